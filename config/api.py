@@ -1,0 +1,169 @@
+"""The two APIs: one domain, two envelopes. Routers come from the apps, errors are mapped here."""
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from django.core.exceptions import RequestDataTooBig
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from ninja import NinjaAPI
+from ninja.errors import HttpError, ValidationError
+
+from teammates import errors
+from teammates.api.bearer import Bearer
+from teammates.errors import DomainError
+
+logger = logging.getLogger("muster.api")
+
+Envelope = Callable[[HttpRequest, int, DomainError], dict[str, Any]]
+
+# What kind of refusal is which HTTP status: the only such table.
+STATUS: list[tuple[type[DomainError], int]] = [
+    (errors.Invalid, 422),
+    (errors.NotSignedIn, 401),
+    (errors.Forbidden, 403),
+    (errors.NotFound, 404),
+    (errors.Conflict, 409),
+    (errors.TooMany, 429),
+    (errors.Unavailable, 503),
+]
+V2_TYPES = {
+    400: "invalid_request_error", 401: "authentication_error", 403: "permission_error",
+    404: "not_found", 405: "method_not_allowed", 409: "conflict", 413: "invalid_request_error",
+    422: "validation_error", 429: "rate_limit_error",
+}  # fmt: skip
+
+
+def status_of(error: DomainError) -> int:
+    return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+
+
+def v1_envelope(request: HttpRequest, status: int, error: DomainError) -> dict[str, Any]:
+    """Contract v1 1.3: `code` and `error` are the same word."""
+    shown = {
+        "code": error.code,
+        "error": error.code,
+        "message": error.message,
+        "trace_id": getattr(request, "trace_id", ""),
+    }
+    return shown | ({"details": error.details} if error.details else {})
+
+
+def v2_envelope(request: HttpRequest, status: int, error: DomainError) -> dict[str, Any]:
+    """Contract v2 1.5: the word in two places, `code` is the status."""
+    code = error.code.rpartition(".")[2]
+    return {
+        "error": {
+            "type": V2_TYPES.get(status, "api_error"),
+            "message": error.message,
+            "code": status,
+            "error_code": code,
+            "request_id": getattr(request, "trace_id", ""),
+            "details": {"error_code": code, **error.details},
+        }
+    }
+
+
+def envelope_for(path: str) -> Envelope | None:
+    """The envelope of the API that `path` belongs to, None for pages."""
+    if path.startswith("/v1/") or path in ("/v1", "/healthz", "/readyz"):
+        return v1_envelope
+    if path.startswith("/api/") or path in ("/api", "/health"):
+        return v2_envelope
+    return None
+
+
+def error_response(request: HttpRequest, error: DomainError, status: int = 0) -> HttpResponse:
+    status = status or status_of(error)
+    envelope = envelope_for(request.path) or v2_envelope
+    response = JsonResponse(
+        envelope(request, status, error), status=status, json_dumps_params={"ensure_ascii": False}
+    )
+    if isinstance(error, errors.TooMany):
+        response["Retry-After"] = str(error.retry_after)
+    return response
+
+
+def _refuse_unknown_parameters(function: Callable[..., Any]) -> Callable[..., Any]:
+    """ninja ignores query parameters that an operation does not declare; we name them."""
+
+    @functools.wraps(function)
+    def checked(request: HttpRequest, **given: Any) -> Any:
+        if unknown := sorted(set(request.GET) - set(given)):
+            raise errors.Invalid(
+                f"Unknown query parameter: {', '.join(unknown)}.", code="unknown_query_parameter"
+            )
+        return function(request, **given)
+
+    return checked
+
+
+def _make_api(*, title: str, name: str) -> NinjaAPI:
+    api = NinjaAPI(
+        title=title, version=name, urls_namespace=name, auth=Bearer(),
+        docs_url="/docs", openapi_url="/openapi.json",
+    )  # fmt: skip
+    api.add_decorator(_refuse_unknown_parameters)
+
+    @api.exception_handler(DomainError)
+    def domain_error(request: HttpRequest, error: DomainError) -> HttpResponse:
+        return error_response(request, error)
+
+    @api.exception_handler(ValidationError)
+    def validation_error(request: HttpRequest, error: ValidationError) -> HttpResponse:
+        if any(wrong["loc"][0] == "path" for wrong in error.errors) and name == "v2":
+            return error_response(request, errors.NotFound())
+        return error_response(request, _in_words(error))
+
+    @api.exception_handler(HttpError)
+    def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
+        if error.status_code == 400:
+            return error_response(request, errors.Invalid(f"The body is not JSON: {error}."))
+        return error_response(request, DomainError(str(error)), error.status_code)
+
+    @api.exception_handler(RequestDataTooBig)
+    def too_big(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
+        refusal = DomainError("The request is too large.", code="http.request_too_large")
+        return error_response(request, refusal, 413)
+
+    @api.exception_handler(Http404)
+    def missing(request: HttpRequest, error: Http404) -> HttpResponse:
+        return error_response(request, errors.NotFound())
+
+    @api.exception_handler(Exception)
+    def crash(request: HttpRequest, error: Exception) -> HttpResponse:
+        logger.exception("%s %s crashed", request.method, request.path, exc_info=error)
+        sorry = DomainError(
+            "Something went wrong inside Muster. Nothing was half-done; try again, and give "
+            "this request's id to your admin if it stays."
+        )
+        return error_response(request, sorry, 500)
+
+    return api
+
+
+def _in_words(error: ValidationError) -> errors.Invalid:
+    """All field errors in one sentence that names the fields."""
+    sentences, fields = [], []
+    for wrong in error.errors:
+        where = [
+            str(part) for part in wrong["loc"] if part not in ("body", "query", "path", "payload")
+        ]
+        field = ".".join(where) or "body"
+        fields.append({"field": field, "message": wrong["msg"]})
+        sentences.append(
+            f"Unknown field {field}" if wrong["type"] == "extra_forbidden"
+            else f"{field}: {wrong['msg']}"
+        )  # fmt: skip
+    return errors.Invalid("; ".join(sentences) + ".", fields=fields)
+
+
+v1 = _make_api(title="Muster threads API", name="v1")
+v2 = _make_api(title="Muster teammates API", name="v2")
+
+v1.add_router("", "teammates.api.v1.router")
+v1.add_router("", "threads.api.v1.router")
+v1.add_router("", "runs.api.v1.router")
+v2.add_router("", "teammates.api.v2.router")
+v2.add_router("", "runs.api.v2.router")

@@ -1,0 +1,52 @@
+"""The ASGI application: static files, Django, the streams that Django hands over, websockets."""
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+from django.core.asgi import get_asgi_application  # settings come first
+
+django = get_asgi_application()
+
+from typing import Any  # noqa: E402
+
+from channels.auth import AuthMiddlewareStack  # noqa: E402
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
+from django.conf import settings  # noqa: E402
+from servestatic import ServeStaticASGI  # noqa: E402
+
+from config.sockets import websocket_urls  # noqa: E402
+from runs.consumers import PLAN, EventStream  # noqa: E402
+
+
+class WithStreams:
+    """Django answers; where it handed the request over, the event stream follows its headers.
+
+    So routing, authentication, validation and errors of a stream are those of any other request,
+    and while it is open it holds neither a thread nor a database connection.
+    """
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        headers: list[tuple[bytes, bytes]] = []
+
+        async def unless_handed_over(message: Any) -> None:
+            if PLAN not in scope:
+                await send(message)
+            elif message["type"] == "http.response.start":
+                headers.extend(h for h in message["headers"] if h[0].lower() != b"content-length")
+
+        await django(scope, receive, unless_handed_over)
+        if PLAN in scope:
+            await EventStream(scope[PLAN], headers)(scope, receive, send)
+
+
+application = ProtocolTypeRouter({
+    "http": ServeStaticASGI(
+        WithStreams(),
+        root=str(settings.BASE_DIR / "static"),
+        prefix=settings.STATIC_URL,
+        max_age=0 if settings.DEBUG else 3600,
+    ),
+    "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urls))),
+})  # fmt: skip

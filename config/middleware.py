@@ -1,0 +1,103 @@
+"""What every request passes through: its id, the edges of the APIs, sign-in and errors of pages."""
+
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+
+from config.api import envelope_for, error_response, status_of
+from teammates.access import access_of_member
+from teammates.errors import DomainError, Forbidden, NotFound
+from teammates.models import User
+
+GetResponse = Callable[[HttpRequest], HttpResponse]
+
+
+def request_id(get_response: GetResponse) -> GetResponse:
+    """Each request has an id, in its response's headers and in its error envelope."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        request.trace_id = secrets.token_hex(16)  # type: ignore[attr-defined]
+        response = get_response(request)
+        response["X-Trace-Id"] = response["X-Request-Id"] = request.trace_id  # type: ignore[attr-defined]
+        return response
+
+    return middleware
+
+
+def api_edges(get_response: GetResponse) -> GetResponse:
+    """Both slash forms of an API's path are one; whatever is refused has the API's envelope."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if envelope_for(request.path) is None:
+            return get_response(request)
+        if len(request.path_info) > 1:
+            request.path_info = request.path_info.rstrip("/")
+        response = get_response(request)
+        kind = response.get("Content-Type", "")
+        if response.status_code < 400 or kind.startswith("application/json"):
+            return response
+        return _in_envelope(request, response)
+
+    return middleware
+
+
+def _in_envelope(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    status = response.status_code
+    if status == 404:
+        return error_response(request, NotFound(f"There is no {request.path} here."))
+    if status == 405:
+        refusal = DomainError(
+            f"{request.method} is not allowed here.", code="http.method_not_allowed"
+        )
+        answer = error_response(request, refusal, 405)
+        answer["Allow"] = response.get("Allow", "")
+        return answer
+    sorry = "Something went wrong inside Muster." if status >= 500 else "The request was refused."
+    return error_response(request, DomainError(sorry), status)
+
+
+class page_access:  # noqa: N801  # named like the other middlewares
+    """Pages need a session: `request.access` says whose. A `DomainError` becomes a message."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
+    ) -> HttpResponse | None:
+        if envelope_for(request.path) is not None or getattr(view, "is_public", False):
+            return None
+        user = request.user
+        access = access_of_member(user) if isinstance(user, User) else None
+        if access is None:
+            target = f"{reverse(settings.LOGIN_URL)}?next={request.get_full_path()}"
+            if request.headers.get("HX-Request"):
+                response = HttpResponse()
+                response["HX-Redirect"] = target
+                return response
+            return HttpResponseRedirect(target)
+        request.access = access  # type: ignore[attr-defined]
+        return None
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if not isinstance(error, DomainError) or envelope_for(request.path) is not None:
+            return None
+        status = status_of(error)
+        if isinstance(error, NotFound | Forbidden):
+            return render(request, "errors/error.html", {"error": error}, status=status)
+        if request.headers.get("Accept", "").startswith("application/json"):
+            return JsonResponse({"message": error.message}, status=status)
+        messages.error(request, error.message)
+        back = request.headers.get("Referer") or request.path
+        return redirect(back) if request.method == "POST" else render(
+            request, "errors/error.html", {"error": error}, status=status
+        )  # fmt: skip

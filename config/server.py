@@ -1,0 +1,169 @@
+"""Daphne with its edges filed (traps 3): a larger backlog, 413 before the body is read, a view of
+what a slow reader has not taken yet, and an end that closes every stream and exits with 0.
+"""
+
+from daphne.server import Server as DaphneServer  # isort: skip  # first: it installs the reactor
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from daphne.http_protocol import WebRequest
+from django.conf import settings
+from twisted.internet import defer
+from twisted.internet import reactor as twisted_reactor
+
+reactor: Any = twisted_reactor  # a module that is really an object
+
+BACKLOG = 1024
+DISCARD_SECONDS = 5
+
+REFUSAL = "The request is too large: at most {limit} bytes are taken here."
+
+
+class Request(WebRequest):
+    """A request that is refused from its Content-Length, before its body fills the disk."""
+
+    _refused = False
+    _received = 0
+
+    def gotLength(self, length: int | None) -> None:
+        self._limit = self._body_limit()
+        if length is not None and length > self._limit:
+            self._refuse()
+        else:
+            super().gotLength(length)
+
+    def _body_limit(self) -> int:
+        kind = (self.requestHeaders.getRawHeaders(b"content-type") or [b""])[0]
+        is_upload = kind.startswith(b"multipart/")
+        return int(settings.MAX_UPLOAD_BYTES if is_upload else settings.MAX_JSON_BYTES)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        self._received += len(data)
+        if self._received > self._limit and not self._refused:
+            self._refuse()
+        if not self._refused:
+            super().handleContentChunk(data)
+
+    def process(self) -> Any:
+        return None if self._refused else super().process()
+
+    def _refuse(self) -> None:
+        """Answer now; go on discarding for a moment, so that the answer can be read."""
+        self._refused = True
+        path = self.channel._path.decode("latin-1")
+        body = json.dumps(_too_large(path, REFUSAL.format(limit=self._limit))).encode()
+        transport = self.channel.transport
+        transport.write(
+            b"HTTP/1.1 413 Content Too Large\r\nContent-Type: application/json; charset=utf-8\r\n"
+            b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        )
+        reactor.callLater(DISCARD_SECONDS, transport.loseConnection)
+
+
+def _too_large(path: str, message: str) -> dict[str, Any]:
+    if path.startswith("/v1"):
+        code = "http.request_too_large"
+        return {"code": code, "error": code, "message": message, "trace_id": ""}
+    error = {"type": "invalid_request_error", "message": message, "code": 413}
+    return {"error": error | {"error_code": "request_too_large",
+                              "details": {"error_code": "request_too_large"}}}  # fmt: skip
+
+
+class Server(DaphneServer):
+    """`on_ready` runs on the event loop once it listens; `on_stop` before the streams are ended."""
+
+    def __init__(
+        self,
+        application: Any,
+        *,
+        host: str,
+        port: int,
+        on_ready: Callable[[], Awaitable[None]],
+        on_stop: Callable[[], Awaitable[None]],
+    ) -> None:
+        address = host.replace(":", "\\:")
+        super().__init__(
+            application,
+            endpoints=[f"tcp:port={port}:interface={address}:backlog={BACKLOG}"],
+            ready_callable=self._ready,
+            verbosity=0,
+            server_name="muster",
+        )
+        self._on_ready = on_ready
+        self._on_stop = on_stop
+        self.error: BaseException | None = None
+
+    def _ready(self) -> None:
+        self.http_factory.buildProtocol = self._build_protocol
+        reactor.addSystemEventTrigger("before", "shutdown", self._stop)
+        reactor.callWhenRunning(self._begin)
+
+    def _build_protocol(self, address: Any) -> Any:
+        protocol = type(self.http_factory).buildProtocol(self.http_factory, address)
+        protocol.requestFactory = Request
+        return protocol
+
+    def _begin(self) -> None:
+        asyncio.ensure_future(self._on_ready()).add_done_callback(self._begun)
+
+    def _begun(self, task: "asyncio.Future[None]") -> None:
+        if not task.cancelled() and (error := task.exception()):
+            self.error = error
+            self.stop()
+
+    def _stop(self) -> Any:
+        return defer.Deferred.fromFuture(asyncio.ensure_future(self._on_stop()))
+
+    def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
+        if scope["type"] == "http":
+            scope["muster.unsent"] = lambda: _unsent_bytes(protocol)
+            scope["muster.abort"] = lambda: _abort(protocol)
+        return super().create_application(protocol, scope)
+
+    def kill_all_applications(self) -> Any:
+        running = [
+            instance
+            for details in self.connections.values()
+            if (instance := details.get("application_instance")) and not instance.done()
+        ]
+        for instance in running:
+            instance.cancel()
+        return defer.Deferred.fromFuture(
+            asyncio.ensure_future(asyncio.gather(*running, return_exceptions=True))
+        )
+
+    def run(self) -> None:
+        """Serve until SIGINT, SIGTERM or `stop`; then leave nothing pending on the loop."""
+        super().run()
+        loop = reactor._asyncioEventloop
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+        if self.error is not None:
+            raise self.error
+
+
+def _transport(protocol: Any) -> Any:
+    channel = getattr(protocol, "channel", None)
+    transport = getattr(channel, "transport", None)
+    return getattr(transport, "transport", transport)  # behind H1's producer wrapper
+
+
+def _unsent_bytes(protocol: Any) -> int:
+    transport = _transport(protocol)
+    if transport is None or not hasattr(transport, "dataBuffer"):
+        return 0
+    return int(len(transport.dataBuffer) - transport.offset + transport._tempDataLen)
+
+
+def _abort(protocol: Any) -> None:
+    transport = _transport(protocol)
+    if transport is not None:
+        transport.abortConnection()

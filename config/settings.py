@@ -1,0 +1,190 @@
+"""Settings, all from the environment; a malformed value stops the start with one sentence."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from config import data_folder
+from config.database import connection_settings
+from config.errors import StartError
+from config.postgres import Cluster
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def env_bool(name: str, default: bool) -> bool:
+    value = os.environ.get(name)
+    if value is None:
+        return default
+    if value not in ("true", "false"):
+        raise StartError(f"{name} must be true or false, not {value!r}.")
+    return value == "true"
+
+
+def env_number(name: str, default: float, *, least: float = 0) -> float:
+    value = os.environ.get(name)
+    if value is None:
+        return default
+    try:
+        number = float(value)
+    except ValueError:
+        raise StartError(f"{name} must be a number, not {value!r}.") from None
+    if number < least:
+        raise StartError(f"{name} must be at least {least:g}, not {value}.")
+    return number
+
+
+# --- Where things are ---
+DATA_FOLDER = data_folder.path()
+FILES_FOLDER = DATA_FOLDER / "files"
+PUBLIC_URL = os.environ.get("MUSTER_PUBLIC_URL", "").rstrip("/")  # empty: as the request came
+
+# --- Secrets: from the environment, else made once in the data folder ---
+SECRET_KEY = os.environ.get("SECRET_KEY") or data_folder.key("secret.key")
+ENCRYPTION_KEY = os.environ.get("MUSTER_ENCRYPTION_KEY") or data_folder.key("encryption.key")
+
+DEBUG = env_bool("DEBUG", False)
+ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "*").split(",")
+CSRF_TRUSTED_ORIGINS = [o for o in os.environ.get("CSRF_TRUSTED_ORIGINS", "").split(",") if o]
+HTTPS = env_bool("MUSTER_HTTPS", PUBLIC_URL.startswith("https://"))
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_SAMESITE = "Lax"
+if HTTPS:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+# --- Database ---
+DATABASE_THREADS = int(env_number("MUSTER_DATABASE_THREADS", 8, least=2))
+DATABASE_URL = os.environ.get("DATABASE_URL", "")
+EMBEDDED = not DATABASE_URL
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": connection_settings(
+        DATABASE_URL, Cluster(data_folder.path()), pool_size=DATABASE_THREADS + 8
+    )
+}
+# LISTEN needs a session of its own: where DATABASE_URL is a PgBouncer, name the server here.
+DATABASE_DIRECT_URL = os.environ.get("DATABASE_DIRECT_URL", "")
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Runs ---
+LEASE_SECONDS = env_number("MUSTER_LEASE_SECONDS", 30, least=0.2)
+WORKER_CONCURRENCY = int(env_number("MUSTER_WORKER_CONCURRENCY", 100, least=1))
+RETRY_SECONDS = env_number("MUSTER_RETRY_SECONDS", 1)  # before the first retry; doubles
+THREAD_QUEUE_LIMIT = int(env_number("MUSTER_THREAD_QUEUE_LIMIT", 20, least=1))
+GATHER_SECONDS = env_number("MUSTER_GATHER_SECONDS", 0.04)
+SSE_PING_SECONDS = env_number("MUSTER_SSE_PING_SECONDS", 15, least=0.1)
+POLL_SECONDS = env_number("MUSTER_POLL_SECONDS", 2, least=0.1)
+MAX_JSON_BYTES = int(env_number("MUSTER_MAX_JSON_BYTES", 4 * 1024 * 1024, least=1))
+MAX_UPLOAD_BYTES = int(env_number("MUSTER_MAX_UPLOAD_BYTES", 100 * 1024 * 1024, least=1))
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_JSON_BYTES
+# Web fetch and model providers may reach private addresses only where an operator says so.
+ALLOW_PRIVATE_ADDRESSES = env_bool("MUSTER_ALLOW_PRIVATE_ADDRESSES", False)
+
+# --- Django ---
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "servestatic.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django_htmx",
+    "template_partials",
+    "csp",
+    "channels",
+    "ninja",
+    "teammates",
+    "threads",
+    "runs",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "config.middleware.request_id",
+    "csp.middleware.CSPMiddleware",
+    "config.middleware.api_edges",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "config.middleware.page_access",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "config.urls"
+ASGI_APPLICATION = "config.asgi.application"
+APPEND_SLASH = False
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.messages.context_processors.messages",
+                "config.context.shell",
+            ],
+        },
+    }
+]
+CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": str(FILES_FOLDER)},
+    },
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+
+# --- People ---
+AUTH_USER_MODEL = "teammates.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 8},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "teammates:sign_in"
+LOGIN_REDIRECT_URL = "runs:home"
+LOGOUT_REDIRECT_URL = "teammates:sign_in"
+SESSION_COOKIE_AGE = 30 * 24 * 3600
+ACCESS_TOKEN_SECONDS = 900
+REFRESH_TOKEN_SECONDS = 30 * 24 * 3600
+REGISTRATION_OPEN = env_bool("MUSTER_REGISTRATION_OPEN", True)
+
+# --- Time and language ---
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en"
+
+# --- Nothing is loaded from another host, nothing inline ---
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "object-src": ["'none'"],
+        "base-uri": ["'none'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+    }
+}
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+MAIL_DOMAIN = os.environ.get("MUSTER_MAIL_DOMAIN", "muster.localhost")
+
+LOG_LEVEL = os.environ.get("MUSTER_LOG_LEVEL", "INFO")
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+    "loggers": {
+        "muster": {"level": LOG_LEVEL},
+        "django.request": {"level": "ERROR"},
+        "psycopg.pool": {"level": "ERROR"},
+    },
+}

@@ -1,0 +1,60 @@
+"""One LISTEN connection per process: PostgreSQL's notifications, handed to whoever wants them.
+
+A wake-up is a hint to look into the database. While the connection is away nothing is lost: after
+each reconnect everybody is told to look.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import psycopg
+
+from config.database import direct_conninfo
+
+logger = logging.getLogger("muster.wakeups")
+
+Listener = Callable[[str], None]
+
+
+class WakeUps:
+    """`subscribe` before `run`; listeners are called on the event loop with the payload.
+
+    An empty payload after a reconnect means: look at everything.
+    """
+
+    def __init__(self) -> None:
+        self._listeners: dict[str, list[Listener]] = {}
+        self.is_connected = asyncio.Event()
+
+    def subscribe(self, channel: str, listener: Listener) -> None:
+        self._listeners.setdefault(channel, []).append(listener)
+
+    async def run(self) -> None:
+        """Listen, and reconnect whenever the server goes away, until cancelled."""
+        delay = 0.1
+        while True:
+            try:
+                await self._listen()
+            except (psycopg.Error, OSError) as error:
+                logger.warning("Wake-ups stopped (%s); reconnecting", str(error).strip())
+            self.is_connected.clear()
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 5)
+
+    async def _listen(self) -> None:
+        connection = await psycopg.AsyncConnection.connect(direct_conninfo(), autocommit=True)
+        async with connection:
+            for channel in self._listeners:
+                await connection.execute(
+                    psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel))
+                )
+            self.is_connected.set()
+            for channel in self._listeners:
+                self._tell(channel, "")
+            async for notification in connection.notifies():
+                self._tell(notification.channel, notification.payload)
+
+    def _tell(self, channel: str, payload: str) -> None:
+        for listener in self._listeners.get(channel, []):
+            listener(payload)

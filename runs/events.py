@@ -1,0 +1,226 @@
+"""The event log: `append` is the only writer and the only publisher of events.
+
+One statement numbers, inserts and notifies for all runs of a batch (traps 2). A notification says
+which run and up to which number, and nothing else: readers fetch the events from the table.
+"""
+
+import json
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db import DataError, connection, transaction
+
+from runs.models import ToolCall
+from teammates.errors import DomainError
+from teammates.fields import clean_text
+
+CHANNEL = "muster_events"  # payload: "run:seq,run:seq,…"
+TERMINAL = frozenset({"run.completed", "run.failed", "run.cancelled", "run.closed"})
+LARGEST_DATA = 64 * 1024  # bytes of one event's data; larger results become files
+
+
+@dataclass(frozen=True)
+class NewEvent:
+    type: str
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+def called(call: ToolCall) -> NewEvent:
+    """The `tool.call` event of a call."""
+    return NewEvent(
+        "tool.call",
+        {
+            "tool_call_id": call.call_id,
+            "tool_name": call.name,
+            "arguments": fitting_json(call.arguments),
+        },
+    )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Events of one run. `fence` None: written by somebody entitled who holds no lease."""
+
+    run_id: int
+    fence: int | None
+    events: list[NewEvent]
+
+
+class StaleLease(DomainError):
+    """Another worker has this run now."""
+
+    code = "runs.stale_lease"
+
+
+_APPEND = """
+WITH want AS (
+    SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::int[]) w(run_id, fence, n)
+), locked AS (
+    -- in id order: two statements that lock several runs never wait for each other in a ring
+    SELECT r.id, w.n, r.last_seq, r.trace_id FROM runs_run r JOIN want w ON w.run_id = r.id
+    WHERE CASE WHEN w.fence IS NULL THEN r.finished_at IS NULL
+               ELSE w.fence = r.fence AND r.status = 'running' END
+    ORDER BY r.id FOR NO KEY UPDATE OF r
+), up AS (
+    UPDATE runs_run r SET last_seq = r.last_seq + l.n FROM locked l WHERE r.id = l.id
+    RETURNING r.id, l.last_seq AS before, r.last_seq AS after, l.trace_id
+), inserted AS (
+    INSERT INTO runs_event (run_id, seq, type, data, created_at)
+    SELECT e.run_id, up.before + e.ord, e.type,
+           e.data::jsonb || jsonb_build_object('trace_id', up.trace_id), clock_timestamp()
+    FROM unnest(%s::bigint[], %s::int[], %s::text[], %s::text[]) e(run_id, ord, type, data)
+    JOIN up ON up.id = e.run_id
+), told AS (
+    -- chunked: a notification holds less than 8000 bytes
+    SELECT pg_notify(%s, string_agg(id || ':' || after, ',')) FROM (
+        SELECT id, after, (row_number() OVER (ORDER BY id) - 1) / 150 AS chunk FROM up
+    ) numbered GROUP BY chunk
+)
+SELECT id, after, (SELECT count(*) FROM told) FROM up
+"""
+
+
+def append(batches: Iterable[Batch]) -> dict[int, int]:
+    """Write each batch's events and return the last number of every run that took them.
+
+    A run whose lease is another's now, or that is over, takes none and is left out. If one run's
+    data cannot be stored, the others' is, and the guilty run is left out too.
+    """
+    merged = _one_per_run(batches)
+    try:
+        with transaction.atomic():
+            return _append(merged)
+    except DataError:
+        if len(merged) == 1:
+            return {}
+    taken: dict[int, int] = {}
+    for batch in merged:
+        taken |= append([batch])
+    return taken
+
+
+def append_or_raise(run_id: int, fence: int | None, events: list[NewEvent]) -> int:
+    """Append inside the caller's transaction; raise `StaleLease` if the run does not take them."""
+    taken = _append([Batch(run_id, fence, events)])
+    if run_id not in taken:
+        raise StaleLease
+    return taken[run_id]
+
+
+def _append(batches: list[Batch]) -> dict[int, int]:
+    rows = [
+        (batch.run_id, number, event.type, _as_json(event.data))
+        for batch in batches
+        for number, event in enumerate(batch.events, start=1)
+    ]
+    if not rows:
+        return {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _APPEND,
+            [
+                [batch.run_id for batch in batches],
+                [batch.fence for batch in batches],
+                [len(batch.events) for batch in batches],
+                *(list(column) for column in zip(*rows, strict=True)),
+                CHANNEL,
+            ],
+        )
+        return {run_id: after for run_id, after, _ in cursor.fetchall()}
+
+
+def _one_per_run(batches: Iterable[Batch]) -> list[Batch]:
+    """Merge what is for the same run: the statement would silently apply only one of two."""
+    merged: dict[tuple[int, int | None], Batch] = {}
+    for batch in batches:
+        before = merged.get((batch.run_id, batch.fence))
+        events = [*before.events, *batch.events] if before else batch.events
+        merged[batch.run_id, batch.fence] = Batch(batch.run_id, batch.fence, events)
+    return list(merged.values())
+
+
+def _as_json(data: dict[str, Any]) -> str:
+    text = json.dumps(clean(data), ensure_ascii=False, separators=(",", ":"))
+    if len(text) > LARGEST_DATA // 4 and len(text.encode()) > LARGEST_DATA:
+        raise ValueError("An event's data must not exceed 64 KB; keep large results in files.")
+    return text
+
+
+def clean(value: Any) -> Any:
+    """`value` with every text in it cleaned (`fields.clean_text`)."""
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, dict):
+        return {clean_text(str(k)): clean(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(item) for item in value]
+    return value
+
+
+@dataclass
+class LoggedEvent:
+    """An event as it was read; `frame` keeps what readers made of it, so that they share it."""
+
+    run_id: int
+    seq: int
+    type: str
+    data: dict[str, Any]
+    created_at: datetime
+    _frames: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.type in TERMINAL
+
+    def frame(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` returns for this event, made once per `key`."""
+        if key not in self._frames:
+            self._frames[key] = make()
+        return self._frames[key]
+
+
+def fitting(text: str, limit: int = 48_000) -> str:
+    """Text that an event can hold; the whole of it is in the step."""
+    encoded = clean_text(text).encode()
+    if len(encoded) <= limit:
+        return text
+    return encoded[:limit].decode(errors="ignore") + "…"
+
+
+def fitting_json(value: Any, limit: int = 48_000) -> Any:
+    """A value that an event can hold; a larger one is cut and says so."""
+    text = json.dumps(clean(value), ensure_ascii=False, default=str)
+    return value if len(text.encode()) <= limit else {"cut": fitting(text, limit)}
+
+
+def read(run_id: int, *, after: int, limit: int = 500) -> list[LoggedEvent]:
+    """Up to `limit` events of a run, in order, behind number `after`."""
+    return _select(
+        "SELECT run_id, seq, type, data, created_at FROM runs_event "
+        "WHERE run_id = %s AND seq > %s ORDER BY seq LIMIT %s",
+        [run_id, after, limit],
+    )
+
+
+def read_new(positions: dict[int, int], *, limit: int = 500) -> list[LoggedEvent]:
+    """Up to `limit` events behind the given position of each of many runs, in one query."""
+    return _select(
+        """SELECT e.* FROM unnest(%s::bigint[], %s::bigint[]) w(run_id, seq)
+           CROSS JOIN LATERAL (
+               SELECT run_id, seq, type, data, created_at FROM runs_event e
+               WHERE e.run_id = w.run_id AND e.seq > w.seq ORDER BY e.seq LIMIT %s) e
+           ORDER BY e.run_id, e.seq""",
+        [list(positions), list(positions.values()), limit],
+    )
+
+
+def _select(query: str, parameters: list[Any]) -> list[LoggedEvent]:
+    # Not through the ORM: this is the hottest query, and readers need no model instances.
+    with connection.cursor() as cursor:
+        cursor.execute(query, parameters)
+        return [
+            LoggedEvent(run_id, seq, type, json.loads(data), created_at)
+            for run_id, seq, type, data, created_at in cursor.fetchall()
+        ]

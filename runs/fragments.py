@@ -1,0 +1,115 @@
+"""The dialect of the pages: text that grows one node, and fragments that htmx swaps in."""
+
+import json
+from typing import Any
+
+from django.template.loader import render_to_string
+
+from runs import transcript
+from runs.events import LoggedEvent
+from runs.models import RunStatus
+
+# What a run is right behind an event.
+STATUS_BEHIND = {
+    "run.started": RunStatus.QUEUED,
+    "run.attempt.started": RunStatus.RUNNING,
+    "run.attempt.lost": RunStatus.QUEUED,
+    "run.attempt.released": RunStatus.QUEUED,
+    "run.llm.retry": RunStatus.QUEUED,
+    "run.waiting_for_input": RunStatus.WAITING,
+    "run.input_provided": RunStatus.QUEUED,
+    "run.paused": RunStatus.PAUSED,
+    "run.resumed": RunStatus.QUEUED,
+    "run.completed": RunStatus.COMPLETED,
+    "run.failed": RunStatus.FAILED,
+    "run.cancelled": RunStatus.CANCELLED,
+    "run.closed": RunStatus.CLOSED,
+}
+
+
+class PageFrames:
+    """The dialect of `GET /runs/{id}/stream`."""
+
+    is_over = False
+
+    def __init__(self, teammate: str) -> None:
+        self._teammate = teammate
+
+    def begin(self) -> bytes:
+        return b"retry: 2000\n\n"
+
+    def keep_alive(self) -> bytes:
+        return b": ping\n\n"
+
+    def end(self) -> bytes:
+        return b""
+
+    def write(self, batch: list[LoggedEvent]) -> bytes:
+        return b"".join(
+            event.frame(("page", self._teammate), lambda event=event: self._frames(event))  # type: ignore[misc]
+            for event in batch
+        )
+
+    def _frames(self, event: LoggedEvent) -> bytes:
+        data, run_id = event.data, event.run_id
+        if event.type == "message.delta":
+            part = "thinking" if data.get("channel") == "thinking" else "text"
+            block = transcript.element_id(run_id, "step", data["step"]) + f"-{part}"
+            piece = {"block": block, "text": data["content_delta"]}
+            return sse("text", json.dumps(piece), event.seq)
+        html = self._html(event)
+        frames = sse("html", html, event.seq) if html else b""
+        if words := self._in_words(event):
+            frames += sse("say", words, event.seq)
+        if event.is_terminal:
+            frames += sse("end", "", event.seq)
+        return frames
+
+    def _html(self, event: LoggedEvent) -> str:
+        """The fragments that bring the page from before the event to behind it."""
+        data, run_id = event.data, event.run_id
+        context: dict[str, Any] = {"event": event, "run_id": run_id, "data": data, "oob": True}
+        pieces: list[str] = []
+        if gone := transcript.gone_block(event):
+            pieces.append(f'<div id="{gone}" hx-swap-oob="delete"></div>')
+        if block := transcript.new_block(event):
+            inner = render_to_string(block.template, context | {"block": block})
+            pieces.append(f'<div hx-swap-oob="beforeend:#run-{run_id}-body">{inner}</div>')
+        if event.type == "message.completed":
+            context["id"] = transcript.element_id(run_id, "step", data["step"])
+            pieces.append(render_to_string("runs/_said.html", context))
+        if event.type in ("tool.result", "tool.denied") and not transcript.is_question(event):
+            state, result = transcript.outcome_of(event)
+            context["id"] = transcript.element_id(run_id, "call", data["tool_call_id"])
+            context |= {"state": state, "result": result}
+            pieces.append(render_to_string("runs/_call_result.html", context))
+        if event.type == "todo.updated":
+            pieces.append(render_to_string("runs/_todos.html", context | {"items": data["items"]}))
+        if event.type == "run.input_provided":
+            context["id"] = transcript.element_id(run_id, "gate", data["request_id"])
+            pieces.append(render_to_string("runs/_decision.html", context | {"block": data}))
+        if status := STATUS_BEHIND.get(event.type):
+            context |= {"status": status, "label": status.label, "is_over": event.is_terminal}
+            pieces.append(render_to_string("runs/_status.html", context))
+        return "".join(pieces)
+
+    def _in_words(self, event: LoggedEvent) -> str:
+        """For screen readers, in a region of its own: streaming text is no live region."""
+        match event.type:
+            case "step.started" if event.data["kind"] == "model":
+                return f"{self._teammate} is writing."
+            case "tool.call":
+                title, _ = transcript.describe(event.data["tool_name"], event.data["arguments"])
+                return f"{self._teammate} used: {title}."
+            case "run.waiting_for_input":
+                return f"{self._teammate} needs you: {event.data['prompt']}"
+            case "run.completed":
+                return "Reply finished."
+            case "run.failed":
+                return f"The run failed. {event.data['message']}"
+        return ""
+
+
+def sse(kind: str, text: str, seq: int) -> bytes:
+    lines = "".join(f"data: {line}\n" for line in (text.splitlines() or [""]))
+    return f"id: {seq}\nevent: {kind}\n{lines}\n".encode()

@@ -1,0 +1,504 @@
+"""The state machine: what a run may do next, and the only functions that change `Run.status`.
+
+Every change is a guarded UPDATE and its event in one transaction. Those by a worker also match the
+run's fence: a worker whose lease was taken over cannot write.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import F
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from runs import events
+from runs.events import NewEvent, StaleLease
+from runs.models import (
+    CallStatus,
+    Gate,
+    GateStatus,
+    Run,
+    RunStatus,
+    Step,
+    StepKind,
+    StepStatus,
+    ToolCall,
+    Usage,
+)
+from teammates.errors import Conflict, TooMany
+from teammates.models import User
+from teammates.providers.base import estimate_tokens
+from threads.models import Message, MessageRole, Thread
+
+S = RunStatus
+TRANSITIONS: dict[RunStatus, set[RunStatus]] = {
+    S.QUEUED: {S.RUNNING, S.PAUSED, S.CANCELLED, S.CLOSED},
+    S.RUNNING: {S.QUEUED, S.WAITING, S.PAUSED, S.COMPLETED, S.FAILED, S.CANCELLED},
+    S.WAITING: {S.QUEUED, S.CANCELLED, S.CLOSED},
+    S.PAUSED: {S.QUEUED, S.CANCELLED, S.CLOSED},
+    S.COMPLETED: set(),
+    S.FAILED: set(),
+    S.CANCELLED: set(),
+    S.CLOSED: set(),
+}
+WORK_CHANNEL = "muster_work"  # something is queued: claim
+CANCEL_CHANNEL = "muster_cancel"  # payload: the run whose worker should stop
+MAX_LOST_ATTEMPTS = 20
+CLAIM_LOCK = 42
+
+
+class InvalidTransition(Conflict):
+    """The run is not in a state that allows this."""
+
+    code = "runs.not_active"
+
+
+@dataclass(frozen=True)
+class Lease:
+    """One attempt's right to write for a run, until somebody else's fence is higher."""
+
+    run_id: int
+    fence: int
+    attempt: int
+
+
+# --- create -------------------------------------------------------------------------------------
+
+
+def queue_run(run: Run) -> Run:
+    """Insert `run` at the end of its thread's queue, with `run.started`, and wake the workers.
+
+    Call inside the transaction that makes what the run needs. Raises `TooMany` if the queue is
+    full. Holds the thread's row: positions are in order of commit.
+    """
+    thread = Thread.objects.select_for_update().get(pk=run.thread_id)
+    queued = Run.objects.filter(thread=thread, status=S.QUEUED).count()
+    if queued >= settings.THREAD_QUEUE_LIMIT:
+        raise TooMany(
+            f"{queued} runs wait in this thread already; let some finish first.",
+            code="runs.queue_full",
+        )
+    run.position = thread.next_position + 1
+    Thread.objects.filter(pk=thread.pk).update(
+        next_position=run.position, updated_at=timezone.now()
+    )
+    run.status = S.QUEUED
+    run.save(force_insert=True)
+    started = {
+        "route_id": str(run.route.uid) if run.route else None,
+        "persona_id": run.requested_persona or None,
+        "teammate": run.teammate.name,
+        "model": run.route.alias if run.route else None,
+    }
+    run.last_seq = events.append_or_raise(run.pk, None, [NewEvent("run.started", started)])
+    _notify(WORK_CHANNEL)
+    return run
+
+
+# --- claim and lease ----------------------------------------------------------------------------
+
+_CLAIM = """
+WITH RECURSIVE orgs AS (
+    (SELECT organization_id AS id FROM runs_run WHERE status = 'queued' ORDER BY 1 LIMIT 1)
+    UNION ALL
+    SELECT (SELECT organization_id FROM runs_run
+            WHERE status = 'queued' AND organization_id > orgs.id ORDER BY 1 LIMIT 1)
+    FROM orgs WHERE orgs.id IS NOT NULL
+), busy AS (
+    SELECT teammate_id, count(*) AS n FROM runs_run WHERE status = 'running' GROUP BY 1
+), room AS (
+    SELECT o.id, o.max_running - (SELECT count(*) FROM runs_run
+                                  WHERE organization_id = o.id AND status = 'running') AS free
+    FROM orgs JOIN teammates_organization o USING (id)
+), heads AS (
+    SELECT h.id, h.teammate_id, h.free_in_teammate, row_number() OVER w AS nth_of_teammate,
+           row_number() OVER (PARTITION BY room.id ORDER BY h.id) AS turn
+    FROM room CROSS JOIN LATERAL (
+        SELECT r.id, r.teammate_id, t.max_running - coalesce(b.n, 0) AS free_in_teammate
+        FROM runs_run r JOIN teammates_teammate t ON t.id = r.teammate_id
+        LEFT JOIN busy b ON b.teammate_id = r.teammate_id
+        WHERE r.organization_id = room.id AND r.status = 'queued'
+          AND r.available_at <= statement_timestamp()
+          AND coalesce(b.n, 0) < t.max_running
+          -- a run in back-off keeps its place: available_at is no part of this
+          AND NOT EXISTS (
+            SELECT 1 FROM runs_run e WHERE e.thread_id = r.thread_id
+            AND e.status IN ('queued', 'running', 'waiting', 'paused')
+            AND e.position < r.position)
+        ORDER BY r.id LIMIT greatest(least(room.free, %(n)s), 0)
+    ) h
+    WINDOW w AS (PARTITION BY h.teammate_id ORDER BY h.id)
+), picked AS (
+    SELECT id FROM heads WHERE nth_of_teammate <= free_in_teammate ORDER BY turn, id LIMIT %(n)s
+)
+UPDATE runs_run SET status = 'running', worker = %(worker)s, fence = fence + 1,
+    attempt = attempt + 1, lease_until = statement_timestamp() + make_interval(secs => %(lease)s),
+    started_at = coalesce(started_at, statement_timestamp()), next_retry_at = NULL,
+    updated_at = statement_timestamp()
+FROM picked WHERE runs_run.id = picked.id AND runs_run.status = 'queued'
+RETURNING runs_run.id, runs_run.fence, runs_run.attempt
+"""
+
+
+def claim_runs(*, worker: str, limit: int) -> list[Lease]:
+    """Take up to `limit` heads of threads, in turn between organizations, within the limits.
+
+    One claimer at a time (an advisory lock): counting under SKIP LOCKED would let two both see
+    the last free place.
+    """
+    if limit < 1:
+        return []
+    with transaction.atomic(), connection.cursor() as cursor:
+        # A statement of its own: the snapshot of the claim must be younger than the lock.
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CLAIM_LOCK])
+        cursor.execute(_CLAIM, {"n": limit, "worker": worker, "lease": settings.LEASE_SECONDS})
+        leases = [Lease(*row) for row in cursor.fetchall()]
+        events.append(
+            events.Batch(
+                lease.run_id,
+                lease.fence,
+                [NewEvent("run.attempt.started", {"attempt": lease.attempt, "worker": worker})],
+            )
+            for lease in leases
+        )
+    return leases
+
+
+def renew_leases(leases: Iterable[Lease]) -> tuple[set[int], set[int]]:
+    """Prolong all of a worker's leases in one statement.
+
+    Returns the runs that are still the worker's, and those of them that should be cancelled.
+    """
+    wanted = list(leases)
+    if not wanted:
+        return set(), set()
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            """WITH mine AS (
+                   SELECT r.id FROM runs_run r
+                   JOIN unnest(%s::bigint[], %s::bigint[]) w(id, fence)
+                     ON w.id = r.id AND w.fence = r.fence
+                   WHERE r.status = 'running' ORDER BY r.id FOR NO KEY UPDATE OF r)
+               UPDATE runs_run r SET lease_until = statement_timestamp() + make_interval(secs => %s)
+               FROM mine WHERE r.id = mine.id
+               RETURNING r.id, r.cancel_requested_at IS NOT NULL""",
+            [[w.run_id for w in wanted], [w.fence for w in wanted], settings.LEASE_SECONDS],
+        )
+        rows = cursor.fetchall()
+    return {run_id for run_id, _ in rows}, {run_id for run_id, cancel in rows if cancel}
+
+
+def sweep_expired() -> int:
+    """Put runs whose worker fell silent back into their place; return how many.
+
+    One that lost its worker too often fails, one that should be cancelled is.
+    """
+    with transaction.atomic():
+        lost = list(
+            Run.objects.select_for_update(skip_locked=True)
+            .filter(status=S.RUNNING, lease_until__lt=Now())
+            .order_by("id")[:100]
+        )
+        for run in lost:
+            _end_attempt(run, "run.attempt.lost", reason="worker_lost")
+    return len(lost)
+
+
+def release_run(lease: Lease, pending: list[NewEvent]) -> None:
+    """Hand a run back, because its worker stops."""
+    with holding(lease, pending) as run:
+        _end_attempt(run, "run.attempt.released", reason="worker_stopped")
+
+
+def _end_attempt(run: Run, event: str, *, reason: str) -> None:
+    """Give a running run back to the queue. Holds the run's row."""
+    if run.cancel_requested_at is not None:
+        finish_locked(run, Outcome(S.CANCELLED))
+        return
+    lost = run.lost_attempts + (event == "run.attempt.lost")
+    if lost > MAX_LOST_ATTEMPTS:
+        finish_locked(
+            run,
+            Outcome(
+                S.FAILED,
+                error_class="worker.recovery_unavailable",
+                error_message=f"The run lost its worker {lost} times. Try again; if it happens "
+                "again, look into the log of the worker.",
+            ),
+        )
+        return
+    data = {"attempt": run.attempt, "worker": run.worker, "reason": reason}
+    data |= _stop_unfinished_step(run)
+    _transition(
+        run,
+        S.QUEUED,
+        NewEvent(event, data),
+        fence=F("fence") + 1,
+        lease_until=None,
+        worker="",
+        lost_attempts=lost,
+        available_at=Now(),
+    )
+    _notify(WORK_CHANNEL)
+
+
+def retry_later(
+    lease: Lease, pending: list[NewEvent], *, delay: float, why: dict[str, Any]
+) -> None:
+    """Queue a run again after a transient error of its provider; it keeps its place.
+
+    `delay` in seconds; `why` is the data of the `run.llm.retry` event.
+    """
+    with holding(lease, pending) as run:
+        why |= _stop_unfinished_step(run, error=str(why.get("message", "")))
+        at = Now() + timedelta(seconds=delay)
+        _transition(
+            run,
+            S.QUEUED,
+            NewEvent("run.llm.retry", why | {"delay_ms": int(delay * 1000)}),
+            fence=F("fence") + 1,
+            lease_until=None,
+            worker="",
+            available_at=at,
+            next_retry_at=at,
+        )
+
+
+def _stop_unfinished_step(run: Run, *, error: str = "") -> dict[str, Any]:
+    """Close the model step that an attempt left open; return what is void of it, for the event."""
+    step = Step.objects.filter(run=run, status=StepStatus.RUNNING).first()
+    if step is None or step.kind == StepKind.TOOLS:
+        return {}  # tools are resumed where they stand: their calls are journaled one by one
+    usage = _estimate_unfinished(run, step)
+    Step.objects.filter(pk=step.pk).update(
+        status=StepStatus.STOPPED, finished_at=timezone.now(), last_seq=run.last_seq, error=error,
+        **usage,
+    )  # fmt: skip
+    return {
+        "void_step": step.number,
+        "void_from_seq": step.first_seq,
+        "void_to_seq": run.last_seq,
+    }
+
+
+def _estimate_unfinished(run: Run, step: Step) -> dict[str, Any]:
+    """What a model call used whose provider never told: nothing, if it never said anything."""
+    deltas = run.events.filter(seq__gte=step.first_seq, type="message.delta")
+    answered = sum(len(event.data.get("content_delta", "").encode()) for event in deltas)
+    if not answered:
+        return {"cost": Decimal(0)}
+    tokens = {
+        "input_tokens": estimate_tokens(json.dumps(step.request, ensure_ascii=False)),
+        "output_tokens": -(-answered // 4),
+    }
+    price = run.route.price_now() if run.route else None
+    cost = price.cost(cache_read=0, cache_write=0, **tokens) if price else None
+    return tokens | {"cost": cost, "usage_estimated": True}
+
+
+# --- wait and go on -----------------------------------------------------------------------------
+
+
+def await_gate(lease: Lease, pending: list[NewEvent], gate: Gate, asked: list[NewEvent]) -> None:
+    """Stop at `gate`: the worker's slot is free, and the run waits as long as people need."""
+    with holding(lease, pending) as run:
+        gate.save(force_insert=True)
+        ToolCall.objects.filter(pk=gate.tool_call_id).update(
+            status=CallStatus.WAITING, started_at=timezone.now()
+        )
+        if run.cancel_requested_at is not None:
+            finish_locked(run, Outcome(S.CANCELLED))
+            return
+        _transition(run, S.WAITING, *asked, fence=F("fence") + 1, lease_until=None, worker="")
+
+
+def resume_locked(run: Run, *new: NewEvent) -> Run:
+    """Put a waiting or paused run back into its old place. The caller holds its row."""
+    _transition(run, S.QUEUED, *new, available_at=Now(), pause_reason="")
+    _notify(WORK_CHANNEL)
+    return run
+
+
+# --- the end ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ends. `text` is the assistant's closing message."""
+
+    status: RunStatus
+    text: str = ""
+    stop_reason: str = ""
+    error_class: str = ""
+    error_message: str = ""
+
+
+def finish_run(lease: Lease, pending: list[NewEvent], outcome: Outcome) -> Run:
+    """The terminal transaction of a worker: the run's pending events go first."""
+    with holding(lease, pending) as run:
+        return finish_locked(run, outcome)
+
+
+def finish_locked(run: Run, outcome: Outcome) -> Run:
+    """Event, status, usage, cost and message commit together. The caller holds the run's row."""
+    _stop_unfinished_step(run)
+    Step.objects.filter(run=run, status=StepStatus.RUNNING).update(
+        status=StepStatus.STOPPED, finished_at=timezone.now(), last_seq=run.last_seq
+    )
+    Gate.objects.filter(run=run, status=GateStatus.PENDING).update(
+        status=GateStatus.CANCELLED, decided_at=timezone.now()
+    )
+    fields: dict[str, Any] = _book_usage(run)
+    text = events.clean(outcome.text)
+    closing: list[NewEvent] = []
+    if text.strip():
+        fields["answer"] = Message.objects.create(
+            thread_id=run.thread_id, role=MessageRole.ASSISTANT, content=text
+        )
+    finished_at = timezone.now()
+    data: dict[str, Any] = {
+        "usage": {
+            "input_tokens": fields["input_tokens"],
+            "output_tokens": fields["output_tokens"],
+            "total_tokens": fields["input_tokens"] + fields["output_tokens"],
+            "cache_creation_input_tokens": fields["cache_write_tokens"],
+            "cache_read_input_tokens": fields["cache_read_tokens"],
+            "estimated": fields["usage_estimated"],
+        },
+        "cost": {
+            "currency": "USD",
+            "amount_micros": None if fields["cost"] is None else int(fields["cost"] * 1_000_000),
+        },
+        "duration_ms": int((finished_at - run.started_at).total_seconds() * 1000)
+        if run.started_at
+        else 0,
+    }
+    if outcome.stop_reason:
+        data["stop_reason"] = outcome.stop_reason
+    if outcome.status == S.FAILED:
+        data |= {"error_class": outcome.error_class, "message": outcome.error_message}
+    if outcome.status == S.CLOSED:
+        data["reason"] = "closed"
+    closing.append(NewEvent(f"run.{outcome.status}", data))
+    _transition(
+        run,
+        outcome.status,
+        *closing,
+        fence=F("fence") + 1,
+        lease_until=None,
+        finished_at=finished_at,
+        next_retry_at=None,
+        error_class=outcome.error_class[:100],
+        error_message=events.clean(outcome.error_message),
+        stop_reason=outcome.stop_reason[:500],
+        **fields,
+    )
+    _notify(WORK_CHANNEL)  # the next one in the thread may start
+    return run
+
+
+def cancel_run(run: Run, *, by: User | None = None) -> Run:
+    """Stop a run: at once if nobody executes it, else its worker is told. Again is fine.
+
+    Returns the run as it is now; one that is over stays as it was.
+    """
+    with transaction.atomic():
+        run = Run.objects.select_for_update(of=("self",)).with_names().get(pk=run.pk)
+        if run.is_finished or run.cancel_requested_at is not None:
+            return run
+        run.cancel_requested_at, run.cancelled_by = timezone.now(), by
+        run.save(update_fields=["cancel_requested_at", "cancelled_by"])
+        write(
+            run, None, [NewEvent("run.cancel_requested", {"by": by.display_name if by else None})]
+        )
+        if run.status == S.RUNNING:
+            _notify(CANCEL_CHANNEL, str(run.pk))
+        else:
+            finish_locked(run, Outcome(S.CANCELLED, stop_reason="cancelled:person"))
+    return run
+
+
+def _book_usage(run: Run) -> dict[str, Any]:
+    """Write one usage row per model and return the run's totals."""
+    totals: dict[str, Any] = {
+        "input_tokens": 0, "output_tokens": 0, "cache_read_tokens": 0, "cache_write_tokens": 0,
+        "cost": Decimal(0), "usage_estimated": False,
+    }  # fmt: skip
+    rows: dict[str, Usage] = {}
+    for step in Step.objects.filter(run=run, kind=StepKind.MODEL).order_by("number"):
+        row = rows.setdefault(
+            step.model_name,
+            Usage(
+                run=run, organization_id=run.organization_id, model_name=step.model_name,
+                input_tokens=0, output_tokens=0, cache_read_tokens=0, cache_write_tokens=0,
+                cost=Decimal(0),
+            ),
+        )  # fmt: skip
+        for lane in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"):
+            setattr(row, lane, getattr(row, lane) + getattr(step, lane))
+            totals[lane] += getattr(step, lane)
+        # A step without a price makes the sum unknown rather than wrong.
+        for total in (row.__dict__, totals):
+            known = total["cost"] is not None and step.cost is not None
+            total["cost"] = total["cost"] + step.cost if known else None
+        row.estimated = row.estimated or step.usage_estimated
+        totals["usage_estimated"] = totals["usage_estimated"] or step.usage_estimated
+    Usage.objects.bulk_create(rows.values())
+    return totals
+
+
+# --- shared -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def holding(lease: Lease, pending: list[NewEvent]) -> Iterator[Run]:
+    """A transaction of a worker for its run: the row locked, the pending events written first.
+
+    Raises `StaleLease` if the lease is no longer the current one.
+    """
+    with transaction.atomic():
+        run = _lock_held(lease)
+        write(run, lease.fence, pending)
+        yield run
+
+
+def _lock_held(lease: Lease) -> Run:
+    run = (
+        Run.objects.select_for_update()
+        .filter(pk=lease.run_id, fence=lease.fence, status=S.RUNNING)
+        .first()
+    )
+    if run is None:
+        raise StaleLease
+    return run
+
+
+def write(run: Run, fence: int | None, new: list[NewEvent]) -> None:
+    """Append to a run whose row the caller holds."""
+    if new:
+        run.last_seq = events.append_or_raise(run.pk, fence, new)
+
+
+def _transition(run: Run, to: RunStatus, *new: NewEvent, **fields: Any) -> Run:
+    """Change the status of a run whose row the caller holds, together with its events."""
+    run.last_seq = events.append_or_raise(run.pk, None, list(new))
+    allowed = [state for state, targets in TRANSITIONS.items() if to in targets]
+    changed = Run.objects.filter(pk=run.pk, status__in=allowed).update(
+        status=to, updated_at=timezone.now(), **fields
+    )
+    if not changed:
+        raise InvalidTransition(f"Run {run.pk} is {run.status} and cannot become {to}.")
+    run.refresh_from_db()
+    return run
+
+
+def _notify(channel: str, payload: str = "") -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, %s)", [channel, payload])

@@ -1,0 +1,138 @@
+"""`manage.py start`: everything in one process, from PostgreSQL to the worker."""
+
+import contextlib
+import ipaddress
+import signal
+import socket
+import time
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand
+
+from config import data_folder
+from config.database import check_server, close_pool
+from config.errors import StartError
+from config.postgres import Cluster
+
+
+class Command(BaseCommand):
+    help = "Start Muster: pages, APIs, streams and a worker, with its own PostgreSQL."
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+        parser.add_argument("--port", type=int, default=8000, help="port to listen on")
+        parser.add_argument("--no-worker", action="store_true", help="serve only; run no teammate")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        signal.signal(signal.SIGTERM, _as_interrupt)
+        try:
+            self._start(options["host"], options["port"], with_worker=not options["no_worker"])
+        except KeyboardInterrupt:
+            self.stdout.write("Stopped.")
+
+    def _start(self, host: str, port: int, *, with_worker: bool) -> None:
+        folder = data_folder.prepare()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(data_folder.locked(folder))
+            _check_address(host, port)
+            if settings.EMBEDDED:
+                cluster = Cluster(folder)
+                with self._step("Starting PostgreSQL"):
+                    stack.enter_context(cluster.running())
+                    cluster.ensure_database("muster")
+            else:
+                if why := check_server():
+                    raise StartError(f"The database of DATABASE_URL cannot be used: {why}.")
+            with self._step("Preparing the database"):
+                call_command("migrate", interactive=False, verbosity=0)
+            stack.callback(close_pool)
+            welcome = _welcome(_url(host, port))
+            self._serve(host, port, with_worker=with_worker, welcome=welcome)
+        self.stdout.write("Stopped.")
+
+    def _serve(self, host: str, port: int, *, with_worker: bool, welcome: str) -> None:
+        from config.server import Server  # isort: skip  # it installs the event loop
+
+        from config.asgi import application
+        from runs import runtime
+
+        async def ready() -> None:
+            runtime.start(with_worker=with_worker)
+            self.stdout.write(welcome)
+            self.stdout.flush()
+
+        async def stop() -> None:
+            self.stdout.write("\nStopping: running work is handed back to the queue …")
+            self.stdout.flush()
+            await runtime.runtime().stop()
+
+        Server(application, host=host, port=port, on_ready=ready, on_stop=stop).run()
+
+    @contextlib.contextmanager
+    def _step(self, what: str) -> Iterator[None]:
+        """Say what takes a moment, and how long it took."""
+        began = time.monotonic()
+        self.stdout.write(f"{what} …", ending="")
+        self.stdout.flush()
+        try:
+            yield
+        except BaseException:
+            self.stdout.write("")
+            raise
+        self.stdout.write(f" {time.monotonic() - began:.1f} s")
+
+
+def _as_interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _check_address(host: str, port: int) -> None:
+    """Raise `StartError` if nobody can listen there."""
+    if not 1 <= port <= 65535:
+        raise StartError(f"--port must be 1 to 65535, not {port}.")
+    try:
+        family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+    except ValueError:
+        raise StartError(f"--host must be an address such as 127.0.0.1, not {host!r}.") from None
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            why = "is taken" if error.errno == 98 else f"cannot be used ({error.strerror})"
+            raise StartError(f"Port {port} on {host} {why}; choose another with --port.") from None
+
+
+def _url(host: str, port: int) -> str:
+    if settings.PUBLIC_URL:
+        return str(settings.PUBLIC_URL)
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+
+
+def _welcome(url: str) -> str:
+    """What to print once the server listens: on the first start with a link and a key."""
+    from teammates import accounts, keys
+
+    organization = accounts.first_organization()
+    lines = ["", f"Muster is running at {url}"]
+    if token := accounts.make_setup_token(organization):
+        lines += ["", "Become its owner (this link works once):", f"  {url}/setup/{token}/"]
+    if not organization.api_keys.exists():
+        _, secret = keys.create_key(organization, name="First key", by=None, is_default=True)
+        lines += [
+            "",
+            "Or call it from a program, with this key (it is not shown again):",
+            f"  curl -N {url}/api/v2/runs -H 'Authorization: Bearer {secret}' "
+            """-H 'Content-Type: application/json' -d '{"message": "Say hello"}'""",
+            "",
+            f'  M8tes(api_key="{secret}", base_url="{url}/api/v2")'
+            '.runs.create_and_wait(message="Say hello").output',
+        ]
+    lines += ["", "Stop it with Ctrl-C."]
+    return "\n".join(lines)

@@ -1,0 +1,302 @@
+"""Runs: one execution of a teammate in a thread."""
+
+import math
+import secrets
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from django.db import models
+from django.db.models.functions import Now
+from django.urls import reverse
+
+from runs.models.task import Task
+from teammates.fields import Named, iff
+from teammates.models import (
+    APIKey,
+    Effort,
+    EndUser,
+    Model,
+    Organization,
+    PermissionMode,
+    Teammate,
+    TeammateVersion,
+    User,
+)
+from threads.models import File, Message, Thread
+
+if TYPE_CHECKING:
+    from teammates.access import Access
+
+
+class RunStatus(models.TextChoices):
+    QUEUED = "queued", "Queued"
+    RUNNING = "running", "Running"
+    WAITING = "waiting", "Needs you"
+    PAUSED = "paused", "Paused"
+    COMPLETED = "completed", "Completed"
+    FAILED = "failed", "Failed"
+    CANCELLED = "cancelled", "Cancelled"
+    CLOSED = "closed", "Closed"
+
+
+BUSY = (RunStatus.RUNNING, RunStatus.WAITING, RunStatus.PAUSED)  # of these, one per thread
+ACTIVE = (RunStatus.QUEUED, *BUSY)
+FINISHED = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.CLOSED)
+
+
+class Channel(models.TextChoices):
+    """Where a run came from."""
+
+    API = "api"
+    APP = "app"
+    CLI = "cli"
+    EMAIL = "email"
+    WEBHOOK = "webhook"
+
+
+class HistoryOf(models.TextChoices):
+    """Whose earlier messages a run is told."""
+
+    THREAD = "thread"
+    TEAMMATE = "teammate"  # the teammate's last runs in the same end-user scope
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    def visible_to(self, access: "Access") -> Self:
+        return access.scope(self)
+
+    def with_names(self) -> Self:
+        """Everything that a row of a list shows, in one query."""
+        return self.select_related(
+            "organization", "thread", "teammate", "teammate_version", "created_by", "end_user",
+            "task", "prompt", "api_key",
+        )  # fmt: skip
+
+    def newest_first(self) -> Self:
+        return self.order_by("-created_at", "-id")
+
+    def older_than(self, run: "Run") -> Self:
+        """The rest of a `newest_first` list behind `run`, found through its index."""
+        return self.filter(created_at__lte=run.created_at).exclude(
+            created_at=run.created_at, id__gte=run.pk
+        )
+
+    def active(self) -> Self:
+        return self.filter(status__in=ACTIVE)
+
+    def needing_a_person(self) -> Self:
+        return self.filter(status__in=[RunStatus.WAITING, RunStatus.PAUSED])
+
+
+def new_trace_id() -> str:
+    return secrets.token_hex(16)
+
+
+class Run(Named):
+    # --- what ---
+    trace_id = models.CharField(max_length=32, default=new_trace_id, editable=False)
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="runs")
+    thread = models.ForeignKey(Thread, on_delete=models.CASCADE, related_name="runs")
+    task = models.ForeignKey(Task, on_delete=models.PROTECT, related_name="runs")
+    teammate = models.ForeignKey(Teammate, on_delete=models.PROTECT, related_name="runs")
+    teammate_version = models.ForeignKey(
+        TeammateVersion, on_delete=models.PROTECT, related_name="runs"
+    )
+    end_user = models.ForeignKey(EndUser, null=True, on_delete=models.PROTECT, related_name="runs")
+    # A v1 run may start on a thread as it stands, without a message of its own.
+    prompt = models.ForeignKey(Message, null=True, on_delete=models.PROTECT, related_name="runs")
+    answer = models.OneToOneField(
+        Message, null=True, on_delete=models.SET_NULL, related_name="answered_by"
+    )
+    reply_to = models.ForeignKey(
+        "self", null=True, on_delete=models.SET_NULL, related_name="replies"
+    )
+
+    # --- by whom ---
+    channel = models.CharField(max_length=10, choices=Channel.choices)
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="runs")
+    api_key = models.ForeignKey(APIKey, null=True, on_delete=models.SET_NULL, related_name="runs")
+
+    # --- how: resolved at creation from run > task > teammate > platform ---
+    route = models.ForeignKey(Model, null=True, on_delete=models.SET_NULL, related_name="+")
+    requested_persona = models.CharField(max_length=64, blank=True, default="")
+    effort = models.CharField(max_length=10, blank=True, default="", choices=Effort.choices)
+    permission_mode = models.CharField(max_length=10, choices=PermissionMode.choices)
+    human_in_the_loop = models.BooleanField()
+    tools = models.JSONField(default=list)
+    memory = models.BooleanField(default=True)
+    history = models.BooleanField(default=True)
+    history_of = models.CharField(max_length=8, choices=HistoryOf.choices, default=HistoryOf.THREAD)
+    task_setup_tools = models.BooleanField(default=True)
+    feedback = models.BooleanField(default=True)
+    email_notifications = models.BooleanField(default=False)
+    max_turns = models.PositiveIntegerField(default=2000)
+    skill = models.CharField(max_length=100, blank=True, default="")
+    output_schema = models.JSONField(null=True)
+    metadata = models.JSONField(null=True)
+
+    # --- state: written by lifecycle.py alone ---
+    status = models.CharField(max_length=10, choices=RunStatus.choices)
+    position = models.BigIntegerField()  # in the queue of the thread
+    last_seq = models.BigIntegerField(default=0)  # of the events; written by events.py alone
+    available_at = models.DateTimeField(db_default=Now())  # by the database's clock
+    attempt = models.PositiveIntegerField(default=0)
+    lost_attempts = models.PositiveIntegerField(default=0)
+    worker = models.CharField(max_length=100, blank=True, default="")
+    fence = models.BigIntegerField(default=0)
+    lease_until = models.DateTimeField(null=True)
+    cancel_requested_at = models.DateTimeField(null=True)
+    cancelled_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    next_retry_at = models.DateTimeField(null=True)
+    pause_reason = models.TextField(blank=True, default="")
+    archived_at = models.DateTimeField(null=True)
+    last_viewed_at = models.DateTimeField(null=True)
+
+    # --- outcome: written in the terminal transaction ---
+    model_name = models.CharField(max_length=200, blank=True, default="")
+    error_class = models.CharField(max_length=100, blank=True, default="")
+    error_message = models.TextField(blank=True, default="")
+    stop_reason = models.CharField(max_length=500, blank=True, default="")
+    input_tokens = models.BigIntegerField(null=True)
+    output_tokens = models.BigIntegerField(null=True)
+    cache_read_tokens = models.BigIntegerField(null=True)
+    cache_write_tokens = models.BigIntegerField(null=True)
+    cost = models.DecimalField(null=True, max_digits=14, decimal_places=6)
+    usage_estimated = models.BooleanField(default=False)
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(status__in=RunStatus.values), name="run_status_known"
+            ),
+            models.CheckConstraint(
+                condition=iff(models.Q(status__in=FINISHED), models.Q(finished_at__isnull=False)),
+                name="run_finished_at_iff_finished",
+            ),
+            models.CheckConstraint(
+                condition=iff(
+                    models.Q(status=RunStatus.RUNNING), models.Q(lease_until__isnull=False)
+                ),
+                name="run_lease_iff_running",
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(status=RunStatus.FAILED)
+                | (~models.Q(error_class="") & ~models.Q(error_message="")),
+                name="run_failed_says_why",
+            ),
+            models.UniqueConstraint(
+                "thread", name="run_one_busy_per_thread", condition=models.Q(status__in=BUSY)
+            ),
+            models.UniqueConstraint(
+                "thread",
+                "position",
+                name="run_position_once",
+                condition=models.Q(status__in=ACTIVE),
+            ),
+        ]
+        indexes: ClassVar = [
+            # Lists: everybody's, one person's, one end user's, one teammate's, one status's.
+            models.Index(fields=["organization", "-created_at", "-id"], name="run_list"),
+            models.Index(
+                fields=["organization", "created_by", "-created_at", "-id"], name="run_list_own"
+            ),
+            models.Index(
+                fields=["organization", "end_user", "-created_at", "-id"],
+                name="run_list_end_user",
+            ),
+            models.Index(fields=["teammate", "-created_at", "-id"], name="run_list_teammate"),
+            models.Index(
+                fields=["organization", "status", "-created_at", "-id"], name="run_list_status"
+            ),
+            models.Index(fields=["thread", "-created_at", "-id"], name="run_list_thread"),
+            # The claim (`lifecycle.claim_runs`).
+            models.Index(
+                fields=["organization", "id"],
+                name="run_queued",
+                condition=models.Q(status=RunStatus.QUEUED),
+            ),
+            # The claim's limits, the leases and the sweeper.
+            models.Index(
+                fields=["organization"],
+                name="run_running",
+                condition=models.Q(status=RunStatus.RUNNING),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"run {self.pk}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("runs:run_detail", args=[self.pk])
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status in FINISHED
+
+    @property
+    def title(self) -> str:
+        text = self.prompt.content if self.prompt else self.task.name
+        first = text.strip().splitlines()[0] if text.strip() else "Untitled"
+        return first[:80]
+
+    @property
+    def duration_ms(self) -> int | None:
+        """Milliseconds of work, from the first attempt to the end; the queue is not counted."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return int((self.finished_at - self.started_at).total_seconds() * 1000)
+
+    @property
+    def total_tokens(self) -> int | None:
+        if self.input_tokens is None or self.output_tokens is None:
+            return None
+        return self.input_tokens + self.output_tokens
+
+    @property
+    def cache_hit_rate(self) -> float | None:
+        """0 to 1, or None where no cache took part (contract v1 4.9)."""
+        cached = (self.cache_read_tokens or 0) + (self.cache_write_tokens or 0)
+        if not cached or not self.input_tokens:
+            return None
+        return (self.cache_read_tokens or 0) / self.input_tokens
+
+    @property
+    def credits_used(self) -> int | None:
+        """1000 credits a dollar, rounded up; None while the cost is not known."""
+        return None if self.cost is None else math.ceil(self.cost * 1000)
+
+
+class RunFile(models.Model):
+    """A file that a run wrote."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="run_files")
+    file = models.ForeignKey(File, on_delete=models.CASCADE, related_name="run_files")
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint("run", "file", name="run_file_once")]
+
+    def __str__(self) -> str:
+        return f"{self.file} of {self.run}"
+
+
+class IdempotencyKey(models.Model):
+    """A client's name for one create: at most one run ever comes of it."""
+
+    organization = models.ForeignKey(
+        Organization, on_delete=models.CASCADE, related_name="idempotency_keys"
+    )
+    key = models.CharField(max_length=255)
+    fingerprint = models.CharField(max_length=64)
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="idempotency_keys")
+    claimed_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint("organization", "key", name="idempotency_key_once"),
+        ]
+
+    def __str__(self) -> str:
+        return self.key

@@ -1,0 +1,107 @@
+"""Steps (one model call, or one batch of tool calls) and the journal of tool calls."""
+
+from typing import ClassVar
+
+from django.db import models
+
+from runs.models.run import Run
+
+
+class StepKind(models.TextChoices):
+    MODEL = "model", "Model call"
+    TOOLS = "tools", "Tool calls"
+
+
+class StepStatus(models.TextChoices):
+    RUNNING = "running", "Running"
+    DONE = "done", "Done"
+    STOPPED = "stopped", "Stopped"  # by a cancel, a failure or a lost worker
+
+
+class Step(models.Model):
+    """A checkpoint, a row of the timeline, and where a run resumes."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="steps")
+    number = models.PositiveIntegerField()
+    kind = models.CharField(max_length=5, choices=StepKind.choices)
+    status = models.CharField(max_length=7, choices=StepStatus.choices, default=StepStatus.RUNNING)
+    attempt = models.PositiveIntegerField()
+    first_seq = models.BigIntegerField()  # of its events; the last unless it was lost
+    last_seq = models.BigIntegerField(null=True)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+    first_token_ms = models.PositiveIntegerField(null=True)
+    model_alias = models.CharField(max_length=200, blank=True, default="")
+    model_name = models.CharField(max_length=200, blank=True, default="")
+    request = models.JSONField(null=True)  # as sent, for admins
+    response = models.JSONField(null=True)  # a providers.base.Turn
+    input_tokens = models.BigIntegerField(default=0)
+    output_tokens = models.BigIntegerField(default=0)
+    cache_read_tokens = models.BigIntegerField(default=0)
+    cache_write_tokens = models.BigIntegerField(default=0)
+    cost = models.DecimalField(null=True, max_digits=14, decimal_places=6)
+    usage_estimated = models.BooleanField(default=False)
+    error = models.TextField(blank=True, default="")
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint("run", "number", name="step_number_once"),
+            models.UniqueConstraint(
+                "run",
+                name="step_one_running_per_run",
+                condition=models.Q(status=StepStatus.RUNNING),
+            ),
+            models.CheckConstraint(
+                condition=models.Q(kind__in=StepKind.values), name="step_kind_known"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(status__in=StepStatus.values), name="step_status_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"step {self.number} of {self.run_id}"
+
+
+class CallStatus(models.TextChoices):
+    PENDING = "pending", "Waiting its turn"
+    RUNNING = "running", "Running"
+    WAITING = "waiting", "Needs you"
+    DONE = "done", "Done"
+    FAILED = "failed", "Failed"
+    DENIED = "denied", "Refused"
+    UNKNOWN = "unknown", "May or may not have happened"
+
+
+class ToolCall(models.Model):
+    """Written down before the call is made and after it returned."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="tool_calls")
+    step = models.ForeignKey(Step, on_delete=models.CASCADE, related_name="tool_calls")
+    number = models.PositiveIntegerField()  # its place in the step
+    call_id = models.CharField(max_length=200)
+    name = models.CharField(max_length=200)
+    arguments = models.JSONField(null=True)
+    status = models.CharField(max_length=7, choices=CallStatus.choices, default=CallStatus.PENDING)
+    attempt = models.PositiveIntegerField(null=True)
+    approved = models.BooleanField(default=False)
+    result = models.JSONField(null=True)
+    error = models.TextField(blank=True, default="")
+    seq = models.BigIntegerField(null=True)  # of its tool.call event
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint("step", "number", name="tool_call_number_once"),
+            models.CheckConstraint(
+                condition=models.Q(status__in=CallStatus.values), name="tool_call_status_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.status})"
+
+    @property
+    def is_over(self) -> bool:
+        return self.status in (CallStatus.DONE, CallStatus.FAILED, CallStatus.DENIED)

@@ -1,0 +1,144 @@
+"""One ordered buffer of events per run, and the group commit of all of a worker's runs.
+
+Deltas are gathered for `GATHER_SECONDS`, neighbours of a kind into one event; every other event,
+and the first delta of a step, goes at once. One transaction per tick carries them all. Whatever
+else is written for a run goes through `RunRecord.commit`, which takes its pending events along.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from django.conf import settings
+
+from config.database import in_db
+from runs import events
+from runs.events import Batch, NewEvent, StaleLease
+from runs.lifecycle import Lease
+
+P = ParamSpec("P")
+T = TypeVar("T")
+logger = logging.getLogger("muster.recording")
+
+LARGEST_DELTA = 8_000  # characters in one event
+
+
+class RunRecord:
+    """The buffer of one attempt. Used by the attempt's task alone."""
+
+    def __init__(self, recorder: "Recorder", lease: Lease) -> None:
+        self.lease = lease
+        self.lock = asyncio.Lock()  # held while this run's events are on their way
+        self.is_stale = False
+        self._recorder = recorder
+        self._pending: list[NewEvent] = []
+
+    def delta(self, type: str, data: dict[str, Any], *texts: str, urgent: bool = False) -> None:
+        """Add a piece of text; `texts` are the keys of `data` that grow when pieces are joined."""
+        last = self._pending[-1] if self._pending else None
+        if (
+            last is not None
+            and last.type == type
+            and last.data.keys() == data.keys()
+            and all(last.data.get(k) == v for k, v in data.items() if k not in texts)
+            and len(last.data[texts[0]]) < LARGEST_DELTA
+        ):
+            for key in texts:
+                last.data[key] += data[key]
+        else:
+            self._pending.append(NewEvent(type, data))
+        self._recorder.wake(self, urgent=urgent)
+
+    def say(self, type: str, data: dict[str, Any]) -> None:
+        """Add an event that goes at once."""
+        self._pending.append(NewEvent(type, data))
+        self._recorder.wake(self, urgent=True)
+
+    async def commit(
+        self,
+        verb: Callable[Concatenate[Lease, list[NewEvent], P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run a verb's transaction with everything that is pending for this run in front.
+
+        Raises `StaleLease`; then nothing was written.
+        """
+        async with self.lock:
+            pending = self.take()
+            writing = asyncio.ensure_future(in_db(verb, self.lease, pending, *args, **kwargs))
+            try:
+                return await asyncio.shield(writing)
+            except asyncio.CancelledError:
+                # The transaction goes on in its thread; the next must not overtake it.
+                await asyncio.wait([writing])
+                writing.exception()
+                raise
+
+    def take(self) -> list[NewEvent]:
+        pending, self._pending = self._pending, []
+        return pending
+
+    def raise_if_stale(self) -> None:
+        if self.is_stale:
+            raise StaleLease
+
+
+class Recorder:
+    """The group commit of one worker process."""
+
+    def __init__(self) -> None:
+        self._waiting: set[RunRecord] = set()
+        self._anything = asyncio.Event()
+        self._urgent = asyncio.Event()
+
+    def open(self, lease: Lease) -> RunRecord:
+        return RunRecord(self, lease)
+
+    def wake(self, record: RunRecord, *, urgent: bool) -> None:
+        self._waiting.add(record)
+        self._anything.set()
+        if urgent:
+            self._urgent.set()
+
+    async def run(self) -> None:
+        """Write what is pending, tick by tick, until cancelled."""
+        while True:
+            await self._anything.wait()
+            try:
+                await asyncio.wait_for(self._urgent.wait(), settings.GATHER_SECONDS)
+            except TimeoutError:
+                pass
+            await self.flush()
+
+    async def flush(self) -> None:
+        self._anything.clear()
+        self._urgent.clear()
+        # A locked one is being written with its pending events at this moment.
+        records = [record for record in self._waiting if not record.lock.locked()]
+        self._waiting -= set(records)
+        if self._waiting:
+            self._anything.set()
+        for record in records:
+            await record.lock.acquire()  # free: nothing was awaited since the check
+        try:
+            taken = [(record, record.take()) for record in records]
+            batches = [
+                Batch(record.lease.run_id, record.lease.fence, pending)
+                for record, pending in taken
+                if pending
+            ]
+            if batches:
+                last = await in_db(events.append, batches)
+                for record, pending in taken:
+                    if pending and record.lease.run_id not in last:
+                        record.is_stale = True
+        except Exception:
+            # The database is away: the leases run out, and the runs go on from their last step.
+            logger.exception("Events could not be written")
+            for record in records:
+                record.is_stale = True
+        finally:
+            for record in records:
+                record.lock.release()

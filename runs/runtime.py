@@ -1,0 +1,68 @@
+"""What lives as long as the process: the wake-ups, the hub of its readers, perhaps its worker."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from config.wakeups import WakeUps
+from runs.streaming import Hub
+from runs.worker import Worker
+
+logger = logging.getLogger("muster.runtime")
+
+
+@dataclass
+class Runtime:
+    wakeups: WakeUps
+    hub: Hub
+    worker: Worker | None
+    _tasks: list["asyncio.Task[None]"]
+    _working: "asyncio.Task[None] | None" = None
+
+    async def run_worker(self) -> None:
+        """Wait for the worker's end; an error of it is raised here."""
+        if self._working is not None:
+            await asyncio.shield(self._working)
+
+    async def stop(self) -> None:
+        """Drain the worker, then end the rest."""
+        if self.worker is not None and self._working is not None:
+            self.worker.stop()
+            await asyncio.wait([self._working], timeout=8)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        global _runtime
+        _runtime = None
+
+
+_runtime: Runtime | None = None
+
+
+def runtime() -> Runtime:
+    """The runtime of this process; started on first use where no worker was asked for."""
+    return _runtime or start(with_worker=False)
+
+
+def start(*, with_worker: bool) -> Runtime:
+    """Start listening and serving readers, with a worker if asked. Needs a running event loop."""
+    global _runtime
+    wakeups = WakeUps()
+    hub = Hub(wakeups)
+    worker = Worker(wakeups) if with_worker else None
+    tasks = [
+        asyncio.create_task(wakeups.run(), name="wake-ups"),
+        asyncio.create_task(hub.run(), name="hub"),
+    ]
+    _runtime = Runtime(wakeups, hub, worker, tasks)
+    if worker is not None:
+        _runtime._working = asyncio.create_task(worker.run(), name="worker")
+        tasks.append(_runtime._working)
+    for task in tasks:
+        task.add_done_callback(_complain)
+    return _runtime
+
+
+def _complain(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()):
+        logger.error("%s stopped", task.get_name(), exc_info=error)

@@ -1,0 +1,56 @@
+"""The websocket of one run: the v1 event object as JSON text, resumable by `?after_seq=`."""
+
+import asyncio
+import json
+from typing import Any
+from urllib.parse import parse_qs
+
+from channels.generic.websocket import AsyncWebsocketConsumer
+
+from config.database import in_db
+from runs import streaming
+from runs.api.frames import event_object
+from runs.models import Run
+from runs.runtime import runtime
+from teammates.access import access_of_member
+
+
+class RunSocket(AsyncWebsocketConsumer):
+    """`/ws/runs/{id}/`: closes with 4404 if there is no such run for the session."""
+
+    channel_layer_alias = "none"
+
+    async def connect(self) -> None:
+        self._pump: asyncio.Task[None] | None = None
+        run = await in_db(self._find)
+        await self.accept()
+        if run is None:
+            await self.close(code=4404)
+            return
+        query = parse_qs(self.scope["query_string"].decode())
+        after = query.get("after_seq", ["0"])[0]
+        self._pump = asyncio.create_task(
+            self._send_all(run, int(after) if after.isdecimal() else 0)
+        )
+
+    def _find(self) -> Run | None:
+        user = self.scope["user"]
+        access = access_of_member(user) if user.is_authenticated else None
+        if access is None:
+            return None
+        run_id = self.scope["url_route"]["kwargs"]["run_id"]
+        return Run.objects.visible_to(access).filter(pk=run_id).first()
+
+    async def _send_all(self, run: Run, after: int) -> None:
+        async for batch in streaming.follow(runtime().hub, run.pk, after=after):
+            for event in batch:
+                shown = event_object(event, str(run.uid))
+                await self.send(text_data=json.dumps(shown, ensure_ascii=False))
+        await self.close(code=1000)
+
+    async def receive(self, text_data: Any = None, bytes_data: Any = None) -> None:
+        """Nothing is said to a run here; its verbs are HTTP."""
+
+    async def disconnect(self, code: int) -> None:
+        if self._pump is not None:
+            self._pump.cancel()

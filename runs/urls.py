@@ -1,0 +1,20 @@
+from django.urls import path
+
+from runs.views import home, runs, threads
+
+app_name = "runs"
+urlpatterns = [
+    path("", home.home, name="home"),
+    path("demo/", home.demo_words, name="demo"),
+    path("threads/", threads.thread_list, name="thread_list"),
+    path("threads/new/", threads.thread_new, name="thread_new"),
+    path("threads/<int:thread_id>/", threads.thread_detail, name="thread_detail"),
+    path("threads/<int:thread_id>/send/", threads.thread_send, name="thread_send"),
+    path("threads/<int:thread_id>/rename/", threads.thread_rename, name="thread_rename"),
+    path("threads/<int:thread_id>/delete/", threads.thread_delete, name="thread_delete"),
+    path("runs/", runs.run_list, name="run_list"),
+    path("runs/<int:run_id>/", runs.run_detail, name="run_detail"),
+    path("runs/<int:run_id>/stream", runs.run_stream, name="run_stream"),
+    path("runs/<int:run_id>/cancel/", runs.run_cancel, name="run_cancel"),
+    path("runs/<int:run_id>/answer/", runs.gate_decide, name="gate_decide"),
+]

@@ -1,0 +1,188 @@
+"""Runs: the list, one run, its stream, its stop, and its gates."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_POST
+
+from runs import events, gates, lifecycle, reading
+from runs.consumers import StreamPlan, hand_over
+from runs.fragments import PageFrames
+from runs.models import Gate, Run, RunStatus, StepKind
+from runs.views.threads import with_transcripts
+from teammates.access import access_of_member
+from teammates.errors import DomainError, Forbidden, Invalid, NotFound
+from teammates.pages import PageRequest
+
+PAGE_SIZE = 40
+TABS = ("timeline", "messages", "events", "files")
+EVENTS_SHOWN = 500
+
+
+def run_list(request: PageRequest) -> HttpResponse:
+    """Newest first, by status if asked."""
+    status = request.GET.get("status", "")
+    runs = Run.objects.visible_to(request.access).with_names()
+    states = {"active": [RunStatus.QUEUED, RunStatus.RUNNING], "waiting": [RunStatus.WAITING,
+              RunStatus.PAUSED], "completed": [RunStatus.COMPLETED], "failed": [RunStatus.FAILED],
+              "cancelled": [RunStatus.CANCELLED, RunStatus.CLOSED]}  # fmt: skip
+    if status in states:
+        runs = runs.filter(status__in=states[status])
+    after = request.GET.get("after", "")
+    if after.isdecimal() and (
+        last := Run.objects.visible_to(request.access).filter(pk=after).first()
+    ):
+        runs = runs.older_than(last)
+    rows = list(runs.newest_first()[: PAGE_SIZE + 1])
+    return render(request, "runs/run_list.html", {
+        "runs": rows[:PAGE_SIZE],
+        "last": rows[PAGE_SIZE - 1] if len(rows) > PAGE_SIZE else None,
+        "is_first": not after,
+        "status": status if status in states else "",
+        "filters": [("", "All"), ("active", "Running"), ("waiting", "Needs you"),
+                    ("completed", "Completed"), ("failed", "Failed"), ("cancelled", "Cancelled")],
+    })  # fmt: skip
+
+
+def run_detail(request: PageRequest, run_id: int) -> HttpResponse:
+    """A run with one of its tabs; htmx asks for the tab alone."""
+    run = _run(request, run_id)
+    tab = request.GET.get("tab", "timeline")
+    if tab not in TABS:
+        tab = "timeline"
+    context = {"run": run, "tab": tab, "tabs": TABS, "is_live": not run.is_finished}
+    context |= {"timeline": _timeline, "messages": _messages, "events": _events, "files": _files}[
+        tab
+    ](request, run)
+    if request.headers.get("HX-Request"):
+        return render(request, f"runs/_{tab}.html", context | {"is_fragment": True})
+    return render(request, "runs/run_detail.html", context)
+
+
+def _timeline(request: PageRequest, run: Run) -> dict[str, Any]:
+    """Steps with their calls, as bars on one axis (in thousandths of the run's length)."""
+    from django.utils import timezone
+
+    steps = list(run.steps.prefetch_related("tool_calls").order_by("number"))
+    begins = run.started_at or run.created_at
+    ends = run.finished_at or timezone.now()
+    length = max((ends - begins).total_seconds(), 0.001)
+
+    def bar(started: Any, finished: Any) -> dict[str, Any]:
+        left = max((started - begins).total_seconds() / length * 1000, 0) if started else 0
+        until = finished or ends
+        width = (until - started).total_seconds() / length * 1000 if started else 0
+        ms = int((until - started).total_seconds() * 1000) if started else None
+        return {"x": round(left, 1), "width": round(max(width, 3), 1), "ms": ms}
+
+    rows: list[dict[str, Any]] = []
+    for step in steps:
+        rows.append({"step": step, **bar(step.started_at, step.finished_at)})
+        if step.kind == StepKind.TOOLS:
+            rows.extend(
+                {"call": call, **bar(call.started_at, call.finished_at)}
+                for call in step.tool_calls.all()
+            )
+    return {"rows": rows}
+
+
+def _messages(request: PageRequest, run: Run) -> dict[str, Any]:
+    with_transcripts([run])
+    return {}
+
+
+def _events(request: PageRequest, run: Run) -> dict[str, Any]:
+    after = request.GET.get("after_seq", "0")
+    rows = events.read(run.pk, after=int(after) if after.isdecimal() else 0, limit=EVENTS_SHOWN)
+    return {"events": rows, "next_seq": rows[-1].seq if len(rows) == EVENTS_SHOWN else None}
+
+
+def _files(request: PageRequest, run: Run) -> dict[str, Any]:
+    return {"files": reading.files_of(run)}
+
+
+@require_GET
+def run_stream(request: PageRequest, run_id: int) -> HttpResponse:
+    """The run as fragments, behind `Last-Event-ID` or `after`."""
+    run = _run(request, run_id)
+    after = request.headers.get("Last-Event-ID") or request.GET.get("after", "0")
+    user = request.access.user
+
+    def may_read() -> bool:
+        assert user is not None
+        user.refresh_from_db()
+        access = access_of_member(user) if user.is_active else None
+        return access is not None and Run.objects.visible_to(access).filter(pk=run.pk).exists()
+
+    plan = StreamPlan(
+        run.pk,
+        PageFrames(run.teammate.name),
+        after=int(after) if after.isdecimal() else 0,
+        still_allowed=may_read,
+    )
+    return hand_over(request, plan, {})
+
+
+@require_POST
+def run_cancel(request: PageRequest, run_id: int) -> HttpResponse:
+    request.access.require("data.runs.write")
+    run = _run(request, run_id)
+    lifecycle.cancel_run(run, by=request.access.user)
+    if request.headers.get("HX-Request"):
+        return HttpResponse('<span class="chip">Stopping…</span>')
+    return redirect(request.headers.get("Referer") or run.get_absolute_url())
+
+
+@require_POST
+def gate_decide(request: PageRequest, run_id: int) -> HttpResponse:
+    """Answer the open gate of a run from its card."""
+    request.access.require("data.runs.write")
+    run = _run(request, run_id)
+    decision = request.POST.get("decision", "")
+    by, request_id = request.access.user, request.POST.get("request_id") or None
+    try:
+        if decision in ("approve", "deny"):
+            gates.decide_approval(
+                run, allow=decision == "approve", by=by,
+                reason=request.POST.get("reason", "").strip(), request_id=request_id,
+            )  # fmt: skip
+        else:
+            gates.answer_questions(run, _answers(request, run), by=by, request_id=request_id)
+    except DomainError as error:
+        if not request.headers.get("HX-Request"):
+            raise
+        return HttpResponse(f'<p class="error" role="alert">{_escaped(error.message)}</p>')
+    if request.headers.get("HX-Request"):
+        return HttpResponse('<p class="muted" role="status">Sent.</p>')
+    messages.success(request, "Your answer is in; the run goes on.")
+    return redirect(request.headers.get("Referer") or run.get_absolute_url())
+
+
+def _answers(request: PageRequest, run: Run) -> dict[str, str]:
+    """Each question's chosen options, or what was written instead."""
+    gate: Gate | None = gates.open_gate(run)
+    if gate is None:
+        raise gates.not_waiting(run)
+    answers = {}
+    for number, asked in enumerate(gate.request.get("questions", [])):
+        written = request.POST.get(f"other-{number}", "").strip()
+        chosen = request.POST.getlist(f"answer-{number}")
+        answers[asked["question"]] = written or ", ".join(chosen)
+    if not any(answers.values()):
+        raise Invalid("Choose an answer or write one.")
+    return answers
+
+
+def _escaped(text: str) -> str:
+    from django.utils.html import escape
+
+    return str(escape(text))
+
+
+def _run(request: PageRequest, run_id: int) -> Run:
+    try:
+        return reading.get_run(request.access, pk=run_id)
+    except Forbidden:
+        raise NotFound("There is no such run.", code="runs.not_found") from None

@@ -1,0 +1,189 @@
+"""A worker: claims queued runs, executes many at once on one event loop, renews their leases.
+
+It consumes the `runs` channel of the process's channel layer (a wake-up, see `WorkerConsumer`)
+beside a timer; what there is to do it always reads from the database.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from typing import Any
+
+from channels.consumer import AsyncConsumer
+from channels.layers import get_channel_layer
+from channels.worker import Worker as ChannelWorker
+from django.conf import settings
+
+from config.database import in_db
+from config.wakeups import WakeUps
+from runs import execution, lifecycle
+from runs.execution import Attempt
+from runs.lifecycle import Lease
+from runs.recording import Recorder
+
+logger = logging.getLogger("muster.worker")
+
+CHANNEL = "runs"
+DRAIN_SECONDS = 3.0  # short steps may end before runs are handed back
+CANCEL_SECONDS = 3.0
+
+
+class Worker:
+    """One per process. `run` until `stop`; a SIGKILL at any moment loses nothing."""
+
+    def __init__(self, wakeups: WakeUps) -> None:
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self._recorder = Recorder()
+        self._attempts: dict[int, tuple[Attempt, asyncio.Task[None]]] = {}
+        self._look = asyncio.Event()
+        self._stopping = asyncio.Event()
+        wakeups.subscribe(lifecycle.WORK_CHANNEL, self._wake_through_layer)
+        wakeups.subscribe(lifecycle.CANCEL_CHANNEL, self._cancel)
+
+    async def run(self) -> None:
+        """Work until `stop` is called. If a side task dies, so does the worker."""
+        sides = [
+            asyncio.create_task(self._consume(), name="channel"),
+            asyncio.create_task(self._recorder.run(), name="recorder"),
+            asyncio.create_task(self._keep_leases(), name="leases"),
+            asyncio.create_task(self._claim_loop(), name="claims"),
+        ]
+        stopped = asyncio.create_task(self._stopping.wait())
+        try:
+            done, _ = await asyncio.wait([*sides, stopped], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopped}:
+                task.result()
+        finally:
+            sides[-1].cancel()
+            await self._drain()
+            for task in [*sides, stopped]:
+                task.cancel()
+            await asyncio.gather(*sides, stopped, return_exceptions=True)
+
+    def stop(self) -> None:
+        """Claim no more, let short steps end, hand the rest back; `run` returns then."""
+        self._stopping.set()
+
+    def look(self) -> None:
+        """Something may be queued."""
+        self._look.set()
+
+    # --- waking up ---
+
+    def _wake_through_layer(self, _: str) -> None:
+        if not self._look.is_set():
+            layer = get_channel_layer()
+            assert layer is not None
+            task = asyncio.ensure_future(layer.send(CHANNEL, {"type": "work.queued"}))
+            task.add_done_callback(_swallow_full)
+
+    async def _consume(self) -> None:
+        consumer = WorkerConsumer.as_asgi(worker=self)
+        channel_worker = ChannelWorker(consumer, [CHANNEL], get_channel_layer())
+        try:
+            await channel_worker.listener(CHANNEL)
+        finally:
+            for instance in channel_worker.application_instances.values():
+                instance["future"].cancel()
+
+    def _cancel(self, payload: str) -> None:
+        if payload and int(payload) in self._attempts:
+            self._stop_attempt(int(payload), "cancel")
+
+    def _stop_attempt(self, run_id: int, why: str) -> None:
+        attempt, task = self._attempts[run_id]
+        if not attempt.stopping:
+            attempt.stopping = why
+            task.cancel()
+
+    # --- claiming ---
+
+    async def _claim_loop(self) -> None:
+        while True:
+            self._look.clear()
+            free = settings.WORKER_CONCURRENCY - len(self._attempts)
+            leases = await self._try(lifecycle.claim_runs, worker=self.name, limit=min(free, 20))
+            for lease in leases or []:
+                self._begin(lease)
+            if leases and len(leases) == min(free, 20):
+                continue
+            try:
+                await asyncio.wait_for(self._look.wait(), settings.POLL_SECONDS)
+            except TimeoutError:
+                pass
+
+    def _begin(self, lease: Lease) -> None:
+        attempt = Attempt(lease, self._recorder.open(lease))
+        task = asyncio.create_task(execution.execute(attempt), name=f"run {lease.run_id}")
+        self._attempts[lease.run_id] = (attempt, task)
+        task.add_done_callback(lambda task: self._ended(lease, task))
+
+    def _ended(self, lease: Lease, task: "asyncio.Task[None]") -> None:
+        current = self._attempts.get(lease.run_id)
+        if current and current[0].lease == lease:
+            del self._attempts[lease.run_id]
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("The attempt at run %s crashed", lease.run_id, exc_info=error)
+        self._look.set()
+
+    # --- leases ---
+
+    async def _keep_leases(self) -> None:
+        """Renew all leases in one statement, stop what was cancelled or lost, sweep the silent."""
+        every = settings.LEASE_SECONDS / 6
+        while True:
+            await asyncio.sleep(every)
+            held = {a.lease.run_id: a.lease for a, _ in self._attempts.values()}
+            renewed = await self._try(lifecycle.renew_leases, list(held.values()))
+            if renewed is not None:
+                still_mine, to_cancel = renewed
+                for run_id, lease in held.items():
+                    current = self._attempts.get(run_id)
+                    if current is None or current[0].lease != lease:
+                        continue
+                    if run_id not in still_mine:
+                        current[0].record.is_stale = True
+                        self._stop_attempt(run_id, "lost")
+                    elif run_id in to_cancel:
+                        self._stop_attempt(run_id, "cancel")
+            await self._try(lifecycle.sweep_expired)
+
+    async def _try(self, verb: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run a verb; while the database is away, say so and go on."""
+        try:
+            return await in_db(verb, *args, **kwargs)
+        except Exception:
+            logger.exception("%s failed; trying again", verb.__name__)
+            await asyncio.sleep(0.5)
+            return None
+
+    # --- stopping ---
+
+    async def _drain(self) -> None:
+        tasks = [task for _, task in self._attempts.values()]
+        if not tasks:
+            return
+        await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
+        for run_id in list(self._attempts):
+            self._stop_attempt(run_id, "shutdown")
+        left = [task for _, task in self._attempts.values()]
+        if left:
+            await asyncio.wait(left, timeout=CANCEL_SECONDS)
+
+
+class WorkerConsumer(AsyncConsumer):
+    """The end of the `runs` channel: a message there says only that it is time to look."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    async def work_queued(self, message: dict[str, Any]) -> None:
+        self._worker.look()
+
+
+def _swallow_full(task: "asyncio.Future[None]") -> None:
+    """A full channel means that a wake-up is on its way already."""
+    if not task.cancelled():
+        task.exception()

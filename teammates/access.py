@@ -1,0 +1,117 @@
+"""Who is asking: built once per request, and where every query starts."""
+
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from django.db import models
+
+from teammates.errors import Forbidden, Invalid
+from teammates.models import APIKey, EndUser, Membership, Organization, Role, User
+
+Q = TypeVar("Q", bound=models.QuerySet[Any])
+
+# What each role may do. The names are those of the v1 contract (1.5).
+MEMBER = frozenset({
+    "data.threads.read", "data.threads.write", "data.runs.read", "data.runs.write",
+    "data.personas.read", "data.api_keys.manage",
+})  # fmt: skip
+ADMIN = MEMBER | {
+    "data.personas.manage", "data.llm_credentials.manage", "data.usage.read",
+    "org.members.list",
+}  # fmt: skip
+PERMISSIONS: dict[str, frozenset[str]] = {
+    Role.OWNER: frozenset(ADMIN),
+    Role.ADMIN: frozenset(ADMIN),
+    Role.MEMBER: MEMBER,
+    Role.VIEWER: frozenset({"data.threads.read", "data.runs.read", "data.personas.read"}),
+}
+
+
+@dataclass(frozen=True)
+class Access:
+    """One organization, seen by one person or key, perhaps narrowed to one end user."""
+
+    organization: Organization
+    role: str
+    user: User | None = None
+    api_key: APIKey | None = None
+    end_user: EndUser | None = None
+
+    @property
+    def permissions(self) -> frozenset[str]:
+        return PERMISSIONS[self.role]
+
+    @property
+    def is_admin(self) -> bool:
+        return self.role in (Role.OWNER, Role.ADMIN)
+
+    def may(self, permission: str) -> bool:
+        return permission in self.permissions
+
+    def require(self, permission: str) -> None:
+        """Raise `Forbidden` unless the role has `permission`."""
+        if not self.may(permission):
+            raise Forbidden(
+                f"Your role ({Role(self.role).label}) does not include {permission}.",
+                code="auth.forbidden",
+            )
+
+    def scope(self, rows: Q) -> Q:
+        """Those of the organization's `rows` that exist for the asker.
+
+        Owners and admins see all, members their own; an end-user scope sees its own alone.
+        """
+        rows = rows.filter(organization=self.organization)
+        if self.end_user is not None:
+            rows = rows.filter(end_user=self.end_user)
+        if not self.is_admin and rows.model.__name__ in ("Run", "Thread"):
+            rows = rows.filter(created_by=self.user)
+        return rows
+
+    def everything(self) -> "Access":
+        """The whole organization, to tell a colleague's object (v1: 403) from a foreign one."""
+        return replace(self, role=Role.OWNER)
+
+    def for_end_user(self, external_id: str | None) -> "Access":
+        """This access, narrowed to an end user; one never seen before sees nothing yet.
+
+        Raises `Invalid` for an empty or overlong id.
+        """
+        if external_id is None:
+            return self
+        check_end_user_id(external_id)
+        found = EndUser.objects.filter(
+            organization=self.organization, external_id=external_id
+        ).first()
+        return replace(
+            self,
+            end_user=found or EndUser(organization=self.organization, external_id=external_id),
+        )
+
+
+def check_end_user_id(external_id: str) -> None:
+    if not external_id.strip() or len(external_id) > 255:
+        raise Invalid("user_id must have 1 to 255 characters.")
+
+
+def access_of_member(user: User, organization_id: int | None = None) -> Access | None:
+    """A person's access to one of their organizations: the given one, else the first."""
+    memberships = Membership.objects.filter(user=user).select_related("organization")
+    chosen = (
+        memberships.filter(organization_id=organization_id).first() if organization_id else None
+    )
+    membership = chosen or memberships.order_by("id").first()
+    if membership is None:
+        return None
+    return Access(organization=membership.organization, role=membership.role, user=user)
+
+
+def access_of_key(key: APIKey) -> Access:
+    """A key may do what its creator may; one without a creator belongs to the organization."""
+    role: str = Role.ADMIN
+    if key.created_by is not None:
+        membership = Membership.objects.filter(
+            organization=key.organization, user=key.created_by
+        ).first()
+        role = membership.role if membership else Role.VIEWER
+    return Access(organization=key.organization, role=role, user=key.created_by, api_key=key)

@@ -1,0 +1,33 @@
+"""Authentication of both APIs."""
+
+from typing import Any
+
+from django.http import HttpRequest
+from ninja.security import HttpBearer
+
+from teammates.access import Access
+from teammates.errors import NotSignedIn
+from teammates.keys import access_of_bearer
+
+
+class Bearer(HttpBearer):
+    """`Authorization: Bearer <key or token>`; `request.auth` is the `Access`."""
+
+    def __call__(self, request: HttpRequest) -> Any:
+        return access_of_request(request)
+
+    def authenticate(self, request: HttpRequest, token: str) -> Any:
+        return access_of_bearer(token)
+
+
+def access_of_request(request: HttpRequest) -> Access:
+    """Who sends this request. Raises `NotSignedIn`."""
+    header = request.headers.get("Authorization", "")
+    scheme, _, credential = header.partition(" ")
+    if not header:
+        raise NotSignedIn("Send Authorization: Bearer <key>.", code="auth.missing_token")
+    if scheme.lower() != "bearer" or not credential.strip():
+        raise NotSignedIn(
+            "The Authorization header must be 'Bearer <key>'.", code="auth.invalid_authorization"
+        )
+    return access_of_bearer(credential.strip())

@@ -1,0 +1,94 @@
+"""v1: sign-up, sign-in, me (contract v1 2.1, 2.2)."""
+
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from ninja import Router
+from pydantic import Field
+
+from teammates import accounts, keys
+from teammates.access import Access, access_of_member
+from teammates.api.schemas import ApiRequest, Input, iso
+from teammates.errors import Forbidden, Invalid, NotSignedIn
+
+router = Router(tags=["auth"])
+COOKIE = "muster_refresh_token"
+
+
+class RegisterIn(Input):
+    login: str = Field(max_length=256)
+    password: str = Field(max_length=1024)
+    email: str = Field(max_length=254)
+    invite_code: str | None = None
+    locale: str | None = None
+    cf_turnstile_token: str | None = None
+
+
+class LoginIn(Input):
+    login: str = Field(max_length=256)
+    password: str = Field(max_length=1024)
+    cf_turnstile_token: str | None = None
+
+
+@router.post("/auth/register", auth=None, response={201: dict[str, Any]})
+def register(request: HttpRequest, payload: RegisterIn, response: HttpResponse) -> Any:
+    """Sign up with an organization of one's own; the token works at once."""
+    if not settings.REGISTRATION_OPEN:
+        raise Forbidden("Registration is closed; ask for an invitation.", code="auth.forbidden")
+    access = accounts.register(
+        email=payload.email, password=payload.password, username=payload.login
+    )
+    return 201, {"user_id": str(_user(access).uid), "warning": None} | _tokens(access, response)
+
+
+@router.post("/auth/login", auth=None)
+def login(request: HttpRequest, payload: LoginIn, response: HttpResponse) -> dict[str, Any]:
+    return _tokens(accounts.sign_in(login=payload.login, password=payload.password), response)
+
+
+@router.post("/auth/refresh", auth=None)
+def refresh(request: HttpRequest, response: HttpResponse) -> dict[str, Any]:
+    """A new access token for the refresh cookie, which is replaced."""
+    secret = request.COOKIES.get(COOKIE)
+    if not secret:
+        raise Invalid(f"The cookie {COOKIE} is missing; sign in first.")
+    access = access_of_member(keys.use_refresh_token(secret))
+    if access is None:
+        raise NotSignedIn("The user is in no organization.", code="auth.no_account_membership")
+    return _tokens(access, response)
+
+
+@router.get("/me")
+def me(request: ApiRequest) -> dict[str, Any]:
+    access = request.auth
+    if access.user is None or access.api_key is not None:
+        raise Forbidden("An API key has no person; sign in.", code="auth.forbidden")
+    return {
+        "id": str(access.user.uid),
+        "username": access.user.username or access.user.display_name,
+        "email": access.user.email,
+        "email_verified": False,
+        "email_verification_required": False,
+        "created_at": iso(access.user.created_at),
+        "org_id": str(access.organization.uid),
+        "org_name": access.organization.name,
+        "account_id": str(access.organization.uid),
+        "account_name": access.organization.name,
+        "role": access.role,
+        "permissions": sorted(access.permissions),
+    }
+
+
+def _tokens(access: Access, response: HttpResponse) -> dict[str, Any]:
+    secret, _ = keys.make_refresh_token(_user(access))
+    response.set_cookie(
+        COOKIE, secret, max_age=settings.REFRESH_TOKEN_SECONDS, path="/v1/auth",
+        httponly=True, samesite="Lax", secure=settings.HTTPS,
+    )  # fmt: skip
+    return {"access_token": keys.make_access_token(access), "token_type": "bearer"}
+
+
+def _user(access: Access) -> Any:
+    assert access.user is not None
+    return access.user

@@ -1,0 +1,197 @@
+"""Providers and their models: connected, chosen, priced."""
+
+from decimal import Decimal, InvalidOperation
+
+from django.db import IntegrityError, transaction
+
+from teammates.access import Access
+from teammates.errors import Conflict, Invalid, NotFound
+from teammates.models import Model, ModelPrice, Organization, Provider, ProviderKind
+
+# Aliases that every organization has from the start (contract v2, D6). An operator maps them.
+ANTHROPIC_MODELS = {
+    # alias: (name, uncached input, cache read, cache write, output), dollars per million tokens
+    "sonnet": ("claude-sonnet-4-5", "3", "0.3", "3.75", "15"),
+    "opus": ("claude-opus-4-5", "5", "0.5", "6.25", "25"),
+    "fable": ("claude-opus-4-1", "15", "1.5", "18.75", "75"),
+}
+DEFAULT_URLS = {
+    ProviderKind.OLLAMA: "http://127.0.0.1:11434/v1",
+    ProviderKind.COMPATIBLE: "http://127.0.0.1:8080/v1",
+}
+
+
+def add_built_in(organization: Organization) -> None:
+    """The demo provider, and Anthropic's aliases that wait for a key."""
+    demo = Provider.objects.create(organization=organization, name="Demo", kind=ProviderKind.DEMO)
+    model = Model.objects.create(
+        organization=organization, provider=demo, alias="demo", name="demo", is_default=True
+    )
+    _set_price(model, "0", "0", "0", "0")
+    anthropic = Provider.objects.create(
+        organization=organization, name="Anthropic", kind=ProviderKind.ANTHROPIC
+    )
+    for alias, (name, *price) in ANTHROPIC_MODELS.items():
+        model = Model.objects.create(
+            organization=organization, provider=anthropic, alias=alias, name=name
+        )
+        _set_price(model, *price)
+
+
+def create_provider(
+    access: Access, *, name: str, kind: str, api_key: str = "", base_url: str = ""
+) -> Provider:
+    """Connect a provider. Raises `Invalid`, `Forbidden`, `Conflict` (name taken)."""
+    access.require("data.llm_credentials.manage")
+    if kind not in ProviderKind.values or kind == ProviderKind.DEMO:
+        raise Invalid(f"kind must be one of {', '.join(ProviderKind.values[1:])}.")
+    if not name.strip() or "^" in name:
+        raise Invalid("name must not be empty or contain ^.")
+    provider = Provider(
+        organization=access.organization,
+        name=name.strip(),
+        kind=kind,
+        api_key=api_key.strip(),
+        base_url=base_url.strip() or DEFAULT_URLS.get(ProviderKind(kind), ""),
+    )
+    _check_url(provider.base_url)
+    try:
+        with transaction.atomic():
+            provider.save()
+    except IntegrityError:
+        raise Conflict(
+            f"There is a provider named {name} already.", code="llm_providers.name_conflict"
+        ) from None
+    return provider
+
+
+def update_provider(
+    access: Access, provider: Provider, *, api_key: str | None = None, base_url: str | None = None
+) -> Provider:
+    """Change key or address; None leaves it."""
+    access.require("data.llm_credentials.manage")
+    if api_key is not None:
+        provider.api_key = api_key.strip()
+    if base_url is not None:
+        _check_url(base_url.strip())
+        provider.base_url = base_url.strip()
+    provider.save(update_fields=["api_key", "base_url", "updated_at"])
+    return provider
+
+
+def delete_provider(access: Access, provider: Provider) -> None:
+    """Remove a provider with its models. Raises `Conflict` for the one in use by default."""
+    access.require("data.llm_credentials.manage")
+    if provider.models.filter(is_default=True).exists():
+        raise Conflict("The default model is this provider's; choose another default first.")
+    provider.delete()
+
+
+def add_model(
+    access: Access,
+    provider: Provider,
+    *,
+    alias: str,
+    name: str,
+    prices: dict[str, str] | None = None,
+    is_default: bool = False,
+) -> Model:
+    """Offer a model under `alias`; `prices` has the four lanes of `ModelPrice`.
+
+    Raises `Invalid`, `Forbidden`, `Conflict` (alias taken).
+    """
+    access.require("data.llm_credentials.manage")
+    alias, name = alias.strip() or name.strip(), name.strip()
+    if not name:
+        raise Invalid("name: say what the provider calls the model.")
+    try:
+        with transaction.atomic():
+            model = Model.objects.create(
+                organization=access.organization, provider=provider, alias=alias, name=name
+            )
+            if prices:
+                _set_price(
+                    model, *(prices.get(lane) or "0" for lane in
+                    ("uncached_input", "cache_read", "cache_write", "output"))
+                )  # fmt: skip
+            if is_default:
+                set_default_model(access, model)
+    except IntegrityError:
+        raise Conflict(
+            f"There is a model called {alias} already.",
+            code="llm_provider_models.model_conflict",
+        ) from None
+    return model
+
+
+@transaction.atomic
+def set_default_model(access: Access, model: Model) -> Model:
+    """Use `model` wherever none is named."""
+    access.require("data.llm_credentials.manage")
+    # The organization's row is the lock: two at once must not both be the default.
+    Organization.objects.select_for_update().get(pk=access.organization.pk)
+    Model.objects.filter(organization=access.organization, is_default=True).update(is_default=False)
+    model.is_default = True
+    model.save(update_fields=["is_default", "updated_at"])
+    return model
+
+
+def resolve_model(organization: Organization, alias: str = "") -> Model:
+    """The model of an alias, of `provider^model`, or the default.
+
+    Raises `Invalid` naming the model if there is none.
+    """
+    models = Model.objects.filter(organization=organization).by_priority()
+    if not alias:
+        found = models.first()
+        if found is None:
+            raise Invalid("No model is set up; add one in Settings, Models.")
+        return found
+    provider, hat, name = alias.partition("^")
+    found = (
+        models.filter(provider__name=provider, name=name).first()
+        if hat
+        else models.filter(alias=alias).first()
+    )
+    if found is None:
+        raise Invalid(
+            f"model: there is no model {alias!r}; GET /models/ lists those that exist.",
+            code="routing.not_found",
+        )
+    return found
+
+
+def get_route(organization: Organization, route_id: str) -> Model:
+    """A v1 route: the model's uid, or its alias. Raises `NotFound`."""
+    import uuid
+
+    try:
+        found = Model.objects.filter(organization=organization, uid=uuid.UUID(route_id)).first()
+    except ValueError:
+        found = Model.objects.filter(organization=organization, alias=route_id).first()
+    if found is None:
+        raise NotFound(f"There is no route {route_id!r}.", code="routing.not_found")
+    return found
+
+
+def _set_price(
+    model: Model, uncached_input: str, cache_read: str, cache_write: str, output: str
+) -> None:
+    try:
+        lanes = [Decimal(lane) for lane in (uncached_input, cache_read, cache_write, output)]
+    except InvalidOperation:
+        raise Invalid("price must be a number of dollars per million tokens.") from None
+    if any(lane < 0 or not lane.is_finite() for lane in lanes):
+        raise Invalid("price must not be negative.")
+    ModelPrice.objects.create(
+        model=model,
+        uncached_input=lanes[0],
+        cache_read=lanes[1],
+        cache_write=lanes[2],
+        output=lanes[3],
+    )
+
+
+def _check_url(url: str) -> None:
+    if url and not url.startswith(("http://", "https://")):
+        raise Invalid("base_url must start with http:// or https://.")

@@ -1,0 +1,70 @@
+"""Model fields and keys that every app shares."""
+
+import uuid
+from functools import cache
+from typing import Any
+
+import uuid_utils.compat
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from django.conf import settings
+from django.db import models
+
+
+def new_uid() -> uuid.UUID:
+    """A UUIDv7: unique everywhere and roughly in order of creation."""
+    return uuid_utils.compat.uuid7()
+
+
+class Named(models.Model):
+    """A row that a client can name: a `bigint` id on v2 and in URLs, a `uid` on v1."""
+
+    id = models.BigAutoField(primary_key=True)
+    uid = models.UUIDField(default=new_uid, unique=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        abstract = True
+
+
+@cache
+def _fernet() -> MultiFernet:
+    import base64
+    import hashlib
+
+    digests = [
+        hashlib.sha256(key.strip().encode()).digest() for key in settings.ENCRYPTION_KEY.split(",")
+    ]
+    return MultiFernet([Fernet(base64.urlsafe_b64encode(digest)) for digest in digests])
+
+
+class EncryptedField(models.TextField):  # type: ignore[type-arg]
+    """Text that is encrypted in the database. The first of several keys encrypts."""
+
+    def get_prep_value(self, value: str | None) -> str | None:
+        return _fernet().encrypt(value.encode()).decode() if value else value
+
+    def from_db_value(self, value: str | None, *_: Any) -> str | None:
+        if not value:
+            return value
+        try:
+            return _fernet().decrypt(value.encode()).decode()
+        except InvalidToken:
+            # The encryption key was lost: the credential has to be entered again.
+            return ""
+
+
+def clean_text(text: str) -> str:
+    """`text` without what PostgreSQL cannot store: NUL and lone surrogates become U+FFFD."""
+    if "\x00" in text:
+        text = text.replace("\x00", "\ufffd")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def iff(one: models.Q, other: models.Q) -> models.Q:
+    """For constraints: both hold, or neither."""
+    return (one & other) | (~one & ~other)

@@ -1,0 +1,179 @@
+"""API keys and session tokens: made, checked, revoked. Stored as hashes."""
+
+import hashlib
+import secrets
+from datetime import datetime, timedelta
+
+import jwt
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from teammates.access import Access, access_of_key, access_of_member
+from teammates.errors import Conflict, Invalid, NotFound, NotSignedIn, TooMany
+from teammates.models import APIKey, Organization, RefreshToken, User
+
+MAX_ACTIVE_KEYS = 50
+V1, V2 = "al_", "m8_"
+
+
+def hash_secret(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def create_key(
+    organization: Organization,
+    *,
+    name: str,
+    by: User | None,
+    is_default: bool = False,
+    expires_in_days: int | None = None,
+    prefix: str = V2,
+) -> tuple[APIKey, str]:
+    """Make a key and return it with its secret, which is never shown again.
+
+    Raises `Invalid` for a blank name, `TooMany` above 50 active keys.
+    """
+    if not name.strip() or len(name) > 200:
+        raise Invalid("name must have 1 to 200 characters.")
+    if expires_in_days is not None and not 1 <= expires_in_days <= 3650:
+        raise Invalid("expires_in_days must be 1 to 3650.")
+    secret = prefix + secrets.token_hex(32)
+    with transaction.atomic():
+        # The organization's row is the lock of the cap.
+        Organization.objects.select_for_update().get(pk=organization.pk)
+        active = organization.api_keys.filter(revoked_at=None, is_default=False)
+        if not is_default and active.count() >= MAX_ACTIVE_KEYS:
+            raise TooMany(
+                f"There are {MAX_ACTIVE_KEYS} active keys; revoke one first.",
+                code="api_keys.limit_exceeded",
+            )
+        if is_default:
+            organization.api_keys.filter(is_default=True, revoked_at=None).update(
+                revoked_at=timezone.now()
+            )
+        key = APIKey.objects.create(
+            organization=organization,
+            created_by=by,
+            name=name.strip(),
+            prefix=secret[:12],
+            hash=hash_secret(secret),
+            is_default=is_default,
+            expires_at=timezone.now() + timedelta(days=expires_in_days)
+            if expires_in_days
+            else None,
+        )
+    return key, secret
+
+
+def rotate_key(key: APIKey) -> tuple[APIKey, str]:
+    """Give a named key a new secret; the old one is dead at once. Raises `Conflict` if revoked."""
+    secret = key.prefix[:3] + secrets.token_hex(32)
+    changed = APIKey.objects.filter(pk=key.pk, revoked_at=None).update(
+        hash=hash_secret(secret), prefix=secret[:12]
+    )
+    if not changed:
+        raise Conflict("This key is revoked; create a new one.", code="api_keys.revoked")
+    key.refresh_from_db()
+    return key, secret
+
+
+def revoke_key(key: APIKey) -> APIKey:
+    """Revoke a key; again is fine."""
+    APIKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now())
+    key.refresh_from_db()
+    return key
+
+
+def get_key(access: Access, **lookup: object) -> APIKey:
+    keys = APIKey.objects.filter(organization=access.organization)
+    if not access.is_admin:
+        keys = keys.filter(created_by=access.user)
+    found = keys.filter(**lookup).first()
+    if found is None:
+        raise NotFound("There is no such key.", code="api_keys.not_found")
+    return found
+
+
+def access_of_bearer(credential: str) -> Access:
+    """The access behind `Authorization: Bearer …`, a key or a session token.
+
+    Raises `NotSignedIn`, whose code says what is wrong (contract v1 1.3).
+    """
+    if credential.startswith((V1, V2)):
+        key = (
+            APIKey.objects.select_related("organization", "created_by")
+            .filter(hash=hash_secret(credential))
+            .first()
+        )
+        if key is None or not key.is_valid:
+            raise NotSignedIn("This API key is not valid.", code="auth.invalid_api_key")
+        _note_use(key)
+        return access_of_key(key)
+    return _access_of_token(credential)
+
+
+def _note_use(key: APIKey) -> None:
+    """At most one write a minute, however many requests a key makes."""
+    now = timezone.now()
+    if key.last_used_at is None or now - key.last_used_at > timedelta(minutes=1):
+        APIKey.objects.filter(pk=key.pk).update(last_used_at=now)
+
+
+def make_access_token(access: Access) -> str:
+    """A JWT for v1: 15 minutes, dead with the user's session version."""
+    assert access.user is not None
+    now = timezone.now()
+    claims = {
+        "sub": str(access.user.uid),
+        "typ": "access",
+        "iat": now.timestamp(),
+        "exp": now + timedelta(seconds=settings.ACCESS_TOKEN_SECONDS),
+        "account": str(access.organization.uid),
+        "role": access.role,
+        "ver": access.user.session_version,
+    }
+    return jwt.encode(claims, settings.SECRET_KEY, algorithm="HS256")
+
+
+def _access_of_token(token: str) -> Access:
+    try:
+        claims = jwt.decode(
+            token, settings.SECRET_KEY, algorithms=["HS256"], options={"verify_iat": False}
+        )
+    except jwt.ExpiredSignatureError:
+        raise NotSignedIn("The token has expired.", code="auth.token_expired") from None
+    except jwt.InvalidTokenError:
+        raise NotSignedIn("The token is not valid.", code="auth.invalid_token") from None
+    user = User.objects.filter(uid=str(claims.get("sub")), is_active=True).first()
+    if user is None:
+        raise NotSignedIn("The user is gone.", code="auth.user_not_found")
+    if claims.get("ver") != user.session_version:
+        raise NotSignedIn("The token was revoked.", code="auth.invalid_token")
+    access = access_of_member(user)
+    if access is None:
+        raise NotSignedIn("The user is in no organization.", code="auth.no_account_membership")
+    return access
+
+
+def make_refresh_token(user: User) -> tuple[str, datetime]:
+    """A secret that `use_refresh_token` takes once, and when it ends."""
+    secret = secrets.token_urlsafe(32)
+    ends = timezone.now() + timedelta(seconds=settings.REFRESH_TOKEN_SECONDS)
+    RefreshToken.objects.create(user=user, hash=hash_secret(secret), expires_at=ends)
+    return secret, ends
+
+
+def use_refresh_token(secret: str) -> User:
+    """Consume a refresh token; of two at once, one wins. Raises `NotSignedIn`."""
+    with transaction.atomic():
+        token = (
+            RefreshToken.objects.select_for_update()
+            .filter(hash=hash_secret(secret), expires_at__gt=timezone.now())
+            .select_related("user")
+            .first()
+        )
+        if token is None or not token.user.is_active:
+            raise NotSignedIn("Sign in again.", code="auth.invalid_token")
+        token.delete()
+    return token.user

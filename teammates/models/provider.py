@@ -1,0 +1,121 @@
+"""Providers of models (v1: routes), with encrypted keys, aliases and dated prices."""
+
+from decimal import Decimal
+from typing import ClassVar
+
+from django.db import models
+from django.utils import timezone
+
+from teammates.fields import EncryptedField, Named
+from teammates.models.people import Organization
+
+
+class ProviderKind(models.TextChoices):
+    DEMO = "demo", "Demo (built in, no AI)"
+    ANTHROPIC = "anthropic", "Anthropic"
+    OPENAI = "openai", "OpenAI"
+    COMPATIBLE = "openai_compatible", "OpenAI-compatible server"
+    OLLAMA = "ollama", "Ollama"
+
+
+class Provider(Named):
+    organization = models.ForeignKey(
+        Organization, on_delete=models.CASCADE, related_name="providers"
+    )
+    name = models.CharField(max_length=100)
+    kind = models.CharField(max_length=20, choices=ProviderKind.choices)
+    base_url = models.CharField(max_length=500, blank=True, default="")
+    api_key = EncryptedField(blank=True, default="")
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint("organization", "name", name="provider_name_once"),
+            models.CheckConstraint(
+                condition=models.Q(kind__in=ProviderKind.values), name="provider_kind_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def needs_key(self) -> bool:
+        return self.kind in (ProviderKind.ANTHROPIC, ProviderKind.OPENAI)
+
+    @property
+    def is_ready(self) -> bool:
+        return bool(self.api_key) or not self.needs_key
+
+    @property
+    def masked_key(self) -> str:
+        return f"{self.api_key[:4]}…{self.api_key[-4:]}" if len(self.api_key) > 12 else "•••"
+
+
+class ModelQuerySet(models.QuerySet["Model"]):
+    def by_priority(self) -> "ModelQuerySet":
+        return self.select_related("provider").order_by("-is_default", "-priority", "id")
+
+
+class Model(Named):
+    """One model of a provider under the alias that people and programs use."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="models")
+    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="models")
+    alias = models.CharField(max_length=200)
+    name = models.CharField(max_length=200)  # what the provider calls it
+    is_default = models.BooleanField(default=False)
+    priority = models.IntegerField(default=0)
+    max_output_tokens = models.PositiveIntegerField(default=8192)
+
+    objects = ModelQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint("organization", "alias", name="model_alias_once"),
+            models.UniqueConstraint(
+                "organization", name="model_one_default", condition=models.Q(is_default=True)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.alias
+
+    @property
+    def shown_price(self) -> "ModelPrice | None":
+        """`price_now` of rows whose prices are prefetched."""
+        valid = [price for price in self.prices.all() if price.valid_from <= timezone.now()]
+        return max(valid, key=lambda price: price.valid_from, default=None)
+
+    def price_now(self) -> "ModelPrice | None":
+        return self.prices.filter(valid_from__lte=timezone.now()).order_by("-valid_from").first()
+
+
+class ModelPrice(models.Model):
+    """US dollars per million tokens, from `valid_from` on."""
+
+    model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="prices")
+    valid_from = models.DateTimeField(default=timezone.now)
+    uncached_input = models.DecimalField(max_digits=12, decimal_places=6)
+    cache_read = models.DecimalField(max_digits=12, decimal_places=6)
+    cache_write = models.DecimalField(max_digits=12, decimal_places=6)
+    output = models.DecimalField(max_digits=12, decimal_places=6)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint("model", "valid_from", name="model_price_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model} from {self.valid_from:%Y-%m-%d}"
+
+    def cost(
+        self, *, input_tokens: int, cache_read: int, cache_write: int, output_tokens: int
+    ) -> Decimal:
+        """Dollars; `input_tokens` counts the cached ones too."""
+        uncached = max(0, input_tokens - cache_read - cache_write)
+        return (
+            uncached * self.uncached_input
+            + cache_read * self.cache_read
+            + cache_write * self.cache_write
+            + output_tokens * self.output
+        ) / Decimal(1_000_000)

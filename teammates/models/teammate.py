@@ -1,0 +1,141 @@
+"""Teammates (v1: personas, v2: agents) and their immutable versions."""
+
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from django.db import models
+from django.urls import reverse
+
+from teammates.fields import Named, iff
+from teammates.models.people import EndUser, Organization, User
+
+if TYPE_CHECKING:
+    from teammates.access import Access
+
+
+class PermissionMode(models.TextChoices):
+    AUTONOMOUS = "autonomous", "Autonomous"
+    APPROVAL = "approval", "Asks first"
+    PLAN = "plan", "Plans first"
+
+
+class Effort(models.TextChoices):
+    LOW = "low", "Low"
+    MEDIUM = "medium", "Medium"
+    HIGH = "high", "High"
+    XHIGH = "xhigh", "Very high"
+    MAX = "max", "Maximum"
+
+
+class TeammateStatus(models.TextChoices):
+    ENABLED = "enabled", "Enabled"
+    DISABLED = "disabled", "Paused"
+    ARCHIVED = "archived", "Archived"
+
+
+class TeammateQuerySet(models.QuerySet["Teammate"]):
+    def visible_to(self, access: "Access") -> Self:
+        return access.scope(self)
+
+    def current(self) -> Self:
+        return self.exclude(status=TeammateStatus.ARCHIVED)
+
+    def with_version(self) -> Self:
+        return self.select_related("version", "end_user", "organization")
+
+
+class Teammate(Named):
+    organization = models.ForeignKey(
+        Organization, on_delete=models.CASCADE, related_name="teammates"
+    )
+    end_user = models.ForeignKey(
+        EndUser, null=True, on_delete=models.PROTECT, related_name="teammates"
+    )
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    key = models.CharField(max_length=64)  # v1's persona key
+    name = models.CharField(max_length=255)
+    status = models.CharField(
+        max_length=10, choices=TeammateStatus.choices, default=TeammateStatus.ENABLED
+    )
+    is_built_in = models.BooleanField(default=False)
+    version = models.OneToOneField(
+        "teammates.TeammateVersion", null=True, on_delete=models.PROTECT, related_name="+"
+    )
+    metadata = models.JSONField(null=True)
+    allowed_senders = models.JSONField(null=True)
+    inbox_name = models.CharField(max_length=64, blank=True, default="")
+    max_running = models.PositiveIntegerField(default=100)
+    archived_at = models.DateTimeField(null=True)
+
+    objects = TeammateQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint("organization", "key", name="teammate_key_once"),
+            models.CheckConstraint(
+                condition=models.Q(status__in=TeammateStatus.values), name="teammate_status_known"
+            ),
+            models.CheckConstraint(
+                condition=iff(
+                    models.Q(status=TeammateStatus.ARCHIVED), models.Q(archived_at__isnull=False)
+                ),
+                name="teammate_archived_at_iff_archived",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["organization", "-id"], name="teammate_list"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("teammates:teammate_detail", args=[self.pk])
+
+    @property
+    def is_archived(self) -> bool:
+        return self.status == TeammateStatus.ARCHIVED
+
+    @property
+    def current_version(self) -> "TeammateVersion":
+        assert self.version is not None, "roster.py gives every teammate a version"
+        return self.version
+
+
+class TeammateVersion(models.Model):
+    """What a teammate is told and may do. Never changed: an edit makes the next number."""
+
+    teammate = models.ForeignKey(Teammate, on_delete=models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    role = models.TextField(blank=True, default="")
+    goals = models.TextField(blank=True, default="")
+    instructions = models.TextField(blank=True, default="")
+    model = models.CharField(max_length=200, blank=True, default="")  # an alias; empty: default
+    effort = models.CharField(max_length=10, blank=True, default="", choices=Effort.choices)
+    permission_mode = models.CharField(
+        max_length=10, choices=PermissionMode.choices, default=PermissionMode.AUTONOMOUS
+    )
+    tools = models.JSONField(default=list)
+    disabled_tools = models.JSONField(default=list)
+    # None: the platform's default, which is on.
+    memory = models.BooleanField(null=True)
+    history = models.BooleanField(null=True)
+    task_setup_tools = models.BooleanField(null=True)
+    feedback = models.BooleanField(null=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint("teammate", "number", name="teammate_version_once"),
+            models.CheckConstraint(
+                condition=models.Q(permission_mode__in=PermissionMode.values),
+                name="teammate_version_mode_known",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(effort__in=["", *Effort.values]),
+                name="teammate_version_effort_known",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"v{self.number}"

@@ -1,0 +1,69 @@
+"""The registry of providers. A vendor's package is imported when the first run needs it."""
+
+import asyncio
+import importlib
+import time
+from dataclasses import dataclass
+
+from teammates.providers.base import ModelClient, ModelRequest, ProviderError, UserSaid
+
+_MODULES = {
+    "demo": "teammates.providers.demo",
+    "anthropic": "teammates.providers.anthropic",
+    "openai": "teammates.providers.openai",
+    "openai_compatible": "teammates.providers.openai",
+    "ollama": "teammates.providers.openai",
+}
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where a provider is and the key for it."""
+
+    kind: str
+    base_url: str = ""
+    api_key: str = ""
+
+
+_clients: dict[Connection, ModelClient] = {}
+
+
+async def open_client(connection: Connection) -> ModelClient:
+    """The process's client of a provider. Raises `ProviderError` if a key is missing."""
+    if connection.kind in ("anthropic", "openai") and not connection.api_key:
+        raise ProviderError(
+            "config.missing",
+            f"No key is set for {connection.kind}. Add one in Settings, Models, and try again.",
+        )
+    if connection not in _clients:
+        # In a thread: importing a vendor's package takes seconds, and leases are renewed here.
+        module = await asyncio.to_thread(importlib.import_module, _MODULES[connection.kind])
+        _clients[connection] = module.make_client(connection)
+    return _clients[connection]
+
+
+@dataclass(frozen=True)
+class Tested:
+    milliseconds: int
+    text: str = ""
+    error: str = ""
+
+
+async def try_out(kind: str, base_url: str, api_key: str, model: str) -> Tested:
+    """One small call, to see whether a key and a model work; at most 30 seconds."""
+    began = time.monotonic()
+    request = ModelRequest(
+        model=model, instructions="", conversation=[UserSaid("Say OK.")], max_output_tokens=64
+    )
+    try:
+        async with asyncio.timeout(30):
+            client = await open_client(Connection(kind, base_url, api_key))
+            async with client.call(request) as call:
+                async for _ in call:
+                    pass
+                text = " ".join(call.turn.text.split())[:80]
+    except TimeoutError:
+        return Tested(30_000, error="It did not answer within 30 seconds.")
+    except ProviderError as error:
+        return Tested(0, error=str(error))
+    return Tested(int((time.monotonic() - began) * 1000), text)

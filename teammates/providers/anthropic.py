@@ -1,0 +1,19 @@
+"""Anthropic's models."""
+
+from anthropic import AsyncAnthropic
+from pydantic_ai.models.anthropic import AnthropicModel
+from pydantic_ai.providers.anthropic import AnthropicProvider
+
+from teammates.providers import Connection
+from teammates.providers.vendor import VendorClient, make_http_client
+
+
+def make_client(connection: Connection) -> VendorClient:
+    client = AsyncAnthropic(
+        api_key=connection.api_key,
+        base_url=connection.base_url or "https://api.anthropic.com",
+        http_client=make_http_client(),
+        max_retries=0,  # the loop retries, visibly and within its budget
+    )
+    provider = AnthropicProvider(anthropic_client=client)
+    return VendorClient(lambda name: AnthropicModel(name, provider=provider), "Anthropic")

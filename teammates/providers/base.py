@@ -1,0 +1,174 @@
+"""What every provider of models speaks: a conversation in, deltas and a finished turn out.
+
+Plain dataclasses: neither the loop that runs teammates nor the built-in demo model loads a
+vendor's package.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
+
+
+@dataclass(frozen=True)
+class Text:
+    text: str
+    kind: Literal["text"] = "text"
+
+
+@dataclass(frozen=True)
+class Thinking:
+    text: str
+    kind: Literal["thinking"] = "thinking"
+
+
+@dataclass(frozen=True)
+class ToolRequest:
+    call_id: str
+    name: str
+    arguments: str  # JSON text as the model wrote it; perhaps malformed
+    kind: Literal["tool"] = "tool"
+
+
+Part = Text | Thinking | ToolRequest
+_PARTS: dict[str, type[Any]] = {"text": Text, "thinking": Thinking, "tool": ToolRequest}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a model said in one call. `native` is the vendor's own form, fed back unchanged."""
+
+    parts: list[Part]
+    finish_reason: str = "stop"
+    native: Any = None
+
+    @property
+    def text(self) -> str:
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+    @property
+    def tool_requests(self) -> list[ToolRequest]:
+        return [part for part in self.parts if isinstance(part, ToolRequest)]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "parts": [asdict(part) for part in self.parts],
+            "finish_reason": self.finish_reason,
+            "native": self.native,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Turn":
+        parts = [_PARTS[part["kind"]](**part) for part in data["parts"]]
+        return cls(parts, data["finish_reason"], data.get("native"))
+
+
+@dataclass(frozen=True)
+class UserSaid:
+    text: str
+
+
+@dataclass(frozen=True)
+class ToolReturned:
+    call_id: str
+    name: str
+    content: str
+    failed: bool = False
+
+
+Said = UserSaid | Turn | ToolReturned
+
+
+@dataclass(frozen=True)
+class ToolSpec:
+    name: str
+    description: str
+    schema: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    model: str
+    instructions: str
+    conversation: list[Said]
+    tools: list[ToolSpec] = field(default_factory=list)
+    max_output_tokens: int = 8192
+    effort: str = ""
+    retries: int = 0  # how often this very step failed before
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "instructions": self.instructions,
+            "conversation": [
+                {"turn": said.to_json()} if isinstance(said, Turn) else
+                {type(said).__name__: asdict(said)} for said in self.conversation
+            ],
+            "tools": [tool.name for tool in self.tools],
+            "max_output_tokens": self.max_output_tokens,
+            "effort": self.effort,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A piece of a turn. For a tool request, `text` is a piece of its JSON arguments."""
+
+    kind: Literal["text", "thinking", "tool"]
+    text: str
+    call_id: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class TokenUsage:
+    """`input` counts cached tokens too."""
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    estimated: bool = False
+
+
+def estimate_tokens(text: str) -> int:
+    """A rough count where the provider told none: four bytes a token."""
+    return -(-len(text.encode()) // 4)
+
+
+class ModelCall(Protocol):
+    """One call: iterate its deltas, then read `turn` and `usage`.
+
+    `usage` is None where the provider told nothing (yet); it may be read after a cancel.
+    """
+
+    def __aiter__(self) -> AsyncIterator[Delta]: ...
+
+    @property
+    def turn(self) -> Turn: ...
+
+    @property
+    def usage(self) -> TokenUsage | None: ...
+
+
+class ModelClient(Protocol):
+    def call(self, request: ModelRequest) -> AbstractAsyncContextManager[ModelCall]:
+        """Open a streamed call. Raises `ProviderError`, here or while it is iterated."""
+        ...
+
+
+class ProviderError(Exception):
+    """A model call failed. The message is a sentence that says what to do."""
+
+    def __init__(
+        self,
+        error_class: str,
+        message: str,
+        *,
+        is_transient: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.error_class = error_class
+        self.is_transient = is_transient
+        self.retry_after = retry_after

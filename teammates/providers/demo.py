@@ -1,0 +1,237 @@
+"""The demo model: a script, no AI. Which words in the message do what is in `WORDS`.
+
+Deterministic: the same conversation gives the same turn, so a step that is made again after a
+crash says the same. It is what a fresh install, the tests and the benchmarks run on.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from teammates.providers import Connection
+from teammates.providers.base import (
+    Delta,
+    ModelRequest,
+    Part,
+    ProviderError,
+    Text,
+    Thinking,
+    TokenUsage,
+    ToolRequest,
+    ToolReturned,
+    Turn,
+    UserSaid,
+    estimate_tokens,
+)
+
+REPORT = "month,visitors,sign-ups\nJan,1200,48\nFeb,1350,61\nMar,1610,77\n"
+MOST_DELTAS = 100_000
+
+# Shown on the page "What the demo model understands"; a test holds it against the script.
+WORDS: list[tuple[str, str]] = [
+    ("think", "thinks aloud before it answers"),
+    ("todo", "keeps a to-do list while it works"),
+    ("file", "writes report.csv (or the file name you give) into the thread"),
+    ("read", "lists the files of the thread and reads the first one"),
+    ("fetch https://…", "fetches that address (public addresses only)"),
+    ("ask", "asks you a question and uses the answer"),
+    ("approve", "asks for your approval of an action (it only pretends to act)"),
+    ("slow 200 10ms", "answers in 200 pieces with 10 ms between them (any numbers)"),
+    ("fail", "fails like a model that refuses the request"),
+    ("flaky", "fails once like an overloaded provider, then works"),
+    ("hello", "does one of each: a to-do list, a question, an approval and a file"),
+]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One turn of the script: thinking, then text, then tool calls."""
+
+    text: list[str] = field(default_factory=list)
+    thinking: list[str] = field(default_factory=list)
+    tools: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    delay: float = 0.0  # seconds between pieces
+
+
+def make_client(connection: Connection) -> "DemoClient":
+    return DemoClient()
+
+
+class DemoClient:
+    @asynccontextmanager
+    async def call(self, request: ModelRequest) -> AsyncIterator["DemoCall"]:
+        yield DemoCall(request)
+
+
+class DemoCall:
+    def __init__(self, request: ModelRequest) -> None:
+        self._request = request
+        self._said: list[Part] = []
+        self._finished = False
+
+    async def __aiter__(self) -> AsyncIterator[Delta]:
+        stage = next_stage(self._request)
+        for piece in stage.thinking:
+            await asyncio.sleep(stage.delay)
+            self._grow(Thinking, piece)
+            yield Delta("thinking", piece)
+        for piece in stage.text:
+            await asyncio.sleep(stage.delay)
+            self._grow(Text, piece)
+            yield Delta("text", piece)
+        turn_number = sum(isinstance(said, Turn) for said in self._request.conversation)
+        for number, (name, arguments) in enumerate(stage.tools):
+            call = ToolRequest(f"call_{turn_number}_{number}_{name}", name, json.dumps(arguments))
+            self._said.append(call)
+            yield Delta("tool", call.arguments, call.call_id, call.name)
+        self._finished = True
+
+    def _grow(self, kind: type[Text] | type[Thinking], piece: str) -> None:
+        if self._said and type(self._said[-1]) is kind:
+            last = self._said.pop()
+            assert isinstance(last, Text | Thinking)
+            piece = last.text + piece
+        self._said.append(kind(piece))
+
+    @property
+    def turn(self) -> Turn:
+        return Turn(list(self._said), "stop" if self._finished else "cancelled")
+
+    @property
+    def usage(self) -> TokenUsage | None:
+        sent = "".join(
+            said.text if isinstance(said, UserSaid | Turn) else said.content
+            for said in self._request.conversation
+        )
+        answered = "".join(
+            part.arguments if isinstance(part, ToolRequest) else part.text for part in self._said
+        )
+        return TokenUsage(
+            input=estimate_tokens(self._request.instructions + sent),
+            output=estimate_tokens(answered),
+        )
+
+
+def next_stage(request: ModelRequest) -> Stage:
+    """The turn that follows the conversation. Raises `ProviderError` if told to fail."""
+    asked = ""
+    returned: list[ToolReturned] = []
+    for said in request.conversation:
+        if isinstance(said, UserSaid):
+            asked, returned = said.text, []
+        elif isinstance(said, ToolReturned):
+            returned.append(said)
+    available = {tool.name for tool in request.tools}
+    stages = _script(asked.lower(), asked, available, request.retries, returned)
+    done = {result.name for result in returned}
+    for names, make in stages:
+        if not names & done:
+            return make()
+    raise AssertionError("the last stage is always open")
+
+
+Script = list[tuple[set[str], Callable[[], Stage]]]
+
+
+def _script(
+    words: str, asked: str, available: set[str], retries: int, returned: list[ToolReturned]
+) -> Script:
+    """Stages in order, each with the tools whose results show that it is over."""
+    everything = re.search(r"\bhello\b", words) is not None
+    script: Script = []
+
+    def has(pattern: str) -> bool:
+        return everything or re.search(rf"\b(?:{pattern})", words) is not None
+
+    if re.search(r"\bfail", words):
+        raise ProviderError(
+            "provider.rejected",
+            "The demo model was told to fail. Send a message without that word.",
+        )
+    if "flaky" in words and retries == 0:
+        raise ProviderError(
+            "provider.overloaded", "The demo model plays an overloaded provider.", is_transient=True
+        )
+    thinking = _pieces(
+        "The person wants something from me. I look for words that I know and do what they say. "
+    ) if "think" in words or everything else []  # fmt: skip
+    delay = 0.015
+
+    def call(name: str, say: str, /, **arguments: Any) -> None:
+        if name in available:
+            first = not script
+            script.append((
+                {name},
+                lambda: Stage(_pieces(say), thinking if first else [], [(name, arguments)], delay),
+            ))  # fmt: skip
+
+    if has("todo|to-do"):
+        items = [
+            {"text": "Read the message", "done": True},
+            {"text": "Do what it says", "done": False},
+        ]
+        call("update_todos", "First I make a list. ", items=items)
+    if re.search(r"\bread", words):
+        call("list_files", "Let me see which files are here. ")
+        listed = next((r.content for r in returned if r.name == "list_files"), "")
+        if found := re.search(r'"name": "([^"]+)"', listed):
+            call("read_file", "I read the first one. ", name=found.group(1))
+    if address := re.search(r"https?://\S+", asked):
+        call("web_fetch", "I fetch that page. ", url=address.group(0))
+    if has(r"ask\b|question"):
+        options = [{"label": "Short (Recommended)"}, {"label": "Long"}]
+        question = {"question": "How long should the report be?", "header": "Length",
+                    "options": options, "multiSelect": False}  # fmt: skip
+        call("AskUserQuestion", "I have a question first. ", questions=[question])
+    if has("approv"):
+        call(
+            "pretend_send", "Next I would send a message; that needs your approval. ",
+            to="kim@example.com", text="The report is ready.",
+        )  # fmt: skip
+    if has(r"file|report|write"):
+        named = re.search(r"\b[\w-]+\.(?:csv|txt|md|json)\b", asked)
+        call(
+            "write_file", "Now I write the file. ",
+            name=named.group(0) if named else "report.csv", content=REPORT,
+        )  # fmt: skip
+    script.append(
+        (set(), lambda: _closing(words, asked, returned, [] if script[:-1] else thinking))
+    )
+    return script
+
+
+def _closing(words: str, asked: str, returned: list[ToolReturned], thinking: list[str]) -> Stage:
+    if slow := re.search(r"slow(?:\s+(\d+))?(?:\s+(\d+)\s*ms)?", words):
+        count = min(int(slow.group(1) or 50), MOST_DELTAS)
+        delay = int(slow.group(2) or 50) / 1000
+        pieces = [f"word{number} " for number in range(1, count + 1)]
+        return Stage(pieces, thinking, delay=delay)
+    if not asked.strip():
+        return Stage(["Hello! ", "Nobody wrote anything yet, ", "so I am done."], delay=0.02)
+    if not returned:
+        quoted = asked.strip().replace("\n", "\n> ")
+        return Stage(
+            _pieces(
+                f"I am the **demo model**: a script, not an AI. You wrote:\n\n> {quoted}\n\n"
+                "Say *hello* to see everything I can do, or add a model key in the settings."
+            ),
+            thinking,
+            delay=0.015,
+        )
+    lines = ["Done. This is what happened:", ""]
+    lines += [f"- `{result.name}`: {_short(result.content)}" for result in returned]
+    return Stage(_pieces("\n".join(lines)), delay=0.015)
+
+
+def _pieces(text: str) -> list[str]:
+    """Words with the space behind them, like the tokens of a real model."""
+    return re.findall(r"\S+\s*|\s+", text)
+
+
+def _short(content: str) -> str:
+    line = " ".join(content.split())
+    return line if len(line) <= 120 else line[:117] + "…"

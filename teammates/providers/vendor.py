@@ -1,0 +1,271 @@
+"""The vendors' real models, through pydantic-ai's model classes.
+
+Only providers that need it import this module (`teammates.providers` imports lazily).
+"""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Any
+
+import httpx2
+from pydantic_ai import exceptions, messages
+from pydantic_ai.direct import model_request_stream
+from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
+from pydantic_ai.settings import ModelSettings
+from pydantic_ai.tools import ToolDefinition
+
+from teammates.providers.base import (
+    Delta,
+    ModelRequest,
+    Part,
+    ProviderError,
+    Text,
+    Thinking,
+    TokenUsage,
+    ToolRequest,
+    ToolReturned,
+    Turn,
+    UserSaid,
+)
+
+TIMEOUT = httpx2.Timeout(connect=10, read=300, write=60, pool=10)
+
+
+def make_http_client() -> httpx2.AsyncClient:
+    """No proxies or keys from the environment: a tenant's call uses a tenant's settings."""
+    return httpx2.AsyncClient(timeout=TIMEOUT, trust_env=False)
+
+
+class VendorClient:
+    """A `ModelClient` over one pydantic-ai model class."""
+
+    def __init__(self, make_model: Any, label: str) -> None:
+        self._make_model = make_model  # name -> pydantic-ai Model
+        self._label = label
+
+    @asynccontextmanager
+    async def call(self, request: ModelRequest) -> AsyncIterator["VendorCall"]:
+        model: Model = self._make_model(request.model)
+        settings = ModelSettings(max_tokens=request.max_output_tokens)
+        parameters = ModelRequestParameters(
+            function_tools=[
+                ToolDefinition(
+                    name=tool.name, description=tool.description,
+                    parameters_json_schema=tool.schema,
+                )
+                for tool in request.tools
+            ]
+        )  # fmt: skip
+        opening = model_request_stream(
+            model,
+            _to_native(request),
+            model_settings=settings,
+            model_request_parameters=parameters,
+        )
+        async with AsyncExitStack() as stack:
+            with _explained(self._label, request.model):
+                stream = await stack.enter_async_context(opening)
+            yield VendorCall(stream, self._label, request.model)
+
+
+class VendorCall:
+    def __init__(self, stream: StreamedResponse, label: str, model: str) -> None:
+        self._stream = stream
+        self._label, self._model = label, model
+
+    async def __aiter__(self) -> AsyncIterator[Delta]:
+        with _explained(self._label, self._model):
+            async for delta in self._deltas():
+                yield delta
+            self._refuse_unfinished()
+
+    async def _deltas(self) -> AsyncIterator[Delta]:
+        open_call = ToolRequest("", "", "")
+        async for event in self._stream:
+            if isinstance(event, messages.PartStartEvent):
+                part = event.part
+                if isinstance(part, messages.ToolCallPart):
+                    open_call = ToolRequest(part.tool_call_id, part.tool_name, "")
+                    yield Delta("tool", part.args_as_json_str() if part.args else "",
+                                open_call.call_id, open_call.name)  # fmt: skip
+                elif isinstance(part, messages.TextPart) and part.content:
+                    yield Delta("text", part.content)
+                elif isinstance(part, messages.ThinkingPart) and part.content:
+                    yield Delta("thinking", part.content)
+            elif isinstance(event, messages.PartDeltaEvent):
+                delta = event.delta
+                if isinstance(delta, messages.TextPartDelta) and delta.content_delta:
+                    yield Delta("text", delta.content_delta)
+                elif isinstance(delta, messages.ThinkingPartDelta) and delta.content_delta:
+                    yield Delta("thinking", delta.content_delta)
+                elif isinstance(delta, messages.ToolCallPartDelta) and isinstance(
+                    delta.args_delta, str
+                ):
+                    yield Delta("tool", delta.args_delta, open_call.call_id, open_call.name)
+
+    def _refuse_unfinished(self) -> None:
+        """A connection that closed cleanly in mid-stream looks like success (traps 5.1)."""
+        told = (self._stream.get().provider_details or {}).get("finish_reason")
+        if not told:
+            raise ProviderError(
+                "incomplete_stream",
+                "The model's answer broke off in the middle. Try again.",
+                is_transient=True,
+            )
+
+    @property
+    def turn(self) -> Turn:
+        response = self._stream.get()
+        parts = [part for part in map(_from_native, response.parts) if part is not None]
+        native = messages.ModelMessagesTypeAdapter.dump_python([response], mode="json")
+        return Turn(parts, str(response.finish_reason or "stop"), native)
+
+    @property
+    def usage(self) -> TokenUsage | None:
+        used = self._stream.usage
+        if not used.input_tokens and not used.output_tokens:
+            return None
+        return TokenUsage(
+            input=used.input_tokens,
+            output=used.output_tokens,
+            cache_read=used.cache_read_tokens,
+            cache_write=used.cache_write_tokens,
+        )
+
+
+def _from_native(part: messages.ModelResponsePart) -> Part | None:
+    if isinstance(part, messages.TextPart):
+        return Text(part.content)
+    if isinstance(part, messages.ThinkingPart):
+        return Thinking(part.content)
+    if isinstance(part, messages.ToolCallPart):
+        return ToolRequest(part.tool_call_id, part.tool_name, part.args_as_json_str())
+    return None
+
+
+def _to_native(request: ModelRequest) -> Sequence[messages.ModelMessage]:
+    """Consecutive things that are said to the model become one request message."""
+    native: list[messages.ModelMessage] = []
+    waiting: list[messages.ModelRequestPart] = []
+
+    def flush() -> None:
+        if waiting:
+            native.append(
+                messages.ModelRequest(
+                    parts=list(waiting), instructions=request.instructions or None
+                )
+            )
+            waiting.clear()
+
+    for said in request.conversation:
+        if isinstance(said, UserSaid):
+            waiting.append(messages.UserPromptPart(said.text))
+        elif isinstance(said, ToolReturned):
+            waiting.append(
+                messages.ToolReturnPart(
+                    tool_name=said.name, content=said.content, tool_call_id=said.call_id
+                )
+            )
+        else:
+            flush()
+            native.extend(_native_turn(said))
+    flush()
+    return native
+
+
+def _native_turn(turn: Turn) -> list[messages.ModelMessage]:
+    if turn.native:
+        return messages.ModelMessagesTypeAdapter.validate_python(turn.native)
+    parts: list[messages.ModelResponsePart] = []
+    for part in turn.parts:
+        if isinstance(part, Text) and part.text:
+            parts.append(messages.TextPart(part.text))
+        elif isinstance(part, ToolRequest):
+            parts.append(messages.ToolCallPart(part.name, part.arguments, part.call_id))
+    return [messages.ModelResponse(parts=parts)] if parts else []
+
+
+@contextmanager
+def _explained(label: str, model: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        explained = _explain(error, label, model)
+        if explained is error:
+            raise
+        raise explained from error
+
+
+def _explain(error: Exception, label: str, model: str) -> Exception:
+    """The provider's failure as an error class and a sentence that says what to do."""
+    if isinstance(error, ProviderError):
+        return error
+    if isinstance(error, exceptions.ModelAuthenticationError):
+        return ProviderError(
+            "provider.unauthorized",
+            f"{label} refused the key. Nothing was run. Check the key in Settings, Models.",
+        )
+    if isinstance(error, exceptions.ModelQuotaExceededError):
+        return ProviderError(
+            "provider.quota_exceeded",
+            f"The quota at {label} is used up. Raise it there, then try again.",
+        )
+    if isinstance(error, exceptions.ModelRateLimitError):
+        return ProviderError(
+            "provider.rate_limited",
+            f"{label} allows no more calls right now. Try again in a minute, or raise the limit.",
+            is_transient=True,
+            retry_after=error.retry_after,
+        )
+    if isinstance(error, exceptions.ModelNotFoundError):
+        return ProviderError(
+            "provider.model_not_found",
+            f"{label} does not offer the model {model}. Choose another in Settings, Models.",
+        )
+    if isinstance(error, exceptions.ModelContextWindowExceededError):
+        return ProviderError(
+            "provider.context_too_long",
+            f"The conversation is too long for {model}. Start a new thread or use a larger model.",
+        )
+    if isinstance(error, exceptions.ModelUnavailableError | exceptions.ModelServerError):
+        return ProviderError(
+            "provider.overloaded",
+            f"{label} has trouble right now ({_status(error)}). Try again in a minute.",
+            is_transient=True,
+            retry_after=error.retry_after,
+        )
+    if isinstance(error, exceptions.ModelRequestRejectedError):
+        return ProviderError(
+            "provider.rejected", f"{label} refused the request: {_first_line(error)}"
+        )
+    if isinstance(error, exceptions.ModelConnectionError | httpx2.TransportError):
+        return ProviderError(
+            "provider.unreachable",
+            f"{label} could not be reached or broke the connection. "
+            "Check its address in Settings, Models, and try again.",
+            is_transient=True,
+        )
+    if isinstance(error, exceptions.ModelHTTPError):
+        return ProviderError(
+            "provider.rejected", f"{label} answered {error.status_code}: {_first_line(error)}"
+        )
+    if isinstance(error, exceptions.ModelAPIError):
+        return ProviderError(
+            "provider.failed", f"{label} failed: {_first_line(error)}", is_transient=True
+        )
+    if isinstance(error, exceptions.UnexpectedModelBehavior | ValueError | KeyError | TypeError):
+        return ProviderError(
+            "provider.malformed",
+            f"{label} answered with something that is not a model's answer "
+            f"({_first_line(error)}). Check that the address speaks this provider's API.",
+        )
+    return error
+
+
+def _status(error: exceptions.ModelAPIError) -> str:
+    return str(getattr(error, "status_code", None) or "in the stream")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

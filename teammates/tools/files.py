@@ -1,0 +1,64 @@
+"""Files of the thread: list, read, write."""
+
+from typing import Any
+
+from teammates.tools.base import Text, Tool, ToolContext, ToolError, object_schema
+
+LARGEST_READ = 40_000  # characters that go back to the model
+
+_NAME = Text(
+    "The file's name, without folders.", 255, {"pattern": r"^[^/\\\u0000-\u001f]+$"}
+).schema
+
+
+async def _list(context: ToolContext, arguments: dict[str, Any]) -> Any:
+    return [{"name": file.name, "size": file.size} for file in await context.list_files()]
+
+
+async def _read(context: ToolContext, arguments: dict[str, Any]) -> Any:
+    content = await context.read_file(arguments["name"])
+    if content is None:
+        raise ToolError(f"There is no file {arguments['name']!r}; list_files names those there.")
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        raise ToolError(f"{arguments['name']} is not a text file.") from None
+    if len(text) <= LARGEST_READ:
+        return {"content": text}
+    return {"content": text[:LARGEST_READ], "note": f"cut; the file has {len(text)} characters"}
+
+
+async def _write(context: ToolContext, arguments: dict[str, Any]) -> Any:
+    written = await context.write_file(arguments["name"], arguments["content"].encode())
+    return {"name": written.name, "size": written.size}
+
+
+LIST_FILES = Tool(
+    name="list_files",
+    title="List files",
+    description="List the files of this conversation.",
+    schema=object_schema([]),
+    say=lambda arguments: "List the files of this thread",
+    run=_list,
+)
+READ_FILE = Tool(
+    name="read_file",
+    title="Read a file",
+    description="Read a text file of this conversation.",
+    schema=object_schema(["name"], name=_NAME),
+    say=lambda arguments: f"Read {arguments['name']}",
+    run=_read,
+)
+WRITE_FILE = Tool(
+    name="write_file",
+    title="Write a file",
+    description="Write a text file into this conversation. A file of that name gets a new version.",
+    schema=object_schema(
+        ["name", "content"],
+        name=_NAME,
+        content={"type": "string", "description": "The whole text.", "maxLength": 4_000_000},
+    ),
+    say=lambda arguments: f"Write {arguments['name']} ({len(arguments['content'])} characters)",
+    run=_write,
+    changes=True,  # the same content twice is the same version: it may be repeated
+)

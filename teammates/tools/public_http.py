@@ -1,0 +1,88 @@
+"""An HTTP client for addresses that users or models give: it reaches public hosts only.
+
+The name is resolved once, every address is checked, and the connection goes to the checked one, so
+a second answer of the name server cannot lead elsewhere. Redirects pass through the same check.
+"""
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Iterable
+from typing import Any
+
+import httpcore2
+import httpx2
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+class BlockedAddress(Exception):
+    """The host is not on the public internet."""
+
+
+def is_public(text: str) -> bool:
+    """Whether an IP address is on the public internet, also when wrapped in an IPv6 one."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped:
+            address = address.ipv4_mapped
+        elif address.sixtofour:
+            address = address.sixtofour
+        elif address in _NAT64:
+            address = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.is_global and not address.is_multicast
+
+
+async def resolve_public(host: str, port: int) -> str:
+    """An address of `host` to connect to. Raises `BlockedAddress` if any of them is private."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError:
+        raise BlockedAddress(f"The host {host} could not be found.") from None
+    addresses = [str(entry[4][0]) for entry in found]
+    if not addresses or not all(is_public(address) for address in addresses):
+        raise BlockedAddress(f"{host} is not on the public internet; it is not fetched.")
+    return addresses[0]
+
+
+class _PublicBackend(httpcore2.AsyncNetworkBackend):
+    def __init__(self) -> None:
+        self._real = httpcore2.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        address = await resolve_public(host, port)
+        return await self._real.connect_tcp(address, port, timeout, local_address, socket_options)
+
+    async def connect_unix_socket(self, *args: Any, **kwargs: Any) -> httpcore2.AsyncNetworkStream:
+        raise BlockedAddress("A socket of this machine is not fetched.")
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class _PublicTransport(httpx2.AsyncHTTPTransport):
+    def __init__(self) -> None:
+        super().__init__(trust_env=False)
+        self._pool = httpcore2.AsyncConnectionPool(
+            ssl_context=ssl.create_default_context(), network_backend=_PublicBackend()
+        )
+
+
+def public_client() -> httpx2.AsyncClient:
+    """A client without proxies, cookies or credentials from the environment."""
+    return httpx2.AsyncClient(
+        transport=_PublicTransport(),
+        trust_env=False,
+        timeout=httpx2.Timeout(20),
+        follow_redirects=True,
+        max_redirects=5,
+        headers={"user-agent": "Muster/0.1 (+web fetch)"},
+    )

@@ -1,0 +1,88 @@
+"""Fetch a web page from a public address."""
+
+from html.parser import HTMLParser
+from typing import Any
+
+import httpx2
+
+from teammates.tools.base import Text, Tool, ToolContext, ToolError, object_schema
+from teammates.tools.public_http import BlockedAddress, public_client
+
+LARGEST_BODY = 2 * 1024 * 1024  # bytes read from the server
+LARGEST_TEXT = 40_000  # characters that go back to the model
+_SILENT = {"script", "style", "noscript", "template", "svg"}
+
+
+class _Reader(HTMLParser):
+    """The readable text of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.title = ""
+        self._texts: list[str] = []
+        self._inside: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        if tag in _SILENT or tag == "title":
+            self._inside.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self._inside:
+            while self._inside.pop() != tag:
+                pass
+
+    def handle_data(self, data: str) -> None:
+        text = " ".join(data.split())
+        if not text:
+            return
+        if self._inside and self._inside[-1] == "title":
+            self.title += text
+        elif not self._inside:
+            self._texts.append(text)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self._texts)
+
+
+async def _fetch(context: ToolContext, arguments: dict[str, Any]) -> Any:
+    try:
+        async with public_client() as client, client.stream("GET", arguments["url"]) as response:
+            body = b""
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > LARGEST_BODY:
+                    break
+            return _result(response, body)
+    except BlockedAddress as error:
+        raise ToolError(str(error)) from error
+    except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
+        raise ToolError(f"{arguments['url']} could not be fetched: {error}") from error
+
+
+def _result(response: httpx2.Response, body: bytes) -> dict[str, Any]:
+    kind = response.headers.get("content-type", "")
+    text = body.decode(response.encoding or "utf-8", errors="replace")
+    result = {"url": str(response.url), "status": response.status_code}
+    if "html" in kind:
+        reader = _Reader()
+        reader.feed(text)
+        result["title"], text = reader.title, reader.text
+    elif not any(word in kind for word in ("text", "json", "xml", "csv")):
+        raise ToolError(f"{response.url} is not text but {kind or 'of an unknown kind'}.")
+    result["text"] = text[:LARGEST_TEXT]
+    if len(text) > LARGEST_TEXT or len(body) > LARGEST_BODY:
+        result["note"] = "cut"
+    return result
+
+
+WEB_FETCH = Tool(
+    name="web_fetch",
+    title="Fetch a web page",
+    description="Fetch a page from a public web address and return its text.",
+    schema=object_schema(
+        ["url"], url=Text("http:// or https://", 2000, {"pattern": "^https?://"}).schema
+    ),
+    say=lambda arguments: f"Fetch {arguments['url']}",
+    run=_fetch,
+)

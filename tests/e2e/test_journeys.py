@@ -1,0 +1,117 @@
+from tests.conftest import Server
+from tests.e2e.conftest import OpenPage, start_thread
+
+SLOW = "slow 60 40ms"
+ALL_WORDS = " ".join(f"word{n}" for n in range(1, 61))
+
+
+def test_a_newcomer_sees_a_run_think_ask_act_and_write_a_file(
+    open_page: OpenPage, site: Server
+) -> None:
+    page = open_page()
+    page.get_by_role("button", name="Say hello").click()
+    page.get_by_role("radio", name="Short (Recommended)").check()
+    page.get_by_role("button", name="Answer").click()
+    page.get_by_role("button", name="Approve").click()
+    page.get_by_text("Completed").wait_for()
+    assert page.get_by_text("Approved by ann").is_visible()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="report.csv").click()
+    assert download.value.suggested_filename == "report.csv"
+    live = page.locator("#messages").inner_text()
+    page.reload()
+    assert page.locator("#messages").inner_text() == live
+
+
+def test_a_reload_in_mid_run_shows_the_same_text_and_goes_on(
+    open_page: OpenPage, site: Server
+) -> None:
+    page = open_page()
+    start_thread(page, site, SLOW)
+    page.get_by_text("word12 ").wait_for()
+    before = page.locator(".live").last.inner_text()
+    page.reload()
+    assert page.locator(".live").last.inner_text().startswith(before)
+    page.locator(".prose", has_text="word60").wait_for()
+    assert page.locator(".prose").last.inner_text() == ALL_WORDS
+
+
+def test_a_lost_connection_is_said_and_made_good(open_page: OpenPage, site: Server) -> None:
+    page = open_page()
+    start_thread(page, site, "slow 120 40ms")
+    page.get_by_text("word5 ").wait_for()
+    page.evaluate("live.source.dispatchEvent(new Event('error'))")
+    assert page.get_by_text("Live updates stopped").is_visible()
+    page.locator(".prose", has_text="word120").wait_for()
+    assert page.locator(".prose").last.inner_text().split() == [f"word{n}" for n in range(1, 121)]
+    assert page.get_by_text("Live updates stopped").is_hidden()
+
+
+def test_messages_sent_while_a_run_is_busy_wait_their_turn(
+    open_page: OpenPage, site: Server
+) -> None:
+    page = open_page()
+    start_thread(page, site, "slow 30 40ms")
+    page.get_by_label("Message").fill("second, slow 3 10ms")
+    page.get_by_label("Message").press("Enter")
+    page.locator(".chip", has_text="Queued").wait_for()
+    page.locator(".prose", has_text="word30").wait_for()
+    page.locator(".prose", has_text="word1 word2 word3").last.wait_for()
+    assert page.locator(".chip", has_text="Completed").count() == 2
+
+
+def test_stop_ends_a_run_and_says_so(open_page: OpenPage, site: Server) -> None:
+    page = open_page()
+    start_thread(page, site, "slow 1000 40ms")
+    page.get_by_text("word5 ").wait_for()
+    page.get_by_role("button", name="Stop").click()
+    page.locator(".chip", has_text="Cancelled").wait_for()
+    assert page.get_by_role("button", name="Stop").count() == 0
+
+
+def test_everything_works_without_javascript(open_page: OpenPage, site: Server) -> None:
+    page = open_page(java_script_enabled=False)
+    start_thread(page, site, "approve file")
+    for _ in range(40):
+        if page.get_by_role("button", name="Approve").count():
+            break
+        page.reload()
+    page.get_by_role("button", name="Approve").click()
+    for _ in range(40):
+        if page.get_by_text("Completed").count():
+            break
+        page.reload()
+    assert page.get_by_role("link", name="report.csv").is_visible()
+    page.get_by_role("link", name="Details").click()
+    assert page.locator("dd", has_text="$0.00").is_visible()
+
+
+def test_every_page_answers_in_both_themes_without_sideways_scroll(
+    open_page: OpenPage, site: Server
+) -> None:
+    for scheme in ("light", "dark"):
+        page = open_page(color_scheme=scheme, viewport={"width": 320, "height": 700})
+        start_thread(page, site, "think file " + "long" * 60)
+        page.get_by_text("Completed").wait_for()
+        run = page.get_by_role("link", name="Details").get_attribute("href")
+        paths = [
+            "/", "/threads/", "/threads/new/", "/teammates/", "/teammates/new/", "/teammates/1/",
+            "/teammates/1/edit/", "/runs/", "/runs/?status=failed", "/settings/models/", "/demo/",
+            *(f"{run}?tab={tab}" for tab in ("timeline", "messages", "events", "files")),
+        ]  # fmt: skip
+        for path in paths:
+            answer = page.goto(site.url + path)
+            assert answer is not None
+            assert answer.status == 200, path
+            assert page.locator("h1").count() == 1, path
+            assert page.evaluate("document.documentElement.scrollWidth") <= 320, path
+
+
+def test_scripts_in_answers_and_names_never_run(open_page: OpenPage, site: Server) -> None:
+    page = open_page()
+    nasty = "<img src=x onerror=alert(1)> [x](javascript:alert(1)) <script>alert(1)</script>"
+    start_thread(page, site, nasty)
+    page.get_by_text("Completed").wait_for()
+    assert page.locator("#messages img, #messages script").count() == 0
+    assert page.locator('#messages a[href^="javascript"]').count() == 0
+    assert "<img src=x" in page.locator(".said").inner_text()

@@ -1,0 +1,113 @@
+"""Rows for tests, made by the real verbs. Alice (owner), Bob (member), Eve (elsewhere)."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from runs import creation, lifecycle
+from runs.events import NewEvent
+from runs.lifecycle import Lease, Outcome
+from runs.models import Channel, Run, RunStatus
+from teammates import accounts, keys
+from teammates.access import Access, access_of_member
+from teammates.models import Membership, Organization, Role, Teammate, User
+from threads import conversations
+from threads.models import Thread
+
+PASSWORD = "correct horse battery"
+
+
+def make_alice(email: str = "alice@example.com") -> Access:
+    """The owner of an organization of her own."""
+    return accounts.register(email=email, password=PASSWORD, name=email.partition("@")[0].title())
+
+
+def make_bob(alice: Access, *, role: str = Role.MEMBER, email: str = "bob@example.com") -> Access:
+    """A member of Alice's organization."""
+    user = User.objects.create_user(email=email, password=PASSWORD, name="Bob")
+    Membership.objects.create(organization=alice.organization, user=user, role=role)
+    access = access_of_member(user)
+    assert access is not None
+    return access
+
+
+def make_eve() -> Access:
+    """The owner of another organization."""
+    return make_alice("eve@example.com")
+
+
+def make_key(access: Access) -> str:
+    return keys.create_key(access.organization, name="test", by=access.user)[1]
+
+
+def with_key(access: Access) -> Access:
+    return keys.access_of_bearer(make_key(access))
+
+
+def make_thread(access: Access, **fields: Any) -> Thread:
+    return conversations.create_thread(access, **fields)
+
+
+def make_run(
+    access: Access,
+    *,
+    message: str | None = "plain words",
+    thread: Thread | None = None,
+    status: str = RunStatus.QUEUED,
+    **fields: Any,
+) -> Run:
+    """A run, brought to `status` by the real verbs."""
+    run = creation.run_in_thread(
+        access, thread or make_thread(access), message=message,
+        **{"channel": Channel.APP} | fields,
+    )  # fmt: skip
+    return bring_to(run, status)
+
+
+def bring_to(run: Run, status: str) -> Run:
+    if status == RunStatus.QUEUED:
+        return run
+    if status == RunStatus.CANCELLED:
+        return lifecycle.cancel_run(run)
+    lease = claim(run)
+    if status != RunStatus.RUNNING:
+        failed = status == RunStatus.FAILED
+        outcome = Outcome(
+            RunStatus(status), text="An answer.",
+            error_class="provider.rejected" if failed else "",
+            error_message="It was refused." if failed else "",
+        )  # fmt: skip
+        lifecycle.finish_run(lease, [], outcome)
+    run.refresh_from_db()
+    return run
+
+
+def claim(run: Run) -> Lease:
+    """Claim this run, whatever else is queued."""
+    others = Run.objects.filter(status=RunStatus.QUEUED).exclude(pk=run.pk)
+    held_back = list(others.values_list("pk", "available_at"))
+    others.update(available_at=timezone.now() + timedelta(days=1))
+    leases = lifecycle.claim_runs(worker="test", limit=10)
+    for pk, at in held_back:
+        Run.objects.filter(pk=pk).update(available_at=at)
+    (lease,) = [lease for lease in leases if lease.run_id == run.pk]
+    return lease
+
+
+def say(text: str) -> NewEvent:
+    return NewEvent(
+        "message.delta", {"role": "assistant", "content": text, "content_delta": text, "step": 1}
+    )
+
+
+def default_teammate(organization: Organization) -> Teammate:
+    assert organization.default_teammate is not None
+    return organization.default_teammate
+
+
+def strict(access: Access) -> Access:
+    access.organization.require_end_user_id = True
+    access.organization.save()
+    return replace(access, organization=access.organization)

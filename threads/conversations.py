@@ -1,0 +1,136 @@
+"""Threads and their messages: opened, renamed, deleted, spoken in."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from teammates.access import Access
+from teammates.errors import Forbidden, Invalid, NotFound
+from teammates.fields import clean_text
+from teammates.models import EndUser, Teammate
+from threads.models import Message, MessageRole, Thread
+
+LONGEST_TITLE = 200  # bytes
+LONGEST_MESSAGE = 1_000_000  # bytes
+
+
+def create_thread(
+    access: Access,
+    *,
+    title: str | None = None,
+    is_private: bool = False,
+    teammate: Teammate | None = None,
+    end_user: EndUser | None = None,
+) -> Thread:
+    """Open a conversation. Raises `Invalid` for an overlong title."""
+    return Thread.objects.create(
+        organization=access.organization,
+        created_by=access.user,
+        teammate=teammate,
+        end_user=end_user,
+        title=_checked_title(title),
+        is_private=is_private,
+    )
+
+
+def rename_thread(access: Access, thread: Thread, *, title: str | None) -> Thread:
+    """Give a thread a title, or take it away. Raises `Invalid`."""
+    access.require("data.threads.write")
+    thread.title = _checked_title(title)
+    thread.save(update_fields=["title", "updated_at"])
+    return thread
+
+
+def delete_thread(access: Access, thread: Thread) -> None:
+    """Hide a thread; its runs and what they cost stay on record."""
+    access.require("data.threads.write")
+    Thread.objects.filter(pk=thread.pk, deleted_at=None).update(deleted_at=timezone.now())
+
+
+def get_thread(access: Access, **lookup: Any) -> Thread:
+    """Raises `NotFound`, or `Forbidden` for a colleague's thread (contract v1 1.3)."""
+    threads = Thread.objects.visible_to(access).with_names()
+    thread = threads.filter(**lookup).first()
+    if thread is not None:
+        return thread
+    if Thread.objects.visible_to(access.everything()).filter(**lookup).exists():
+        raise Forbidden("This thread is a colleague's.")
+    raise NotFound("There is no such thread.", code="threads.not_found")
+
+
+def list_threads(
+    access: Access,
+    *,
+    limit: int,
+    before: tuple[datetime, UUID] | None = None,
+) -> list[Thread]:
+    """Own threads, newest first; `before` is the last one's `updated_at` and `uid`."""
+    threads = Thread.objects.visible_to(access).listed().filter(created_by=access.user)
+    threads = threads.with_names()
+    if before is not None:
+        at, uid = before
+        last = Thread.objects.filter(organization=access.organization, uid=uid).first()
+        if last is None:
+            raise Invalid("before_id: there is no such thread.")
+        threads = threads.filter(Q(updated_at__lt=at) | Q(updated_at=at, id__lt=last.pk))
+    return list(threads.order_by("-updated_at", "-id")[:limit])
+
+
+def post_message(access: Access, thread: Thread, content: str) -> Message:
+    """Say something as a person or program. It starts nothing. Raises `Invalid`."""
+    access.require("data.threads.write")
+    with transaction.atomic():
+        message = Message.objects.create(
+            thread=thread,
+            created_by=access.user,
+            role=MessageRole.USER,
+            content=checked_message(content),
+        )
+        _touch(thread, message.content)
+    return message
+
+
+def list_messages(thread: Thread, *, limit: int) -> list[Message]:
+    """The newest `limit` messages, oldest first."""
+    newest = (
+        Message.objects.filter(thread=thread)
+        .select_related("created_by", "answered_by__teammate")
+        .prefetch_related("runs")
+        .order_by("-id")[:limit]
+    )
+    return list(newest)[::-1]
+
+
+def checked_message(content: str) -> str:
+    """`content` as it is stored. Raises `Invalid` if it is empty or over 1 MB."""
+    content = clean_text(content)
+    if not content.strip():
+        raise Invalid("message must not be empty.")
+    if len(content.encode()) > LONGEST_MESSAGE:
+        raise Invalid("message must have at most 1 MB.")
+    return content
+
+
+def _touch(thread: Thread, text: str) -> None:
+    """Move the thread up its list; the first words name it until somebody does."""
+    title = thread.title or _title_of(text)
+    Thread.objects.filter(pk=thread.pk).update(updated_at=timezone.now(), title=title)
+    thread.title = title
+
+
+def _title_of(text: str) -> str:
+    line = " ".join(text.split())
+    if len(line) > 80:
+        line = line[:79].rsplit(" ", 1)[0] + "…"
+    return line[:200]
+
+
+def _checked_title(title: str | None) -> str:
+    title = clean_text(title or "").strip()
+    if len(title.encode()) > LONGEST_TITLE:
+        raise Invalid(f"title must have at most {LONGEST_TITLE} bytes.")
+    return title

@@ -1,0 +1,65 @@
+"""Files of a thread: written as versions, read."""
+
+import hashlib
+import mimetypes
+
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.db import transaction
+
+from teammates.errors import Invalid
+from threads.models import File, Thread
+
+LARGEST_FILE = 20 * 1024 * 1024
+
+
+def write_file(thread: Thread, *, name: str, content: bytes) -> File:
+    """Store `content` as the next version of `name`; the same content again is the same version.
+
+    Holds the thread's row. Raises `Invalid` for a bad name or more than 20 MiB.
+    """
+    check_name(name)
+    if len(content) > LARGEST_FILE:
+        raise Invalid(f"{name} is larger than {LARGEST_FILE // 2**20} MiB.")
+    sha256 = hashlib.sha256(content).hexdigest()
+    with transaction.atomic():
+        Thread.objects.select_for_update(no_key=True).get(pk=thread.pk)
+        last = File.objects.filter(thread=thread, name=name).order_by("-version").first()
+        if last is not None and last.sha256 == sha256:
+            return last
+        path = f"{thread.organization_id}/{sha256[:2]}/{sha256}"
+        # Named by content: a crash between here and the commit leaves a file, never a row without.
+        if not default_storage.exists(path):
+            path = default_storage.save(path, ContentFile(content))
+        return File.objects.create(
+            thread=thread,
+            name=name,
+            version=last.version + 1 if last else 1,
+            size=len(content),
+            content_type=mimetypes.guess_type(name)[0] or "application/octet-stream",
+            sha256=sha256,
+            stored_as=path,
+        )
+
+
+def read_file(file: File) -> bytes:
+    with default_storage.open(file.stored_as) as stored:
+        content: bytes = stored.read()
+    return content
+
+
+def current_files(thread: Thread) -> list[File]:
+    """The newest version of each name, by name."""
+    return list(File.objects.filter(thread=thread).order_by("name", "-version").distinct("name"))
+
+
+def find_file(thread: Thread, name: str) -> File | None:
+    return File.objects.filter(thread=thread, name=name).order_by("-version").first()
+
+
+def check_name(name: str) -> None:
+    """A flat, printable basename."""
+    if not 1 <= len(name) <= 255 or name in (".", "..") or any(c in name for c in "/\\"):
+        raise Invalid(f"{name!r} is not a file name; give one without folders.")
+    if not name.isprintable() or name != name.strip():
+        raise Invalid("A file name must be printable and not begin or end with a space.")

@@ -1,0 +1,115 @@
+"""What is said: threads, messages, files."""
+
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from django.db import models
+from django.urls import reverse
+
+from teammates.fields import Named
+from teammates.models import EndUser, Organization, Teammate, User
+
+if TYPE_CHECKING:
+    from teammates.access import Access
+
+
+class ThreadQuerySet(models.QuerySet["Thread"]):
+    def visible_to(self, access: "Access") -> Self:
+        return access.scope(self).filter(deleted_at=None)
+
+    def with_names(self) -> Self:
+        return self.select_related("organization", "created_by", "teammate")
+
+    def listed(self) -> Self:
+        return self.filter(deleted_at=None, is_private=False)
+
+
+class Thread(Named):
+    """A conversation. Its row is the lock of its queue of runs (`next_position`)."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="threads")
+    end_user = models.ForeignKey(
+        EndUser, null=True, on_delete=models.PROTECT, related_name="threads"
+    )
+    created_by = models.ForeignKey(
+        User, null=True, on_delete=models.SET_NULL, related_name="threads"
+    )
+    # Who answers here unless somebody else is chosen.
+    teammate = models.ForeignKey(
+        Teammate, null=True, on_delete=models.SET_NULL, related_name="threads"
+    )
+    title = models.CharField(max_length=200, blank=True, default="")
+    is_private = models.BooleanField(default=False)
+    next_position = models.BigIntegerField(default=0)
+    deleted_at = models.DateTimeField(null=True)
+
+    objects = ThreadQuerySet.as_manager()
+
+    class Meta:
+        indexes: ClassVar = [
+            # The list of threads, newest first (`conversations.list_threads`).
+            models.Index(
+                fields=["organization", "-updated_at", "-id"],
+                name="thread_list",
+                condition=models.Q(deleted_at=None, is_private=False),
+            ),
+            models.Index(
+                fields=["organization", "created_by", "-updated_at", "-id"],
+                name="thread_list_own",
+                condition=models.Q(deleted_at=None, is_private=False),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.title or "Untitled"
+
+    def get_absolute_url(self) -> str:
+        return reverse("runs:thread_detail", args=[self.pk])
+
+
+class MessageRole(models.TextChoices):
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+class Message(Named):
+    thread = models.ForeignKey(Thread, on_delete=models.CASCADE, related_name="messages")
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    role = models.CharField(max_length=10, choices=MessageRole.choices)
+    content = models.TextField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(role__in=MessageRole.values), name="message_role_known"
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["thread", "id"], name="message_in_thread"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.role}: {self.content[:40]}"
+
+
+class File(Named):
+    """One version of a file. Never changed: writing the name again makes the next version."""
+
+    thread = models.ForeignKey(Thread, on_delete=models.CASCADE, related_name="files")
+    name = models.CharField(max_length=255)
+    version = models.PositiveIntegerField(default=1)
+    size = models.BigIntegerField()
+    content_type = models.CharField(max_length=100)
+    sha256 = models.CharField(max_length=64)
+    stored_as = models.CharField(max_length=300)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint("thread", "name", "version", name="file_version_once"),
+            models.CheckConstraint(
+                condition=~models.Q(name="") & ~models.Q(name__contains="/"),
+                name="file_name_is_a_basename",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
