@@ -6,13 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
+from django.db import DataError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.utils.datastructures import MultiValueDict
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
+from ninja.parser import Parser
 
 from teammates import errors
 from teammates.api.bearer import Bearer
 from teammates.errors import DomainError
+from teammates.fields import clean
 
 logger = logging.getLogger("muster.api")
 
@@ -99,10 +103,22 @@ def _refuse_unknown_parameters(function: Callable[..., Any]) -> Callable[..., An
     return checked
 
 
+class CleanParser(Parser):
+    """Whatever arrives is text that PostgreSQL can store."""
+
+    def parse_body(self, request: HttpRequest) -> Any:
+        return clean(super().parse_body(request))
+
+    def parse_querydict(
+        self, data: MultiValueDict[str, Any], list_fields: list[str], request: HttpRequest
+    ) -> dict[str, Any]:
+        return dict(clean(super().parse_querydict(data, list_fields, request)))
+
+
 def _make_api(*, title: str, name: str) -> NinjaAPI:
     api = NinjaAPI(
         title=title, version=name, urls_namespace=name, auth=Bearer(),
-        docs_url="/docs", openapi_url="/openapi.json",
+        parser=CleanParser(), docs_url="/docs", openapi_url="/openapi.json",
     )  # fmt: skip
     api.add_decorator(_refuse_unknown_parameters)
 
@@ -121,6 +137,11 @@ def _make_api(*, title: str, name: str) -> NinjaAPI:
         if error.status_code == 400:
             return error_response(request, errors.Invalid(f"The body is not JSON: {error}."))
         return error_response(request, DomainError(str(error)), error.status_code)
+
+    @api.exception_handler(DataError)
+    def unstorable(request: HttpRequest, error: DataError) -> HttpResponse:
+        logger.warning("%s %s: %s", request.method, request.path, error)
+        return error_response(request, errors.Invalid("A value is too long or out of range."))
 
     @api.exception_handler(RequestDataTooBig)
     def too_big(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:

@@ -8,15 +8,16 @@ from django.core.asgi import get_asgi_application  # settings come first
 
 django = get_asgi_application()
 
+from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
+import ninja  # noqa: E402
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
-from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 from django.conf import settings  # noqa: E402
 from servestatic import ServeStaticASGI  # noqa: E402
 
-from config.sockets import websocket_urls  # noqa: E402
+from config.sockets import SameOrigin, websocket_urls  # noqa: E402
 from runs.consumers import PLAN, EventStream  # noqa: E402
 
 
@@ -41,12 +42,16 @@ class WithStreams:
             await EventStream(scope[PLAN], headers)(scope, receive, send)
 
 
+web = ServeStaticASGI(
+    WithStreams(),
+    root=str(settings.BASE_DIR / "static"),
+    prefix=settings.STATIC_URL,
+    max_age=0 if settings.DEBUG else 3600,
+)
+# The pages of the API docs bring their own files.
+web.add_files(str(Path(ninja.__file__).parent / "static"), prefix=settings.STATIC_URL)
+
 application = ProtocolTypeRouter({
-    "http": ServeStaticASGI(
-        WithStreams(),
-        root=str(settings.BASE_DIR / "static"),
-        prefix=settings.STATIC_URL,
-        max_age=0 if settings.DEBUG else 3600,
-    ),
-    "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urls))),
+    "http": web,
+    "websocket": SameOrigin(AuthMiddlewareStack(URLRouter(websocket_urls))),
 })  # fmt: skip

@@ -31,8 +31,8 @@ def connection_settings(url: str, cluster: Cluster, *, pool_size: int) -> dict[s
         }
     try:
         parts = psycopg.conninfo.conninfo_to_dict(url)
-    except psycopg.ProgrammingError as error:
-        raise StartError(f"DATABASE_URL cannot be read: {str(error).strip()}.") from None
+    except psycopg.ProgrammingError:
+        parts = {}
     if not url.startswith(("postgres://", "postgresql://")) or not parts.get("dbname"):
         raise StartError(
             "DATABASE_URL must look like postgresql://user:password@host:5432/database."

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 from django.conf import settings
 from django.contrib import messages
@@ -79,7 +80,7 @@ class page_access:  # noqa: N801  # named like the other middlewares
         user = request.user
         access = access_of_member(user) if isinstance(user, User) else None
         if access is None:
-            target = f"{reverse(settings.LOGIN_URL)}?next={request.get_full_path()}"
+            target = f"{reverse(settings.LOGIN_URL)}?next={quote(request.get_full_path())}"
             if request.headers.get("HX-Request"):
                 response = HttpResponse()
                 response["HX-Redirect"] = target
@@ -92,9 +93,10 @@ class page_access:  # noqa: N801  # named like the other middlewares
         if not isinstance(error, DomainError) or envelope_for(request.path) is not None:
             return None
         status = status_of(error)
-        if isinstance(error, NotFound | Forbidden):
+        is_fragment = bool(request.headers.get("HX-Request"))
+        if isinstance(error, NotFound | Forbidden) and not is_fragment:
             return render(request, "errors/error.html", {"error": error}, status=status)
-        if request.headers.get("Accept", "").startswith("application/json"):
+        if is_fragment:  # the page's script shows it where it was caused
             return JsonResponse({"message": error.message}, status=status)
         messages.error(request, error.message)
         back = request.headers.get("Referer") or request.path

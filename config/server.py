@@ -111,8 +111,12 @@ class Server(DaphneServer):
 
     def _begun(self, task: "asyncio.Future[None]") -> None:
         if not task.cancelled() and (error := task.exception()):
-            self.error = error
-            self.stop()
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Stop, and let `run` raise `error`."""
+        self.error = error
+        self.stop()
 
     def _stop(self) -> Any:
         return defer.Deferred.fromFuture(asyncio.ensure_future(self._on_stop()))

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from config import data_folder
 from config.database import connection_settings
@@ -44,7 +45,9 @@ SECRET_KEY = os.environ.get("SECRET_KEY") or data_folder.key("secret.key")
 ENCRYPTION_KEY = os.environ.get("MUSTER_ENCRYPTION_KEY") or data_folder.key("encryption.key")
 
 DEBUG = env_bool("DEBUG", False)
-ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "*").split(",")
+ALLOWED_HOSTS = [host for host in os.environ.get("ALLOWED_HOSTS", "").split(",") if host] or [
+    "localhost", "127.0.0.1", "[::1]", *filter(None, [urlsplit(PUBLIC_URL).hostname]),
+]  # fmt: skip  # `manage.py start --host` adds its own
 CSRF_TRUSTED_ORIGINS = [o for o in os.environ.get("CSRF_TRUSTED_ORIGINS", "").split(",") if o]
 HTTPS = env_bool("MUSTER_HTTPS", PUBLIC_URL.startswith("https://"))
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS

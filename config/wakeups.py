@@ -14,6 +14,8 @@ from config.database import direct_conninfo
 
 logger = logging.getLogger("muster.wakeups")
 
+SHORTEST_DELAY = 0.1  # seconds; doubles with each failure
+
 Listener = Callable[[str], None]
 
 
@@ -26,21 +28,21 @@ class WakeUps:
     def __init__(self) -> None:
         self._listeners: dict[str, list[Listener]] = {}
         self.is_connected = asyncio.Event()
+        self._delay = SHORTEST_DELAY
 
     def subscribe(self, channel: str, listener: Listener) -> None:
         self._listeners.setdefault(channel, []).append(listener)
 
     async def run(self) -> None:
         """Listen, and reconnect whenever the server goes away, until cancelled."""
-        delay = 0.1
         while True:
             try:
                 await self._listen()
             except (psycopg.Error, OSError) as error:
                 logger.warning("Wake-ups stopped (%s); reconnecting", str(error).strip())
             self.is_connected.clear()
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 5)
+            await asyncio.sleep(self._delay)
+            self._delay = min(self._delay * 2, 5)
 
     async def _listen(self) -> None:
         connection = await psycopg.AsyncConnection.connect(direct_conninfo(), autocommit=True)
@@ -50,6 +52,7 @@ class WakeUps:
                     psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel))
                 )
             self.is_connected.set()
+            self._delay = SHORTEST_DELAY
             for channel in self._listeners:
                 self._tell(channel, "")
             async for notification in connection.notifies():
@@ -57,4 +60,7 @@ class WakeUps:
 
     def _tell(self, channel: str, payload: str) -> None:
         for listener in self._listeners.get(channel, []):
-            listener(payload)
+            try:
+                listener(payload)
+            except Exception:
+                logger.exception("A listener on %s failed", channel)

@@ -101,7 +101,8 @@ def _steps(run: Run) -> list[Said]:
     calls: dict[int, list[ToolCall]] = {}
     for call in ToolCall.objects.filter(run=run).order_by("step_id", "number"):
         calls.setdefault(call.step_id, []).append(call)
-    for step in Step.objects.filter(run=run, status=StepStatus.DONE).order_by("number"):
+    done = Step.objects.filter(run=run, status=StepStatus.DONE).defer("request")
+    for step in done.order_by("number"):
         if step.kind == StepKind.MODEL:
             said.append(Turn.from_json(step.response or {"parts": [], "finish_reason": ""}))
         else:

@@ -13,7 +13,7 @@ from django.utils import timezone
 from runs import lifecycle
 from runs.models import Channel, HistoryOf, IdempotencyKey, Run, Task
 from teammates import accounts, connections, roster, tools
-from teammates.access import Access
+from teammates.access import Access, check_end_user_id
 from teammates.errors import Conflict, Invalid, NotFound
 from teammates.models import (
     Effort,
@@ -98,7 +98,7 @@ def create_run(
             if end_user is not None and end_user.pk != teammate.end_user_id:
                 raise NotFound("There is no such teammate.", code="teammates.not_found")
             end_user = teammate.end_user
-        if access.organization.require_end_user_id and access.api_key and end_user is None:
+        if access.organization.require_end_user_id and end_user is None:
             raise Invalid(
                 "This account requires an end user for every run: pass user_id, or turn the "
                 "strict mode off with require_end_user_id=False.",
@@ -134,6 +134,8 @@ def reply_to_run(access: Access, run: Run, *, message: str, options: Options) ->
         metadata=run.metadata,
         output_schema=run.output_schema,
         max_turns=run.max_turns,
+        skill=run.skill or None,
+        email_notifications=run.email_notifications,
     )
     asks_for_people = bool(options.human_in_the_loop) or options.permission_mode in (
         PermissionMode.APPROVAL,
@@ -148,6 +150,15 @@ def reply_to_run(access: Access, run: Run, *, message: str, options: Options) ->
             access, thread, prompt, run.teammate, run.teammate.current_version, wanted,
             channel=Channel.API, reply_to=run, is_resolved=True,
         )  # fmt: skip
+
+
+def start_thread(access: Access, *, message: str, teammate: Teammate | None) -> Run:
+    """The pages: a conversation with its first message and run, all or nothing."""
+    with transaction.atomic():
+        thread = conversations.create_thread(access, teammate=teammate)
+        return run_in_thread(
+            access, thread, message=message, teammate=teammate, channel=Channel.APP
+        )
 
 
 def run_in_thread(
@@ -218,7 +229,8 @@ def once(
             .first()
         )
         if known is not None and known.claimed_at > timezone.now() - KEY_LIFE:
-            if known.fingerprint != fingerprint:
+            is_theirs = Run.objects.visible_to(access).filter(pk=known.run_id).exists()
+            if known.fingerprint != fingerprint or not is_theirs:
                 raise Conflict(
                     "This Idempotency-Key was used for a different request.",
                     code="idempotency_key_reuse",
@@ -241,20 +253,20 @@ def check_options(access: Access, options: Options) -> None:
     if options.permission_mode is not None and options.permission_mode not in PermissionMode.values:
         raise Invalid(f"permission_mode must be one of {', '.join(PermissionMode.values)}.")
     if options.human_in_the_loop is False and options.permission_mode in ("approval", "plan"):
-        raise Invalid(
-            f"human_in_the_loop must not be false with permission_mode {options.permission_mode}."
-        )
+        raise _must_ask(options.permission_mode)
     if options.effort and options.effort not in Effort.values:
         raise Invalid(f"effort must be one of {', '.join(Effort.values)}.")
     if options.model:
         connections.resolve_model(access.organization, options.model)
-    for tool in options.tools or []:
-        if tool not in tools.REGISTRY:
-            raise Invalid(f"tools: there is no tool {tool!r}.")
+    tools.check_names(options.tools or [])
     if options.max_turns is not None and not 1 <= options.max_turns <= MOST_TURNS:
         raise Invalid(f"max_turns must be 1 to {MOST_TURNS}.")
     if options.output_schema is not None:
         _check_output_schema(options.output_schema)
+
+
+def _must_ask(mode: str) -> Invalid:
+    return Invalid(f"human_in_the_loop must not be false with permission_mode {mode}.")
 
 
 def _check_output_schema(schema: dict[str, Any]) -> None:
@@ -273,8 +285,6 @@ def _check_output_schema(schema: dict[str, Any]) -> None:
 def _end_user(access: Access, user_id: str | None) -> EndUser | None:
     if user_id is None:
         return access.end_user
-    from teammates.access import check_end_user_id
-
     check_end_user_id(user_id)
     return accounts.find_or_create_end_user(access.organization, user_id)
 
@@ -305,6 +315,12 @@ def _teammate_for(
             email_inbox=email_inbox, **made_of,
         )  # fmt: skip
     if instructions is not None or email_inbox:
+        known = Teammate.objects.current().with_version().filter(
+            organization=access.organization, end_user=end_user, created_by=access.user,
+            version__instructions=instructions or "", name=roster.UNNAMED,
+        )  # fmt: skip
+        if not email_inbox and (found := known.order_by("-id").first()):
+            return found
         return roster.create_teammate(
             access.organization, by=access.user, end_user=end_user, email_inbox=email_inbox,
             **made_of,
@@ -317,11 +333,9 @@ def _current(teammate: Teammate | None) -> Teammate | None:
 
 
 def _unanswered(thread: Thread) -> Message | None:
-    """The thread's last message, if a person said it and no run has it for a prompt."""
+    """The thread's last message, if a person said it."""
     last = Message.objects.filter(thread=thread).order_by("-id").first()
-    if last is None or last.role != MessageRole.USER or last.runs.exists():
-        return None
-    return last
+    return last if last is not None and last.role == MessageRole.USER else None
 
 
 def _queue(
@@ -340,12 +354,18 @@ def _queue(
     is_resolved: bool = False,
 ) -> Run:
     """Resolve every option and put the run into its thread's queue."""
+    if teammate.is_archived:
+        raise NotFound("This teammate is archived.", code="teammates.not_found")
+    if teammate.end_user_id is not None and teammate.end_user_id != thread.end_user_id:
+        raise NotFound("There is no such teammate.", code="teammates.not_found")
     if teammate.status == TeammateStatus.DISABLED:
         raise Conflict(
             f"{teammate.name} is paused; enable the teammate first.", code="teammates.disabled"
         )
     wanted = options if is_resolved else options.or_else(of_version(version))
     mode = wanted.permission_mode or PermissionMode.AUTONOMOUS
+    if not is_resolved and options.human_in_the_loop is False and mode != PermissionMode.AUTONOMOUS:
+        raise _must_ask(mode)
     people = wanted.human_in_the_loop
     text = prompt.content if prompt else ""
     task = Task.objects.create(
@@ -353,7 +373,7 @@ def _queue(
         teammate=teammate,
         end_user=thread.end_user,
         created_by=access.user,
-        name=" ".join(text.split())[:100] or f"Run of {teammate.name}",
+        name=" ".join(text.split())[:100] or f"Run of {teammate.name}"[:255],
         instructions=text,
         is_ad_hoc=True,
     )

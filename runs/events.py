@@ -5,6 +5,7 @@ which run and up to which number, and nothing else: readers fetch the events fro
 """
 
 import json
+import logging
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,10 +15,13 @@ from django.db import DataError, connection, transaction
 
 from runs.models import ToolCall
 from teammates.errors import DomainError
-from teammates.fields import clean_text
+from teammates.fields import clean, clean_text
+
+logger = logging.getLogger("muster.events")
 
 CHANNEL = "muster_events"  # payload: "run:seq,run:seq,…"
 TERMINAL = frozenset({"run.completed", "run.failed", "run.cancelled", "run.closed"})
+CUT = " … [cut]"
 LARGEST_DATA = 64 * 1024  # bytes of one event's data; larger results become files
 
 
@@ -92,8 +96,9 @@ def append(batches: Iterable[Batch]) -> dict[int, int]:
     try:
         with transaction.atomic():
             return _append(merged)
-    except DataError:
+    except (DataError, ValueError):
         if len(merged) == 1:
+            logger.exception("An event of run %s cannot be stored", merged[0].run_id)
             return {}
     taken: dict[int, int] = {}
     for batch in merged:
@@ -148,17 +153,6 @@ def _as_json(data: dict[str, Any]) -> str:
     return text
 
 
-def clean(value: Any) -> Any:
-    """`value` with every text in it cleaned (`fields.clean_text`)."""
-    if isinstance(value, str):
-        return clean_text(value)
-    if isinstance(value, dict):
-        return {clean_text(str(k)): clean(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [clean(item) for item in value]
-    return value
-
-
 @dataclass
 class LoggedEvent:
     """An event as it was read; `frame` keeps what readers made of it, so that they share it."""
@@ -186,7 +180,7 @@ def fitting(text: str, limit: int = 48_000) -> str:
     encoded = clean_text(text).encode()
     if len(encoded) <= limit:
         return text
-    return encoded[:limit].decode(errors="ignore") + "…"
+    return encoded[:limit].decode(errors="ignore") + CUT
 
 
 def fitting_json(value: Any, limit: int = 48_000) -> Any:
@@ -213,6 +207,21 @@ def read_new(positions: dict[int, int], *, limit: int = 500) -> list[LoggedEvent
                WHERE e.run_id = w.run_id AND e.seq > w.seq ORDER BY e.seq LIMIT %s) e
            ORDER BY e.run_id, e.seq""",
         [list(positions), list(positions.values()), limit],
+    )
+
+
+def read_milestones(ends: dict[int, int], speaking: dict[int, int]) -> list[LoggedEvent]:
+    """Each run's events up to its number in `ends`, without the pieces of text of finished steps.
+
+    `speaking` has the first number of a run's unfinished step, whose pieces are wanted.
+    """
+    return _select(
+        """SELECT e.run_id, e.seq, e.type, e.data, e.created_at
+           FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) w(run_id, until, speaks)
+           JOIN runs_event e ON e.run_id = w.run_id AND e.seq <= w.until
+            AND (e.seq >= w.speaks OR e.type NOT IN ('message.delta', 'tool.call.delta'))
+           ORDER BY e.run_id, e.seq""",
+        [list(ends), list(ends.values()), [speaking.get(run_id) for run_id in ends]],
     )
 
 

@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,8 +23,9 @@ from runs.recording import RunRecord
 from runs.steps import ModelResult
 from teammates import connections, tools
 from teammates.errors import DomainError
+from teammates.fields import clean
 from teammates.models import Model, PermissionMode, ProviderKind
-from teammates.providers import Connection, open_client
+from teammates.providers import open_client
 from teammates.providers.base import (
     ModelCall,
     ModelRequest,
@@ -139,14 +141,14 @@ async def _next_step(attempt: Attempt) -> bool:
 def _load(lease: Lease) -> State:
     run = (
         Run.objects.with_names()
-        .select_related("route__provider")
+        .select_related("route__provider__organization")
         .filter(pk=lease.run_id, fence=lease.fence)
         .first()
     )
     if run is None:
         raise StaleLease
     route = run.route or connections.resolve_model(run.organization)
-    done = list(run.steps.order_by("number"))
+    done = list(run.steps.defer("request", "response").order_by("number"))
     open_step = next((s for s in done if s.status == StepStatus.RUNNING), None)
     return State(
         run=run,
@@ -178,7 +180,8 @@ def _trailing_errors(done: list[Step]) -> int:
 
 def _trailing_bad_calls(run: Run) -> int:
     count = 0
-    for call in run.tool_calls.order_by("-step_id", "-number")[:MAX_BAD_CALLS]:
+    over = run.tool_calls.exclude(finished_at=None)
+    for call in over.order_by("-step_id", "-number")[:MAX_BAD_CALLS]:
         if not call.error.startswith(_BAD_CALL):
             break
         count += 1
@@ -195,8 +198,7 @@ async def _model_step(attempt: Attempt, state: State) -> bool:
             "run.max_turns",
             f"The run used its {run.max_turns} turns. Raise max_turns or split the work.",
         )
-    provider = route.provider
-    client = await open_client(Connection(provider.kind, provider.base_url, provider.api_key))
+    client = await open_client(route.provider.connection)
     request = ModelRequest(
         model=route.name,
         instructions=state.instructions,
@@ -207,11 +209,14 @@ async def _model_step(attempt: Attempt, state: State) -> bool:
         retries=state.retries,
     )
     step = await attempt.record.commit(steps.begin_model_step, request=request, route=route)
+    if step is None:
+        raise _Stopped
     streamed = _Streamed(request, step)
     try:
         async with client.call(request) as call:
             streamed.call = call
             await _stream(attempt, call, streamed)
+            streamed.is_finished = True
             result = streamed.result()
     except asyncio.CancelledError:
         if attempt.stopping != "cancel":
@@ -241,6 +246,7 @@ class _Streamed:
         self.step = step
         self.call: ModelCall | None = None
         self.first_token_ms: int | None = None
+        self.is_finished = False
         self._request = request
         self._began = time.monotonic()
         self._answered = 0  # bytes
@@ -259,13 +265,13 @@ class _Streamed:
 
     def _usage(self) -> TokenUsage:
         told = self.call.usage if self.call else None
-        if told is not None and told.output:
+        if told is not None and self.is_finished:
             return told
-        # The provider never said (a cancelled call): estimated, and marked so.
+        # The provider never told the whole (a cancelled call): estimated, and marked so.
         sent = json.dumps(self._request.to_json(), ensure_ascii=False, default=str)
         return TokenUsage(
             input=told.input if told else estimate_tokens(sent),
-            output=-(-self._answered // 4),
+            output=max(told.output if told else 0, -(-self._answered // 4)),
             cache_read=told.cache_read if told else 0,
             cache_write=told.cache_write if told else 0,
             estimated=True,
@@ -359,16 +365,9 @@ async def _one_call(attempt: Attempt, state: State, call: ToolCall) -> None:
     if tool is None or wrong:
         await _refuse_bad_call(attempt, state, call, wrong)
         return
-    if call.status == CallStatus.RUNNING and not tool.may_repeat:
+    if call.status in (CallStatus.RUNNING, CallStatus.UNKNOWN) and not tool.may_repeat:
         # The attempt before died between the call and its result (design invariant 5).
         await _wait_at(attempt, gates.unknown_effect(call, tool, arguments))
-    if call.status == CallStatus.UNKNOWN:
-        # A person said that it happened: what came back is lost.
-        await attempt.record.commit(
-            steps.finish_call, call=call, status=CallStatus.DONE,
-            result={"note": "A person confirmed that this happened; its result is not known."},
-        )  # fmt: skip
-        return
     if not call.approved and (need := _needs_person(state.run, tool)):
         if not state.run.human_in_the_loop:
             await attempt.record.commit(
@@ -415,7 +414,9 @@ def _needs_person(run: Run, tool: Tool) -> str:
         return "always needs an approval"
     if tool.approval == "by_mode" and tool.changes:
         # A reply is not let loose: the teammate's own mode counts for what changes something.
-        modes = {run.permission_mode, run.teammate_version.permission_mode}
+        modes = {run.permission_mode}
+        if run.reply_to_id is not None and not run.human_in_the_loop:
+            modes.add(run.teammate_version.permission_mode)
         if modes - {PermissionMode.AUTONOMOUS}:
             return "changes something"
     return ""
@@ -432,9 +433,10 @@ async def _run_tool(
 ) -> None:
     assert tool.run is not None
     record = attempt.record
-    await record.commit(steps.begin_call, call=call, arguments=arguments)
+    if not await record.commit(steps.begin_call, call=call, arguments=arguments):
+        raise _Stopped
     running = asyncio.ensure_future(
-        asyncio.wait_for(tool.run(_Tools(attempt, state.run), arguments), tool.timeout)
+        _within(tool.timeout, tool.run(_Tools(attempt, state.run), clean(arguments)))
     )
     try:
         result = await asyncio.shield(running)
@@ -444,12 +446,24 @@ async def _run_tool(
     except TimeoutError:
         error = f"{tool.title} took longer than {tool.timeout:g} seconds."
         await record.commit(steps.finish_call, call=call, status=CallStatus.FAILED, error=error)
-    except ToolError as error:
+    except StaleLease:
+        raise
+    except (ToolError, DomainError) as error:
         await record.commit(
             steps.finish_call, call=call, status=CallStatus.FAILED, error=str(error)
         )
+    except Exception as error:
+        # A tool that breaks is the model's news, never the end of the run.
+        logger.exception("Tool %s broke", tool.name)
+        said = f"{tool.title} broke: {type(error).__name__}."
+        await record.commit(steps.finish_call, call=call, status=CallStatus.FAILED, error=said)
     else:
         await record.commit(steps.finish_call, call=call, status=CallStatus.DONE, result=result)
+
+
+async def _within(seconds: float, work: Awaitable[Any]) -> Any:
+    async with asyncio.timeout(seconds):
+        return await work
 
 
 async def _let_end(
@@ -461,16 +475,20 @@ async def _let_end(
         await asyncio.wait([running], timeout=1)
         return
     await asyncio.wait([running], timeout=tool.timeout)
-    if running.done() and not running.cancelled() and running.exception() is None:
-        await attempt.record.commit(
-            steps.finish_call, call=call, status=CallStatus.DONE, result=running.result()
-        )
-    else:
+    if not running.done() or running.cancelled():
         running.cancel()
-        await attempt.record.commit(
-            steps.finish_call, call=call, status=CallStatus.UNKNOWN,
-            error="The run was stopped while this call was under way.",
-        )  # fmt: skip
+        status, outcome = CallStatus.UNKNOWN, {"error": "The run was stopped during this call."}
+    elif error := running.exception():
+        status, outcome = CallStatus.FAILED, {"error": str(error)}
+    else:
+        status, outcome = CallStatus.DONE, {"result": running.result()}
+    await attempt.record.commit(steps.finish_call, call=call, status=status, **outcome)
+
+
+def fitting_items(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Items with their texts cut so that all of them fit into one event."""
+    longest = 40_000 // max(len(items), 1) // 4  # characters of up to four bytes
+    return [item | {"text": item["text"][:longest]} for item in items]
 
 
 class _Tools:
@@ -496,4 +514,4 @@ class _Tools:
         return FileListing(file.name, file.size)
 
     async def update_todos(self, items: list[dict[str, Any]]) -> None:
-        self._attempt.record.say("todo.updated", {"items": items})
+        self._attempt.record.say("todo.updated", {"items": fitting_items(items)})

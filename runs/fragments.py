@@ -5,7 +5,7 @@ from typing import Any
 
 from django.template.loader import render_to_string
 
-from runs import transcript
+from runs import events, transcript
 from runs.events import LoggedEvent
 from runs.models import RunStatus
 
@@ -42,7 +42,7 @@ class PageFrames:
         return b": ping\n\n"
 
     def end(self) -> bytes:
-        return b""
+        return b"event: end\ndata: \n\n"  # also where the page knew the terminal event already
 
     def write(self, batch: list[LoggedEvent]) -> bytes:
         return b"".join(
@@ -61,8 +61,6 @@ class PageFrames:
         frames = sse("html", html, event.seq) if html else b""
         if words := self._in_words(event):
             frames += sse("say", words, event.seq)
-        if event.is_terminal:
-            frames += sse("end", "", event.seq)
         return frames
 
     def _html(self, event: LoggedEvent) -> str:
@@ -75,7 +73,7 @@ class PageFrames:
         if block := transcript.new_block(event):
             inner = render_to_string(block.template, context | {"block": block})
             pieces.append(f'<div hx-swap-oob="beforeend:#run-{run_id}-body">{inner}</div>')
-        if event.type == "message.completed":
+        if event.type == "message.completed" and not data["content"].endswith(events.CUT):
             context["id"] = transcript.element_id(run_id, "step", data["step"])
             pieces.append(render_to_string("runs/_said.html", context))
         if event.type in ("tool.result", "tool.denied") and not transcript.is_question(event):

@@ -11,16 +11,19 @@ from django.db import transaction
 from django.utils import timezone
 
 from runs import lifecycle
-from runs.events import NewEvent, called, clean
+from runs.events import NewEvent, called, fitting, fitting_json
 from runs.models import CallStatus, Gate, GateKind, GateStatus, Run, RunStatus, ToolCall
+from teammates import tools
 from teammates.errors import Conflict, Invalid
+from teammates.fields import clean
 from teammates.models import User
 from teammates.tools.base import Tool
 
 LONGEST_ANSWER = 32 * 1024  # bytes of UTF-8
 FORMS = (
     "Answer an approval with 'approve', with 'deny' or 'deny: the reason', or with JSON "
-    '{"decision": "approve" | "deny", "reason": …, "arguments": …, "request_id": …}.'
+    '{"decision": "approve" | "deny", "reason": …, "arguments": …, "request_id": …}. '
+    "Where it is not known whether something happened, 'retry' does it again."
 )
 
 
@@ -54,14 +57,14 @@ def _gate(call: ToolCall, kind: GateKind, prompt: str, arguments: dict[str, Any]
     data = {
         "request_id": str(row.uid),
         "kind": kind,
-        "message": row.prompt,
-        "prompt": row.prompt,
+        "message": fitting(row.prompt, 8_000),
+        "prompt": fitting(row.prompt, 8_000),
         "tool_call_id": call.call_id,
         "tool_name": call.name,
-        "arguments": request if len(json.dumps(request)) < 40_000 else {},
+        "arguments": fitting_json(request, 24_000),
     }
     if kind == GateKind.QUESTION:
-        data["requested_schema"] = _schema_of(request)
+        data["requested_schema"] = fitting_json(_schema_of(request), 16_000)
     return NewGate(row, [NewEvent("run.waiting_for_input", data)])
 
 
@@ -99,8 +102,8 @@ def answer_text(run: Run, text: str, *, by: User | None) -> Gate:
         return decide(gate, GateStatus.ALLOWED, by=by, answer={
             "answers": {one["question"]: text for one in asked}
         })  # fmt: skip
-    decision, reason = _read_decision(text, gate)
-    return decide(gate, decision, by=by, answer={"reason": reason} if reason else {})
+    decision, answer = _read_decision(text, gate)
+    return decide(gate, decision, by=by, answer=answer)
 
 
 def answer_questions(
@@ -123,14 +126,24 @@ def answer_questions(
 
 
 def decide_approval(
-    run: Run, *, allow: bool, by: User | None, reason: str = "", request_id: str | None = None
+    run: Run,
+    *,
+    allow: bool,
+    by: User | None,
+    reason: str = "",
+    retry: bool = False,
+    request_id: str | None = None,
 ) -> Gate:
-    """Allow or deny what the open gate asks for. Raises `Conflict` if nothing is asked."""
+    """Allow or deny what the open gate asks for. Raises `Conflict` if nothing is asked.
+
+    Where it is asked whether something happened, `allow` says that it did; `retry` does it again.
+    """
     gate = open_gate(run)
     if gate is None or gate.kind == GateKind.QUESTION or request_id not in (None, str(gate.uid)):
         raise not_waiting(run)
     decision = GateStatus.ALLOWED if allow else GateStatus.DENIED
-    return decide(gate, decision, by=by, answer={"reason": reason} if reason else {})
+    answer: dict[str, Any] = {"reason": reason} if reason else {}
+    return decide(gate, decision, by=by, answer=answer | ({"retry": True} if retry else {}))
 
 
 def not_waiting(run: Run) -> Conflict:
@@ -146,7 +159,7 @@ def decide(gate: Gate, status: GateStatus, *, by: User | None, answer: dict[str,
     Holds the run's row.
     """
     with transaction.atomic():
-        run = Run.objects.select_for_update().get(pk=gate.run_id)
+        run = Run.objects.select_for_update(no_key=True).get(pk=gate.run_id)
         won = Gate.objects.filter(pk=gate.pk, status=GateStatus.PENDING).update(
             status=status, answer=clean(answer), decided_by=by, decided_at=timezone.now()
         )
@@ -158,7 +171,7 @@ def decide(gate: Gate, status: GateStatus, *, by: User | None, answer: dict[str,
             "request_id": str(gate.uid),
             "kind": gate.kind,
             "decision": status,
-            "content": _content(gate),
+            "content": fitting(_content(gate)),
             "by": by.display_name if by else None,
         }
         lifecycle.resume_locked(run, NewEvent("run.input_provided", data), *came_of_it)
@@ -174,15 +187,21 @@ def _apply(gate: Gate) -> list[NewEvent]:
     if gate.kind == GateKind.QUESTION:
         call.status, call.result = CallStatus.DONE, answer
         call.finished_at = timezone.now()
-        events.append(NewEvent("tool.result", said | {"result": answer}))
+        events.append(NewEvent("tool.result", said | {"result": fitting_json(answer)}))
+    elif gate.kind == GateKind.UNKNOWN and answer.get("retry"):
+        call.status, call.approved = CallStatus.PENDING, True
     elif gate.kind == GateKind.UNKNOWN:
-        call.status = (
-            CallStatus.UNKNOWN if gate.status == GateStatus.ALLOWED else CallStatus.PENDING
-        )
-        call.approved = True
+        happened = gate.status == GateStatus.ALLOWED
+        call.status = CallStatus.DONE if happened else CallStatus.FAILED
+        said_so = f"A person said that this {'happened' if happened else 'did not happen'}."
+        call.result = {"note": said_so + " Its result is not known."} if happened else None
+        call.error = "" if happened else said_so
+        call.finished_at = timezone.now()
+        known = {"result": call.result} if happened else {"error": {"message": said_so}}
+        events.append(NewEvent("tool.result", said | known))
     elif gate.status == GateStatus.ALLOWED:
         call.status, call.approved = CallStatus.PENDING, True
-        call.arguments = gate.request
+        call.arguments = answer.get("arguments", gate.request)
     else:
         call.status = CallStatus.DENIED
         call.result = {"reason": "denied_by_person"}
@@ -203,18 +222,39 @@ def _content(gate: Gate) -> str:
     return f"{word}: {answer['reason']}" if answer.get("reason") else word
 
 
-def _read_decision(text: str, gate: Gate) -> tuple[GateStatus, str]:
+def _read_decision(text: str, gate: Gate) -> tuple[GateStatus, dict[str, Any]]:
+    """A decision in one of the three `FORMS`, and what belongs to it."""
     word, _, reason = text.strip().partition(":")
+    answer: dict[str, Any] = {}
     if text.lstrip().startswith("{"):
         try:
             given = json.loads(text)
         except ValueError:
             raise Invalid(FORMS) from None
+        if set(given) - {"decision", "reason", "arguments", "request_id"}:
+            raise Invalid(FORMS)
         if given.get("request_id") not in (None, str(gate.uid)):
             raise Conflict("This request is not the one that is open.", code="runs.not_active")
         word, reason = str(given.get("decision", "")), str(given.get("reason") or "")
-    if word.strip().lower() in ("approve", "yes", "allow"):
-        return GateStatus.ALLOWED, reason.strip()
-    if word.strip().lower() in ("deny", "no"):
-        return GateStatus.DENIED, reason.strip()
+        if given.get("arguments") is not None:
+            answer["arguments"] = _checked_arguments(gate, given["arguments"])
+    word, reason = word.strip().lower(), reason.strip()
+    if reason:
+        answer["reason"] = reason
+    if word in ("approve", "yes", "allow"):
+        return GateStatus.ALLOWED, answer
+    if word in ("deny", "no"):
+        return GateStatus.DENIED, answer
+    if word == "retry" and gate.kind == GateKind.UNKNOWN:
+        return GateStatus.ALLOWED, answer | {"retry": True}
     raise Invalid(FORMS)
+
+
+def _checked_arguments(gate: Gate, arguments: Any) -> dict[str, Any]:
+    """Edited arguments that fit the tool. Raises `Invalid`."""
+    tool = tools.REGISTRY.get(gate.tool_call.name)
+    wrong = tool.check(arguments) if tool else "the tool is gone"
+    if gate.kind != GateKind.APPROVAL or wrong:
+        raise Invalid(f"arguments: {wrong or 'only an approval takes them'}.")
+    checked: dict[str, Any] = clean(arguments)
+    return checked

@@ -33,7 +33,8 @@ from runs.models import (
     Usage,
 )
 from teammates.errors import Conflict, TooMany
-from teammates.models import User
+from teammates.fields import clean
+from teammates.models import TeammateStatus, User
 from teammates.providers.base import estimate_tokens
 from threads.models import Message, MessageRole, Thread
 
@@ -78,7 +79,7 @@ def queue_run(run: Run) -> Run:
     Call inside the transaction that makes what the run needs. Raises `TooMany` if the queue is
     full. Holds the thread's row: positions are in order of commit.
     """
-    thread = Thread.objects.select_for_update().get(pk=run.thread_id)
+    thread = Thread.objects.select_for_update(no_key=True).get(pk=run.thread_id)
     queued = Run.objects.filter(thread=thread, status=S.QUEUED).count()
     if queued >= settings.THREAD_QUEUE_LIMIT:
         raise TooMany(
@@ -126,7 +127,7 @@ WITH RECURSIVE orgs AS (
         LEFT JOIN busy b ON b.teammate_id = r.teammate_id
         WHERE r.organization_id = room.id AND r.status = 'queued'
           AND r.available_at <= statement_timestamp()
-          AND coalesce(b.n, 0) < t.max_running
+          AND coalesce(b.n, 0) < t.max_running AND t.status <> 'archived'
           -- a run in back-off keeps its place: available_at is no part of this
           AND NOT EXISTS (
             SELECT 1 FROM runs_run e WHERE e.thread_id = r.thread_id
@@ -202,13 +203,29 @@ def sweep_expired() -> int:
     """
     with transaction.atomic():
         lost = list(
-            Run.objects.select_for_update(skip_locked=True)
+            Run.objects.select_for_update(skip_locked=True, no_key=True)
             .filter(status=S.RUNNING, lease_until__lt=Now())
             .order_by("id")[:100]
         )
         for run in lost:
             _end_attempt(run, "run.attempt.lost", reason="worker_lost")
     return len(lost)
+
+
+def close_runs_of_archived() -> int:
+    """Close what waits for a teammate that was archived; return how many."""
+    with transaction.atomic():
+        orphans = list(
+            Run.objects.select_for_update(skip_locked=True, no_key=True, of=("self",))
+            .filter(
+                status__in=[S.QUEUED, S.WAITING, S.PAUSED],
+                teammate__status=TeammateStatus.ARCHIVED,
+            )
+            .order_by("id")[:100]
+        )
+        for run in orphans:
+            finish_locked(run, Outcome(S.CLOSED, stop_reason="closed:teammate_archived"))
+    return len(orphans)
 
 
 def release_run(lease: Lease, pending: list[NewEvent]) -> None:
@@ -219,8 +236,7 @@ def release_run(lease: Lease, pending: list[NewEvent]) -> None:
 
 def _end_attempt(run: Run, event: str, *, reason: str) -> None:
     """Give a running run back to the queue. Holds the run's row."""
-    if run.cancel_requested_at is not None:
-        finish_locked(run, Outcome(S.CANCELLED))
+    if stop_if_cancelled(run):
         return
     lost = run.lost_attempts + (event == "run.attempt.lost")
     if lost > MAX_LOST_ATTEMPTS:
@@ -257,6 +273,8 @@ def retry_later(
     `delay` in seconds; `why` is the data of the `run.llm.retry` event.
     """
     with holding(lease, pending) as run:
+        if stop_if_cancelled(run):
+            return
         why |= _stop_unfinished_step(run, error=str(why.get("message", "")))
         at = Now() + timedelta(seconds=delay)
         _transition(
@@ -290,8 +308,13 @@ def _stop_unfinished_step(run: Run, *, error: str = "") -> dict[str, Any]:
 
 def _estimate_unfinished(run: Run, step: Step) -> dict[str, Any]:
     """What a model call used whose provider never told: nothing, if it never said anything."""
-    deltas = run.events.filter(seq__gte=step.first_seq, type="message.delta")
-    answered = sum(len(event.data.get("content_delta", "").encode()) for event in deltas)
+    deltas = run.events.filter(
+        seq__gte=step.first_seq, type__in=["message.delta", "tool.call.delta"]
+    )
+    answered = sum(
+        len((event.data.get("content_delta") or event.data.get("arguments_delta", "")).encode())
+        for event in deltas
+    )
     if not answered:
         return {"cost": Decimal(0)}
     tokens = {
@@ -313,8 +336,7 @@ def await_gate(lease: Lease, pending: list[NewEvent], gate: Gate, asked: list[Ne
         ToolCall.objects.filter(pk=gate.tool_call_id).update(
             status=CallStatus.WAITING, started_at=timezone.now()
         )
-        if run.cancel_requested_at is not None:
-            finish_locked(run, Outcome(S.CANCELLED))
+        if stop_if_cancelled(run):
             return
         _transition(run, S.WAITING, *asked, fence=F("fence") + 1, lease_until=None, worker="")
 
@@ -356,7 +378,7 @@ def finish_locked(run: Run, outcome: Outcome) -> Run:
         status=GateStatus.CANCELLED, decided_at=timezone.now()
     )
     fields: dict[str, Any] = _book_usage(run)
-    text = events.clean(outcome.text)
+    text = clean(outcome.text)
     closing: list[NewEvent] = []
     if text.strip():
         fields["answer"] = Message.objects.create(
@@ -396,7 +418,7 @@ def finish_locked(run: Run, outcome: Outcome) -> Run:
         finished_at=finished_at,
         next_retry_at=None,
         error_class=outcome.error_class[:100],
-        error_message=events.clean(outcome.error_message),
+        error_message=clean(outcome.error_message),
         stop_reason=outcome.stop_reason[:500],
         **fields,
     )
@@ -404,25 +426,46 @@ def finish_locked(run: Run, outcome: Outcome) -> Run:
     return run
 
 
-def cancel_run(run: Run, *, by: User | None = None) -> Run:
+def cancel_run(run: Run, *, by: User | None = None, seen: int | None = None) -> Run:
     """Stop a run: at once if nobody executes it, else its worker is told. Again is fine.
+
+    `seen` is the last number that the person had seen; it is kept with the request.
 
     Returns the run as it is now; one that is over stays as it was.
     """
     with transaction.atomic():
-        run = Run.objects.select_for_update(of=("self",)).with_names().get(pk=run.pk)
+        run = Run.objects.select_for_update(of=("self",), no_key=True).with_names().get(pk=run.pk)
         if run.is_finished or run.cancel_requested_at is not None:
             return run
         run.cancel_requested_at, run.cancelled_by = timezone.now(), by
         run.save(update_fields=["cancel_requested_at", "cancelled_by"])
         write(
-            run, None, [NewEvent("run.cancel_requested", {"by": by.display_name if by else None})]
+            run,
+            None,
+            [
+                NewEvent(
+                    "run.cancel_requested",
+                    {
+                        "by": by.display_name if by else None,
+                        "requested_by_user_id": str(by.uid) if by else None,
+                        "last_seen_seq": seen,
+                    },
+                )
+            ],
         )
         if run.status == S.RUNNING:
             _notify(CANCEL_CHANNEL, str(run.pk))
         else:
             finish_locked(run, Outcome(S.CANCELLED, stop_reason="cancelled:person"))
     return run
+
+
+def stop_if_cancelled(run: Run) -> bool:
+    """End a run whose cancel arrived between two steps. The caller holds its row."""
+    if run.cancel_requested_at is None:
+        return False
+    finish_locked(run, Outcome(S.CANCELLED, stop_reason="cancelled:person"))
+    return True
 
 
 def _book_usage(run: Run) -> dict[str, Any]:
@@ -471,7 +514,7 @@ def holding(lease: Lease, pending: list[NewEvent]) -> Iterator[Run]:
 
 def _lock_held(lease: Lease) -> Run:
     run = (
-        Run.objects.select_for_update()
+        Run.objects.select_for_update(no_key=True)
         .filter(pk=lease.run_id, fence=lease.fence, status=S.RUNNING)
         .first()
     )

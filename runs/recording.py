@@ -21,7 +21,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 logger = logging.getLogger("muster.recording")
 
-LARGEST_DELTA = 8_000  # characters in one event
+LARGEST_DELTA = 4_000  # characters in one event, of up to four bytes, perhaps under two keys
 
 
 class RunRecord:
@@ -42,12 +42,15 @@ class RunRecord:
             and last.type == type
             and last.data.keys() == data.keys()
             and all(last.data.get(k) == v for k, v in data.items() if k not in texts)
-            and len(last.data[texts[0]]) < LARGEST_DELTA
+            and len(last.data[texts[0]]) + len(data[texts[0]]) <= LARGEST_DELTA
         ):
             for key in texts:
                 last.data[key] += data[key]
         else:
-            self._pending.append(NewEvent(type, data))
+            text = data[texts[0]]
+            for start in range(0, max(len(text), 1), LARGEST_DELTA):
+                piece = dict.fromkeys(texts, text[start : start + LARGEST_DELTA])
+                self._pending.append(NewEvent(type, data | piece))
         self._recorder.wake(self, urgent=urgent)
 
     def say(self, type: str, data: dict[str, Any]) -> None:
@@ -66,6 +69,8 @@ class RunRecord:
         Raises `StaleLease`; then nothing was written.
         """
         async with self.lock:
+            # Events that could not be written are gone: nothing may be written behind them.
+            self.raise_if_stale()
             pending = self.take()
             writing = asyncio.ensure_future(in_db(verb, self.lease, pending, *args, **kwargs))
             try:
@@ -107,7 +112,8 @@ class Recorder:
         while True:
             await self._anything.wait()
             try:
-                await asyncio.wait_for(self._urgent.wait(), settings.GATHER_SECONDS)
+                async with asyncio.timeout(settings.GATHER_SECONDS):
+                    await self._urgent.wait()
             except TimeoutError:
                 pass
             await self.flush()

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from config.wakeups import WakeUps
 from runs.streaming import Hub
@@ -44,8 +46,13 @@ def runtime() -> Runtime:
     return _runtime or start(with_worker=False)
 
 
-def start(*, with_worker: bool) -> Runtime:
-    """Start listening and serving readers, with a worker if asked. Needs a running event loop."""
+def start(
+    *, with_worker: bool, on_failure: Callable[[BaseException], None] | None = None
+) -> Runtime:
+    """Start listening and serving readers, with a worker if asked. Needs a running event loop.
+
+    `on_failure` is told when one of them dies: the process should not go on without it.
+    """
     global _runtime
     wakeups = WakeUps()
     hub = Hub(wakeups)
@@ -59,10 +66,15 @@ def start(*, with_worker: bool) -> Runtime:
         _runtime._working = asyncio.create_task(worker.run(), name="worker")
         tasks.append(_runtime._working)
     for task in tasks:
-        task.add_done_callback(_complain)
+        task.add_done_callback(partial(_complain, on_failure))
     return _runtime
 
 
-def _complain(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled() and (error := task.exception()):
-        logger.error("%s stopped", task.get_name(), exc_info=error)
+def _complain(
+    on_failure: Callable[[BaseException], None] | None, task: "asyncio.Task[None]"
+) -> None:
+    if task.cancelled() or (error := task.exception()) is None:
+        return
+    logger.error("%s stopped", task.get_name(), exc_info=error)
+    if on_failure is not None:
+        on_failure(error)

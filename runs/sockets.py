@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import logging
+import time
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -10,9 +12,13 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from config.database import in_db
 from runs import streaming
 from runs.api.frames import event_object
+from runs.consumers import RECHECK_SECONDS
 from runs.models import Run
 from runs.runtime import runtime
 from teammates.access import access_of_member
+from teammates.models import User
+
+logger = logging.getLogger("muster.sockets")
 
 
 class RunSocket(AsyncWebsocketConsumer):
@@ -34,19 +40,29 @@ class RunSocket(AsyncWebsocketConsumer):
         )
 
     def _find(self) -> Run | None:
-        user = self.scope["user"]
-        access = access_of_member(user) if user.is_authenticated else None
-        if access is None:
+        user = User.objects.filter(pk=self.scope["user"].pk).first()
+        access = access_of_member(user) if user else None
+        if access is None or not access.may("data.runs.read"):
             return None
         run_id = self.scope["url_route"]["kwargs"]["run_id"]
         return Run.objects.visible_to(access).filter(pk=run_id).first()
 
     async def _send_all(self, run: Run, after: int) -> None:
-        async for batch in streaming.follow(runtime().hub, run.pk, after=after):
-            for event in batch:
-                shown = event_object(event, str(run.uid))
-                await self.send(text_data=json.dumps(shown, ensure_ascii=False))
-        await self.close(code=1000)
+        code, checked = 1000, time.monotonic()
+        try:
+            async for batch in streaming.follow(runtime().hub, run.pk, after=after):
+                for event in batch:
+                    shown = event_object(event, str(run.uid))
+                    await self.send(text_data=json.dumps(shown))
+                if time.monotonic() - checked > RECHECK_SECONDS:
+                    checked = time.monotonic()
+                    if await in_db(self._find) is None:
+                        code = 4404
+                        break
+        except Exception:
+            logger.exception("A websocket broke")
+            code = 1011
+        await self.close(code=code)
 
     async def receive(self, text_data: Any = None, bytes_data: Any = None) -> None:
         """Nothing is said to a run here; its verbs are HTTP."""

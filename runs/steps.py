@@ -7,7 +7,7 @@ from typing import Any
 from django.utils import timezone
 
 from runs import lifecycle
-from runs.events import NewEvent, called, clean, fitting, fitting_json
+from runs.events import NewEvent, called, fitting, fitting_json
 from runs.lifecycle import Lease, Outcome
 from runs.models import (
     CallStatus,
@@ -18,6 +18,7 @@ from runs.models import (
     StepStatus,
     ToolCall,
 )
+from teammates.fields import clean
 from teammates.models import Model
 from teammates.providers.base import ModelRequest, TokenUsage, Turn
 from threads import files
@@ -35,8 +36,11 @@ class ModelResult:
 
 def begin_model_step(
     lease: Lease, pending: list[NewEvent], *, request: ModelRequest, route: Model
-) -> Step:
+) -> Step | None:
+    """Write down that a model is called; None if the run was cancelled instead."""
     with lifecycle.holding(lease, pending) as run:
+        if lifecycle.stop_if_cancelled(run):
+            return None
         number = _next_number(run)
         data = {"step": number, "kind": StepKind.MODEL, "model": route.alias}
         events = [NewEvent("step.started", data)]
@@ -140,7 +144,7 @@ def _close_model_step(
             "cache_write_tokens": usage.cache_write,
             "estimated": usage.estimated,
         },
-        "cost_usd": None if step.cost is None else str(step.cost.normalize()),
+        "cost_usd": None if step.cost is None else f"{step.cost:f}",
     }
     events = [NewEvent("step.completed", data)]
     if result.turn.text:
@@ -148,12 +152,14 @@ def _close_model_step(
         events.insert(0, NewEvent("message.completed", said))
     lifecycle.write(run, lease.fence, events)
     step.last_seq = run.last_seq
-    step.save()
+    step.save(update_fields=[f.name for f in Step._meta.fields if f.name not in ("id", "request")])
 
 
-def begin_call(lease: Lease, pending: list[NewEvent], *, call: ToolCall, arguments: Any) -> None:
-    """Write the call down before it is made (design invariant 5)."""
+def begin_call(lease: Lease, pending: list[NewEvent], *, call: ToolCall, arguments: Any) -> bool:
+    """Write the call down before it is made (invariant 5); False if the run was cancelled."""
     with lifecycle.holding(lease, pending) as run:
+        if lifecycle.stop_if_cancelled(run):
+            return False
         call.arguments = clean(arguments)
         lifecycle.write(run, lease.fence, [called(call)])
         call.status = CallStatus.RUNNING
@@ -161,6 +167,7 @@ def begin_call(lease: Lease, pending: list[NewEvent], *, call: ToolCall, argumen
         call.seq = run.last_seq
         call.started_at = timezone.now()
         call.save()
+        return True
 
 
 def finish_call(

@@ -36,6 +36,10 @@ class Subscription:
         self.readers = 0
         self._grew = asyncio.Event()
 
+    @property
+    def is_over(self) -> bool:
+        return bool(self.ring) and self.ring[-1].is_terminal
+
     def add(self, new: list[LoggedEvent]) -> None:
         self.ring.extend(new)
         self.last_seq = new[-1].seq
@@ -51,7 +55,8 @@ class Subscription:
         if self.last_seq > after:
             return
         try:
-            await asyncio.wait_for(grew.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await grew.wait()
         except TimeoutError:
             pass
 
@@ -77,11 +82,15 @@ class Hub:
 
     async def run(self) -> None:
         """Fetch what is new for followed runs, one query for all of them, until cancelled."""
+        next_poll = time.monotonic() + settings.POLL_SECONDS
         while True:
             try:
-                await asyncio.wait_for(self._any_news.wait(), settings.POLL_SECONDS)
+                left = max(next_poll - time.monotonic(), 0)
+                async with asyncio.timeout(left):
+                    await self._any_news.wait()
             except TimeoutError:
                 self._news.update(self._subscriptions)  # a wake-up may have been lost
+                next_poll = time.monotonic() + settings.POLL_SECONDS
             self._any_news.clear()
             news, self._news = self._news, set()
             await self._fetch(news)
@@ -158,7 +167,8 @@ async def follow(
         position = after
         quiet_since = time.monotonic()
         while True:
-            batch = subscription.behind(position) if subscription.last_seq >= 0 else None
+            is_followed = live and subscription.last_seq >= 0
+            batch = subscription.behind(position) if is_followed else None
             if batch is None:
                 batch = await in_db(events.read, run_id, after=position, limit=PAGE)
                 if not batch:
@@ -175,7 +185,7 @@ async def follow(
                 if batch[-1].is_terminal:
                     return
                 continue
-            if not live:
+            if not live or subscription.is_over:
                 return
             left = idle - (time.monotonic() - quiet_since)
             if left <= 0:

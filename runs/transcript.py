@@ -11,6 +11,7 @@ from typing import Any
 
 from runs.events import LoggedEvent
 from teammates import tools
+from teammates.providers.base import Thinking, Turn
 
 
 def element_id(run_id: int, kind: str, key: Any) -> str:
@@ -88,16 +89,19 @@ class Transcript:
     todos: list[dict[str, Any]] = field(default_factory=list)
     last_seq: int = 0
 
-    def add(self, events: list[LoggedEvent]) -> None:
-        for event in events:
-            self._apply(event)
-            self.last_seq = event.seq
+    def complete(self, step: int, turn: Turn) -> None:
+        """Fill in what a finished model call said."""
+        saying = self.blocks.get(element_id(self.run_id, "step", step))
+        if isinstance(saying, Saying):
+            saying.thinking = "".join(p.text for p in turn.parts if isinstance(p, Thinking))
+            saying.text, saying.is_complete = turn.text, True
 
-    def _apply(self, event: LoggedEvent) -> None:
+    def add(self, event: LoggedEvent) -> None:
         data = event.data
         if event.type == "message.delta":
             saying = self.blocks.get(element_id(self.run_id, "step", data["step"]))
-            assert isinstance(saying, Saying), "a step begins before it speaks"
+            if not isinstance(saying, Saying):
+                return
             if data.get("channel") == "thinking":
                 saying.thinking += data["content_delta"]
             else:
@@ -108,10 +112,6 @@ class Transcript:
             self.blocks[block.id] = block
         elif event.type == "todo.updated":
             self.todos = data["items"]
-        elif event.type == "message.completed":
-            saying = self.blocks.get(element_id(self.run_id, "step", data["step"]))
-            if isinstance(saying, Saying):
-                saying.text, saying.is_complete = data["content"], True
         elif event.type in ("tool.result", "tool.denied"):
             call = self.blocks.get(element_id(self.run_id, "call", data["tool_call_id"]))
             if isinstance(call, Call):

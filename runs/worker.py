@@ -22,6 +22,7 @@ from runs import execution, lifecycle
 from runs.execution import Attempt
 from runs.lifecycle import Lease
 from runs.recording import Recorder
+from teammates import providers
 
 logger = logging.getLogger("muster.worker")
 
@@ -57,10 +58,12 @@ class Worker:
                 task.result()
         finally:
             sides[-1].cancel()
+            await asyncio.gather(sides[-1], return_exceptions=True)
             await self._drain()
             for task in [*sides, stopped]:
                 task.cancel()
             await asyncio.gather(*sides, stopped, return_exceptions=True)
+            await providers.close_clients()
 
     def stop(self) -> None:
         """Claim no more, let short steps end, hand the rest back; `run` returns then."""
@@ -104,15 +107,29 @@ class Worker:
         while True:
             self._look.clear()
             free = settings.WORKER_CONCURRENCY - len(self._attempts)
-            leases = await self._try(lifecycle.claim_runs, worker=self.name, limit=min(free, 20))
+            leases = await self._claim(min(free, 20))
             for lease in leases or []:
                 self._begin(lease)
             if leases and len(leases) == min(free, 20):
                 continue
             try:
-                await asyncio.wait_for(self._look.wait(), settings.POLL_SECONDS)
+                # Not `wait_for`: up to Python 3.11 it can swallow a cancellation.
+                async with asyncio.timeout(settings.POLL_SECONDS):
+                    await self._look.wait()
             except TimeoutError:
                 pass
+
+    async def _claim(self, limit: int) -> list[Lease] | None:
+        """Claim; a worker that is stopped in the middle gives back what the claim took."""
+        claiming = asyncio.ensure_future(
+            self._try(lifecycle.claim_runs, worker=self.name, limit=limit)
+        )
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            for lease in await claiming or []:
+                await in_db(lifecycle.release_run, lease, [])
+            raise
 
     def _begin(self, lease: Lease) -> None:
         attempt = Attempt(lease, self._recorder.open(lease))
@@ -149,6 +166,7 @@ class Worker:
                     elif run_id in to_cancel:
                         self._stop_attempt(run_id, "cancel")
             await self._try(lifecycle.sweep_expired)
+            await self._try(lifecycle.close_runs_of_archived)
 
     async def _try(self, verb: Any, *args: Any, **kwargs: Any) -> Any:
         """Run a verb; while the database is away, say so and go on."""

@@ -103,6 +103,27 @@ function setUpComposers() {
   }
 }
 
+// What a request was refused with is said where it was made; nothing typed is lost.
+document.addEventListener("htmx:responseError", (event) => {
+  const form = event.target.closest("form");
+  if (!form) return;
+  let message = "That did not work. Try again.";
+  try { message = JSON.parse(event.detail.xhr.responseText).message || message; } catch { /* no JSON */ }
+  let place = form.querySelector("[data-problem]");
+  if (!place) {
+    place = document.createElement("p");
+    place.dataset.problem = "";
+    place.className = "error";
+    place.setAttribute("role", "alert");
+    form.append(place);
+  }
+  place.textContent = message;
+});
+document.addEventListener("htmx:beforeRequest", (event) => {
+  const place = event.target.closest("form")?.querySelector("[data-problem]");
+  if (place) place.remove();
+});
+
 // --- keys -----------------------------------------------------------------------------------
 let awaiting = "";
 const places = { h: "/", t: "/threads/", m: "/teammates/", r: "/runs/" };

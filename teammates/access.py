@@ -63,6 +63,8 @@ class Access:
         """
         rows = rows.filter(organization=self.organization)
         if self.end_user is not None:
+            if self.end_user.pk is None:  # never seen: has nothing yet
+                return rows.none()
             rows = rows.filter(end_user=self.end_user)
         if not self.is_admin and rows.model.__name__ in ("Run", "Thread"):
             rows = rows.filter(created_by=self.user)
@@ -94,24 +96,24 @@ def check_end_user_id(external_id: str) -> None:
         raise Invalid("user_id must have 1 to 255 characters.")
 
 
-def access_of_member(user: User, organization_id: int | None = None) -> Access | None:
-    """A person's access to one of their organizations: the given one, else the first."""
+def access_of_member(user: User, organization_uid: str | None = None) -> Access | None:
+    """A person's access to the given one of their organizations, else to the first."""
+    if not user.is_active:
+        return None
     memberships = Membership.objects.filter(user=user).select_related("organization")
-    chosen = (
-        memberships.filter(organization_id=organization_id).first() if organization_id else None
-    )
-    membership = chosen or memberships.order_by("id").first()
+    if organization_uid is not None:
+        memberships = memberships.filter(organization__uid=organization_uid)
+    membership = memberships.order_by("id").first()
     if membership is None:
         return None
     return Access(organization=membership.organization, role=membership.role, user=user)
 
 
-def access_of_key(key: APIKey) -> Access:
-    """A key may do what its creator may; one without a creator belongs to the organization."""
-    role: str = Role.ADMIN
-    if key.created_by is not None:
-        membership = Membership.objects.filter(
-            organization=key.organization, user=key.created_by
-        ).first()
-        role = membership.role if membership else Role.VIEWER
-    return Access(organization=key.organization, role=role, user=key.created_by, api_key=key)
+def access_of_key(key: APIKey) -> Access | None:
+    """A key may do what its creator may, and nothing once the creator is gone."""
+    if key.created_by is None:
+        if not key.is_organizations:
+            return None
+        return Access(organization=key.organization, role=Role.ADMIN, api_key=key)
+    access = access_of_member(key.created_by, str(key.organization.uid))
+    return replace(access, api_key=key) if access else None

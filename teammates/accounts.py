@@ -17,11 +17,13 @@ from teammates.keys import hash_secret
 from teammates.models import EndUser, Membership, Organization, Role, User
 
 
-def found_organization(*, name: str, require_end_user_id: bool = False) -> Organization:
+def found_organization(
+    *, name: str, require_end_user_id: bool = False, is_home: bool = False
+) -> Organization:
     """Make an organization that can work at once: demo provider, model aliases, teammates."""
     with transaction.atomic():
         organization = Organization.objects.create(
-            name=name, require_end_user_id=require_end_user_id
+            name=name, require_end_user_id=require_end_user_id, is_home=is_home
         )
         connections.add_built_in(organization)
         roster.add_built_in(organization)
@@ -30,7 +32,9 @@ def found_organization(*, name: str, require_end_user_id: bool = False) -> Organ
 
 def first_organization() -> Organization:
     """The organization of this installation, made on the first start."""
-    return Organization.objects.order_by("id").first() or found_organization(name="My organization")
+    return Organization.objects.order_by("id").first() or found_organization(
+        name="My organization", is_home=True
+    )
 
 
 def make_setup_token(organization: Organization) -> str | None:
@@ -67,7 +71,9 @@ def set_up_owner(
         user = _create_user(email=email, password=password)
         Membership.objects.create(organization=organization, user=user, role=Role.OWNER)
         # What the first start made was nobody's; it is the owner's now.
-        organization.api_keys.filter(created_by=None).update(created_by=user)
+        organization.api_keys.filter(created_by=None).update(
+            created_by=user, is_organizations=False
+        )
     return user
 
 

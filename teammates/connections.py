@@ -65,6 +65,16 @@ def create_provider(
     return provider
 
 
+@transaction.atomic
+def connect(
+    access: Access, *, name: str, kind: str, api_key: str, base_url: str, model: str
+) -> Provider:
+    """Connect a provider together with its first model."""
+    provider = create_provider(access, name=name, kind=kind, api_key=api_key, base_url=base_url)
+    add_model(access, provider, alias=model, name=model)
+    return provider
+
+
 def update_provider(
     access: Access, provider: Provider, *, api_key: str | None = None, base_url: str | None = None
 ) -> Provider:

@@ -68,3 +68,14 @@ def clean_text(text: str) -> str:
 def iff(one: models.Q, other: models.Q) -> models.Q:
     """For constraints: both hold, or neither."""
     return (one & other) | (~one & ~other)
+
+
+def clean(value: Any) -> Any:
+    """`value` with every text in it cleaned."""
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, dict):
+        return {clean_text(str(k)): clean(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(item) for item in value]
+    return value

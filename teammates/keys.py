@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import jwt
 from django.conf import settings
-from django.db import transaction
+from django.db import models, transaction
 from django.utils import timezone
 
 from teammates.access import Access, access_of_key, access_of_member
@@ -59,6 +59,7 @@ def create_key(
             prefix=secret[:12],
             hash=hash_secret(secret),
             is_default=is_default,
+            is_organizations=by is None,
             expires_at=timezone.now() + timedelta(days=expires_in_days)
             if expires_in_days
             else None,
@@ -85,11 +86,16 @@ def revoke_key(key: APIKey) -> APIKey:
     return key
 
 
-def get_key(access: Access, **lookup: object) -> APIKey:
-    keys = APIKey.objects.filter(organization=access.organization)
+def visible_keys(access: Access) -> models.QuerySet[APIKey]:
+    """Admins see the organization's keys, members their own; newest first."""
+    keys = APIKey.objects.filter(organization=access.organization).select_related("created_by")
     if not access.is_admin:
         keys = keys.filter(created_by=access.user)
-    found = keys.filter(**lookup).first()
+    return keys.order_by("-id")
+
+
+def get_key(access: Access, **lookup: object) -> APIKey:
+    found = visible_keys(access).filter(**lookup).first()
     if found is None:
         raise NotFound("There is no such key.", code="api_keys.not_found")
     return found
@@ -108,8 +114,13 @@ def access_of_bearer(credential: str) -> Access:
         )
         if key is None or not key.is_valid:
             raise NotSignedIn("This API key is not valid.", code="auth.invalid_api_key")
+        access = access_of_key(key)
+        if access is None:
+            raise NotSignedIn(
+                "The person who made this key is no longer here.", code="auth.invalid_api_key"
+            )
         _note_use(key)
-        return access_of_key(key)
+        return access
     return _access_of_token(credential)
 
 
@@ -150,8 +161,8 @@ def _access_of_token(token: str) -> Access:
         raise NotSignedIn("The user is gone.", code="auth.user_not_found")
     if claims.get("ver") != user.session_version:
         raise NotSignedIn("The token was revoked.", code="auth.invalid_token")
-    access = access_of_member(user)
-    if access is None:
+    access = access_of_member(user, claims.get("account"))
+    if access is None or claims.get("typ") != "access":
         raise NotSignedIn("The user is in no organization.", code="auth.no_account_membership")
     return access
 

@@ -1,6 +1,7 @@
 """Teammates: made, edited, archived. Every edit of what they are told is a new version."""
 
 import re
+import secrets
 import unicodedata
 from typing import Any
 
@@ -8,7 +9,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
-from teammates import connections
+from teammates import connections, tools
 from teammates.access import Access
 from teammates.errors import Invalid, NotFound
 from teammates.models import (
@@ -27,6 +28,7 @@ VERSION_FIELDS = (
     "disabled_tools", "memory", "history", "task_setup_tools", "feedback",
 )  # fmt: skip
 TEXT_LIMIT = 100_000
+UNNAMED = "New teammate"
 
 BUILT_IN: list[dict[str, Any]] = [
     {
@@ -78,7 +80,7 @@ def create_teammate(
 ) -> Teammate:
     """Make a teammate with its first version from `VERSION_FIELDS`. Raises `Invalid`."""
     _check_version(organization, fields)
-    name = _checked_name(name) if name is not None else "New teammate"
+    name = _checked_name(name) if name is not None else UNNAMED
     with transaction.atomic():
         teammate = _insert_with_free_key(
             organization=organization,
@@ -110,7 +112,11 @@ def update_teammate(
     """
     _check_version(teammate.organization, changes)
     with transaction.atomic():
-        locked = Teammate.objects.select_for_update(of=("self",)).with_version().get(pk=teammate.pk)
+        locked = (
+            Teammate.objects.select_for_update(of=("self",), no_key=True)
+            .with_version()
+            .get(pk=teammate.pk)
+        )
         _refuse_archived(locked)
         if name is not None:
             locked.name = _checked_name(name)
@@ -133,6 +139,13 @@ def archive_teammate(teammate: Teammate) -> Teammate:
     )
     teammate.refresh_from_db()
     return teammate
+
+
+def require_editor(access: Access, teammate: Teammate) -> None:
+    """Raise `Forbidden` unless the asker manages teammates or made this one."""
+    access.require("data.runs.write")
+    if teammate.created_by_id is None or teammate.created_by_id != getattr(access.user, "pk", None):
+        access.require("data.personas.manage")
 
 
 def get_teammate(access: Access, teammate_id: int) -> Teammate:
@@ -207,10 +220,8 @@ def _refuse_archived(teammate: Teammate) -> None:
 
 def _insert_with_free_key(**fields: Any) -> Teammate:
     base = slugify(fields["name"])[:50] or "teammate"
-    for number in range(1, 1000):
-        key = base if number == 1 else f"{base}-{number}"
-        if Teammate.objects.filter(organization=fields["organization"], key=key).exists():
-            continue
+    taken = Teammate.objects.filter(organization=fields["organization"], key=base).exists()
+    for key in ([] if taken else [base]) + [f"{base}-{secrets.token_hex(3)}" for _ in range(3)]:
         try:
             with transaction.atomic():
                 return Teammate.objects.create(key=key, **fields)
@@ -238,6 +249,7 @@ def _check_version(organization: Organization, fields: dict[str, Any]) -> None:
         connections.resolve_model(organization, fields["model"])
     if fields.get("effort") and fields["effort"] not in Effort.values:
         raise Invalid(f"effort must be one of {', '.join(Effort.values)}.")
+    tools.check_names(fields.get("tools") or [])
     if fields.get("permission_mode", "autonomous") not in PermissionMode.values:
         raise Invalid(f"permission_mode must be one of {', '.join(PermissionMode.values)}.")
 

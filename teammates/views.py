@@ -14,7 +14,7 @@ from teammates import accounts, connections, keys, roster
 from teammates.access import Access
 from teammates.errors import DomainError, NotSignedIn
 from teammates.forms import KeyForm, ProviderForm, SetupForm, SignInForm, TeammateForm
-from teammates.models import APIKey, Model, Provider, Teammate
+from teammates.models import Model, Provider, Teammate
 from teammates.pages import PageRequest, public
 from teammates.providers import try_out
 
@@ -102,11 +102,11 @@ def teammate_edit(request: PageRequest, teammate_id: int) -> HttpResponse:
     """A change of what a teammate is told becomes its next version."""
     access = request.access
     teammate = roster.get_teammate(access, teammate_id)
+    roster.require_editor(access, teammate)
     version = teammate.current_version
     now = {name: getattr(version, name, "") for name in TeammateForm.base_fields}
     form = TeammateForm(access.organization, request.POST or None, initial=now | {"name": teammate})
     if request.method == "POST" and form.is_valid():
-        access.require("data.runs.write")
         try:
             changed = roster.update_teammate(teammate, by=access.user, **form.cleaned_data)
         except DomainError as error:
@@ -142,8 +142,9 @@ def teammate_detail(request: PageRequest, teammate_id: int) -> HttpResponse:
 
 @require_POST
 def teammate_archive(request: PageRequest, teammate_id: int) -> HttpResponse:
-    request.access.require("data.runs.write")
-    teammate = roster.archive_teammate(roster.get_teammate(request.access, teammate_id))
+    teammate = roster.get_teammate(request.access, teammate_id)
+    roster.require_editor(request.access, teammate)
+    roster.archive_teammate(teammate)
     messages.success(request, f"{teammate.name} is archived. Its threads and runs stay.")
     return redirect("teammates:teammate_list")
 
@@ -159,11 +160,7 @@ def model_settings(request: PageRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         given = form.cleaned_data
         try:
-            provider = connections.create_provider(
-                access, name=given["name"], kind=given["kind"], api_key=given["api_key"],
-                base_url=given["base_url"],
-            )  # fmt: skip
-            connections.add_model(access, provider, alias=given["model"], name=given["model"])
+            provider = connections.connect(access, **given)
         except DomainError as error:
             form.add_error(None, error.message)
         else:
@@ -179,9 +176,7 @@ def _settings_page(request: PageRequest, form: ProviderForm, **more: Any) -> Htt
         "providers": Provider.objects.filter(organization=organization)
         .prefetch_related("models__prices")
         .order_by("id"),
-        "keys": APIKey.objects.filter(organization=organization, revoked_at=None)
-        .select_related("created_by")
-        .order_by("-id")[:100],
+        "keys": keys.visible_keys(request.access).filter(revoked_at=None)[:100],
         "may_manage": request.access.may("data.llm_credentials.manage"),
         **more,
     }
@@ -206,11 +201,10 @@ def model_test(request: PageRequest, model_id: int) -> HttpResponse:
     """Make one small call and say what came of it."""
     request.access.require("data.llm_credentials.manage")
     model = get_object_or_404(
-        Model.objects.select_related("provider"),
+        Model.objects.select_related("provider__organization"),
         organization=request.access.organization, pk=model_id,
     )  # fmt: skip
-    provider = model.provider
-    tested = async_to_sync(try_out)(provider.kind, provider.base_url, provider.api_key, model.name)
+    tested = async_to_sync(try_out)(model.provider.connection, model.name)
     if tested.error:
         messages.error(request, f"{model.alias}: {tested.error}")
     else:

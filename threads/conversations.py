@@ -27,6 +27,7 @@ def create_thread(
     end_user: EndUser | None = None,
 ) -> Thread:
     """Open a conversation. Raises `Invalid` for an overlong title."""
+    access.require("data.threads.write")
     return Thread.objects.create(
         organization=access.organization,
         created_by=access.user,
@@ -117,9 +118,10 @@ def checked_message(content: str) -> str:
 
 def _touch(thread: Thread, text: str) -> None:
     """Move the thread up its list; the first words name it until somebody does."""
-    title = thread.title or _title_of(text)
-    Thread.objects.filter(pk=thread.pk).update(updated_at=timezone.now(), title=title)
-    thread.title = title
+    now = timezone.now()
+    Thread.objects.filter(pk=thread.pk).update(updated_at=now)
+    Thread.objects.filter(pk=thread.pk, title="").update(title=_title_of(text))
+    thread.title = thread.title or _title_of(text)
 
 
 def _title_of(text: str) -> str:

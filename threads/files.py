@@ -2,6 +2,8 @@
 
 import hashlib
 import mimetypes
+import os
+from pathlib import Path
 
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
@@ -29,8 +31,7 @@ def write_file(thread: Thread, *, name: str, content: bytes) -> File:
             return last
         path = f"{thread.organization_id}/{sha256[:2]}/{sha256}"
         # Named by content: a crash between here and the commit leaves a file, never a row without.
-        if not default_storage.exists(path):
-            path = default_storage.save(path, ContentFile(content))
+        _store(path, content)
         return File.objects.create(
             thread=thread,
             name=name,
@@ -40,6 +41,20 @@ def write_file(thread: Thread, *, name: str, content: bytes) -> File:
             sha256=sha256,
             stored_as=path,
         )
+
+
+def _store(path: str, content: bytes) -> None:
+    """Write under a passing name first: a half-written file never has the name of its content."""
+    if default_storage.exists(path) and default_storage.size(path) == len(content):
+        return
+    passing = Path(
+        default_storage.path(default_storage.save("incoming/file", ContentFile(content)))
+    )
+    with passing.open("rb+") as written:
+        os.fsync(written.fileno())
+    target = Path(default_storage.path(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    passing.replace(target)
 
 
 def read_file(file: File) -> bytes:

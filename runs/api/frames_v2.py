@@ -75,8 +75,10 @@ class V2Frames:
             written, self._state = event.frame(("v2", before), lambda: translate(before, event))
         if self._is_replaying and event.seq >= self._known_until:
             self._is_replaying = False
+            if self.is_over:  # a gate's frames must be the last
+                return frame("replay_complete") + written
             if not event.is_terminal:
-                written += frame("replay_complete")
+                return written + frame("replay_complete")
         return written
 
     def _gate(self, event: LoggedEvent, *, is_last: bool) -> bytes:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from django.http import HttpResponse
-from ninja import Router
+from ninja import Router, Status
 from pydantic import Field
 
 from runs import creation, gates, lifecycle, reading
@@ -60,7 +60,7 @@ def create_run(request: ApiRequest, thread_id: UUID, payload: RunIn | None = Non
             ),
         ),
     )
-    return 201, {"run_id": str(run.uid), "trace_id": run.trace_id}
+    return Status(201, {"run_id": str(run.uid), "trace_id": run.trace_id})
 
 
 @router.get("/threads/{thread_id}/runs")
@@ -114,7 +114,7 @@ def cancel_run(
     """Stop the run; again, or after its end, is fine."""
     request.auth.require("data.runs.write")
     run = reading.get_run(request.auth, uid=run_id)
-    lifecycle.cancel_run(run, by=request.auth.user)
+    lifecycle.cancel_run(run, by=request.auth.user, seen=payload.last_seen_seq if payload else None)
     return {"ok": True}
 
 

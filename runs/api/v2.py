@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from django.conf import settings
 from django.http import HttpResponse
-from ninja import Router
+from ninja import Router, Status
 from pydantic import Field
 
 from runs import creation, lifecycle, reading
@@ -41,7 +41,7 @@ class RunCreate(Input):
     email_inbox: bool = False
     output_schema: dict[str, Any] | None = None
     max_turns: int | None = None
-    skill: str | None = None
+    skill: Annotated[str, Field(max_length=100)] | None = None
     email_notifications: bool = False
 
 
@@ -53,7 +53,7 @@ class RunReply(Input):
     task_setup_tools: bool | None = None
     feedback: bool | None = None
     human_in_the_loop: bool | None = None
-    skill: str | None = None
+    skill: Annotated[str, Field(max_length=100)] | None = None
     reset_auto_recovery: bool = False
 
 
@@ -216,8 +216,6 @@ def _scoped(request: ApiRequest, user_id: str | None, *, creates: bool = True) -
 def _find(access: Access, run_id: int) -> Run:
     """A run that exists for the caller; what it may not open is as absent (contract v2 1.5)."""
     access.require("data.runs.read")
-    if access.end_user is not None and access.end_user.pk is None:
-        raise NotFound("There is no such run.", code="runs.not_found")
     try:
         return reading.get_run(access, pk=run_id)
     except Forbidden:
@@ -239,8 +237,8 @@ def _answer(
     run = reading.get_run(access_of_request(request), pk=run.pk)
     if is_replay:
         response["Idempotent-Replay"] = "true"
-        return 200, run_out(run)
-    return status, run_out(run)
+        return Status(200, run_out(run))
+    return Status(status, run_out(run))
 
 
 def _stream(request: ApiRequest, run: Run, *, is_join: bool = False) -> HttpResponse:
@@ -364,5 +362,5 @@ def _usage_out(run: Run) -> dict[str, Any] | None:
         "cache_read_tokens": run.cache_read_tokens,
         "cache_creation_tokens": run.cache_write_tokens,
         "total_tokens": run.total_tokens,
-        "cost_usd": None if run.cost is None else str(run.cost.normalize() + 0),
+        "cost_usd": None if run.cost is None else f"{run.cost.normalize():f}",
     }

@@ -7,12 +7,13 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
 from runs import creation, events
-from runs.models import Channel, Run
+from runs.models import Channel, Run, Step, StepKind, StepStatus
 from runs.transcript import Transcript
 from teammates import roster
 from teammates.errors import DomainError, Forbidden, NotFound
 from teammates.models import Teammate
 from teammates.pages import PageRequest
+from teammates.providers.base import Turn
 from threads import conversations
 from threads.models import Thread
 
@@ -43,17 +44,13 @@ def thread_new(request: PageRequest) -> HttpResponse:
     error = ""
     if request.method == "POST":
         try:
-            teammate = _chosen(request)
-            thread = conversations.create_thread(access, teammate=teammate)
-            creation.run_in_thread(
-                access, thread, message=request.POST.get("message", ""), teammate=teammate,
-                channel=Channel.APP,
-            )  # fmt: skip
+            run = creation.start_thread(
+                access, message=request.POST.get("message", ""), teammate=_chosen(request)
+            )
         except DomainError as refusal:
-            conversations.delete_thread(access, thread)
             error = refusal.message
         else:
-            return redirect(thread)
+            return redirect(run.thread)
     teammates = Teammate.objects.visible_to(access).current().with_version()
     chosen = request.POST.get("teammate") or request.GET.get("teammate") or ""
     return render(request, "threads/thread_new.html", {
@@ -111,14 +108,27 @@ def thread_delete(request: PageRequest, thread_id: int) -> HttpResponse:
 
 
 def with_transcripts(runs: list[Run]) -> list[Run]:
-    """Each run with `transcript`, its blocks up to `last_seq`; one query for all of them."""
-    by_run: dict[int, list[events.LoggedEvent]] = {run.pk: [] for run in runs}
-    for event in events.read_new(dict.fromkeys(by_run, 0), limit=5000):
-        by_run[event.run_id].append(event)
+    """Each run with `transcript`, its blocks up to the run's `last_seq`.
+
+    Three queries for all of them: what happened, what finished model calls said (from their
+    steps: the log has it in pieces), and the pieces of the calls that are still speaking.
+    """
+    by_id = {run.pk: Transcript(run.pk) for run in runs}
+    ends = {run.pk: run.last_seq for run in runs}
+    steps = list(
+        Step.objects.filter(run_id__in=by_id, kind=StepKind.MODEL)
+        .exclude(status=StepStatus.STOPPED, response=None)
+        .defer("request")
+    )
+    speaking = {step.run_id: step.first_seq for step in steps if step.status == StepStatus.RUNNING}
+    for event in events.read_milestones(ends, speaking):
+        by_id[event.run_id].add(event)
+    for step in steps:
+        if step.response is not None and step.last_seq and step.last_seq <= ends[step.run_id]:
+            by_id[step.run_id].complete(step.number, Turn.from_json(step.response))
     for run in runs:
-        transcript = Transcript(run.pk)
-        transcript.add(by_run[run.pk])
-        run.transcript = transcript  # type: ignore[attr-defined]
+        by_id[run.pk].last_seq = run.last_seq
+        run.transcript = by_id[run.pk]  # type: ignore[attr-defined]
     return runs
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
-from ninja import Router
+from ninja import Router, Status
 from pydantic import Field
 
 from teammates import accounts, keys
@@ -39,7 +39,9 @@ def register(request: HttpRequest, payload: RegisterIn, response: HttpResponse) 
     access = accounts.register(
         email=payload.email, password=payload.password, username=payload.login
     )
-    return 201, {"user_id": str(_user(access).uid), "warning": None} | _tokens(access, response)
+    return Status(
+        201, {"user_id": str(_user(access).uid), "warning": None} | _tokens(access, response)
+    )
 
 
 @router.post("/auth/login", auth=None)

@@ -4,13 +4,13 @@ from typing import Annotated, Any, Literal
 
 from django.conf import settings
 from django.http import HttpRequest
-from ninja import Router
+from ninja import Router, Status
 from pydantic import Field
 
 from teammates import accounts, keys, roster
 from teammates.access import Access
 from teammates.api.schemas import ApiRequest, Input, iso, page
-from teammates.errors import Forbidden, Invalid, NotFound
+from teammates.errors import Forbidden, Invalid
 from teammates.models import APIKey, Teammate
 
 router = Router()
@@ -50,16 +50,18 @@ def signup(request: HttpRequest, payload: SignupIn) -> Any:
         name=f"{payload.first_name} {payload.last_name}".strip(),
         require_end_user_id=payload.product == "api" if strict is None else strict,
     )
-    return 201, _default_key(access) | {
+    said = {
         "message": "Account created. Keep the key: it is not shown again.",
         "verification": "verified",
     }
+    return Status(201, _default_key(access) | said)
 
 
 @router.post("/token", auth=None, tags=["account"])
 def token(request: HttpRequest, payload: TokenIn) -> dict[str, Any]:
     """A new default key for e-mail and password; the previous default key is dead."""
     access = accounts.sign_in(login=payload.email, password=payload.password)
+    _require_default_key_rights(access)
     return _default_key(access) | {"message": "The previous default key no longer works."}
 
 
@@ -72,10 +74,8 @@ def default_key(request: ApiRequest) -> dict[str, Any]:
 def list_keys(request: ApiRequest) -> list[dict[str, Any]]:
     """The named keys, newest first."""
     request.auth.require("data.api_keys.manage")
-    named = APIKey.objects.filter(organization=request.auth.organization, is_default=False)
-    if not request.auth.is_admin:
-        named = named.filter(created_by=request.auth.user)
-    return [_key_out(key) for key in named.order_by("-id")[:100]]
+    named = keys.visible_keys(request.auth).filter(is_default=False)
+    return [_key_out(key) for key in named[:100]]
 
 
 @router.post("/keys/rotate", tags=["keys"])
@@ -97,7 +97,7 @@ def create_key(request: ApiRequest, payload: KeyIn) -> Any:
         by=request.auth.user,
         expires_in_days=payload.expires_in_days,
     )
-    return 201, _created_out(key, secret)
+    return Status(201, _created_out(key, secret))
 
 
 @router.delete("/keys", tags=["keys"])
@@ -214,7 +214,7 @@ def create_teammate(request: ApiRequest, payload: TeammateCreate) -> Any:
         scoped = access.for_end_user(payload.user_id).end_user
         assert scoped is not None
         end_user = accounts.find_or_create_end_user(access.organization, payload.user_id)
-    elif access.organization.require_end_user_id and access.api_key:
+    elif access.organization.require_end_user_id:
         _refuse_unscoped()
     teammate = roster.create_teammate(
         access.organization,
@@ -223,7 +223,7 @@ def create_teammate(request: ApiRequest, payload: TeammateCreate) -> Any:
         email_inbox=payload.email_inbox,
         **_changes(payload, without={"user_id", "email_inbox"}),
     )
-    return 201, teammate_out(teammate)
+    return Status(201, teammate_out(teammate))
 
 
 @router.get("/agents", tags=["teammates"])
@@ -261,8 +261,8 @@ def update_teammate(
     request: ApiRequest, teammate_id: int, payload: TeammateFields, user_id: str | None = None
 ) -> dict[str, Any]:
     """Change what is given; null clears. A change of what it is told is a new version."""
-    request.auth.require("data.runs.write")
     teammate = _find(request.auth.for_end_user(user_id), teammate_id)
+    roster.require_editor(request.auth, teammate)
     changed = roster.update_teammate(teammate, by=request.auth.user, **_changes(payload))
     return teammate_out(changed)
 
@@ -271,9 +271,10 @@ def update_teammate(
 @router.delete("/teammates/{teammate_id}", response={204: None}, include_in_schema=False)
 def archive_teammate(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
     """Archive; again is fine."""
-    request.auth.require("data.runs.write")
-    roster.archive_teammate(_find(request.auth.for_end_user(user_id), teammate_id))
-    return 204, None
+    teammate = _find(request.auth.for_end_user(user_id), teammate_id)
+    roster.require_editor(request.auth, teammate)
+    roster.archive_teammate(teammate)
+    return Status(204, None)
 
 
 def _changes(payload: TeammateFields, without: set[str] = frozenset()) -> dict[str, Any]:  # type: ignore[assignment]
@@ -306,8 +307,6 @@ def _refuse_unscoped() -> None:
 
 
 def _find(access: Access, teammate_id: int) -> Teammate:
-    if access.end_user is not None and access.end_user.pk is None:
-        raise NotFound("There is no such teammate.", code="teammates.not_found")
     return roster.get_teammate(access, teammate_id)
 
 

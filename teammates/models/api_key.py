@@ -22,6 +22,8 @@ class APIKey(Named):
     prefix = models.CharField(max_length=16)
     hash = models.CharField(max_length=64, unique=True)
     scopes = models.JSONField(default=list)
+    # Made by the first start, before there was a person: acts as an admin.
+    is_organizations = models.BooleanField(default=False)
     # v2 has one default key beside the named ones.
     is_default = models.BooleanField(default=False)
     expires_at = models.DateTimeField(null=True)

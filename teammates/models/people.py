@@ -13,6 +13,8 @@ class Organization(Named):
     """The tenant: everything belongs to exactly one."""
 
     name = models.CharField(max_length=200)
+    # The installation's own, not one that a stranger registered: its admins run the machine.
+    is_home = models.BooleanField(default=False)
     timezone = models.CharField(max_length=64, default="UTC")
     # v2's strict multi-tenant mode: an API request must say for which end user it acts.
     require_end_user_id = models.BooleanField(default=False)

@@ -3,11 +3,13 @@
 from decimal import Decimal
 from typing import ClassVar
 
+from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
 from teammates.fields import EncryptedField, Named
 from teammates.models.people import Organization
+from teammates.providers import Connection
 
 
 class ProviderKind(models.TextChoices):
@@ -47,13 +49,21 @@ class Provider(Named):
         return bool(self.api_key) or not self.needs_key
 
     @property
+    def connection(self) -> Connection:
+        """What a client of this provider needs. Private addresses are for the machine's own."""
+        may_be_private = settings.ALLOW_PRIVATE_ADDRESSES or self.organization.is_home
+        return Connection(self.kind, self.base_url, self.api_key, may_be_private)
+
+    @property
     def masked_key(self) -> str:
         return f"{self.api_key[:4]}…{self.api_key[-4:]}" if len(self.api_key) > 12 else "•••"
 
 
 class ModelQuerySet(models.QuerySet["Model"]):
     def by_priority(self) -> "ModelQuerySet":
-        return self.select_related("provider").order_by("-is_default", "-priority", "id")
+        return self.select_related("provider__organization").order_by(
+            "-is_default", "-priority", "id"
+        )
 
 
 class Model(Named):

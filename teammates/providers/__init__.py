@@ -23,6 +23,7 @@ class Connection:
     kind: str
     base_url: str = ""
     api_key: str = ""
+    may_be_private: bool = False  # else only public addresses are reached
 
 
 _clients: dict[Connection, ModelClient] = {}
@@ -42,6 +43,14 @@ async def open_client(connection: Connection) -> ModelClient:
     return _clients[connection]
 
 
+async def close_clients() -> None:
+    """Close what `open_client` opened on this event loop."""
+    clients = list(_clients.values())
+    _clients.clear()
+    for client in clients:
+        await client.close()
+
+
 @dataclass(frozen=True)
 class Tested:
     milliseconds: int
@@ -49,7 +58,7 @@ class Tested:
     error: str = ""
 
 
-async def try_out(kind: str, base_url: str, api_key: str, model: str) -> Tested:
+async def try_out(connection: Connection, model: str) -> Tested:
     """One small call, to see whether a key and a model work; at most 30 seconds."""
     began = time.monotonic()
     request = ModelRequest(
@@ -57,7 +66,7 @@ async def try_out(kind: str, base_url: str, api_key: str, model: str) -> Tested:
     )
     try:
         async with asyncio.timeout(30):
-            client = await open_client(Connection(kind, base_url, api_key))
+            client = await open_client(connection)
             async with client.call(request) as call:
                 async for _ in call:
                     pass

@@ -9,11 +9,12 @@ from teammates.providers.vendor import VendorClient, make_http_client
 
 
 def make_client(connection: Connection) -> VendorClient:
+    http = make_http_client(may_be_private=connection.may_be_private)
     client = AsyncAnthropic(
         api_key=connection.api_key,
         base_url=connection.base_url or "https://api.anthropic.com",
-        http_client=make_http_client(),
+        http_client=http,
         max_retries=0,  # the loop retries, visibly and within its budget
     )
     provider = AnthropicProvider(anthropic_client=client)
-    return VendorClient(lambda name: AnthropicModel(name, provider=provider), "Anthropic")
+    return VendorClient(lambda name: AnthropicModel(name, provider=provider), "Anthropic", http)

@@ -156,6 +156,8 @@ class ModelClient(Protocol):
         """Open a streamed call. Raises `ProviderError`, here or while it is iterated."""
         ...
 
+    async def close(self) -> None: ...
+
 
 class ProviderError(Exception):
     """A model call failed. The message is a sentence that says what to do."""

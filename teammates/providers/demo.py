@@ -62,6 +62,9 @@ def make_client(connection: Connection) -> "DemoClient":
 
 
 class DemoClient:
+    async def close(self) -> None:
+        """Nothing is open."""
+
     @asynccontextmanager
     async def call(self, request: ModelRequest) -> AsyncIterator["DemoCall"]:
         yield DemoCall(request)

@@ -12,10 +12,11 @@ LABELS = {"openai": "OpenAI", "ollama": "Ollama", "openai_compatible": "The mode
 
 
 def make_client(connection: Connection) -> VendorClient:
+    http = make_http_client(may_be_private=connection.may_be_private)
     client = AsyncOpenAI(
         api_key=connection.api_key or "none",
         base_url=connection.base_url or "https://api.openai.com/v1",
-        http_client=make_http_client(),
+        http_client=http,
         max_retries=0,  # the loop retries, visibly and within its budget
     )
     provider: OpenAIProvider | OllamaProvider = (
@@ -24,5 +25,5 @@ def make_client(connection: Connection) -> VendorClient:
         else OpenAIProvider(openai_client=client)
     )
     return VendorClient(
-        lambda name: OpenAIChatModel(name, provider=provider), LABELS[connection.kind]
+        lambda name: OpenAIChatModel(name, provider=provider), LABELS[connection.kind], http
     )

@@ -3,9 +3,10 @@
 Only providers that need it import this module (`teammates.providers` imports lazily).
 """
 
+import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 from pydantic_ai import exceptions, messages
@@ -27,26 +28,36 @@ from teammates.providers.base import (
     Turn,
     UserSaid,
 )
+from teammates.public_http import BlockedAddress, PublicTransport
 
+# A run may start on a thread as it stands; vendors refuse an empty message.
+NOTHING_NEW = "(There is no new message. Go on if something is left to do.)"
 TIMEOUT = httpx2.Timeout(connect=10, read=300, write=60, pool=10)
 
 
-def make_http_client() -> httpx2.AsyncClient:
+def make_http_client(*, may_be_private: bool) -> httpx2.AsyncClient:
     """No proxies or keys from the environment: a tenant's call uses a tenant's settings."""
-    return httpx2.AsyncClient(timeout=TIMEOUT, trust_env=False)
+    transport = None if may_be_private else PublicTransport()
+    return httpx2.AsyncClient(timeout=TIMEOUT, trust_env=False, transport=transport)
 
 
 class VendorClient:
     """A `ModelClient` over one pydantic-ai model class."""
 
-    def __init__(self, make_model: Any, label: str) -> None:
+    def __init__(self, make_model: Any, label: str, http: httpx2.AsyncClient) -> None:
         self._make_model = make_model  # name -> pydantic-ai Model
         self._label = label
+        self._http = http
+
+    async def close(self) -> None:
+        await self._http.aclose()
 
     @asynccontextmanager
     async def call(self, request: ModelRequest) -> AsyncIterator["VendorCall"]:
         model: Model = self._make_model(request.model)
         settings = ModelSettings(max_tokens=request.max_output_tokens)
+        if request.effort:
+            settings["thinking"] = cast(Any, request.effort)
         parameters = ModelRequestParameters(
             function_tools=[
                 ToolDefinition(
@@ -80,14 +91,14 @@ class VendorCall:
             self._refuse_unfinished()
 
     async def _deltas(self) -> AsyncIterator[Delta]:
-        open_call = ToolRequest("", "", "")
+        calls: dict[int, messages.ToolCallPart] = {}
         async for event in self._stream:
             if isinstance(event, messages.PartStartEvent):
                 part = event.part
                 if isinstance(part, messages.ToolCallPart):
-                    open_call = ToolRequest(part.tool_call_id, part.tool_name, "")
-                    yield Delta("tool", part.args_as_json_str() if part.args else "",
-                                open_call.call_id, open_call.name)  # fmt: skip
+                    calls[event.index] = part
+                    raw = _raw(part) if part.args else ""
+                    yield Delta("tool", raw, part.tool_call_id, part.tool_name)
                 elif isinstance(part, messages.TextPart) and part.content:
                     yield Delta("text", part.content)
                 elif isinstance(part, messages.ThinkingPart) and part.content:
@@ -101,7 +112,8 @@ class VendorCall:
                 elif isinstance(delta, messages.ToolCallPartDelta) and isinstance(
                     delta.args_delta, str
                 ):
-                    yield Delta("tool", delta.args_delta, open_call.call_id, open_call.name)
+                    call = calls[event.index]
+                    yield Delta("tool", delta.args_delta, call.tool_call_id, call.tool_name)
 
     def _refuse_unfinished(self) -> None:
         """A connection that closed cleanly in mid-stream looks like success (traps 5.1)."""
@@ -133,13 +145,18 @@ class VendorCall:
         )
 
 
+def _raw(part: messages.ToolCallPart) -> str:
+    """The arguments as the model wrote them: malformed JSON must stay malformed (traps 5.4)."""
+    return part.args if isinstance(part.args, str) else json.dumps(part.args or {})
+
+
 def _from_native(part: messages.ModelResponsePart) -> Part | None:
     if isinstance(part, messages.TextPart):
         return Text(part.content)
     if isinstance(part, messages.ThinkingPart):
         return Thinking(part.content)
     if isinstance(part, messages.ToolCallPart):
-        return ToolRequest(part.tool_call_id, part.tool_name, part.args_as_json_str())
+        return ToolRequest(part.tool_call_id, part.tool_name, _raw(part))
     return None
 
 
@@ -159,7 +176,7 @@ def _to_native(request: ModelRequest) -> Sequence[messages.ModelMessage]:
 
     for said in request.conversation:
         if isinstance(said, UserSaid):
-            waiting.append(messages.UserPromptPart(said.text))
+            waiting.append(messages.UserPromptPart(said.text or NOTHING_NEW))
         elif isinstance(said, ToolReturned):
             waiting.append(
                 messages.ToolReturnPart(
@@ -200,6 +217,10 @@ def _explain(error: Exception, label: str, model: str) -> Exception:
     """The provider's failure as an error class and a sentence that says what to do."""
     if isinstance(error, ProviderError):
         return error
+    if blocked := _find_cause(error, BlockedAddress):
+        return ProviderError("provider.unreachable", str(blocked))
+    if _find_cause(error, ValueError):  # JSON that is none, or of another shape
+        return _malformed(error, label)
     if isinstance(error, exceptions.ModelAuthenticationError):
         return ProviderError(
             "provider.unauthorized",
@@ -253,12 +274,22 @@ def _explain(error: Exception, label: str, model: str) -> Exception:
         return ProviderError(
             "provider.failed", f"{label} failed: {_first_line(error)}", is_transient=True
         )
-    if isinstance(error, exceptions.UnexpectedModelBehavior | ValueError | KeyError | TypeError):
-        return ProviderError(
-            "provider.malformed",
-            f"{label} answered with something that is not a model's answer "
-            f"({_first_line(error)}). Check that the address speaks this provider's API.",
-        )
+    if isinstance(error, exceptions.UnexpectedModelBehavior | KeyError | TypeError):
+        return _malformed(error, label)
+    return error
+
+
+def _malformed(error: Exception, label: str) -> ProviderError:
+    return ProviderError(
+        "provider.malformed",
+        f"{label} answered with something that is not a model's answer ({_first_line(error)}). "
+        "Check that the address speaks this provider's API.",
+    )
+
+
+def _find_cause(error: BaseException | None, kind: type[Exception]) -> BaseException | None:
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
     return error
 
 

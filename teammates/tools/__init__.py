@@ -1,5 +1,6 @@
 """The registry of tools."""
 
+from teammates.errors import Invalid
 from teammates.tools.ask import ASK_USER
 from teammates.tools.base import Tool
 from teammates.tools.files import LIST_FILES, READ_FILE, WRITE_FILE
@@ -13,6 +14,13 @@ REGISTRY: dict[str, Tool] = {
         ASK_USER, UPDATE_TODOS, LIST_FILES, READ_FILE, WRITE_FILE, WEB_FETCH, PRETEND_SEND,
     )
 }  # fmt: skip
+
+
+def check_names(names: list[str]) -> None:
+    """Raise `Invalid` naming a tool that does not exist."""
+    for name in names:
+        if name not in REGISTRY:
+            raise Invalid(f"tools: there is no tool {name!r}.")
 
 
 def offered(*, disabled: list[str], may_ask: bool, for_end_user: bool, demo: bool) -> list[Tool]:

@@ -5,8 +5,8 @@ from typing import Any
 
 import httpx2
 
+from teammates.public_http import BlockedAddress, public_client
 from teammates.tools.base import Text, Tool, ToolContext, ToolError, object_schema
-from teammates.tools.public_http import BlockedAddress, public_client
 
 LARGEST_BODY = 2 * 1024 * 1024  # bytes read from the server
 LARGEST_TEXT = 40_000  # characters that go back to the model
@@ -62,11 +62,14 @@ async def _fetch(context: ToolContext, arguments: dict[str, Any]) -> Any:
 
 def _result(response: httpx2.Response, body: bytes) -> dict[str, Any]:
     kind = response.headers.get("content-type", "")
-    text = body.decode(response.encoding or "utf-8", errors="replace")
+    text = _decoded(body, response.encoding or "utf-8")
     result = {"url": str(response.url), "status": response.status_code}
     if "html" in kind:
         reader = _Reader()
-        reader.feed(text)
+        try:
+            reader.feed(text)
+        except AssertionError:  # the parser gives up on some broken markup
+            pass
         result["title"], text = reader.title, reader.text
     elif not any(word in kind for word in ("text", "json", "xml", "csv")):
         raise ToolError(f"{response.url} is not text but {kind or 'of an unknown kind'}.")
@@ -74,6 +77,14 @@ def _result(response: httpx2.Response, body: bytes) -> dict[str, Any]:
     if len(text) > LARGEST_TEXT or len(body) > LARGEST_BODY:
         result["note"] = "cut"
     return result
+
+
+def _decoded(body: bytes, encoding: str) -> str:
+    """Text, also where the page names an encoding that is none."""
+    try:
+        return body.decode(encoding, errors="replace")
+    except LookupError:
+        return body.decode(errors="replace")
 
 
 WEB_FETCH = Tool(

@@ -81,11 +81,14 @@ def test_notifications_of_many_runs_stay_under_the_limit_of_postgres(alice: Acce
     assert sum(payload.count(":") for payload in told) == 700
 
 
-def test_an_event_over_64_kb_is_refused(alice: Access) -> None:
-    run = make_run(alice)
-    lease = claim(run)
-    with pytest.raises(ValueError, match="64 KB"):
-        events.append([Batch(run.pk, lease.fence, [say("x" * 70_000)])])
+def test_an_event_over_64_kb_is_refused_and_harms_no_other_run(alice: Access) -> None:
+    large, other = make_run(alice), make_run(alice)
+    leases = [claim(large), claim(other)]
+    taken = events.append([
+        Batch(large.pk, leases[0].fence, [say("x" * 70_000)]),
+        Batch(other.pk, leases[1].fence, [say("fine")]),
+    ])  # fmt: skip
+    assert set(taken) == {other.pk}
 
 
 def test_reading_pages_and_many_runs(alice: Access) -> None:

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from ninja import Router
+from ninja import Router, Status
 from pydantic import Field
 
 from teammates.api.schemas import ApiRequest, Input, iso
@@ -39,7 +39,7 @@ def create_thread(request: ApiRequest, payload: ThreadIn | None = None) -> Any:
     thread = conversations.create_thread(
         request.auth, title=payload.title, is_private=payload.is_private
     )
-    return 201, thread_out(thread)
+    return Status(201, thread_out(thread))
 
 
 @router.get("/threads")
@@ -90,7 +90,7 @@ def update_thread(request: ApiRequest, thread_id: UUID, payload: ThreadPatch) ->
 def delete_thread(request: ApiRequest, thread_id: UUID) -> Any:
     thread = conversations.get_thread(request.auth, uid=thread_id)
     conversations.delete_thread(request.auth, thread)
-    return 204, None
+    return Status(204, None)
 
 
 @router.post("/threads/{thread_id}/messages", response={201: dict[str, Any]})
@@ -100,7 +100,7 @@ def create_message(request: ApiRequest, thread_id: UUID, payload: MessageIn) -> 
     if (payload.content is None) == (payload.content_json is None):
         raise Invalid("Give either content or content_json.")
     text = payload.content if payload.content is not None else _text_of(payload.content_json or {})
-    return 201, message_out(conversations.post_message(request.auth, thread, text), thread)
+    return Status(201, message_out(conversations.post_message(request.auth, thread, text), thread))
 
 
 @router.get("/threads/{thread_id}/messages")

@@ -2,6 +2,7 @@
 
 import contextlib
 import ipaddress
+import os
 import signal
 import socket
 import time
@@ -51,6 +52,7 @@ class Command(BaseCommand):
             with self._step("Preparing the database"):
                 call_command("migrate", interactive=False, verbosity=0)
             stack.callback(close_pool)
+            _answer_to(host)
             welcome = _welcome(_url(host, port))
             self._serve(host, port, with_worker=with_worker, welcome=welcome)
         self.stdout.write("Stopped.")
@@ -62,7 +64,7 @@ class Command(BaseCommand):
         from runs import runtime
 
         async def ready() -> None:
-            runtime.start(with_worker=with_worker)
+            runtime.start(with_worker=with_worker, on_failure=server.fail)
             self.stdout.write(welcome)
             self.stdout.flush()
 
@@ -71,7 +73,8 @@ class Command(BaseCommand):
             self.stdout.flush()
             await runtime.runtime().stop()
 
-        Server(application, host=host, port=port, on_ready=ready, on_stop=stop).run()
+        server = Server(application, host=host, port=port, on_ready=ready, on_stop=stop)
+        server.run()
 
     @contextlib.contextmanager
     def _step(self, what: str) -> Iterator[None]:
@@ -106,6 +109,13 @@ def _check_address(host: str, port: int) -> None:
         except OSError as error:
             why = "is taken" if error.errno == 98 else f"cannot be used ({error.strerror})"
             raise StartError(f"Port {port} on {host} {why}; choose another with --port.") from None
+
+
+def _answer_to(host: str) -> None:
+    """Answer requests for the address we listen on; an open one may have any name."""
+    if "ALLOWED_HOSTS" not in os.environ:
+        is_open = host in ("0.0.0.0", "::")
+        settings.ALLOWED_HOSTS += ["*" if is_open else f"[{host}]" if ":" in host else host]
 
 
 def _url(host: str, port: int) -> str:

@@ -37,6 +37,10 @@ class Command(BaseCommand):
         ended = asyncio.ensure_future(running.run_worker())
         stopped = asyncio.ensure_future(stop.wait())
         await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
+        failure = ended.exception() if ended.done() and not ended.cancelled() else None
         await running.stop()
+        ended.cancel()
         stopped.cancel()
+        if failure is not None:
+            raise failure
         self.stdout.write("Stopped.")

@@ -68,7 +68,7 @@ class _PublicBackend(httpcore2.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
-class _PublicTransport(httpx2.AsyncHTTPTransport):
+class PublicTransport(httpx2.AsyncHTTPTransport):
     def __init__(self) -> None:
         super().__init__(trust_env=False)
         self._pool = httpcore2.AsyncConnectionPool(
@@ -79,7 +79,7 @@ class _PublicTransport(httpx2.AsyncHTTPTransport):
 def public_client() -> httpx2.AsyncClient:
     """A client without proxies, cookies or credentials from the environment."""
     return httpx2.AsyncClient(
-        transport=_PublicTransport(),
+        transport=PublicTransport(),
         trust_env=False,
         timeout=httpx2.Timeout(20),
         follow_redirects=True,

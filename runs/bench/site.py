@@ -1,0 +1,150 @@
+"""The server that is measured: `manage.py start` in a process and on a folder of its own."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+import psycopg
+
+from config.errors import StartError
+from config.postgres import Cluster
+from runs.bench.load import Connection
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+_FILL = """
+INSERT INTO runs_run ({columns}, uid, thread_id, position, created_at, prompt_id, answer_id)
+SELECT {columns}, gen_random_uuid(), thread_id, position + 10 + n,
+       created_at - make_interval(secs => n), prompt_id, NULL
+FROM runs_run, generate_series(1, %(n)s) n WHERE uid = %(uid)s
+"""
+
+
+@dataclass
+class Site:
+    port: int
+    key: str
+    folder: Path
+    pid: int
+    start_seconds: float
+    setup_link: str
+    _pages: httpx2.Client | None = field(default=None)
+
+    def cpu_seconds(self) -> float:
+        """Processor time of the server's own process so far; PostgreSQL's is not in it."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def resident_kib(self) -> int:
+        found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text())
+        return int(found.group(1)) if found else 0
+
+    async def start_run(self, message: str) -> str:
+        """A v1 run; returns its id."""
+        connection = Connection(self.port, self.key)
+        thread = (await connection.request("POST", "/v1/threads", {}))[1]["id"]
+        await connection.request("POST", f"/v1/threads/{thread}/messages", {"content": message})
+        run = (await connection.request("POST", f"/v1/threads/{thread}/runs", {}))[1]["run_id"]
+        connection.close()
+        return str(run)
+
+    async def cancel(self, run: str) -> None:
+        connection = Connection(self.port, self.key)
+        await connection.request("POST", f"/v1/runs/{run}:cancel")
+        connection.close()
+
+    def fill_with_runs(self, count: int) -> str:
+        """Copy one finished run `count` times, each a second older; return a deep one's id."""
+        with httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False) as client:
+            headers = {"authorization": f"Bearer {self.key}"}
+            items = client.get("/v1/runs?status=completed&limit=1", headers=headers).json()
+        connection = Cluster(self.folder).connect("muster")
+        with connection:
+            rows = connection.execute(
+                "SELECT column_name FROM information_schema.columns WHERE table_name = 'runs_run'"
+            ).fetchall()
+            own = {"id", "uid", "thread_id", "position", "created_at", "prompt_id", "answer_id"}
+            columns = ", ".join(name for (name,) in rows if name not in own)
+            uid = items[0]["run_id"]
+            fill = psycopg.sql.SQL(_FILL.format(columns=columns))
+            connection.execute(fill, {"n": count, "uid": uid})
+            connection.execute("ANALYZE runs_run")
+            row = connection.execute(
+                "SELECT uid FROM runs_run ORDER BY created_at OFFSET 30 LIMIT 1"
+            ).fetchone()
+        assert row
+        return str(row[0])
+
+    def open_page(self, path: str) -> None:
+        """Open a page as the owner, who is made the first time."""
+        if self._pages is None:
+            self._pages = httpx2.Client(
+                base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=30
+            )
+            self._pages.get(self.setup_link)
+            token = self._pages.cookies["csrftoken"]
+            self._pages.post(self.setup_link, data={
+                "csrfmiddlewaretoken": token, "organization_name": "Bench", "timezone": "UTC",
+                "email": "bench@example.com", "password": "bench_pwd_123456",
+            })  # fmt: skip
+        if self._pages.get(path).status_code != 200:
+            raise ValueError(f"{path} did not answer")
+
+
+@contextmanager
+def serve() -> Iterator[Site]:
+    """Start a server for the time of the benchmark. Raises `StartError` if it does not start."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = Path(tempfile.mkdtemp(prefix="muster-bench-"))
+    folder.chmod(0o711)
+    environment = os.environ | {"MUSTER_DATA": str(folder / "data"), "PYTHONUNBUFFERED": "1"}
+    environment.pop("DATABASE_URL", None)
+    # The first start makes the cluster; what is measured is the second.
+    said = ""
+    for attempt in (1, 2):
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "start", "--port", str(port)],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        now = _read_welcome(process)
+        said += now
+        seconds = time.perf_counter() - began
+        if attempt == 1:
+            _end(process)
+    links = re.findall(r"http\S+/setup/\S+/", said)
+    key = re.search(r"m8_[0-9a-f]{64}", said)
+    assert key
+    try:
+        yield Site(port, key.group(0), folder / "data", process.pid, seconds, links[-1])
+    finally:
+        _end(process)
+
+
+def _read_welcome(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if "Stop it with Ctrl-C" in line:
+            return said
+    raise StartError(f"The server of the benchmark did not start: {said.strip()}")
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=30)
+    if process.stdout:
+        process.stdout.close()

@@ -1,0 +1,219 @@
+"""`manage.py start` as a person meets it: clear refusals, a clean end, survival of a kill."""
+
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.api import follow, start_run
+from tests.conftest import CHECKOUT, MakeServer, Server, free_port
+
+EMBEDDED = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+
+
+def start(folder: Path, *options: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "manage.py", "start", *options],
+        cwd=CHECKOUT, env=EMBEDDED | {"MUSTER_DATA": str(folder)} | environment,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def assert_one_sentence(done: "subprocess.CompletedProcess[str]", *words: str) -> None:
+    assert done.returncode == 1, done.stdout + done.stderr
+    said = done.stderr.strip()
+    assert said.startswith("muster: ")
+    assert "\n" not in said
+    assert "Traceback" not in done.stdout + done.stderr
+    for word in words:
+        assert word in said
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = start(tmp_path / "data", "--port", str(port))
+    assert_one_sentence(done, str(port), "--port")
+
+
+@pytest.mark.parametrize(
+    ("url", "word"),
+    [("mysql://x/y", "postgresql://"), ("nonsense", "DATABASE_URL"),
+     ("postgresql://nobody@127.0.0.1:1/x", "cannot be used")],
+)  # fmt: skip
+def test_a_bad_database_url_is_refused(tmp_path: Path, url: str, word: str) -> None:
+    done = start(tmp_path / "data", "--port", str(free_port()), DATABASE_URL=url)
+    assert_one_sentence(done, word)
+
+
+def test_a_folder_that_we_did_not_make_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    assert_one_sentence(start(tmp_path), "MUSTER_DATA")
+    assert [p.name for p in tmp_path.iterdir()] == ["precious"]
+
+
+def test_an_unwritable_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert_one_sentence(start(tmp_path / "file" / "data"), "MUSTER_DATA")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has a system user to let through")
+def test_a_private_parent_folder_is_not_opened(tmp_path: Path) -> None:
+    """Trap 4.3."""
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    assert_one_sentence(start(private / "data", "--port", str(free_port())), "cannot pass through")
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
+
+
+def test_a_malformed_setting_is_named(tmp_path: Path) -> None:
+    assert_one_sentence(start(tmp_path / "d", MUSTER_LEASE_SECONDS="soon"), "MUSTER_LEASE_SECONDS")
+
+
+def test_a_worker_without_a_database_says_what_to_do(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "manage.py", "worker"], cwd=CHECKOUT, text=True, capture_output=True,
+        env=EMBEDDED | {"MUSTER_DATA": str(tmp_path / "data")}, timeout=60, check=False,
+    )  # fmt: skip
+    assert_one_sentence(done, "manage.py start")
+
+
+class Embedded(Server):
+    """A server with a PostgreSQL of its own."""
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {k: v for k, v in super().env.items() if k != "DATABASE_URL"}
+
+
+@pytest.fixture
+def embedded() -> Iterator[Embedded]:
+    # Not below pytest's own folder: it is private, and root's PostgreSQL user has to pass through.
+    folder = Path(tempfile.mkdtemp(prefix="muster-test-"))
+    folder.chmod(0o711)
+    server = Embedded("", folder / "data")
+    yield server
+    if server.process is not None and server.process.poll() is None:
+        server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_the_embedded_server_from_its_first_start_to_survival_of_a_kill(
+    embedded: Embedded,
+) -> None:
+    embedded.start()
+    assert embedded.setup_link
+    for name in ("secret.key", "encryption.key"):
+        assert stat.S_IMODE((embedded.folder / name).stat().st_mode) == 0o600
+    sockets = embedded.folder / "socket"
+    assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
+
+    second = start(embedded.folder, "--port", str(free_port()))
+    assert_one_sentence(second, "already running")
+
+    key = embedded.key
+    with embedded.client() as client:
+        assert client.get("/v1/runs").json() == []
+        run = start_run(client, "slow 40 40ms")["run_id"]
+        time.sleep(0.5)
+    assert embedded.stop(signal.SIGKILL) == -signal.SIGKILL
+
+    # PostgreSQL was left running; the next start takes it over and the run goes on.
+    embedded.said = ""
+    embedded.start()
+    assert "m8_" not in embedded.said
+    with embedded.client(key) as client:
+        events = follow(client, run)
+        assert events[-1]["type"] == "run.completed"
+        assert [e["seq"] for e in events] == list(range(1, len(events) + 1))
+    assert embedded.stop(signal.SIGTERM) == 0
+    assert not (embedded.folder / "pg" / "postmaster.pid").exists()
+
+    embedded.start()
+    assert embedded.stop(signal.SIGINT) == 0
+
+
+def test_sigterm_with_open_streams_ends_cleanly(make_server: MakeServer) -> None:
+    """Trap 3.7."""
+    server = make_server()
+    with server.client() as client:
+        run = start_run(client, "slow 2000 20ms")["run_id"]
+    streams = []
+    for _ in range(20):
+        connection = socket.create_connection(("127.0.0.1", server.port), timeout=15)
+        connection.sendall(
+            f"GET /v1/runs/{run}/events HTTP/1.1\r\nHost: x\r\n"
+            f"Authorization: Bearer {server.key}\r\n\r\n".encode()
+        )
+        assert b"200 OK" in connection.recv(4096)
+        streams.append(connection)
+    assert server.stop(signal.SIGTERM) == 0
+    assert "Traceback" not in server.said
+    assert "Stopped." in server.said
+    for connection in streams:
+        connection.close()
+
+
+def test_a_body_over_the_limit_is_refused_before_it_is_read(server: Server) -> None:
+    """Trap 3.6."""
+    for path, field in (("/v1/threads", b'"code"'), ("/api/v2/runs", b'"error"')):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+            connection.sendall(
+                f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                f"Content-Length: 3000000000\r\n\r\n{{".encode()
+            )
+            answer = connection.recv(4096)
+        assert b"413" in answer.splitlines()[0]
+        assert field in answer
+
+
+def test_a_chunked_body_over_the_limit_is_refused(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(
+            b"POST /v1/threads HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
+        )
+        piece = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
+        for _ in range(5):
+            connection.sendall(piece)
+        assert b"413" in connection.recv(4096)
+
+
+def test_a_reader_that_reads_nothing_does_not_fill_the_server(server: Server) -> None:
+    """Trap 3.5: the replay waits while a reader is a megabyte behind."""
+    import psycopg
+
+    with server.client() as client:
+        run = start_run(client, "slow 1 1ms")["run_id"]
+        follow(client, run)
+    with psycopg.connect(server.database_url, autocommit=True) as database:
+        database.execute(
+            "INSERT INTO runs_event (run_id, seq, type, data, created_at) SELECT r.id, 1000 + n, "
+            "'message.delta', jsonb_build_object('content', repeat('x', 20000)), now() "
+            "FROM runs_run r, generate_series(1, 4000) n WHERE uid = %s", [run],
+        )  # fmt: skip
+    assert server.process is not None
+
+    def resident() -> int:
+        status = Path(f"/proc/{server.process.pid}/status").read_text()  # type: ignore[union-attr]
+        return int(status.split("VmRSS:")[1].split()[0]) // 1024
+
+    before = resident()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(
+            f"GET /v1/runs/{run}/events?after_seq=900 HTTP/1.1\r\nHost: x\r\n"
+            f"Authorization: Bearer {server.key}\r\n\r\n".encode()
+        )
+        time.sleep(3)
+        assert resident() - before < 60

@@ -1,0 +1,220 @@
+"""A loopback server that speaks the wire formats of OpenAI's chat completions and of Anthropic's
+messages, streamed, with every way in which they break. What it does is in the model's name.
+"""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+TEXT = ["Hel", "lo ", "wörld"]
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: "FakeModels"
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.requests.append({"path": self.path, "body": body, "headers": self.headers})
+        model = body["model"]
+        count = sum(r["body"]["model"] == model for r in self.server.requests)
+        if model.startswith("once-") and count > 1:
+            model = "ok"
+        model = model.removeprefix("once-")
+        if model in ERRORS:
+            self._error(*ERRORS[model])
+        elif self.path.endswith("/messages"):
+            self._stream(anthropic(body, model))
+        else:
+            self._stream(openai(body, model))
+
+    def _error(self, status: int, code: str, headers: dict[str, str]) -> None:
+        if self.path.endswith("/messages"):
+            told: dict[str, Any] = {"type": "error", "error": {"type": code, "message": code}}
+        else:
+            told = {"error": {"message": code, "type": code, "code": code}}
+        content = json.dumps(told).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _stream(self, pieces: Iterator[bytes | None]) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        try:
+            for piece in pieces:
+                if piece is None:  # the connection dies in the middle of a chunk
+                    self.wfile.write(b"ff\r\nhalf")
+                    self.wfile.flush()
+                    self.close_connection = True
+                    self.connection.shutdown(socket.SHUT_RDWR)
+                    return
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                self.wfile.flush()
+            self.wfile.write(b"0\r\n\r\n")
+        except (BrokenPipeError, ConnectionResetError):
+            self.server.hung_up.set()
+
+
+ERRORS: dict[str, tuple[int, str, dict[str, str]]] = {
+    "429": (429, "rate_limit_error", {"retry-after": "0.05"}),
+    "503": (503, "overloaded_error", {}),
+    "401": (401, "authentication_error", {}),
+    "404": (404, "not_found_error", {}),
+    "400": (400, "invalid_request_error", {}),
+}
+
+
+def sse(data: Any, event: str = "") -> bytes:
+    named = f"event: {event}\n" if event else ""
+    return f"{named}data: {data if isinstance(data, str) else json.dumps(data)}\n\n".encode()
+
+
+def has_tool_result(body: dict[str, Any]) -> bool:
+    return any(
+        m["role"] == "tool"
+        or (isinstance(m.get("content"), list)
+            and any(p.get("type") == "tool_result" for p in m["content"]))
+        for m in body["messages"]
+    )  # fmt: skip
+
+
+def openai(body: dict[str, Any], model: str) -> Iterator[bytes | None]:
+    def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        return sse({"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": model,
+                    "choices": [choice]})  # fmt: skip
+
+    yield chunk({"role": "assistant", "content": ""})
+    if model == "malformed":
+        yield sse("{not json")
+        return
+    if model == "nonsense":
+        yield sse({"hello": ["world"]})
+        yield sse("[DONE]")
+        return
+    if model == "think":
+        yield chunk({"reasoning_content": "Hmm, "})
+        yield chunk({"reasoning_content": "yes."})
+    if model in ("tool", "badtool", "unknowntool") and not (
+        model == "tool" and has_tool_result(body)
+    ):
+        name = "no_such_tool" if model == "unknowntool" else "write_file"
+        arguments = (
+            '{"name": "a.txt"' if model == "badtool" else '{"name": "a.txt", "content": "x"}'
+        )
+        call = {"index": 0, "id": "call_1", "type": "function",
+                "function": {"name": name, "arguments": ""}}  # fmt: skip
+        yield chunk({"tool_calls": [call]})
+        for half in (arguments[:9], arguments[9:]):
+            yield chunk({"tool_calls": [{"index": 0, "function": {"arguments": half}}]})
+        yield chunk({}, "tool_calls")
+    else:
+        for number in range(400 if model == "slow" else 1):
+            for piece in TEXT:
+                yield chunk({"content": piece})
+            if model == "slow":
+                time.sleep(0.02)
+            if model == "reset" and number == 0:
+                yield None
+                return
+        if model == "truncated":
+            return
+        yield chunk({}, "stop")
+    usage = {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107,
+             "prompt_tokens_details": {"cached_tokens": 40}}  # fmt: skip
+    yield sse({"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": model,
+               "choices": [], "usage": usage})  # fmt: skip
+    yield sse("[DONE]")
+
+
+def anthropic(body: dict[str, Any], model: str) -> Iterator[bytes | None]:
+    def event(kind: str, **fields: Any) -> bytes:
+        return sse({"type": kind, **fields}, kind)
+
+    usage = {"input_tokens": 50, "output_tokens": 1, "cache_read_input_tokens": 40,
+             "cache_creation_input_tokens": 10}  # fmt: skip
+    yield event("message_start", message={
+        "id": "m1", "type": "message", "role": "assistant", "model": model, "content": [],
+        "stop_reason": None, "stop_sequence": None, "usage": usage,
+    })  # fmt: skip
+    if model == "malformed":
+        yield sse("{not json", "content_block_delta")
+        return
+    if model == "think":
+        block = {"type": "thinking", "thinking": "", "signature": ""}
+        yield event("content_block_start", index=0, content_block=block)
+        yield event("content_block_delta", index=0,
+                    delta={"type": "thinking_delta", "thinking": "Hmm, yes."})  # fmt: skip
+        yield event("content_block_delta", index=0,
+                    delta={"type": "signature_delta", "signature": "sig"})  # fmt: skip
+        yield event("content_block_stop", index=0)
+    index = 1 if model == "think" else 0
+    stop = "end_turn"
+    if model == "tool" and not has_tool_result(body):
+        yield event("content_block_start", index=index, content_block={
+            "type": "tool_use", "id": "call_1", "name": "write_file", "input": {}})  # fmt: skip
+        for half in ('{"name": "a.txt",', ' "content": "x"}'):
+            yield event("content_block_delta", index=index,
+                        delta={"type": "input_json_delta", "partial_json": half})  # fmt: skip
+        stop = "tool_use"
+    else:
+        yield event("content_block_start", index=index, content_block={"type": "text", "text": ""})
+        for _ in range(400 if model == "slow" else 1):
+            for piece in TEXT:
+                yield event("content_block_delta", index=index,
+                            delta={"type": "text_delta", "text": piece})  # fmt: skip
+            if model == "slow":
+                time.sleep(0.02)
+        if model == "reset":
+            yield None
+            return
+        if model == "truncated":
+            return
+        if model == "midstream":
+            yield event("error", error={"type": "overloaded_error", "message": "Overloaded"})
+            return
+    yield event("content_block_stop", index=index)
+    yield event("message_delta", delta={"stop_reason": stop, "stop_sequence": None},
+                usage={"output_tokens": 7})  # fmt: skip
+    yield event("message_stop")
+
+
+class FakeModels(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests: list[dict[str, Any]] = []
+        self.hung_up = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+@contextmanager
+def serve() -> Iterator[FakeModels]:
+    server = FakeModels()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,171 @@
+"""Pages without a browser: the queries they need, what they refuse, what they draw."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from runs import events
+from runs.fragments import PageFrames
+from runs.models import Run, RunStatus
+from runs.views.threads import with_transcripts
+from teammates.access import Access
+from teammates.models import Role, Teammate
+from tests.factories import claim, make_bob, make_run, make_thread, say
+from threads.models import Thread
+
+
+@pytest.fixture
+def client(alice: Access) -> Client:
+    return signed_in(alice)
+
+
+def signed_in(access: Access) -> Client:
+    client = Client()
+    assert access.user is not None
+    client.force_login(access.user)
+    return client
+
+
+@pytest.mark.parametrize("path", ["/", "/runs/", "/threads/", "/teammates/", "/settings/models/"])
+def test_pages_need_the_same_number_of_queries_for_one_row_and_for_many(
+    client: Client, alice: Access, path: str
+) -> None:
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    counts = []
+    for _ in range(2):
+        for _ in range(6):
+            make_run(alice, status=RunStatus.COMPLETED)
+        with CaptureQueriesContext(connection, ) as queries:  # fmt: skip
+            assert client.get(path).status_code == 200
+        counts.append(len(queries))
+    assert counts[0] == counts[1] < 20
+
+
+def test_headers_are_strict(client: Client) -> None:
+    response = client.get("/")
+    policy = response["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert "style=" not in response.content.decode()
+    assert response["X-Frame-Options"] == "DENY"
+
+
+def test_a_refused_first_message_leaves_no_thread(client: Client, alice: Access) -> None:
+    before = Thread.objects.count()
+    assert client.post("/threads/new/", {"message": "  "}).status_code == 422
+    assert client.post("/threads/new/", {"message": "x", "teammate": "999999"}).status_code == 422
+    viewer = signed_in(make_bob(alice, role=Role.VIEWER))
+    assert viewer.post("/threads/new/", {"message": "x"}).status_code == 422
+    assert Thread.objects.count() == before
+
+
+def test_a_refusal_to_htmx_is_a_message_and_not_a_page(client: Client, alice: Access) -> None:
+    thread = make_thread(alice)
+    answer = client.post(
+        f"/threads/{thread.pk}/send/", {"message": " "}, headers={"HX-Request": "true"}
+    )
+    assert answer.status_code == 422
+    assert answer.json() == {"message": "message must not be empty."}
+
+
+def test_the_setup_link_works_once(db: None) -> None:
+    from teammates import accounts
+
+    organization = accounts.first_organization()
+    token = accounts.make_setup_token(organization)
+    form = {"organization_name": "Acme", "email": "ann@example.com", "timezone": "Europe/Berlin",
+            "password": "correct horse battery"}  # fmt: skip
+    assert Client().get(f"/setup/{token}x/").status_code == 302
+    weak = Client().post(f"/setup/{token}/", form | {"password": "password"})
+    assert weak.status_code == 422
+    assert Client().post(f"/setup/{token}/", form)["Location"] == "/"
+    assert Client().get(f"/setup/{token}/")["Location"] == "/sign-in/"
+    assert accounts.make_setup_token(organization) is None
+
+
+def test_sign_in_goes_back_to_where_one_wanted_to_be(alice: Access) -> None:
+    wanted = Client().get("/runs/?status=failed&after=3")["Location"]
+    assert wanted == "/sign-in/?next=/runs/%3Fstatus%3Dfailed%26after%3D3"
+    form = {"email": "alice@example.com", "password": "correct horse battery"}
+    assert Client().post(wanted, form)["Location"] == "/runs/?status=failed&after=3"
+    elsewhere = Client().post("/sign-in/?next=https://evil.example/", form)
+    assert elsewhere["Location"] == "/"
+    wrong = Client().post("/sign-in/", form | {"password": "x"})
+    assert wrong.status_code == 422
+    assert "E-mail or password is wrong." in wrong.content.decode()
+
+
+def test_an_edit_makes_the_next_version(client: Client, alice: Access) -> None:
+    teammate = Teammate.objects.get(organization=alice.organization, key="normal")
+    form = {"name": "Demo", "instructions": "New ones.", "permission_mode": "approval"}
+    assert client.post(f"/teammates/{teammate.pk}/edit/", form).status_code == 302
+    assert client.post(f"/teammates/{teammate.pk}/edit/", form).status_code == 302
+    teammate.refresh_from_db()
+    assert teammate.current_version.number == 2
+    assert teammate.versions.get(number=1).instructions != "New ones."
+
+
+def test_a_key_is_shown_once_and_stored_nowhere(client: Client) -> None:
+    import re
+
+    page = client.post("/settings/keys/new/", {"name": "ci"}).content.decode()
+    (secret,) = set(re.findall(r"m8_[0-9a-f]{64}", page))
+    assert secret not in client.get("/settings/models/").content.decode()
+
+
+def test_a_provider_whose_model_is_refused_is_not_left_behind(client: Client) -> None:
+    form = {"kind": "openai", "name": "Mine", "api_key": "sk-x", "model": "demo"}
+    assert client.post("/settings/models/", form).status_code == 422
+    assert client.post("/settings/models/", form | {"model": "gpt-x"}).status_code == 302
+
+
+def test_a_page_and_its_stream_draw_the_same(alice: Access) -> None:
+    """A reload at any event shows what the stream would have brought."""
+    run = make_run(alice)
+    lease = claim(run)
+    new = events.NewEvent
+    events.append([events.Batch(run.pk, lease.fence, [
+        new("step.started", {"kind": "model", "step": 1}),
+        new("message.delta", {"content_delta": "hm", "channel": "thinking", "step": 1}),
+        say("Hello"), say(" world"),
+        new("tool.call", {"tool_call_id": "c1", "tool_name": "list_files", "arguments": {}}),
+        new("tool.result", {"tool_call_id": "c1", "tool_name": "list_files", "result": []}),
+    ])])  # fmt: skip
+    from django.utils import timezone
+
+    from runs.models import Step
+
+    Step.objects.create(run=run, number=1, kind="model", attempt=1, first_seq=3,
+                        started_at=timezone.now())  # fmt: skip
+    (shown,) = with_transcripts([Run.objects.with_names().get(pk=run.pk)])
+    saying, call = shown.transcript.blocks.values()  # type: ignore[attr-defined]
+    assert (saying.thinking, saying.text) == ("hm", "Hello world")
+    assert (call.state, call.result) == ("done", [])
+    live = PageFrames("Demo").write(events.read(run.pk, after=2)).decode()
+    for piece in (saying.id, call.id, "Hello", "event: html", "event: text"):
+        assert piece in live
+
+
+def test_a_long_run_is_shown_to_its_end(alice: Access, client: Client) -> None:
+    from runs import steps
+    from runs.lifecycle import Outcome
+    from teammates import connections
+    from teammates.providers.base import ModelRequest, Text, TokenUsage, Turn
+
+    run = make_run(alice)
+    lease = claim(run)
+    route = connections.resolve_model(alice.organization)
+    step = steps.begin_model_step(lease, [], request=ModelRequest("demo", "", []), route=route)
+    assert step is not None
+    text = "word " * 6000
+    for _ in range(60):
+        events.append([events.Batch(run.pk, lease.fence, [say("word ") for _ in range(100)])])
+    steps.complete_model_step(
+        lease, [], step=step, route=route, outcome=Outcome(RunStatus.COMPLETED, text=text),
+        result=steps.ModelResult(Turn([Text(text + "the end")]), TokenUsage(1, 1), 1),
+    )  # fmt: skip
+    page: Any = client.get(f"/threads/{run.thread_id}/").content.decode()
+    assert "the end" in page

@@ -1,0 +1,37 @@
+import asyncio
+
+import pytest
+
+from teammates.public_http import BlockedAddress, is_public, resolve_public
+from teammates.tools.base import ToolError
+from teammates.tools.web import WEB_FETCH
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "10.0.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "::1",
+     "::ffff:127.0.0.1", "64:ff9b::7f00:1", "fe80::1%eth0", "fc00::1", "224.0.0.1",
+     "2002:7f00:1::"],
+)  # fmt: skip
+def test_addresses_that_are_not_on_the_internet(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize("address", ["1.1.1.1", "93.184.216.34", "2606:4700:4700::1111"])
+def test_addresses_on_the_internet(address: str) -> None:
+    assert is_public(address)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "2130706433", "0x7f.1", "127.1", "::1"])
+def test_every_spelling_of_this_machine_is_refused(host: str) -> None:
+    with pytest.raises(BlockedAddress):
+        asyncio.run(resolve_public(host, 80))
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1/", "http://[::1]/", "http://2130706433/", "http://localhost:8000/"]
+)
+def test_web_fetch_reaches_public_addresses_only(url: str) -> None:
+    assert WEB_FETCH.run is not None
+    with pytest.raises(ToolError, match="not on the public internet"):
+        asyncio.run(WEB_FETCH.run(None, {"url": url}))  # type: ignore[arg-type]

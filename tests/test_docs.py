@@ -1,0 +1,65 @@
+"""What the READMEs and pages say is held against the code."""
+
+import re
+from pathlib import Path
+
+from runs.lifecycle import TRANSITIONS
+from runs.models import RunStatus
+from teammates import tools
+from teammates.providers import demo
+from teammates.providers.base import ModelRequest, ToolSpec, UserSaid
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_table_of_states_in_the_readme_is_the_one_in_the_code() -> None:
+    rows = re.findall(r"^\| (\w+) \| (.+) \|$", (ROOT / "runs/README.md").read_text(), re.M)
+    table = {
+        RunStatus(state): set() if targets == "–" else {RunStatus(t) for t in targets.split(", ")}
+        for state, targets in rows
+        if state in RunStatus.values
+    }
+    assert table == TRANSITIONS
+
+
+def test_the_readme_has_the_two_commands_and_every_app_a_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert "\npip install uv && uv run manage.py start\n" in readme
+    assert "\npip install uv && uv run pytest\n" in readme
+    for app in ("config", "teammates", "threads", "runs"):
+        assert (ROOT / app / "README.md").read_text().count("\n") < 45
+
+
+def test_every_setting_in_the_readme_exists() -> None:
+    settings = (ROOT / "config/settings.py").read_text() + (
+        ROOT / "config/data_folder.py"
+    ).read_text()
+    for name in re.findall(r"`((?:MUSTER|DATABASE)_\w+|SECRET_KEY|ALLOWED_HOSTS)`",
+                           (ROOT / "README.md").read_text()):  # fmt: skip
+        assert name in settings, name
+
+
+def request(message: str, retries: int = 0) -> ModelRequest:
+    offered = [ToolSpec(t.name, t.description, t.schema) for t in tools.REGISTRY.values()]
+    return ModelRequest("demo", "", [UserSaid(message)], offered, retries=retries)
+
+
+def test_every_documented_word_of_the_demo_model_does_something() -> None:
+    plain = demo.next_stage(request("plain"))
+    for word, _ in demo.WORDS:
+        try:
+            stage = demo.next_stage(request(word.replace("…", "example.com")))
+        except demo.ProviderError:
+            continue
+        assert stage != plain, word
+
+
+def test_what_the_demo_model_calls_fits_the_tools() -> None:
+    for word, _ in demo.WORDS:
+        try:
+            stage = demo.next_stage(request(word.replace("…", "example.com")))
+        except demo.ProviderError:
+            continue
+        for name, arguments in stage.tools:
+            assert tools.REGISTRY[name].check(arguments) == ""
+            assert tools.REGISTRY[name].say(arguments)
