@@ -4,9 +4,9 @@ import os
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-from django.core.asgi import get_asgi_application  # settings come first
+import django as django_package
 
-django = get_asgi_application()
+django_package.setup(set_prefix=False)
 
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
@@ -17,6 +17,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from django.conf import settings  # noqa: E402
 from servestatic import ServeStaticASGI  # noqa: E402
 
+from config.handler import Handler  # noqa: E402
 from config.sockets import SameOrigin, websocket_urls  # noqa: E402
 from runs.consumers import PLAN, EventStream  # noqa: E402
 
@@ -42,6 +43,7 @@ class WithStreams:
             await EventStream(scope[PLAN], headers)(scope, receive, send)
 
 
+django = Handler()
 web = ServeStaticASGI(
     WithStreams(),
     root=str(settings.BASE_DIR / "static"),

@@ -16,12 +16,22 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def connection_settings(url: str, cluster: Cluster, *, pool_size: int) -> dict[str, Any]:
-    """Django's DATABASES entry for `url`, or for the embedded `cluster` if it is empty."""
+def connection_settings(
+    url: str, cluster: Cluster, *, pool_size: int, prepared: bool = True
+) -> dict[str, Any]:
+    """Django's DATABASES entry for `url`, or for the embedded `cluster` if it is empty.
+
+    `prepared` statements need a pooler that knows them, where there is one.
+    """
     settings: dict[str, Any] = {
         "ENGINE": "django.db.backends.postgresql",
         "CONN_MAX_AGE": 0,
-        "OPTIONS": {"pool": {"min_size": 1, "max_size": pool_size, "timeout": 15}},
+        "OPTIONS": {
+            "pool": {"min_size": 1, "max_size": pool_size, "timeout": 15},
+            # A statement is planned once per connection, not each time.
+            "server_side_binding": prepared,
+            "prepare_threshold": 3 if prepared else None,
+        },
     }
     if not url:
         return settings | {
@@ -102,5 +112,6 @@ def direct_conninfo() -> str:
     if settings.DATABASE_DIRECT_URL:
         return str(settings.DATABASE_DIRECT_URL)
     parameters = connection.get_connection_params()
+    parameters.pop("prepare_threshold", None)  # the driver's, not the server's
     wanted = {k: v for k, v in parameters.items() if isinstance(v, str | int) and v != ""}
     return psycopg.conninfo.make_conninfo("", **wanted)

@@ -57,11 +57,15 @@ if HTTPS:
 
 # --- Database ---
 DATABASE_THREADS = int(env_number("MUSTER_DATABASE_THREADS", 8, least=2))
+REQUEST_THREADS = int(env_number("MUSTER_REQUEST_THREADS", 8, least=1))
 DATABASE_URL = os.environ.get("DATABASE_URL", "")
 EMBEDDED = not DATABASE_URL
 DATABASES: dict[str, dict[str, Any]] = {
     "default": connection_settings(
-        DATABASE_URL, Cluster(data_folder.path()), pool_size=DATABASE_THREADS + 8
+        DATABASE_URL,
+        Cluster(data_folder.path()),
+        pool_size=DATABASE_THREADS + REQUEST_THREADS,
+        prepared=env_bool("MUSTER_PREPARED_STATEMENTS", True),
     )
 }
 # LISTEN needs a session of its own: where DATABASE_URL is a PgBouncer, name the server here.

@@ -140,8 +140,9 @@ async def _next_step(attempt: Attempt) -> bool:
 
 def _load(lease: Lease) -> State:
     run = (
-        Run.objects.with_names()
-        .select_related("route__provider__organization")
+        Run.objects.select_related(
+            "thread", "teammate", "teammate_version", "prompt", "route__provider__organization"
+        )
         .filter(pk=lease.run_id, fence=lease.fence)
         .first()
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from django.db import models
+from django.db.models import OuterRef, Subquery
 
 from teammates.errors import Forbidden, Invalid
 from teammates.models import APIKey, EndUser, Membership, Organization, Role, User
@@ -109,11 +110,20 @@ def access_of_member(user: User, organization_uid: str | None = None) -> Access 
     return Access(organization=membership.organization, role=membership.role, user=user)
 
 
-def access_of_key(key: APIKey) -> Access | None:
+def role_in(organization: OuterRef, user: OuterRef) -> Subquery:
+    """A user's role, as part of a query for something of theirs."""
+    memberships = Membership.objects.filter(organization=organization, user=user)
+    return Subquery(memberships.values("role")[:1])
+
+
+def access_of_key(key: APIKey, creators_role: str | None) -> Access | None:
     """A key may do what its creator may, and nothing once the creator is gone."""
     if key.created_by is None:
         if not key.is_organizations:
             return None
         return Access(organization=key.organization, role=Role.ADMIN, api_key=key)
-    access = access_of_member(key.created_by, str(key.organization.uid))
-    return replace(access, api_key=key) if access else None
+    if creators_role is None or not key.created_by.is_active:
+        return None
+    return Access(
+        organization=key.organization, role=creators_role, user=key.created_by, api_key=key
+    )

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 import jwt
 from django.conf import settings
 from django.db import models, transaction
+from django.db.models import OuterRef
 from django.utils import timezone
 
-from teammates.access import Access, access_of_key, access_of_member
+from teammates.access import Access, access_of_key, access_of_member, role_in
 from teammates.errors import Conflict, Invalid, NotFound, NotSignedIn, TooMany
 from teammates.models import APIKey, Organization, RefreshToken, User
 
@@ -109,12 +110,13 @@ def access_of_bearer(credential: str) -> Access:
     if credential.startswith((V1, V2)):
         key = (
             APIKey.objects.select_related("organization", "created_by")
+            .annotate(creators_role=role_in(OuterRef("organization"), OuterRef("created_by")))
             .filter(hash=hash_secret(credential))
             .first()
         )
         if key is None or not key.is_valid:
             raise NotSignedIn("This API key is not valid.", code="auth.invalid_api_key")
-        access = access_of_key(key)
+        access = access_of_key(key, key.creators_role)
         if access is None:
             raise NotSignedIn(
                 "The person who made this key is no longer here.", code="auth.invalid_api_key"

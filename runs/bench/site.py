@@ -111,6 +111,7 @@ def serve() -> Iterator[Site]:
     folder.chmod(0o711)
     environment = os.environ | {"MUSTER_DATA": str(folder / "data"), "PYTHONUNBUFFERED": "1"}
     environment.pop("DATABASE_URL", None)
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # nobody's server compiles itself each time
     # The first start makes the cluster; what is measured is the second.
     said = ""
     for attempt in (1, 2):

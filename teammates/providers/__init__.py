@@ -31,16 +31,21 @@ _clients: dict[Connection, ModelClient] = {}
 
 async def open_client(connection: Connection) -> ModelClient:
     """The process's client of a provider. Raises `ProviderError` if a key is missing."""
+    if connection not in _clients:
+        _clients[connection] = await _make_client(connection)
+    return _clients[connection]
+
+
+async def _make_client(connection: Connection) -> ModelClient:
     if connection.kind in ("anthropic", "openai") and not connection.api_key:
         raise ProviderError(
             "config.missing",
             f"No key is set for {connection.kind}. Add one in Settings, Models, and try again.",
         )
-    if connection not in _clients:
-        # In a thread: importing a vendor's package takes seconds, and leases are renewed here.
-        module = await asyncio.to_thread(importlib.import_module, _MODULES[connection.kind])
-        _clients[connection] = module.make_client(connection)
-    return _clients[connection]
+    # In a thread: importing a vendor's package takes seconds, and leases are renewed here.
+    module = await asyncio.to_thread(importlib.import_module, _MODULES[connection.kind])
+    client: ModelClient = module.make_client(connection)
+    return client
 
 
 async def close_clients() -> None:
@@ -66,11 +71,14 @@ async def try_out(connection: Connection, model: str) -> Tested:
     )
     try:
         async with asyncio.timeout(30):
-            client = await open_client(connection)
-            async with client.call(request) as call:
-                async for _ in call:
-                    pass
-                text = " ".join(call.turn.text.split())[:80]
+            client = await _make_client(connection)  # of this call's own event loop
+            try:
+                async with client.call(request) as call:
+                    async for _ in call:
+                        pass
+                    text = " ".join(call.turn.text.split())[:80]
+            finally:
+                await client.close()
     except TimeoutError:
         return Tested(30_000, error="It did not answer within 30 seconds.")
     except ProviderError as error:

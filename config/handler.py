@@ -1,0 +1,49 @@
+"""Django behind ASGI with one hop to a thread a request.
+
+Our middlewares and views are synchronous. Django's own handler would hop three times and make a
+thread for each request; this one has a bounded pool of threads, as many as there are connections.
+"""
+
+import asyncio
+import contextvars
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from typing import IO, Any, cast
+
+from django.conf import settings
+from django.core import signals
+from django.core.exceptions import RequestAborted
+from django.core.handlers.asgi import ASGIHandler, get_script_prefix
+from django.core.handlers.base import BaseHandler
+from django.http.response import HttpResponseBase
+from django.urls import set_script_prefix
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(settings.REQUEST_THREADS, thread_name_prefix="request")
+
+
+class Handler(ASGIHandler):
+    def __init__(self) -> None:
+        BaseHandler.__init__(self)
+        self.load_middleware(is_async=False)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            body = await self.read_body(receive)
+        except RequestAborted:
+            return
+        call = partial(contextvars.copy_context().run, self._respond, scope, body)
+        response = await asyncio.get_running_loop().run_in_executor(_threads(), call)
+        await self.send_response(response, send)
+
+    def _respond(self, scope: Any, body: IO[bytes]) -> HttpResponseBase:
+        """The whole response; what the request held is given back before it is sent."""
+        set_script_prefix(get_script_prefix(scope))
+        signals.request_started.send(sender=self.__class__, scope=scope)
+        request, refusal = self.create_request(scope, body)
+        response: Any = refusal if request is None else self.get_response(request)
+        response.close()  # sends request_finished: the connection goes back to the pool
+        body.close()
+        return cast(HttpResponseBase, response)
