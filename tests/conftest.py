@@ -113,7 +113,7 @@ class Server:
         """End the server and return its exit code."""
         assert self.process is not None
         self.process.send_signal(how)
-        code = self.process.wait(timeout=20)
+        code = self.process.wait(timeout=60)
         if self.process.stdout:
             self.process.stdout.close()
         return code
@@ -133,7 +133,7 @@ class Server:
     def client(self, key: str | None = None, **options: Any) -> httpx2.Client:
         return httpx2.Client(
             base_url=self.url, headers={"authorization": f"Bearer {key or self.key}"},
-            timeout=30, trust_env=False, **options,
+            timeout=60, trust_env=False, **options,
         )  # fmt: skip
 
 
@@ -172,7 +172,7 @@ def server(make_server: MakeServer) -> Server:
     return make_server()
 
 
-def wait_for(condition: Callable[[], Any], *, seconds: float = 20) -> Any:
+def wait_for(condition: Callable[[], Any], *, seconds: float = 60) -> Any:
     """Look every 20 ms until `condition` gives something true; fail after `seconds`."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:

@@ -217,3 +217,15 @@ def test_a_reader_that_reads_nothing_does_not_fill_the_server(server: Server) ->
         )
         time.sleep(3)
         assert resident() - before < 60
+
+
+def test_the_pages_of_the_api_docs_find_their_files(server: Server) -> None:
+    import re
+
+    with server.client() as client:
+        for page in ("/v1/docs", "/api/v2/docs"):
+            html = client.get(page).text
+            files = re.findall(r'(?:src|href)="(/static/[^"]+)"', html)
+            assert files
+            assert all(client.get(file).status_code == 200 for file in files)
+            assert not re.search(r'(?:src|href)="https?://', html)

@@ -72,12 +72,12 @@ def test_stop_ends_a_run_and_says_so(open_page: OpenPage, site: Server) -> None:
 def test_everything_works_without_javascript(open_page: OpenPage, site: Server) -> None:
     page = open_page(java_script_enabled=False)
     start_thread(page, site, "approve file")
-    for _ in range(40):
+    for _ in range(200):
         if page.get_by_role("button", name="Approve").count():
             break
         page.reload()
     page.get_by_role("button", name="Approve").click()
-    for _ in range(40):
+    for _ in range(200):
         if page.get_by_text("Completed").count():
             break
         page.reload()

@@ -37,7 +37,7 @@ def work_until(
         worker = Worker(wakeups)
         tasks = [asyncio.create_task(wakeups.run()), asyncio.create_task(worker.run())]
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(90):
                 while not await in_db(condition):
                     for task in tasks:
                         if task.done():

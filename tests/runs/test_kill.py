@@ -49,7 +49,7 @@ def kill_at(server: Server, workers: Workers, seq: int) -> list[dict[str, Any]]:
     """Run the script, kill its worker when event `seq` is announced, return all events."""
     with server.client() as client, listen(server) as heard:
         run = start_run(client, SCRIPT)
-        with contextlib.closing(heard.notifies(timeout=20)) as notifications:
+        with contextlib.closing(heard.notifies(timeout=60)) as notifications:
             for notification in notifications:
                 if int(notification.payload.rpartition(":")[2]) >= seq:
                     break
