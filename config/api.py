@@ -57,6 +57,8 @@ def v1_envelope(request: HttpRequest, status: int, error: DomainError) -> dict[s
 def v2_envelope(request: HttpRequest, status: int, error: DomainError) -> dict[str, Any]:
     """Contract v2 1.5: the word in two places, `code` is the status."""
     code = error.code.rpartition(".")[2]
+    if code == "error":  # validation.error, internal.error
+        code = error.code.replace(".", "_")
     return {
         "error": {
             "type": V2_TYPES.get(status, "api_error"),

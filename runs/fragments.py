@@ -59,6 +59,8 @@ class PageFrames:
             return sse("text", json.dumps(piece), event.seq)
         html = self._html(event)
         frames = sse("html", html, event.seq) if html else b""
+        if event.is_terminal or event.type in ("run.waiting_for_input", "run.input_provided"):
+            frames += sse("gate", "", event.seq)
         if words := self._in_words(event):
             frames += sse("say", words, event.seq)
         return frames

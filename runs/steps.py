@@ -184,6 +184,7 @@ def finish_call(
         events = [] if call.seq is not None else [called(call)]
         call.status, call.result, call.error = status, clean(result), clean(error)[:4000]
         call.finished_at = timezone.now()
+        call.started_at = call.started_at or call.finished_at
         data: dict[str, Any] = {"tool_call_id": call.call_id, "tool_name": call.name}
         if status == CallStatus.DENIED:
             event = NewEvent("tool.denied", data | {"reason": result["reason"], "message": error})

@@ -5,6 +5,7 @@ from runs.views import home, runs, threads
 app_name = "runs"
 urlpatterns = [
     path("", home.home, name="home"),
+    path("needs-you/", home.needs_you, name="needs_you"),
     path("demo/", home.demo_words, name="demo"),
     path("threads/", threads.thread_list, name="thread_list"),
     path("threads/new/", threads.thread_new, name="thread_new"),

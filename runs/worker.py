@@ -35,7 +35,7 @@ class Worker:
     """One per process. `run` until `stop`; a SIGKILL at any moment loses nothing."""
 
     def __init__(self, wakeups: WakeUps) -> None:
-        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.name = f"{_machine()}:{os.getpid()}:{secrets.token_hex(3)}"
         self._recorder = Recorder()
         self._attempts: dict[int, tuple[Attempt, asyncio.Task[None]]] = {}
         self._look = asyncio.Event()
@@ -45,6 +45,8 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `stop` is called. If a side task dies, so does the worker."""
+        await self._try(lifecycle.expire_leases_of_dead, _machine(), _is_alive)
+        await self._try(lifecycle.sweep_expired)
         sides = [
             asyncio.create_task(self._consume(), name="channel"),
             asyncio.create_task(self._recorder.run(), name="recorder"),
@@ -189,6 +191,25 @@ class Worker:
         left = [task for _, task in self._attempts.values()]
         if left:
             await asyncio.wait(left, timeout=CANCEL_SECONDS)
+
+
+def _machine() -> str:
+    """This machine, and on it the name space of process ids (containers have their own)."""
+    try:
+        space = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        space = 0
+    return f"{socket.gethostname()}-{space:x}"
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 class WorkerConsumer(AsyncConsumer):

@@ -35,6 +35,7 @@ function follow() {
     htmx.swap(document.body, event.data, { swapStyle: "none" });
     if (stick) window.scrollTo(0, document.documentElement.scrollHeight);
   });
+  source.addEventListener("gate", () => htmx.trigger(document.body, "muster:gate"));
   source.addEventListener("say", (event) => {
     document.getElementById("say").textContent = event.data;
   });
@@ -140,7 +141,7 @@ document.addEventListener("keydown", (event) => {
 
 // --- theme, times, copy ---------------------------------------------------------------------
 document.addEventListener("change", (event) => {
-  if (event.target.id !== "theme") return;
+  if (!event.target.matches("[data-theme-choice]")) return;
   document.documentElement.dataset.theme = event.target.value;
   document.cookie = "theme=" + event.target.value + ";path=/;max-age=31536000;samesite=lax";
 });

@@ -155,7 +155,7 @@ def resolve_model(organization: Organization, alias: str = "") -> Model:
     if not alias:
         found = models.first()
         if found is None:
-            raise Invalid("No model is set up; add one in Settings, Models.")
+            raise Invalid("No model is set up; add one in Models & keys.")
         return found
     provider, hat, name = alias.partition("^")
     found = (

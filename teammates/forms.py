@@ -11,6 +11,13 @@ from teammates.errors import Invalid
 from teammates.models import Effort, Model, Organization, PermissionMode, ProviderKind
 
 
+def _timezones() -> list[str]:
+    """UTC and the names that people know: a region and a city."""
+    regions = ("Africa", "America", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific")
+    known = zoneinfo.available_timezones()
+    return ["UTC", *sorted(z for z in known if z.partition("/")[0] in regions and "/" in z)]
+
+
 class SetupForm(forms.Form):
     organization_name = forms.CharField(label="Organization", max_length=200)
     email = forms.EmailField(label="Your e-mail address", max_length=254)
@@ -21,7 +28,7 @@ class SetupForm(forms.Form):
         help_text="At least 8 characters, and not a common one.",
     )
     timezone = forms.ChoiceField(
-        label="Timezone", choices=[(z, z) for z in sorted(zoneinfo.available_timezones())],
+        label="Timezone", choices=[(z, z) for z in _timezones()],
         initial="UTC",
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
-from runs.models import Run, RunStatus
+from runs.models import Channel, Run, RunStatus
 from teammates.models import Teammate
 from teammates.pages import PageRequest
 from teammates.providers import demo
@@ -23,10 +23,16 @@ def home(request: PageRequest) -> HttpResponse:
         "running": runs.filter(status__in=[RunStatus.QUEUED, RunStatus.RUNNING])[:1000].count(),
         "failed": runs.filter(status=RunStatus.FAILED, created_at__gte=day)[:1000].count(),
         "today": runs.filter(created_at__gte=day)[:10_000].count(),
+        "is_new_here": not runs.filter(channel=Channel.APP).exists(),
         "recent": runs.with_names().newest_first()[:8],
         "teammates": teammates.order_by("id")[:12],
         "chosen": access.organization.default_teammate_id,
     })  # fmt: skip
+
+
+def needs_you(request: PageRequest) -> HttpResponse:
+    """The count in the frame of every page, asked for again when a gate opens or closes."""
+    return render(request, "parts/_needs_you.html")
 
 
 def demo_words(request: PageRequest) -> HttpResponse:

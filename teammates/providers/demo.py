@@ -28,6 +28,17 @@ from teammates.providers.base import (
     estimate_tokens,
 )
 
+SAID = {
+    "update_todos": "I kept a to-do list",
+    "list_files": "I looked at the files",
+    "read_file": "I read one",
+    "write_file": "I wrote a file",
+    "web_fetch": "I fetched a page",
+    "AskUserQuestion": "You answered",
+    "pretend_send": "About the message",
+}
+UNITS = {"size": "bytes"}
+PLAN = "# Plan\n\n1. Read the message\n2. Do what it says\n3. Say what happened\n"
 REPORT = "month,visitors,sign-ups\nJan,1200,48\nFeb,1350,61\nMar,1610,77\n"
 MOST_DELTAS = 100_000
 
@@ -199,7 +210,8 @@ def _script(
         named = re.search(r"\b[\w-]+\.(?:csv|txt|md|json)\b", asked)
         call(
             "write_file", "Now I write the file. ",
-            name=named.group(0) if named else "report.csv", content=REPORT,
+            name=named.group(0) if named else "report.csv",
+            content=PLAN if named and named.group(0).endswith(".md") else REPORT,
         )  # fmt: skip
     script.append(
         (set(), lambda: _closing(words, asked, returned, [] if script[:-1] else thinking))
@@ -226,13 +238,37 @@ def _closing(words: str, asked: str, returned: list[ToolReturned], thinking: lis
             delay=0.015,
         )
     lines = ["Done. This is what happened:", ""]
-    lines += [f"- `{result.name}`: {_short(result.content)}" for result in returned]
+    lines += [f"- {SAID.get(r.name, r.name)}: {_short(_plain(r.content))}" for r in returned]
     return Stage(_pieces("\n".join(lines)), delay=0.015)
 
 
 def _pieces(text: str) -> list[str]:
     """Words with the space behind them, like the tokens of a real model."""
     return re.findall(r"\S+\s*|\s+", text)
+
+
+def _plain(content: str) -> str:
+    """What a tool returned, as a person would say it."""
+    try:
+        value = json.loads(content)
+    except ValueError:
+        return content
+
+    def leaves(part: Any) -> list[str]:
+        if isinstance(part, dict):
+            return [leaf for name, item in part.items() for leaf in _named(name, leaves(item))]
+        if isinstance(part, list):
+            return [leaf for item in part for leaf in leaves(item)]
+        return [str(part)]
+
+    return ", ".join(leaves(value)) or "nothing"
+
+
+def _named(name: str, leaves: list[str]) -> list[str]:
+    """Numbers need their name, texts speak for themselves."""
+    if len(leaves) == 1 and leaves[0].isdecimal():
+        return [f"{leaves[0]} {UNITS.get(name, name)}"]
+    return [leaf for leaf in leaves if leaf not in ("True", "False")]
 
 
 def _short(content: str) -> str:

@@ -119,6 +119,18 @@ def test_the_sweeper_gives_back_only_runs_whose_lease_is_over(alice: Access) -> 
     assert event_types(stale)[-1] == "run.attempt.lost"
 
 
+def test_the_runs_of_a_dead_process_of_this_machine_need_not_wait(alice: Access) -> None:
+    dead, alive, elsewhere = (make_run(alice) for _ in range(3))
+    workers = {dead.pk: "here:11:x", alive.pk: "here:12:x", elsewhere.pk: "there:11:x"}
+    for pk, worker in workers.items():
+        claim(Run.objects.get(pk=pk))
+        Run.objects.filter(pk=pk).update(worker=worker)
+    assert lifecycle.expire_leases_of_dead("here", lambda pid: pid == 12) == 1
+    assert lifecycle.sweep_expired() == 1
+    dead.refresh_from_db()
+    assert dead.status == RunStatus.QUEUED
+
+
 def test_a_swept_run_that_was_to_be_cancelled_is_cancelled(alice: Access) -> None:
     run = make_run(alice, status=RunStatus.RUNNING)
     lifecycle.cancel_run(run)
