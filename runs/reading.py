@@ -31,15 +31,15 @@ V1_STATUS = {status: word for word, states in V1_FILTER.items() for status in st
 V2_STATUS = {status: word for word, states in V2_FILTER.items() for status in states}
 
 
-def get_run(access: Access, **lookup: Any) -> Run:
-    """Raises `NotFound`; a colleague's run is `Forbidden`, which v2 and the pages show as 404."""
-    run = (
-        Run.objects.visible_to(access)
-        .with_names()
-        .select_related("answer", "route")
-        .filter(**lookup)
-        .first()
-    )
+def get_run(access: Access, *, bare: bool = False, **lookup: Any) -> Run:
+    """Raises `NotFound`; a colleague's run is `Forbidden`, which v2 and the pages show as 404.
+
+    `bare`: without what it takes to show the run (a stream needs only to know that it may).
+    """
+    runs = Run.objects.visible_to(access)
+    if not bare:
+        runs = runs.with_names().select_related("answer", "route")
+    run = runs.filter(**lookup).first()
     if run is not None:
         return run
     if Run.objects.visible_to(access.everything()).filter(**lookup).exists():

@@ -143,8 +143,7 @@ def stream_events(
 ) -> Any:
     """Server-sent events: what is stored behind `after_seq`, then live, to the terminal event."""
     request.auth.require("data.runs.read")
-    access = request.auth
-    run = reading.get_run(access, uid=run_id)
+    run = reading.get_run(request.auth, bare=True, uid=run_id)
     plan = StreamPlan(
         run.pk,
         V1Frames(str(run.uid)),
@@ -219,7 +218,7 @@ def _last_event_id(request: ApiRequest) -> int:
 def _may_read(request: ApiRequest, run_id: UUID) -> bool:
     """Whether the credential of an open stream still reads its run."""
     try:
-        reading.get_run(access_of_request(request), uid=run_id)
+        reading.get_run(access_of_request(request), bare=True, uid=run_id)
     except DomainError:
         return False
     return True
