@@ -27,7 +27,6 @@ class WakeUps:
 
     def __init__(self) -> None:
         self._listeners: dict[str, list[Listener]] = {}
-        self.is_connected = asyncio.Event()
         self._delay = SHORTEST_DELAY
 
     def subscribe(self, channel: str, listener: Listener) -> None:
@@ -40,7 +39,6 @@ class WakeUps:
                 await self._listen()
             except (psycopg.Error, OSError) as error:
                 logger.warning("Wake-ups stopped (%s); reconnecting", str(error).strip())
-            self.is_connected.clear()
             await asyncio.sleep(self._delay)
             self._delay = min(self._delay * 2, 5)
 
@@ -51,7 +49,6 @@ class WakeUps:
                 await connection.execute(
                     psycopg.sql.SQL("LISTEN {}").format(psycopg.sql.Identifier(channel))
                 )
-            self.is_connected.set()
             self._delay = SHORTEST_DELAY
             for channel in self._listeners:
                 self._tell(channel, "")

@@ -98,12 +98,7 @@ def create_run(
             if end_user is not None and end_user.pk != teammate.end_user_id:
                 raise NotFound("There is no such teammate.", code="teammates.not_found")
             end_user = teammate.end_user
-        if access.organization.require_end_user_id and end_user is None:
-            raise Invalid(
-                "This account requires an end user for every run: pass user_id, or turn the "
-                "strict mode off with require_end_user_id=False.",
-                code="END_USER_ID_REQUIRED",
-            )
+        replace(access, end_user=end_user).require_end_user()
         thread = conversations.create_thread(access, teammate=teammate, end_user=end_user)
         prompt = conversations.post_message(access, thread, content)
         return _queue(

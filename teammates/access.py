@@ -57,6 +57,15 @@ class Access:
                 code="auth.forbidden",
             )
 
+    def require_end_user(self) -> None:
+        """Raise `Invalid` where the strict mode wants an end user and none is named."""
+        if self.organization.require_end_user_id and self.end_user is None:
+            raise Invalid(
+                "This account requires an end user on every call: pass user_id, or turn the "
+                "strict mode off with require_end_user_id=False.",
+                code="END_USER_ID_REQUIRED",
+            )
+
     def scope(self, rows: Q) -> Q:
         """Those of the organization's `rows` that exist for the asker.
 

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
 
 from teammates.access import Access
@@ -118,10 +118,11 @@ def checked_message(content: str) -> str:
 
 def _touch(thread: Thread, text: str) -> None:
     """Move the thread up its list; the first words name it until somebody does."""
-    now = timezone.now()
-    Thread.objects.filter(pk=thread.pk).update(updated_at=now)
-    Thread.objects.filter(pk=thread.pk, title="").update(title=_title_of(text))
-    thread.title = thread.title or _title_of(text)
+    first_words = _title_of(text)
+    # Decided by the row: somebody may be naming the thread at this moment.
+    title = Case(When(title="", then=Value(first_words)), default=F("title"))
+    Thread.objects.filter(pk=thread.pk).update(updated_at=timezone.now(), title=title)
+    thread.title = thread.title or first_words
 
 
 def _title_of(text: str) -> str:

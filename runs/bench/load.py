@@ -108,20 +108,6 @@ class Sample:
         ordered = sorted(self.milliseconds)
         return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
 
-    def summary(self) -> dict[str, float]:
-        values = self.milliseconds or [0.0]
-        return {
-            "count": len(self.milliseconds),
-            "failures": self.failures,
-            "min_ms": round(min(values), 2),
-            "p50_ms": round(self.percentile(0.50), 2),
-            "p90_ms": round(self.percentile(0.90), 2),
-            "p95_ms": round(self.percentile(0.95), 2),
-            "p99_ms": round(self.percentile(0.99), 2),
-            "max_ms": round(max(values), 2),
-            "avg_ms": round(sum(values) / len(values), 2),
-        }
-
 
 def require(condition: bool) -> None:
     """Count an answer that is not the expected one as a failure of its sample."""

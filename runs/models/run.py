@@ -80,9 +80,6 @@ class RunQuerySet(models.QuerySet["Run"]):
             created_at=run.created_at, id__gte=run.pk
         )
 
-    def active(self) -> Self:
-        return self.filter(status__in=ACTIVE)
-
     def needing_a_person(self) -> Self:
         return self.filter(status__in=[RunStatus.WAITING, RunStatus.PAUSED])
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from teammates import accounts, keys, roster
 from teammates.access import Access
 from teammates.api.schemas import ApiRequest, Input, iso, page
-from teammates.errors import Forbidden, Invalid
+from teammates.errors import Forbidden
 from teammates.models import APIKey, Teammate
 
 router = Router()
@@ -209,13 +209,10 @@ CLEARED: dict[str, Any] = {
 def create_teammate(request: ApiRequest, payload: TeammateCreate) -> Any:
     access: Access = request.auth
     access.require("data.runs.write")
+    access.for_end_user(payload.user_id).require_end_user()
     end_user = None
     if payload.user_id is not None:
-        scoped = access.for_end_user(payload.user_id).end_user
-        assert scoped is not None
         end_user = accounts.find_or_create_end_user(access.organization, payload.user_id)
-    elif access.organization.require_end_user_id:
-        _refuse_unscoped()
     teammate = roster.create_teammate(
         access.organization,
         by=access.user,
@@ -291,19 +288,11 @@ def _changes(payload: TeammateFields, without: set[str] = frozenset()) -> dict[s
 
 
 def _scoped(request: ApiRequest, user_id: str | None) -> Access:
-    access: Access = request.auth
-    access.require("data.personas.read")
-    if user_id is None and access.organization.require_end_user_id and access.api_key:
-        _refuse_unscoped()
-    return access.for_end_user(user_id)
-
-
-def _refuse_unscoped() -> None:
-    raise Invalid(
-        "This account requires an end user on every call: pass user_id, or turn the strict mode "
-        "off with require_end_user_id=False.",
-        code="END_USER_ID_REQUIRED",
-    )
+    request.auth.require("data.personas.read")
+    access = request.auth.for_end_user(user_id)
+    if access.api_key:  # the strict mode lets sessions read
+        access.require_end_user()
+    return access
 
 
 def _find(access: Access, teammate_id: int) -> Teammate:
