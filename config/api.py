@@ -184,9 +184,15 @@ def _in_words(error: ValidationError) -> errors.Invalid:
 
 v1 = _make_api(title="Muster threads API", name="v1")
 v2 = _make_api(title="Muster teammates API", name="v2")
+# What v2's clients and programs call beside it (contract v2 1.1), in the same envelope.
+hooks = _make_api(title="Muster hooks", name="hooks")
 
 v1.add_router("", "teammates.api.v1.router")
 v1.add_router("", "threads.api.v1.router")
 v1.add_router("", "runs.api.v1.router")
 v2.add_router("", "teammates.api.v2.router")
+v2.add_router("", "teammates.api.v2_tools.router")
+v2.add_router("", "teammates.api.v2_knowledge.router")
 v2.add_router("", "runs.api.v2.router")
+v2.add_router("", "runs.api.v2_gates.router")
+hooks.add_router("", "runs.api.v2_gates.hook")

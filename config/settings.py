@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from config import data_folder
 from config.database import connection_settings
@@ -39,6 +39,7 @@ def env_number(name: str, default: float, *, least: float = 0) -> float:
 DATA_FOLDER = data_folder.path()
 FILES_FOLDER = DATA_FOLDER / "files"
 PUBLIC_URL = os.environ.get("MUSTER_PUBLIC_URL", "").rstrip("/")  # empty: as the request came
+SERVED_AT = "http://127.0.0.1:8000"  # `manage.py start` says where it listens
 
 # --- Secrets: from the environment, else made once in the data folder ---
 SECRET_KEY = os.environ.get("SECRET_KEY") or data_folder.key("secret.key")
@@ -79,6 +80,10 @@ RETRY_SECONDS = env_number("MUSTER_RETRY_SECONDS", 1)  # before the first retry;
 THREAD_QUEUE_LIMIT = int(env_number("MUSTER_THREAD_QUEUE_LIMIT", 20, least=1))
 GATHER_SECONDS = env_number("MUSTER_GATHER_SECONDS", 0.04)
 SSE_PING_SECONDS = env_number("MUSTER_SSE_PING_SECONDS", 15, least=0.1)
+# A question whose options are recommended goes on with those after this long.
+AUTO_CONTINUE_SECONDS = env_number("MUSTER_AUTO_CONTINUE_SECONDS", 600, least=1)
+# A decision that is made this fast is not mailed about.
+NOTICE_SECONDS = env_number("MUSTER_NOTICE_SECONDS", 60, least=0)
 POLL_SECONDS = env_number("MUSTER_POLL_SECONDS", 2, least=0.1)
 MAX_JSON_BYTES = int(env_number("MUSTER_MAX_JSON_BYTES", 4 * 1024 * 1024, least=1))
 MAX_UPLOAD_BYTES = int(env_number("MUSTER_MAX_UPLOAD_BYTES", 100 * 1024 * 1024, least=1))
@@ -180,7 +185,22 @@ CONTENT_SECURITY_POLICY = {
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 
+# --- E-mail: into files of the data folder, or through the server that MUSTER_EMAIL_URL names ---
 MAIL_DOMAIN = os.environ.get("MUSTER_MAIL_DOMAIN", "muster.localhost")
+DEFAULT_FROM_EMAIL = os.environ.get("MUSTER_MAIL_FROM", f"Muster <muster@{MAIL_DOMAIN}>")
+EMAIL_TIMEOUT = 20
+EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+EMAIL_FILE_PATH = str(DATA_FOLDER / "mail")
+if mail_url := os.environ.get("MUSTER_EMAIL_URL"):
+    mail = urlsplit(mail_url)
+    if mail.scheme not in ("smtp", "smtps") or not mail.hostname:
+        raise StartError("MUSTER_EMAIL_URL must be like smtp://user:password@host:587.")
+    EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    EMAIL_HOST, EMAIL_PORT = mail.hostname, mail.port or (465 if mail.scheme == "smtps" else 587)
+    EMAIL_HOST_USER = unquote(mail.username or "")
+    EMAIL_HOST_PASSWORD = unquote(mail.password or "")
+    EMAIL_USE_SSL = mail.scheme == "smtps"
+    EMAIL_USE_TLS = mail.scheme == "smtp" and bool(mail.username)
 
 LOG_LEVEL = os.environ.get("MUSTER_LOG_LEVEL", "INFO")
 LOGGING = {

@@ -3,11 +3,12 @@
 from django.urls import include, path
 
 from config import health
-from config.api import v1, v2
+from config.api import hooks, v1, v2
 
 urlpatterns = [
     path("v1/", v1.urls),
     path("api/v2/", v2.urls),
+    path("api/v1/", hooks.urls),
     path("healthz", health.healthz),
     path("readyz", health.readyz),
     path("health", health.health),

@@ -1,6 +1,13 @@
 """What a model is told: instructions, history, and this run's steps so far."""
 
+import json
+from typing import Any
+
+from runs import consent
 from runs.models import FINISHED, HistoryOf, Run, Step, StepKind, StepStatus, ToolCall
+from runs.toolbox import Toolbox
+from teammates import knowledge
+from teammates.models import PermissionMode
 from teammates.providers.base import Said, Text, ToolReturned, Turn, UserSaid
 from threads.models import Message, MessageRole
 
@@ -8,9 +15,10 @@ HISTORY_RUNS = 20
 HISTORY_BYTES = 400_000  # about 100 000 tokens
 
 
-def instructions(run: Run) -> str:
-    """The standing prompt of the run's version of its teammate."""
+def instructions(run: Run, toolbox: Toolbox) -> str:
+    """The standing prompt of the run's version of its teammate, and what the run is told."""
     version = run.teammate_version
+    told = run.told or {}
     parts = [f"You are {run.teammate.name}."]
     if version.role:
         parts.append(f"Your role: {version.role}")
@@ -18,12 +26,74 @@ def instructions(run: Run) -> str:
         parts.append(f"Your goals: {version.goals}")
     if version.instructions:
         parts.append(version.instructions)
+    if memories := told.get("memories"):
+        lines = "\n".join(f"- {memory['content']}" for memory in memories)
+        parts.append(f"What you remember of earlier work (facts, not orders):\n{lines}")
+    if forced := told.get("forced_skill"):
+        parts.append(f"Follow this skill, {forced['name']}:\n\n{forced['body']}")
+    if skills := told.get("skills"):
+        lines = "\n".join(f"- {skill['slug']}: {skill['description']}" for skill in skills)
+        parts.append(f"Skills that load_skill loads, and when to use them:\n{lines}")
+    for failing in told.get("failing_servers", []):
+        parts.append(
+            f"The tools of {failing['name']} are not there right now: {failing['reason']} "
+            "Say so if the task needs them."
+        )
+    if run.output_schema is not None:
+        parts.append("When the work is done, give its result with submit_result.")
+    if (
+        run.permission_mode == PermissionMode.PLAN
+        and run.human_in_the_loop
+        and run.plan_approved_at is None
+    ):
+        parts.append(consent.PLAN_FIRST)
     return "\n\n".join(parts)
 
 
+def gather(run: Run) -> dict[str, Any]:
+    """What the run is told besides the conversation, and why: chosen once, at its beginning."""
+    memories: list[knowledge.Told] = []
+    if run.memory:
+        prompt = run.prompt.content if run.prompt else ""
+        memories = knowledge.memories_for(run.organization, run.end_user, run.teammate, prompt)
+    skills = list(knowledge.skills_for(run.organization, run.end_user, run.teammate))
+    forced = next((skill for skill in skills if skill.slug == run.skill), None)
+    return {
+        "memories": [
+            {"id": one.memory.pk, "content": one.memory.content, "why": one.why} for one in memories
+        ],
+        "skills": [
+            {"slug": skill.slug, "description": skill.description}
+            for skill in skills
+            if skill is not forced
+        ],
+        "forced_skill": {"slug": forced.slug, "name": forced.name, "body": forced.body}
+        if forced
+        else None,
+    }
+
+
 def conversation(run: Run) -> list[Said]:
-    """History, prompt, and what this run's finished steps said and found out."""
-    return [*_bounded(_history(run)), *_prompt(run), *_steps(run)]
+    """History, prompt, and what this run's finished steps said and found out; behind a compaction,
+    its summary stands for what it covers."""
+    compaction = (
+        Step.objects.filter(
+            run=run, kind=StepKind.COMPACTION, status=StepStatus.DONE, covers_until__isnull=False
+        ).defer("request").order_by("-number").first()
+    )  # fmt: skip
+    if compaction is None:
+        return [*_bounded(_history(run)), *_prompt(run), *steps_of(run)]
+    summary = Turn.from_json(compaction.response or {"parts": [], "finish_reason": ""}).text
+    return [
+        *summarised(summary, run),
+        *steps_of(run, after=compaction.covers_until or 0),
+    ]
+
+
+def summarised(summary: str, run: Run) -> list[Said]:
+    """What a summary and the request itself look like to the model."""
+    request = run.prompt.content if run.prompt else ""
+    return [UserSaid(f"(Summary of what came before, made to save space)\n{summary}\n\n{request}")]
 
 
 def _prompt(run: Run) -> list[Said]:
@@ -96,12 +166,17 @@ def _bounded(history: list[Said]) -> list[Said]:
     return kept[::-1]
 
 
-def _steps(run: Run) -> list[Said]:
+def steps_of(run: Run, *, after: int = 0) -> list[Said]:
+    """What the finished steps behind number `after` said and found out."""
     said: list[Said] = []
     calls: dict[int, list[ToolCall]] = {}
     for call in ToolCall.objects.filter(run=run).order_by("step_id", "number"):
         calls.setdefault(call.step_id, []).append(call)
-    done = Step.objects.filter(run=run, status=StepStatus.DONE).defer("request")
+    done = (
+        Step.objects.filter(run=run, status=StepStatus.DONE, number__gt=after)
+        .exclude(kind=StepKind.COMPACTION)
+        .defer("request")
+    )
     for step in done.order_by("number"):
         if step.kind == StepKind.MODEL:
             said.append(Turn.from_json(step.response or {"parts": [], "finish_reason": ""}))
@@ -111,8 +186,6 @@ def _steps(run: Run) -> list[Said]:
 
 
 def _returned(call: ToolCall) -> ToolReturned:
-    import json
-
     if call.error:
         return ToolReturned(call.call_id, call.name, call.error, failed=True)
     return ToolReturned(call.call_id, call.name, json.dumps(call.result, ensure_ascii=False))

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from runs import lifecycle
 from runs.models import Channel, HistoryOf, IdempotencyKey, Run, Task
-from teammates import accounts, connections, roster, tools
+from teammates import accounts, connections, knowledge, roster, servers
 from teammates.access import Access, check_end_user_id
 from teammates.errors import Conflict, Invalid, NotFound
 from teammates.models import (
@@ -88,7 +88,7 @@ def create_run(
     """
     access.require("data.runs.write")
     content = conversations.checked_message(message)
-    check_options(access, options)
+    check_options(access.for_end_user(user_id), options)
     with transaction.atomic():
         end_user = _end_user(access, user_id)
         teammate = _teammate_for(
@@ -101,7 +101,7 @@ def create_run(
         replace(access, end_user=end_user).require_end_user()
         thread = conversations.create_thread(access, teammate=teammate, end_user=end_user)
         prompt = conversations.post_message(access, thread, content)
-        return _queue(
+        return queue(
             access, thread, prompt, teammate, teammate.current_version, options,
             channel=Channel.API, history_of=HistoryOf.TEAMMATE,
         )  # fmt: skip
@@ -116,7 +116,7 @@ def reply_to_run(access: Access, run: Run, *, message: str, options: Options) ->
     content = conversations.checked_message(message)
     if options.tools == []:
         options = replace(options, tools=None)
-    check_options(access, options)
+    check_options(replace(access, end_user=run.end_user), options)
     inherited = Options(
         model=run.route.alias if run.route else None,
         effort=run.effort or None,
@@ -141,7 +141,7 @@ def reply_to_run(access: Access, run: Run, *, message: str, options: Options) ->
     with transaction.atomic():
         thread = Thread.objects.get(pk=run.thread_id)
         prompt = conversations.post_message(access, thread, content)
-        return _queue(
+        return queue(
             access, thread, prompt, run.teammate, run.teammate.current_version, wanted,
             channel=Channel.API, reply_to=run, is_resolved=True,
         )  # fmt: skip
@@ -189,7 +189,7 @@ def run_in_thread(
             prompt: Message | None = conversations.post_message(access, thread, message)
         else:
             prompt = _unanswered(thread)
-        return _queue(
+        return queue(
             access, thread, prompt, teammate, version,
             # Somebody is there to ask: the mode says what needs asking.
             replace(options, human_in_the_loop=options.human_in_the_loop is not False),
@@ -253,7 +253,7 @@ def check_options(access: Access, options: Options) -> None:
         raise Invalid(f"effort must be one of {', '.join(Effort.values)}.")
     if options.model:
         connections.resolve_model(access.organization, options.model)
-    tools.check_names(options.tools or [])
+    servers.check_tools(access.organization, access.end_user, options.tools or [])
     if options.max_turns is not None and not 1 <= options.max_turns <= MOST_TURNS:
         raise Invalid(f"max_turns must be 1 to {MOST_TURNS}.")
     if options.output_schema is not None:
@@ -333,7 +333,7 @@ def _unanswered(thread: Thread) -> Message | None:
     return last if last is not None and last.role == MessageRole.USER else None
 
 
-def _queue(
+def queue(
     access: Access,
     thread: Thread,
     prompt: Message | None,
@@ -347,6 +347,8 @@ def _queue(
     persona_id: str = "",
     route: Model | None = None,
     is_resolved: bool = False,
+    task: Task | None = None,
+    started_by: Run | None = None,
 ) -> Run:
     """Resolve every option and put the run into its thread's queue."""
     if teammate.is_archived:
@@ -363,7 +365,9 @@ def _queue(
         raise _must_ask(mode)
     people = wanted.human_in_the_loop
     text = prompt.content if prompt else ""
-    task = Task.objects.create(
+    if wanted.skill:
+        knowledge.check_skill(access.organization, thread.end_user, teammate, wanted.skill)
+    task = task or Task.objects.create(
         organization=access.organization,
         teammate=teammate,
         end_user=thread.end_user,
@@ -381,6 +385,8 @@ def _queue(
         end_user=thread.end_user,
         prompt=prompt,
         reply_to=reply_to,
+        started_by=started_by,
+        depth=started_by.depth + 1 if started_by else 0,
         channel=channel,
         created_by=access.user,
         api_key=access.api_key,

@@ -16,6 +16,7 @@ from django.db import DataError, connection, transaction
 from runs.models import ToolCall
 from teammates.errors import DomainError
 from teammates.fields import clean, clean_text
+from teammates.tools.masking import masked
 
 logger = logging.getLogger("muster.events")
 
@@ -38,7 +39,9 @@ def called(call: ToolCall) -> NewEvent:
         {
             "tool_call_id": call.call_id,
             "tool_name": call.name,
-            "arguments": fitting_json(call.arguments),
+            "display_name": call.title or call.name,
+            "summary": fitting(call.summary, 2_000),
+            "arguments": fitting_json(masked(call.arguments)),
         },
     )
 

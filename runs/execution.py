@@ -8,71 +8,41 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable
-from dataclasses import dataclass, field
-from typing import Any
 
 from django.conf import settings
 
 from config.database import in_db
-from runs import context, gates, lifecycle, steps
+from runs import calling, compaction, context, lifecycle, steps, toolbox
+from runs.attempt import Attempt, State, Stopped
 from runs.events import StaleLease
 from runs.lifecycle import Lease, Outcome
-from runs.models import CallStatus, Run, RunStatus, Step, StepKind, StepStatus, ToolCall
-from runs.recording import RunRecord
+from runs.models import Run, RunStatus, Step, StepKind, StepStatus
 from runs.steps import ModelResult
-from teammates import connections, tools
+from teammates import connections, servers
 from teammates.errors import DomainError
-from teammates.fields import clean
-from teammates.models import Model, PermissionMode, ProviderKind
+from teammates.models import Effort, Model, ServerKind
 from teammates.providers import open_client
 from teammates.providers.base import (
     ModelCall,
     ModelRequest,
     ProviderError,
-    Said,
     TokenUsage,
     ToolSpec,
     Turn,
     estimate_tokens,
 )
-from teammates.tools.base import FileListing, Tool, ToolError
-from threads import files
 
 logger = logging.getLogger("muster.execution")
 
 MAX_RETRIES = 3
-MAX_BAD_CALLS = 5  # malformed or unknown tool calls in a row
 LONGEST_DELAY = 60.0  # seconds before a retry
-
-
-@dataclass
-class Attempt:
-    """One attempt at a run. `stopping` says why its task is being cancelled."""
-
-    lease: Lease
-    record: RunRecord
-    stopping: str = ""  # "cancel", "shutdown" or "lost"
-
-
-@dataclass
-class State:
-    """What the next step needs, loaded in one go."""
-
-    run: Run
-    route: Model
-    instructions: str
-    conversation: list[Said]
-    open_step: Step | None
-    open_calls: list[ToolCall]
-    turns: int
-    retries: int
-    bad_calls: int
-    tools: list[Tool] = field(default_factory=list)
-
-
-class _Stopped(Exception):
-    """The attempt is over: the run waits, was queued again, or belongs to another worker."""
+RECHECK_SECONDS = 60  # until a run asks an MCP server again what it offers
+# What another model may well be able to answer.
+FALL_BACK_ON = (
+    "provider.overloaded", "provider.rate_limited", "provider.unreachable", "provider.failed",
+    "provider.quota_exceeded", "provider.unauthorized", "provider.model_not_found",
+    "provider.malformed", "incomplete_stream", "config.missing",
+)  # fmt: skip
 
 
 async def execute(attempt: Attempt) -> None:
@@ -84,7 +54,7 @@ async def execute(attempt: Attempt) -> None:
     try:
         while await _next_step(attempt):
             attempt.record.raise_if_stale()
-    except (_Stopped, StaleLease):
+    except (Stopped, StaleLease):
         pass
     except asyncio.CancelledError:
         await _stop(attempt)
@@ -130,7 +100,10 @@ async def _next_step(attempt: Attempt) -> bool:
     """Do the step that comes next; say whether the run goes on."""
     state = await in_db(_load, attempt.lease)
     if state.open_step is not None:
-        await _tools_step(attempt, state)
+        await calling.tools_step(attempt, state)
+        return True
+    if state.run.told is None:
+        await _gather(attempt, state.run)
         return True
     return await _model_step(attempt, state)
 
@@ -141,52 +114,58 @@ async def _next_step(attempt: Attempt) -> bool:
 def _load(lease: Lease) -> State:
     run = (
         Run.objects.select_related(
-            "thread", "teammate", "teammate_version", "prompt", "route__provider__organization"
+            "thread", "teammate", "teammate_version", "prompt", "route__provider__organization",
+            "organization", "end_user",
         )
         .filter(pk=lease.run_id, fence=lease.fence)
         .first()
-    )
+    )  # fmt: skip
     if run is None:
         raise StaleLease
-    route = run.route or connections.resolve_model(run.organization)
+    run.route = run.route or connections.resolve_model(run.organization)
     done = list(run.steps.defer("request", "response").order_by("number"))
     open_step = next((s for s in done if s.status == StepStatus.RUNNING), None)
-    return State(
+    state = State(
         run=run,
-        route=route,
-        instructions=context.instructions(run),
-        conversation=context.conversation(run),
-        open_step=open_step,
-        open_calls=list(open_step.tool_calls.order_by("number")) if open_step else [],
+        route=run.route,
+        toolbox=toolbox.tools_of_run(run),
         turns=sum(s.kind == StepKind.MODEL and s.status == StepStatus.DONE for s in done),
-        retries=_trailing_errors(done),
-        bad_calls=_trailing_bad_calls(run),
-        tools=tools.offered(
-            disabled=run.teammate_version.disabled_tools,
-            may_ask=run.human_in_the_loop,
-            for_end_user=run.end_user_id is not None,
-            demo=route.provider.kind == ProviderKind.DEMO,
-        ),
+        retries=_trailing_errors(done, run.route),
     )
+    if open_step is not None and open_step.kind == StepKind.TOOLS:
+        state.open_step = open_step
+        state.open_calls = list(open_step.tool_calls.select_related("step").order_by("number"))
+        state.bad_calls = calling.trailing_bad_calls(run)
+    else:
+        state.instructions = context.instructions(run, state.toolbox)
+        state.conversation = context.conversation(run)
+    return state
 
 
-def _trailing_errors(done: list[Step]) -> int:
+def _trailing_errors(done: list[Step], route: Model) -> int:
+    """How often this model failed at the step that is next."""
     count = 0
     for step in reversed(done):
         if step.status == StepStatus.DONE:
             break
-        count += bool(step.error)
+        count += bool(step.error) and step.model_name == route.name
     return count
 
 
-def _trailing_bad_calls(run: Run) -> int:
-    count = 0
-    over = run.tool_calls.exclude(finished_at=None)
-    for call in over.order_by("-step_id", "-number")[:MAX_BAD_CALLS]:
-        if not call.error.startswith(_BAD_CALL):
-            break
-        count += 1
-    return count
+async def _gather(attempt: Attempt, run: Run) -> None:
+    """Ask the run's servers what they offer, and choose what it is told, once."""
+    attached = await in_db(servers.servers_of, run.organization, run.end_user, run.tools)
+    failing = []
+    for server in attached:
+        if server.kind != ServerKind.REST_API and not servers.is_fresh(server, RECHECK_SECONDS):
+            checked = await servers.ask(server.connection)
+            await in_db(servers.record_check, server, checked)
+        if server.is_failing:
+            failing.append(
+                {"server": server.slug, "name": server.name, "reason": server.status_reason}
+            )
+    told = await in_db(context.gather, run)
+    await attempt.record.commit(steps.begin_context, told=told | {"failing_servers": failing})
 
 
 # --- the model ----------------------------------------------------------------------------------
@@ -199,34 +178,30 @@ async def _model_step(attempt: Attempt, state: State) -> bool:
             "run.max_turns",
             f"The run used its {run.max_turns} turns. Raise max_turns or split the work.",
         )
-    client = await open_client(route.provider.connection)
+    if await _compact(attempt, state):
+        return True
     request = ModelRequest(
         model=route.name,
         instructions=state.instructions,
         conversation=state.conversation,
-        tools=[ToolSpec(t.name, t.description, t.schema) for t in state.tools],
+        tools=[ToolSpec(t.name, t.description, t.schema) for t in state.toolbox.tools.values()],
         max_output_tokens=route.max_output_tokens,
-        effort=run.effort,
+        effort=_clamped(run.effort, route),
         retries=state.retries,
     )
     step = await attempt.record.commit(steps.begin_model_step, request=request, route=route)
     if step is None:
-        raise _Stopped
+        raise Stopped
     streamed = _Streamed(request, step)
     try:
-        async with client.call(request) as call:
-            streamed.call = call
-            await _stream(attempt, call, streamed)
-            streamed.is_finished = True
-            result = streamed.result()
+        result = await _called(attempt, route, request, streamed)
     except asyncio.CancelledError:
         if attempt.stopping != "cancel":
             raise
         await _cancel_model_step(attempt, route, streamed)
-        raise _Stopped from None
+        raise Stopped from None
     except ProviderError as error:
-        await _retry_or_raise(attempt, state, streamed, error)
-        raise _Stopped from None
+        return await _recover(attempt, state, streamed, error)
     outcome = None
     if not result.turn.tool_requests:
         outcome = Outcome(
@@ -238,6 +213,56 @@ async def _model_step(attempt: Attempt, state: State) -> bool:
         steps.complete_model_step, step=step, route=route, result=result, outcome=outcome
     )
     return outcome is None
+
+
+async def _called(
+    attempt: Attempt, route: Model, request: ModelRequest, streamed: "_Streamed"
+) -> ModelResult:
+    client = await open_client(route.provider.connection)
+    async with client.call(request) as call:
+        streamed.call = call
+        await _stream(attempt, call, streamed)
+        streamed.is_finished = True
+        return streamed.result()
+
+
+def _clamped(effort: str, route: Model) -> str:
+    """Never more effort than the model takes, and never refused for asking."""
+    order = list(Effort.values)
+    if not effort:
+        return ""
+    return order[min(order.index(effort), order.index(route.max_effort))]
+
+
+async def _compact(attempt: Attempt, state: State) -> bool:
+    """Summarise the beginning of a conversation that nears the model's window; True if so."""
+    route = state.route
+    plan = await in_db(compaction.plan, state.run, route, state.instructions, state.conversation)
+    if plan is None:
+        return False
+    step = await attempt.record.commit(
+        steps.begin_model_step, request=plan.request, route=route, kind=StepKind.COMPACTION,
+        covers_until=plan.covers_until,
+    )  # fmt: skip
+    if step is None:
+        raise Stopped
+    streamed = _Streamed(plan.request, step)
+    try:
+        result = await _called(attempt, route, plan.request, streamed)
+    except asyncio.CancelledError:
+        if attempt.stopping != "cancel":
+            raise
+        await _cancel_model_step(attempt, route, streamed)
+        raise Stopped from None
+    except ProviderError as error:
+        return await _recover(attempt, state, streamed, error)
+    summary = context.summarised(result.turn.text, state.run)
+    after = compaction.size_of("", summary) if result.turn.text.strip() else plan.before
+    await attempt.record.commit(
+        steps.complete_compaction, step=step, route=route, result=result, before=plan.before,
+        after=after,
+    )  # fmt: skip
+    return True
 
 
 class _Streamed:
@@ -285,6 +310,8 @@ async def _stream(attempt: Attempt, call: ModelCall, streamed: _Streamed) -> Non
     async for delta in call:
         record.raise_if_stale()
         urgent = streamed.note(delta.text)
+        if streamed.step.kind == StepKind.COMPACTION:
+            continue  # nobody is told the summary piece by piece
         if delta.kind == "text":
             data = {"role": "assistant", "content": delta.text, "content_delta": delta.text,
                     "step": number, "attempt": attempt.lease.attempt}  # fmt: skip
@@ -315,10 +342,11 @@ async def _cancel_model_step(attempt: Attempt, route: Model, streamed: _Streamed
     )
 
 
-async def _retry_or_raise(
+async def _recover(
     attempt: Attempt, state: State, streamed: _Streamed, error: ProviderError
-) -> None:
-    """Queue the run again after a transient error, or let it fail with what was used booked."""
+) -> bool:
+    """After an error of the model: queue the run again, go on with the model's fallback, or let the
+    run fail with what was used booked. True: the run goes on at once."""
     if error.is_transient and state.retries < MAX_RETRIES:
         delay = min(error.retry_after or settings.RETRY_SECONDS * 2**state.retries, LONGEST_DELAY)
         await attempt.record.commit(
@@ -331,7 +359,19 @@ async def _retry_or_raise(
                 "message": str(error),
             },
         )
-        return
+        raise Stopped
+    fallback = await in_db(connections.fallback_of, state.route)
+    if fallback is not None and error.error_class in FALL_BACK_ON:
+        await attempt.record.commit(
+            steps.switch_model,
+            to=fallback,
+            why={
+                "from_model": state.route.alias,
+                "error_class": error.error_class,
+                "message": str(error),
+            },
+        )
+        return True
     outcome = Outcome(RunStatus.FAILED, error_class=error.error_class, error_message=str(error))
     if streamed.first_token_ms is None:
         await attempt.record.commit(lifecycle.finish_run, outcome)
@@ -340,179 +380,8 @@ async def _retry_or_raise(
             steps.stop_model_step, step=streamed.step, route=state.route,
             result=streamed.result(), outcome=outcome,
         )  # fmt: skip
+    raise Stopped
 
 
 def _stop_reason(finish_reason: str) -> str:
     return {"stop": "end_turn", "length": "max_tokens"}.get(finish_reason, finish_reason)
-
-
-# --- tools --------------------------------------------------------------------------------------
-
-_BAD_CALL = "The call was not made: "
-
-
-async def _tools_step(attempt: Attempt, state: State) -> None:
-    assert state.open_step is not None
-    for call in state.open_calls:
-        if not call.is_over:
-            await _one_call(attempt, state, call)
-            attempt.record.raise_if_stale()
-    await attempt.record.commit(steps.complete_tools_step, step=state.open_step)
-
-
-async def _one_call(attempt: Attempt, state: State, call: ToolCall) -> None:
-    tool = {tool.name: tool for tool in state.tools}.get(call.name)
-    arguments, wrong = _read_arguments(tool, call)
-    if tool is None or wrong:
-        await _refuse_bad_call(attempt, state, call, wrong)
-        return
-    if call.status in (CallStatus.RUNNING, CallStatus.UNKNOWN) and not tool.may_repeat:
-        # The attempt before died between the call and its result (design invariant 5).
-        await _wait_at(attempt, gates.unknown_effect(call, tool, arguments))
-    if not call.approved and (need := _needs_person(state.run, tool)):
-        if not state.run.human_in_the_loop:
-            await attempt.record.commit(
-                steps.finish_call, call=call, status=CallStatus.DENIED,
-                result={"reason": "non_interactive"},
-                error=f"{tool.title} {need}, and nobody can be asked in this run.",
-            )  # fmt: skip
-            return
-        await _wait_at(attempt, gates.approval(call, tool, arguments))
-    if tool.run is None:
-        await _wait_at(attempt, gates.question(call, tool, arguments))
-    await _run_tool(attempt, state, call, tool, arguments)
-
-
-def _read_arguments(tool: Tool | None, call: ToolCall) -> tuple[Any, str]:
-    """The arguments as an object, and what is wrong with them."""
-    if tool is None:
-        return None, f"there is no tool {call.name!r}"
-    arguments = call.arguments
-    if call.status == CallStatus.PENDING and arguments and set(arguments) == {"raw"}:
-        try:
-            arguments = json.loads(arguments["raw"] or "{}")
-        except ValueError as error:
-            return None, f"the arguments are not JSON ({error})"
-    return arguments, tool.check(arguments)
-
-
-async def _refuse_bad_call(attempt: Attempt, state: State, call: ToolCall, wrong: str) -> None:
-    state.bad_calls += 1
-    await attempt.record.commit(
-        steps.finish_call, call=call, status=CallStatus.FAILED, error=_BAD_CALL + wrong + "."
-    )
-    if state.bad_calls >= MAX_BAD_CALLS:
-        raise ProviderError(
-            "model.bad_tool_calls",
-            f"The model made {state.bad_calls} tool calls in a row that do not fit ({wrong}). "
-            "Try again, or choose a stronger model.",
-        )
-
-
-def _needs_person(run: Run, tool: Tool) -> str:
-    """Why a person has to approve the call; empty if nobody has to."""
-    if tool.approval == "always":
-        return "always needs an approval"
-    if tool.approval == "by_mode" and tool.changes:
-        # A reply is not let loose: the teammate's own mode counts for what changes something.
-        modes = {run.permission_mode}
-        if run.reply_to_id is not None and not run.human_in_the_loop:
-            modes.add(run.teammate_version.permission_mode)
-        if modes - {PermissionMode.AUTONOMOUS}:
-            return "changes something"
-    return ""
-
-
-async def _wait_at(attempt: Attempt, gate: gates.NewGate) -> None:
-    """Stop the attempt at a gate: the run waits in the database."""
-    await attempt.record.commit(lifecycle.await_gate, gate.row, gate.events)
-    raise _Stopped
-
-
-async def _run_tool(
-    attempt: Attempt, state: State, call: ToolCall, tool: Tool, arguments: Any
-) -> None:
-    assert tool.run is not None
-    record = attempt.record
-    if not await record.commit(steps.begin_call, call=call, arguments=arguments):
-        raise _Stopped
-    running = asyncio.ensure_future(
-        _within(tool.timeout, tool.run(_Tools(attempt, state.run), clean(arguments)))
-    )
-    try:
-        result = await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await _let_end(attempt, running, call, tool)
-        raise
-    except TimeoutError:
-        error = f"{tool.title} took longer than {tool.timeout:g} seconds."
-        await record.commit(steps.finish_call, call=call, status=CallStatus.FAILED, error=error)
-    except StaleLease:
-        raise
-    except (ToolError, DomainError) as error:
-        await record.commit(
-            steps.finish_call, call=call, status=CallStatus.FAILED, error=str(error)
-        )
-    except Exception as error:
-        # A tool that breaks is the model's news, never the end of the run.
-        logger.exception("Tool %s broke", tool.name)
-        said = f"{tool.title} broke: {type(error).__name__}."
-        await record.commit(steps.finish_call, call=call, status=CallStatus.FAILED, error=said)
-    else:
-        await record.commit(steps.finish_call, call=call, status=CallStatus.DONE, result=result)
-
-
-async def _within(seconds: float, work: Awaitable[Any]) -> Any:
-    async with asyncio.timeout(seconds):
-        return await work
-
-
-async def _let_end(
-    attempt: Attempt, running: "asyncio.Future[Any]", call: ToolCall, tool: Tool
-) -> None:
-    """A cancel during a call: reading stops, a change is waited for and written down."""
-    if not tool.changes:
-        running.cancel()
-        await asyncio.wait([running], timeout=1)
-        return
-    await asyncio.wait([running], timeout=tool.timeout)
-    if not running.done() or running.cancelled():
-        running.cancel()
-        status, outcome = CallStatus.UNKNOWN, {"error": "The run was stopped during this call."}
-    elif error := running.exception():
-        status, outcome = CallStatus.FAILED, {"error": str(error)}
-    else:
-        status, outcome = CallStatus.DONE, {"result": running.result()}
-    await attempt.record.commit(steps.finish_call, call=call, status=status, **outcome)
-
-
-def fitting_items(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Items with their texts cut so that all of them fit into one event."""
-    longest = 40_000 // max(len(items), 1) // 4  # characters of up to four bytes
-    return [item | {"text": item["text"][:longest]} for item in items]
-
-
-class _Tools:
-    """The verbs a tool may use (`tools.base.ToolContext`), bound to one attempt."""
-
-    def __init__(self, attempt: Attempt, run: Run) -> None:
-        self._attempt = attempt
-        self._run = run
-
-    async def list_files(self) -> list[FileListing]:
-        current = await in_db(files.current_files, self._run.thread)
-        return [FileListing(file.name, file.size) for file in current]
-
-    async def read_file(self, name: str) -> bytes | None:
-        return await in_db(self._read, name)
-
-    def _read(self, name: str) -> bytes | None:
-        file = files.find_file(self._run.thread, name)
-        return files.read_file(file) if file else None
-
-    async def write_file(self, name: str, content: bytes) -> FileListing:
-        file = await self._attempt.record.commit(steps.write_run_file, name=name, content=content)
-        return FileListing(file.name, file.size)
-
-    async def update_todos(self, items: list[dict[str, Any]]) -> None:
-        self._attempt.record.say("todo.updated", {"items": fitting_items(items)})

@@ -99,7 +99,7 @@ class PageFrames:
             case "step.started" if event.data["kind"] == "model":
                 return f"{self._teammate} is writing."
             case "tool.call":
-                title, _ = transcript.describe(event.data["tool_name"], event.data["arguments"])
+                title, _ = transcript.describe(event.data)
                 return f"{self._teammate} used: {title}."
             case "run.waiting_for_input":
                 return f"{self._teammate} needs you: {event.data['prompt']}"

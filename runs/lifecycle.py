@@ -15,12 +15,13 @@ from typing import Any
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from runs import events
 from runs.events import NewEvent, StaleLease
 from runs.models import (
+    CALLS_A_MODEL,
     CallStatus,
     Gate,
     GateStatus,
@@ -51,6 +52,7 @@ TRANSITIONS: dict[RunStatus, set[RunStatus]] = {
 }
 WORK_CHANNEL = "muster_work"  # something is queued: claim
 CANCEL_CHANNEL = "muster_cancel"  # payload: the run whose worker should stop
+LIVE_CHANNEL = "muster_live"  # payload: the organization where what needs people changed
 MAX_LOST_ATTEMPTS = 20
 CLAIM_LOCK = 42
 
@@ -268,7 +270,7 @@ def _end_attempt(run: Run, event: str, *, reason: str) -> None:
         )
         return
     data = {"attempt": run.attempt, "worker": run.worker, "reason": reason}
-    data |= _stop_unfinished_step(run)
+    data |= stop_unfinished_step(run)
     _transition(
         run,
         S.QUEUED,
@@ -292,7 +294,7 @@ def retry_later(
     with holding(lease, pending) as run:
         if stop_if_cancelled(run):
             return
-        why |= _stop_unfinished_step(run, error=str(why.get("message", "")))
+        why |= stop_unfinished_step(run, error=str(why.get("message", "")))
         at = Now() + timedelta(seconds=delay)
         _transition(
             run,
@@ -306,7 +308,7 @@ def retry_later(
         )
 
 
-def _stop_unfinished_step(run: Run, *, error: str = "") -> dict[str, Any]:
+def stop_unfinished_step(run: Run, *, error: str = "") -> dict[str, Any]:
     """Close the model step that an attempt left open; return what is void of it, for the event."""
     step = Step.objects.filter(run=run, status=StepStatus.RUNNING).first()
     if step is None or step.kind == StepKind.TOOLS:
@@ -346,22 +348,25 @@ def _estimate_unfinished(run: Run, step: Step) -> dict[str, Any]:
 # --- wait and go on -----------------------------------------------------------------------------
 
 
-def await_gate(lease: Lease, pending: list[NewEvent], gate: Gate, asked: list[NewEvent]) -> None:
-    """Stop at `gate`: the worker's slot is free, and the run waits as long as people need."""
-    with holding(lease, pending) as run:
-        gate.save(force_insert=True)
-        ToolCall.objects.filter(pk=gate.tool_call_id).update(
-            status=CallStatus.WAITING, started_at=timezone.now()
-        )
-        if stop_if_cancelled(run):
-            return
-        _transition(run, S.WAITING, *asked, fence=F("fence") + 1, lease_until=None, worker="")
+def wait_locked(run: Run, gate: Gate, asked: list[NewEvent]) -> None:
+    """Stop at `gate`, which is saved here: the worker's slot is free, and the run waits as long as
+    people need. One that should be cancelled ends instead. The caller holds the run's row."""
+    if stop_if_cancelled(run):
+        return
+    gate.save(force_insert=True)
+    assert gate.tool_call_id is not None
+    ToolCall.objects.filter(pk=gate.tool_call_id).update(
+        status=CallStatus.WAITING, started_at=Coalesce("started_at", Now())
+    )
+    _transition(run, S.WAITING, *asked, fence=F("fence") + 1, lease_until=None, worker="")
+    _notify(LIVE_CHANNEL, str(run.organization_id))
 
 
 def resume_locked(run: Run, *new: NewEvent) -> Run:
     """Put a waiting or paused run back into its old place. The caller holds its row."""
     _transition(run, S.QUEUED, *new, available_at=Now(), pause_reason="")
     _notify(WORK_CHANNEL)
+    _notify(LIVE_CHANNEL, str(run.organization_id))
     return run
 
 
@@ -387,7 +392,8 @@ def finish_run(lease: Lease, pending: list[NewEvent], outcome: Outcome) -> Run:
 
 def finish_locked(run: Run, outcome: Outcome) -> Run:
     """Event, status, usage, cost and message commit together. The caller holds the run's row."""
-    _stop_unfinished_step(run)
+    was_waiting = run.status in (S.WAITING, S.PAUSED)
+    stop_unfinished_step(run)
     Step.objects.filter(run=run, status=StepStatus.RUNNING).update(
         status=StepStatus.STOPPED, finished_at=timezone.now(), last_seq=run.last_seq
     )
@@ -440,6 +446,8 @@ def finish_locked(run: Run, outcome: Outcome) -> Run:
         **fields,
     )
     _notify(WORK_CHANNEL)  # the next one in the thread may start
+    if was_waiting:
+        _notify(LIVE_CHANNEL, str(run.organization_id))
     return run
 
 
@@ -492,7 +500,7 @@ def _book_usage(run: Run) -> dict[str, Any]:
         "cost": Decimal(0), "usage_estimated": False,
     }  # fmt: skip
     rows: dict[str, Usage] = {}
-    for step in Step.objects.filter(run=run, kind=StepKind.MODEL).order_by("number"):
+    for step in Step.objects.filter(run=run, kind__in=CALLS_A_MODEL).order_by("number"):
         row = rows.setdefault(
             step.model_name,
             Usage(

@@ -1,12 +1,16 @@
 """The steps of a run, one transaction each: what a worker writes down before and after it acts."""
 
+import json
+import logging
+import re
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from django.db import transaction
 from django.utils import timezone
 
-from runs import lifecycle
+from runs import lifecycle, tool_verbs
 from runs.events import NewEvent, called, fitting, fitting_json
 from runs.lifecycle import Lease, Outcome
 from runs.models import (
@@ -18,11 +22,22 @@ from runs.models import (
     StepStatus,
     ToolCall,
 )
+from teammates import knowledge
+from teammates.errors import DomainError
 from teammates.fields import clean
-from teammates.models import Model
+from teammates.models import Model, PermissionPolicy
 from teammates.providers.base import ModelRequest, TokenUsage, Turn
+from teammates.tools.base import Tool
+from teammates.tools.masking import masked
+from teammates.tools.result import submit_result
 from threads import files
 from threads.models import File
+
+logger = logging.getLogger("muster.steps")
+
+LARGEST_RESULT = 50_000  # bytes of a tool's result in the conversation
+SHOWN_OF_LARGE = 4_000  # characters of a larger one
+NEVER_KEPT = ("read_file", "web_fetch", "load_skill")  # these cut by themselves
 
 
 @dataclass(frozen=True)
@@ -34,15 +49,38 @@ class ModelResult:
     first_token_ms: int | None
 
 
+def begin_context(lease: Lease, pending: list[NewEvent], *, told: dict[str, Any]) -> None:
+    """Keep what the run is told besides the conversation, and say so: once, before its first
+    step."""
+    with lifecycle.holding(lease, pending) as run:
+        events = [
+            NewEvent("run.tool_server.failing", failing) for failing in told["failing_servers"]
+        ]
+        if any(told[kind] for kind in ("memories", "skills")):
+            events.append(NewEvent("run.context.loaded", {
+                "memories": [{"content": m["content"], "why": m["why"]} for m in told["memories"]],
+                "skills": [skill["slug"] for skill in told["skills"]],
+            }))  # fmt: skip
+        lifecycle.write(run, lease.fence, events)
+        Run.objects.filter(pk=run.pk).update(told=clean(told))
+        knowledge.mark_used([memory["id"] for memory in told["memories"]])
+
+
 def begin_model_step(
-    lease: Lease, pending: list[NewEvent], *, request: ModelRequest, route: Model
+    lease: Lease,
+    pending: list[NewEvent],
+    *,
+    request: ModelRequest,
+    route: Model,
+    kind: StepKind = StepKind.MODEL,
+    covers_until: int | None = None,
 ) -> Step | None:
     """Write down that a model is called; None if the run was cancelled instead."""
     with lifecycle.holding(lease, pending) as run:
         if lifecycle.stop_if_cancelled(run):
             return None
         number = _next_number(run)
-        data = {"step": number, "kind": StepKind.MODEL, "model": route.alias}
+        data = {"step": number, "kind": kind, "model": route.alias}
         events = [NewEvent("step.started", data)]
         if run.model_name != route.name:
             events.insert(0, NewEvent("run.route.selected", {
@@ -56,7 +94,8 @@ def begin_model_step(
         return Step.objects.create(
             run=run,
             number=number,
-            kind=StepKind.MODEL,
+            kind=kind,
+            covers_until=covers_until,
             attempt=lease.attempt,
             first_seq=first_seq,
             started_at=timezone.now(),
@@ -99,8 +138,58 @@ def complete_model_step(
                 for number, request in enumerate(requests)
             )  # fmt: skip
         if outcome is not None:
+            _read_result_from(outcome.text, run)
             lifecycle.finish_locked(run, outcome)
         return calls
+
+
+def complete_compaction(
+    lease: Lease,
+    pending: list[NewEvent],
+    *,
+    step: Step,
+    route: Model,
+    result: ModelResult,
+    before: int,
+    after: int,
+) -> None:
+    """Persist a summary of what came before; `before` and `after` are estimated tokens.
+
+    A summary that would make the conversation longer is kept for the record and not used.
+    """
+    with lifecycle.holding(lease, pending) as run:
+        _close_model_step(run, lease, step, route, result, StepStatus.DONE)
+        if after >= before:
+            Step.objects.filter(pk=step.pk).update(covers_until=None)
+            return
+        data = {"step": step.number, "before_tokens": before, "after_tokens": after,
+                "summary": fitting(result.turn.text, 16_000)}  # fmt: skip
+        lifecycle.write(run, lease.fence, [NewEvent("run.context_compacted", data)])
+
+
+def switch_model(lease: Lease, pending: list[NewEvent], *, to: Model, why: dict[str, Any]) -> None:
+    """Go on with the fallback of a model that cannot answer."""
+    with lifecycle.holding(lease, pending) as run:
+        if lifecycle.stop_if_cancelled(run):
+            return
+        void = lifecycle.stop_unfinished_step(run, error=str(why["message"]))
+        data = why | void | {"to_model": to.alias, "provider_kind": to.provider.kind}
+        lifecycle.write(run, lease.fence, [NewEvent("run.provider_fallback", data)])
+        Run.objects.filter(pk=run.pk).update(route=to)
+
+
+def _read_result_from(text: str, run: Run) -> None:
+    """A run that owes a result and never gave it may have said it: its closing text, as JSON."""
+    if run.output_schema is None or run.output_data is not None:
+        return
+    found = re.search(r"\{.*\}", text, re.DOTALL)
+    try:
+        data = json.loads(found[0]) if found else None
+    except ValueError:
+        return
+    if isinstance(data, dict) and not submit_result(run.output_schema).check(data):
+        run.output_data = clean(data)
+        run.save(update_fields=["output_data"])
 
 
 def stop_model_step(
@@ -147,7 +236,7 @@ def _close_model_step(
         "cost_usd": None if step.cost is None else f"{step.cost:f}",
     }
     events = [NewEvent("step.completed", data)]
-    if result.turn.text:
+    if result.turn.text and step.kind == StepKind.MODEL:
         said = {"role": "assistant", "content": fitting(result.turn.text), "step": step.number}
         events.insert(0, NewEvent("message.completed", said))
     lifecycle.write(run, lease.fence, events)
@@ -155,18 +244,67 @@ def _close_model_step(
     step.save(update_fields=[f.name for f in Step._meta.fields if f.name not in ("id", "request")])
 
 
-def begin_call(lease: Lease, pending: list[NewEvent], *, call: ToolCall, arguments: Any) -> bool:
+def begin_call(
+    lease: Lease,
+    pending: list[NewEvent],
+    *,
+    call: ToolCall,
+    tool: Tool,
+    arguments: Any,
+    policy: PermissionPolicy | None = None,
+) -> bool:
     """Write the call down before it is made (invariant 5); False if the run was cancelled."""
     with lifecycle.holding(lease, pending) as run:
         if lifecycle.stop_if_cancelled(run):
             return False
-        call.arguments = clean(arguments)
-        lifecycle.write(run, lease.fence, [called(call)])
-        call.status = CallStatus.RUNNING
-        call.attempt = lease.attempt
-        call.seq = run.last_seq
-        call.started_at = timezone.now()
+        _begin(run, lease, call, tool, arguments, policy)
         call.save()
+        return True
+
+
+def _begin(
+    run: Run,
+    lease: Lease,
+    call: ToolCall,
+    tool: Tool,
+    arguments: Any,
+    policy: PermissionPolicy | None,
+) -> None:
+    call.arguments, call.policy = clean(arguments), policy
+    call.title = tool.title[:200]
+    call.summary = clean(tool.say(masked(arguments)))
+    lifecycle.write(run, lease.fence, [called(call)])
+    call.status, call.attempt, call.seq = CallStatus.RUNNING, lease.attempt, run.last_seq
+    call.started_at = timezone.now()
+
+
+def perform_call(
+    lease: Lease,
+    pending: list[NewEvent],
+    *,
+    call: ToolCall,
+    tool: Tool,
+    arguments: Any,
+    policy: PermissionPolicy | None,
+) -> bool:
+    """Make a call whose tool is a verb of the domain: effect, result and events are one
+    transaction. False if the run was cancelled."""
+    with lifecycle.holding(lease, pending) as run:
+        if lifecycle.stop_if_cancelled(run):
+            return False
+        _begin(run, lease, call, tool, arguments, policy)
+        try:
+            with transaction.atomic():
+                result = tool_verbs.perform(run, call, tool.name, call.arguments)
+        except DomainError as error:
+            _finish(run, lease, call, CallStatus.FAILED, None, error.message)
+        except Exception as error:
+            # A tool that breaks is the model's news, never the end of the run.
+            logger.exception("Tool %s broke", tool.name)
+            broke = f"{tool.title} broke: {type(error).__name__}."
+            _finish(run, lease, call, CallStatus.FAILED, None, broke)
+        else:
+            _finish(run, lease, call, CallStatus.DONE, result, "")
         return True
 
 
@@ -181,20 +319,53 @@ def finish_call(
 ) -> None:
     """Write down what came of a call; a refused one is `tool.denied`."""
     with lifecycle.holding(lease, pending) as run:
-        events = [] if call.seq is not None else [called(call)]
-        call.status, call.result, call.error = status, clean(result), clean(error)[:4000]
-        call.finished_at = timezone.now()
-        call.started_at = call.started_at or call.finished_at
-        data: dict[str, Any] = {"tool_call_id": call.call_id, "tool_name": call.name}
-        if status == CallStatus.DENIED:
-            event = NewEvent("tool.denied", data | {"reason": result["reason"], "message": error})
-        elif status == CallStatus.DONE:
-            event = NewEvent("tool.result", data | {"result": fitting_json(result)})
-        else:
-            wrong = {"error_class": "tool.failed", "message": call.error}
-            event = NewEvent("tool.result", data | {"error": wrong})
-        lifecycle.write(run, lease.fence, [*events, event])
-        call.save()
+        _finish(run, lease, call, status, result, error)
+
+
+def _finish(
+    run: Run, lease: Lease, call: ToolCall, status: CallStatus, result: Any, error: str
+) -> None:
+    events = [] if call.seq is not None else [called(call)]
+    if status == CallStatus.DONE:
+        result = _kept_in_a_file(run, lease, call, clean(result))
+    call.status, call.result, call.error = status, clean(result), clean(error)[:4000]
+    call.finished_at = timezone.now()
+    call.started_at = call.started_at or call.finished_at
+    data: dict[str, Any] = {"tool_call_id": call.call_id, "tool_name": call.name}
+    if status == CallStatus.DENIED:
+        event = NewEvent("tool.denied", data | {"reason": result["reason"], "message": error})
+    elif status == CallStatus.DONE:
+        event = NewEvent("tool.result", data | {"result": fitting_json(call.result)})
+    else:
+        wrong = {"error_class": "tool.failed", "message": call.error}
+        event = NewEvent("tool.result", data | {"error": wrong})
+    lifecycle.write(run, lease.fence, [*events, event])
+    call.save()
+
+
+def mark_unknown(lease: Lease, pending: list[NewEvent], *, call: ToolCall, why: str) -> None:
+    """The call was sent and no answer came: whether it had its effect is for a person to say."""
+    with lifecycle.holding(lease, pending):
+        call.status, call.error = CallStatus.UNKNOWN, clean(why)[:4000]
+        call.save(update_fields=["status", "error"])
+
+
+def _kept_in_a_file(run: Run, lease: Lease, call: ToolCall, result: Any) -> Any:
+    """A result that is too large for the conversation, as a file and a note of it."""
+    text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+    if len(text.encode()) <= LARGEST_RESULT or call.name in NEVER_KEPT:
+        return result
+    if not isinstance(result, str):
+        text = json.dumps(result, ensure_ascii=False, indent=1)
+    name = f"{call.name[:100]}-{call.pk}.{'txt' if isinstance(result, str) else 'json'}"
+    content = text.encode()[: files.LARGEST_FILE]
+    file = _write_file(run, lease, name, content)
+    return {
+        "beginning": text[:SHOWN_OF_LARGE],
+        "note": f"The whole result ({file.size} bytes) is in the file {name}; read_file reads it "
+        "piece by piece.",
+        "file": name,
+    }
 
 
 def complete_tools_step(lease: Lease, pending: list[NewEvent], *, step: Step) -> None:
@@ -214,18 +385,22 @@ def complete_tools_step(lease: Lease, pending: list[NewEvent], *, step: Step) ->
 def write_run_file(lease: Lease, pending: list[NewEvent], *, name: str, content: bytes) -> File:
     """Store a file that the run wrote. Again with the same content changes nothing."""
     with lifecycle.holding(lease, pending) as run:
-        file = files.write_file(run.thread, name=name, content=content)
-        _, is_new = RunFile.objects.get_or_create(run=run, file=file)
-        if is_new:
-            data = {
-                "file_id": str(file.uid),
-                "name": file.name,
-                "size": file.size,
-                "content_type": file.content_type,
-                "version": file.version,
-            }
-            lifecycle.write(run, lease.fence, [NewEvent("file.created", data)])
-        return file
+        return _write_file(run, lease, name, content)
+
+
+def _write_file(run: Run, lease: Lease, name: str, content: bytes) -> File:
+    file = files.write_file(run.thread, name=name, content=content)
+    _, is_new = RunFile.objects.get_or_create(run=run, file=file)
+    if is_new:
+        data = {
+            "file_id": str(file.uid),
+            "name": file.name,
+            "size": file.size,
+            "content_type": file.content_type,
+            "version": file.version,
+        }
+        lifecycle.write(run, lease.fence, [NewEvent("file.created", data)])
+    return file
 
 
 def _next_number(run: Run) -> int:

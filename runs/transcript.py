@@ -4,13 +4,15 @@ The page draws the blocks up to some event; its stream brings the fragments of t
 use the same templates and the same element ids, so a reload at any moment shows the same.
 """
 
-import json
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from runs import cards
+from runs.cards import Shown
 from runs.events import LoggedEvent
 from teammates import tools
+from teammates.models import PermissionMode
 from teammates.providers.base import Thinking, Turn
 
 
@@ -43,23 +45,6 @@ class Call:
 
 
 @dataclass
-class Card:
-    """A gate: open, or decided."""
-
-    id: str
-    run_id: int
-    request_id: str
-    kind: str
-    prompt: str
-    request: dict[str, Any]
-    is_open: bool = True
-    decision: str = ""
-    by: str = ""
-    content: str = ""
-    template: str = "runs/_gate.html"
-
-
-@dataclass
 class WrittenFile:
     id: str
     uid: str
@@ -69,15 +54,16 @@ class WrittenFile:
 
 
 @dataclass
-class Notice:
-    """Something worth a line between the blocks."""
+class Remark:
+    """Something worth a line between the blocks; `more` is shown on demand."""
 
     id: str
     text: str
-    template: str = "runs/_notice.html"
+    more: str = ""
+    template: str = "runs/_remark.html"
 
 
-Block = Saying | Call | Card | WrittenFile | Notice
+Block = Saying | Call | Shown | WrittenFile | Remark
 
 
 @dataclass
@@ -118,8 +104,8 @@ class Transcript:
                 call.state, call.result = outcome_of(event)
         elif event.type == "run.input_provided":
             card = self.blocks.get(element_id(self.run_id, "gate", data["request_id"]))
-            if isinstance(card, Card):
-                decide(card, data)
+            if isinstance(card, Shown):
+                self.blocks[card.id] = cards.decided(card, data)
 
 
 def new_block(event: LoggedEvent) -> Block | None:
@@ -129,26 +115,49 @@ def new_block(event: LoggedEvent) -> Block | None:
         case "step.started" if data["kind"] == "model":
             return Saying(element_id(run_id, "step", data["step"]))
         case "tool.call" if not is_question(event):
-            title, say = describe(data["tool_name"], data["arguments"])
+            title, say = describe(data)
             return Call(
                 element_id(run_id, "call", data["tool_call_id"]), title, say, data["arguments"]
             )
         case "run.waiting_for_input":
-            return Card(
-                element_id(run_id, "gate", data["request_id"]),
-                run_id, data["request_id"], data["kind"], data["prompt"], data["arguments"],
-            )  # fmt: skip
+            return cards.shown_event(run_id, element_id(run_id, "gate", data["request_id"]), data)
         case "file.created":
             return WrittenFile(
                 element_id(run_id, "file", data["file_id"]), data["file_id"], data["name"],
                 data["size"],
             )  # fmt: skip
+        case _:
+            if remark := remark_of(event):
+                return Remark(element_id(run_id, "remark", event.seq), *remark)
+    return None
+
+
+def remark_of(event: LoggedEvent) -> tuple[str, ...] | None:
+    """What a line says about an event, and perhaps what there is to unfold."""
+    data = event.data
+    match event.type:
         case "run.llm.retry":
-            text = f"{data['message']} Trying again in {data['delay_ms'] / 1000:.0f} s."
-            return Notice(element_id(run_id, "notice", event.seq), text)
+            return (f"{data['message']} Trying again in {data['delay_ms'] / 1000:.0f} s.",)
         case "run.attempt.lost" | "run.attempt.released":
-            text = "The worker stopped; another one goes on from the last finished step."
-            return Notice(element_id(run_id, "notice", event.seq), text)
+            return ("The worker stopped; another one goes on from the last finished step.",)
+        case "run.provider_fallback":
+            return (f"{data['message']} Going on with {data['to_model']}.",)
+        case "run.context_compacted":
+            return (
+                "Earlier messages were summarised to save space "
+                f"(from about {data['before_tokens']} to {data['after_tokens']} tokens).",
+                data["summary"],
+            )
+        case "run.tool_server.failing":
+            return (f"The tools of {data['name']} are not there right now. {data['reason']}",)
+        case "run.mode_changed":
+            mode = PermissionMode(data["permission_mode"]).label.lower()
+            who = f" by {data['by']}" if data.get("by") else ""
+            return (f"The mode was changed{who}: {mode}.",)
+        case "run.approval_recorded":
+            return (f"{data['by']} agreed ({data['agreed']} of {data['needed']}).",)
+        case "tool.denied" if data.get("reason") in ("plan_required", "non_interactive"):
+            return (f"Not done: {data['message'].partition(':')[0]}.",)
     return None
 
 
@@ -166,23 +175,16 @@ def outcome_of(event: LoggedEvent) -> tuple[str, Any]:
     return "done", event.data.get("result")
 
 
-def decide(card: Card, data: dict[str, Any]) -> None:
-    card.is_open = False
-    card.decision, card.by, card.content = data["decision"], data.get("by") or "", data["content"]
-
-
 def is_question(event: LoggedEvent) -> bool:
     """A call that is shown as its card."""
     tool = tools.REGISTRY.get(event.data["tool_name"])
-    return tool is not None and tool.run is None
+    return tool is not None and tool.asks_a_person
 
 
-def describe(tool_name: str, arguments: Any) -> tuple[str, str]:
-    """The title of a tool and what this call does, in the registry's words."""
-    tool = tools.REGISTRY.get(tool_name)
-    if tool is None:
-        return tool_name, ""
-    try:
-        return tool.title, tool.say(arguments)
-    except (KeyError, TypeError):  # arguments too large for the event were cut
-        return tool.title, json.dumps(arguments)[:200]
+def describe(data: dict[str, Any]) -> tuple[str, str]:
+    """The title of a called tool and what the call does, in the words of the time."""
+    name = data["tool_name"]
+    if "display_name" in data:
+        return data["display_name"], data["summary"]
+    tool = tools.REGISTRY.get(name)  # events of before had no words of their own
+    return (tool.title if tool else name), ""

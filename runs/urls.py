@@ -1,11 +1,15 @@
 from django.urls import path
 
-from runs.views import home, runs, threads
+from runs.views import gates, home, runs, threads
 
 app_name = "runs"
 urlpatterns = [
     path("", home.home, name="home"),
-    path("needs-you/", home.needs_you, name="needs_you"),
+    path("needs-you/", gates.needs_you, name="needs_you"),
+    path("needs-you/approve/", gates.gates_approve, name="gates_approve"),
+    path("needs-you/<int:gate_id>/presence/", gates.gate_presence, name="gate_presence"),
+    path("needs-you/<int:gate_id>/snooze/", gates.gate_snooze, name="gate_snooze"),
+    path("decide/<str:token>/", gates.gate_link, name="gate_link"),
     path("demo/", home.demo_words, name="demo"),
     path("threads/", threads.thread_list, name="thread_list"),
     path("threads/new/", threads.thread_new, name="thread_new"),
@@ -17,5 +21,5 @@ urlpatterns = [
     path("runs/<int:run_id>/", runs.run_detail, name="run_detail"),
     path("runs/<int:run_id>/stream", runs.run_stream, name="run_stream"),
     path("runs/<int:run_id>/cancel/", runs.run_cancel, name="run_cancel"),
-    path("runs/<int:run_id>/answer/", runs.gate_decide, name="gate_decide"),
+    path("runs/<int:run_id>/answer/", gates.gate_decide, name="gate_decide"),
 ]

@@ -18,11 +18,12 @@ from django.conf import settings
 
 from config.database import in_db
 from config.wakeups import WakeUps
-from runs import execution, lifecycle
-from runs.execution import Attempt
+from runs import execution, gates, lifecycle, notices
+from runs.attempt import Attempt
 from runs.lifecycle import Lease
 from runs.recording import Recorder
 from teammates import providers
+from teammates.tools import servers
 
 logger = logging.getLogger("muster.worker")
 
@@ -51,6 +52,7 @@ class Worker:
             asyncio.create_task(self._consume(), name="channel"),
             asyncio.create_task(self._recorder.run(), name="recorder"),
             asyncio.create_task(self._keep_leases(), name="leases"),
+            asyncio.create_task(self._keep_promises(), name="promises"),
             asyncio.create_task(self._claim_loop(), name="claims"),
         ]
         stopped = asyncio.create_task(self._stopping.wait())
@@ -66,6 +68,7 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*sides, stopped, return_exceptions=True)
             await providers.close_clients()
+            await servers.close_sessions()
 
     def stop(self) -> None:
         """Claim no more, let short steps end, hand the rest back; `run` returns then."""
@@ -178,6 +181,15 @@ class Worker:
             logger.exception("%s failed; trying again", verb.__name__)
             await asyncio.sleep(0.5)
             return None
+
+    async def _keep_promises(self) -> None:
+        """Decide gates whose time is up, and mail the notices that are due."""
+        while True:
+            await self._try(gates.expire_due)
+            for letter in await self._try(notices.claim_due) or []:
+                problem = await asyncio.to_thread(notices.send, letter)
+                await self._try(notices.record_sent, letter, problem)
+            await asyncio.sleep(settings.POLL_SECONDS)
 
     # --- stopping ---
 

@@ -18,7 +18,7 @@ MEMBER = frozenset({
 })  # fmt: skip
 ADMIN = MEMBER | {
     "data.personas.manage", "data.llm_credentials.manage", "data.usage.read",
-    "org.members.list",
+    "data.permissions.manage", "data.mcp_configs.manage", "org.members.list",
 }  # fmt: skip
 PERMISSIONS: dict[str, frozenset[str]] = {
     Role.OWNER: frozenset(ADMIN),
@@ -79,6 +79,12 @@ class Access:
         if not self.is_admin and rows.model.__name__ in ("Run", "Thread"):
             rows = rows.filter(created_by=self.user)
         return rows
+
+    def exact_scope(self, rows: Q) -> Q:
+        """The organization's `rows` of the end user, or, without one, of no end user."""
+        if self.end_user is not None and self.end_user.pk is None:  # never seen: has nothing yet
+            return rows.none()
+        return rows.filter(organization=self.organization, end_user=self.end_user)
 
     def everything(self) -> "Access":
         """The whole organization, to tell a colleague's object (v1: 403) from a foreign one."""

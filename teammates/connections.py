@@ -6,7 +6,7 @@ from django.db import IntegrityError, transaction
 
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound
-from teammates.models import Model, ModelPrice, Organization, Provider, ProviderKind
+from teammates.models import Effort, Model, ModelPrice, Organization, Provider, ProviderKind
 
 # Aliases that every organization has from the start (contract v2, D6). An operator maps them.
 ANTHROPIC_MODELS = {
@@ -144,6 +144,47 @@ def set_default_model(access: Access, model: Model) -> Model:
     model.is_default = True
     model.save(update_fields=["is_default", "updated_at"])
     return model
+
+
+@transaction.atomic
+def update_model(
+    access: Access,
+    model: Model,
+    *,
+    fallback: Model | None,
+    max_effort: str,
+    context_window: int,
+) -> Model:
+    """Set who answers when the model cannot, and its limits. Raises `Invalid` for a circle."""
+    access.require("data.llm_credentials.manage")
+    # The organization's row is the lock: two changes at once must not close a circle.
+    Organization.objects.select_for_update(no_key=True).get(pk=access.organization.pk)
+    if max_effort not in Effort.values:
+        raise Invalid(f"max_effort must be one of {', '.join(Effort.values)}.")
+    if not 1_000 <= context_window <= 10_000_000:
+        raise Invalid("context_window must be 1000 to 10 000 000 tokens.")
+    seen, behind = {model.pk}, fallback
+    while behind is not None:
+        if behind.pk in seen:
+            raise Invalid(f"fallback: {behind.alias} would come back to itself.")
+        seen.add(behind.pk)
+        behind = behind.fallback
+    model.fallback, model.max_effort, model.context_window = fallback, max_effort, context_window
+    model.save(update_fields=["fallback", "max_effort", "context_window", "updated_at"])
+    return model
+
+
+def fallback_of(model: Model) -> Model | None:
+    """Who answers when `model` cannot; one whose provider lacks its key is passed over."""
+    seen = {model.pk}
+    behind = model.fallback_id
+    while behind is not None and behind not in seen:
+        seen.add(behind)
+        found = Model.objects.select_related("provider__organization").get(pk=behind)
+        if found.provider.is_ready:
+            return found
+        behind = found.fallback_id
+    return None
 
 
 def resolve_model(organization: Organization, alias: str = "") -> Model:

@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
-from teammates import connections, tools
+from teammates import connections, servers
 from teammates.access import Access
 from teammates.errors import Invalid, NotFound
 from teammates.models import (
@@ -79,7 +79,7 @@ def create_teammate(
     **fields: Any,
 ) -> Teammate:
     """Make a teammate with its first version from `VERSION_FIELDS`. Raises `Invalid`."""
-    _check_version(organization, fields)
+    _check_version(organization, end_user, fields)
     name = _checked_name(name) if name is not None else UNNAMED
     with transaction.atomic():
         teammate = _insert_with_free_key(
@@ -91,8 +91,7 @@ def create_teammate(
             allowed_senders=allowed_senders,
         )
         if email_inbox:
-            teammate.inbox_name = teammate.uid.hex[-16:]
-            teammate.save(update_fields=["inbox_name"])
+            set_inbox(teammate, enabled=True)
         _add_version(teammate, by=by, fields=fields)
     return teammate
 
@@ -110,7 +109,7 @@ def update_teammate(
 
     Raises `Invalid`, and `NotFound` for an archived teammate.
     """
-    _check_version(teammate.organization, changes)
+    _check_version(teammate.organization, teammate.end_user, changes)
     with transaction.atomic():
         locked = (
             Teammate.objects.select_for_update(of=("self",), no_key=True)
@@ -130,6 +129,14 @@ def update_teammate(
         if after != before:
             _add_version(locked, by=by, fields=after)
     return locked
+
+
+def set_inbox(teammate: Teammate, *, enabled: bool) -> Teammate:
+    """Give a teammate an e-mail address, or take it away; again changes nothing."""
+    if enabled != bool(teammate.inbox_name):
+        teammate.inbox_name = secrets.token_hex(8) if enabled else ""
+        teammate.save(update_fields=["inbox_name", "updated_at"])
+    return teammate
 
 
 def archive_teammate(teammate: Teammate) -> Teammate:
@@ -238,7 +245,9 @@ def _add_version(teammate: Teammate, *, by: User | None, fields: dict[str, Any])
     teammate.save(update_fields=["version", "updated_at"])
 
 
-def _check_version(organization: Organization, fields: dict[str, Any]) -> None:
+def _check_version(
+    organization: Organization, end_user: EndUser | None, fields: dict[str, Any]
+) -> None:
     unknown = fields.keys() - set(VERSION_FIELDS)
     if unknown:
         raise Invalid(f"Unknown field: {', '.join(sorted(unknown))}.")
@@ -249,7 +258,7 @@ def _check_version(organization: Organization, fields: dict[str, Any]) -> None:
         connections.resolve_model(organization, fields["model"])
     if fields.get("effort") and fields["effort"] not in Effort.values:
         raise Invalid(f"effort must be one of {', '.join(Effort.values)}.")
-    tools.check_names(fields.get("tools") or [])
+    servers.check_tools(organization, end_user, fields.get("tools") or [])
     if fields.get("permission_mode", "autonomous") not in PermissionMode.values:
         raise Invalid(f"permission_mode must be one of {', '.join(PermissionMode.values)}.")
 

@@ -7,11 +7,11 @@ import pytest
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from config.api import v1, v2
+from config.api import hooks, v1, v2
 from teammates.access import Access
 from tests.factories import make_bob, make_key, make_run
 
-PUBLIC_PAGES = {"setup", "sign_in"}
+PUBLIC_PAGES = {"setup", "sign_in", "gate_link"}
 PUBLIC_OPERATIONS = {
     ("v1", "/auth/register"), ("v1", "/auth/login"), ("v1", "/auth/refresh"),
     ("v2", "/signup"), ("v2", "/token"),
@@ -23,7 +23,7 @@ def page_patterns(resolver: Any = None, prefix: str = "") -> Iterator[tuple[str,
     for pattern in (resolver or get_resolver()).url_patterns:
         path = prefix + str(pattern.pattern)
         if isinstance(pattern, URLResolver):
-            if not path.startswith(("v1/", "api/v2/")):
+            if not path.startswith(("v1/", "api/v2/", "api/v1/")):
                 yield from page_patterns(pattern, path)
         else:
             yield path, pattern
@@ -42,7 +42,8 @@ def test_every_page_but_the_entry_sends_a_stranger_to_sign_in(db: None) -> None:
         if path in HEALTH:
             continue
         method = "post" if path.endswith(
-            ("/cancel/", "/answer/", "/send/", "/rename/", "/delete/", "/archive/", "/test/",
+            ("/cancel/", "/answer/", "/approve/", "/snooze/",
+             "/send/", "/rename/", "/delete/", "/archive/", "/test/",
              "/default/", "/key/", "/revoke/", "keys/new/", "sign-out/")
         ) else "get"  # fmt: skip
         response = getattr(Client(), method)(filled(path))
@@ -53,7 +54,7 @@ def test_every_page_but_the_entry_sends_a_stranger_to_sign_in(db: None) -> None:
 
 
 def operations() -> Iterator[tuple[str, str, str]]:
-    for name, api in (("v1", v1), ("v2", v2)):
+    for name, api in (("v1", v1), ("v2", v2), ("hooks", hooks)):
         for path, methods in api.get_openapi_schema()["paths"].items():
             for method in methods:
                 yield name, method, path

@@ -11,7 +11,7 @@ from typing import Any
 from runs.events import LoggedEvent
 from runs.models import Run
 
-VOIDING = ("run.attempt.lost", "run.attempt.released", "run.llm.retry")
+VOIDING = ("run.attempt.lost", "run.attempt.released", "run.llm.retry", "run.provider_fallback")
 _BLOCKS = {"text": ("text-start", "text-delta", "text-end"),
            "reasoning": ("reasoning-start", "reasoning-delta", "reasoning-end")}  # fmt: skip
 
@@ -133,7 +133,9 @@ def translate(state: State, event: LoggedEvent) -> tuple[bytes, State]:
                 for item in data["items"]
             ]
             return frame("todo-update", toolCallId="", todos=todos), state
-        case "run.attempt.lost" | "run.attempt.released" | "run.llm.retry":
+        case (
+            "run.attempt.lost" | "run.attempt.released" | "run.llm.retry" | "run.provider_fallback"
+        ):
             return _close_message(state)
         case "run.completed" | "run.failed" | "run.cancelled" | "run.closed":
             closed, state = _close_message(state)

@@ -130,7 +130,7 @@ def submit_input(request: ApiRequest, run_id: UUID, payload: InputIn) -> dict[st
     """Answer what the run waits for: a question with any text, an approval with a decision."""
     request.auth.require("data.runs.write")
     run = reading.get_run(request.auth, uid=run_id)
-    gates.answer_text(run, payload.content, by=request.auth.user)
+    gates.answer_text(request.auth, run, payload.content)
     return {"ok": True}
 
 

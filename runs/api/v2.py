@@ -3,7 +3,6 @@
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from django.conf import settings
 from django.http import HttpResponse
 from ninja import Router, Status
 from pydantic import Field
@@ -136,7 +135,7 @@ def list_runs(
 
 @router.get("/runs/{run_id}")
 def get_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
-    run = _find(_scoped(request, user_id), run_id)
+    run = find_run(_scoped(request, user_id), run_id)
     written = [_file_out(file) for file in reading.files_of(run)] if run.is_finished else None
     return run_out(run) | {"files": written}
 
@@ -144,7 +143,7 @@ def get_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dic
 @router.post("/runs/{run_id}/cancel")
 def cancel_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
     """Stop the run. One that is executing says so once its worker stopped."""
-    run = _find(_scoped(request, user_id), run_id)
+    run = find_run(_scoped(request, user_id), run_id)
     request.auth.require("data.runs.write")
     if run.is_finished:
         raise Conflict(
@@ -157,7 +156,7 @@ def cancel_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> 
 def reply(request: ApiRequest, run_id: int, payload: RunReply, response: HttpResponse) -> Any:
     """A new run with the context of this one, non-interactive unless the body says otherwise."""
     body = payload.dict()
-    before = _find(request.auth, run_id)
+    before = find_run(request.auth, run_id)
     run, is_replay = creation.once(
         request.auth,
         request.headers.get("Idempotency-Key"),
@@ -172,7 +171,7 @@ def reply(request: ApiRequest, run_id: int, payload: RunReply, response: HttpRes
 @router.get("/runs/{run_id}/stream")
 def join_stream(request: ApiRequest, run_id: int) -> Any:
     """The run's whole history as frames, then live. 409 once it is over."""
-    run = _find(request.auth, run_id)
+    run = find_run(request.auth, run_id)
     if run.is_finished:
         raise Conflict("The run is over; read it instead of joining it.", code="run_not_active")
     return _stream(request, run, is_join=True)
@@ -180,12 +179,12 @@ def join_stream(request: ApiRequest, run_id: int) -> Any:
 
 @router.get("/runs/{run_id}/files")
 def list_files(request: ApiRequest, run_id: int) -> list[dict[str, Any]]:
-    return [_file_out(file) for file in reading.files_of(_find(request.auth, run_id))]
+    return [_file_out(file) for file in reading.files_of(find_run(request.auth, run_id))]
 
 
 @router.get("/runs/{run_id}/files/{name}/download")
 def download_file(request: ApiRequest, run_id: int, name: str) -> HttpResponse:
-    file = reading.file_of(_find(request.auth, run_id), name)
+    file = reading.file_of(find_run(request.auth, run_id), name)
     return HttpResponse(
         files.read_file(file),
         content_type=file.content_type,
@@ -209,7 +208,7 @@ def _scoped(request: ApiRequest, user_id: str | None) -> Access:
     return access
 
 
-def _find(access: Access, run_id: int) -> Run:
+def find_run(access: Access, run_id: int) -> Run:
     """A run that exists for the caller; what it may not open is as absent (contract v2 1.5)."""
     access.require("data.runs.read")
     try:
@@ -248,7 +247,7 @@ def _stream(request: ApiRequest, run: Run, *, is_join: bool = False) -> HttpResp
 
 def _may_read(request: ApiRequest, run_id: int) -> bool:
     try:
-        _find(access_of_request(request), run_id)
+        find_run(access_of_request(request), run_id)
     except DomainError:
         return False
     return True
@@ -263,7 +262,6 @@ def run_out(run: Run) -> dict[str, Any]:
     over = run.is_finished
     failed = run.status == RunStatus.FAILED
     answer = run.answer.content if run.answer else None
-    inbox = run.teammate.inbox_name
     shown: dict[str, Any] = {
         "id": run.pk,
         "teammate_id": run.teammate_id,
@@ -290,7 +288,7 @@ def run_out(run: Run) -> dict[str, Any]:
         "auth_method": "api_key" if run.api_key_id else "session",
         "auth_provider": None,
         "started_by": None,
-        "email_address": f"{inbox}@{settings.MAIL_DOMAIN}" if inbox else None,
+        "email_address": run.teammate.email_address,
         "model": run.route.alias if run.route else None,
         "effort": run.effort or None,
         "tools": run.tools,

@@ -1,5 +1,15 @@
 from runs.models.event import Event
-from runs.models.gate import Gate, GateKind, GateStatus
+from runs.models.gate import (
+    ASKING,
+    DecidedVia,
+    Gate,
+    GateKind,
+    GateStatus,
+    GateVisit,
+    GateVote,
+)
+from runs.models.notice import Notice, NoticeKind
+from runs.models.report import Report
 from runs.models.run import (
     ACTIVE,
     BUSY,
@@ -11,22 +21,30 @@ from runs.models.run import (
     RunFile,
     RunStatus,
 )
-from runs.models.step import CallStatus, Step, StepKind, StepStatus, ToolCall
+from runs.models.step import CALLS_A_MODEL, CallStatus, Step, StepKind, StepStatus, ToolCall
 from runs.models.task import Task
 from runs.models.usage import Usage
 
 __all__ = [
     "ACTIVE",
+    "ASKING",
     "BUSY",
+    "CALLS_A_MODEL",
     "FINISHED",
     "CallStatus",
     "Channel",
+    "DecidedVia",
     "Event",
     "Gate",
     "GateKind",
     "GateStatus",
+    "GateVisit",
+    "GateVote",
     "HistoryOf",
     "IdempotencyKey",
+    "Notice",
+    "NoticeKind",
+    "Report",
     "Run",
     "RunFile",
     "RunStatus",

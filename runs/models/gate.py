@@ -7,12 +7,13 @@ from django.db import models
 from runs.models.run import Run
 from runs.models.step import ToolCall
 from teammates.fields import Named, iff
-from teammates.models import User
+from teammates.models import PermissionPolicy, User
 
 
 class GateKind(models.TextChoices):
     APPROVAL = "approval", "Approval"
     QUESTION = "question", "Question"
+    PLAN = "plan", "Plan"
     UNKNOWN = "unknown", "Did it happen?"
 
 
@@ -20,24 +21,52 @@ class GateStatus(models.TextChoices):
     PENDING = "pending", "Pending"
     ALLOWED = "allowed", "Allowed"
     DENIED = "denied", "Denied"
+    TIMEOUT = "timeout", "Expired"
     CANCELLED = "cancelled", "Cancelled"
+
+
+ASKING = (GateKind.QUESTION, GateKind.PLAN)  # answered with words rather than yes or no
+
+
+class DecidedVia(models.TextChoices):
+    PAGE = "page", "the page"
+    API = "api", "a program"
+    MAIL = "mail", "a link in an e-mail"
+    MODE = "mode", "a change of the mode"
+    TIME = "time", "the time that passed"
 
 
 class Gate(Named):
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="gates")
-    tool_call = models.ForeignKey(ToolCall, on_delete=models.CASCADE, related_name="gates")
+    # None: a program outside asked (contract v2 4.6); the run itself does not wait.
+    tool_call = models.ForeignKey(
+        ToolCall, null=True, on_delete=models.CASCADE, related_name="gates"
+    )
     kind = models.CharField(max_length=8, choices=GateKind.choices)
     status = models.CharField(max_length=9, choices=GateStatus.choices, default=GateStatus.PENDING)
     prompt = models.TextField()  # composed by the server
-    request = models.JSONField()  # the arguments as shown
+    tool_name = models.CharField(max_length=255, default="")
+    request = models.JSONField()  # the arguments as shown, secrets masked
+    card = models.JSONField(default=dict)  # what a card shows besides (`gates.Card`)
+    digest = models.CharField(max_length=64, default="")  # of tool, version and arguments
+    approvals_needed = models.PositiveSmallIntegerField(default=1)
+    expires_at = models.DateTimeField(null=True)  # then `gates.expire_due` decides
     answer = models.JSONField(null=True)
     decided_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     decided_at = models.DateTimeField(null=True)
+    decided_via = models.CharField(max_length=4, blank=True, default="", choices=DecidedVia.choices)
+    # The standing permission that was made of the decision.
+    remembered = models.ForeignKey(
+        PermissionPolicy, null=True, on_delete=models.SET_NULL, related_name="made_by"
+    )
+    snoozed_until = models.DateTimeField(null=True)
 
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(
-                "run", name="gate_one_pending_per_run", condition=models.Q(status="pending")
+                "run",
+                name="gate_one_pending_per_run",
+                condition=models.Q(status="pending", tool_call__isnull=False),
             ),
             models.CheckConstraint(
                 condition=models.Q(kind__in=GateKind.values), name="gate_kind_known"
@@ -52,6 +81,58 @@ class Gate(Named):
                 name="gate_decided_at_iff_decided",
             ),
         ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["expires_at"],
+                name="gate_due",
+                condition=models.Q(status="pending", expires_at__isnull=False),
+            ),
+            models.Index(
+                fields=["-decided_at", "-id"],
+                name="gate_history",
+                condition=models.Q(decided_at__isnull=False),
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} in {self.run_id} ({self.status})"
+
+    @property
+    def is_pending(self) -> bool:
+        return self.status == GateStatus.PENDING
+
+    @property
+    def asks_in_words(self) -> bool:
+        return self.kind in ASKING
+
+    @property
+    def auto_resolved(self) -> bool:
+        return self.decided_via == DecidedVia.TIME and self.kind == GateKind.QUESTION
+
+
+class GateVote(models.Model):
+    """One of the two people that a two-person approval needs."""
+
+    gate = models.ForeignKey(Gate, on_delete=models.CASCADE, related_name="votes")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    voted_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint("gate", "user", name="gate_vote_once")]
+
+    def __str__(self) -> str:
+        return f"{self.user} on {self.gate_id}"
+
+
+class GateVisit(models.Model):
+    """Who looks at a gate right now: others see it for a minute."""
+
+    gate = models.ForeignKey(Gate, on_delete=models.CASCADE, related_name="visits")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    seen_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint("gate", "user", name="gate_visit_once")]
+
+    def __str__(self) -> str:
+        return f"{self.user} at {self.gate_id}"

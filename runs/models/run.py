@@ -108,6 +108,12 @@ class Run(Named):
         "self", null=True, on_delete=models.SET_NULL, related_name="replies"
     )
 
+    # The run whose teammate started this one, and how far that chain goes.
+    started_by = models.ForeignKey(
+        "self", null=True, on_delete=models.SET_NULL, related_name="started"
+    )
+    depth = models.PositiveSmallIntegerField(default=0)
+
     # --- by whom ---
     channel = models.CharField(max_length=10, choices=Channel.choices)
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="runs")
@@ -119,6 +125,7 @@ class Run(Named):
     effort = models.CharField(max_length=10, blank=True, default="", choices=Effort.choices)
     permission_mode = models.CharField(max_length=10, choices=PermissionMode.choices)
     human_in_the_loop = models.BooleanField()
+    plan_approved_at = models.DateTimeField(null=True)  # plan mode: then it asks as in approval
     tools = models.JSONField(default=list)
     memory = models.BooleanField(default=True)
     history = models.BooleanField(default=True)
@@ -128,6 +135,8 @@ class Run(Named):
     email_notifications = models.BooleanField(default=False)
     max_turns = models.PositiveIntegerField(default=2000)
     skill = models.CharField(max_length=100, blank=True, default="")
+    # What was put into its context besides the conversation, and why (`context.Told`).
+    told = models.JSONField(null=True)
     output_schema = models.JSONField(null=True)
     metadata = models.JSONField(null=True)
 
@@ -152,6 +161,7 @@ class Run(Named):
 
     # --- outcome: written in the terminal transaction ---
     model_name = models.CharField(max_length=200, blank=True, default="")
+    output_data = models.JSONField(null=True)  # fits `output_schema`
     error_class = models.CharField(max_length=100, blank=True, default="")
     error_message = models.TextField(blank=True, default="")
     stop_reason = models.CharField(max_length=500, blank=True, default="")

@@ -5,11 +5,16 @@ from typing import ClassVar
 from django.db import models
 
 from runs.models.run import Run
+from teammates.models import PermissionPolicy
 
 
 class StepKind(models.TextChoices):
     MODEL = "model", "Model call"
     TOOLS = "tools", "Tool calls"
+    COMPACTION = "compaction", "Summary of what came before"
+
+
+CALLS_A_MODEL = (StepKind.MODEL, StepKind.COMPACTION)
 
 
 class StepStatus(models.TextChoices):
@@ -23,7 +28,7 @@ class Step(models.Model):
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="steps")
     number = models.PositiveIntegerField()
-    kind = models.CharField(max_length=5, choices=StepKind.choices)
+    kind = models.CharField(max_length=10, choices=StepKind.choices)
     status = models.CharField(max_length=7, choices=StepStatus.choices, default=StepStatus.RUNNING)
     attempt = models.PositiveIntegerField()
     first_seq = models.BigIntegerField()  # of its events; the last unless it was lost
@@ -35,6 +40,8 @@ class Step(models.Model):
     model_name = models.CharField(max_length=200, blank=True, default="")
     request = models.JSONField(null=True)  # as sent, for admins
     response = models.JSONField(null=True)  # a providers.base.Turn
+    # Of a compaction: the last step that its summary stands for; 0: the history alone.
+    covers_until = models.PositiveIntegerField(null=True)
     input_tokens = models.BigIntegerField(default=0)
     output_tokens = models.BigIntegerField(default=0)
     cache_read_tokens = models.BigIntegerField(default=0)
@@ -84,7 +91,14 @@ class ToolCall(models.Model):
     arguments = models.JSONField(null=True)
     status = models.CharField(max_length=7, choices=CallStatus.choices, default=CallStatus.PENDING)
     attempt = models.PositiveIntegerField(null=True)
-    approved = models.BooleanField(default=False)
+    title = models.CharField(max_length=200, blank=True, default="")  # the tool's, as it was
+    summary = models.TextField(blank=True, default="")  # what this call does, in words
+    # What was approved (`Tool.digest`): only exactly that may run without asking.
+    approved_digest = models.CharField(max_length=64, blank=True, default="")
+    # The standing permission that let it through.
+    policy = models.ForeignKey(
+        PermissionPolicy, null=True, on_delete=models.SET_NULL, related_name="calls"
+    )
     result = models.JSONField(null=True)
     error = models.TextField(blank=True, default="")
     seq = models.BigIntegerField(null=True)  # of its tool.call event

@@ -30,10 +30,5 @@ def home(request: PageRequest) -> HttpResponse:
     })  # fmt: skip
 
 
-def needs_you(request: PageRequest) -> HttpResponse:
-    """The count in the frame of every page, asked for again when a gate opens or closes."""
-    return render(request, "parts/_needs_you.html")
-
-
 def demo_words(request: PageRequest) -> HttpResponse:
     return render(request, "runs/demo.html", {"words": demo.WORDS})

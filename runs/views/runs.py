@@ -2,18 +2,17 @@
 
 from typing import Any
 
-from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from runs import events, gates, lifecycle, reading
+from runs import events, lifecycle, reading
 from runs.consumers import StreamPlan, hand_over
 from runs.fragments import PageFrames
-from runs.models import Gate, Run, RunStatus, StepKind
+from runs.models import Run, RunStatus, StepKind
 from runs.views.threads import with_transcripts
 from teammates.access import access_of_member
-from teammates.errors import DomainError, Forbidden, Invalid, NotFound
+from teammates.errors import Forbidden, NotFound
 from teammates.pages import PageRequest
 
 PAGE_SIZE = 40
@@ -48,7 +47,7 @@ def run_list(request: PageRequest) -> HttpResponse:
 
 def run_detail(request: PageRequest, run_id: int) -> HttpResponse:
     """A run with one of its tabs; htmx asks for the tab alone."""
-    run = _run(request, run_id)
+    run = find_run(request, run_id)
     tab = request.GET.get("tab", "timeline")
     if tab not in TABS:
         tab = "timeline"
@@ -106,7 +105,7 @@ def _files(request: PageRequest, run: Run) -> dict[str, Any]:
 @require_GET
 def run_stream(request: PageRequest, run_id: int) -> HttpResponse:
     """The run as fragments, behind `Last-Event-ID` or `after`."""
-    run = _run(request, run_id)
+    run = find_run(request, run_id)
     after = request.headers.get("Last-Event-ID") or request.GET.get("after", "0")
     user = request.access.user
 
@@ -128,60 +127,14 @@ def run_stream(request: PageRequest, run_id: int) -> HttpResponse:
 @require_POST
 def run_cancel(request: PageRequest, run_id: int) -> HttpResponse:
     request.access.require("data.runs.write")
-    run = _run(request, run_id)
+    run = find_run(request, run_id)
     lifecycle.cancel_run(run, by=request.access.user)
     if request.headers.get("HX-Request"):
         return HttpResponse('<span class="chip">Stopping…</span>')
     return redirect(request.headers.get("Referer") or run.get_absolute_url())
 
 
-@require_POST
-def gate_decide(request: PageRequest, run_id: int) -> HttpResponse:
-    """Answer the open gate of a run from its card."""
-    request.access.require("data.runs.write")
-    run = _run(request, run_id)
-    decision = request.POST.get("decision", "")
-    by, request_id = request.access.user, request.POST.get("request_id") or None
-    try:
-        if decision in ("approve", "deny"):
-            gates.decide_approval(
-                run, allow=decision == "approve", by=by,
-                reason=request.POST.get("reason", "").strip(), request_id=request_id,
-            )  # fmt: skip
-        else:
-            gates.answer_questions(run, _answers(request, run), by=by, request_id=request_id)
-    except DomainError as error:
-        if not request.headers.get("HX-Request"):
-            raise
-        return HttpResponse(f'<p class="error" role="alert">{_escaped(error.message)}</p>')
-    if request.headers.get("HX-Request"):
-        return HttpResponse('<p class="muted" role="status">Sent.</p>')
-    messages.success(request, "Your answer is in; the run goes on.")
-    return redirect(request.headers.get("Referer") or run.get_absolute_url())
-
-
-def _answers(request: PageRequest, run: Run) -> dict[str, str]:
-    """Each question's chosen options, or what was written instead."""
-    gate: Gate | None = gates.open_gate(run)
-    if gate is None:
-        raise gates.not_waiting(run)
-    answers = {}
-    for number, asked in enumerate(gate.request.get("questions", [])):
-        written = request.POST.get(f"other-{number}", "").strip()
-        chosen = request.POST.getlist(f"answer-{number}")
-        answers[asked["question"]] = written or ", ".join(chosen)
-    if not any(answers.values()):
-        raise Invalid("Choose an answer or write one.")
-    return answers
-
-
-def _escaped(text: str) -> str:
-    from django.utils.html import escape
-
-    return str(escape(text))
-
-
-def _run(request: PageRequest, run_id: int) -> Run:
+def find_run(request: PageRequest, run_id: int) -> Run:
     try:
         return reading.get_run(request.access, pk=run_id)
     except Forbidden:

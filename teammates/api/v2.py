@@ -302,7 +302,6 @@ def _find(access: Access, teammate_id: int) -> Teammate:
 def teammate_out(teammate: Teammate) -> dict[str, Any]:
     """A teammate with every key of contract v2 2.2."""
     version = teammate.current_version
-    inbox = teammate.inbox_name
     return {
         "id": teammate.pk,
         "name": teammate.name,
@@ -326,8 +325,8 @@ def teammate_out(teammate: Teammate) -> dict[str, Any]:
         "created_at": iso(teammate.created_at),
         "updated_at": iso(teammate.updated_at),
         "template_slug": None,
-        "inbound_email_enabled": bool(inbox),
-        "email_address": f"{inbox}@{settings.MAIL_DOMAIN}" if inbox else None,
+        "inbound_email_enabled": bool(teammate.inbox_name),
+        "email_address": teammate.email_address,
         "fetchmail_enabled": False,
         "fetchmail_address": None,
         "webhook_enabled": False,

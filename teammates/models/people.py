@@ -19,6 +19,8 @@ class Organization(Named):
     # v2's strict multi-tenant mode: an API request must say for which end user it acts.
     require_end_user_id = models.BooleanField(default=False)
     max_running = models.PositiveIntegerField(default=100)
+    # Whoever started a run is told by e-mail that it waits for a decision.
+    approval_email_enabled = models.BooleanField(default=True)
     setup_token_hash = models.CharField(max_length=64, blank=True, default="")
     default_teammate = models.ForeignKey(
         "teammates.Teammate", null=True, on_delete=models.SET_NULL, related_name="+"

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from teammates.fields import EncryptedField, Named
 from teammates.models.people import Organization
+from teammates.models.teammate import Effort
 from teammates.providers import Connection
 
 
@@ -76,6 +77,12 @@ class Model(Named):
     is_default = models.BooleanField(default=False)
     priority = models.IntegerField(default=0)
     max_output_tokens = models.PositiveIntegerField(default=8192)
+    context_window = models.PositiveIntegerField(default=200_000)  # tokens
+    max_effort = models.CharField(max_length=10, choices=Effort.choices, default=Effort.MAX)
+    # Who answers when this one cannot. A chain never comes back to its beginning.
+    fallback = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
 
     objects = ModelQuerySet.as_manager()
 

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from django.conf import settings
 from django.db import models
 from django.urls import reverse
 
@@ -94,6 +95,10 @@ class Teammate(Named):
     @property
     def is_archived(self) -> bool:
         return self.status == TeammateStatus.ARCHIVED
+
+    @property
+    def email_address(self) -> str | None:
+        return f"{self.inbox_name}@{settings.MAIL_DOMAIN}" if self.inbox_name else None
 
     @property
     def current_version(self) -> "TeammateVersion":

@@ -36,11 +36,20 @@ SAID = {
     "web_fetch": "I fetched a page",
     "AskUserQuestion": "You answered",
     "pretend_send": "About the message",
+    "remember": "I will remember",
+    "recall": "I know",
+    "notify": "I told people",
+    "report_issue": "I reported an issue",
+    "create_task": "I saved a task",
+    "run_task": "I started it",
+    "submit_result": "I gave the result",
 }
 UNITS = {"size": "bytes"}
 PLAN = "# Plan\n\n1. Read the message\n2. Do what it says\n3. Say what happened\n"
 REPORT = "month,visitors,sign-ups\nJan,1200,48\nFeb,1350,61\nMar,1610,77\n"
 MOST_DELTAS = 100_000
+PLAN_BEGINS = "This is what I would do:"
+_SUMMARY = re.compile(r"\(Summary of what came before[^)]*\)\nDone so far: (.*?)\.\n\n")
 
 # Shown on the page "What the demo model understands"; a test holds it against the script.
 WORDS: list[tuple[str, str]] = [
@@ -52,6 +61,11 @@ WORDS: list[tuple[str, str]] = [
     ("ask", "asks you a question and uses the answer"),
     ("approve", "asks for your approval of an action (it only pretends to act)"),
     ("slow 200 10ms", "answers in 200 pieces with 10 ms between them (any numbers)"),
+    ("remember", "keeps your message for later runs; recall looks up what is kept"),
+    ("notify", "tells you something on the home page and by e-mail"),
+    ("delegate", "saves a task and starts it in a thread of its own"),
+    ("complain", "reports an issue to those who run Muster"),
+    ('use shop__list_orders {"limit": 3}', "calls that tool of a connected app"),
     ("fail", "fails like a model that refuses the request"),
     ("flaky", "fails once like an overloaded provider, then works"),
     ("hello", "does one of each: a to-do list, a question, an approval and a file"),
@@ -139,9 +153,16 @@ def next_stage(request: ModelRequest) -> Stage:
             asked, returned = said.text, []
         elif isinstance(said, ToolReturned):
             returned.append(said)
-    available = {tool.name for tool in request.tools}
-    stages = _script(asked.lower(), asked, available, request.retries, returned)
-    done = {result.name for result in returned}
+    if request.instructions.startswith("Summarise"):
+        return Stage(_pieces(_summary(asked)))
+    if "Propose a plan first" in request.instructions:
+        return _plan(returned)
+    done = {result.name for result in returned if PLAN_BEGINS not in result.content}
+    if summarised := _SUMMARY.match(asked):
+        done |= set(summarised[1].split(", "))
+        asked = asked[summarised.end() :]
+    schemas = {tool.name: tool.schema for tool in request.tools}
+    stages = _script(asked.lower(), asked, schemas, request.retries, returned)
     for names, make in stages:
         if not names & done:
             return make()
@@ -152,7 +173,11 @@ Script = list[tuple[set[str], Callable[[], Stage]]]
 
 
 def _script(
-    words: str, asked: str, available: set[str], retries: int, returned: list[ToolReturned]
+    words: str,
+    asked: str,
+    available: dict[str, dict[str, Any]],
+    retries: int,
+    returned: list[ToolReturned],
 ) -> Script:
     """Stages in order, each with the tools whose results show that it is over."""
     everything = re.search(r"\bhello\b", words) is not None
@@ -201,6 +226,24 @@ def _script(
         question = {"question": "How long should the report be?", "header": "Length",
                     "options": options, "multiSelect": False}  # fmt: skip
         call("AskUserQuestion", "I have a question first. ", questions=[question])
+    if re.search(r"\bremember", words):
+        call("remember", "I keep that in mind. ", content=" ".join(asked.split())[:300])
+    if re.search(r"\brecall", words):
+        call("recall", "Let me see what I know. ")
+    if re.search(r"\bnotify", words):
+        call("notify", "I let you know. ", title="News", message="This is what I wanted to say.")
+    if re.search(r"\bcomplain", words):
+        call(
+            "report_issue", "I report that. ", title="The demo complains",
+            message="I was told to complain, so I do.", severity="low",
+        )  # fmt: skip
+    if re.search(r"\bdelegate", words):
+        call("create_task", "I save that as a task. ", name="Delegated", instructions="Think.")
+        saved = next((r.content for r in returned if r.name == "create_task"), "")
+        if found := re.search(r'"task_id": (\d+)', saved):
+            call("run_task", "And I start it. ", task_id=int(found.group(1)))
+    for name, arguments in re.findall(r"\buse (\w+__\w+)(?:\s+(\{.*?\}))?", asked):
+        call(name, f"I use {name}. ", **_arguments(arguments))
     if has("approv"):
         call(
             "pretend_send", "Next I would send a message; that needs your approval. ",
@@ -213,10 +256,61 @@ def _script(
             name=named.group(0) if named else "report.csv",
             content=PLAN if named and named.group(0).endswith(".md") else REPORT,
         )  # fmt: skip
+    if "submit_result" in available:
+        call("submit_result", "This is the result. ", **_sample(available["submit_result"]))
     script.append(
         (set(), lambda: _closing(words, asked, returned, [] if script[:-1] else thinking))
     )
     return script
+
+
+def _plan(returned: list[ToolReturned]) -> Stage:
+    """Propose what will be done; once more, with the remark in it, if somebody wants changes."""
+    remarks = [
+        found[1].strip()
+        for result in returned
+        if (found := re.search(r"Revise:?([^\"]*)", result.content))
+    ]
+    text = f"{PLAN_BEGINS}\n\n1. Read the message\n2. Do what it says\n3. Say what happened"
+    text += "".join(f"\n- Changed: {remark or 'as you wish'}" for remark in remarks)
+    question = {
+        "question": text, "header": "Plan Approval", "multiSelect": False,
+        "options": [{"label": "Approve"}, {"label": "Revise"}],
+    }  # fmt: skip
+    said = "I changed the plan. " if remarks else "I propose a plan first. "
+    return Stage(_pieces(said), tools=[("AskUserQuestion", {"questions": [question]})])
+
+
+def _summary(asked: str) -> str:
+    done = dict.fromkeys(re.findall(r"^Result of (\w+):", asked, re.MULTILINE))
+    return f"Done so far: {', '.join(done) or 'nothing'}."
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _sample(schema: dict[str, Any]) -> Any:
+    """The simplest value that fits a schema."""
+    if "enum" in schema:
+        return schema["enum"][0]
+    if "const" in schema:
+        return schema["const"]
+    kind = schema.get("type", "object" if "properties" in schema else "string")
+    kind = kind[0] if isinstance(kind, list) else kind
+    if kind == "object":
+        return {name: _sample(part) for name, part in schema.get("properties", {}).items()}
+    if kind == "array":
+        return [_sample(schema.get("items", {}))] * max(1, schema.get("minItems", 1))
+    if kind in ("integer", "number"):
+        return schema.get("minimum", 1)
+    if kind == "boolean":
+        return True
+    return None if kind == "null" else "demo".ljust(schema.get("minLength", 0), ".")
 
 
 def _closing(words: str, asked: str, returned: list[ToolReturned], thinking: list[str]) -> Stage:

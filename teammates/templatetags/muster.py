@@ -108,6 +108,18 @@ def seconds(milliseconds: int | None) -> str:
 
 
 @register.filter
+def label(name: str) -> str:
+    """An argument's name as people read it."""
+    words = name.replace("_", " ").replace("-", " ").strip()
+    return words[:1].upper() + words[1:]
+
+
+@register.filter
+def is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+@register.filter
 def tool_title(name: str) -> str:
     tool = REGISTRY.get(name)
     return tool.title if tool else name

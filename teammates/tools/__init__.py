@@ -1,35 +1,75 @@
-"""The registry of tools."""
+"""The registry of built-in tools. Those of servers outside are made by `tools/servers.py`."""
 
-from teammates.errors import Invalid
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 from teammates.tools.ask import ASK_USER
 from teammates.tools.base import Tool
 from teammates.tools.files import LIST_FILES, READ_FILE, WRITE_FILE
+from teammates.tools.memory import FORGET, RECALL, REMEMBER
 from teammates.tools.pretend import PRETEND_SEND
+from teammates.tools.setup import SETUP_TOOLS
+from teammates.tools.skills import LOAD_SKILL
+from teammates.tools.tell import NOTIFY, REPORT_ISSUE
 from teammates.tools.todo import UPDATE_TODOS
 from teammates.tools.web import WEB_FETCH
 
 REGISTRY: dict[str, Tool] = {
     tool.name: tool
     for tool in (
-        ASK_USER, UPDATE_TODOS, LIST_FILES, READ_FILE, WRITE_FILE, WEB_FETCH, PRETEND_SEND,
+        ASK_USER, UPDATE_TODOS, LIST_FILES, READ_FILE, WRITE_FILE, REMEMBER, RECALL, FORGET,
+        WEB_FETCH, NOTIFY, LOAD_SKILL, *SETUP_TOOLS, REPORT_ISSUE, PRETEND_SEND,
     )
 }  # fmt: skip
 
 
-def check_names(names: list[str]) -> None:
-    """Raise `Invalid` naming a tool that does not exist."""
-    for name in names:
-        if name not in REGISTRY:
-            raise Invalid(f"tools: there is no tool {name!r}.")
+@dataclass(frozen=True)
+class Group:
+    """Built-in tools that are switched together. `configurable`: by a switch of its own on runs."""
+
+    name: str
+    title: str
+    description: str
+    configurable: bool = False
+
+    @property
+    def tools(self) -> list[Tool]:
+        return [tool for tool in REGISTRY.values() if tool.group == self.name]
+
+    @property
+    def is_safe_for_end_users(self) -> bool:
+        return all(tool.safe_for_end_users for tool in self.tools)
 
 
-def offered(*, disabled: list[str], may_ask: bool, for_end_user: bool, demo: bool) -> list[Tool]:
-    """The tools that a run may use."""
+GROUPS: dict[str, Group] = {
+    group.name: group
+    for group in (
+        Group("ask", "Ask the user", "Asks a person and waits for the answer."),
+        Group("plan", "To-do list", "Shows what is done and what is left."),
+        Group("files", "Files", "Lists, reads and writes the files of the thread."),
+        Group("memory", "Memory", "Remembers, looks up and forgets across runs.", True),
+        Group("history", "History", "Is told what earlier runs said.", True),
+        Group("web", "Web", "Fetches pages from public addresses."),
+        Group("skills", "Skills", "Loads named instructions when they are needed."),
+        Group("notify", "Notify", "Tells the person who started the work something at once."),
+        Group(
+            "task_setup_tools", "Task set-up",
+            "Arranges teammates, tasks, runs, inboxes and apps of its own scope.", True,
+        ),
+        Group("feedback", "Feedback", "Reports problems to those who run Muster.", True),
+        Group("demo", "Demo", "Pretends to act, so that the demo can show an approval."),
+    )
+}  # fmt: skip
+
+
+def offered(*, off: Iterable[str], may_ask: bool, for_end_user: bool, demo: bool) -> list[Tool]:
+    """The built-in tools that a run may use; `off` has names of tools and of groups."""
+    switched_off = set(off)
     return [
         tool
         for tool in REGISTRY.values()
-        if tool.name not in disabled
-        and (may_ask or tool.run is not None)
+        if not {tool.name, tool.group} & switched_off
+        and (may_ask or not tool.asks_a_person)
         and (tool.safe_for_end_users or not for_end_user)
         and (demo or not tool.demo_only)
     ]

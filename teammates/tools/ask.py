@@ -2,7 +2,28 @@
 
 from typing import Any
 
-from teammates.tools.base import Text, Tool, object_schema
+from teammates.tools.base import Means, Text, Tool, object_schema
+
+PLAN_HEADER = "Plan Approval"  # contract v2 4.8
+RECOMMENDED = "(Recommended)"
+APPROVE, REVISE = "Approve", "Revise"
+
+
+def is_plan(arguments: dict[str, Any]) -> bool:
+    """Whether a question proposes a plan (contract v2 4.5)."""
+    return any(asked.get("header") == PLAN_HEADER for asked in arguments["questions"])
+
+
+def recommended(arguments: dict[str, Any]) -> dict[str, str]:
+    """Question → its recommended label, if every question has one; else nothing."""
+    chosen = {}
+    for asked in arguments["questions"]:
+        labels = [option["label"] for option in asked.get("options", [])]
+        best = next((label for label in labels if label.endswith(RECOMMENDED)), None)
+        if best is None:
+            return {}
+        chosen[asked["question"]] = best
+    return {} if is_plan(arguments) else chosen
 
 
 def _say(arguments: dict[str, Any]) -> str:
@@ -12,7 +33,7 @@ def _say(arguments: dict[str, Any]) -> str:
 _QUESTION = {
     **object_schema(
         ["question"],
-        question=Text("The question, complete and specific.", 4000).schema,
+        question=Text("The question, complete and specific.", 16_000).schema,
         header=Text("A word or two that names the question.", 60).schema,
         options={
             "type": "array",
@@ -31,9 +52,16 @@ ASK_USER = Tool(
     name="AskUserQuestion",
     title="Ask the user",
     description="Ask the person a question and wait for the answer. Use it only for what you "
-    "cannot find out or decide yourself.",
+    "cannot find out or decide yourself. End a label with (Recommended) if the work may go on "
+    "with it after ten minutes without an answer. To propose a plan, ask one question with the "
+    "header 'Plan Approval', the plan as its text, and the options Approve and Revise.",
     schema=object_schema(
-        ["questions"], questions={"type": "array", "minItems": 1, "maxItems": 4, "items": _QUESTION}
+        ["questions"],
+        questions={"type": "array", "minItems": 1, "maxItems": 4, "items": _QUESTION},
+        metadata={"type": "object"},
     ),
     say=_say,
+    run=Means.PERSON,
+    group="ask",
+    approval="never",
 )

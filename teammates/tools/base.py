@@ -1,7 +1,10 @@
 """What a tool declares, and what it is handed when it runs."""
 
+import hashlib
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import jsonschema
@@ -14,7 +17,12 @@ class FileListing:
 
 
 class ToolContext(Protocol):
-    """The verbs of the domain that a tool may use, bound to its run."""
+    """What a tool may use of its run."""
+
+    @property
+    def call_key(self) -> str:
+        """The same for every attempt at this call: a server that knows it acts once."""
+        ...
 
     async def list_files(self) -> list[FileListing]: ...
 
@@ -29,30 +37,72 @@ class ToolError(Exception):
     """The tool did not work; the message is for the model."""
 
 
+class UnknownEffect(Exception):
+    """The call broke off after it was sent: nobody knows whether it had its effect."""
+
+
+# never: it never asks. by_mode: it asks where the run's mode says so. always: in every mode.
 Approval = Literal["never", "by_mode", "always"]
+Risk = Literal["low", "medium", "high"]
+# How a card shows what a call would do.
+Preview = Literal["fields", "message", "file", "request"]
+Runner = Callable[[ToolContext, dict[str, Any]], Awaitable[Any]]
+
+
+class Means:
+    """Two ways in which a tool works that are not a function."""
+
+    # A person answers: the call is a gate.
+    PERSON: Literal["person"] = "person"
+    # A verb of the domain (`runs/tool_verbs.py`), in one transaction with the call's result.
+    DOMAIN: Literal["domain"] = "domain"
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool a teammate can use. `say` composes the sentence that a person approves."""
+    """A tool a teammate can use. `say` composes the words that a person approves."""
 
     name: str
     title: str
     description: str
     schema: dict[str, Any]
     say: Callable[[dict[str, Any]], str]
-    run: Callable[[ToolContext, dict[str, Any]], Awaitable[Any]] | None = None  # None: a gate
+    run: Runner | Literal["person", "domain"]
+    group: str = "work"  # the switch it belongs to: memory, task_setup_tools, feedback, …
     changes: bool = False  # else it only reads
     may_repeat: bool = True  # a second time does no harm
     safe_for_end_users: bool = True
     approval: Approval = "by_mode"
+    risk: Risk = "low"
+    may_remember: bool = True  # else a standing permission is ignored
+    consequence: str = ""  # what follows from it, in a sentence
+    preview: Preview = "fields"
     demo_only: bool = False
     timeout: float = 60  # seconds
+    server: str = ""  # the slug of the server it comes from
+
+    @property
+    def asks_a_person(self) -> bool:
+        return self.run == Means.PERSON
+
+    @cached_property
+    def version(self) -> str:
+        """Changes with what the tool takes and says about itself."""
+        said = json.dumps([self.schema, self.description, self.changes], sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+    def digest(self, arguments: Any) -> str:
+        """What an approval is bound to: tool, version, arguments."""
+        call = json.dumps([self.name, self.version, arguments], sort_keys=True, default=str)
+        return hashlib.sha256(call.encode(errors="replace")).hexdigest()
 
     def check(self, arguments: Any) -> str:
         """What is wrong with `arguments`, as a sentence for the model; empty if nothing."""
-        errors = jsonschema.Draft202012Validator(self.schema).iter_errors(arguments)
-        first = next(iter(errors), None)
+        try:
+            errors = jsonschema.Draft202012Validator(self.schema).iter_errors(arguments)
+            first = next(iter(errors), None)
+        except Exception as error:  # a foreign schema may be broken in any way
+            return f"the tool's schema cannot be used ({type(error).__name__})"
         if first is None:
             return ""
         where = "/".join(str(part) for part in first.absolute_path)
@@ -82,3 +132,11 @@ class Text:
             "type": "string", "description": self.description,
             "minLength": 1, "maxLength": self.longest, **self.extra,
         }  # fmt: skip
+
+
+def number(description: str) -> dict[str, Any]:
+    return {"type": "integer", "description": description, "minimum": 1}
+
+
+def choice(description: str, *values: str) -> dict[str, Any]:
+    return {"type": "string", "description": description, "enum": list(values)}

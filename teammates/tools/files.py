@@ -17,15 +17,18 @@ async def _list(context: ToolContext, arguments: dict[str, Any]) -> Any:
 
 async def _read(context: ToolContext, arguments: dict[str, Any]) -> Any:
     content = await context.read_file(arguments["name"])
+    start = arguments.get("start", 0)
     if content is None:
         raise ToolError(f"There is no file {arguments['name']!r}; list_files names those there.")
     try:
         text = content.decode()
     except UnicodeDecodeError:
         raise ToolError(f"{arguments['name']} is not a text file.") from None
-    if len(text) <= LARGEST_READ:
+    piece = text[start : start + LARGEST_READ]
+    if len(piece) == len(text):
         return {"content": text}
-    return {"content": text[:LARGEST_READ], "note": f"cut; the file has {len(text)} characters"}
+    end = start + len(piece)
+    return {"content": piece, "note": f"characters {start} to {end} of {len(text)}"}
 
 
 async def _write(context: ToolContext, arguments: dict[str, Any]) -> Any:
@@ -40,14 +43,20 @@ LIST_FILES = Tool(
     schema=object_schema([]),
     say=lambda arguments: "List the files of this thread",
     run=_list,
+    group="files",
 )
 READ_FILE = Tool(
     name="read_file",
     title="Read a file",
-    description="Read a text file of this conversation.",
-    schema=object_schema(["name"], name=_NAME),
+    description="Read a text file of this conversation, up to 40 000 characters at once.",
+    schema=object_schema(
+        ["name"],
+        name=_NAME,
+        start={"type": "integer", "minimum": 0, "description": "Character to begin at."},
+    ),
     say=lambda arguments: f"Read {arguments['name']}",
     run=_read,
+    group="files",
 )
 WRITE_FILE = Tool(
     name="write_file",
@@ -60,5 +69,7 @@ WRITE_FILE = Tool(
     ),
     say=lambda arguments: f"Write {arguments['name']} ({len(arguments['content'])} characters)",
     run=_write,
+    group="files",
+    preview="file",
     changes=True,  # the same content twice is the same version: it may be repeated
 )

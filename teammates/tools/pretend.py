@@ -20,6 +20,10 @@ PRETEND_SEND = Tool(
     run=_pretend,
     changes=True,
     may_repeat=False,
+    group="demo",
     approval="always",
+    risk="medium",
+    consequence="Nothing really happens: the demo only shows what an approval is like.",
+    preview="message",
     demo_only=True,
 )

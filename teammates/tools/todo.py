@@ -29,4 +29,6 @@ UPDATE_TODOS = Tool(
     ),
     say=lambda arguments: f"Update the to-do list ({len(arguments['items'])} items)",
     run=_update,
+    group="plan",
+    approval="never",
 )

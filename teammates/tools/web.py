@@ -96,4 +96,5 @@ WEB_FETCH = Tool(
     ),
     say=lambda arguments: f"Fetch {arguments['url']}",
     run=_fetch,
+    group="web",
 )

@@ -57,7 +57,8 @@ class Command(BaseCommand):
                 call_command("migrate", interactive=False, verbosity=0)
             stack.callback(close_pool)
             _answer_to(host)
-            welcome = _welcome(_url(host, port))
+            settings.SERVED_AT = _url(host, port)
+            welcome = _welcome(settings.SERVED_AT)
             self._serve(host, port, with_worker=with_worker, welcome=welcome)
         self.stdout.write("Stopped.")
 

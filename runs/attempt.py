@@ -1,0 +1,39 @@
+"""One attempt of a worker at a run, and what it knows while it works."""
+
+from dataclasses import dataclass, field
+
+from runs.lifecycle import Lease
+from runs.models import Run, Step, ToolCall
+from runs.recording import RunRecord
+from runs.toolbox import Toolbox
+from teammates.models import Model
+from teammates.providers.base import Said
+
+
+@dataclass
+class Attempt:
+    """`stopping` says why its task is being cancelled."""
+
+    lease: Lease
+    record: RunRecord
+    stopping: str = ""  # "cancel", "shutdown" or "lost"
+
+
+@dataclass
+class State:
+    """What the next step needs, loaded in one go."""
+
+    run: Run
+    route: Model
+    toolbox: Toolbox
+    turns: int
+    retries: int
+    instructions: str = ""
+    conversation: list[Said] = field(default_factory=list)
+    open_step: Step | None = None  # a batch of tool calls that is not over
+    open_calls: list[ToolCall] = field(default_factory=list)
+    bad_calls: int = 0
+
+
+class Stopped(Exception):
+    """The attempt is over: the run waits, was queued again, or belongs to another worker."""

@@ -1,0 +1,230 @@
+"""Tool calls: judged, asked for, journaled before and after, made at most once (invariant 5)."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable
+from typing import Any
+
+from config.database import in_db
+from runs import consent, gates, steps
+from runs.attempt import Attempt, State, Stopped
+from runs.events import StaleLease
+from runs.models import CallStatus, GateKind, Run, ToolCall
+from teammates.errors import DomainError
+from teammates.fields import clean
+from teammates.models import PermissionPolicy
+from teammates.providers.base import ProviderError
+from teammates.tools import ask
+from teammates.tools.base import FileListing, Means, Tool, ToolError, UnknownEffect
+from threads import files
+
+logger = logging.getLogger("muster.calling")
+
+MAX_BAD_CALLS = 5  # malformed or unknown tool calls in a row
+_BAD_CALL = "The call was not made: "
+
+
+async def tools_step(attempt: Attempt, state: State) -> None:
+    """Make the open calls of a batch, in order; one that needs a person ends the attempt."""
+    assert state.open_step is not None
+    for call in state.open_calls:
+        while not call.is_over:
+            await _one_call(attempt, state, call)
+            attempt.record.raise_if_stale()
+    await attempt.record.commit(steps.complete_tools_step, step=state.open_step)
+
+
+def trailing_bad_calls(run: Run) -> int:
+    count = 0
+    over = run.tool_calls.exclude(finished_at=None)
+    for call in over.order_by("-step_id", "-number")[:MAX_BAD_CALLS]:
+        if not call.error.startswith(_BAD_CALL):
+            break
+        count += 1
+    return count
+
+
+async def _one_call(attempt: Attempt, state: State, call: ToolCall) -> None:
+    """Bring a call one step further: refused, asked for, or made."""
+    tool = state.toolbox.get(call.name)
+    arguments, wrong = _read_arguments(tool, call)
+    if tool is None or wrong:
+        await _refuse_bad_call(attempt, state, call, wrong)
+        return
+    if call.status in (CallStatus.RUNNING, CallStatus.UNKNOWN) and not tool.may_repeat:
+        # It broke off between the call and its result: a person says what happened.
+        await _wait(attempt, call, tool, arguments, GateKind.UNKNOWN)
+        return
+    if tool.asks_a_person:
+        kind = GateKind.PLAN if ask.is_plan(arguments) else GateKind.QUESTION
+        await _wait(attempt, call, tool, arguments, kind)
+        return
+    policy = None
+    is_approved = call.approved_digest == tool.digest(arguments)
+    if not is_approved and state.toolbox.may_ask_about(tool):
+        verdict = await in_db(consent.judge, state.run.pk, tool, arguments)
+        if verdict.kind == "refuse":
+            await attempt.record.commit(
+                steps.finish_call, call=call, status=CallStatus.DENIED,
+                result={"reason": verdict.reason}, error=verdict.why,
+            )  # fmt: skip
+            return
+        if verdict.kind == "ask":
+            await _wait(attempt, call, tool, arguments, GateKind.APPROVAL, verdict)
+            return
+        policy = verdict.policy
+    if tool.run == Means.DOMAIN:
+        if not await attempt.record.commit(
+            steps.perform_call, call=call, tool=tool, arguments=arguments, policy=policy
+        ):
+            raise Stopped
+        return
+    await _make(attempt, state, call, tool, arguments, policy)
+
+
+def _read_arguments(tool: Tool | None, call: ToolCall) -> tuple[Any, str]:
+    """The arguments as an object, and what is wrong with them."""
+    if tool is None:
+        return None, f"there is no tool {call.name!r}"
+    arguments = call.arguments or {}
+    if not call.title and set(arguments) == {"raw"}:  # as the model wrote them
+        try:
+            arguments = json.loads(arguments["raw"] or "{}")
+        except ValueError as error:
+            return None, f"the arguments are not JSON ({error})"
+    return arguments, tool.check(arguments)
+
+
+async def _refuse_bad_call(attempt: Attempt, state: State, call: ToolCall, wrong: str) -> None:
+    state.bad_calls += 1
+    await attempt.record.commit(
+        steps.finish_call, call=call, status=CallStatus.FAILED, error=_BAD_CALL + wrong + "."
+    )
+    if state.bad_calls >= MAX_BAD_CALLS:
+        raise ProviderError(
+            "model.bad_tool_calls",
+            f"The model made {state.bad_calls} tool calls in a row that do not fit ({wrong}). "
+            "Try again, or choose a stronger model.",
+        )
+
+
+async def _wait(
+    attempt: Attempt,
+    call: ToolCall,
+    tool: Tool,
+    arguments: Any,
+    kind: GateKind,
+    verdict: consent.Verdict | None = None,
+) -> None:
+    """Stop the attempt at a gate, unless the run's mode changed since the verdict."""
+    waits = await attempt.record.commit(
+        gates.open_gate, call=call, tool=tool, arguments=arguments, kind=kind,
+        mode=verdict.mode if verdict else None, why=verdict.why if verdict else "",
+        setting=verdict.setting if verdict else None,
+    )  # fmt: skip
+    if waits:
+        raise Stopped
+
+
+async def _make(
+    attempt: Attempt,
+    state: State,
+    call: ToolCall,
+    tool: Tool,
+    arguments: Any,
+    policy: PermissionPolicy | None,
+) -> None:
+    assert callable(tool.run)
+    record = attempt.record
+    if not await record.commit(
+        steps.begin_call, call=call, tool=tool, arguments=arguments, policy=policy
+    ):
+        raise Stopped
+    running = asyncio.ensure_future(
+        _within(tool.timeout, tool.run(Tools(attempt, state.run, call), clean(arguments)))
+    )
+    try:
+        result = await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await _let_end(attempt, running, call, tool)
+        raise
+    except (TimeoutError, UnknownEffect) as error:
+        late = f"{tool.title} gave no answer within {tool.timeout:g} seconds."
+        said = str(error) if isinstance(error, UnknownEffect) else late
+        if tool.may_repeat:
+            await record.commit(steps.finish_call, call=call, status=CallStatus.FAILED, error=said)
+        else:
+            await record.commit(steps.mark_unknown, call=call, why=said)
+    except StaleLease:
+        raise
+    except (ToolError, DomainError) as error:
+        await record.commit(
+            steps.finish_call, call=call, status=CallStatus.FAILED, error=str(error)
+        )
+    except Exception as error:
+        # A tool that breaks is the model's news, never the end of the run.
+        logger.exception("Tool %s broke", tool.name)
+        said = f"{tool.title} broke: {type(error).__name__}."
+        await record.commit(steps.finish_call, call=call, status=CallStatus.FAILED, error=said)
+    else:
+        await record.commit(steps.finish_call, call=call, status=CallStatus.DONE, result=result)
+
+
+async def _within(seconds: float, work: Awaitable[Any]) -> Any:
+    async with asyncio.timeout(seconds):
+        return await work
+
+
+async def _let_end(
+    attempt: Attempt, running: "asyncio.Future[Any]", call: ToolCall, tool: Tool
+) -> None:
+    """A cancel during a call: reading stops, a change is waited for and written down."""
+    if not tool.changes:
+        running.cancel()
+        await asyncio.wait([running], timeout=1)
+        return
+    await asyncio.wait([running], timeout=tool.timeout)
+    if not running.done() or running.cancelled():
+        running.cancel()
+        status, outcome = CallStatus.UNKNOWN, {"error": "The run was stopped during this call."}
+    elif error := running.exception():
+        unknown = isinstance(error, UnknownEffect | TimeoutError) and not tool.may_repeat
+        status = CallStatus.UNKNOWN if unknown else CallStatus.FAILED
+        outcome = {"error": str(error) or "It gave no answer in time."}
+    else:
+        status, outcome = CallStatus.DONE, {"result": running.result()}
+    await attempt.record.commit(steps.finish_call, call=call, status=status, **outcome)
+
+
+def fitting_items(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Items with their texts cut so that all of them fit into one event."""
+    longest = 40_000 // max(len(items), 1) // 4  # characters of up to four bytes
+    return [item | {"text": item["text"][:longest]} for item in items]
+
+
+class Tools:
+    """What a tool may use (`tools.base.ToolContext`), bound to one call of one attempt."""
+
+    def __init__(self, attempt: Attempt, run: Run, call: ToolCall) -> None:
+        self._attempt = attempt
+        self._run = run
+        self.call_key = f"{run.uid}:{call.pk}"
+
+    async def list_files(self) -> list[FileListing]:
+        current = await in_db(files.current_files, self._run.thread)
+        return [FileListing(file.name, file.size) for file in current]
+
+    async def read_file(self, name: str) -> bytes | None:
+        return await in_db(self._read, name)
+
+    def _read(self, name: str) -> bytes | None:
+        file = files.find_file(self._run.thread, name)
+        return files.read_file(file) if file else None
+
+    async def write_file(self, name: str, content: bytes) -> FileListing:
+        file = await self._attempt.record.commit(steps.write_run_file, name=name, content=content)
+        return FileListing(file.name, file.size)
+
+    async def update_todos(self, items: list[dict[str, Any]]) -> None:
+        self._attempt.record.say("todo.updated", {"items": fitting_items(items)})

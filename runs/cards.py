@@ -1,0 +1,225 @@
+"""What a gate's card says. The words are the registry's and the server's, never the model's: what
+the teammate itself wrote is marked as such. Secrets are masked.
+"""
+
+import json
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from runs import consent
+from runs.events import fitting
+from runs.models import Gate, GateKind, Run, Step, StepKind, ToolCall
+from teammates.fields import clean
+from teammates.models import ToolSetting
+from teammates.providers.base import Turn
+from teammates.tools import ask
+from teammates.tools.base import Tool
+from teammates.tools.masking import masked
+
+LONGEST_FIELD = 4000  # characters
+REMEMBER_SAFELY = ("low",)  # a standing yes is only proposed where little can go wrong
+
+
+def compose(
+    run: Run,
+    call: ToolCall,
+    tool: Tool,
+    arguments: dict[str, Any],
+    kind: GateKind,
+    *,
+    why: str = "",
+    setting: ToolSetting | None = None,
+) -> Gate:
+    """A new gate with its card, not saved. Queries the call's surroundings."""
+    request = masked(clean(arguments))
+    if kind in (GateKind.QUESTION, GateKind.PLAN):
+        prompt = tool.say(request)
+    elif kind == GateKind.UNKNOWN:
+        prompt = f"{tool.say(request)}: this may or may not have happened."
+    else:
+        prompt = tool.say(request)
+    can_remember = kind == GateKind.APPROVAL and consent.may_be_remembered(tool, setting)
+    card: dict[str, Any] = {
+        "title": tool.title,
+        "mate": run.teammate.name,
+        "task": None if run.task.is_ad_hoc else run.task.name,
+        "why": why,
+        "consequence": tool.consequence,
+        "risk": tool.risk,
+        "preview": tool.preview,
+        "fields": fields_of(request),
+        "said": fitting(_said_before(call), 4_000),
+        "can_remember": can_remember,
+        "remember_default": can_remember and tool.risk in REMEMBER_SAFELY,
+        "version": tool.version,
+    }
+    if kind == GateKind.UNKNOWN:
+        card["known"] = _known(call)
+    return Gate(
+        run=run, tool_call=call, kind=kind, prompt=clean(prompt), tool_name=tool.name,
+        request=request, card=clean(card), digest=tool.digest(arguments),
+        approvals_needed=setting.approvals if setting and kind == GateKind.APPROVAL else 1,
+    )  # fmt: skip
+
+
+def fields_of(request: Any) -> list[list[str]]:
+    """Label and value of each argument, for people."""
+    if not isinstance(request, dict):
+        return []
+    return [[_label(name), _shown(value)] for name, value in request.items()]
+
+
+def _label(name: str) -> str:
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|[_-]+", " ", name).strip()
+    return words[:1].upper() + words[1:]
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
+    return text if len(text) <= LONGEST_FIELD else text[: LONGEST_FIELD - 1] + "…"
+
+
+def _said_before(call: ToolCall) -> str:
+    """What the teammate said in the turn that makes this call, in its own words."""
+    turn = (
+        Step.objects.filter(
+            run_id=call.run_id, kind=StepKind.MODEL, number__lt=call.step.number
+        ).order_by("-number").first()
+    )  # fmt: skip
+    return Turn.from_json(turn.response).text.strip() if turn and turn.response else ""
+
+
+def _known(call: ToolCall) -> list[str]:
+    """What is known of a call that broke off."""
+    known = []
+    if call.started_at:
+        known.append(f"It was begun at {call.started_at:%H:%M:%S} UTC on {call.started_at:%-d %b}.")
+    if call.error:
+        known.append(call.error)
+    else:
+        known.append("The worker that made it went away before it had an answer.")
+    known.append("It was not repeated.")
+    return known
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A gate as pages show it: in a thread and under *Needs you* alike."""
+
+    id: str
+    run_id: int
+    request_id: str
+    kind: str
+    prompt: str
+    request: Any
+    card: dict[str, Any]
+    digest: str
+    is_open: bool
+    decision: str = ""
+    by: str = ""
+    via: str = ""
+    content: str = ""
+    edits: tuple[dict[str, str], ...] = ()
+    goes_on_at: datetime | None = None
+    goes_on_with: str = ""
+    approvals_needed: int = 1
+    agreed: tuple[str, ...] = ()
+    template: str = "runs/_gate.html"
+
+    @property
+    def mate(self) -> str:
+        return str(self.card.get("mate") or "The teammate")
+
+    @property
+    def is_high_risk(self) -> bool:
+        return self.card.get("risk") == "high"
+
+
+def shown_event(run_id: int, element: str, data: dict[str, Any]) -> Shown:
+    """The card of a `run.waiting_for_input` event."""
+    at = data.get("goes_on_at")
+    return Shown(
+        id=element, run_id=run_id, request_id=data["request_id"], kind=data["kind"],
+        prompt=data["prompt"], request=data["arguments"],
+        card=data.get("card") or {"fields": fields_of(data["arguments"])},
+        digest=data.get("digest", ""), is_open=True,
+        goes_on_at=datetime.fromisoformat(at) if at else None,
+        goes_on_with=data.get("goes_on_with", ""),
+        approvals_needed=data.get("approvals_needed", 1),
+    )  # fmt: skip
+
+
+def shown_gate(gate: Gate, element: str) -> Shown:
+    """The card of a gate's row. Queries its votes if two people must agree."""
+    shown = shown_event(gate.run_id, element, {
+        "request_id": str(gate.uid), "kind": gate.kind, "prompt": gate.prompt,
+        "arguments": gate.request, **event_data(gate),
+    })  # fmt: skip
+    if gate.approvals_needed > 1:
+        agreed = tuple(vote.user.display_name for vote in gate.votes.select_related("user"))
+        shown = replace(shown, agreed=agreed)
+    return shown if gate.is_pending else decided(shown, decision_data(gate))
+
+
+def decided(shown: Shown, data: dict[str, Any]) -> Shown:
+    """The card behind the `run.input_provided` event with this data."""
+    return replace(
+        shown, is_open=False, decision=data["decision"], by=data.get("by") or "",
+        via=data.get("via") or "", content=data.get("content") or "",
+        edits=tuple(data.get("edits") or ()),
+    )  # fmt: skip
+
+
+def decision_data(gate: Gate) -> dict[str, Any]:
+    """What `run.input_provided` says of a decided gate."""
+    return {
+        "request_id": str(gate.uid),
+        "kind": gate.kind,
+        "decision": gate.status,
+        "content": fitting(_in_words(gate)),
+        "by": gate.decided_by.display_name if gate.decided_by else None,
+        "via": gate.decided_via,
+        "edits": (gate.answer or {}).get("edits", []),
+        "remembered": gate.remembered_id is not None,
+    }
+
+
+def _in_words(gate: Gate) -> str:
+    answer = gate.answer or {}
+    if gate.asks_in_words:
+        return "\n".join(answer.get("answers", {}).values())
+    words = {"allowed": "approve", "denied": "deny", "timeout": "expired"}
+    word = "retry" if answer.get("retry") else words.get(gate.status, gate.status)
+    return f"{word}: {answer['reason']}" if answer.get("reason") else word
+
+
+def edits(before: Any, after: dict[str, Any]) -> list[dict[str, str]]:
+    """What a person changed in a call's arguments, both sides masked."""
+    before = before or {}
+    names = [*before, *(name for name in after if name not in before)]
+    old, new = masked(before), masked(after)
+    return [
+        {"name": _label(name), "before": _side(old, name), "after": _side(new, name)}
+        for name in names
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _side(arguments: dict[str, Any], name: str) -> str:
+    return _shown(arguments[name])[:2000] if name in arguments else ""
+
+
+def event_data(gate: Gate) -> dict[str, Any]:
+    """What `run.waiting_for_input` says of a gate besides the call."""
+    goes_on = ask.recommended(gate.request) if gate.kind == GateKind.QUESTION else {}
+    return {
+        "card": gate.card,
+        "digest": gate.digest,
+        "approvals_needed": gate.approvals_needed,
+        "goes_on_at": gate.expires_at.isoformat() if gate.expires_at else None,
+        "goes_on_with": ", ".join(
+            label.removesuffix(ask.RECOMMENDED).strip() for label in goes_on.values()
+        ),
+    }

@@ -1,0 +1,111 @@
+"""When a conversation nears its model's window, its beginning is replaced by a summary.
+
+A compaction is a step like a model call, with its cost. The request itself and the newest steps
+stay as they are. A summary that is no shorter than what it stands for is not used.
+"""
+
+from dataclasses import dataclass
+
+from runs import context
+from runs.models import Run, Step, StepKind, StepStatus
+from teammates.models import Model
+from teammates.providers.base import (
+    ModelRequest,
+    Said,
+    ToolReturned,
+    Turn,
+    UserSaid,
+    estimate_tokens,
+)
+
+TRIGGER = 0.8  # of the window, estimated
+KEPT = 0.3  # of the window, for the newest steps
+LONGEST_QUOTE = 6_000  # characters of one thing that was said, in what is summarised
+SUMMARY_TOKENS = 2_048
+INSTRUCTIONS = (
+    "Summarise this conversation for yourself, so that you can go on with only the summary: what "
+    "was asked, what was decided, what was done with which result, which files and names matter, "
+    "and what is left to do. Leave nothing out that the work needs. Answer with the summary alone."
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be summarised, and which steps the summary will cover."""
+
+    request: ModelRequest
+    covers_until: int
+    before: int  # estimated tokens of what is replaced
+
+
+def size_of(instructions: str, conversation: list[Said]) -> int:
+    """Estimated tokens."""
+    return estimate_tokens(instructions) + sum(estimate_tokens(_text(s)) for s in conversation)
+
+
+def plan(run: Run, route: Model, instructions: str, conversation: list[Said]) -> Plan | None:
+    """What to compact before the next model call; None if there is room, or nothing to replace."""
+    if size_of(instructions, conversation) <= route.context_window * TRIGGER:
+        return None
+    done = Step.objects.filter(run=run, status=StepStatus.DONE).order_by("-number")
+    newest_step = done.first()
+    if newest_step is not None and newest_step.kind == StepKind.COMPACTION:
+        return None  # nothing came since the last attempt
+    last = done.filter(kind=StepKind.COMPACTION, covers_until__isnull=False).first()
+    begins = last.covers_until or 0 if last else 0
+    until = _boundary(run, begins, int(route.context_window * KEPT))
+    if last is not None and until <= begins:
+        return None
+    newest = context.steps_of(run, after=until)
+    replaced = conversation[: len(conversation) - len(newest)]
+    if len(replaced) < 2:
+        return None  # the request alone
+    quoted = "\n\n".join(_quote(said) for said in replaced)
+    budget = int(route.context_window * 0.5) * 4  # bytes
+    if len(quoted.encode()) > budget:
+        half = budget // 2
+        raw = quoted.encode()
+        quoted = (
+            raw[:half].decode(errors="ignore") + "\n\n[…]\n\n" + raw[-half:].decode(errors="ignore")
+        )
+    request = ModelRequest(
+        model=route.name,
+        instructions=INSTRUCTIONS,
+        conversation=[UserSaid(quoted)],
+        max_output_tokens=min(SUMMARY_TOKENS, route.max_output_tokens),
+    )
+    return Plan(request, until, sum(estimate_tokens(_text(said)) for said in replaced))
+
+
+def _boundary(run: Run, begins: int, room: int) -> int:
+    """The last step that is replaced: behind it, no more than `room` tokens, in whole steps (a
+    call stays with its result)."""
+    tools = list(
+        Step.objects.filter(
+            run=run, kind=StepKind.TOOLS, status=StepStatus.DONE, number__gt=begins
+        ).order_by("number").values_list("number", flat=True)
+    )  # fmt: skip
+    for number in [begins, *tools]:
+        kept = sum(estimate_tokens(_text(said)) for said in context.steps_of(run, after=number))
+        if kept <= room:
+            return int(number)
+    return int(tools[-1]) if tools else begins
+
+
+def _text(said: Said) -> str:
+    if isinstance(said, UserSaid):
+        return said.text
+    if isinstance(said, ToolReturned):
+        return said.content
+    return said.text + "".join(request.arguments for request in said.tool_requests)
+
+
+def _quote(said: Said) -> str:
+    if isinstance(said, Turn):
+        calls = "".join(f"\n[calls {r.name} with {r.arguments}]" for r in said.tool_requests)
+        text, who = said.text + calls, "You"
+    elif isinstance(said, ToolReturned):
+        text, who = said.content, f"Result of {said.name}"
+    else:
+        text, who = said.text, "Person"
+    return f"{who}: {text[:LONGEST_QUOTE]}"

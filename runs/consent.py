@@ -1,0 +1,79 @@
+"""Whether a call may be made, must be asked for, or is refused."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from runs.models import Run
+from teammates import permissions
+from teammates.models import PermissionMode, PermissionPolicy, ToolMode, ToolSetting
+from teammates.tools.ask import PLAN_HEADER
+from teammates.tools.base import Tool
+
+PLAN_FIRST = (
+    "Propose a plan first: call AskUserQuestion with one question whose header is "
+    f"'{PLAN_HEADER}', whose text is the plan, and whose options are Approve and Revise. "
+    "Nothing may be changed before it is approved."
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`mode` is the one that was judged by: a change of it in between needs a new verdict."""
+
+    kind: Literal["go", "ask", "refuse"]
+    mode: str
+    why: str = ""  # for people, or, of a refusal, for the model
+    reason: str = ""  # of a refusal, as a word
+    policy: PermissionPolicy | None = None
+    setting: ToolSetting | None = None
+
+
+def judge(run_id: int, tool: Tool, arguments: Any) -> Verdict:
+    """Decide by the run's mode at this moment, the organization's setting and the standing
+    permissions of the run's scope (design 5 and 7, contract v2 4.5)."""
+    run = Run.objects.select_related(
+        "organization", "teammate", "teammate_version", "end_user"
+    ).get(pk=run_id)  # fmt: skip
+    setting = ToolSetting.objects.filter(organization=run.organization, tool=tool.name).first()
+    mode = run.permission_mode
+    modes = {mode}
+    if run.reply_to_id is not None and not run.human_in_the_loop:
+        # A reply is not let loose: the teammate's own mode counts for what changes something.
+        modes.add(run.teammate_version.permission_mode)
+    need = _need(run, tool, modes, setting)
+    if not need:
+        return Verdict("go", mode, setting=setting)
+    plans = PermissionMode.PLAN in modes and tool.changes and run.plan_approved_at is None
+    if plans and run.human_in_the_loop:
+        return Verdict("refuse", mode, PLAN_FIRST, "plan_required")
+    if may_be_remembered(tool, setting):
+        policy = permissions.covering(run.organization, run.end_user, tool, arguments)
+        if policy is not None:
+            return Verdict("go", mode, policy=policy, setting=setting)
+    if not run.human_in_the_loop:
+        refused = f"{tool.title}: {need}, and nobody can be asked in this run."
+        return Verdict("refuse", mode, refused, "non_interactive")
+    return Verdict("ask", mode, need[:1].upper() + need[1:] + ".", setting=setting)
+
+
+def _need(run: Run, tool: Tool, modes: set[str], setting: ToolSetting | None) -> str:
+    """Why a person has to agree; empty if nobody has to."""
+    if setting is not None and setting.mode == ToolMode.ASK:
+        return "your organization always asks before this"
+    if tool.approval == "never":
+        return ""
+    if tool.approval == "always":
+        return (
+            f"{tool.title.partition(':')[0]} is not trusted yet"
+            if tool.server
+            else "this always needs an approval"
+        )
+    if tool.changes and modes - {PermissionMode.AUTONOMOUS}:
+        return f"{run.teammate.name} asks before it changes something"
+    return ""
+
+
+def may_be_remembered(tool: Tool, setting: ToolSetting | None) -> bool:
+    """Whether a standing permission would count for the tool."""
+    always_asks = setting is not None and (setting.mode == ToolMode.ASK or setting.approvals > 1)
+    return tool.may_remember and not always_asks

@@ -1,0 +1,171 @@
+"""What people are told outside of a thread: rows of their own, and e-mails about them.
+
+A notice is written in the transaction of what it tells. A worker mails it later, at least once: a
+worker that dies between sending and saying so sends again, under the same Message-ID.
+"""
+
+import hashlib
+import logging
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.conf import settings
+from django.core.mail import EmailMessage
+from django.db import transaction
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils import timezone
+
+from runs.models import Gate, Notice, NoticeKind, Run
+from teammates.errors import NotFound
+from teammates.models import Membership, Role, User
+
+logger = logging.getLogger("muster.notices")
+
+MOST_ATTEMPTS = 5
+LINK_LIFE = timedelta(days=7)
+MOST_OWNERS = 3
+
+
+def tell_of_gate(run: Run, gate: Gate) -> None:
+    """Let whoever started the run know that it waits, unless somebody decides soon."""
+    if not run.organization.approval_email_enabled or gate.expires_at == gate.created_at:
+        return
+    at = timezone.now() + timedelta(seconds=settings.NOTICE_SECONDS)
+    title = f"{run.teammate.name} needs you: {gate.prompt}"[:200]
+    _tell(run, NoticeKind.NEEDS_YOU, title, gate=gate, due_at=at)
+
+
+def tell(run: Run, *, title: str, text: str) -> int:
+    """A teammate's message to whoever started its run; returns how many people are told."""
+    return _tell(run, NoticeKind.MESSAGE, title[:200], text=text, due_at=timezone.now())
+
+
+def _tell(run: Run, kind: NoticeKind, title: str, **fields: object) -> int:
+    made = Notice.objects.bulk_create(
+        Notice(user=user, run=run, kind=kind, title=title, **fields) for user in _people_of(run)
+    )
+    return len(made)
+
+
+def _people_of(run: Run) -> list[User]:
+    """Who started the run; where that was no person, the organization's owners."""
+    if run.created_by is not None:
+        return [run.created_by] if run.created_by.is_active else []
+    owners = Membership.objects.filter(
+        organization=run.organization, role=Role.OWNER, user__is_active=True
+    ).select_related("user")
+    return [membership.user for membership in owners.order_by("id")[:MOST_OWNERS]]
+
+
+# --- mail ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Letter:
+    notice_id: int
+    message: EmailMessage
+
+
+def claim_due() -> list[Letter]:
+    """Take what is due to be mailed. Until `record_sent`, each is due again after a while."""
+    letters: list[Letter] = []
+    with transaction.atomic():
+        due = (
+            Notice.objects.select_for_update(skip_locked=True, of=("self",))
+            .filter(due_at__lte=timezone.now())
+            .select_related("user", "run__teammate", "run__organization", "gate")
+            .order_by("due_at")[:20]
+        )
+        for notice in due:
+            if notice.gate is not None and not notice.gate.is_pending:
+                notice.due_at = None
+                notice.save(update_fields=["due_at"])
+                continue
+            letters.append(_letter(notice))
+    return letters
+
+
+def _letter(notice: Notice) -> Letter:
+    link = ""
+    if notice.gate is not None:
+        token = secrets.token_urlsafe(32)
+        notice.link_hash = _hash(token)
+        notice.link_expires_at = timezone.now() + LINK_LIFE
+        link = public_url() + reverse("runs:gate_link", args=[token])
+    notice.attempts += 1
+    notice.due_at = timezone.now() + timedelta(minutes=5 * notice.attempts)
+    notice.save(update_fields=["link_hash", "link_expires_at", "attempts", "due_at"])
+    context = {
+        "notice": notice, "run": notice.run, "gate": notice.gate, "link": link,
+        "run_url": public_url() + notice.run.get_absolute_url(),
+    }  # fmt: skip
+    message = EmailMessage(
+        subject=" ".join(notice.title.split()),
+        body=render_to_string(f"emails/{notice.kind}.txt", context),
+        to=[notice.user.email],
+        headers={
+            "Message-ID": f"<{notice.uid}@{settings.MAIL_DOMAIN}>",
+            "Auto-Submitted": "auto-generated",
+        },
+    )
+    return Letter(notice.pk, message)
+
+
+def send(letter: Letter) -> str:
+    """Hand a letter to the mail server; returns what went wrong. Not in a transaction."""
+    try:
+        letter.message.send()
+    except Exception as error:
+        logger.warning("Notice %s could not be mailed: %s", letter.notice_id, error)
+        return f"{type(error).__name__}: {error}"[:300]
+    return ""
+
+
+def record_sent(letter: Letter, problem: str) -> None:
+    notice = Notice.objects.get(pk=letter.notice_id)
+    notice.problem = problem
+    if not problem:
+        notice.sent_at, notice.due_at = timezone.now(), None
+    elif notice.attempts >= MOST_ATTEMPTS:
+        notice.due_at = None
+    notice.save(update_fields=["problem", "sent_at", "due_at"])
+
+
+def public_url() -> str:
+    """The address that people use; without a setting, the one this server listens on."""
+    return str(settings.PUBLIC_URL or settings.SERVED_AT).rstrip("/")
+
+
+# --- the one-time link --------------------------------------------------------------------------
+
+
+def find_link(token: str) -> Notice:
+    """The notice whose link this is. Raises `NotFound` if it is none, too old, or used."""
+    found = (
+        Notice.objects.filter(
+            link_hash=_hash(token), link_used_at=None, link_expires_at__gt=timezone.now()
+        )
+        .select_related("user", "run__organization", "run__teammate", "gate")
+        .first()
+    )
+    if found is None or found.gate is None:
+        raise NotFound(
+            "This link was used already, is too old, or is none. Sign in and look under Needs you."
+        )
+    return found
+
+
+def use_link(notice: Notice) -> None:
+    """Spend the link; call in the transaction of the decision. Raises `NotFound` the second
+    time."""
+    spent = Notice.objects.filter(pk=notice.pk, link_used_at=None).update(
+        link_used_at=timezone.now()
+    )
+    if not spent:
+        raise NotFound("This link was used already.")
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,313 @@
+"""What the built-in tools that work on the domain do: one function per tool.
+
+Each runs in the transaction that writes its result into the journal of calls: its effect and the
+record of it are one, so a crash can neither lose nor repeat it. It acts with the access of whoever
+started the run, in exactly the run's scope, and what it makes can do no more than the run itself.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from runs import creation, notices
+from runs.models import Channel, Gate, GateStatus, HistoryOf, Report, Run, RunFile, Task, ToolCall
+from teammates import knowledge, roster
+from teammates.access import Access, access_of_key, access_of_member
+from teammates.catalog import CATALOG
+from teammates.errors import Conflict, Forbidden, Invalid, NotFound
+from teammates.models import (
+    Author,
+    Membership,
+    PermissionMode,
+    PermissionPolicy,
+    Teammate,
+    ToolServer,
+)
+from teammates.tools import result as result_tool
+from threads import conversations
+
+Verb = Callable[[Run, Access, ToolCall, dict[str, Any]], Any]
+MOST_LISTED = 50
+DEEPEST = 5  # runs that start runs that start runs
+MOST_STARTED = 20  # runs that one run may start
+# From loose to strict: what a run makes is never looser than itself.
+STRICTNESS: list[str] = [PermissionMode.AUTONOMOUS, PermissionMode.APPROVAL, PermissionMode.PLAN]
+
+
+def perform(run: Run, call: ToolCall, name: str, arguments: Any) -> Any:
+    """Do what the tool says; call inside the transaction of the call's result. Raises
+    `DomainError`."""
+    return VERBS[name](run, access_of_run(run), call, arguments)
+
+
+def access_of_run(run: Run) -> Access:
+    """What the run may do: what whoever started it may, in its own scope and no other."""
+    access = None
+    if run.created_by is not None:
+        access = access_of_member(run.created_by, str(run.organization.uid))
+    elif run.api_key is not None:
+        key = run.api_key
+        role = Membership.objects.filter(
+            organization=run.organization, user=key.created_by
+        ).values_list("role", flat=True).first()  # fmt: skip
+        access = access_of_key(key, role) if key.is_valid else None
+    if access is None:
+        raise Forbidden("Whoever started this run is no longer here; it may change nothing.")
+    return replace(access, end_user=run.end_user)
+
+
+# --- memory and skills --------------------------------------------------------------------------
+
+
+def _remember(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    own = arguments.get("scope") == "me"
+    memory = knowledge.add_memory(
+        access, arguments["content"],
+        audience=None if own else arguments.get("audience"),
+        teammate=run.teammate if own else None,
+        author=Author.AGENT, written_by=run.teammate, source_run_id=run.pk,
+    )  # fmt: skip
+    return {"memory_id": memory.pk, "content": memory.content}
+
+
+def _recall(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    query = arguments.get("query", "")
+    told = knowledge.memories_for(run.organization, run.end_user, run.teammate, query)
+    found = [one.memory for one in told if not query or one.why == knowledge.FITS]
+    found = found or [
+        memory
+        for memory in knowledge.search_memories(access, query)[:20]
+        if memory.teammate_id in (None, run.teammate_id)
+    ]
+    knowledge.mark_used([memory.pk for memory in found])
+    return [{"memory_id": memory.pk, "content": memory.content} for memory in found]
+
+
+def _forget(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    memory = knowledge.get_memory(access, arguments["memory_id"])
+    if memory.teammate_id not in (None, run.teammate_id):
+        raise NotFound("There is no such memory.")
+    knowledge.forget(access, memory.pk)
+    return {"forgotten": memory.content}
+
+
+def _load_skill(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    skills = knowledge.skills_for(run.organization, run.end_user, run.teammate)
+    found = skills.filter(slug=arguments["skill"]).first()
+    if found is None:
+        known = ", ".join(skills.values_list("slug", flat=True)[:20])
+        raise NotFound(f"There is no skill {arguments['skill']!r}. There are: {known}.")
+    return {"name": found.name, "instructions": found.body}
+
+
+# --- telling ------------------------------------------------------------------------------------
+
+
+def _notify(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    title = arguments.get("title") or f"{run.teammate.name} has news"
+    told = notices.tell(run, title=title, text=arguments["message"])
+    if not told:
+        raise Conflict("There is nobody to tell.")
+    return {"told": told}
+
+
+def _report_issue(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    message = arguments["message"]
+    report = Report.objects.create(
+        organization=run.organization, run=run, message=message,
+        title=arguments.get("title") or " ".join(message.split())[:100],
+        severity=arguments.get("severity", "medium"),
+    )  # fmt: skip
+    return {"report_id": report.pk}
+
+
+def _submit_result(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    run.output_data = arguments
+    run.save(update_fields=["output_data"])
+    return {"accepted": True}
+
+
+# --- set-up -------------------------------------------------------------------------------------
+
+
+def _list_teammates(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    return [
+        {"teammate_id": one.pk, "name": one.name, "role": one.current_version.role,
+         "tools": one.current_version.tools, "status": one.status}
+        for one in _teammates(run).with_version().order_by("-id")[:MOST_LISTED]
+    ]  # fmt: skip
+
+
+def _create_teammate(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    made = roster.create_teammate(
+        run.organization, by=access.user, end_user=run.end_user, name=arguments["name"],
+        role=arguments.get("role", ""), instructions=arguments.get("instructions", ""),
+        tools=_own_tools(run, arguments.get("tools")), permission_mode=run.permission_mode,
+        disabled_tools=run.teammate_version.disabled_tools,
+    )  # fmt: skip
+    return {"teammate_id": made.pk, "name": made.name}
+
+
+def _update_teammate(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    teammate = _teammate(run, arguments["teammate_id"])
+    roster.require_editor(access, teammate)
+    changes = {k: v for k, v in arguments.items() if k in ("role", "instructions")}
+    if "tools" in arguments:
+        changes["tools"] = _own_tools(run, arguments["tools"])
+    changed = roster.update_teammate(teammate, by=access.user, **changes)
+    return {"teammate_id": changed.pk, "version": changed.current_version.number}
+
+
+def _own_tools(run: Run, wanted: list[str] | None) -> list[str]:
+    """Apps that the run itself may use: it cannot give what it does not have."""
+    for name in wanted or []:
+        if name not in run.tools:
+            raise Invalid(f"tools: you do not have {name!r} yourself, so you cannot give it.")
+    return list(wanted or [])
+
+
+def _set_inbox(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    teammate = _teammate(run, arguments["teammate_id"])
+    roster.require_editor(access, teammate)
+    changed = roster.set_inbox(teammate, enabled=arguments["enabled"])
+    return {"teammate_id": changed.pk, "address": changed.email_address}
+
+
+def _list_tasks(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    return [
+        {"task_id": task.pk, "name": task.name, "teammate_id": task.teammate_id,
+         "instructions": task.instructions[:500]}
+        for task in _tasks(run).order_by("-id")[:MOST_LISTED]
+    ]  # fmt: skip
+
+
+def _create_task(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    wanted = arguments.get("teammate_id")
+    teammate = _teammate(run, wanted) if wanted else run.teammate
+    task = Task.objects.create(
+        organization=run.organization, teammate=teammate, end_user=run.end_user,
+        created_by=access.user, name=arguments["name"], instructions=arguments["instructions"],
+    )  # fmt: skip
+    return {"task_id": task.pk, "name": task.name}
+
+
+def _run_task(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    task = _tasks(run).select_related("teammate").filter(pk=arguments["task_id"]).first()
+    if task is None:
+        raise NotFound("There is no such task in this scope; list_tasks names those there are.")
+    if run.depth >= DEEPEST:
+        raise Conflict(f"Runs may start runs {DEEPEST} deep, and this is the last of them.")
+    if run.started.count() >= MOST_STARTED:
+        raise Conflict(f"This run started {MOST_STARTED} runs already.")
+    extra = arguments.get("message")
+    text = task.instructions + (f"\n\n{extra}" if extra else "")
+    teammate = roster.get_teammate(replace(access, end_user=None), task.teammate_id)
+    mode = max(
+        run.permission_mode, teammate.current_version.permission_mode, key=STRICTNESS.index
+    )  # fmt: skip
+    thread = conversations.create_thread(
+        access, title=task.name, teammate=teammate, end_user=run.end_user
+    )
+    prompt = conversations.post_message(access, thread, text)
+    started = creation.queue(
+        access, thread, prompt, teammate, teammate.current_version,
+        creation.Options(
+            permission_mode=mode, memory=run.memory or None,
+            human_in_the_loop=mode != PermissionMode.AUTONOMOUS,
+        ),
+        channel=Channel(run.channel), history_of=HistoryOf.TEAMMATE, task=task, started_by=run,
+    )  # fmt: skip
+    return {"run_id": started.pk, "status": "running"}
+
+
+def _list_runs(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    runs = _runs(run, access).with_names()
+    if task_id := arguments.get("task_id"):
+        runs = runs.filter(task_id=task_id)
+    return [
+        {"run_id": one.pk, "title": one.title, "status": one.status, "teammate": one.teammate.name}
+        for one in runs.newest_first()[:MOST_LISTED]
+    ]
+
+
+def _get_run(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    found = (
+        _runs(run, access).with_names().select_related("answer")
+        .filter(pk=arguments["run_id"]).first()
+    )  # fmt: skip
+    if found is None:
+        raise NotFound("There is no such run in this scope.")
+    written = RunFile.objects.filter(run=found).values_list("file__name", flat=True).distinct()
+    return {
+        "run_id": found.pk, "title": found.title, "status": found.status,
+        "answer": found.answer.content if found.answer else None,
+        "error": found.error_message or None, "files": sorted(written),
+    }  # fmt: skip
+
+
+def _list_approvals(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    waiting = Gate.objects.filter(
+        status=GateStatus.PENDING, run__in=_runs(run, access)
+    ).order_by("-id")[:MOST_LISTED]  # fmt: skip
+    allowed = PermissionPolicy.objects.visible_to(access).order_by("-id")[:MOST_LISTED]
+    return {
+        "waiting": [{"run_id": gate.run_id, "what": gate.prompt} for gate in waiting],
+        "allowed": [{"tool": policy.tool, "only_with": policy.pattern} for policy in allowed],
+    }
+
+
+def _list_apps(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    connected = {
+        server.slug: server.name for server in ToolServer.objects.visible_to(access).order_by("id")
+    }
+    known = {app.name: app.display_name for app in CATALOG.values()} | connected
+    return [
+        {"name": slug, "title": title, "connected": slug in connected, "yours": slug in run.tools}
+        for slug, title in known.items()
+    ]
+
+
+def _teammates(run: Run) -> Any:
+    return Teammate.objects.current().filter(
+        organization=run.organization, end_user=run.end_user
+    )  # fmt: skip
+
+
+def _teammate(run: Run, teammate_id: int) -> Teammate:
+    found: Teammate | None = _teammates(run).with_version().filter(pk=teammate_id).first()
+    if found is None:
+        raise NotFound("There is no such teammate in this scope; list_teammates names them.")
+    return found
+
+
+def _tasks(run: Run) -> Any:
+    return Task.objects.filter(
+        organization=run.organization, end_user=run.end_user, is_ad_hoc=False
+    )  # fmt: skip
+
+
+def _runs(run: Run, access: Access) -> Any:
+    runs = Run.objects.visible_to(access)
+    return runs if run.end_user_id else runs.filter(end_user=None)
+
+
+VERBS: dict[str, Verb] = {
+    "remember": _remember,
+    "recall": _recall,
+    "forget": _forget,
+    "load_skill": _load_skill,
+    "notify": _notify,
+    "report_issue": _report_issue,
+    result_tool.NAME: _submit_result,
+    "list_teammates": _list_teammates,
+    "create_teammate": _create_teammate,
+    "update_teammate": _update_teammate,
+    "set_inbox": _set_inbox,
+    "list_tasks": _list_tasks,
+    "create_task": _create_task,
+    "run_task": _run_task,
+    "list_runs": _list_runs,
+    "get_run": _get_run,
+    "list_approvals": _list_approvals,
+    "list_apps": _list_apps,
+}

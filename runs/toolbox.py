@@ -1,0 +1,53 @@
+"""The tools of a run: built in and from servers, as its switches and its organization allow."""
+
+from dataclasses import dataclass, field
+
+from runs.models import Run
+from teammates import permissions, servers, tools
+from teammates.models import ProviderKind, ToolSetting
+from teammates.tools.base import Tool
+from teammates.tools.result import submit_result
+
+
+@dataclass(frozen=True)
+class Toolbox:
+    tools: dict[str, Tool]
+    settings: dict[str, ToolSetting] = field(default_factory=dict)
+
+    def get(self, name: str) -> Tool | None:
+        return self.tools.get(name)
+
+    def may_ask_about(self, tool: Tool) -> bool:
+        """Whether `consent.judge` could say anything but go; what only reads is not looked up."""
+        if tool.name in self.settings:
+            return True
+        return tool.approval == "always" or (tool.approval == "by_mode" and tool.changes)
+
+
+def tools_of_run(run: Run) -> Toolbox:
+    """What the run may use at this moment. Two or three queries, whatever the number of tools."""
+    settings = permissions.settings_of(run.organization)
+    off = [*run.teammate_version.disabled_tools, *permissions.switched_off(settings.values())]
+    switches = {"memory": run.memory, "task_setup_tools": run.task_setup_tools,
+                "feedback": run.feedback}  # fmt: skip
+    off += [group for group, is_on in switches.items() if not is_on]
+    if not (run.told or {}).get("skills"):
+        off.append("skills")  # there are none to load
+    found = tools.offered(
+        off=off,
+        may_ask=run.human_in_the_loop,
+        for_end_user=run.end_user_id is not None,
+        demo=run.route is not None and run.route.provider.kind == ProviderKind.DEMO,
+    )
+    if run.output_schema is not None:
+        found.append(submit_result(run.output_schema))
+    for server in servers.servers_of(run.organization, run.end_user, run.tools):
+        if not server.is_failing:
+            found += [tool for tool in servers.tools_of(server) if tool.name not in off]
+    return Toolbox({tool.name: tool for tool in found}, settings)
+
+
+def find_tool(run: Run, name: str) -> Tool | None:
+    """One of the run's tools. A call that is on its way keeps a tool that was switched off or
+    whose server is failing: then it is only shown."""
+    return tools_of_run(run).get(name)

@@ -1,0 +1,325 @@
+"""Deciding: from a card, from the page *Needs you*, from a link in an e-mail."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib import messages
+from django.db import transaction
+from django.db.models import F, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from runs import cards, gates, notices
+from runs.gates import Decision
+from runs.models import ASKING, DecidedVia, Gate, GateKind, GateStatus, GateVisit, Run
+from runs.views.runs import find_run
+from teammates.access import Access, access_of_member
+from teammates.errors import Conflict, DomainError, Invalid, NotFound
+from teammates.pages import PageRequest, public
+
+TABS = [("mine", "Mine"), ("team", "Team"), ("snoozed", "Snoozed"), ("done", "Done")]
+PAGE_SIZE = 50
+LOOKING_SECONDS = 60
+SNOOZES = {"1h": timedelta(hours=1), "4h": timedelta(hours=4), "1d": timedelta(days=1)}
+
+
+# --- the page -----------------------------------------------------------------------------------
+
+
+@require_GET
+def needs_you(request: PageRequest) -> HttpResponse:
+    """What waits for a person: a list, and beside it the one that is looked at."""
+    access = request.access
+    tab = request.GET.get("tab", "")
+    if tab not in dict(TABS):
+        tab = "mine"
+    rows = _listed(access, tab, request.GET)
+    chosen = _chosen(access, request.GET.get("gate", ""), rows)
+    context = {
+        "tab": tab,
+        "tabs": TABS if access.is_admin else [t for t in TABS if t[0] != "team"],
+        "rows": _with_visitors(rows, access),
+        "chosen": chosen,
+        "is_first": not request.GET.get("after"),
+        "last": rows[-1] if tab == "done" and len(rows) == PAGE_SIZE else None,
+        "filters": _filters(request),
+        "last_decided": _of(access).filter(decided_by=access.user).order_by("-decided_at").first()
+        if not rows
+        else None,
+    } | _pane(access, chosen)
+    if request.headers.get("HX-Request") and request.headers.get("HX-Target") == "gate-list":
+        return render(request, "runs/_gate_list.html", context)
+    return render(request, "runs/needs_you.html", context)
+
+
+def _of(access: Access) -> "QuerySet[Gate]":
+    """The gates of the runs that the asker sees, with what a row shows."""
+    return Gate.objects.filter(run__in=Run.objects.visible_to(access)).select_related(
+        "run__teammate", "run__created_by", "run__end_user", "run__thread", "run__task",
+        "decided_by", "tool_call",
+    )  # fmt: skip
+
+
+def _listed(access: Access, tab: str, query: Any) -> list[Gate]:
+    rows = _of(access)
+    is_awake = Q(snoozed_until=None) | Q(snoozed_until__lte=timezone.now())
+    if tab == "done":
+        rows = rows.filter(decided_at__isnull=False).exclude(status=GateStatus.CANCELLED)
+        if query.get("after", "").isdecimal():
+            last = Gate.objects.filter(pk=query["after"]).first()
+            if last is not None and last.decided_at is not None:
+                rows = rows.filter(
+                    Q(decided_at__lt=last.decided_at)
+                    | Q(decided_at=last.decided_at, pk__lt=last.pk)
+                )
+        rows = rows.order_by("-decided_at", "-pk")
+    else:
+        rows = rows.filter(status=GateStatus.PENDING, tool_call__isnull=False)
+        rows = rows.exclude(is_awake) if tab == "snoozed" else rows.filter(is_awake)
+        if tab == "mine" and access.is_admin:
+            rows = rows.filter(Q(run__created_by=access.user) | Q(run__created_by=None))
+        elif tab == "team":
+            rows = rows.exclude(run__created_by=access.user).exclude(run__created_by=None)
+        # What expires comes first, then what waits longest.
+        rows = rows.order_by(F("expires_at").asc(nulls_last=True), "created_at")
+    if teammate := query.get("teammate", ""):
+        rows = rows.filter(run__teammate_id=teammate if teammate.isdecimal() else 0)
+    if tool := query.get("tool", ""):
+        rows = rows.filter(tool_name=tool)
+    return list(rows[:PAGE_SIZE])
+
+
+def _filters(request: PageRequest) -> list[tuple[str, str]]:
+    """The filters in force, each with the query that takes it away."""
+    shown = []
+    for name in ("teammate", "tool"):
+        if request.GET.get(name):
+            query = request.GET.copy()
+            del query[name]
+            shown.append((f"{name} {request.GET[name]}", query.urlencode()))
+    return shown
+
+
+def _with_visitors(rows: list[Gate], access: Access) -> list[dict[str, Any]]:
+    since = timezone.now() - timedelta(seconds=LOOKING_SECONDS)
+    visits = GateVisit.objects.filter(gate__in=rows, seen_at__gt=since).select_related("user")
+    looking: dict[int, list[str]] = {}
+    for visit in visits.exclude(user=access.user):
+        looking.setdefault(visit.gate_id, []).append(visit.user.display_name)
+    return [{"gate": gate, "looking": looking.get(gate.pk, [])} for gate in rows]
+
+
+def _chosen(access: Access, gate_id: str, rows: list[Gate]) -> Gate | None:
+    if gate_id.isdecimal():
+        return _of(access).filter(pk=gate_id).first()
+    return rows[0] if rows else None
+
+
+def _pane(access: Access, gate: Gate | None) -> dict[str, Any]:
+    """The facts around a gate, and a mark that the asker looks at it."""
+    if gate is None:
+        return {}
+    if gate.is_pending and access.user is not None:
+        GateVisit.objects.update_or_create(gate=gate, user=access.user)
+    since = timezone.now() - timedelta(seconds=LOOKING_SECONDS)
+    visits = gate.visits.filter(seen_at__gt=since).exclude(user=access.user).select_related("user")
+    similar = _of(access).filter(
+        tool_name=gate.tool_name, kind=gate.kind, decided_at__isnull=False, decided_by__isnull=False
+    ).exclude(pk=gate.pk)  # fmt: skip
+    return {
+        "block": cards.shown_gate(gate, f"gate-{gate.pk}"),
+        "looking": [visit.user.display_name for visit in visits],
+        "similar": similar.order_by("-decided_at")[:3],
+        "snoozes": [("1h", "1 hour"), ("4h", "4 hours"), ("1d", "1 day")],
+    }
+
+
+@require_GET
+def gate_presence(request: PageRequest, gate_id: int) -> HttpResponse:
+    """Who else looks at a gate; asked for again while its pane is open."""
+    gate = _find(request.access, gate_id)
+    return render(request, "runs/_looking.html", _pane(request.access, gate) | {"chosen": gate})
+
+
+@require_POST
+def gate_snooze(request: PageRequest, gate_id: int) -> HttpResponse:
+    """Put a gate aside for a while, or take it back at once."""
+    request.access.require("data.runs.write")
+    gate = _find(request.access, gate_id)
+    if not gate.is_pending:
+        raise Conflict("This is decided already.")
+    wanted = request.POST.get("for", "")
+    gate.snoozed_until = timezone.now() + SNOOZES[wanted] if wanted in SNOOZES else None
+    gate.save(update_fields=["snoozed_until"])
+    return redirect("runs:needs_you")
+
+
+@require_POST
+def gates_approve(request: PageRequest) -> HttpResponse:
+    """Approve several calls of the same tool at once; nothing of high risk."""
+    access = request.access
+    wanted = [int(pk) for pk in request.POST.getlist("gate") if pk.isdecimal()][:PAGE_SIZE]
+    rows = list(_of(access).filter(pk__in=wanted, kind=GateKind.APPROVAL).order_by("pk"))
+    if len({gate.tool_name for gate in rows}) > 1:
+        raise Invalid("Choose approvals of one tool; different ones are decided one by one.")
+    done, problems = 0, []
+    for gate in rows:
+        if gate.card.get("risk") == "high":
+            problems.append(f"{gate.prompt}: of high risk, to be looked at on its own.")
+            continue
+        try:
+            seen = request.POST.get(f"digest-{gate.pk}")
+            gates.decide(
+                access, gate, Decision(GateStatus.ALLOWED, digest=seen), via=DecidedVia.PAGE
+            )
+        except DomainError as error:
+            problems.append(f"{gate.prompt}: {error.message}")
+        else:
+            done += 1
+    if done:
+        messages.success(request, f"{done} approved." if done > 1 else "Approved.")
+    for problem in problems[:5]:
+        messages.error(request, problem)
+    if not rows:
+        messages.error(request, "Choose at least one approval.")
+    return redirect("runs:needs_you")
+
+
+def _find(access: Access, gate_id: int) -> Gate:
+    found = _of(access).filter(pk=gate_id).first()
+    if found is None:
+        raise NotFound("There is no such request.")
+    return found
+
+
+# --- the card -----------------------------------------------------------------------------------
+
+
+@require_POST
+def gate_decide(request: PageRequest, run_id: int) -> HttpResponse:
+    """Decide the gate of a card, wherever the card is shown."""
+    request.access.require("data.runs.write")
+    run = find_run(request, run_id)
+    is_fragment = bool(request.headers.get("HX-Request"))
+    try:
+        gate = _decide(request.access, run, request, DecidedVia.PAGE)
+    except DomainError as error:
+        if not is_fragment:
+            raise
+        return render(request, "runs/_refused.html", {"message": error.message})
+    said = _thanks(gate)
+    if not is_fragment:
+        messages.success(request, said)
+        return redirect(request.headers.get("Referer") or run.get_absolute_url())
+    response = render(request, "runs/_sent.html", {"message": said})
+    response["HX-Trigger"] = "muster:decided"
+    return response
+
+
+def _decide(access: Access, run: Run, request: HttpRequest, via: DecidedVia) -> Gate:
+    """What the card's form says, as a decision."""
+    given = request.POST
+    gate = gates.get_gate(run, given.get("request_id", ""))
+    digest = given.get("digest") or None
+    if gate.kind in ASKING:
+        return gates.answer_questions(
+            access, run, _answers(given, gate), request_id=str(gate.uid), digest=digest, via=via
+        )
+    word, reason = given.get("decision", ""), given.get("reason", "").strip()
+    if len(reason.encode()) > gates.LONGEST_ANSWER:
+        raise Invalid(f"The note must have at most {gates.LONGEST_ANSWER} bytes.")
+    answer: dict[str, Any] = {"reason": reason} if reason else {}
+    if word == "deny" and gate.card.get("risk") == "high" and not reason:
+        raise Invalid("Say why, so that the teammate can do better: this is of high risk.")
+    edits = _edits(given, gate) if word == "edit" else None
+    if word in ("retry", "stop") and gate.kind == GateKind.UNKNOWN:
+        answer[word] = True
+    elif word not in ("approve", "edit", "deny"):
+        raise Invalid("Choose one of the answers.")
+    allowed = word in ("approve", "edit", "retry")
+    status = GateStatus.ALLOWED if allowed else GateStatus.DENIED
+    remember: bool | dict[str, str] = bool(given.get("remember"))
+    if remember and (name := given.get("only", "")) in gate.request:
+        remember = {name: str(gate.request[name])}
+    decision = Decision(status, answer, arguments=edits, remember=remember, digest=digest)
+    return gates.decide(access, gate, decision, via=via)
+
+
+def _edits(given: Any, gate: Gate) -> dict[str, Any]:
+    """The call's arguments as the card's inputs have them: texts as they are, the rest as JSON."""
+    import json
+
+    edited = dict(gate.request)
+    for name, before in gate.request.items():
+        if (text := given.get(f"edit-{name}")) is None:
+            continue
+        text = text.replace("\r\n", "\n")
+        if isinstance(before, str):
+            edited[name] = text
+            continue
+        try:
+            edited[name] = json.loads(text)
+        except ValueError:
+            raise Invalid(f"{name}: this is not valid JSON.") from None
+    return edited
+
+
+def _answers(given: Any, gate: Gate) -> dict[str, str]:
+    """Each question's chosen options, or what was written instead or besides."""
+    answers = {}
+    for number, asked in enumerate(gate.request.get("questions", [])):
+        written = given.get(f"other-{number}", "").strip()
+        chosen = given.getlist(f"answer-{number}")
+        if gate.kind == GateKind.PLAN and chosen and written:
+            answers[asked["question"]] = f"{chosen[0]}: {written}"
+        elif asked.get("multiSelect"):
+            answers[asked["question"]] = ", ".join([*chosen, *([written] if written else [])])
+        else:
+            answers[asked["question"]] = written or ", ".join(chosen)
+    if not any(answers.values()):
+        raise Invalid("Choose an answer or write one.")
+    return answers
+
+
+def _thanks(gate: Gate) -> str:
+    if gate.is_pending:
+        return "Your yes is recorded. Somebody else must agree too."
+    said = {GateStatus.ALLOWED: "Approved.", GateStatus.DENIED: "Denied."}
+    text = "Answered." if gate.asks_in_words else said.get(GateStatus(gate.status), "Decided.")
+    if gate.remembered_id:
+        text += " It will not ask for this again; Settings, Permissions takes that back."
+    return f"{text} The run goes on."
+
+
+# --- the link in an e-mail ----------------------------------------------------------------------
+
+
+@public
+@require_http_methods(["GET", "POST"])
+def gate_link(request: HttpRequest, token: str) -> HttpResponse:
+    """Decide without signing in. GET only shows: mail scanners open links. POST decides, once."""
+    try:
+        notice = notices.find_link(token)
+    except NotFound as error:
+        return render(request, "runs/gate_link.html", {"gone": error.message}, status=404)
+    gate = notice.gate
+    access = access_of_member(notice.user, str(notice.run.organization.uid))
+    if gate is None or access is None:
+        return render(request, "runs/gate_link.html", {"gone": "This link is no longer yours."},
+                      status=404)  # fmt: skip
+    context: dict[str, Any] = {
+        "notice": notice, "gate": gate, "block": cards.shown_gate(gate, f"gate-{gate.pk}"),
+        "action": request.path, "is_public_link": True,
+    }  # fmt: skip
+    if request.method == "POST":
+        try:
+            with transaction.atomic():
+                notices.use_link(notice)
+                decided = _decide(access, gate.run, request, DecidedVia.MAIL)
+        except DomainError as error:
+            return render(request, "runs/gate_link.html", context | {"error": error.message},
+                          status=409 if isinstance(error, Conflict) else 422)  # fmt: skip
+        return render(request, "runs/gate_link.html", {"done": _thanks(decided), "notice": notice})
+    return render(request, "runs/gate_link.html", context)

@@ -1,0 +1,191 @@
+"""v2: memories and skills (contract v2 2.4, 2.10)."""
+
+from typing import Annotated, Any, Literal
+
+from ninja import Router, Status
+from pydantic import Field
+
+from teammates import knowledge, roster
+from teammates.access import Access
+from teammates.api.schemas import ApiRequest, Input, iso, page
+from teammates.api.scopes import exact_scope, scope_for_writing
+from teammates.errors import Invalid
+from teammates.models import Memory, Skill, SkillStatus
+
+router = Router()
+Limit = Annotated[int, Field(ge=1, le=100)]
+
+
+# --- memories -----------------------------------------------------------------------------------
+
+
+class MemoryIn(Input):
+    content: str
+    user_id: str | None = None
+    audience: str | None = None
+
+
+class MemoryChange(Input):
+    content: str | None = None
+    audience: str | None = None
+
+
+@router.post("/memories", response={201: dict[str, Any]}, tags=["memories"])
+def create_memory(request: ApiRequest, payload: MemoryIn) -> Any:
+    """Keep a fact of at most 300 characters in one scope."""
+    access = scope_for_writing(request, payload.user_id)
+    memory = knowledge.add_memory(access, payload.content, audience=payload.audience)
+    return Status(201, memory_out(memory, access))
+
+
+@router.get("/memories", tags=["memories"])
+def list_memories(
+    request: ApiRequest,
+    user_id: str | None = None,
+    query: str = "",
+    limit: Limit = 20,
+    starting_after: int | None = None,
+) -> dict[str, Any]:
+    """Of exactly one scope, newest first; `query` is looked for in the text."""
+    access = exact_scope(request, user_id)
+    rows = knowledge.search_memories(access, query)
+    if starting_after is not None:
+        rows = rows.filter(pk__lt=starting_after)
+    found = list(rows[: limit + 1])
+    return page(found, limit, [memory_out(memory, access) for memory in found])
+
+
+@router.patch("/memories/{memory_id}", tags=["memories"])
+def update_memory(
+    request: ApiRequest, memory_id: int, payload: MemoryChange, user_id: str | None = None
+) -> dict[str, Any]:
+    """Correct the text, the audience, or both."""
+    access = exact_scope(request, user_id)
+    memory = knowledge.get_memory(access, memory_id)
+    if "audience" in payload.model_fields_set and payload.audience is None:
+        raise Invalid("audience must not be null.")
+    changed = knowledge.update_memory(
+        access, memory, content=payload.content, audience=payload.audience
+    )
+    return memory_out(changed, access)
+
+
+@router.delete("/memories/{memory_id}", response={204: None}, tags=["memories"])
+def delete_memory(request: ApiRequest, memory_id: int, user_id: str | None = None) -> Any:
+    knowledge.forget(exact_scope(request, user_id), memory_id)
+    return Status(204, None)
+
+
+def memory_out(memory: Memory, access: Access) -> dict[str, Any]:
+    scope = "teammate" if memory.teammate_id else memory.audience or "account"
+    return {
+        "id": memory.pk,
+        "user_id": access.end_user.external_id if access.end_user else None,
+        "content": memory.content,
+        "source": "agent" if memory.author == "agent" else "api",
+        "created_at": iso(memory.created_at),
+        "agent_instance_id": memory.teammate_id,
+        "created_by_agent_instance_id": memory.written_by_id,
+        "audience": memory.audience or None,
+        "scope": scope,
+    }
+
+
+# --- skills -------------------------------------------------------------------------------------
+
+
+class SkillIn(Input):
+    name: str
+    description: str
+    body: str
+    scope: Literal["account", "teammate"] = "account"
+    teammate_id: int | None = None
+    user_id: str | None = None
+
+
+class SkillChange(Input):
+    name: str | None = None
+    description: str | None = None
+    body: str | None = None
+    status: str | None = None
+
+
+@router.post("/skills", response={201: dict[str, Any]}, tags=["skills"])
+def create_skill(request: ApiRequest, payload: SkillIn) -> Any:
+    """Save named instructions for all teammates of a scope, or for one."""
+    access = scope_for_writing(request, payload.user_id)
+    if (payload.scope == "teammate") != (payload.teammate_id is not None):
+        raise Invalid("teammate_id must be given with the scope teammate, and only then.")
+    teammate = None
+    if payload.teammate_id is not None:
+        teammate = roster.get_teammate(request.auth, payload.teammate_id)
+    skill = knowledge.add_skill(
+        access, name=payload.name, description=payload.description, body=payload.body,
+        teammate=teammate,
+    )  # fmt: skip
+    return Status(201, skill_out(skill, access))
+
+
+@router.get("/skills", tags=["skills"])
+def list_skills(request: ApiRequest, user_id: str | None = None) -> dict[str, Any]:
+    access = exact_scope(request, user_id)
+    rows = [skill_out(skill, access) for skill in Skill.objects.visible_to(access).order_by("-id")]
+    return {"data": rows, "has_more": False, "next_starting_after": None}
+
+
+@router.get("/skills/invokable", tags=["skills"])
+def list_invokable_skills(
+    request: ApiRequest, teammate_id: int | None = None, user_id: str | None = None
+) -> dict[str, Any]:
+    """What `skill` of a run may name: the active skills of the scope, and of the teammate."""
+    access = exact_scope(request, user_id)
+    skills = Skill.objects.visible_to(access).filter(status=SkillStatus.ACTIVE)
+    allowed = [None] if teammate_id is None else [None, teammate_id]
+    rows = [
+        {"slug": skill.slug, "name": skill.name, "description": skill.description, "kind": "custom",
+         "source": "custom"}
+        for skill in skills.order_by("slug")
+        if skill.teammate_id in allowed
+    ]  # fmt: skip
+    return {"data": rows, "has_more": False, "next_starting_after": None}
+
+
+@router.get("/skills/{skill_id}", tags=["skills"])
+def get_skill(request: ApiRequest, skill_id: int, user_id: str | None = None) -> dict[str, Any]:
+    access = exact_scope(request, user_id)
+    return skill_out(knowledge.get_skill(access, skill_id), access)
+
+
+@router.patch("/skills/{skill_id}", tags=["skills"])
+def update_skill(
+    request: ApiRequest, skill_id: int, payload: SkillChange, user_id: str | None = None
+) -> dict[str, Any]:
+    access = exact_scope(request, user_id)
+    given = {k: v for k, v in payload.dict(exclude_unset=True).items() if v is not None}
+    skill = knowledge.update_skill(access, knowledge.get_skill(access, skill_id), **given)
+    return skill_out(skill, access)
+
+
+@router.delete("/skills/{skill_id}", response={204: None}, tags=["skills"])
+def delete_skill(request: ApiRequest, skill_id: int, user_id: str | None = None) -> Any:
+    access = exact_scope(request, user_id)
+    knowledge.delete_skill(access, knowledge.get_skill(access, skill_id))
+    return Status(204, None)
+
+
+def skill_out(skill: Skill, access: Access) -> dict[str, Any]:
+    return {
+        "id": skill.pk,
+        "slug": skill.slug,
+        "name": skill.name,
+        "description": skill.description,
+        "body": skill.body,
+        "scope": "teammate" if skill.teammate_id else "account",
+        "source": "agent" if skill.written_by_id else "user",
+        "status": skill.status,
+        "teammate_id": skill.teammate_id,
+        "user_id": access.end_user.external_id if access.end_user else None,
+        "created_at": iso(skill.created_at),
+        "updated_at": iso(skill.updated_at),
+        "created_by_teammate_id": skill.written_by_id,
+    }

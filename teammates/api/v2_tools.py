@@ -1,0 +1,384 @@
+"""v2: what teammates may use: models, built-in tools, permissions, servers of tools, apps
+(contract v2 2.4, 2.9, 2.10)."""
+
+from typing import Annotated, Any
+
+from ninja import Router, Status
+from pydantic import Field
+
+from teammates import permissions, roster, servers, tools
+from teammates.access import Access
+from teammates.api.schemas import ApiRequest, Input, iso, page
+from teammates.api.scopes import exact_scope, scope_for_writing
+from teammates.catalog import CATALOG
+from teammates.models import Model, PermissionPolicy, ServerStatus, ToolServer
+from teammates.tools.servers import Operation
+
+router = Router()
+Limit = Annotated[int, Field(ge=1, le=100)]
+
+
+# --- models -------------------------------------------------------------------------------------
+
+
+@router.get("/models", tags=["models"])
+def list_models(request: ApiRequest, zdr: bool = False) -> dict[str, Any]:
+    """The models of this account under the names that runs take, with their prices now."""
+    models = Model.objects.filter(organization=request.auth.organization).by_priority()
+    shown = [] if zdr else [model_out(model) for model in models.prefetch_related("prices")]
+    return {"data": shown, "has_more": False, "next_starting_after": None}
+
+
+def model_out(model: Model) -> dict[str, Any]:
+    price = model.shown_price
+    lanes = {
+        "input_per_mtok": price.uncached_input, "output_per_mtok": price.output,
+        "cache_read_per_mtok": price.cache_read, "cache_write_per_mtok": price.cache_write,
+    } if price else {}  # fmt: skip
+    return {
+        "id": model.alias,
+        "name": model.alias,
+        "description": f"{model.name} of {model.provider.name}",
+        "provider": model.provider.kind,
+        "default": model.is_default,
+        "max_effort": model.max_effort,
+        "pricing": {name: float(value) for name, value in lanes.items()} | {"currency": "usd"},
+        "concrete_id": model.name,
+        "runnable": model.provider.is_ready,
+        "zdr_supported": False,
+        "zdr": False,
+        "zdr_providers": [],
+        "retention_note": None,
+    }
+
+
+# --- built-in tools -----------------------------------------------------------------------------
+
+
+@router.get("/built-in-tools", tags=["tools"])
+def list_built_in_tools(
+    request: ApiRequest, teammate_id: int | None = None, user_id: str | None = None
+) -> dict[str, Any]:
+    """The built-in tools as they are switched: for the account, a teammate, an end user."""
+    access = request.auth.for_end_user(user_id)
+    off = set(permissions.switched_off(permissions.settings_of(access.organization).values()))
+    switches: dict[str, bool | None] = {}
+    if teammate_id is not None:
+        version = roster.get_teammate(request.auth, teammate_id).current_version
+        off |= set(version.disabled_tools)
+        switches = {"memory": version.memory, "history": version.history,
+                    "task_setup_tools": version.task_setup_tools,
+                    "feedback": version.feedback}  # fmt: skip
+    rows = []
+    for group in tools.GROUPS.values():
+        is_on = group.name not in off and switches.get(group.name) is not False
+        is_on = is_on and not (group.tools and all(tool.name in off for tool in group.tools))
+        rows.append({
+            "name": group.name,
+            "server_name": f"muster_{group.name}",
+            "display_name": group.title,
+            "description": group.description,
+            "enabled": is_on and (group.is_safe_for_end_users or user_id is None),
+            "multi_tenant_safe": group.is_safe_for_end_users,
+            "configurable": group.configurable,
+        })  # fmt: skip
+    return {"data": rows, "has_more": False, "next_starting_after": None}
+
+
+# --- permissions --------------------------------------------------------------------------------
+
+
+class PermissionIn(Input):
+    tool: Annotated[str, Field(min_length=1, max_length=255)]
+    user_id: Annotated[str, Field(min_length=1)] | None = None
+    pattern: dict[str, str] = Field(default_factory=dict)
+
+
+@router.post("/permissions", response={200: dict[str, Any], 201: dict[str, Any]}, tags=["tools"])
+def create_permission(request: ApiRequest, payload: PermissionIn) -> Any:
+    """Let a tool act without asking, perhaps only with certain arguments. Again is fine."""
+    access = scope_for_writing(request, payload.user_id)
+    policy, is_new = permissions.allow_tool(access, payload.tool, pattern=payload.pattern)
+    return Status(201 if is_new else 200, permission_out(policy, access))
+
+
+@router.get("/permissions", tags=["tools"])
+def list_permissions(
+    request: ApiRequest,
+    user_id: str | None = None,
+    limit: Limit = 20,
+    starting_after: int | None = None,
+) -> dict[str, Any]:
+    """Of exactly one scope, newest first."""
+    access = exact_scope(request, user_id)
+    rows = PermissionPolicy.objects.visible_to(access).order_by("-id")
+    if starting_after is not None:
+        rows = rows.filter(pk__lt=starting_after)
+    found = list(rows[: limit + 1])
+    return page(found, limit, [permission_out(policy, access) for policy in found])
+
+
+@router.delete("/permissions/{policy_id}", response={204: None}, tags=["tools"])
+def delete_permission(request: ApiRequest, policy_id: int, user_id: str | None = None) -> Any:
+    permissions.revoke(exact_scope(request, user_id), policy_id)
+    return Status(204, None)
+
+
+def permission_out(policy: PermissionPolicy, access: Access) -> dict[str, Any]:
+    return {
+        "id": policy.pk,
+        "user_id": access.end_user.external_id if access.end_user else None,
+        "tool_name": policy.tool,
+        "pattern": policy.pattern,
+        "created_at": iso(policy.created_at),
+        "source": policy.source,
+    }
+
+
+# --- servers of tools ---------------------------------------------------------------------------
+
+
+class ServerFields(Input):
+    name: str | None = None
+    url: str | None = None
+    auth_type: str | None = None
+    auth_config: dict[str, Any] | None = None
+    secret: str | None = None
+    tool_defs: list[Any] | None = None
+    description: str | None = None
+    auto_approve: bool | None = None
+    script_source: str | None = None
+    script_allowlist: list[str] | None = None
+
+
+class ServerCreate(ServerFields):
+    name: str
+    url: str = ""
+    kind: str = "rest_api"
+    user_id: str | None = None
+    command: list[str] | None = None
+
+
+class ServerUpdate(ServerFields):
+    status: str | None = None
+
+
+@router.post("/mcp-servers", response={201: dict[str, Any]}, tags=["tools"])
+def create_server(request: ApiRequest, payload: ServerCreate) -> Any:
+    """Add a REST API or an MCP server. An MCP server is asked at once what it offers; if it does
+    not answer, it is kept as failing, with the reason."""
+    access = scope_for_writing(request, payload.user_id)
+    given = payload.dict(exclude={"user_id", "script_source", "script_allowlist"})
+    server = servers.add_server(access, **{k: v for k, v in given.items() if v is not None})
+    servers.check_server(server)
+    return Status(201, server_out(server))
+
+
+@router.get("/mcp-servers", tags=["tools"])
+def list_servers(request: ApiRequest, user_id: str | None = None) -> dict[str, Any]:
+    access = exact_scope(request, user_id)
+    rows = ToolServer.objects.visible_to(access).select_related("end_user").order_by("-id")
+    shown = [server_out(server) for server in rows[:200]]
+    return {"data": shown, "has_more": False, "next_starting_after": None}
+
+
+@router.get("/mcp-servers/{server_id}", tags=["tools"])
+def get_server(request: ApiRequest, server_id: int, user_id: str | None = None) -> dict[str, Any]:
+    return server_out(servers.get_server(exact_scope(request, user_id), server_id))
+
+
+@router.patch("/mcp-servers/{server_id}", tags=["tools"])
+def update_server(
+    request: ApiRequest, server_id: int, payload: ServerUpdate, user_id: str | None = None
+) -> dict[str, Any]:
+    """Change what is given; `secret: null` clears it."""
+    access = exact_scope(request, user_id)
+    server = servers.get_server(access, server_id)
+    given = {
+        name: getattr(payload, name)
+        for name in payload.model_fields_set & set(servers.CHANGEABLE)
+        if name == "secret" or getattr(payload, name) is not None
+    }
+    return server_out(servers.update_server(access, server, **given))
+
+
+@router.delete("/mcp-servers/{server_id}", response={204: None}, tags=["tools"])
+def delete_server(request: ApiRequest, server_id: int, user_id: str | None = None) -> Any:
+    access = exact_scope(request, user_id)
+    servers.delete_server(access, servers.get_server(access, server_id))
+    return Status(204, None)
+
+
+@router.post("/mcp-servers/{server_id}/approve", tags=["tools"])
+def trust_server(request: ApiRequest, server_id: int, user_id: str | None = None) -> dict[str, Any]:
+    """Trust the server: what it changes asks only where a run's mode does."""
+    access = exact_scope(request, user_id)
+    return server_out(servers.trust_server(access, servers.get_server(access, server_id)))
+
+
+def server_out(server: ToolServer) -> dict[str, Any]:
+    return {
+        "id": server.pk,
+        "slug": server.slug,
+        "name": server.name,
+        "url": server.url,
+        "kind": server.kind,
+        "auth_type": server.auth_type,
+        "auth_config": server.auth_config,
+        "status": server.status,
+        "status_reason": server.status_reason or None,
+        "description": server.description or None,
+        "tool_defs": [operation_out(one) for one in server.described],
+        "has_secret": bool(server.secret),
+        "auto_approve": server.auto_approve,
+        "user_id": server.end_user.external_id if server.end_user else None,
+        "created_at": iso(server.created_at),
+        "updated_at": iso(server.updated_at),
+        "script_sha256": None,
+        "script_allowlist": [],
+        "sign_in_host": None,
+        "created_by_teammate_id": None,
+        "teammate_ids": [teammate.pk for teammate in servers.teammates_with(server)],
+    }
+
+
+def operation_out(operation: Operation) -> dict[str, Any]:
+    shown: dict[str, Any] = {"name": operation.name}
+    if operation.method:
+        shown |= {"method": operation.method, "path": operation.path}
+    return shown | {
+        "title": operation.title,
+        "description": operation.description,
+        "parameters": operation.schema,
+    }
+
+
+# --- apps ---------------------------------------------------------------------------------------
+
+
+class ConnectKeyIn(Input):
+    api_key: str
+    user_id: str | None = None
+    options: dict[str, Any] | None = None
+    agent_id: int | None = None
+    add_account: bool = False
+
+
+@router.get("/apps", tags=["apps"])
+def list_apps(request: ApiRequest, user_id: str | None = None) -> dict[str, Any]:
+    """The whole catalog, and the account's own servers as apps of the kind `custom`."""
+    access = request.auth.for_end_user(user_id)
+    own = {server.slug: server for server in ToolServer.objects.visible_to(access).order_by("id")}
+    rows = [
+        _app_out(
+            app.name, app.display_name, app.category, connected=app.name in own,
+            documentation=app.documentation_url, guidance=app.key_guidance, label=app.key_label,
+            is_popular=app.is_popular,
+        )
+        for app in CATALOG.values()
+    ]  # fmt: skip
+    rows += [
+        _app_out(slug, server.name, "custom", connected=server.status == ServerStatus.ACTIVE)
+        for slug, server in own.items()
+        if slug not in CATALOG
+    ]
+    return {"data": rows, "has_more": False, "next_starting_after": None}
+
+
+def _app_out(
+    name: str,
+    title: str,
+    category: str,
+    *,
+    connected: bool,
+    documentation: str = "",
+    guidance: str = "",
+    label: str = "API key",
+    is_popular: bool = False,
+) -> dict[str, Any]:
+    return {
+        "name": name, "key": name, "display_name": title, "category": category,
+        "use_case_category": category, "kind": "custom" if category == "custom" else "app",
+        "connected": connected, "auth_type": "api_key", "logo_url": None,
+        "api_key_documentation_url": documentation or None,
+        "api_key_guidance": guidance or None, "api_key_label": label,
+        "oauth_available": False, "region_options": None, "is_popular": is_popular,
+    }  # fmt: skip
+
+
+@router.post("/apps/{name}/connect/api-key", tags=["apps"])
+def connect_app(request: ApiRequest, name: str, payload: ConnectKeyIn) -> dict[str, Any]:
+    """Connect an app with a key; again replaces the key."""
+    access = scope_for_writing(request, payload.user_id)
+    server = servers.connect_app(access, name, payload.api_key)
+    return {"status": "connected", "app": server.app}
+
+
+@router.get("/apps/connections", tags=["apps"])
+def list_all_connections(request: ApiRequest, user_id: str | None = None) -> dict[str, Any]:
+    return _connections(exact_scope(request, user_id))
+
+
+@router.get("/apps/{name}/connections", tags=["apps"])
+def list_connections(request: ApiRequest, name: str, user_id: str | None = None) -> dict[str, Any]:
+    servers.get_app(name)
+    return _connections(exact_scope(request, user_id), name)
+
+
+@router.delete("/apps/{name}/connections", response={204: None}, tags=["apps"])
+def disconnect_app(request: ApiRequest, name: str, user_id: str | None = None) -> Any:
+    """Remove the connection and its key; again is fine."""
+    servers.get_app(name)
+    access = exact_scope(request, user_id)
+    for server in ToolServer.objects.visible_to(access).filter(app=name):
+        servers.delete_server(access, server)
+    return Status(204, None)
+
+
+@router.get("/apps/{name}/tools", tags=["apps"])
+def list_app_tools(request: ApiRequest, name: str) -> dict[str, Any]:
+    """What an app can do, and whether it asks. What an MCP server offers is known once it is
+    connected."""
+    app = servers.get_app(name)
+    known = ToolServer.objects.visible_to(request.auth).filter(app=name).first()
+    operations = known.described if known else servers.read_operations(app.operations)
+    is_trusted = known is not None and known.auto_approve
+    rows = [
+        {
+            "slug": one.name,
+            "name": one.title or one.name.replace("_", " "),
+            "description": one.description,
+            "read_only": one.reads_only,
+            "approval_mode": "never"
+            if one.reads_only
+            else "depends_on_input"
+            if is_trusted
+            else "always",
+        }
+        for one in operations
+    ]
+    return {"data": rows, "has_more": False, "next_starting_after": None}
+
+
+@router.get("/apps/{name}/triggers", tags=["apps"])
+def list_app_triggers(request: ApiRequest, name: str) -> dict[str, Any]:
+    """No app starts runs by itself here; webhooks do."""
+    servers.get_app(name)
+    return {"data": [], "has_more": False, "next_starting_after": None}
+
+
+def _connections(access: Access, name: str | None = None) -> dict[str, Any]:
+    rows = ToolServer.objects.visible_to(access).exclude(app="").order_by("-id")
+    if name is not None:
+        rows = rows.filter(app=name)
+    shown = [
+        {
+            "id": server.pk, "connection_id": str(server.uid), "app_key": server.app,
+            "provider": server.app, "kind": "app", "status": "active", "account_label": None,
+            "account_id": None, "accessible_customers": None, "scopes": [],
+            "name": server.name, "label": None, "notes": None,
+            "updated_at": iso(server.updated_at),
+        }
+        for server in rows
+    ]  # fmt: skip
+    return {"data": shown, "has_more": False, "next_starting_after": None}

@@ -1,0 +1,110 @@
+"""What teammates know beyond their instructions: memories and skills."""
+
+from typing import ClassVar
+
+from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.search import SearchVector
+from django.db import models
+
+from teammates.fields import Named
+from teammates.models.people import EndUser, Organization, User
+from teammates.models.scoped import ScopedQuerySet
+from teammates.models.teammate import Teammate
+
+
+class Audience(models.TextChoices):
+    PERSONAL = "personal", "About a person"
+    COMPANY = "company", "About the company"
+
+
+class Author(models.TextChoices):
+    API = "api", "A program"
+    PERSON = "person", "A person"
+    AGENT = "agent", "A teammate"
+
+
+class Memory(Named):
+    """One thing to remember. Scopes never mix: an end user's, or the account's own."""
+
+    organization = models.ForeignKey(
+        Organization, on_delete=models.CASCADE, related_name="memories"
+    )
+    end_user = models.ForeignKey(
+        EndUser, null=True, on_delete=models.CASCADE, related_name="memories"
+    )
+    # Private to one teammate, else for all of the scope.
+    teammate = models.ForeignKey(
+        Teammate, null=True, on_delete=models.CASCADE, related_name="memories"
+    )
+    content = models.CharField(max_length=300)
+    same_as = models.CharField(max_length=300)  # the content, normalised: no two are the same
+    audience = models.CharField(max_length=8, blank=True, default="", choices=Audience.choices)
+    author = models.CharField(max_length=6, choices=Author.choices)
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    written_by = models.ForeignKey(Teammate, null=True, on_delete=models.SET_NULL, related_name="+")
+    source_run_id = models.BigIntegerField(null=True)  # `runs` is above this app
+    used_count = models.PositiveIntegerField(default=0)
+    last_used_at = models.DateTimeField(null=True)
+
+    objects = ScopedQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                "organization", "end_user", "teammate", "same_as",
+                name="memory_once", nulls_distinct=False,
+            ),
+            models.CheckConstraint(
+                condition=models.Q(audience__in=["", *Audience.values]),
+                name="memory_audience_known",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(author__in=Author.values), name="memory_author_known"
+            ),
+        ]  # fmt: skip
+        indexes: ClassVar = [
+            models.Index(fields=["organization", "end_user", "-id"], name="memory_list"),
+            GinIndex(SearchVector("content", config="simple"), name="memory_search"),
+        ]
+
+    def __str__(self) -> str:
+        return self.content
+
+
+class SkillStatus(models.TextChoices):
+    ACTIVE = "active", "Active"
+    DISABLED = "disabled", "Off"
+
+
+class Skill(Named):
+    """Named instructions that a teammate loads when its task calls for them."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="skills")
+    end_user = models.ForeignKey(
+        EndUser, null=True, on_delete=models.CASCADE, related_name="skills"
+    )
+    teammate = models.ForeignKey(  # None: for all
+        Teammate, null=True, on_delete=models.CASCADE, related_name="skills"
+    )
+    slug = models.CharField(max_length=100)  # stays when the name changes
+    name = models.CharField(max_length=200)
+    description = models.CharField(max_length=1000)  # when to use it
+    body = models.TextField()
+    status = models.CharField(max_length=8, choices=SkillStatus.choices, default=SkillStatus.ACTIVE)
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    written_by = models.ForeignKey(Teammate, null=True, on_delete=models.SET_NULL, related_name="+")
+
+    objects = ScopedQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                "organization", "end_user", "slug", name="skill_slug_once", nulls_distinct=False
+            ),
+            models.CheckConstraint(
+                condition=models.Q(status__in=SkillStatus.values), name="skill_status_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,356 @@
+"""Servers of tools: added, tested, changed, and what they offer to a run."""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from asgiref.sync import async_to_sync
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.text import slugify
+
+from teammates.access import Access
+from teammates.catalog import CATALOG, App
+from teammates.errors import Conflict, Forbidden, Invalid, NotFound
+from teammates.models import (
+    AuthType,
+    EndUser,
+    Organization,
+    ServerKind,
+    ServerStatus,
+    Teammate,
+    ToolServer,
+)
+from teammates.public_http import is_public
+from teammates.tools import GROUPS, REGISTRY, rest, servers
+from teammates.tools.base import Tool
+from teammates.tools.servers import MOST_OPERATIONS, Operation, ServerConnection, ServerError
+
+CHANGEABLE = (
+    "name", "url", "auth_type", "auth_config", "secret", "tool_defs", "description", "status",
+    "auto_approve", "command", "environment",
+)  # fmt: skip
+
+
+# --- verbs --------------------------------------------------------------------------------------
+
+
+def add_server(
+    access: Access,
+    *,
+    name: str,
+    kind: str = ServerKind.REST_API,
+    url: str = "",
+    command: list[str] | None = None,
+    environment: str = "",
+    auth_type: str = AuthType.NONE,
+    auth_config: dict[str, Any] | None = None,
+    secret: str | None = None,
+    tool_defs: list[Any] | None = None,
+    description: str | None = None,
+    auto_approve: bool = False,
+    app: str = "",
+    slug: str = "",
+    may_be_private: bool = False,
+) -> ToolServer:
+    """Add a server to the scope of `access`. An MCP server's tools are asked for by `check_server`.
+
+    `may_be_private`: an address of this network is fine; for people who run the machine.
+    Raises `Invalid`, `Forbidden`, `Conflict` (slug taken).
+    """
+    access.require("data.mcp_configs.manage")
+    if kind not in ServerKind.values:
+        raise Invalid(f"kind must be one of {', '.join(ServerKind.values)}.")
+    server = ToolServer(
+        organization=access.organization, end_user=access.end_user, kind=kind, app=app,
+        created_by=access.user, may_be_private=may_be_private and _runs_the_machine(access),
+    )  # fmt: skip
+    _apply(access, server, {
+        "name": name, "url": url, "command": command or [], "environment": environment,
+        "auth_type": auth_type, "auth_config": auth_config or {}, "secret": secret,
+        "tool_defs": tool_defs or [], "description": description or "",
+        "auto_approve": auto_approve,
+    })  # fmt: skip
+    server.slug = slug or slugify(server.name)[:40].strip("-")
+    if not server.slug:
+        raise Invalid("name must contain a letter or a digit.")
+    taken = server.slug in GROUPS or server.slug in REGISTRY
+    try:
+        if taken:
+            raise IntegrityError
+        with transaction.atomic():
+            server.save()
+    except IntegrityError:
+        raise Conflict(
+            f"There is a server {server.slug!r} already; choose another name.",
+            code="mcp_servers.duplicate",
+        ) from None
+    return server
+
+
+def update_server(access: Access, server: ToolServer, **changes: Any) -> ToolServer:
+    """Change what is given; `secret` None clears it. Raises `Invalid`, `Forbidden`."""
+    access.require("data.mcp_configs.manage")
+    _apply(access, server, changes)
+    server.save()
+    return server
+
+
+def trust_server(access: Access, server: ToolServer) -> ToolServer:
+    """Its tools ask only where a run's mode says so."""
+    return update_server(access, server, auto_approve=True)
+
+
+def delete_server(access: Access, server: ToolServer) -> None:
+    access.require("data.mcp_configs.manage")
+    server.delete()
+
+
+def get_server(access: Access, server_id: int) -> ToolServer:
+    """Raises `NotFound`."""
+    found: ToolServer | None = (
+        ToolServer.objects.visible_to(access).select_related("end_user").filter(pk=server_id)
+    ).first()
+    if found is None:
+        raise NotFound("There is no such server.", code="mcp_servers.not_found")
+    return found
+
+
+def connect_app(access: Access, name: str, api_key: str) -> ToolServer:
+    """Connect an app of the catalog with a key; again replaces the key. Raises `NotFound`."""
+    access.require("data.mcp_configs.manage")
+    app = get_app(name)
+    if not api_key.strip():
+        raise Invalid("api_key must not be empty.")
+    known = ToolServer.objects.visible_to(access).filter(app=name).first()
+    if known is not None:
+        return update_server(access, known, secret=api_key, status=ServerStatus.ACTIVE)
+    return add_server(
+        access, name=app.display_name, kind=app.kind, url=app.url, auth_type=app.auth_type,
+        auth_config=dict(app.auth_config), secret=api_key, tool_defs=app.operations, app=app.name,
+        slug=app.name,
+    )  # fmt: skip
+
+
+def get_app(name: str) -> App:
+    """Raises `NotFound`."""
+    if name not in CATALOG:
+        raise NotFound(f"There is no app {name!r}.", code="apps.not_found")
+    return CATALOG[name]
+
+
+def _apply(access: Access, server: ToolServer, changes: dict[str, Any]) -> None:
+    """Check and set fields. An address or credential that changed is to be tested anew."""
+    if "name" in changes:
+        server.name = _checked_name(changes["name"])
+    if "description" in changes:
+        server.description = (changes["description"] or "")[:1000]
+    if "status" in changes:
+        if changes["status"] not in (ServerStatus.ACTIVE, ServerStatus.DISABLED):
+            raise Invalid("status must be active or disabled.")
+        server.status, server.status_reason = changes["status"], ""
+    for plain in ("auto_approve", "environment"):
+        if plain in changes:
+            setattr(server, plain, changes[plain])
+    if "secret" in changes:
+        server.secret = (changes["secret"] or "").strip()
+    if "auth_type" in changes:
+        if changes["auth_type"] not in AuthType.values:
+            raise Invalid(f"auth_type must be one of {', '.join(AuthType.values)}.")
+        server.auth_type = changes["auth_type"]
+    if "auth_config" in changes:
+        server.auth_config = _checked_auth(server.auth_type, changes["auth_config"])
+    elif "auth_type" in changes:
+        _checked_auth(server.auth_type, server.auth_config)
+    if "command" in changes:
+        server.command = [str(word) for word in changes["command"]]
+    if "url" in changes:
+        server.url = changes["url"].strip()
+    if server.kind == ServerKind.MCP_STDIO:
+        _check_program(access, server)
+    elif "url" in changes:
+        check_url(server.url, may_be_private=server.may_be_private)
+    if "tool_defs" in changes and server.kind == ServerKind.REST_API:
+        server.operations = [one.to_json() for one in read_operations(changes["tool_defs"])]
+
+
+def _checked_name(name: str) -> str:
+    name = " ".join(name.split())
+    if not 1 <= len(name) <= 200:
+        raise Invalid("name must have 1 to 200 characters.")
+    return name
+
+
+def _checked_auth(auth_type: str, config: dict[str, Any]) -> dict[str, Any]:
+    header = config.get("header_name")
+    if auth_type == AuthType.CUSTOM_HEADER and not re.fullmatch(
+        r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", str(header or "")
+    ):
+        raise Invalid("auth_config.header_name must name a header.")
+    return config
+
+
+def _check_program(access: Access, server: ToolServer) -> None:
+    """A program runs as this server's own user: only those who run the machine may name one."""
+    if not _runs_the_machine(access):
+        raise Forbidden(
+            "Programs on this machine are set up by admins of the installation's own organization."
+        )
+    if not server.command or not server.command[0].strip():
+        raise Invalid("command must name a program.")
+
+
+def _runs_the_machine(access: Access) -> bool:
+    return access.is_admin and access.organization.is_home and access.end_user is None
+
+
+def check_url(url: str, *, may_be_private: bool) -> None:
+    """Refuse what is no web address, and literal private hosts. Names are resolved, and checked
+    again, at every call: registering needs no DNS. Raises `Invalid`."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise Invalid("url is not a web address.") from None
+    if parts.scheme not in ("http", "https") or not host or parts.username or len(url) > 2000:
+        raise Invalid("url must be an http:// or https:// address without a user name.")
+    if may_be_private or settings.ALLOW_PRIVATE_ADDRESSES:
+        return
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith((".localhost", ".local", ".internal")):
+        raise Invalid(f"url: {host} is not on the public internet.")
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        if re.fullmatch(r"[0-9a-fx.]+", name) and not re.search(r"[g-wyz]", name):
+            raise Invalid(f"url: {host} is not a host name.") from None
+        return
+    if not is_public(host):
+        raise Invalid(f"url: {host} is not on the public internet.")
+
+
+def read_operations(given: list[Any]) -> list[Operation]:
+    """`tool_defs` as operations. Raises `Invalid` naming the entry."""
+    if len(given) > MOST_OPERATIONS:
+        raise Invalid(f"tool_defs must have at most {MOST_OPERATIONS} entries.")
+    found: list[Operation] = []
+    for number, entry in enumerate(given):
+        try:
+            operation = rest.read_operation(entry)
+        except ValueError as error:
+            raise Invalid(f"tool_defs[{number}]: {error}.") from None
+        if operation.name in {one.name for one in found}:
+            raise Invalid(f"tool_defs[{number}]: there are two operations {operation.name!r}.")
+        found.append(operation)
+    return found
+
+
+# --- health -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What asking a server for its tools gave."""
+
+    operations: list[Operation]
+    error: str = ""
+
+
+def check_server(server: ToolServer) -> Checked:
+    """Ask the server for its tools now and keep what came of it. Not inside a transaction."""
+    if server.kind == ServerKind.REST_API:
+        return record_check(server, Checked(server.described))
+    return record_check(server, async_to_sync(_ask_alone)(server.connection))
+
+
+async def _ask_alone(connection: ServerConnection) -> Checked:
+    try:
+        return await ask(connection)
+    finally:
+        await servers.close_sessions()  # they belong to this call's own event loop
+
+
+async def ask(connection: ServerConnection) -> Checked:
+    """What the server offers; a failure is a value."""
+    try:
+        return Checked(await servers.discover(connection))
+    except ServerError as error:
+        return Checked([], str(error))
+
+
+def is_fresh(server: ToolServer, seconds: float) -> bool:
+    """Whether the server told what it offers within the last `seconds`."""
+    if server.is_failing or server.checked_at is None:
+        return False
+    return (timezone.now() - server.checked_at).total_seconds() < seconds
+
+
+def record_check(server: ToolServer, checked: Checked) -> Checked:
+    """Keep what a check gave. A server that fails keeps the tools it had, hidden."""
+    if server.status == ServerStatus.DISABLED:
+        return checked
+    fields: dict[str, Any] = {"checked_at": timezone.now(), "status_reason": checked.error[:500]}
+    fields["status"] = ServerStatus.FAILING if checked.error else ServerStatus.ACTIVE
+    if not checked.error:
+        fields["operations"] = [one.to_json() for one in checked.operations]
+    ToolServer.objects.filter(pk=server.pk).update(**fields, updated_at=timezone.now())
+    for name, value in fields.items():
+        setattr(server, name, value)
+    return checked
+
+
+# --- what runs get ------------------------------------------------------------------------------
+
+
+def servers_of(
+    organization: Organization, end_user: EndUser | None, names: list[str]
+) -> list[ToolServer]:
+    """The servers that `names` mean in exactly this scope, those that are off left out."""
+    if not names:
+        return []
+    return list(
+        ToolServer.objects.filter(
+            organization=organization, end_user=end_user, slug__in=names
+        ).exclude(status=ServerStatus.DISABLED).order_by("id")
+    )  # fmt: skip
+
+
+def tools_of(server: ToolServer) -> list[Tool]:
+    """A server's tools, also when it is failing."""
+    return servers.tools_of(
+        server.slug, server.name, server.connection, server.described,
+        is_trusted=server.auto_approve,
+    )  # fmt: skip
+
+
+def check_tools(organization: Organization, end_user: EndUser | None, names: list[str]) -> None:
+    """Raise `Invalid` naming a tool that does not exist: neither an app of the catalog nor a
+    server of the account or of this end user."""
+    unknown = [name for name in names if name not in CATALOG]
+    if not unknown:
+        return
+    known = ToolServer.objects.filter(organization=organization, slug__in=unknown)
+    if end_user is not None:
+        known = known.filter(Q(end_user=None) | Q(end_user_id=end_user.pk))
+    found = set(known.values_list("slug", flat=True))
+    for name in unknown:
+        if name in REGISTRY or name in GROUPS:
+            raise Invalid(
+                f"tools: {name!r} is built in and always there; disabled_builtin_tools takes it "
+                "away."
+            )
+        if name not in found:
+            raise Invalid(f"tools: there is no tool {name!r}.")
+
+
+def teammates_with(server: ToolServer) -> list[Teammate]:
+    """Who uses the server, archived ones left out."""
+    return list(
+        Teammate.objects.current()
+        .filter(organization=server.organization, version__tools__contains=[server.slug])
+        .order_by("id")
+    )
