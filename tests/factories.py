@@ -1,18 +1,22 @@
 """Rows for tests, made by the real verbs. Alice (owner), Bob (member), Eve (elsewhere)."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from django.utils import timezone
 
-from runs import creation, lifecycle
+from runs import creation, gates, lifecycle
 from runs.events import NewEvent
 from runs.lifecycle import Lease, Outcome
-from runs.models import Channel, Run, RunStatus
+from runs.models import Channel, Gate, GateKind, Run, RunStatus, Step, StepKind, ToolCall
 from teammates import accounts, keys
 from teammates.access import Access, access_of_member
-from teammates.models import Membership, Organization, Role, Teammate, User
+from teammates.models import Membership, Organization, Role, Teammate, ToolSetting, User
+from teammates.tools.ask import ASK_USER
+from teammates.tools.base import Tool
+from teammates.tools.pretend import PRETEND_SEND
 from threads import conversations
 from threads.models import Thread
 
@@ -94,6 +98,53 @@ def claim(run: Run) -> Lease:
         Run.objects.filter(pk=pk).update(available_at=at)
     (lease,) = [lease for lease in leases if lease.run_id == run.pk]
     return lease
+
+
+LETTER = {"to": "kim@example.com", "text": "The report is ready."}
+QUESTION = {"questions": [{"question": "How long?", "header": "Length",
+                           "options": [{"label": "Short"}, {"label": "Long"}]}]}  # fmt: skip
+
+
+def make_call(
+    run: Run, tool: Tool, arguments: dict[str, Any], *, number: int = 0
+) -> tuple[Lease, ToolCall]:
+    """The run claimed, with an open call as a model asked for it."""
+    lease = claim(run)
+    run.refresh_from_db()
+    step = Step.objects.create(
+        run=run, number=run.steps.count() + 1, kind=StepKind.TOOLS, attempt=lease.attempt,
+        first_seq=run.last_seq + 1, started_at=timezone.now(),
+    )  # fmt: skip
+    call = ToolCall.objects.create(
+        run=run, step=step, number=number, call_id=f"call_{step.pk}", name=tool.name,
+        arguments={"raw": json.dumps(arguments)},
+    )  # fmt: skip
+    return lease, call
+
+
+def make_gate(
+    access: Access,
+    *,
+    tool: Tool = PRETEND_SEND,
+    arguments: dict[str, Any] | None = None,
+    kind: GateKind = GateKind.APPROVAL,
+    setting: ToolSetting | None = None,
+    run: Run | None = None,
+    **fields: Any,
+) -> Gate:
+    """A run that waits at a gate."""
+    if kind in (GateKind.QUESTION, GateKind.PLAN):
+        tool = ASK_USER
+    given = arguments or (QUESTION if tool is ASK_USER else LETTER)
+    run = run or make_run(access, **fields)
+    lease, call = make_call(run, tool, given)
+    assert gates.open_gate(
+        lease, [], call=call, tool=tool, arguments=given, kind=kind, setting=setting
+    )  # fmt: skip
+    run.refresh_from_db()
+    gate = gates.pending_gate(run)
+    assert gate is not None
+    return gate
 
 
 def say(text: str) -> NewEvent:

@@ -129,7 +129,7 @@ def _pane(access: Access, gate: Gate | None) -> dict[str, Any]:
         tool_name=gate.tool_name, kind=gate.kind, decided_at__isnull=False, decided_by__isnull=False
     ).exclude(pk=gate.pk)  # fmt: skip
     return {
-        "block": cards.shown_gate(gate, f"gate-{gate.pk}"),
+        "shown": cards.shown_gate(gate, f"gate-{gate.pk}"),
         "looking": [visit.user.display_name for visit in visits],
         "similar": similar.order_by("-decided_at")[:3],
         "snoozes": [("1h", "1 hour"), ("4h", "4 hours"), ("1d", "1 day")],
@@ -310,7 +310,7 @@ def gate_link(request: HttpRequest, token: str) -> HttpResponse:
         return render(request, "runs/gate_link.html", {"gone": "This link is no longer yours."},
                       status=404)  # fmt: skip
     context: dict[str, Any] = {
-        "notice": notice, "gate": gate, "block": cards.shown_gate(gate, f"gate-{gate.pk}"),
+        "notice": notice, "gate": gate, "shown": cards.shown_gate(gate, f"gate-{gate.pk}"),
         "action": request.path, "is_public_link": True,
     }  # fmt: skip
     if request.method == "POST":

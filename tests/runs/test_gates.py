@@ -1,0 +1,588 @@
+"""Gates: decided once, by whoever is first, for exactly what was asked."""
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core import mail
+from django.db import connections
+from django.test import Client
+from django.utils import timezone
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runs import gates, lifecycle, notices
+from runs.gates import AlreadyDecided, Decision
+from runs.models import (
+    DecidedVia,
+    Event,
+    Gate,
+    GateKind,
+    GateStatus,
+    Notice,
+    Run,
+    RunStatus,
+    ToolCall,
+)
+from teammates import permissions
+from teammates.access import Access
+from teammates.errors import Conflict, DomainError, Forbidden, Invalid, NotFound
+from teammates.models import PermissionPolicy, ToolMode
+from teammates.tools.files import WRITE_FILE
+from teammates.tools.masking import MASK
+from tests.factories import LETTER, make_bob, make_gate, make_run
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ALLOW, DENY = GateStatus.ALLOWED, GateStatus.DENIED
+PAGE = DecidedVia.PAGE
+
+
+def decide(access: Access | None, gate: Gate, status: GateStatus = ALLOW, **fields: Any) -> Gate:
+    return gates.decide(access, gate, Decision(status, **fields), via=PAGE)
+
+
+def types(run: Run) -> list[str]:
+    return list(Event.objects.filter(run=run).order_by("seq").values_list("type", flat=True))
+
+
+def at_once(contenders: list[Callable[[], Any]]) -> list[Any]:
+    """Run all of them at the same moment; what each returned or raised."""
+    outcomes: list[Any] = [None] * len(contenders)
+    ready = threading.Barrier(len(contenders))
+
+    def run(number: int, contend: Callable[[], Any]) -> None:
+        ready.wait()
+        try:
+            outcomes[number] = contend()
+        except DomainError as error:
+            outcomes[number] = error
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(contenders)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes
+
+
+# --- races --------------------------------------------------------------------------------------
+
+
+def test_of_a_hundred_answers_at_once_one_wins_and_the_others_learn_who_did(alice: Access) -> None:
+    bob = make_bob(alice, role="admin")
+    gate = make_gate(alice)
+    outcomes = at_once(
+        [
+            lambda n=n: decide((alice, bob)[n % 2], gate, (ALLOW, DENY)[n % 3 % 2])  # type: ignore[misc]
+            for n in range(100)
+        ]
+    )
+    won = [outcome for outcome in outcomes if isinstance(outcome, Gate)]
+    assert len(won) == 1
+    assert won[0].decided_by is not None
+    winner = won[0].decided_by.display_name
+    lost = [outcome for outcome in outcomes if not isinstance(outcome, Gate)]
+    assert all(isinstance(error, AlreadyDecided) for error in lost)
+    assert all(str(error).startswith(winner) for error in lost)
+    assert {error.details["decision"] for error in lost} == {won[0].status}
+    assert types(gate.run).count("run.input_provided") == 1
+
+
+CONTENDERS = ["approve", "deny", "edit", "v1", "v2 allow", "v2 deny", "autonomous", "expire",
+              "cancel", "remember"]  # fmt: skip
+
+
+def contender(word: str, access: Access, gate: Gate) -> Callable[[], Any]:
+    run = Run.objects.get(pk=gate.run_id)
+    edited = LETTER | {"text": "Edited."}
+    return {
+        "approve": lambda: decide(access, gate),
+        "deny": lambda: decide(access, gate, DENY, answer={"reason": "no"}),
+        "edit": lambda: decide(access, gate, arguments=edited),
+        "remember": lambda: decide(access, gate, remember=True),
+        "v1": lambda: gates.answer_text(access, run, "deny: from v1"),
+        "v2 allow": lambda: gates.approve(access, run, str(gate.uid), allow=True),
+        "v2 deny": lambda: gates.approve(access, run, str(gate.uid), allow=False),
+        "autonomous": lambda: gates.switch_mode(access, run, "autonomous"),
+        "expire": gates.expire_due,
+        "cancel": lambda: lifecycle.cancel_run(run, by=access.user),
+    }[word]
+
+
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(words=st.lists(st.sampled_from(CONTENDERS), min_size=2, max_size=8))
+def test_whatever_races_a_gate_is_decided_once_and_everything_agrees(
+    alice: Access, words: list[str]
+) -> None:
+    gate = make_gate(alice)
+    if "expire" in words:
+        Gate.objects.filter(pk=gate.pk).update(expires_at=timezone.now() - timedelta(seconds=1))
+    outcomes = at_once([contender(word, alice, gate) for word in words])
+    assert all(not isinstance(o, Exception) or isinstance(o, DomainError) for o in outcomes)
+    gate.refresh_from_db()
+    run, call = Run.objects.get(pk=gate.run_id), ToolCall.objects.get(pk=gate.tool_call_id)
+    assert not gate.is_pending
+    events = list(Event.objects.filter(run=run).order_by("seq"))
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    told = [event for event in events if event.type == "run.input_provided"]
+    if gate.status == GateStatus.CANCELLED:
+        assert (told, run.status, call.approved_digest) == ([], RunStatus.CANCELLED, "")
+        return
+    assert [event.data["decision"] for event in told] == [gate.status]
+    assert run.status in (RunStatus.QUEUED, RunStatus.CANCELLED)
+    if gate.status == GateStatus.ALLOWED:
+        assert call.status == "pending"
+        assert call.approved_digest
+        assert call.arguments["text"] in ("Edited.", LETTER["text"])
+        assert (call.arguments["text"] == "Edited.") == ("edits" in (gate.answer or {}))
+    else:
+        assert (call.status, call.approved_digest) == ("denied", "")
+    assert PermissionPolicy.objects.exists() == (gate.remembered_id is not None)
+    PermissionPolicy.objects.all().delete()
+
+
+def test_two_people_must_agree_where_the_setting_says_so(alice: Access) -> None:
+    bob = make_bob(alice, role="admin")
+    setting = permissions.set_tool(alice, "pretend_send", mode="ask", approvals=2)
+    gate = make_gate(alice, setting=setting)
+    first = decide(alice, gate)
+    assert first.is_pending
+    with pytest.raises(Conflict, match="You agreed already"):
+        decide(alice, gate)
+    assert decide(bob, gate).status == ALLOW
+    assert "run.approval_recorded" in types(gate.run)
+    assert gate.run.events.get(type="run.input_provided").data["by"] == "Bob"
+    assert not gates.cards.shown_gate(gate, "x").card["can_remember"]
+
+
+def test_two_people_at_once_are_two_people_and_one_of_them_is_enough_to_refuse(
+    alice: Access,
+) -> None:
+    bob = make_bob(alice, role="admin")
+    setting = permissions.set_tool(alice, "pretend_send", mode="default", approvals=2)
+    gate = make_gate(alice, setting=setting)
+    outcomes = at_once([lambda: decide(alice, gate), lambda: decide(bob, gate)])
+    assert sorted(outcome.is_pending for outcome in outcomes) == [False, True]
+    other = make_gate(alice, setting=setting)
+    decide(alice, other)
+    assert decide(bob, other, DENY).status == DENY
+    third, key = make_gate(alice, setting=setting), Access(alice.organization, "admin")
+    with pytest.raises(Forbidden, match="Two people"):
+        decide(key, third)
+
+
+# --- what is decided is what was asked ----------------------------------------------------------
+
+
+def test_a_decision_on_something_else_than_what_was_seen_is_refused(alice: Access) -> None:
+    gate = make_gate(alice)
+    with pytest.raises(Conflict, match="changed"):
+        decide(alice, gate, digest="0" * 64)
+    assert Gate.objects.get(pk=gate.pk).is_pending
+    assert decide(alice, gate, digest=gate.digest).status == ALLOW
+
+
+def test_an_approval_counts_for_exactly_these_arguments(alice: Access) -> None:
+    gate = make_gate(alice)
+    decide(alice, gate)
+    call = ToolCall.objects.get(pk=gate.tool_call_id)
+    from teammates.tools.pretend import PRETEND_SEND
+
+    assert call.approved_digest == PRETEND_SEND.digest(LETTER)
+    assert call.approved_digest != PRETEND_SEND.digest(LETTER | {"to": "eve@example.com"})
+
+
+def test_edits_are_checked_kept_and_told(alice: Access) -> None:
+    gate = make_gate(alice)
+    for wrong in ({"to": "x"}, LETTER | {"more": 1}, "text"):
+        with pytest.raises(Invalid, match="arguments"):
+            decide(alice, gate, arguments=wrong)
+    decide(alice, gate, arguments=LETTER | {"text": "Shorter."})
+    call = ToolCall.objects.get(pk=gate.tool_call_id)
+    assert call.arguments == LETTER | {"text": "Shorter."}
+    told = gate.run.events.get(type="run.input_provided").data["edits"]
+    assert told == [{"name": "Text", "before": LETTER["text"], "after": "Shorter."}]
+
+
+def test_secrets_are_masked_on_the_card_and_survive_an_edit(alice: Access) -> None:
+    from dataclasses import replace
+
+    from teammates.tools.base import Text, object_schema
+    from teammates.tools.pretend import PRETEND_SEND
+
+    tool = replace(PRETEND_SEND, schema=object_schema(
+        ["to", "password"], to=Text("x").schema, password=Text("x").schema))  # fmt: skip
+    given_ = {"to": "Bearer abcdefghijklmnop", "password": "hunter2"}
+    gate = make_gate(alice, tool=tool, arguments=given_)
+    assert gate.request == {"to": MASK, "password": MASK}
+    everything = str(list(Event.objects.filter(run=gate.run).values_list("data", flat=True)))
+    assert "hunter2" not in everything + str(gate.card) + gate.prompt
+    assert "abcdefghijklmnop" not in everything + str(gate.card) + gate.prompt
+    assert ToolCall.objects.get(pk=gate.tool_call_id).arguments == given_
+    from teammates.tools.masking import unmasked
+
+    assert unmasked({"to": "kim", "password": MASK}, given_) == {"to": "kim", "password": "hunter2"}
+
+
+# --- remembering and expiring -------------------------------------------------------------------
+
+
+def test_a_remembered_approval_is_a_policy_of_exactly_the_runs_scope(alice: Access) -> None:
+    gate = make_gate(alice)
+    decide(alice, gate, remember=True)
+    policy = PermissionPolicy.objects.get()
+    assert (policy.tool, policy.end_user, policy.source) == ("pretend_send", None, "run_approval")
+    gate.refresh_from_db()
+    assert gate.remembered == policy
+    end_user_access = alice.for_end_user("cust_1")
+    end_user_access.end_user.save()  # type: ignore[union-attr]
+    from teammates.tools.pretend import PRETEND_SEND
+
+    covering = permissions.covering
+    assert covering(alice.organization, None, PRETEND_SEND, LETTER) == policy
+    assert covering(alice.organization, end_user_access.end_user, PRETEND_SEND, LETTER) is None
+
+
+def test_a_member_may_decide_but_not_make_a_standing_permission(alice: Access) -> None:
+    bob = make_bob(alice)
+    gate = make_gate(bob)
+    decided = decide(bob, gate, remember=True)
+    assert (decided.status, decided.remembered) == (ALLOW, None)
+    assert not PermissionPolicy.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "arguments", "fits"),
+    [
+        ({}, {"to": "x"}, True),
+        ({"to": "kim@acme.com"}, {"to": "kim@acme.com"}, True),
+        ({"to": "kim@acme.com"}, {"to": "kim@acme.com.evil"}, False),
+        ({"to": "*@acme.com"}, {"to": "kim@acme.com"}, True),
+        ({"to": "*@acme.com"}, {"to": "kim@acmeXcom"}, False),
+        ({"to": "*@acme.com"}, {}, False),
+        ({"n": "5"}, {"n": 5}, True),
+        ({"to": "a*"}, {"to": "a\nb"}, True),
+    ],
+)
+def test_patterns_of_arguments(pattern: Any, arguments: Any, fits: bool) -> None:
+    assert permissions.fits(pattern, arguments) is fits
+
+
+def test_a_question_goes_on_with_what_it_recommends(alice: Access) -> None:
+    asked = {"questions": [{"question": "How long?",
+             "options": [{"label": "Short (Recommended)"}, {"label": "Long"}]}]}  # fmt: skip
+    gate = make_gate(alice, kind=GateKind.QUESTION, arguments=asked)
+    assert gate.expires_at is not None
+    assert gates.expire_due() == 0
+    Gate.objects.filter(pk=gate.pk).update(expires_at=timezone.now())
+    assert gates.expire_due() == 1
+    gate.refresh_from_db()
+    answer = (gate.answer or {})["answers"]["How long?"]
+    assert answer == "Short [auto-selected after 10 minutes]"
+    assert gate.auto_resolved
+    run = Run.objects.get(pk=gate.run_id)
+    with pytest.raises(Conflict) as late:
+        gates.answer_questions(alice, run, {"How long?": "Long"}, request_id=str(gate.uid))
+    assert late.value.code == "auto_continued"
+
+
+def test_questions_without_a_recommendation_plans_and_approvals_wait_for_ever(
+    alice: Access,
+) -> None:
+    plan = {"questions": [{"question": "1. Do it", "header": "Plan Approval",
+            "options": [{"label": "Approve (Recommended)"}]}]}  # fmt: skip
+    for gate in (
+        make_gate(alice, kind=GateKind.QUESTION),
+        make_gate(alice, kind=GateKind.PLAN, arguments=plan),
+        make_gate(alice),
+    ):
+        assert gate.expires_at is None
+
+
+def test_a_non_blocking_question_goes_on_at_once(alice: Access) -> None:
+    asked = {"questions": [{"question": "Which?", "options": [{"label": "A (Recommended)"}]}],
+             "metadata": {"source": "non-blocking"}}  # fmt: skip
+    gate = make_gate(alice, kind=GateKind.QUESTION, arguments=asked)
+    assert gates.expire_due() == 1
+    gate.refresh_from_db()
+    assert (gate.answer or {})["answers"] == {"Which?": "A [auto-selected]"}
+
+
+def test_an_approval_that_nobody_gave_in_time_counts_as_denied(alice: Access) -> None:
+    setting = permissions.set_tool(alice, "pretend_send", mode="default", expires_after=60)
+    gate = make_gate(alice, setting=setting)
+    Gate.objects.filter(pk=gate.pk).update(expires_at=timezone.now())
+    assert gates.expire_due() == 1
+    gate.refresh_from_db()
+    call = ToolCall.objects.get(pk=gate.tool_call_id)
+    assert (gate.status, call.status) == ("timeout", "denied")
+    assert "Nobody decided in time" in call.error
+    with pytest.raises(NotFound) as late:
+        gates.approve(alice, Run.objects.get(pk=gate.run_id), str(gate.uid), allow=True)
+    assert late.value.code == "gate_resolved_otherwise"
+
+
+# --- questions and plans ------------------------------------------------------------------------
+
+
+def test_answers_may_name_the_question_or_its_header_and_must_be_complete(alice: Access) -> None:
+    two = {"questions": [{"question": "How long?", "header": "Length"}, {"question": "For whom?"}]}
+    gate = make_gate(alice, kind=GateKind.QUESTION, arguments=two)
+    run = Run.objects.get(pk=gate.run_id)
+    with pytest.raises(Invalid, match="For whom"):
+        gates.answer_questions(alice, run, {"Length": "Short"})
+    with pytest.raises(Invalid, match="at most"):
+        gates.answer_questions(alice, run, {"Length": "x" * 33_000, "For whom?": "y"})
+    gates.answer_questions(alice, run, {"Length": "Short", "For whom?": "Kim"})
+    call = ToolCall.objects.get(pk=gate.tool_call_id)
+    assert call.result == {"answers": {"How long?": "Short", "For whom?": "Kim"}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "approved"),
+    [("Approve", True), ("approve: but be quick", True), ("Revise", False),
+     ("Revise: approve nothing", False), ("Disapprove", False)],
+)  # fmt: skip
+def test_only_an_approved_plan_lets_the_run_change_things(
+    alice: Access, answer: str, approved: bool
+) -> None:
+    plan = {"questions": [{"question": "1. Do it", "header": "Plan Approval"}]}
+    gate = make_gate(alice, kind=GateKind.PLAN, arguments=plan)
+    run = Run.objects.get(pk=gate.run_id)
+    gates.answer_questions(alice, run, {"Plan Approval": answer})
+    run.refresh_from_db()
+    assert (run.plan_approved_at is not None) == approved
+
+
+# --- modes --------------------------------------------------------------------------------------
+
+
+def test_switching_to_autonomous_allows_open_approvals_and_nothing_else(alice: Access) -> None:
+    approval, question = make_gate(alice), make_gate(alice, kind=GateKind.QUESTION)
+    unknown = make_gate(alice, kind=GateKind.UNKNOWN)
+    outside = gates.ask_outside(question.run, tool_name="Bash", arguments={"command": "ls"})
+    for gate in (approval, question, unknown):
+        gates.switch_mode(alice, Run.objects.get(pk=gate.run_id), "autonomous")
+    statuses = [Gate.objects.get(pk=g.pk).status for g in (approval, question, unknown, outside)]
+    assert statuses == ["allowed", "pending", "pending", "allowed"]
+    assert Gate.objects.get(pk=approval.pk).decided_via == "mode"
+
+
+def test_switching_a_run_that_is_over_is_kept_for_its_replies(alice: Access) -> None:
+    run = make_run(alice, status=RunStatus.COMPLETED)
+    assert gates.switch_mode(alice, run, "approval").permission_mode == "approval"
+    with pytest.raises(Invalid, match="permission_mode"):
+        gates.switch_mode(alice, run, "yolo")
+
+
+# --- v2's order of refusals ---------------------------------------------------------------------
+
+
+def test_the_order_of_refusals_of_an_approval(alice: Access) -> None:
+    gate = make_gate(alice)
+    run, request = Run.objects.get(pk=gate.run_id), str(gate.uid)
+
+    def refused(allow: bool = True, request_id: str = request) -> str:
+        with pytest.raises(DomainError) as error:
+            gates.approve(alice, run, request_id, allow=allow)
+        return error.value.code
+
+    assert refused(request_id="nonsense") == "gate_not_found"
+    assert gates.approve(alice, run, request, allow=True) == (gate, True)
+    again, resumed = gates.approve(alice, run, request, allow=True, remember=True)
+    assert (again.status, resumed) == (ALLOW, False)
+    assert PermissionPolicy.objects.count() == 1
+    assert gates.approve(alice, run, request, allow=True)[0].remembered_id  # never taken back
+    assert refused(allow=False) == "gate_resolved_otherwise"
+    other = make_gate(alice)
+    run = lifecycle.cancel_run(Run.objects.get(pk=other.run_id))
+    assert refused(request_id=str(other.uid)) == "gate_cancelled"
+    assert refused(request_id="nonsense") == "gate_not_found"
+    late = gates.ask_outside(run, tool_name="Bash", arguments={})
+    assert refused(request_id=str(late.uid)) == "run_not_active"
+
+
+# --- the unknown --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("decision", "status", "run_status"),
+    [
+        (Decision(ALLOW), "done", "queued"),
+        (Decision(DENY), "failed", "queued"),
+        (Decision(ALLOW, {"retry": True}), "pending", "queued"),
+        (Decision(DENY, {"stop": True}), "waiting", "cancelled"),
+    ],
+)
+def test_the_answers_to_did_it_happen(
+    alice: Access, decision: Decision, status: str, run_status: str
+) -> None:
+    gate = make_gate(alice, kind=GateKind.UNKNOWN)
+    assert any("not repeated" in line for line in gate.card["known"])
+    gates.decide(alice, gate, decision, via=PAGE)
+    call = ToolCall.objects.get(pk=gate.tool_call_id)
+    assert call.status == status
+    assert bool(call.approved_digest) == bool(decision.answer.get("retry"))
+    assert Run.objects.get(pk=gate.run_id).status == run_status
+
+
+# --- the link in an e-mail ----------------------------------------------------------------------
+
+
+def mailed_link() -> str:
+    Notice.objects.update(due_at=timezone.now())
+    for letter in notices.claim_due():
+        notices.record_sent(letter, notices.send(letter))
+    text = mail.outbox[-1].body
+    return next(line for line in text.splitlines() if "/decide/" in line).partition("8000")[2]
+
+
+def test_a_gate_is_mailed_with_a_link_that_decides_once(alice: Access) -> None:
+    gate = make_gate(alice)
+    link = mailed_link()
+    assert mail.outbox[-1].to == ["alice@example.com"]
+    assert "kim@example.com" in mail.outbox[-1].body
+    token = link.rstrip("/").rpartition("/")[2]
+    assert token not in str(Notice.objects.values())
+    stranger = Client()
+    assert b"Pretend to send" in stranger.get(link).content
+    assert stranger.get(link).status_code == 200
+    assert Gate.objects.get(pk=gate.pk).is_pending  # mail scanners open links
+    form = {"request_id": str(gate.uid), "digest": gate.digest, "decision": "approve"}
+    assert b"Thank you" in stranger.post(link, form).content
+    gate.refresh_from_db()
+    assert (gate.status, gate.decided_by, gate.decided_via) == (ALLOW, alice.user, "mail")
+    assert stranger.post(link, form).status_code == 404
+    assert stranger.get(link).status_code == 404
+    assert notices.claim_due() == []
+
+
+def test_a_link_is_not_spent_by_a_refusal_and_nothing_is_mailed_once_decided(
+    alice: Access,
+) -> None:
+    gate = make_gate(alice)
+    link = mailed_link()
+    wrong = {"request_id": str(gate.uid), "digest": "0", "decision": "approve"}
+    assert Client().post(link, wrong).status_code == 409
+    assert Client().post(link, wrong | {"digest": gate.digest}).status_code == 200
+    other = make_gate(alice)
+    decide(alice, other)
+    Notice.objects.filter(gate=other).update(due_at=timezone.now())
+    assert notices.claim_due() == []
+    assert Client().get("/decide/nonsense/").status_code == 404
+
+
+def test_a_letter_that_cannot_be_sent_is_tried_again_and_given_up(
+    alice: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.core.mail import EmailMessage
+
+    def refuse(self: EmailMessage) -> int:
+        raise ConnectionRefusedError("no server")
+
+    monkeypatch.setattr(EmailMessage, "send", refuse)
+    make_gate(alice)
+    for _ in range(notices.MOST_ATTEMPTS):
+        Notice.objects.update(due_at=timezone.now())
+        (letter,) = notices.claim_due()
+        notices.record_sent(letter, notices.send(letter))
+    notice = Notice.objects.get()
+    assert (notice.due_at, notice.sent_at) == (None, None)
+    assert "no server" in notice.problem
+
+
+# --- the page -----------------------------------------------------------------------------------
+
+
+def signed_in(access: Access) -> Client:
+    client = Client()
+    assert access.user is not None
+    client.force_login(access.user)
+    return client
+
+
+def test_the_list_shows_what_waits_and_who_looks_at_it(alice: Access) -> None:
+    bob = make_bob(alice, role="admin")
+    gate = make_gate(alice)
+    page = signed_in(alice).get("/needs-you/").content.decode()
+    assert "Pretend to send a message to kim@example.com" in page
+    theirs = signed_in(bob).get("/needs-you/?tab=team").content.decode()
+    assert "Alice is looking" in theirs
+    assert "Pretend to send" not in signed_in(bob).get("/needs-you/").content.decode()
+    signed_in(alice).post(f"/needs-you/{gate.pk}/snooze/", {"for": "1h"})
+    assert "Nothing needs you" in signed_in(alice).get("/needs-you/").content.decode()
+    assert "Pretend to send" in signed_in(alice).get("/needs-you/?tab=snoozed").content.decode()
+    decide(alice, gate, DENY, answer={"reason": "wrong list"})
+    done = signed_in(alice).get("/needs-you/?tab=done").content.decode()
+    assert "wrong list" in done
+
+
+def test_several_approvals_of_one_tool_are_given_at_once(alice: Access) -> None:
+    first, second, other = make_gate(alice), make_gate(alice), make_gate(
+        alice, tool=WRITE_FILE, arguments={"name": "a.txt", "content": "x"}
+    )  # fmt: skip
+    client = signed_in(alice)
+    client.post("/needs-you/approve/", {"gate": [first.pk, other.pk]})
+    assert Gate.objects.filter(status="pending").count() == 3
+    client.post("/needs-you/approve/", {"gate": [first.pk, second.pk]})
+    assert Gate.objects.filter(status="allowed").count() == 2
+
+
+def test_nothing_of_high_risk_is_approved_in_a_batch_or_denied_without_a_word(
+    alice: Access,
+) -> None:
+    gate = make_gate(alice)
+    Gate.objects.filter(pk=gate.pk).update(card=gate.card | {"risk": "high"})
+    client = signed_in(alice)
+    client.post("/needs-you/approve/", {"gate": [gate.pk]})
+    form = {"request_id": str(gate.uid), "decision": "deny"}
+    client.post(f"/runs/{gate.run_id}/answer/", form)
+    assert Gate.objects.get(pk=gate.pk).is_pending
+    client.post(f"/runs/{gate.run_id}/answer/", form | {"reason": "too much"})
+    assert Gate.objects.get(pk=gate.pk).status == DENY
+
+
+def test_a_colleague_and_a_stranger_decide_nothing(alice: Access, eve: Access) -> None:
+    bob = make_bob(alice)
+    gate = make_gate(alice)
+    for access in (bob, eve):
+        client = signed_in(access)
+        form = {"request_id": str(gate.uid), "decision": "approve"}
+        assert client.post(f"/runs/{gate.run_id}/answer/", form).status_code == 404
+        assert client.get(f"/needs-you/{gate.pk}/presence/").status_code == 404
+        assert "kim@" not in client.get(f"/needs-you/?gate={gate.pk}").content.decode()
+        client.post("/needs-you/approve/", {"gate": [gate.pk]})
+    assert Gate.objects.get(pk=gate.pk).is_pending
+
+
+def test_the_list_costs_the_same_queries_for_one_and_for_twenty(
+    alice: Access, django_assert_max_num_queries: Any
+) -> None:
+    make_gate(alice)
+    client = signed_in(alice)
+    client.get("/needs-you/")
+    from django.test.utils import CaptureQueriesContext
+
+    with CaptureQueriesContext(connections["default"]) as one:
+        client.get("/needs-you/")
+    for _ in range(19):
+        make_gate(alice)
+    with django_assert_max_num_queries(len(one)):
+        client.get("/needs-you/")
+
+
+def test_a_viewer_may_decide_nothing(alice: Access) -> None:
+    viewer = make_bob(alice, role="viewer")
+    gate = make_gate(alice)
+    with pytest.raises(Forbidden):
+        decide(viewer, gate)
+    with pytest.raises(Invalid):
+        permissions.set_tool(alice, "x", mode="sometimes")
+    assert ToolMode.values == ["default", "ask", "off"]
