@@ -63,6 +63,18 @@ def _make(folder: Path, mode: int) -> None:
     folder.chmod(mode)
 
 
+def private(name: str) -> Path:
+    """A folder in the data folder for this server alone, made on first use."""
+    folder = path() / name
+    if not folder.exists():
+        prepare()
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise StartError(f"{folder} cannot be made ({error.strerror}).") from error
+    return folder
+
+
 def key(name: str) -> str:
     """The secret stored as `name` (mode 600), made on first use."""
     file = path() / name

@@ -190,7 +190,7 @@ MAIL_DOMAIN = os.environ.get("MUSTER_MAIL_DOMAIN", "muster.localhost")
 DEFAULT_FROM_EMAIL = os.environ.get("MUSTER_MAIL_FROM", f"Muster <muster@{MAIL_DOMAIN}>")
 EMAIL_TIMEOUT = 20
 EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
-EMAIL_FILE_PATH = str(DATA_FOLDER / "mail")
+EMAIL_FILE_PATH = str(data_folder.private("mail"))
 if mail_url := os.environ.get("MUSTER_EMAIL_URL"):
     mail = urlsplit(mail_url)
     if mail.scheme not in ("smtp", "smtps") or not mail.hostname:

@@ -6,9 +6,12 @@ from urllib.parse import urlsplit
 from channels.security.websocket import WebsocketDenier
 from django.urls import path
 
-from runs.sockets import RunSocket
+from runs.sockets import LiveSocket, RunSocket
 
-websocket_urls = [path("ws/runs/<int:run_id>/", RunSocket.as_asgi())]
+websocket_urls = [
+    path("ws/runs/<int:run_id>/", RunSocket.as_asgi()),
+    path("ws/live/", LiveSocket.as_asgi()),
+]
 
 
 class SameOrigin:

@@ -147,13 +147,16 @@ def reply_to_run(access: Access, run: Run, *, message: str, options: Options) ->
         )  # fmt: skip
 
 
-def start_thread(access: Access, *, message: str, teammate: Teammate | None) -> Run:
+def start_thread(
+    access: Access, *, message: str, teammate: Teammate | None, options: Options | None = None
+) -> Run:
     """The pages: a conversation with its first message and run, all or nothing."""
     with transaction.atomic():
         thread = conversations.create_thread(access, teammate=teammate)
         return run_in_thread(
-            access, thread, message=message, teammate=teammate, channel=Channel.APP
-        )
+            access, thread, message=message, teammate=teammate, options=options,
+            channel=Channel.APP,
+        )  # fmt: skip
 
 
 def run_in_thread(

@@ -59,8 +59,6 @@ class PageFrames:
             return sse("text", json.dumps(piece), event.seq)
         html = self._html(event)
         frames = sse("html", html, event.seq) if html else b""
-        if event.is_terminal or event.type in ("run.waiting_for_input", "run.input_provided"):
-            frames += sse("gate", "", event.seq)
         if words := self._in_words(event):
             frames += sse("say", words, event.seq)
         return frames
@@ -102,7 +100,7 @@ class PageFrames:
                 title, _ = transcript.describe(event.data)
                 return f"{self._teammate} used: {title}."
             case "run.waiting_for_input":
-                return f"{self._teammate} needs you: {event.data['prompt']}"
+                return f"{self._teammate} needs you: {event.data['prompt'][:200]}"
             case "run.completed":
                 return "Reply finished."
             case "run.failed":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from config.wakeups import WakeUps
+from runs.live import LiveBoard
 from runs.streaming import Hub
 from runs.worker import Worker
 
@@ -17,6 +18,7 @@ logger = logging.getLogger("muster.runtime")
 class Runtime:
     wakeups: WakeUps
     hub: Hub
+    board: LiveBoard
     worker: Worker | None
     _tasks: list["asyncio.Task[None]"]
     _working: "asyncio.Task[None] | None" = None
@@ -56,12 +58,14 @@ def start(
     global _runtime
     wakeups = WakeUps()
     hub = Hub(wakeups)
+    board = LiveBoard(wakeups)
     worker = Worker(wakeups) if with_worker else None
     tasks = [
         asyncio.create_task(wakeups.run(), name="wake-ups"),
         asyncio.create_task(hub.run(), name="hub"),
+        asyncio.create_task(board.run(), name="live board"),
     ]
-    _runtime = Runtime(wakeups, hub, worker, tasks)
+    _runtime = Runtime(wakeups, hub, board, worker, tasks)
     if worker is not None:
         _runtime._working = asyncio.create_task(worker.run(), name="worker")
         tasks.append(_runtime._working)

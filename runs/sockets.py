@@ -1,4 +1,4 @@
-"""The websocket of one run: the v1 event object as JSON text, resumable by `?after_seq=`."""
+"""The websockets: of one run (the v1 event object, resumable by `?after_seq=`), and of a tab."""
 
 import asyncio
 import json
@@ -13,9 +13,10 @@ from config.database import in_db
 from runs import streaming
 from runs.api.frames import event_object
 from runs.consumers import RECHECK_SECONDS
+from runs.live import Watcher
 from runs.models import Run
 from runs.runtime import runtime
-from teammates.access import access_of_member
+from teammates.access import Access, access_of_member
 from teammates.models import User
 
 logger = logging.getLogger("muster.sockets")
@@ -68,5 +69,56 @@ class RunSocket(AsyncWebsocketConsumer):
         """Nothing is said to a run here; its verbs are HTTP."""
 
     async def disconnect(self, code: int) -> None:
+        if self._pump is not None:
+            self._pump.cancel()
+
+
+class LiveSocket(AsyncWebsocketConsumer):
+    """`/ws/live/`: one per tab; what needs the person who is signed in."""
+
+    channel_layer_alias = "none"
+
+    async def connect(self) -> None:
+        self._watcher: Watcher | None = None
+        self._pump: asyncio.Task[None] | None = None
+        self._latest: dict[str, Any] | None = None
+        self._changed = asyncio.Event()
+        access = await in_db(self._find)
+        await self.accept()
+        if access is None:
+            await self.close(code=4404)
+            return
+        self._watcher = Watcher(access, self._tell)
+        self._pump = asyncio.create_task(self._send_latest())
+        await runtime().board.open(self._watcher)
+
+    def _find(self) -> Access | None:
+        user = User.objects.filter(pk=self.scope["user"].pk).first()
+        access = access_of_member(user) if user else None
+        return access if access is not None and access.may("data.runs.read") else None
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        self._latest = message
+        self._changed.set()
+
+    async def _send_latest(self) -> None:
+        """A slow reader gets the newest state, not every state that was."""
+        checked = time.monotonic()
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            if time.monotonic() - checked > RECHECK_SECONDS:
+                checked = time.monotonic()
+                if await in_db(self._find) is None:
+                    await self.close(code=4404)
+                    return
+            await self.send(text_data=json.dumps(self._latest))
+
+    async def receive(self, text_data: Any = None, bytes_data: Any = None) -> None:
+        """Nothing is said here; verbs are HTTP."""
+
+    async def disconnect(self, code: int) -> None:
+        if self._watcher is not None:
+            runtime().board.close(self._watcher)
         if self._pump is not None:
             self._pump.cancel()

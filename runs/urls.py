@@ -1,6 +1,6 @@
 from django.urls import path
 
-from runs.views import gates, home, runs, threads
+from runs.views import gates, home, reports, runs, threads
 
 app_name = "runs"
 urlpatterns = [
@@ -10,6 +10,9 @@ urlpatterns = [
     path("needs-you/<int:gate_id>/presence/", gates.gate_presence, name="gate_presence"),
     path("needs-you/<int:gate_id>/snooze/", gates.gate_snooze, name="gate_snooze"),
     path("decide/<str:token>/", gates.gate_link, name="gate_link"),
+    path("settings/reports/", reports.report_list, name="report_list"),
+    path("settings/reports/<int:report_id>/close/", reports.report_close, name="report_close"),
+    path("notices/<int:notice_id>/dismiss/", reports.notice_dismiss, name="notice_dismiss"),
     path("demo/", home.demo_words, name="demo"),
     path("threads/", threads.thread_list, name="thread_list"),
     path("threads/new/", threads.thread_new, name="thread_new"),
@@ -20,6 +23,7 @@ urlpatterns = [
     path("runs/", runs.run_list, name="run_list"),
     path("runs/<int:run_id>/", runs.run_detail, name="run_detail"),
     path("runs/<int:run_id>/stream", runs.run_stream, name="run_stream"),
+    path("runs/<int:run_id>/mode/", runs.run_mode, name="run_mode"),
     path("runs/<int:run_id>/cancel/", runs.run_cancel, name="run_cancel"),
     path("runs/<int:run_id>/answer/", gates.gate_decide, name="gate_decide"),
 ]

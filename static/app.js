@@ -35,7 +35,6 @@ function follow() {
     htmx.swap(document.body, event.data, { swapStyle: "none" });
     if (stick) window.scrollTo(0, document.documentElement.scrollHeight);
   });
-  source.addEventListener("gate", () => htmx.trigger(document.body, "muster:gate"));
   source.addEventListener("say", (event) => {
     document.getElementById("say").textContent = event.data;
   });
@@ -76,6 +75,100 @@ function leave() {
 document.addEventListener("visibilitychange", () => { if (document.hidden) leave(); else follow(); });
 document.addEventListener("htmx:afterSettle", follow);
 window.addEventListener("pagehide", leave);
+
+// --- what needs you -------------------------------------------------------------------------
+// One websocket per tab. It brings the count, and the newest decision that waits.
+const board = { socket: null, newest: null, wait: 1000 };
+
+function watchBoard() {
+  if (!document.querySelector("[data-needs-you]") || !("WebSocket" in window)) return;
+  const url = location.protocol.replace("http", "ws") + "//" + location.host + "/ws/live/";
+  const socket = new WebSocket(url);
+  board.socket = socket;
+  socket.addEventListener("open", () => { board.wait = 1000; });
+  socket.addEventListener("message", (event) => showBoard(JSON.parse(event.data)));
+  socket.addEventListener("close", (event) => {
+    if (board.socket !== socket || event.code === 4404) return;
+    setTimeout(watchBoard, board.wait);
+    board.wait = Math.min(board.wait * 2, 30000);
+  });
+}
+
+function showBoard(news) {
+  for (const badge of document.querySelectorAll("[data-needs-you]")) {
+    badge.replaceChildren();
+    if (!news.needs_you) continue;
+    const count = document.createElement("span");
+    count.className = "count";
+    count.textContent = news.needs_you;
+    badge.append(count);
+  }
+  document.title = (news.needs_you ? "(" + news.needs_you + ") " : "") + document.title.replace(/^\(\d+\) /, "");
+  const newest = news.newest ? news.newest.id : 0;
+  if (board.newest !== null && newest > board.newest && !document.querySelector("[data-review], [data-stream]")) {
+    toast(news.newest.mate + " needs you: " + news.newest.prompt, "/needs-you/?gate=" + newest);
+  }
+  if (board.newest !== null) htmx.trigger(document.body, "muster:gate");
+  board.newest = newest;
+}
+
+function toast(text, href) {
+  const place = document.getElementById("toasts");
+  const link = document.createElement("a");
+  link.className = "toast";
+  link.href = href;
+  link.textContent = text;
+  place.append(link);
+  setTimeout(() => link.remove(), 12000);
+}
+
+// --- review ---------------------------------------------------------------------------------
+function reviewKey(event) {
+  const page = document.querySelector("[data-review]");
+  if (!page) return false;
+  const rows = [...page.querySelectorAll("[data-row]")];
+  const at = rows.findIndex((row) => row.getAttribute("aria-current"));
+  const pane = document.getElementById("pane");
+  const press = (value) => pane.querySelector('button[name="decision"][value="' + value + '"]');
+  switch (event.key) {
+    case "j": case "k": {
+      const row = rows[at + (event.key === "j" ? 1 : -1)];
+      if (row) row.querySelector("a").click();
+      return true;
+    }
+    case "a": (press("approve") || press("answer"))?.click(); return true;
+    case "d": {
+      const note = pane.querySelector('input[name="reason"]');
+      if (note && !note.value && pane.querySelector(".gate.high")) note.focus(); else press("deny")?.click();
+      return true;
+    }
+    case "s": {
+      const edits = pane.querySelector("details.edits");
+      if (edits) { edits.open = true; edits.querySelector("textarea").focus(); event.preventDefault(); }
+      return true;
+    }
+    case "x": rows[at]?.querySelector('input[type="checkbox"]')?.click(); return true;
+    case "h": pane.querySelector('button[name="for"]')?.click(); return true;
+  }
+  return false;
+}
+
+// What an edit changes is shown beside it before it is sent.
+document.addEventListener("input", (event) => {
+  if (!event.target.matches("[data-edit]")) return;
+  const was = event.target.parentElement.querySelector(".was");
+  was.hidden = event.target.value === event.target.defaultValue;
+  was.querySelector("del").textContent = event.target.defaultValue;
+});
+// On the page that lists decisions, the next one comes up once one is made.
+document.addEventListener("muster:decided", () => {
+  const page = document.querySelector("[data-review]");
+  if (!page) return;
+  const rows = [...page.querySelectorAll("[data-row]")];
+  const at = rows.findIndex((row) => row.getAttribute("aria-current"));
+  const next = rows[at + 1] || rows[at - 1];
+  setTimeout(() => { location.href = next ? next.querySelector("a").href : "/needs-you/"; }, 900);
+});
 
 // --- composer -------------------------------------------------------------------------------
 function draftKey(form) { return "draft:" + form.getAttribute("action"); }
@@ -127,10 +220,14 @@ document.addEventListener("htmx:beforeRequest", (event) => {
 
 // --- keys -----------------------------------------------------------------------------------
 let awaiting = "";
-const places = { h: "/", t: "/threads/", m: "/teammates/", r: "/runs/" };
+const places = { h: "/", n: "/needs-you/", t: "/threads/", m: "/teammates/", r: "/runs/" };
 document.addEventListener("keydown", (event) => {
   if (event.target.closest("input, textarea, select") || event.metaKey || event.ctrlKey || event.altKey) return;
-  if (awaiting === "g" && places[event.key]) window.location.href = places[event.key];
+  if (awaiting === "g" && places[event.key]) {
+    window.location.href = places[event.key];
+    return;
+  }
+  if (awaiting !== "g" && reviewKey(event)) return;
   if (event.key === "c") window.location.href = "/threads/new/";
   if (event.key === "/") {
     const box = document.querySelector("textarea, input[type=search]");
@@ -157,3 +254,4 @@ document.addEventListener("click", async (event) => {
 setUpComposers();
 if (document.querySelector("[data-thread]")) window.scrollTo(0, document.documentElement.scrollHeight);
 follow();
+watchBoard();

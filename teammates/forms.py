@@ -1,5 +1,7 @@
 """Input of the pages about people, teammates and models."""
 
+import json
+import shlex
 import zoneinfo
 from typing import Any
 
@@ -8,7 +10,22 @@ from django.core.exceptions import ValidationError
 
 from teammates import accounts
 from teammates.errors import Invalid
-from teammates.models import Effort, Model, Organization, PermissionMode, ProviderKind
+from teammates.models import (
+    AuthType,
+    Effort,
+    Model,
+    Organization,
+    PermissionMode,
+    ProviderKind,
+    ServerKind,
+    Teammate,
+    TeammateVersion,
+    ToolMode,
+    ToolServer,
+)
+from teammates.tools import GROUPS
+
+SWITCHES = tuple(group.name for group in GROUPS.values() if group.configurable)
 
 
 def _timezones() -> list[str]:
@@ -75,8 +92,29 @@ class TeammateForm(forms.Form):
         ],
     )
 
+    apps = forms.MultipleChoiceField(
+        label="Apps", required=False, widget=forms.CheckboxSelectMultiple,
+        help_text="What it may use outside. Connect more under Settings, Apps.",
+    )  # fmt: skip
+    built_in = forms.MultipleChoiceField(
+        label="Built-in tools", required=False, widget=forms.CheckboxSelectMultiple
+    )
+
     def __init__(self, organization: Organization, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        apps = self.fields["apps"]
+        assert isinstance(apps, forms.MultipleChoiceField)
+        connected = ToolServer.objects.filter(organization=organization).order_by("name")
+        apps.choices = [(server.slug, server.name) for server in connected]
+        if not apps.choices:
+            del self.fields["apps"]
+        built_in = self.fields["built_in"]
+        assert isinstance(built_in, forms.MultipleChoiceField)
+        built_in.choices = [
+            (group.name, f"{group.title}: {group.description}")
+            for group in GROUPS.values()
+            if group.name != "demo"
+        ]
         models = Model.objects.filter(organization=organization).by_priority()
         shown = [
             (
@@ -88,6 +126,185 @@ class TeammateForm(forms.Form):
         field = self.fields["model"]
         assert isinstance(field, forms.ChoiceField)
         field.choices = [("", "The organization's default"), *shown]
+
+    @staticmethod
+    def now(version: TeammateVersion) -> dict[str, Any]:
+        """What the form shows of a version."""
+        off = set(version.disabled_tools)
+        off |= {name for name in SWITCHES if getattr(version, name) is False}
+        return {
+            "apps": version.tools, "built_in": [name for name in GROUPS if name not in off],
+        } | {
+            name: getattr(version, name)
+            for name in ("role", "instructions", "model", "effort", "permission_mode")
+        }  # fmt: skip
+
+    def changes(self, before: TeammateVersion | None = None) -> dict[str, Any]:
+        """What was given, in the words of `roster`."""
+        given = dict(self.cleaned_data)
+        wanted = set(given.pop("built_in"))
+        apps = given.pop("apps", None)
+        shown = {value for value, _ in self.fields["apps"].choices} if apps is not None else set()  # type: ignore[attr-defined]
+        kept = [slug for slug in before.tools if slug not in shown] if before else []
+        given["tools"] = kept + (apps or [])
+        single = [name for name in before.disabled_tools if name not in GROUPS] if before else []
+        given["disabled_tools"] = single + [
+            name for name in GROUPS if name not in wanted and name not in (*SWITCHES, "demo")
+        ]
+        for name in SWITCHES:
+            was = getattr(before, name) if before else None
+            given[name] = (True if was else None) if name in wanted else False
+        return given
+
+
+class ModelForm(forms.Form):
+    fallback = forms.ModelChoiceField(queryset=Model.objects.none(), required=False)
+    max_effort = forms.ChoiceField(choices=Effort.choices)
+    context_window = forms.IntegerField(min_value=1_000, max_value=10_000_000)
+
+    def __init__(self, organization: Organization, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["fallback"]
+        assert isinstance(field, forms.ModelChoiceField)
+        field.queryset = Model.objects.filter(organization=organization)
+
+
+class ToolForm(forms.Form):
+    mode = forms.ChoiceField(
+        label="When it is called",
+        choices=[
+            (ToolMode.DEFAULT, "As declared: it asks where the run's mode says so"),
+            (ToolMode.ASK, "Always ask: in every mode, whatever was allowed before"),
+            (ToolMode.OFF, "Off: no teammate has it"),
+        ],
+        widget=forms.RadioSelect,
+    )
+    approvals = forms.TypedChoiceField(
+        label="Who must agree", coerce=int, choices=[(1, "One person"), (2, "Two people")]
+    )
+    expires_after = forms.IntegerField(
+        label="Minutes until it counts as denied", required=False, min_value=1,
+        help_text="Empty: it waits as long as people need.",
+    )  # fmt: skip
+
+
+class PermissionForm(forms.Form):
+    tool = forms.CharField(
+        label="Tool or app", max_length=255, help_text="Its name, as on the page Tools."
+    )
+    argument = forms.CharField(
+        label="Only if this argument", required=False, max_length=100,
+        help_text="Empty: whatever the arguments are.",
+    )  # fmt: skip
+    text = forms.CharField(
+        label="is", required=False, max_length=1000, help_text="* stands for any text: *@acme.com"
+    )
+    user_id = forms.CharField(label="Only for the end user", required=False, max_length=255)
+
+    @property
+    def pattern(self) -> dict[str, str]:
+        name = self.cleaned_data["argument"].strip()
+        return {name: self.cleaned_data["text"]} if name else {}
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        if bool(given.get("argument")) != bool(given.get("text")):
+            raise ValidationError("Give both the argument and what it must be, or neither.")
+        return given
+
+
+class ServerForm(forms.Form):
+    name = forms.CharField(label="Name", max_length=200)
+    kind = forms.ChoiceField(label="Kind", choices=ServerKind.choices, initial="mcp_http")
+    url = forms.CharField(label="Address", required=False, max_length=2000)
+    command = forms.CharField(
+        label="Program", required=False, max_length=2000,
+        help_text="Only for programs on this machine: the command with its arguments.",
+    )  # fmt: skip
+    environment = forms.CharField(
+        label="Environment of the program", required=False,
+        widget=forms.Textarea(attrs={"rows": 2, "class": "mono", "placeholder": "NAME=value"}),
+    )  # fmt: skip
+    auth_type = forms.ChoiceField(label="Credential", choices=AuthType.choices)
+    auth_name = forms.CharField(
+        label="Name of the header or parameter", required=False, max_length=100
+    )
+    secret = forms.CharField(
+        label="Key", required=False, max_length=5000,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+        help_text="Stored encrypted, never shown again.",
+    )  # fmt: skip
+    tool_defs = forms.CharField(
+        label="Operations of the REST API", required=False,
+        widget=forms.Textarea(attrs={"rows": 8, "class": "mono"}),
+        help_text='JSON, such as [{"name": "get_invoice", "method": "GET", '
+        '"path": "/invoices/{id}", "description": "One invoice."}].',
+    )  # fmt: skip
+    description = forms.CharField(label="What it is for", required=False, max_length=1000)
+
+    def __init__(self, *args: Any, server: ToolServer | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._server = server
+        if server is not None:
+            self.fields["kind"].disabled = True
+            self.fields["secret"].help_text = "Empty: the stored one stays."
+
+    def clean_command(self) -> list[str]:
+        try:
+            return shlex.split(self.cleaned_data["command"])
+        except ValueError as error:
+            raise ValidationError(f"This is not a command line: {error}.") from None
+
+    def clean_tool_defs(self) -> list[Any]:
+        text = self.cleaned_data["tool_defs"].strip()
+        if not text:
+            return []
+        try:
+            given = json.loads(text)
+        except ValueError as error:
+            raise ValidationError(f"This is not JSON: {error}.") from None
+        if not isinstance(given, list):
+            raise ValidationError("This must be a list of operations.")
+        return given
+
+    @property
+    def fields_of_server(self) -> dict[str, Any]:
+        """What was given, in the words of `servers`."""
+        given = dict(self.cleaned_data)
+        name = given.pop("auth_name").strip()
+        key = {"custom_header": "header_name", "api_key_in_url": "param_name"}
+        given["auth_config"] = {key[given["auth_type"]]: name} if given["auth_type"] in key else {}
+        if not given["secret"] and self._server is not None:
+            del given["secret"]
+        return given
+
+
+class MemoryForm(forms.Form):
+    content = forms.CharField(label="Something to remember", max_length=300)
+
+
+class SkillForm(forms.Form):
+    name = forms.CharField(label="Name", max_length=200)
+    description = forms.CharField(
+        label="When to use it", max_length=1000,
+        help_text="Teammates read this to decide whether they load it.",
+    )  # fmt: skip
+    body = forms.CharField(
+        label="Instructions", max_length=50_000,
+        widget=forms.Textarea(attrs={"rows": 12, "class": "mono"}),
+    )  # fmt: skip
+    teammate = forms.ChoiceField(label="For", required=False)
+    is_active = forms.BooleanField(label="Teammates may load it", required=False, initial=True)
+
+    def __init__(self, teammates: list[Teammate], *args: Any, is_new: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not is_new:
+            del self.fields["teammate"]
+            return
+        del self.fields["is_active"]
+        field = self.fields["teammate"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = [("", "All teammates"), *((t.pk, t.name) for t in teammates)]
 
 
 class ProviderForm(forms.Form):

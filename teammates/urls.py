@@ -1,21 +1,42 @@
 from django.urls import path
 
-from teammates import views
+from teammates.views import entry, knowledge, models, roster, tools
 
 app_name = "teammates"
 urlpatterns = [
-    path("setup/<str:token>/", views.setup, name="setup"),
-    path("sign-in/", views.sign_in, name="sign_in"),
-    path("sign-out/", views.sign_out, name="sign_out"),
-    path("teammates/", views.teammate_list, name="teammate_list"),
-    path("teammates/new/", views.teammate_new, name="teammate_new"),
-    path("teammates/<int:teammate_id>/", views.teammate_detail, name="teammate_detail"),
-    path("teammates/<int:teammate_id>/edit/", views.teammate_edit, name="teammate_edit"),
-    path("teammates/<int:teammate_id>/archive/", views.teammate_archive, name="teammate_archive"),
-    path("settings/models/", views.model_settings, name="model_settings"),
-    path("settings/models/<int:model_id>/test/", views.model_test, name="model_test"),
-    path("settings/models/<int:model_id>/default/", views.model_default, name="model_default"),
-    path("settings/providers/<int:provider_id>/key/", views.provider_key, name="provider_key"),
-    path("settings/keys/new/", views.key_new, name="key_new"),
-    path("settings/keys/<int:key_id>/revoke/", views.key_revoke, name="key_revoke"),
+    path("setup/<str:token>/", entry.setup, name="setup"),
+    path("sign-in/", entry.sign_in, name="sign_in"),
+    path("sign-out/", entry.sign_out, name="sign_out"),
+    path("teammates/", roster.teammate_list, name="teammate_list"),
+    path("teammates/new/", roster.teammate_new, name="teammate_new"),
+    path("teammates/<int:teammate_id>/", roster.teammate_detail, name="teammate_detail"),
+    path("teammates/<int:teammate_id>/edit/", roster.teammate_edit, name="teammate_edit"),
+    path("teammates/<int:teammate_id>/archive/", roster.teammate_archive, name="teammate_archive"),
+    path("settings/models/", models.model_settings, name="model_settings"),
+    path("settings/models/<int:model_id>/test/", models.model_test, name="model_test"),
+    path("settings/models/<int:model_id>/default/", models.model_default, name="model_default"),
+    path("settings/providers/<int:provider_id>/key/", models.provider_key, name="provider_key"),
+    path("settings/keys/new/", models.key_new, name="key_new"),
+    path("settings/keys/<int:key_id>/revoke/", models.key_revoke, name="key_revoke"),
+    path("settings/models/<int:model_id>/limits/", models.model_limits, name="model_limits"),
+    path("settings/tools/", tools.tool_list, name="tool_list"),
+    path("settings/tools/<str:name>/", tools.tool_detail, name="tool_detail"),
+    path("settings/permissions/", tools.permission_list, name="permission_list"),
+    path(
+        "settings/permissions/<int:policy_id>/revoke/",
+        tools.permission_revoke,
+        name="permission_revoke",
+    ),
+    path("settings/apps/", tools.server_list, name="server_list"),
+    path("settings/apps/<int:server_id>/", tools.server_detail, name="server_detail"),
+    path("settings/apps/<int:server_id>/act/", tools.server_act, name="server_act"),
+    path("settings/apps/<str:name>/connect/", tools.app_connect, name="app_connect"),
+    path("settings/memories/", knowledge.memory_list, name="memory_list"),
+    path(
+        "settings/memories/<int:memory_id>/forget/", knowledge.memory_forget, name="memory_forget"
+    ),
+    path("settings/skills/", knowledge.skill_list, name="skill_list"),
+    path("settings/skills/new/", knowledge.skill_edit, name="skill_new"),
+    path("settings/skills/<int:skill_id>/", knowledge.skill_edit, name="skill_edit"),
+    path("settings/skills/<int:skill_id>/delete/", knowledge.skill_delete, name="skill_delete"),
 ]

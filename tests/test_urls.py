@@ -42,7 +42,8 @@ def test_every_page_but_the_entry_sends_a_stranger_to_sign_in(db: None) -> None:
         if path in HEALTH:
             continue
         method = "post" if path.endswith(
-            ("/cancel/", "/answer/", "/approve/", "/snooze/",
+            ("/cancel/", "/answer/", "/approve/", "/snooze/", "/limits/", "/act/", "/connect/",
+             "/forget/", "/close/", "/dismiss/", "/mode/",
              "/send/", "/rename/", "/delete/", "/archive/", "/test/",
              "/default/", "/key/", "/revoke/", "keys/new/", "sign-out/")
         ) else "get"  # fmt: skip

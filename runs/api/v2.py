@@ -272,7 +272,7 @@ def run_out(run: Run) -> dict[str, Any]:
         "description": run.title,
         "status": reading.V2_STATUS[RunStatus(run.status)],
         "output": "The run failed." if failed else answer,
-        "output_data": None,
+        "output_data": run.output_data,
         "error": run.error_message or None,
         "error_code": run.error_class.rpartition(".")[2] or None,
         "failure_kind": _failure_kind(run),
@@ -287,7 +287,9 @@ def run_out(run: Run) -> dict[str, Any]:
         "billing_surface": "api" if run.end_user_id else "platform",
         "auth_method": "api_key" if run.api_key_id else "session",
         "auth_provider": None,
-        "started_by": None,
+        "started_by": {"run_id": run.started_by_id, "teammate_id": run.teammate_id}
+        if run.started_by_id
+        else None,
         "email_address": run.teammate.email_address,
         "model": run.route.alias if run.route else None,
         "effort": run.effort or None,

@@ -2,21 +2,22 @@
 
 from typing import Any
 
+from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from runs import events, lifecycle, reading
+from runs import cards, events, gates, lifecycle, reading
 from runs.consumers import StreamPlan, hand_over
 from runs.fragments import PageFrames
 from runs.models import Run, RunStatus, StepKind
 from runs.views.threads import with_transcripts
 from teammates.access import access_of_member
 from teammates.errors import Forbidden, NotFound
+from teammates.models import PermissionMode
 from teammates.pages import PageRequest
 
 PAGE_SIZE = 40
-TABS = ("timeline", "messages", "events", "files")
 EVENTS_SHOWN = 500
 
 
@@ -49,12 +50,13 @@ def run_detail(request: PageRequest, run_id: int) -> HttpResponse:
     """A run with one of its tabs; htmx asks for the tab alone."""
     run = find_run(request, run_id)
     tab = request.GET.get("tab", "timeline")
-    if tab not in TABS:
+    if tab not in PARTS:
         tab = "timeline"
-    context = {"run": run, "tab": tab, "tabs": TABS, "is_live": not run.is_finished}
-    context |= {"timeline": _timeline, "messages": _messages, "events": _events, "files": _files}[
-        tab
-    ](request, run)
+    context: dict[str, Any] = {
+        "run": run, "tab": tab, "tabs": list(PARTS), "is_live": not run.is_finished,
+        "modes": PermissionMode.choices,
+    }  # fmt: skip
+    context |= PARTS[tab](request, run)
     if request.headers.get("HX-Request"):
         return render(request, f"runs/_{tab}.html", context | {"is_fragment": True})
     return render(request, "runs/run_detail.html", context)
@@ -92,6 +94,33 @@ def _messages(request: PageRequest, run: Run) -> dict[str, Any]:
     return {}
 
 
+def _approvals(request: PageRequest, run: Run) -> dict[str, Any]:
+    gates = run.gates.select_related("decided_by", "tool_call", "run").order_by("id")
+    return {
+        "gates": [
+            {
+                "gate": gate,
+                "shown": cards.shown_gate(gate, f"gate-{gate.pk}"),
+                "waited_ms": int((gate.decided_at - gate.created_at).total_seconds() * 1000)
+                if gate.decided_at
+                else None,
+            }
+            for gate in gates
+        ]
+    }
+
+
+def _context(request: PageRequest, run: Run) -> dict[str, Any]:
+    """What was put into the run besides the conversation; prompts are for admins."""
+    step = run.steps.filter(kind=StepKind.MODEL).order_by("-number").first()
+    sent = (step.request or {}) if step else {}
+    return {
+        "told": run.told or {},
+        "tools": sent.get("tools", []),
+        "instructions": sent.get("instructions", "") if request.access.is_admin else "",
+    }
+
+
 def _events(request: PageRequest, run: Run) -> dict[str, Any]:
     after = request.GET.get("after_seq", "0")
     rows = events.read(run.pk, after=int(after) if after.isdecimal() else 0, limit=EVENTS_SHOWN)
@@ -100,6 +129,12 @@ def _events(request: PageRequest, run: Run) -> dict[str, Any]:
 
 def _files(request: PageRequest, run: Run) -> dict[str, Any]:
     return {"files": reading.files_of(run)}
+
+
+PARTS = {
+    "timeline": _timeline, "messages": _messages, "approvals": _approvals, "context": _context,
+    "events": _events, "files": _files,
+}  # fmt: skip
 
 
 @require_GET
@@ -122,6 +157,15 @@ def run_stream(request: PageRequest, run_id: int) -> HttpResponse:
         still_allowed=may_read,
     )
     return hand_over(request, plan, {})
+
+
+@require_POST
+def run_mode(request: PageRequest, run_id: int) -> HttpResponse:
+    """Change how a run asks; to autonomous, what waits for an approval is allowed."""
+    run = find_run(request, run_id)
+    gates.switch_mode(request.access, run, request.POST.get("permission_mode", ""))
+    messages.success(request, f"The run's mode: {run.get_permission_mode_display().lower()}.")
+    return redirect(run)
 
 
 @require_POST

@@ -45,7 +45,10 @@ def thread_new(request: PageRequest) -> HttpResponse:
     if request.method == "POST":
         try:
             run = creation.start_thread(
-                access, message=request.POST.get("message", ""), teammate=_chosen(request)
+                access,
+                message=request.POST.get("message", ""),
+                teammate=_chosen(request),
+                options=_options(request),
             )
         except DomainError as refusal:
             error = refusal.message
@@ -85,7 +88,7 @@ def thread_send(request: PageRequest, thread_id: int) -> HttpResponse:
     thread = _thread(request, thread_id)
     run = creation.run_in_thread(
         request.access, thread, message=request.POST.get("message", ""),
-        teammate=_chosen(request), channel=Channel.APP,
+        teammate=_chosen(request), options=_options(request), channel=Channel.APP,
     )  # fmt: skip
     if not request.headers.get("HX-Request"):
         return redirect(thread)
@@ -142,6 +145,11 @@ def _thread(request: PageRequest, thread_id: int) -> Thread:
         return conversations.get_thread(request.access, pk=thread_id)
     except Forbidden:
         raise NotFound("There is no such thread.", code="threads.not_found") from None
+
+
+def _options(request: PageRequest) -> creation.Options:
+    """What the composer overrides; an empty mode is the teammate's own."""
+    return creation.Options(permission_mode=request.POST.get("permission_mode") or None)
 
 
 def _chosen(request: PageRequest) -> Teammate | None:

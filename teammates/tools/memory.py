@@ -16,6 +16,8 @@ REMEMBER = Tool(
     say=lambda arguments: f"Remember: {arguments['content']}",
     run=Means.DOMAIN,
     group="memory",
+    changes=True,
+    approval="never",
 )
 RECALL = Tool(
     name="recall",

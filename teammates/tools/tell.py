@@ -15,6 +15,8 @@ NOTIFY = Tool(
     say=lambda arguments: f"Notify the person: {arguments.get('title') or arguments['message']}",
     run=Means.DOMAIN,
     group="notify",
+    changes=True,
+    approval="never",
     safe_for_end_users=False,
     preview="message",
 )
@@ -32,4 +34,6 @@ REPORT_ISSUE = Tool(
     say=lambda arguments: f"Report: {arguments.get('title') or arguments['message']}",
     run=Means.DOMAIN,
     group="feedback",
+    changes=True,
+    approval="never",
 )

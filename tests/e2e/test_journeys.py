@@ -97,7 +97,11 @@ def test_every_page_answers_in_both_themes_without_sideways_scroll(
         paths = [
             "/", "/threads/", "/threads/new/", "/teammates/", "/teammates/new/", "/teammates/1/",
             "/teammates/1/edit/", "/runs/", "/runs/?status=failed", "/settings/models/", "/demo/",
-            *(f"{run}?tab={tab}" for tab in ("timeline", "messages", "events", "files")),
+            "/needs-you/", "/needs-you/?tab=done", "/settings/tools/", "/settings/tools/web_fetch/",
+            "/settings/apps/", "/settings/permissions/", "/settings/memories/",
+            "/settings/skills/", "/settings/skills/new/", "/settings/reports/",
+            *(f"{run}?tab={tab}" for tab in ("timeline", "messages", "approvals", "context",
+                                             "events", "files")),
         ]  # fmt: skip
         for path in paths:
             answer = page.goto(site.url + path)

@@ -129,6 +129,7 @@ def test_a_cancelled_run_ends_its_stream(client: Any) -> None:
 def test_every_option_of_a_run_is_kept_and_shown(client: Any) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}}
     agent = client.agents.create(name="Option holder")
+    client.skills.create(name="Some skill", description="x", body="y", user_id="cust_1")
     run = client.runs.create(
         message="slow 1 1ms", stream=False, teammate_id=agent.id, tools=[], user_id="cust_1",
         metadata={"a": {"b": [1, None]}}, memory=False, history=False, task_setup_tools=False,
@@ -258,3 +259,264 @@ def test_an_idempotency_key_makes_one_run(client: Any) -> None:
     joined = client.runs.create(message="slow 30 20ms", stream=True, idempotency_key="job-2")
     assert "".join(joined.iter_text()).endswith("word30 ")
     assert joined.run_id == live.id
+
+
+# --- human in the loop --------------------------------------------------------------------------
+
+
+def test_wait_answers_questions_and_approvals_with_callbacks(client: Any) -> None:
+    run = client.runs.create(
+        message="ask me, then approve it, then file notes.txt", stream=False,
+        permission_mode="approval",
+    )  # fmt: skip
+    asked, approved = [], []
+
+    def on_question(request: Any) -> dict[str, str]:
+        asked.append(request)
+        return {request.tool_input["questions"][0]["question"]: "Long"}
+
+    def on_approval(request: Any) -> str:
+        approved.append(request)
+        return "allow"
+
+    done = client.runs.wait(
+        run.id, on_question=on_question, on_approval=on_approval, interval=0.05, timeout=120
+    )
+    assert done.status == "completed"
+    assert "Long" in done.output
+    assert [request.tool_name for request in approved] == ["pretend_send", "write_file"]
+    first = approved[0]
+    assert (first.display_name, first.mate_name) == ("Pretend to send", "Demo")
+    assert ["To", "kim@example.com"] in first.fields
+    assert first.consequence
+    assert first.timeout_seconds == 55
+    assert asked[0].status == "pending"
+    statuses = [request.status for request in client.runs.permissions(run.id)]
+    assert statuses == ["allowed"] * 3
+    assert client.runs.permissions(run.id)[0].tool_input["answers"]
+
+
+def test_a_plan_is_proposed_revised_and_approved(client: Any) -> None:
+    run = client.runs.create(message="file plan.md", stream=False, permission_mode="plan")
+    plans = []
+
+    def on_question(request: Any) -> dict[str, str]:
+        assert request.is_plan_approval
+        plans.append(request.plan_text)
+        return {"Plan Approval": "Approve" if len(plans) == 2 else "Revise: shorter please"}
+
+    done = client.runs.wait(
+        run.id, on_question=on_question, on_approval=lambda request: "allow", interval=0.05,
+        timeout=120,
+    )  # fmt: skip
+    assert done.status == "completed"
+    assert len(plans) == 2
+    assert "shorter please" in plans[1]
+    assert [file.name for file in client.runs.list_files(run.id)] == ["plan.md"]
+
+
+def waiting(client: Any, **fields: Any) -> Any:
+    run = client.runs.create(
+        **{"message": "file a.txt", "stream": False, "permission_mode": "approval"} | fields
+    )
+    wait_for(lambda: client.runs.get(run.id).status == "awaiting_approval")
+    return run
+
+
+def test_approve_remembers_and_refuses_in_the_order_of_the_contract(client: Any) -> None:
+    run = waiting(client)
+    (request,) = client.runs.permissions(run.id)
+    with pytest.raises(m8tes.NotFoundError) as unknown:
+        client.runs.approve(run.id, request_id="nonsense", decision="allow")
+    assert unknown.value.code == "gate_not_found"
+    with pytest.raises(m8tes.ValidationError):
+        client.runs.approve(run.id, request_id=request.request_id, decision="maybe")
+    given = client.runs.approve(
+        run.id, request_id=request.request_id, decision="allow", remember=True
+    )
+    assert (given.status, given.resumed, given.remembered) == ("allowed", True, True)
+    again = client.runs.approve(run.id, request_id=request.request_id, decision="allow")
+    assert (again.resumed, again.remembered) == (False, True)
+    with pytest.raises(m8tes.NotFoundError) as otherwise:
+        client.runs.approve(run.id, request_id=request.request_id, decision="deny")
+    assert otherwise.value.code == "gate_resolved_otherwise"
+    assert client.runs.poll(run.id, interval=0.05).status == "completed"
+    (policy,) = client.permissions.list().data
+    assert (policy.tool_name, policy.source, policy.user_id) == ("write_file", "run_approval", None)
+    second = client.runs.create(message="file b.txt", stream=False, permission_mode="approval")
+    assert client.runs.poll(second.id, interval=0.05).status == "completed"
+    client.permissions.delete(policy.id)
+    with pytest.raises(m8tes.NotFoundError):
+        client.permissions.delete(policy.id)
+
+
+def test_a_denial_reaches_the_model_with_its_reason(client: Any) -> None:
+    run = waiting(client)
+    (request,) = client.runs.permissions(run.id)
+    client.runs.approve(
+        run.id, request_id=request.request_id, decision="deny", reason="not this file"
+    )
+    done = client.runs.poll(run.id, interval=0.05)
+    assert "not this file" in done.output
+    assert client.runs.list_files(run.id) == []
+
+
+def test_switching_the_mode_of_a_waiting_run(client: Any) -> None:
+    run = waiting(client)
+    assert client.runs.update_permission_mode(run.id, permission_mode="autonomous")
+    assert client.runs.poll(run.id, interval=0.05).status == "completed"
+    (request,) = client.runs.permissions(run.id)
+    assert request.status == "allowed"
+    with pytest.raises(m8tes.ValidationError, match="permission_mode"):
+        client.runs.update_permission_mode(run.id, permission_mode="yolo")
+
+
+def test_a_program_that_asks_by_itself_reads_the_decision(client: Any, server: Server) -> None:
+    run = client.runs.create_and_wait(message="plain words", poll_interval=0.05)
+    with server.client() as plain:
+        body = {"tool_name": "Bash", "tool_input": {"command": "ls"}}
+        asked = plain.post(f"/api/v1/runs/{run.id}/permission-request", json=body)
+        assert asked.status_code == 200, asked.text
+        request_id = asked.json()["request_id"]
+    client.runs.update_permission_mode(run.id, permission_mode="autonomous")
+    statuses = {r.request_id: r.status for r in client.runs.permissions(run.id)}
+    assert statuses[request_id] == "allowed"
+
+
+def test_answers_that_are_refused(client: Any) -> None:
+    run = waiting(client)
+    with pytest.raises(m8tes.ConflictError):
+        client.runs.answer(run.id, answers={"x": "y"})
+    for answers, error in (({}, m8tes.ValidationError), ({"x": " "}, m8tes.ValidationError)):
+        with pytest.raises(error):
+            client.runs.answer(run.id, answers=answers)
+    client.runs.cancel(run.id)
+    with pytest.raises(m8tes.ConflictError):
+        client.runs.answer(run.id, answers={"x": "y"})
+    (request,) = client.runs.permissions(run.id)
+    with pytest.raises(m8tes.NotFoundError) as cancelled:
+        client.runs.approve(run.id, request_id=request.request_id, decision="allow")
+    assert cancelled.value.code == "gate_cancelled"
+
+
+# --- tools and knowledge ------------------------------------------------------------------------
+
+
+def test_permissions_are_idempotent_and_scoped(client: Any) -> None:
+    made = client.permissions.create(tool="send_email", user_id="cust_p")
+    assert client.permissions.create(tool="send_email", user_id="cust_p").id == made.id
+    assert made.id not in [p.id for p in client.permissions.list(limit=100).data]
+    assert [p.id for p in client.permissions.list(user_id="cust_p").data] == [made.id]
+    with pytest.raises(m8tes.NotFoundError):
+        client.permissions.delete(made.id)
+    client.permissions.delete(made.id, user_id="cust_p")
+
+
+def test_built_in_tools_say_what_is_on(client: Any) -> None:
+    by_name = {tool.name: tool for tool in client.built_in_tools.list().data}
+    for name in ("memory", "history", "task_setup_tools", "feedback"):
+        assert by_name[name].configurable
+        assert by_name[name].enabled
+    assert not by_name["notify"].multi_tenant_safe
+    scoped = {tool.name: tool for tool in client.built_in_tools.list(user_id="cust_b").data}
+    assert not scoped["notify"].enabled
+    agent = client.agents.create(name="Forgetful", enable_memory=False,
+                                 disabled_builtin_tools=["web"])  # fmt: skip
+    theirs = {tool.name: tool for tool in client.built_in_tools.list(agent_id=agent.id).data}
+    assert (theirs["memory"].enabled, theirs["web"].enabled) == (False, False)
+
+
+def test_memories(client: Any) -> None:
+    made = client.memories.create(content="  Invoices go to Kim.  ", user_id="cust_m")
+    assert (made.content, made.source) == ("Invoices go to Kim.", "api")
+    with pytest.raises(m8tes.ConflictError):
+        client.memories.create(content="invoices  GO to kim.", user_id="cust_m")
+    client.memories.create(content="Invoices go to Kim.")
+    for content in ("", "x" * 301):
+        with pytest.raises(m8tes.ValidationError):
+            client.memories.create(content=content)
+    found = client.memories.list(user_id="cust_m", query="KIM").data
+    assert [memory.id for memory in found] == [made.id]
+    changed = client.memories.update(made.id, audience="company", user_id="cust_m")
+    assert (changed.content, changed.scope) == ("Invoices go to Kim.", "company")
+    with pytest.raises(m8tes.NotFoundError):
+        client.memories.delete(made.id)
+    client.memories.delete(made.id, user_id="cust_m")
+    assert client.memories.list(user_id="cust_m").data == []
+
+
+def test_skills(client: Any) -> None:
+    skill = client.skills.create(
+        name="acme refund playbook", description="Refunds.", body="# Steps"
+    )
+    assert (skill.slug, skill.scope, skill.source) == ("acme-refund-playbook", "account", "user")
+    renamed = client.skills.update(skill.id, name="Another name")
+    assert (renamed.slug, renamed.name) == ("acme-refund-playbook", "Another name")
+    assert skill.slug in [one.slug for one in client.skills.list_invokable()]
+    client.skills.update(skill.id, status="disabled")
+    assert skill.slug not in [one.slug for one in client.skills.list_invokable()]
+    assert skill.id in [one.id for one in client.skills.list()]
+    client.skills.delete(skill.id)
+    with pytest.raises(m8tes.NotFoundError):
+        client.skills.get(skill.id)
+    with pytest.raises(m8tes.ValidationError, match="skill"):
+        client.runs.create(message="x", stream=False, skill="acme-refund-playbook")
+
+
+def test_servers_of_tools(client: Any) -> None:
+    tools = [{"name": "get_invoice", "method": "GET", "path": "/invoices/{id}"}]
+    server = client.mcp_servers.create(
+        name="acme billing", url="https://example.com/v1", auth_type="bearer", secret="sk-1",
+        tool_defs=tools,
+    )  # fmt: skip
+    assert (server.slug, server.has_secret, server.auto_approve) == ("acme-billing", True, False)
+    assert "sk-1" not in str(server)
+    agent = client.agents.create(name="ops", tools=[server.slug, "gmail"])
+    assert client.mcp_servers.get(server.id).teammate_ids == [agent.id]
+    changed = client.mcp_servers.update(server.id, name="Billing")
+    assert (changed.slug, changed.has_secret) == ("acme-billing", True)
+    assert not client.mcp_servers.update(server.id, secret=None).has_secret
+    assert client.mcp_servers.approve(server.id).auto_approve
+    for url in ("ftp://example.com", "nonsense"):
+        with pytest.raises(m8tes.ValidationError, match="url"):
+            client.mcp_servers.create(name="bad", url=url, tool_defs=tools)
+    with pytest.raises(m8tes.ValidationError, match="header_name"):
+        client.mcp_servers.create(name="bad", url="https://example.com", auth_type="custom_header")
+    with pytest.raises(m8tes.ValidationError, match=r"tool_defs\[0\]"):
+        client.mcp_servers.create(name="bad", url="https://example.com", tool_defs=[{"name": "x"}])
+    with pytest.raises(m8tes.ValidationError, match="no_such"):
+        client.agents.create(name="x", tools=["no_such"])
+    client.mcp_servers.delete(server.id)
+    with pytest.raises(m8tes.NotFoundError):
+        client.mcp_servers.get(server.id)
+
+
+def test_apps(client: Any) -> None:
+    by_name = {app.name: app for app in client.apps.list().data}
+    assert by_name["gmail"].connected is False
+    assert client.apps.connect_api_key("gemini", "AIza-test", user_id="cust_app").status == (
+        "connected"
+    )
+    assert client.apps.is_connected("gemini", user_id="cust_app")
+    assert not client.apps.is_connected("gemini")
+    (connection,) = client.apps.connections.list("gemini", user_id="cust_app").data
+    assert connection.status == "active"
+    listed = client.apps.list_tools("gmail").data
+    assert {tool.slug: tool.read_only for tool in listed}["send_message"] is False
+    client.apps.disconnect("gemini", user_id="cust_app")
+    assert not client.apps.is_connected("gemini", user_id="cust_app")
+    with pytest.raises(m8tes.NotFoundError):
+        client.apps.list_tools("no_such_app")
+
+
+def test_models(client: Any) -> None:
+    models = {model.id: model for model in client.models.list().data}
+    assert models["opus"].provider == "anthropic"
+    assert models["opus"].pricing.output_per_mtok > 0
+    assert sum(model.default for model in models.values()) == 1
+
+
+def test_a_run_gives_its_result_in_the_form_that_was_asked_for(client: Any) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    run = client.runs.create_and_wait(message="x", output_schema=schema, poll_interval=0.05)
+    assert run.output_data == {"n": 1}

@@ -1,0 +1,50 @@
+"""What teammates report, and what they tell their people."""
+
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_POST
+
+from runs.models import Notice, Report
+from teammates.pages import PageRequest
+
+PAGE_SIZE = 30
+
+
+@require_GET
+def report_list(request: PageRequest) -> HttpResponse:
+    """Reports of `report_issue`, newest first; for those who manage teammates."""
+    access = request.access
+    access.require("data.personas.manage")
+    show_closed = "closed" in request.GET
+    reports = Report.objects.filter(
+        organization=access.organization, closed_at__isnull=not show_closed
+    ).select_related("run__teammate", "run__prompt", "run__task", "closed_by")  # fmt: skip
+    if request.GET.get("after", "").isdecimal():
+        reports = reports.filter(pk__lt=request.GET["after"])
+    rows = list(reports.order_by("-id")[: PAGE_SIZE + 1])
+    return render(request, "runs/report_list.html", {
+        "reports": rows[:PAGE_SIZE],
+        "last": rows[PAGE_SIZE - 1] if len(rows) > PAGE_SIZE else None,
+        "show_closed": show_closed,
+        "may_manage": True,
+    })  # fmt: skip
+
+
+@require_POST
+def report_close(request: PageRequest, report_id: int) -> HttpResponse:
+    access = request.access
+    access.require("data.personas.manage")
+    report = get_object_or_404(Report, organization=access.organization, pk=report_id)
+    if report.closed_at is None:
+        report.closed_at, report.closed_by = timezone.now(), access.user
+        report.save(update_fields=["closed_at", "closed_by", "updated_at"])
+    return redirect("runs:report_list")
+
+
+@require_POST
+def notice_dismiss(request: PageRequest, notice_id: int) -> HttpResponse:
+    notice = get_object_or_404(Notice, user=request.access.user, pk=notice_id)
+    notice.dismissed_at = timezone.now()
+    notice.save(update_fields=["dismissed_at", "updated_at"])
+    return redirect("runs:home")

@@ -1,0 +1,122 @@
+"""What teammates know: memories and skills."""
+
+from django.contrib import messages
+from django.db.models import QuerySet
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods, require_POST
+
+from teammates import knowledge, roster
+from teammates.access import Access
+from teammates.errors import DomainError, NotFound
+from teammates.forms import MemoryForm, SkillForm
+from teammates.models import Author, Memory, Skill, SkillStatus, Teammate
+from teammates.pages import PageRequest
+
+PAGE_SIZE = 50
+
+
+@require_http_methods(["GET", "POST"])
+def memory_list(request: PageRequest) -> HttpResponse:
+    """Memories of the account, or, for those who manage teammates, of its end users too."""
+    access = request.access
+    form = MemoryForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            knowledge.add_memory(access, form.cleaned_data["content"], author=Author.PERSON)
+        except DomainError as error:
+            form.add_error(None, error.message)
+        else:
+            messages.success(request, "Remembered. Runs that begin from now on are told.")
+            return redirect("teammates:memory_list")
+    rows = _memories(access)
+    query = request.GET.get("q", "").strip()
+    if query:
+        rows = rows.filter(content__icontains=query)
+    if request.GET.get("after", "").isdecimal():
+        rows = rows.filter(pk__lt=request.GET["after"])
+    found = list(rows.order_by("-id")[: PAGE_SIZE + 1])
+    return render(request, "teammates/memory_list.html", {
+        "memories": found[:PAGE_SIZE],
+        "last": found[PAGE_SIZE - 1] if len(found) > PAGE_SIZE else None,
+        "query": query,
+        "form": form,
+        "used": Memory.objects.filter(organization=access.organization, end_user=None).count(),
+        "capacity": knowledge.MOST_MEMORIES,
+        "forgotten": request.session.pop("forgotten", None),
+    }, status=422 if form.errors else 200)  # fmt: skip
+
+
+@require_POST
+def memory_forget(request: PageRequest, memory_id: int) -> HttpResponse:
+    memory = _memories(request.access).filter(pk=memory_id).first()
+    if memory is None:
+        raise NotFound("There is no such memory.")
+    request.access.require("data.runs.write")
+    memory.delete()
+    if memory.end_user_id is None and memory.teammate_id is None:
+        request.session["forgotten"] = memory.content
+    messages.success(request, "Forgotten.")
+    return redirect("teammates:memory_list")
+
+
+def _memories(access: Access) -> "QuerySet[Memory]":
+    rows: QuerySet[Memory] = Memory.objects.filter(
+        organization=access.organization
+    ).select_related("end_user", "teammate", "written_by", "created_by")  # fmt: skip
+    return rows if access.may("data.personas.manage") else rows.filter(end_user=None)
+
+
+def skill_list(request: PageRequest) -> HttpResponse:
+    skills = Skill.objects.filter(organization=request.access.organization)
+    return render(request, "teammates/skill_list.html", {
+        "skills": skills.select_related("teammate", "end_user").order_by("name")[:200],
+        "may_manage": request.access.may("data.personas.manage"),
+    })  # fmt: skip
+
+
+@require_http_methods(["GET", "POST"])
+def skill_edit(request: PageRequest, skill_id: int | None = None) -> HttpResponse:
+    """Write a skill, or change it; its short name stays."""
+    access = request.access
+    access.require("data.personas.manage")
+    skill = None
+    if skill_id is not None:
+        skill = Skill.objects.filter(organization=access.organization, pk=skill_id).first()
+        if skill is None:
+            raise NotFound("There is no such skill.")
+    teammates = list(Teammate.objects.visible_to(access).current().filter(end_user=None))
+    initial = {"name": skill.name, "description": skill.description, "body": skill.body,
+               "is_active": skill.status == SkillStatus.ACTIVE} if skill else {}  # fmt: skip
+    form = SkillForm(teammates, request.POST or None, initial=initial, is_new=skill is None)
+    if request.method == "POST" and form.is_valid():
+        given = form.cleaned_data
+        texts = {name: given[name] for name in ("name", "description", "body")}
+        try:
+            if skill is None:
+                chosen = given.get("teammate")
+                knowledge.add_skill(
+                    access, **texts,
+                    teammate=roster.get_teammate(access, int(chosen)) if chosen else None,
+                )  # fmt: skip
+            else:
+                status = SkillStatus.ACTIVE if given["is_active"] else SkillStatus.DISABLED
+                knowledge.update_skill(access, skill, **texts, status=status)
+        except DomainError as error:
+            form.add_error(None, error.message)
+        else:
+            messages.success(request, f"{texts['name']} is saved.")
+            return redirect("teammates:skill_list")
+    return render(request, "teammates/skill_form.html", {"form": form, "skill": skill},
+                  status=422 if form.errors else 200)  # fmt: skip
+
+
+@require_POST
+def skill_delete(request: PageRequest, skill_id: int) -> HttpResponse:
+    access = request.access
+    skill = Skill.objects.filter(organization=access.organization, pk=skill_id).first()
+    if skill is None:
+        raise NotFound("There is no such skill.")
+    knowledge.delete_skill(access, skill)
+    messages.success(request, f"{skill.name} is deleted.")
+    return redirect("teammates:skill_list")

@@ -1,0 +1,127 @@
+"""Models and keys."""
+
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_http_methods, require_POST
+
+from teammates import connections, keys
+from teammates.access import Access
+from teammates.errors import DomainError
+from teammates.forms import KeyForm, ModelForm, ProviderForm
+from teammates.models import Effort, Model, Provider
+from teammates.pages import PageRequest
+from teammates.providers import try_out
+
+
+@require_http_methods(["GET", "POST"])
+def model_settings(request: PageRequest) -> HttpResponse:
+    """Providers with their models and prices, and the organization's API keys."""
+    access = request.access
+    form = ProviderForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        given = form.cleaned_data
+        try:
+            provider = connections.connect(access, **given)
+        except DomainError as error:
+            form.add_error(None, error.message)
+        else:
+            messages.success(request, f"{provider.name} is connected. Test its model next.")
+            return redirect("teammates:model_settings")
+    return _settings_page(request, form)
+
+
+def _settings_page(request: PageRequest, form: ProviderForm, **more: Any) -> HttpResponse:
+    organization = request.access.organization
+    context = {
+        "form": form,
+        "providers": Provider.objects.filter(organization=organization)
+        .prefetch_related("models__prices")
+        .order_by("id"),
+        "models": Model.objects.filter(organization=organization).order_by("alias"),
+        "efforts": Effort.choices,
+        "keys": keys.visible_keys(request.access).filter(revoked_at=None)[:100],
+        "may_manage": request.access.may("data.llm_credentials.manage"),
+        **more,
+    }
+    status = 422 if form.errors else 200
+    return render(request, "teammates/model_settings.html", context, status=status)
+
+
+@require_POST
+def provider_key(request: PageRequest, provider_id: int) -> HttpResponse:
+    provider = _provider(request.access, provider_id)
+    form = KeyForm(request.POST)
+    if form.is_valid():
+        connections.update_provider(request.access, provider, api_key=form.cleaned_data["api_key"])
+        messages.success(request, f"The key of {provider.name} is stored. Test a model next.")
+    else:
+        messages.error(request, "Enter the key first.")
+    return redirect("teammates:model_settings")
+
+
+@require_POST
+def model_test(request: PageRequest, model_id: int) -> HttpResponse:
+    """Make one small call and say what came of it."""
+    request.access.require("data.llm_credentials.manage")
+    model = get_object_or_404(
+        Model.objects.select_related("provider__organization"),
+        organization=request.access.organization, pk=model_id,
+    )  # fmt: skip
+    tested = async_to_sync(try_out)(model.provider.connection, model.name)
+    if tested.error:
+        messages.error(request, f"{model.alias}: {tested.error}")
+    else:
+        messages.success(
+            request, f"{model.alias} answered in {tested.milliseconds} ms: “{tested.text}”"
+        )
+    return redirect("teammates:model_settings")
+
+
+@require_POST
+def model_default(request: PageRequest, model_id: int) -> HttpResponse:
+    model = get_object_or_404(Model, organization=request.access.organization, pk=model_id)
+    connections.set_default_model(request.access, model)
+    messages.success(request, f"{model.alias} is used wherever no model is named.")
+    return redirect("teammates:model_settings")
+
+
+@require_POST
+def key_new(request: PageRequest) -> HttpResponse:
+    """A new key; its secret is on this page and nowhere else."""
+    access = request.access
+    access.require("data.api_keys.manage")
+    name = request.POST.get("name", "").strip() or "Key"
+    _, secret = keys.create_key(access.organization, name=name, by=access.user)
+    return _settings_page(request, ProviderForm(), secret=secret)
+
+
+@require_POST
+def key_revoke(request: PageRequest, key_id: int) -> HttpResponse:
+    request.access.require("data.api_keys.manage")
+    key = keys.revoke_key(keys.get_key(request.access, pk=key_id))
+    messages.success(request, f"The key {key.name} no longer works.")
+    return redirect("teammates:model_settings")
+
+
+def _provider(access: Access, provider_id: int) -> Provider:
+    return get_object_or_404(Provider, organization=access.organization, pk=provider_id)
+
+
+@require_POST
+def model_limits(request: PageRequest, model_id: int) -> HttpResponse:
+    """Who answers when a model cannot, how much effort it takes, and how much it can read."""
+    access = request.access
+    model = get_object_or_404(Model, organization=access.organization, pk=model_id)
+    form = ModelForm(access.organization, request.POST)
+    if form.is_valid():
+        connections.update_model(access, model, **form.cleaned_data)
+        messages.success(request, f"{model.alias} is saved.")
+    else:
+        messages.error(
+            request, "; ".join(str(e) for errors in form.errors.values() for e in errors)
+        )
+    return redirect("teammates:model_settings")

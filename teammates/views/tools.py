@@ -1,0 +1,254 @@
+"""What teammates may use: tools, standing permissions, and the servers that tools come from."""
+
+import json
+import shlex
+from typing import Any
+
+from django.contrib import messages
+from django.db.models import Count, Max
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from teammates import permissions, servers, tools
+from teammates.access import Access
+from teammates.catalog import CATALOG
+from teammates.errors import DomainError, Invalid, NotFound
+from teammates.forms import PermissionForm, ServerForm, ToolForm
+from teammates.models import (
+    PermissionPolicy,
+    PolicySource,
+    ServerKind,
+    ServerStatus,
+    ToolServer,
+)
+from teammates.pages import PageRequest
+from teammates.tools.base import Tool
+
+# --- tools --------------------------------------------------------------------------------------
+
+
+@require_GET
+def tool_list(request: PageRequest) -> HttpResponse:
+    """Every tool, by where it comes from, and how this organization uses it."""
+    settings = permissions.settings_of(request.access.organization)
+    groups: list[dict[str, Any]] = [
+        {"name": group.title, "description": group.description,
+         "rows": [(tool, settings.get(tool.name)) for tool in group.tools]}
+        for group in tools.GROUPS.values()
+        if group.tools
+    ]  # fmt: skip
+    for server in _servers(request.access):
+        groups.append({
+            "name": server.name, "description": server.description, "server": server,
+            "rows": [(tool, settings.get(tool.name)) for tool in servers.tools_of(server)],
+        })  # fmt: skip
+    return render(request, "teammates/tool_list.html", {
+        "groups": groups, "may_manage": request.access.may("data.permissions.manage"),
+    })  # fmt: skip
+
+
+@require_http_methods(["GET", "POST"])
+def tool_detail(request: PageRequest, name: str) -> HttpResponse:
+    """One tool: what it does, when it asks, and what is let through."""
+    access = request.access
+    tool = _find_tool(access, name)
+    setting = permissions.settings_of(access.organization).get(tool.name)
+    now = {"mode": "default", "approvals": 1} if setting is None else {
+        "mode": setting.mode, "approvals": setting.approvals,
+        "expires_after": setting.expires_after,
+    }  # fmt: skip
+    form = ToolForm(request.POST or None, initial=now)
+    if request.method == "POST" and form.is_valid():
+        permissions.set_tool(access, tool.name, **form.cleaned_data)
+        messages.success(request, f"{tool.title} is saved. It counts from the next call on.")
+        return redirect("teammates:tool_detail", name=tool.name)
+    return render(request, "teammates/tool_detail.html", {
+        "tool": tool, "form": form, "policies": _policies(access).filter(tool=tool.name),
+        "may_manage": access.may("data.permissions.manage"),
+    }, status=422 if form.errors else 200)  # fmt: skip
+
+
+def _find_tool(access: Access, name: str) -> Tool:
+    if name in tools.REGISTRY:
+        return tools.REGISTRY[name]
+    for server in _servers(access):
+        for tool in servers.tools_of(server):
+            if tool.name == name:
+                return tool
+    raise NotFound("There is no such tool.")
+
+
+def _servers(access: Access) -> list[ToolServer]:
+    found = ToolServer.objects.filter(organization=access.organization)
+    return list(found.select_related("end_user").order_by("name", "id")[:200])
+
+
+# --- standing permissions -----------------------------------------------------------------------
+
+
+@require_http_methods(["GET", "POST"])
+def permission_list(request: PageRequest) -> HttpResponse:
+    """What acts without asking, in which scope, since when, and what it let through."""
+    access = request.access
+    form = PermissionForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            scope = access.for_end_user(form.cleaned_data["user_id"] or None)
+            if scope.end_user is not None and scope.end_user.pk is None:
+                raise Invalid("There is no end user of that id yet.")
+            permissions.allow_tool(
+                scope, form.cleaned_data["tool"], pattern=form.pattern, source=PolicySource.PAGE
+            )
+        except DomainError as error:
+            form.add_error(None, error.message)
+        else:
+            messages.success(request, f"{form.cleaned_data['tool']} no longer asks for this.")
+            return redirect("teammates:permission_list")
+    return render(request, "teammates/permission_list.html", {
+        "policies": _policies(access)[:200], "form": form,
+        "may_manage": access.may("data.permissions.manage"),
+    }, status=422 if form.errors else 200)  # fmt: skip
+
+
+@require_POST
+def permission_revoke(request: PageRequest, policy_id: int) -> HttpResponse:
+    access = request.access
+    policy = _policies(access).filter(pk=policy_id).first()
+    if policy is None:
+        raise NotFound("There is no such permission.")
+    scope = access.for_end_user(policy.end_user.external_id if policy.end_user else None)
+    permissions.revoke(scope, policy.pk)
+    messages.success(request, f"{policy.tool} asks again.")
+    return redirect(request.headers.get("Referer") or "teammates:permission_list")
+
+
+def _policies(access: Access) -> Any:
+    return (
+        PermissionPolicy.objects.filter(organization=access.organization)
+        .select_related("end_user", "created_by")
+        .annotate(let_through=Count("calls"), last_at=Max("calls__started_at"))
+        .order_by("-id")
+    )
+
+
+# --- servers ------------------------------------------------------------------------------------
+
+
+@require_http_methods(["GET", "POST"])
+def server_list(request: PageRequest) -> HttpResponse:
+    """Connected servers, the catalog, and the form for one's own."""
+    access = request.access
+    form = ServerForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            server = servers.add_server(
+                access, **form.fields_of_server, may_be_private=access.organization.is_home
+            )
+        except DomainError as error:
+            form.add_error(None, error.message)
+        else:
+            return _tested(request, server)
+    connected = _servers(access)
+    used = {server.app for server in connected if server.end_user_id is None}
+    return render(request, "teammates/server_list.html", {
+        "servers": connected,
+        "catalog": [app for app in CATALOG.values() if app.name not in used],
+        "form": form,
+        "is_home": access.organization.is_home,
+        "may_manage": access.may("data.mcp_configs.manage"),
+    }, status=422 if form.errors else 200)  # fmt: skip
+
+
+@require_POST
+def app_connect(request: PageRequest, name: str) -> HttpResponse:
+    server = servers.connect_app(request.access, name, request.POST.get("api_key", ""))
+    return _tested(request, server)
+
+
+def _tested(request: PageRequest, server: ToolServer) -> HttpResponse:
+    checked = servers.check_server(server)
+    if checked.error:
+        messages.error(request, f"{server.name} does not work yet: {checked.error}")
+    else:
+        count = len(checked.operations)
+        messages.success(request, f"{server.name} works and offers {count} tools.")
+    return redirect("teammates:server_detail", server_id=server.pk)
+
+
+@require_http_methods(["GET", "POST"])
+def server_detail(request: PageRequest, server_id: int) -> HttpResponse:
+    """One server: how it is, what it offers, who uses it."""
+    access = request.access
+    server = _find_server(access, server_id)
+    form = ServerForm(request.POST or None, initial=_initial(server), server=server)
+    if request.method == "POST" and form.is_valid():
+        try:
+            changes = form.fields_of_server
+            changes.pop("kind")
+            servers.update_server(access, server, **changes)
+        except DomainError as error:
+            form.add_error(None, error.message)
+        else:
+            return _tested(request, server)
+    settings = permissions.settings_of(access.organization)
+    return render(request, "teammates/server_detail.html", {
+        "server": server,
+        "rows": [(tool, settings.get(tool.name)) for tool in servers.tools_of(server)],
+        "teammates": servers.teammates_with(server),
+        "form": form,
+        "may_manage": access.may("data.mcp_configs.manage"),
+    }, status=422 if form.errors else 200)  # fmt: skip
+
+
+def _initial(server: ToolServer) -> dict[str, Any]:
+    definitions = [
+        {"name": one.name, "method": one.method, "path": one.path, "description": one.description,
+         "parameters": one.schema}
+        for one in server.described
+    ]  # fmt: skip
+    return {
+        "name": server.name, "kind": server.kind, "url": server.url,
+        "command": shlex.join(server.command), "environment": server.environment,
+        "auth_type": server.auth_type, "auth_name": server.connection.auth_name,
+        "description": server.description,
+        "tool_defs": json.dumps(definitions, indent=1)
+        if server.kind == ServerKind.REST_API
+        else "",
+    }  # fmt: skip
+
+
+@require_POST
+def server_act(request: PageRequest, server_id: int) -> HttpResponse:
+    """Test, trust, switch or remove a server."""
+    access = request.access
+    server = _find_server(access, server_id)
+    act = request.POST.get("act", "")
+    scope = access.for_end_user(server.end_user.external_id if server.end_user else None)
+    if act == "test":
+        access.require("data.mcp_configs.manage")
+        return _tested(request, server)
+    if act == "delete":
+        servers.delete_server(scope, server)
+        messages.success(request, f"{server.name} is removed, and its credential with it.")
+        return redirect("teammates:server_list")
+    changes: dict[str, dict[str, Any]] = {
+        "trust": {"auto_approve": True},
+        "distrust": {"auto_approve": False},
+        "off": {"status": ServerStatus.DISABLED},
+        "on": {"status": ServerStatus.ACTIVE},
+    }
+    if act not in changes:
+        raise Invalid("Choose what to do.")
+    servers.update_server(scope, server, **changes[act])
+    messages.success(request, f"{server.name} is saved.")
+    return redirect("teammates:server_detail", server_id=server.pk)
+
+
+def _find_server(access: Access, server_id: int) -> ToolServer:
+    found: ToolServer | None = ToolServer.objects.filter(
+        organization=access.organization, pk=server_id
+    ).select_related("end_user", "organization").first()  # fmt: skip
+    if found is None:
+        raise NotFound("There is no such server.")
+    return found

@@ -1,0 +1,252 @@
+"""Deciding in a real browser: cards, edits, plans, the review page, races, live counts."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page
+
+from tests.conftest import Server, wait_for
+from tests.e2e.conftest import OpenPage, start_thread
+
+
+def api_run(site: Server, message: str, **fields: Any) -> int:
+    """A run of the installation's own key: nobody in particular started it."""
+    with site.client() as client:
+        body = {"message": message, "stream": False, "human_in_the_loop": True, **fields}
+        made = client.post("/api/v2/runs", json=body)
+        assert made.status_code == 201, made.text
+        return int(made.json()["id"])
+
+
+def status(site: Server, run_id: int) -> str:
+    with site.client() as client:
+        return str(client.get(f"/api/v2/runs/{run_id}").json()["status"])
+
+
+def waits(site: Server, run_id: int) -> None:
+    wait_for(lambda: status(site, run_id) == "awaiting_approval")
+
+
+def edit(page: Page, label: str, text: str) -> None:
+    page.get_by_text("Edit before approving").click()
+    page.get_by_label(label, exact=True).fill(text)
+    assert page.locator(".was del").first.is_visible()  # the change is shown before it is sent
+    page.get_by_role("button", name="Approve with these edits").click()
+
+
+def test_an_approval_with_edits_a_question_and_a_plan_in_the_thread(
+    open_page: OpenPage, site: Server
+) -> None:
+    page = open_page()
+    page.goto(f"{site.url}/threads/new/")
+    page.get_by_label("Mode").select_option("plan")
+    page.get_by_label("Message").fill("ask me, then file notes.txt")
+    page.get_by_role("button", name="Send").click()
+    page.get_by_text("Demo proposes a plan").wait_for()
+    page.get_by_role("radio", name="Revise").check()
+    page.get_by_label("Your own answer").fill("one step less")
+    page.locator("[data-gate] button").click()
+    page.get_by_text("Changed: one step less", exact=True).wait_for()
+    plan = page.locator(".gate").last
+    plan.get_by_role("radio", name="Approve").check()
+    plan.locator("[data-gate] button").click()
+    page.get_by_role("radio", name="Long").check()
+    page.get_by_role("button", name="Answer").click()
+    page.get_by_text("Demo wants to: Write notes.txt").wait_for()
+    edit(page, "Name", "better.txt")
+    page.get_by_text("Completed").wait_for()
+    assert page.get_by_role("link", name="better.txt").is_visible()
+    live = page.locator("#messages").inner_text()
+    assert re.search(r"Name\s+notes.txt → better.txt", live)
+    page.reload()
+    assert page.locator("#messages").inner_text() == live
+
+
+@pytest.mark.sdk
+def test_the_page_decides_while_the_sdk_waits_in_another_process(
+    open_page: OpenPage, site: Server
+) -> None:
+    pytest.importorskip("m8tes", reason="the m8tes SDK needs Python 3.11.9 or newer")
+    page = open_page()
+    run_id = api_run(site, "ask me, then file notes.txt", permission_mode="plan")
+    program = Path(__file__).with_name("sdk_waits.py")
+    sdk = subprocess.Popen(
+        [sys.executable, str(program), site.key, f"{site.url}/api/v2", str(run_id)],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        waits(site, run_id)
+        page.goto(f"{site.url}/runs/{run_id}/?tab=approvals")
+        page.get_by_role("radio", name="Approve").check()
+        page.locator("[data-gate] button").click()
+        page.get_by_text("Answered.").wait_for()
+        waits(site, run_id)
+        page.goto(f"{site.url}/needs-you/")
+        page.locator("[data-row]", has_text="How long").first.locator("a").click()
+        page.get_by_role("radio", name="Long").check()
+        page.get_by_role("button", name="Answer").click()
+        page.get_by_text("Answered.").wait_for()
+        waits(site, run_id)
+        page.goto(f"{site.url}/runs/{run_id}/?tab=approvals")
+        edit(page, "Name", "mine.txt")
+        page.get_by_text("Approved.").wait_for()
+        said, _ = sdk.communicate(timeout=120)
+    finally:
+        sdk.kill()
+        sdk.wait()
+    assert said.split() == ["completed", "AskUserQuestion", "write_file"]
+    with site.client() as client:
+        listed = client.get(f"/api/v2/runs/{run_id}/files").json()
+    assert [file["name"] for file in listed] == ["mine.txt"]
+
+
+def test_of_two_browsers_one_decides_and_the_other_learns_who_did(
+    open_page: OpenPage, site: Server
+) -> None:
+    first, second = open_page(), open_page()
+    run_id = api_run(site, "approve it")
+    waits(site, run_id)
+    for page in (first, second):
+        page.goto(f"{site.url}/runs/{run_id}/?tab=approvals")
+    first.get_by_role("button", name="Approve", exact=True).click()
+    first.get_by_text("Approved. The run goes on.").wait_for()
+    second.get_by_role("button", name="Deny").click()
+    second.get_by_text(re.compile(r"ann approved this .* ago")).wait_for()
+
+
+def test_the_count_and_a_toast_appear_without_a_reload(open_page: OpenPage, site: Server) -> None:
+    page = open_page()
+    page.goto(f"{site.url}/teammates/")
+    page.locator("[data-needs-you]").first.wait_for(state="attached")
+    page.wait_for_timeout(500)
+    before = page.locator(".side [data-needs-you]").inner_text()
+    run_id = api_run(site, "approve it")
+    page.locator(".toast", has_text="Demo needs you").wait_for()
+    shown = int(page.locator(".side [data-needs-you]").inner_text())
+    assert shown == int(before or 0) + 1
+    assert page.title().startswith(f"({shown})")
+    with site.client() as client:
+        client.post(f"/api/v2/runs/{run_id}/cancel")
+    wait_for(lambda: page.locator(".side [data-needs-you]").inner_text() == before or None
+             if before else page.locator(".side .count").count() == 0)  # fmt: skip
+
+
+def test_the_review_page_is_worked_with_the_keyboard(open_page: OpenPage, site: Server) -> None:
+    page = open_page()
+    runs = [api_run(site, "approve it") for _ in range(2)]
+    for run_id in runs:
+        waits(site, run_id)
+    page.keyboard.press("g")
+    page.keyboard.press("n")
+    page.wait_for_url("**/needs-you/")
+    rows = page.locator("[data-row]")
+    assert rows.count() >= 2
+    first = rows.nth(0).inner_text()
+    page.keyboard.press("j")
+    page.locator("[data-row][aria-current]").nth(0).wait_for()
+    page.wait_for_url("**gate=**")
+    assert page.locator("[data-row]").nth(0).get_attribute("aria-current") is None
+    page.keyboard.press("k")
+    page.locator("[data-row]:first-child[aria-current]").wait_for()
+    assert page.locator("[data-row]").nth(0).inner_text() == first
+    page.keyboard.press("s")
+    assert page.locator("details.edits[open]").count() == 1
+    page.keyboard.press("Escape")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("a")
+    page.get_by_text("Approved. The run goes on.").wait_for()
+    for run_id in runs:
+        with site.client() as client:
+            client.post(f"/api/v2/runs/{run_id}/cancel")
+
+
+def test_a_decision_without_javascript(open_page: OpenPage, site: Server) -> None:
+    page = open_page(java_script_enabled=False)
+    run_id = api_run(site, "approve it, file notes.txt")
+    waits(site, run_id)
+    page.goto(f"{site.url}/needs-you/")
+    page.locator("[data-row]", has_text="Pretend").first.locator("a").click()
+    page.get_by_text("Edit before approving").click()
+    page.get_by_label("Text", exact=True).fill("Mine.")
+    page.get_by_role("button", name="Approve with these edits").click()
+    assert page.get_by_text("Approved. The run goes on.").is_visible()
+    wait_for(lambda: status(site, run_id) == "completed")
+    page.goto(f"{site.url}/runs/{run_id}/?tab=approvals")
+    assert page.locator("ins", has_text="Mine.").is_visible()
+
+
+def test_a_standing_permission_is_given_shown_with_what_it_let_through_and_revoked(
+    open_page: OpenPage, site: Server
+) -> None:
+    page = open_page()
+    start_thread(page, site, "approve it")
+    page.get_by_label("Always allow Pretend to send").check()
+    page.get_by_label("Only with").select_option("to")
+    page.get_by_role("button", name="Approve", exact=True).click()
+    page.get_by_text("Completed").wait_for()
+    start_thread(page, site, "approve it")
+    page.get_by_text("Completed").wait_for()
+    page.goto(f"{site.url}/settings/permissions/")
+    row = page.get_by_role("row", name="pretend_send")
+    assert "to = kim@example.com" in row.inner_text()
+    assert row.locator("td.number").inner_text() == "1"
+    row.get_by_role("button", name="Revoke").click()
+    assert page.get_by_text("asks again").is_visible()
+    assert page.get_by_role("row", name="pretend_send").count() == 0
+
+
+def test_a_server_is_connected_tested_and_given_to_a_teammate(
+    open_page: OpenPage, site: Server
+) -> None:
+    from tests.fake_servers import program
+
+    page = open_page()
+    page.goto(f"{site.url}/settings/apps/")
+    page.get_by_text("Connect a server").click()
+    page.get_by_label("Name", exact=True).fill("Weather")
+    page.get_by_label("Kind").select_option("mcp_stdio")
+    page.get_by_label("Program", exact=True).fill(" ".join(program("ok")))
+    page.get_by_role("button", name="Connect and test").click()
+    page.get_by_text("Weather works and offers 3 tools.").wait_for()
+    assert page.get_by_role("link", name="Weather: make rain").is_visible()
+    page.get_by_role("link", name="Weather: make rain").click()
+    page.get_by_label("Off: no teammate has it").check()
+    page.get_by_role("button", name="Save").click()
+    page.goto(f"{site.url}/teammates/new/")
+    page.get_by_label("Name", exact=True).fill("Weather watcher")
+    page.get_by_label("Weather", exact=True).check()
+    page.get_by_label("Memory:").uncheck()
+    page.get_by_role("button", name="Create teammate").click()
+    page.get_by_role("link", name="Start a thread").click()
+    page.get_by_label("Message").fill('use weather__forecast {"city": "Bern"}')
+    page.get_by_role("button", name="Send").click()
+    page.get_by_text("Completed").wait_for()
+    assert "Sunny in Bern" in page.locator("#messages").inner_text()
+
+
+def test_memories_skills_and_reports_have_their_pages(open_page: OpenPage, site: Server) -> None:
+    page = open_page()
+    page.goto(f"{site.url}/settings/memories/")
+    page.get_by_label("Something to remember").fill("Tea at four.")
+    page.get_by_role("button", name="Remember").click()
+    page.get_by_role("row", name="Tea at four.").get_by_role("button", name="Forget").click()
+    page.get_by_role("button", name="Undo").click()
+    assert page.get_by_role("row", name="Tea at four.").is_visible()
+    page.goto(f"{site.url}/settings/skills/new/")
+    page.get_by_label("Name").fill("Tea")
+    page.get_by_label("When to use it").fill("At four.")
+    page.get_by_label("Instructions").fill("Boil water.")
+    page.get_by_role("button", name="Save").click()
+    assert page.get_by_role("link", name="Tea", exact=True).is_visible()
+    start_thread(page, site, "complain about the tea")
+    page.get_by_text("Completed").wait_for()
+    page.get_by_role("link", name="Details").click()
+    page.get_by_role("link", name="Context").click()
+    assert page.get_by_text("Tea at four. (among the newest)").is_visible()
+    page.goto(f"{site.url}/settings/reports/")
+    page.get_by_role("button", name="Close").first.click()
+    assert page.get_by_text("No open reports").is_visible()

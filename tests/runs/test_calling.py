@@ -1,0 +1,532 @@
+"""Tool calls in real runs: modes, plans, policies, servers, and what is never done twice."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from django.db import transaction
+
+from runs import creation, gates, tool_verbs, toolbox
+from runs.models import Event, Gate, Report, Run, RunStatus, Task, ToolCall
+from runs.tool_verbs import DEEPEST, VERBS
+from teammates import accounts, knowledge, permissions, roster, servers, tools
+from teammates.access import Access
+from teammates.errors import Invalid
+from teammates.models import Memory, Teammate, ToolServer
+from teammates.tools.base import Means
+from tests.conftest import free_port
+from tests.factories import make_run
+from tests.fake_servers import MCP_PROGRAM, OPERATIONS, FakeShop, program, serve_shop
+from tests.runs.test_execution import finish, types, work_until
+from threads import files
+from threads.models import File
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ORDER = 'use shop__create_order {"item": "tea"}'
+
+
+@pytest.fixture
+def home(alice: Access) -> Access:
+    """Alice, as an admin of the installation's own organization."""
+    alice.organization.is_home = True
+    alice.organization.save()
+    return alice
+
+
+@pytest.fixture
+def shop() -> Iterator[FakeShop]:
+    with serve_shop() as running:
+        yield running
+
+
+def add_shop(access: Access, shop: FakeShop, **fields: Any) -> ToolServer:
+    return servers.add_server(
+        access, name="Shop", url=shop.url, tool_defs=OPERATIONS, auth_type="bearer",
+        secret="shop-secret-12345", may_be_private=True, **fields,
+    )  # fmt: skip
+
+
+def add_program(access: Access, *arguments: str, **fields: Any) -> ToolServer:
+    return servers.add_server(
+        access, name="Weather", kind="mcp_stdio", command=program(*arguments), **fields
+    )
+
+
+def run_with(access: Access, message: str, **options: Any) -> Run:
+    attached = list(ToolServer.objects.values_list("slug", flat=True))
+    return make_run(
+        access, message=message, options=creation.Options(tools=attached, **options)
+    )  # fmt: skip
+
+
+def wait(run: Run) -> Gate:
+    """Work until the run waits, and return its gate."""
+    work_until(lambda: Run.objects.get(pk=run.pk).status in (RunStatus.WAITING, "completed"))
+    run.refresh_from_db()
+    gate = gates.pending_gate(run)
+    assert gate is not None, types(run)
+    return gate
+
+
+def call_of(run: Run, name: str) -> ToolCall:
+    return ToolCall.objects.get(run=run, name=name)
+
+
+# --- modes and plans ----------------------------------------------------------------------------
+
+
+def test_in_plan_mode_nothing_changes_before_the_plan_is_approved(alice: Access) -> None:
+    run = make_run(
+        alice, message="file notes.txt", options=creation.Options(permission_mode="plan")
+    )
+    gate = wait(run)
+    assert gate.kind == "plan"
+    gates.answer_text(alice, run, "Revise: shorter")
+    again = wait(run)
+    assert "Changed: shorter" in again.request["questions"][0]["question"]
+    gates.answer_text(alice, run, "approve")
+    asked = wait(run)
+    assert (asked.kind, asked.tool_name) == ("approval", "write_file")  # as in approval mode
+    gates.answer_text(alice, run, "yes")
+    assert finish(run).status == "completed"
+    assert File.objects.get().name == "notes.txt"
+
+
+def test_a_change_before_the_plan_is_refused_with_what_to_do(alice: Access) -> None:
+    from runs import consent
+    from teammates.tools.files import LIST_FILES, WRITE_FILE
+
+    run = make_run(alice, options=creation.Options(permission_mode="plan"))
+    verdict = consent.judge(run.pk, WRITE_FILE, {"name": "a", "content": "b"})
+    assert (verdict.kind, verdict.reason) == ("refuse", "plan_required")
+    assert "Plan Approval" in verdict.why
+    assert consent.judge(run.pk, LIST_FILES, {}).kind == "go"
+
+
+def test_switching_to_autonomous_lets_a_waiting_run_go_on_without_asking_again(
+    alice: Access,
+) -> None:
+    run = make_run(
+        alice, message="file notes.txt", options=creation.Options(permission_mode="approval")
+    )
+    wait(run)
+    gates.switch_mode(alice, run, "autonomous")
+    assert finish(run).status == "completed"
+    assert Gate.objects.get(run=run).decided_via == "mode"
+
+
+def test_a_standing_permission_covers_only_its_scope_and_arguments(alice: Access) -> None:
+    options = creation.Options(permission_mode="approval")
+    permissions.allow_tool(alice, "write_file", pattern={"name": "*.txt"})
+    run = finish(make_run(alice, message="file notes.txt", options=options))
+    assert run.status == "completed"
+    policy = call_of(run, "write_file").policy
+    assert policy is not None
+    assert policy.pattern == {"name": "*.txt"}
+    assert wait(make_run(alice, message="file data.csv", options=options)).kind == "approval"
+
+
+def test_a_setting_of_the_organization_asks_in_every_mode_and_ignores_permissions(
+    alice: Access,
+) -> None:
+    permissions.set_tool(alice, "write_file", mode="ask")
+    permissions.allow_tool(alice, "write_file")
+    gate = wait(make_run(alice, message="file notes.txt"))
+    assert "always asks" in gate.card["why"]
+    assert not gate.card["can_remember"]
+    permissions.set_tool(alice, "write_file", mode="off")
+    run = finish(make_run(alice, message="file notes.txt"))
+    assert not File.objects.exists()
+    assert run.status == "completed"
+
+
+def test_edited_arguments_are_what_is_done(alice: Access) -> None:
+    run = make_run(
+        alice, message="file notes.txt", options=creation.Options(permission_mode="approval")
+    )
+    wait(run)
+    given = {"decision": "approve", "arguments": {"name": "better.txt", "content": "mine"}}
+    import json
+
+    gates.answer_text(alice, run, json.dumps(given))
+    finish(run)
+    file = File.objects.get()
+    assert (file.name, files.read_file(file)) == ("better.txt", b"mine")
+
+
+# --- built-in tools -----------------------------------------------------------------------------
+
+
+def test_every_tool_of_the_domain_has_its_verb_and_every_verb_its_tool() -> None:
+    from teammates.tools.result import NAME
+
+    declared = {tool.name for tool in tools.REGISTRY.values() if tool.run == Means.DOMAIN}
+    assert declared | {NAME} == set(VERBS)
+    assert all(tool.group in tools.GROUPS for tool in tools.REGISTRY.values())
+
+
+def test_memories_are_kept_told_and_shown_with_the_reason(alice: Access) -> None:
+    finish(make_run(alice, message="remember that invoices go to Kim"))
+    memory = Memory.objects.get()
+    assert (memory.author, memory.end_user) == ("agent", None)
+    run = finish(make_run(alice, message="what about invoices"))
+    run.refresh_from_db()
+    assert run.told is not None
+    assert [one["why"] for one in run.told["memories"]] == ["fits the request"]
+    step = run.steps.first()
+    assert step is not None
+    assert "invoices go to Kim" in step.request["instructions"]
+    memory.refresh_from_db()
+    assert memory.used_count == 1
+    off = finish(make_run(alice, message="plain", options=creation.Options(memory=False)))
+    assert off.told == {"memories": [], "skills": [], "forced_skill": None, "failing_servers": []}
+
+
+def test_memories_of_scopes_and_of_other_teammates_never_mix(alice: Access) -> None:
+    normal, work = (roster.get_persona(alice.organization, key)[0] for key in ("normal", "work"))
+    customer = accounts.find_or_create_end_user(alice.organization, "cust_1")
+    theirs = Access(alice.organization, alice.role, alice.user, None, customer)
+    knowledge.add_memory(alice, "Of the account.")
+    knowledge.add_memory(alice, "Of Demo alone.", teammate=normal)
+    knowledge.add_memory(theirs, "Of the customer.")
+
+    def told(end_user: Any, teammate: Teammate) -> set[str]:
+        found = knowledge.memories_for(alice.organization, end_user, teammate, "")
+        return {one.memory.content for one in found}
+
+    assert told(None, normal) == {"Of the account.", "Of Demo alone."}
+    assert told(None, work) == {"Of the account."}
+    assert told(customer, normal) == {"Of the customer."}
+
+
+def test_what_fits_the_request_is_told_first_when_not_everything_is(alice: Access) -> None:
+    knowledge.add_memory(alice, "Refunds need the signature of Bo.")
+    for number in range(60):
+        knowledge.add_memory(alice, f"Fact number {number}.")
+    normal = roster.get_persona(alice.organization, "normal")[0]
+    told = knowledge.memories_for(alice.organization, None, normal, "please look at the refunds")
+    assert len(told) == knowledge.TOLD_MEMORIES
+    assert (told[0].memory.content, told[0].why) == (
+        "Refunds need the signature of Bo.", "fits the request",
+    )  # fmt: skip
+
+
+def test_notices_and_reports_reach_people(alice: Access) -> None:
+    run = finish(make_run(alice, message="notify me and complain"))
+    (notice,) = run.notices.all()
+    assert (notice.user, notice.title) == (alice.user, "News")
+    assert Report.objects.get().title == "The demo complains"
+    silent = finish(make_run(alice, message="complain", options=creation.Options(feedback=False)))
+    assert not silent.reports.exists()
+
+
+def test_a_teammate_starts_tasks_within_its_own_limits(alice: Access) -> None:
+    run = finish(make_run(alice, message="delegate it"))
+    task = Task.objects.get(is_ad_hoc=False)
+    started = Run.objects.get(started_by=run)
+    assert (started.task, started.depth) == (task, 1)
+    off = creation.Options(task_setup_tools=False)
+    finish(make_run(alice, message="delegate it", options=off))
+    assert Task.objects.filter(is_ad_hoc=False).count() == 1
+
+
+def perform(run: Run, call: ToolCall, name: str, arguments: Any) -> Any:
+    with transaction.atomic():
+        return tool_verbs.perform(run, call, name, arguments)
+
+
+def test_what_a_run_makes_is_never_looser_than_the_run(alice: Access) -> None:
+    run = make_run(alice, options=creation.Options(permission_mode="approval"))
+    call = ToolCall(run=run)
+    made = perform(run, call, "create_teammate", {"name": "Helper"})
+    helper = Teammate.objects.get(pk=made["teammate_id"])
+    assert helper.current_version.permission_mode == "approval"
+    saved = perform(run, call, "create_task", {"name": "x", "instructions": "think"})
+    started = perform(run, call, "run_task", saved | {"message": "now"} | {"name": ""})
+    child = Run.objects.get(pk=started["run_id"])
+    assert (child.permission_mode, child.human_in_the_loop) == ("approval", True)
+    with pytest.raises(Invalid, match="do not have"):
+        perform(run, call, "create_teammate", {"name": "y", "tools": ["gmail"]})
+    child.depth = DEEPEST
+    with pytest.raises(Exception, match="deep"):
+        perform(child, call, "run_task", saved)
+
+
+def test_the_set_up_tools_see_their_own_scope_alone(alice: Access) -> None:
+    customer = accounts.find_or_create_end_user(alice.organization, "cust_1")
+    theirs = Access(alice.organization, alice.role, alice.user, None, customer)
+    agent = roster.create_teammate(
+        alice.organization, by=alice.user, name="Theirs", end_user=customer
+    )
+    account_run = make_run(alice)
+    run = creation.create_run(
+        theirs, message="x", options=creation.Options(), teammate_id=agent.pk, user_id="cust_1"
+    )
+    call = ToolCall(run=run)
+    listed = perform(run, call, "list_teammates", {})
+    assert [one["name"] for one in listed] == ["Theirs"]
+    assert [r["run_id"] for r in perform(run, call, "list_runs", {})] == [run.pk]
+    with pytest.raises(Exception, match="no such run"):
+        perform(run, call, "get_run", {"run_id": account_run.pk})
+    assert "Theirs" not in str(perform(account_run, call, "list_teammates", {}))
+    for name in ("list_tasks", "list_approvals", "list_apps", "recall"):
+        perform(run, call, name, {})
+
+
+def test_skills_are_offered_loaded_and_forced(alice: Access) -> None:
+    skill = knowledge.add_skill(
+        alice, name="Refund playbook", description="When a refund is asked for.", body="Step one."
+    )
+    run = make_run(alice, options=creation.Options(skill=skill.slug))
+    run = finish(run)
+    step = run.steps.first()
+    assert step is not None
+    assert "Step one." in step.request["instructions"]
+    plain = finish(make_run(alice))
+    step = plain.steps.first()
+    assert step is not None
+    assert "refund-playbook: When a refund" in step.request["instructions"]
+    assert "load_skill" in step.request["tools"]
+    with pytest.raises(Invalid, match="no-such"):
+        make_run(alice, options=creation.Options(skill="no-such"))
+
+
+# --- structured output, large results -----------------------------------------------------------
+
+SCHEMA = {
+    "type": "object", "required": ["total", "items"], "additionalProperties": False,
+    "properties": {"total": {"type": "integer", "minimum": 3},
+                   "items": {"type": "array", "minItems": 2, "items": {"type": "string"}}},
+}  # fmt: skip
+
+
+def test_a_run_with_an_output_schema_gives_its_result_in_that_form(alice: Access) -> None:
+    run = finish(make_run(alice, options=creation.Options(output_schema=SCHEMA)))
+    run.refresh_from_db()
+    assert run.output_data == {"total": 3, "items": ["demo", "demo"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ('Here: {"total": 5, "items": ["a", "b"]} ok', {"total": 5, "items": ["a", "b"]}),
+        ('{"total": 1, "items": []}', None),
+        ("no JSON", None),
+        ("{broken", None),
+    ],
+)
+def test_a_result_that_was_only_said_is_read_from_the_text(
+    alice: Access, text: str, data: Any
+) -> None:
+    from runs import steps
+
+    run = make_run(alice, options=creation.Options(output_schema=SCHEMA))
+    steps._read_result_from(text, run)
+    run.refresh_from_db()
+    assert run.output_data == data
+
+
+def test_a_result_over_the_limit_becomes_a_file_and_a_note(home: Access, shop: FakeShop) -> None:
+    add_shop(home, shop)
+    run = finish(run_with(home, "use shop__huge"))
+    call = call_of(run, "shop__huge")
+    assert call.result["file"] == f"shop__huge-{call.pk}.json"
+    assert len(str(call.result)) < 6_000
+    file = File.objects.get(name=call.result["file"])
+    assert file.size > 200_000
+    assert "file.created" in types(run)
+
+
+# --- servers ------------------------------------------------------------------------------------
+
+
+def test_a_rest_api_is_called_with_its_credential_which_nobody_sees(
+    home: Access, shop: FakeShop
+) -> None:
+    add_shop(home, shop)
+    run = finish(run_with(home, 'use shop__get_order {"id": "a/b c"}'))
+    (_, path, headers) = shop.seen[0]
+    assert path == "/orders/a%2Fb%20c"
+    assert headers["Authorization"] == "Bearer shop-secret-12345"
+    call = call_of(run, "shop__get_order")
+    assert call.status == "done"
+    everything = str(list(Event.objects.values_list("data", flat=True))) + str(call.result)
+    assert "shop-secret" not in everything
+    assert "shop-secret" not in str(list(run.steps.values_list("request", "response")))
+
+
+def test_what_an_untrusted_server_changes_asks_in_every_mode_and_a_trusted_ones_does_not(
+    home: Access, shop: FakeShop
+) -> None:
+    server = add_shop(home, shop)
+    run = run_with(home, ORDER)
+    gate = wait(run)
+    assert "not trusted" in gate.card["why"]
+    assert not shop.counts
+    gates.answer_text(home, run, "yes")
+    assert finish(run).status == "completed"
+    servers.trust_server(home, server)
+    run = finish(run_with(home, ORDER))
+    assert call_of(run, "shop__create_order").status == "done"
+    assert sorted(shop.counts.values()) == [1, 1]
+    assert wait(run_with(home, ORDER, permission_mode="approval")).kind == "approval"
+
+
+def test_errors_and_redirects_of_a_server_are_told_to_the_model(
+    home: Access, shop: FakeShop
+) -> None:
+    add_shop(home, shop)
+    run = finish(run_with(home, 'use shop__get_order {"id": "missing"} and use shop__away'))
+    assert "404" in call_of(run, "shop__get_order").error
+    assert "redirect" in call_of(run, "shop__away").error
+    assert run.status == "completed"
+
+
+def test_a_change_without_an_answer_is_unknown_and_a_person_says_what_happened(
+    home: Access, shop: FakeShop
+) -> None:
+    add_shop(home, shop, auto_approve=True)
+    run = run_with(home, "use shop__drop")
+    gate = wait(run)
+    assert gate.kind == "unknown"
+    assert any("broke the connection" in line for line in gate.card["known"])
+    assert sum(shop.counts.values()) == 1
+    gates.answer_text(home, run, "retry")
+    again = wait(run)
+    assert (again.kind, list(shop.counts.values())) == ("unknown", [2])  # the same key
+    gates.answer_text(home, run, "yes: I looked")
+    run = finish(run)
+    assert list(shop.counts.values()) == [2]
+    assert "I looked" in str(call_of(run, "shop__drop").result)
+
+
+def test_a_server_that_was_never_reached_is_no_unknown_effect(home: Access, shop: FakeShop) -> None:
+    server = add_shop(home, shop, auto_approve=True)
+    ToolServer.objects.filter(pk=server.pk).update(url="http://127.0.0.1:1")
+    run = finish(run_with(home, ORDER))
+    assert "Nothing was sent" in call_of(run, "shop__create_order").error
+
+
+def test_an_approval_does_not_count_for_a_tool_that_changed_meanwhile(
+    home: Access, shop: FakeShop
+) -> None:
+    server = add_shop(home, shop)
+    run = run_with(home, ORDER)
+    first = wait(run)
+    changed = [op | {"description": "Order ten of it."} for op in OPERATIONS]
+    servers.update_server(home, server, tool_defs=changed)
+    gates.answer_text(home, run, "yes")
+    second = wait(run)
+    assert second.pk != first.pk
+    assert second.digest != first.digest
+    assert not shop.counts
+
+
+def test_an_mcp_program_is_asked_called_and_its_pictures_are_files(home: Access) -> None:
+    server = add_program(home, "ok", environment="STATION=Potsdam")
+    checked = servers.check_server(server)
+    assert checked.error == ""
+    assert [one.name for one in checked.operations] == ["forecast", "picture", "make_rain"]
+    assert [one.reads_only for one in checked.operations] == [True, True, False]
+    message = 'use weather__forecast {"city": "Bern"} and use weather__picture'
+    run = finish(run_with(home, message))
+    assert "Sunny in Bern, says Potsdam" in str(call_of(run, "weather__forecast").result)
+    assert File.objects.get().name.endswith(".png")
+
+
+def test_an_mcp_server_over_http(home: Access) -> None:
+    port = free_port()
+    process = subprocess.Popen([sys.executable, str(MCP_PROGRAM), "http", str(port)])
+    try:
+        for _ in range(200):
+            try:
+                httpx2.get(f"http://127.0.0.1:{port}/mcp", trust_env=False)
+                break
+            except httpx2.TransportError:
+                time.sleep(0.05)
+        url = f"http://127.0.0.1:{port}/mcp"
+        server = servers.add_server(
+            home, name="Weather", kind="mcp_http", url=url, may_be_private=True
+        )
+        assert servers.check_server(server).error == ""
+        run = finish(run_with(home, 'use weather__forecast {"city": "Rome"}'))
+        assert "Sunny in Rome" in str(call_of(run, "weather__forecast").result)
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason"), [("garbage", ""), ("dead", "the key of the station is missing")]
+)
+def test_a_server_that_answers_garbage_is_failing_and_the_run_goes_on(
+    home: Access, mode: str, reason: str
+) -> None:
+    server = add_program(home, "ok")
+    servers.check_server(server)
+    ToolServer.objects.filter(pk=server.pk).update(command=program(mode), checked_at=None)
+    run = finish(run_with(home, 'use weather__forecast {"city": "Bern"}'))
+    assert run.status == "completed"
+    server.refresh_from_db()
+    assert server.status == "failing"
+    assert reason in server.status_reason
+    assert "run.tool_server.failing" in types(run)
+    step = run.steps.first()
+    assert step is not None
+    assert not [name for name in step.request["tools"] if name.startswith("weather")]
+    assert "Weather are not there right now" in step.request["instructions"]
+
+
+def test_a_program_that_dies_in_a_call_is_told_and_replaced(home: Access) -> None:
+    server = add_program(home, "ok")
+    servers.check_server(server)
+    ToolServer.objects.filter(pk=server.pk).update(command=program("crash"))
+    run = finish(run_with(home, 'use weather__forecast {"city": "Bern"}'))
+    call = call_of(run, "weather__forecast")
+    assert (run.status, call.status) == ("completed", "failed")
+    assert "broke off" in call.error
+    again = finish(run_with(home, "use weather__picture"))
+    assert call_of(again, "weather__picture").status == "done"
+
+
+def test_a_change_by_a_program_that_dies_is_unknown(home: Access, tmp_path: Path) -> None:
+    counter = tmp_path / "count"
+    server = add_program(home, "ok", auto_approve=True)
+    servers.check_server(server)
+    command = program("dies_raining", str(counter))
+    ToolServer.objects.filter(pk=server.pk).update(command=command)
+    run = run_with(home, 'use weather__make_rain {"city": "Bern"}')
+    assert wait(run).kind == "unknown"
+    assert counter.read_text() == "1"
+    gates.answer_text(home, run, "yes")
+    assert finish(run).status == "completed"
+    assert counter.read_text() == "1"
+
+
+def test_new_tools_of_a_server_are_there_in_the_next_run(home: Access) -> None:
+    server = add_program(home, "ok")
+    servers.check_server(server)
+    ToolServer.objects.filter(pk=server.pk).update(command=program("two"), checked_at=None)
+    run = finish(run_with(home, "plain words"))
+    assert "weather__make_snow" in toolbox.tools_of_run(run).tools
+
+
+def test_a_run_is_given_servers_of_exactly_its_scope(home: Access, shop: FakeShop) -> None:
+    customer = accounts.find_or_create_end_user(home.organization, "cust_1")
+    theirs = Access(home.organization, home.role, home.user, None, customer)
+    servers.add_server(theirs, name="Theirs", url="https://example.com", tool_defs=OPERATIONS)
+    add_shop(home, shop)
+    with pytest.raises(Invalid, match="theirs"):
+        servers.check_tools(home.organization, accounts.find_or_create_end_user(
+            home.organization, "cust_2"), ["theirs"])  # fmt: skip
+    options = creation.Options(tools=["theirs", "shop", "gmail"])
+    run = make_run(home, options=options)
+    run.route = None
+    names = {tool.server for tool in toolbox.tools_of_run(run).tools.values() if tool.server}
+    assert names == {"shop"}
