@@ -48,13 +48,15 @@ def trailing_bad_calls(run: Run) -> int:
 async def _one_call(attempt: Attempt, state: State, call: ToolCall) -> None:
     """Bring a call one step further: refused, asked for, or made."""
     tool = state.toolbox.get(call.name)
+    is_begun = call.status in (CallStatus.RUNNING, CallStatus.UNKNOWN)
+    if is_begun and not (tool and tool.may_repeat):
+        # It broke off between the call and its result: a person says what happened, also where the
+        # tool is no longer there or takes other arguments now.
+        await _wait(attempt, call, tool or _as_it_was(call), call.arguments, GateKind.UNKNOWN)
+        return
     arguments, wrong = _read_arguments(tool, call)
     if tool is None or wrong:
         await _refuse_bad_call(attempt, state, call, wrong)
-        return
-    if call.status in (CallStatus.RUNNING, CallStatus.UNKNOWN) and not tool.may_repeat:
-        # It broke off between the call and its result: a person says what happened.
-        await _wait(attempt, call, tool, arguments, GateKind.UNKNOWN)
         return
     if tool.asks_a_person:
         kind = GateKind.PLAN if ask.is_plan(arguments) else GateKind.QUESTION
@@ -81,6 +83,15 @@ async def _one_call(attempt: Attempt, state: State, call: ToolCall) -> None:
             raise Stopped
         return
     await _make(attempt, state, call, tool, arguments, policy)
+
+
+def _as_it_was(call: ToolCall) -> Tool:
+    """A tool that is gone, as far as its call tells."""
+    return Tool(
+        name=call.name, title=call.title or call.name, description="", schema={"type": "object"},
+        say=lambda arguments: call.summary or call.name, run=Means.PERSON, changes=True,
+        may_repeat=False, risk="medium",
+    )  # fmt: skip
 
 
 def _read_arguments(tool: Tool | None, call: ToolCall) -> tuple[Any, str]:

@@ -2,6 +2,7 @@
 the teammate itself wrote is marked as such. Secrets are masked.
 """
 
+import difflib
 import json
 import re
 from dataclasses import dataclass, replace
@@ -17,8 +18,11 @@ from teammates.providers.base import Turn
 from teammates.tools import ask
 from teammates.tools.base import Tool
 from teammates.tools.masking import masked
+from threads import files
 
 LONGEST_FIELD = 4000  # characters
+LARGEST_DIFFED = 200_000  # bytes
+MOST_DIFFED = 200  # lines
 REMEMBER_SAFELY = ("low",)  # a standing yes is only proposed where little can go wrong
 
 
@@ -50,6 +54,8 @@ def compose(
         "risk": tool.risk,
         "preview": tool.preview,
         "fields": fields_of(request),
+        "endpoint": tool.endpoint,
+        "diff": _diff(run, request) if tool.preview == "file" else [],
         "said": fitting(_said_before(call), 4_000),
         "can_remember": can_remember,
         "remember_default": can_remember and tool.risk in REMEMBER_SAFELY,
@@ -62,6 +68,20 @@ def compose(
         request=request, card=clean(card), digest=tool.digest(arguments),
         approvals_needed=setting.approvals if setting and kind == GateKind.APPROVAL else 1,
     )  # fmt: skip
+
+
+def _diff(run: Run, request: dict[str, Any]) -> list[list[str]]:
+    """Sign and line of what writing a file would change; empty if there is none of that name."""
+    file = files.find_file(run.thread, str(request.get("name", "")))
+    if file is None or file.size > LARGEST_DIFFED:
+        return []
+    before = files.read_file(file).decode(errors="replace").splitlines()
+    after = str(request.get("content", "")).splitlines()
+    lines = list(difflib.unified_diff(before, after, lineterm="", n=2))[2:]
+    shown = [[line[:1], line[1:400]] for line in lines[:MOST_DIFFED]]
+    if len(lines) > MOST_DIFFED:
+        shown.append(["…", f"and {len(lines) - MOST_DIFFED} more lines"])
+    return shown or [[" ", "Nothing would change."]]
 
 
 def fields_of(request: Any) -> list[list[str]]:

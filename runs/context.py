@@ -39,6 +39,13 @@ def instructions(run: Run, toolbox: Toolbox) -> str:
             f"The tools of {failing['name']} are not there right now: {failing['reason']} "
             "Say so if the task needs them."
         )
+    for changed in told.get("changed_servers", []):
+        what = "; ".join(
+            f"{word}: {', '.join(changed[word])}"
+            for word in ("added", "removed", "changed")
+            if changed[word]
+        )
+        parts.append(f"The tools of {changed['name']} are not what they were ({what}).")
     if run.output_schema is not None:
         parts.append("When the work is done, give its result with submit_result.")
     if (

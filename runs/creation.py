@@ -33,7 +33,7 @@ MOST_TURNS = 2000
 
 @dataclass(frozen=True)
 class Options:
-    """What a request may override; None inherits (run > teammate > platform)."""
+    """What a request may override; None inherits (run > task > teammate > platform)."""
 
     model: str | None = None
     effort: str | None = None
@@ -56,15 +56,23 @@ class Options:
 
 
 def of_version(version: TeammateVersion) -> Options:
+    return replace(_of(version), tools=version.tools)
+
+
+def of_task(task: Task) -> Options:
+    return replace(_of(task), tools=task.tools)
+
+
+def _of(source: TeammateVersion | Task) -> Options:
+    """What a teammate or a task says; what it leaves open is None."""
     return Options(
-        model=version.model or None,
-        effort=version.effort or None,
-        permission_mode=version.permission_mode,
-        tools=version.tools,
-        memory=version.memory,
-        history=version.history,
-        task_setup_tools=version.task_setup_tools,
-        feedback=version.feedback,
+        model=source.model or None,
+        effort=source.effort or None,
+        permission_mode=source.permission_mode or None,
+        memory=source.memory,
+        history=source.history,
+        task_setup_tools=source.task_setup_tools,
+        feedback=source.feedback,
     )
 
 
@@ -362,7 +370,8 @@ def queue(
         raise Conflict(
             f"{teammate.name} is paused; enable the teammate first.", code="teammates.disabled"
         )
-    wanted = options if is_resolved else options.or_else(of_version(version))
+    inherited = of_task(task).or_else(of_version(version)) if task else of_version(version)
+    wanted = options if is_resolved else options.or_else(inherited)
     mode = wanted.permission_mode or PermissionMode.AUTONOMOUS
     if not is_resolved and options.human_in_the_loop is False and mode != PermissionMode.AUTONOMOUS:
         raise _must_ask(mode)

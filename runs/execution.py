@@ -155,17 +155,21 @@ def _trailing_errors(done: list[Step], route: Model) -> int:
 async def _gather(attempt: Attempt, run: Run) -> None:
     """Ask the run's servers what they offer, and choose what it is told, once."""
     attached = await in_db(servers.servers_of, run.organization, run.end_user, run.tools)
-    failing = []
+    failing, changed = [], []
     for server in attached:
         if server.kind != ServerKind.REST_API and not servers.is_fresh(server, RECHECK_SECONDS):
+            before = server.described
             checked = await servers.ask(server.connection)
             await in_db(servers.record_check, server, checked)
+            if difference := servers.difference(before, server.described):
+                changed.append({"server": server.slug, "name": server.name, **difference})
         if server.is_failing:
             failing.append(
                 {"server": server.slug, "name": server.name, "reason": server.status_reason}
             )
     told = await in_db(context.gather, run)
-    await attempt.record.commit(steps.begin_context, told=told | {"failing_servers": failing})
+    told |= {"failing_servers": failing, "changed_servers": changed}
+    await attempt.record.commit(steps.begin_context, told=told)
 
 
 # --- the model ----------------------------------------------------------------------------------

@@ -56,6 +56,9 @@ def begin_context(lease: Lease, pending: list[NewEvent], *, told: dict[str, Any]
         events = [
             NewEvent("run.tool_server.failing", failing) for failing in told["failing_servers"]
         ]
+        events += [
+            NewEvent("run.tool_server.changed", changed) for changed in told["changed_servers"]
+        ]
         if any(told[kind] for kind in ("memories", "skills")):
             events.append(NewEvent("run.context.loaded", {
                 "memories": [{"content": m["content"], "why": m["why"]} for m in told["memories"]],

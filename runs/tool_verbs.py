@@ -24,7 +24,7 @@ from teammates.models import (
     ToolServer,
 )
 from teammates.tools import result as result_tool
-from threads import conversations
+from threads import conversations, files
 
 Verb = Callable[[Run, Access, ToolCall, dict[str, Any]], Any]
 MOST_LISTED = 50
@@ -202,9 +202,8 @@ def _run_task(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any
     extra = arguments.get("message")
     text = task.instructions + (f"\n\n{extra}" if extra else "")
     teammate = roster.get_teammate(replace(access, end_user=None), task.teammate_id)
-    mode = max(
-        run.permission_mode, teammate.current_version.permission_mode, key=STRICTNESS.index
-    )  # fmt: skip
+    own_mode = task.permission_mode or teammate.current_version.permission_mode
+    mode = max(run.permission_mode, own_mode, key=STRICTNESS.index)
     thread = conversations.create_thread(
         access, title=task.name, teammate=teammate, end_user=run.end_user
     )
@@ -212,7 +211,7 @@ def _run_task(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any
     started = creation.queue(
         access, thread, prompt, teammate, teammate.current_version,
         creation.Options(
-            permission_mode=mode, memory=run.memory or None,
+            permission_mode=mode,
             human_in_the_loop=mode != PermissionMode.AUTONOMOUS,
         ),
         channel=Channel(run.channel), history_of=HistoryOf.TEAMMATE, task=task, started_by=run,
@@ -243,6 +242,19 @@ def _get_run(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]
         "answer": found.answer.content if found.answer else None,
         "error": found.error_message or None, "files": sorted(written),
     }  # fmt: skip
+
+
+def _read_run_file(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    found = _runs(run, access).filter(pk=arguments["run_id"]).first()
+    written = RunFile.objects.filter(run=found, file__name=arguments["name"])
+    newest = written.select_related("file").order_by("-file__version").first()
+    if found is None or newest is None:
+        raise NotFound("There is no such file of a run of this scope; get_run names its files.")
+    try:
+        text = files.read_file(newest.file).decode()
+    except UnicodeDecodeError:
+        raise Invalid(f"{arguments['name']} is not a text file.") from None
+    return {"name": newest.file.name, "content": text}
 
 
 def _list_approvals(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
@@ -308,6 +320,7 @@ VERBS: dict[str, Verb] = {
     "run_task": _run_task,
     "list_runs": _list_runs,
     "get_run": _get_run,
+    "read_run_file": _read_run_file,
     "list_approvals": _list_approvals,
     "list_apps": _list_apps,
 }

@@ -150,6 +150,13 @@ def remark_of(event: LoggedEvent) -> tuple[str, ...] | None:
             )
         case "run.tool_server.failing":
             return (f"The tools of {data['name']} are not there right now. {data['reason']}",)
+        case "run.tool_server.changed":
+            words = [
+                f"{len(data[word])} {said}"
+                for word, said in (("added", "new"), ("removed", "gone"), ("changed", "changed"))
+                if data[word]
+            ]
+            return (f"The tools of {data['name']} are not what they were: {', '.join(words)}.",)
         case "run.mode_changed":
             mode = PermissionMode(data["permission_mode"]).label.lower()
             who = f" by {data['by']}" if data.get("by") else ""

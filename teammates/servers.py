@@ -282,6 +282,18 @@ async def ask(connection: ServerConnection) -> Checked:
         return Checked([], str(error))
 
 
+def difference(before: list[Operation], now: list[Operation]) -> dict[str, list[str]]:
+    """Names of the tools that came, went and changed; empty if none did, or none were known."""
+    was, are = ({one.name: one for one in side} for side in (before, now))
+    if not was or was == are:
+        return {}
+    return {
+        "added": [name for name in are if name not in was],
+        "removed": [name for name in was if name not in are],
+        "changed": [name for name in are if name in was and are[name] != was[name]],
+    }
+
+
 def is_fresh(server: ToolServer, seconds: float) -> bool:
     """Whether the server told what it offers within the last `seconds`."""
     if server.is_failing or server.checked_at is None:

@@ -5,7 +5,7 @@ from typing import ClassVar
 from django.db import models
 
 from teammates.fields import Named
-from teammates.models import EndUser, Organization, Teammate, User
+from teammates.models import Effort, EndUser, Organization, PermissionMode, Teammate, User
 
 
 class Task(Named):
@@ -16,6 +16,18 @@ class Task(Named):
     name = models.CharField(max_length=255)
     instructions = models.TextField()
     is_ad_hoc = models.BooleanField(default=False)
+
+    # What its runs do unless they say otherwise; empty or None: as the teammate does.
+    model = models.CharField(max_length=200, blank=True, default="")
+    effort = models.CharField(max_length=10, blank=True, default="", choices=Effort.choices)
+    permission_mode = models.CharField(
+        max_length=10, blank=True, default="", choices=PermissionMode.choices
+    )
+    tools = models.JSONField(null=True)
+    memory = models.BooleanField(null=True)
+    history = models.BooleanField(null=True)
+    task_setup_tools = models.BooleanField(null=True)
+    feedback = models.BooleanField(null=True)
 
     class Meta:
         indexes: ClassVar = [

@@ -80,6 +80,7 @@ class Tool:
     demo_only: bool = False
     timeout: float = 60  # seconds
     server: str = ""  # the slug of the server it comes from
+    endpoint: str = ""  # of a REST API: method, host and path
 
     @property
     def asks_a_person(self) -> bool:

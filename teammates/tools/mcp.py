@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -85,6 +85,9 @@ class _Session:
             self._uses -= 1
             self._last_used = asyncio.get_running_loop().time()
 
+    def when_over(self, tell: Callable[[], None]) -> None:
+        self._task.add_done_callback(lambda _: tell())
+
     async def close(self) -> None:
         self._closing.set()
         await asyncio.wait([self._task], timeout=3)
@@ -102,7 +105,13 @@ def _session(connection: ServerConnection) -> _Session:
     known = _sessions.get(connection)
     if known is None or not known.is_alive:
         known = _sessions[connection] = _Session(connection)
+        known.when_over(lambda: _forget(connection, known))
     return known
+
+
+def _forget(connection: ServerConnection, session: "_Session") -> None:
+    if _sessions.get(connection) is session:
+        del _sessions[connection]
 
 
 async def _drop(connection: ServerConnection) -> None:

@@ -9,6 +9,7 @@ import importlib
 import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from teammates.tools.base import Runner, Tool, ToolContext
 
@@ -117,6 +118,9 @@ def _tool(
         consequence="" if operation.reads_only else f"{label} acts at once, outside of Muster.",
         preview="request" if is_rest else "fields",
         server=slug,
+        endpoint=f"{operation.method} {urlsplit(connection.url).hostname}{operation.path}"
+        if is_rest
+        else "",
     )
 
 

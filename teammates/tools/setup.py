@@ -101,6 +101,14 @@ SETUP_TOOLS = [
         lambda a: f"Look at run {a['run_id']}",
     ),
     _tool(
+        "read_run_file", "Read a run's file", "Read a text file that a run of this scope wrote.",
+        object_schema(
+            ["run_id", "name"],
+            run_id=number("The run's id."), name=Text("The file's name.", 255).schema,
+        ),
+        lambda a: f"Read {a['name']} of run {a['run_id']}",
+    ),
+    _tool(
         "list_approvals", "List approvals",
         "What waits for a person in this scope, and what is allowed without asking.",
         object_schema([]), lambda a: "List approvals and permissions",

@@ -185,7 +185,8 @@ def test_memories_are_kept_told_and_shown_with_the_reason(alice: Access) -> None
     memory.refresh_from_db()
     assert memory.used_count == 1
     off = finish(make_run(alice, message="plain", options=creation.Options(memory=False)))
-    assert off.told == {"memories": [], "skills": [], "forced_skill": None, "failing_servers": []}
+    assert off.told is not None
+    assert not any(off.told.values())
 
 
 def test_memories_of_scopes_and_of_other_teammates_never_mix(alice: Access) -> None:
@@ -256,6 +257,31 @@ def test_what_a_run_makes_is_never_looser_than_the_run(alice: Access) -> None:
     child.depth = DEEPEST
     with pytest.raises(Exception, match="deep"):
         perform(child, call, "run_task", saved)
+
+
+def test_a_task_says_what_its_runs_inherit(alice: Access) -> None:
+    normal = roster.get_persona(alice.organization, "normal")[0]
+    task = Task.objects.create(
+        organization=alice.organization, teammate=normal, name="t", instructions="x",
+        permission_mode="approval", memory=False, effort="low",
+    )  # fmt: skip
+    options = creation.Options(memory=True).or_else(
+        creation.of_task(task).or_else(creation.of_version(normal.current_version))
+    )
+    assert (options.permission_mode, options.memory, options.effort) == ("approval", True, "low")
+
+
+def test_writing_over_a_file_shows_what_would_change(alice: Access) -> None:
+    from tests.factories import make_gate
+    from tests.factories import make_thread as new_thread
+
+    thread = new_thread(alice)
+    files.write_file(thread, name="a.txt", content=b"one\ntwo\nthree\n")
+    gate = make_gate(
+        alice, tool=tools.REGISTRY["write_file"], thread=thread,
+        arguments={"name": "a.txt", "content": "one\n2\nthree\n"},
+    )  # fmt: skip
+    assert [sign for sign, _ in gate.card["diff"]][1:] == [" ", "-", "+", " "]
 
 
 def test_the_set_up_tools_see_their_own_scope_alone(alice: Access) -> None:
@@ -406,6 +432,25 @@ def test_a_change_without_an_answer_is_unknown_and_a_person_says_what_happened(
     assert "I looked" in str(call_of(run, "shop__drop").result)
 
 
+def test_what_broke_off_is_asked_about_also_when_its_tool_is_gone(
+    home: Access, shop: FakeShop
+) -> None:
+    server = add_shop(home, shop, auto_approve=True)
+    run = run_with(home, "use shop__drop")
+    first = wait(run)
+    gates.answer_text(home, run, "retry")
+    call = call_of(run, "shop__drop")
+    call.status = "unknown"
+    call.save()
+    servers.delete_server(home, server)
+    again = wait(run)
+    assert (again.pk != first.pk, again.kind) == (True, "unknown")
+    assert "Shop: drop" in again.prompt
+    gates.answer_text(home, run, "deny")
+    assert finish(run).status == "completed"
+    assert sum(shop.counts.values()) == 1
+
+
 def test_a_server_that_was_never_reached_is_no_unknown_effect(home: Access, shop: FakeShop) -> None:
     server = add_shop(home, shop, auto_approve=True)
     ToolServer.objects.filter(pk=server.pk).update(url="http://127.0.0.1:1")
@@ -515,6 +560,11 @@ def test_new_tools_of_a_server_are_there_in_the_next_run(home: Access) -> None:
     ToolServer.objects.filter(pk=server.pk).update(command=program("two"), checked_at=None)
     run = finish(run_with(home, "plain words"))
     assert "weather__make_snow" in toolbox.tools_of_run(run).tools
+    event = Event.objects.get(run=run, type="run.tool_server.changed").data
+    assert (event["added"], event["removed"], event["changed"]) == (["make_snow"], [], [])
+    step = run.steps.first()
+    assert step is not None
+    assert "added: make_snow" in step.request["instructions"]
 
 
 def test_a_run_is_given_servers_of_exactly_its_scope(home: Access, shop: FakeShop) -> None:
