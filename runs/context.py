@@ -5,7 +5,6 @@ from typing import Any
 
 from runs import consent
 from runs.models import FINISHED, HistoryOf, Run, Step, StepKind, StepStatus, ToolCall
-from runs.toolbox import Toolbox
 from teammates import knowledge
 from teammates.models import PermissionMode
 from teammates.providers.base import Said, Text, ToolReturned, Turn, UserSaid
@@ -15,7 +14,7 @@ HISTORY_RUNS = 20
 HISTORY_BYTES = 400_000  # about 100 000 tokens
 
 
-def instructions(run: Run, toolbox: Toolbox) -> str:
+def instructions(run: Run) -> str:
     """The standing prompt of the run's version of its teammate, and what the run is told."""
     version = run.teammate_version
     told = run.told or {}

@@ -103,8 +103,7 @@ async def _next_step(attempt: Attempt) -> bool:
         await calling.tools_step(attempt, state)
         return True
     if state.run.told is None:
-        await _gather(attempt, state.run)
-        return True
+        await _gather(attempt, state)
     return await _model_step(attempt, state)
 
 
@@ -137,7 +136,7 @@ def _load(lease: Lease) -> State:
         state.open_calls = list(open_step.tool_calls.select_related("step").order_by("number"))
         state.bad_calls = calling.trailing_bad_calls(run)
     else:
-        state.instructions = context.instructions(run, state.toolbox)
+        state.instructions = context.instructions(run)
         state.conversation = context.conversation(run)
     return state
 
@@ -152,8 +151,9 @@ def _trailing_errors(done: list[Step], route: Model) -> int:
     return count
 
 
-async def _gather(attempt: Attempt, run: Run) -> None:
+async def _gather(attempt: Attempt, state: State) -> None:
     """Ask the run's servers what they offer, and choose what it is told, once."""
+    run = state.run
     attached = await in_db(servers.servers_of, run.organization, run.end_user, run.tools)
     failing, changed = [], []
     for server in attached:
@@ -170,6 +170,10 @@ async def _gather(attempt: Attempt, run: Run) -> None:
     told = await in_db(context.gather, run)
     told |= {"failing_servers": failing, "changed_servers": changed}
     await attempt.record.commit(steps.begin_context, told=told)
+    run.told = told
+    if attached or told["skills"]:
+        state.toolbox = await in_db(toolbox.tools_of_run, run)
+    state.instructions = context.instructions(run)
 
 
 # --- the model ----------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Q
 from django.utils import timezone
 from django.utils.timesince import timesince
 
@@ -551,8 +550,3 @@ def _read_decision(text: str, gate: Gate) -> Decision:
         statuses[word], answer, arguments=given.get("arguments"),
         remember=bool(given.get("remember")), digest=given.get("digest"),
     )  # fmt: skip
-
-
-def waiting_for(access: Access) -> Q:
-    """Which gates are the asker's to decide: those of the runs it sees."""
-    return Q(run__in=Run.objects.visible_to(access))

@@ -30,7 +30,8 @@ MOST_OWNERS = 3
 
 def tell_of_gate(run: Run, gate: Gate) -> None:
     """Let whoever started the run know that it waits, unless somebody decides soon."""
-    if not run.organization.approval_email_enabled or gate.expires_at == gate.created_at:
+    is_soon_over = gate.expires_at is not None and gate.expires_at <= timezone.now()
+    if is_soon_over or not run.organization.approval_email_enabled:
         return
     at = timezone.now() + timedelta(seconds=settings.NOTICE_SECONDS)
     title = f"{run.teammate.name} needs you: {gate.prompt}"[:200]

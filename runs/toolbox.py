@@ -48,6 +48,5 @@ def tools_of_run(run: Run) -> Toolbox:
 
 
 def find_tool(run: Run, name: str) -> Tool | None:
-    """One of the run's tools. A call that is on its way keeps a tool that was switched off or
-    whose server is failing: then it is only shown."""
+    """One of the run's tools as it is at this moment."""
     return tools_of_run(run).get(name)

@@ -247,7 +247,10 @@ class ServerForm(forms.Form):
         self._server = server
         if server is not None:
             self.fields["kind"].disabled = True
-            self.fields["secret"].help_text = "Empty: the stored one stays."
+            stays = "Empty: the stored one stays."
+            names = ", ".join(name for name, _ in server.connection.environment)
+            self.fields["secret"].help_text = stays
+            self.fields["environment"].help_text = f"{stays} It has {names}." if names else ""
 
     def clean_command(self) -> list[str]:
         try:
@@ -274,8 +277,9 @@ class ServerForm(forms.Form):
         name = given.pop("auth_name").strip()
         key = {"custom_header": "header_name", "api_key_in_url": "param_name"}
         given["auth_config"] = {key[given["auth_type"]]: name} if given["auth_type"] in key else {}
-        if not given["secret"] and self._server is not None:
-            del given["secret"]
+        for kept in ("secret", "environment"):  # never shown: left empty, it stays
+            if not given[kept] and self._server is not None:
+                del given[kept]
         return given
 
 

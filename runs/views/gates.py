@@ -18,6 +18,7 @@ from runs.views.runs import find_run
 from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, DomainError, Invalid, NotFound
 from teammates.pages import PageRequest, public
+from teammates.tools.masking import MASK
 
 TABS = [("mine", "Mine"), ("team", "Team"), ("snoozed", "Snoozed"), ("done", "Done")]
 PAGE_SIZE = 50
@@ -241,10 +242,18 @@ def _decide(access: Access, run: Run, request: HttpRequest, via: DecidedVia) -> 
     allowed = word in ("approve", "edit", "retry")
     status = GateStatus.ALLOWED if allowed else GateStatus.DENIED
     remember: bool | dict[str, str] = bool(given.get("remember"))
-    if remember and (name := given.get("only", "")) in gate.request:
-        remember = {name: str(gate.request[name])}
+    if remember and (name := given.get("only", "")):
+        remember = {name: _only_with(edits or gate.request, name)}
     decision = Decision(status, answer, arguments=edits, remember=remember, digest=digest)
     return gates.decide(access, gate, decision, via=via)
+
+
+def _only_with(arguments: dict[str, Any], name: str) -> str:
+    """An argument's text as a pattern for exactly itself."""
+    text = arguments.get(name)
+    if not isinstance(text, str) or "*" in text or MASK in text:
+        raise Invalid(f"{name} cannot be what a permission depends on; choose another argument.")
+    return text
 
 
 def _edits(given: Any, gate: Gate) -> dict[str, Any]:

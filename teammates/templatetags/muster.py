@@ -12,6 +12,7 @@ from django.utils.timesince import timesince
 
 from teammates import markdown as markdown_module
 from teammates.tools import REGISTRY
+from teammates.tools.masking import MASK
 
 register = template.Library()
 
@@ -117,6 +118,13 @@ def label(name: str) -> str:
 @register.filter
 def is_text(value: Any) -> bool:
     return isinstance(value, str)
+
+
+@register.filter
+def may_be_fixed(value: Any) -> bool:
+    """Whether a standing permission can depend on an argument being exactly this."""
+    is_short = isinstance(value, str) and 0 < len(value) < 200
+    return is_short and "*" not in value and MASK not in value
 
 
 @register.filter

@@ -209,7 +209,7 @@ def _initial(server: ToolServer) -> dict[str, Any]:
     ]  # fmt: skip
     return {
         "name": server.name, "kind": server.kind, "url": server.url,
-        "command": shlex.join(server.command), "environment": server.environment,
+        "command": shlex.join(server.command),
         "auth_type": server.auth_type, "auth_name": server.connection.auth_name,
         "description": server.description,
         "tool_defs": json.dumps(definitions, indent=1)
