@@ -25,6 +25,7 @@ Envelope = Callable[[HttpRequest, int, DomainError], dict[str, Any]]
 # What kind of refusal is which HTTP status: the only such table.
 STATUS: list[tuple[type[DomainError], int]] = [
     (errors.Invalid, 422),
+    (errors.Unsuitable, 400),
     (errors.NotSignedIn, 401),
     (errors.Forbidden, 403),
     (errors.NotFound, 404),

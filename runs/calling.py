@@ -12,8 +12,7 @@ from runs.attempt import Attempt, State, Stopped
 from runs.events import StaleLease
 from runs.models import CallStatus, GateKind, Run, ToolCall
 from teammates.errors import DomainError
-from teammates.fields import clean
-from teammates.models import PermissionPolicy
+from teammates.fields import clean, no_number
 from teammates.providers.base import ProviderError
 from teammates.tools import ask
 from teammates.tools.base import FileListing, Means, Tool, ToolError, UnknownEffect
@@ -54,15 +53,22 @@ async def _one_call(attempt: Attempt, state: State, call: ToolCall) -> None:
         # tool is no longer there or takes other arguments now.
         await _wait(attempt, call, tool or _as_it_was(call), call.arguments, GateKind.UNKNOWN)
         return
+    if tool is None and call.name in state.toolbox.missing:
+        await attempt.record.commit(
+            steps.finish_call, call=call, status=CallStatus.FAILED,
+            error=state.toolbox.missing[call.name],
+        )  # fmt: skip
+        return
     arguments, wrong = _read_arguments(tool, call)
     if tool is None or wrong:
         await _refuse_bad_call(attempt, state, call, wrong)
         return
+    state.bad_calls = 0
     if tool.asks_a_person:
         kind = GateKind.PLAN if ask.is_plan(arguments) else GateKind.QUESTION
         await _wait(attempt, call, tool, arguments, kind)
         return
-    policy = None
+    verdict = None
     is_approved = call.approved_digest == tool.digest(arguments)
     if not is_approved and state.toolbox.may_ask_about(tool):
         verdict = await in_db(consent.judge, state.run.pk, tool, arguments)
@@ -75,14 +81,17 @@ async def _one_call(attempt: Attempt, state: State, call: ToolCall) -> None:
         if verdict.kind == "ask":
             await _wait(attempt, call, tool, arguments, GateKind.APPROVAL, verdict)
             return
-        policy = verdict.policy
-    if tool.run == Means.DOMAIN:
-        if not await attempt.record.commit(
-            steps.perform_call, call=call, tool=tool, arguments=arguments, policy=policy
-        ):
-            raise Stopped
+    begin = steps.perform_call if tool.run == Means.DOMAIN else steps.begin_call
+    try:
+        goes_on = await attempt.record.commit(
+            begin, call=call, tool=tool, arguments=arguments, verdict=verdict
+        )
+    except steps.JudgeAgain:
         return
-    await _make(attempt, state, call, tool, arguments, policy)
+    if not goes_on:
+        raise Stopped
+    if tool.run != Means.DOMAIN:
+        await _make(attempt, state, call, tool, arguments)
 
 
 def _as_it_was(call: ToolCall) -> Tool:
@@ -101,7 +110,7 @@ def _read_arguments(tool: Tool | None, call: ToolCall) -> tuple[Any, str]:
     arguments = call.arguments or {}
     if not call.title and set(arguments) == {"raw"}:  # as the model wrote them
         try:
-            arguments = json.loads(arguments["raw"] or "{}")
+            arguments = json.loads(arguments["raw"] or "{}", parse_constant=no_number)
         except ValueError as error:
             return None, f"the arguments are not JSON ({error})"
     return arguments, tool.check(arguments)
@@ -138,20 +147,10 @@ async def _wait(
         raise Stopped
 
 
-async def _make(
-    attempt: Attempt,
-    state: State,
-    call: ToolCall,
-    tool: Tool,
-    arguments: Any,
-    policy: PermissionPolicy | None,
-) -> None:
+async def _make(attempt: Attempt, state: State, call: ToolCall, tool: Tool, arguments: Any) -> None:
+    """Make a call to the outside that was written down, and write down what came of it."""
     assert callable(tool.run)
     record = attempt.record
-    if not await record.commit(
-        steps.begin_call, call=call, tool=tool, arguments=arguments, policy=policy
-    ):
-        raise Stopped
     running = asyncio.ensure_future(
         _within(tool.timeout, tool.run(Tools(attempt, state.run, call), clean(arguments)))
     )
@@ -177,7 +176,10 @@ async def _make(
         # A tool that breaks is the model's news, never the end of the run.
         logger.exception("Tool %s broke", tool.name)
         said = f"{tool.title} broke: {type(error).__name__}."
-        await record.commit(steps.finish_call, call=call, status=CallStatus.FAILED, error=said)
+        if tool.may_repeat:
+            await record.commit(steps.finish_call, call=call, status=CallStatus.FAILED, error=said)
+        else:
+            await record.commit(steps.mark_unknown, call=call, why=said)
     else:
         await record.commit(steps.finish_call, call=call, status=CallStatus.DONE, result=result)
 

@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from runs import consent
-from runs.events import fitting
-from runs.models import Gate, GateKind, Run, Step, StepKind, ToolCall
+from runs.events import fitting, fitting_json
+from runs.models import ASKING, Gate, GateKind, Run, Step, StepKind, ToolCall
 from teammates.fields import clean
 from teammates.models import ToolSetting
 from teammates.providers.base import Turn
@@ -21,8 +21,10 @@ from teammates.tools.masking import masked
 from threads import files
 
 LONGEST_FIELD = 4000  # characters
-LARGEST_DIFFED = 200_000  # bytes
-MOST_DIFFED = 200  # lines
+LARGEST_DIFFED = 40_000  # bytes; it is compared while the run's row is held
+MOST_DIFFED = 120  # lines
+# Bytes in an event, which holds 64 KB in all; the gate's row has the whole.
+EVENT_REQUEST, EVENT_FIELDS, EVENT_DIFF, EVENT_EDITS = 16_000, 10_000, 8_000, 10_000
 REMEMBER_SAFELY = ("low",)  # a standing yes is only proposed where little can go wrong
 
 
@@ -38,12 +40,9 @@ def compose(
 ) -> Gate:
     """A new gate with its card, not saved. Queries the call's surroundings."""
     request = masked(clean(arguments))
-    if kind in (GateKind.QUESTION, GateKind.PLAN):
-        prompt = tool.say(request)
-    elif kind == GateKind.UNKNOWN:
-        prompt = f"{tool.say(request)}: this may or may not have happened."
-    else:
-        prompt = tool.say(request)
+    prompt = tool.say(request)
+    if kind == GateKind.UNKNOWN:
+        prompt += ": this may or may not have happened."
     can_remember = kind == GateKind.APPROVAL and consent.may_be_remembered(tool, setting)
     card: dict[str, Any] = {
         "title": tool.title,
@@ -53,10 +52,10 @@ def compose(
         "consequence": tool.consequence,
         "risk": tool.risk,
         "preview": tool.preview,
-        "fields": fields_of(request),
+        "fields": [] if kind in ASKING else fields_of(request),
         "endpoint": tool.endpoint,
         "diff": _diff(run, request) if tool.preview == "file" else [],
-        "said": fitting(_said_before(call), 4_000),
+        "said": fitting(_said_before(call), 2_000),
         "can_remember": can_remember,
         "remember_default": can_remember and tool.risk in REMEMBER_SAFELY,
         "version": tool.version,
@@ -142,6 +141,7 @@ class Shown:
     via: str = ""
     content: str = ""
     edits: tuple[dict[str, str], ...] = ()
+    is_cut: bool = False  # too large for an event: decided on the page that reads the row
     goes_on_at: datetime | None = None
     goes_on_with: str = ""
     approvals_needed: int = 1
@@ -165,6 +165,7 @@ def shown_event(run_id: int, element: str, data: dict[str, Any]) -> Shown:
         prompt=data["prompt"], request=data["arguments"],
         card=data.get("card") or {"fields": fields_of(data["arguments"])},
         digest=data.get("digest", ""), is_open=True,
+        is_cut=data.get("is_cut", False),
         goes_on_at=datetime.fromisoformat(at) if at else None,
         goes_on_with=data.get("goes_on_with", ""),
         approvals_needed=data.get("approvals_needed", 1),
@@ -173,10 +174,9 @@ def shown_event(run_id: int, element: str, data: dict[str, Any]) -> Shown:
 
 def shown_gate(gate: Gate, element: str) -> Shown:
     """The card of a gate's row. Queries its votes if two people must agree."""
-    shown = shown_event(gate.run_id, element, {
-        "request_id": str(gate.uid), "kind": gate.kind, "prompt": gate.prompt,
-        "arguments": gate.request, **event_data(gate),
-    })  # fmt: skip
+    whole = {"arguments": gate.request, "prompt": gate.prompt, "card": gate.card, "is_cut": False}
+    data = event_data(gate) | whole | {"request_id": str(gate.uid)}
+    shown = shown_event(gate.run_id, element, data)
     if gate.approvals_needed > 1:
         agreed = tuple(vote.user.display_name for vote in gate.votes.select_related("user"))
         shown = replace(shown, agreed=agreed)
@@ -201,9 +201,28 @@ def decision_data(gate: Gate) -> dict[str, Any]:
         "content": fitting(_in_words(gate)),
         "by": gate.decided_by.display_name if gate.decided_by else None,
         "via": gate.decided_via,
-        "edits": (gate.answer or {}).get("edits", []),
+        "edits": _fitting_edits((gate.answer or {}).get("edits", [])),
         "remembered": gate.remembered_id is not None,
     }
+
+
+def _fitting_rows(rows: list[list[str]], budget: int) -> list[list[str]]:
+    """As many rows as fit, and a last one that says so."""
+    kept: list[list[str]] = []
+    for row in rows:
+        budget -= len(json.dumps(row, ensure_ascii=False).encode())
+        if budget < 0:
+            return [*kept, ["…", f"and {len(rows) - len(kept)} more"]]
+        kept.append(row)
+    return kept
+
+
+def _fitting_edits(changed: list[dict[str, str]]) -> list[dict[str, str]]:
+    budget = EVENT_EDITS // max(2 * len(changed), 1)
+    return [
+        one | {side: fitting(one[side], budget) for side in ("before", "after")}
+        for one in changed[:100]
+    ]
 
 
 def _in_words(gate: Gate) -> str:
@@ -232,10 +251,20 @@ def _side(arguments: dict[str, Any], name: str) -> str:
 
 
 def event_data(gate: Gate) -> dict[str, Any]:
-    """What `run.waiting_for_input` says of a gate besides the call."""
+    """What `run.waiting_for_input` says of a gate: its card, as far as an event holds it."""
+    request = fitting_json(gate.request, EVENT_REQUEST)
+    card = gate.card | {
+        "fields": _fitting_rows(gate.card.get("fields", []), EVENT_FIELDS),
+        "diff": _fitting_rows(gate.card.get("diff", []), EVENT_DIFF),
+    }
     goes_on = ask.recommended(gate.request) if gate.kind == GateKind.QUESTION else {}
     return {
-        "card": gate.card,
+        "kind": gate.kind,
+        "prompt": fitting(gate.prompt, 4_000),
+        "message": fitting(gate.prompt, 4_000),
+        "arguments": request,
+        "is_cut": request is not gate.request,
+        "card": card,
         "digest": gate.digest,
         "approvals_needed": gate.approvals_needed,
         "goes_on_at": gate.expires_at.isoformat() if gate.expires_at else None,

@@ -36,6 +36,8 @@ def judge(run_id: int, tool: Tool, arguments: Any) -> Verdict:
     ).get(pk=run_id)  # fmt: skip
     setting = ToolSetting.objects.filter(organization=run.organization, tool=tool.name).first()
     mode = run.permission_mode
+    if setting is not None and setting.mode == ToolMode.OFF:
+        return Verdict("refuse", mode, f"{tool.title} was switched off.", "switched_off")
     modes = {mode}
     if run.reply_to_id is not None and not run.human_in_the_loop:
         # A reply is not let loose: the teammate's own mode counts for what changes something.

@@ -38,6 +38,8 @@ def instructions(run: Run) -> str:
             f"The tools of {failing['name']} are not there right now: {failing['reason']} "
             "Say so if the task needs them."
         )
+    if missing := told.get("not_connected"):
+        parts.append(f"Not connected here, so without tools: {', '.join(missing)}.")
     for changed in told.get("changed_servers", []):
         what = "; ".join(
             f"{word}: {', '.join(changed[word])}"

@@ -398,6 +398,7 @@ def queue(
         prompt=prompt,
         reply_to=reply_to,
         started_by=started_by,
+        root_id=(started_by.root_id or started_by.pk) if started_by else None,
         depth=started_by.depth + 1 if started_by else 0,
         channel=channel,
         created_by=access.user,

@@ -16,7 +16,7 @@ from django.db import DataError, connection, transaction
 from runs.models import ToolCall
 from teammates.errors import DomainError
 from teammates.fields import clean, clean_text
-from teammates.tools.masking import masked
+from teammates.tools.masking import masked, masked_json
 
 logger = logging.getLogger("muster.events")
 
@@ -41,9 +41,17 @@ def called(call: ToolCall) -> NewEvent:
             "tool_name": call.name,
             "display_name": call.title or call.name,
             "summary": fitting(call.summary, 2_000),
-            "arguments": fitting_json(masked(call.arguments)),
+            "arguments": fitting_json(_shown(call)),
         },
     )
+
+
+def _shown(call: ToolCall) -> Any:
+    """A call's arguments with secrets masked, also as the model wrote them."""
+    arguments = call.arguments or {}
+    if not call.title and set(arguments) == {"raw"}:
+        return masked_json(arguments["raw"])
+    return masked(arguments)
 
 
 @dataclass(frozen=True)

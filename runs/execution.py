@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import time
+from typing import Any
 
 from django.conf import settings
 
@@ -17,12 +18,14 @@ from runs.attempt import Attempt, State, Stopped
 from runs.events import StaleLease
 from runs.lifecycle import Lease, Outcome
 from runs.models import Run, RunStatus, Step, StepKind, StepStatus
+from runs.recording import RunRecord
 from runs.steps import ModelResult
 from teammates import connections, servers
 from teammates.errors import DomainError
-from teammates.models import Effort, Model, ServerKind
+from teammates.models import Effort, Model, ServerKind, ToolServer
 from teammates.providers import open_client
 from teammates.providers.base import (
+    Delta,
     ModelCall,
     ModelRequest,
     ProviderError,
@@ -31,6 +34,7 @@ from teammates.providers.base import (
     Turn,
     estimate_tokens,
 )
+from teammates.tools.masking import masked_json
 
 logger = logging.getLogger("muster.execution")
 
@@ -155,25 +159,34 @@ async def _gather(attempt: Attempt, state: State) -> None:
     """Ask the run's servers what they offer, and choose what it is told, once."""
     run = state.run
     attached = await in_db(servers.servers_of, run.organization, run.end_user, run.tools)
-    failing, changed = [], []
-    for server in attached:
-        if server.kind != ServerKind.REST_API and not servers.is_fresh(server, RECHECK_SECONDS):
-            before = server.described
-            checked = await servers.ask(server.connection)
-            await in_db(servers.record_check, server, checked)
-            if difference := servers.difference(before, server.described):
-                changed.append({"server": server.slug, "name": server.name, **difference})
-        if server.is_failing:
-            failing.append(
-                {"server": server.slug, "name": server.name, "reason": server.status_reason}
-            )
+    changes = await asyncio.gather(*(_refreshed(server) for server in attached))
+    connected = {server.slug for server in attached}
     told = await in_db(context.gather, run)
-    told |= {"failing_servers": failing, "changed_servers": changed}
+    told |= {
+        "failing_servers": [
+            {"server": server.slug, "name": server.name, "reason": server.status_reason}
+            for server in attached
+            if server.is_failing
+        ],
+        "changed_servers": [change for change in changes if change],
+        "not_connected": [name for name in run.tools if name not in connected],
+    }
     await attempt.record.commit(steps.begin_context, told=told)
     run.told = told
     if attached or told["skills"]:
         state.toolbox = await in_db(toolbox.tools_of_run, run)
     state.instructions = context.instructions(run)
+
+
+async def _refreshed(server: ToolServer) -> dict[str, Any]:
+    """Ask a server what it offers, unless it said so just now; what changed, if anything did."""
+    if server.kind == ServerKind.REST_API or servers.is_fresh(server, RECHECK_SECONDS):
+        return {}
+    before = server.described
+    checked = await servers.ask(server.connection)
+    await in_db(servers.record_check, server, checked)
+    difference = servers.difference(before, server.described)
+    return {"server": server.slug, "name": server.name, **difference} if difference else {}
 
 
 # --- the model ----------------------------------------------------------------------------------
@@ -200,16 +213,9 @@ async def _model_step(attempt: Attempt, state: State) -> bool:
     step = await attempt.record.commit(steps.begin_model_step, request=request, route=route)
     if step is None:
         raise Stopped
-    streamed = _Streamed(request, step)
-    try:
-        result = await _called(attempt, route, request, streamed)
-    except asyncio.CancelledError:
-        if attempt.stopping != "cancel":
-            raise
-        await _cancel_model_step(attempt, route, streamed)
-        raise Stopped from None
-    except ProviderError as error:
-        return await _recover(attempt, state, streamed, error)
+    result = await _answered(attempt, state, _Streamed(request, step))
+    if result is None:
+        return True
     outcome = None
     if not result.turn.tool_requests:
         outcome = Outcome(
@@ -223,15 +229,24 @@ async def _model_step(attempt: Attempt, state: State) -> bool:
     return outcome is None
 
 
-async def _called(
-    attempt: Attempt, route: Model, request: ModelRequest, streamed: "_Streamed"
-) -> ModelResult:
-    client = await open_client(route.provider.connection)
-    async with client.call(request) as call:
-        streamed.call = call
-        await _stream(attempt, call, streamed)
-        streamed.is_finished = True
-        return streamed.result()
+async def _answered(attempt: Attempt, state: State, streamed: "_Streamed") -> ModelResult | None:
+    """Make the model call of a step that was begun. None: the model failed, and the run goes on
+    without this answer; where it does not go on, `Stopped` is raised."""
+    try:
+        client = await open_client(state.route.provider.connection)
+        async with client.call(streamed.request) as call:
+            streamed.call = call
+            await _stream(attempt, call, streamed)
+            streamed.is_finished = True
+            return streamed.result()
+    except asyncio.CancelledError:
+        if attempt.stopping != "cancel":
+            raise
+        await _cancel_model_step(attempt, state.route, streamed)
+        raise Stopped from None
+    except ProviderError as error:
+        await _recover(attempt, state, streamed, error)
+        return None
 
 
 def _clamped(effort: str, route: Model) -> str:
@@ -254,16 +269,9 @@ async def _compact(attempt: Attempt, state: State) -> bool:
     )  # fmt: skip
     if step is None:
         raise Stopped
-    streamed = _Streamed(plan.request, step)
-    try:
-        result = await _called(attempt, route, plan.request, streamed)
-    except asyncio.CancelledError:
-        if attempt.stopping != "cancel":
-            raise
-        await _cancel_model_step(attempt, route, streamed)
-        raise Stopped from None
-    except ProviderError as error:
-        return await _recover(attempt, state, streamed, error)
+    result = await _answered(attempt, state, _Streamed(plan.request, step))
+    if result is None:
+        return True
     summary = context.summarised(result.turn.text, state.run)
     after = compaction.size_of("", summary) if result.turn.text.strip() else plan.before
     await attempt.record.commit(
@@ -281,7 +289,7 @@ class _Streamed:
         self.call: ModelCall | None = None
         self.first_token_ms: int | None = None
         self.is_finished = False
-        self._request = request
+        self.request = request
         self._began = time.monotonic()
         self._answered = 0  # bytes
 
@@ -302,7 +310,7 @@ class _Streamed:
         if told is not None and self.is_finished:
             return told
         # The provider never told the whole (a cancelled call): estimated, and marked so.
-        sent = json.dumps(self._request.to_json(), ensure_ascii=False, default=str)
+        sent = json.dumps(self.request.to_json(), ensure_ascii=False, default=str)
         return TokenUsage(
             input=told.input if told else estimate_tokens(sent),
             output=max(told.output if told else 0, -(-self._answered // 4)),
@@ -314,26 +322,62 @@ class _Streamed:
 
 async def _stream(attempt: Attempt, call: ModelCall, streamed: _Streamed) -> None:
     record = attempt.record
-    number = streamed.step.number
+    about = {"step": streamed.step.number, "attempt": attempt.lease.attempt}
+    asked = _AskedFor(record, about)
     async for delta in call:
         record.raise_if_stale()
         urgent = streamed.note(delta.text)
         if streamed.step.kind == StepKind.COMPACTION:
             continue  # nobody is told the summary piece by piece
+        if delta.kind == "tool":
+            asked.add(delta)
+            continue
+        asked.tell()
         if delta.kind == "text":
-            data = {"role": "assistant", "content": delta.text, "content_delta": delta.text,
-                    "step": number, "attempt": attempt.lease.attempt}  # fmt: skip
-            record.delta("message.delta", data, "content", "content_delta", urgent=urgent)
-        elif delta.kind == "thinking":
-            # No `content`: a client that knows only that key must not print thoughts.
-            data = {"role": "assistant", "channel": "thinking", "content_delta": delta.text,
-                    "step": number, "attempt": attempt.lease.attempt}  # fmt: skip
-            record.delta("message.delta", data, "content_delta", urgent=urgent)
+            data = {"role": "assistant", "content": delta.text, "content_delta": delta.text}
+            record.delta("message.delta", data | about, "content", "content_delta", urgent=urgent)
         else:
-            data = {"tool_call_id": delta.call_id, "tool_name": delta.name,
-                    "arguments_delta": delta.text, "step": number,
-                    "attempt": attempt.lease.attempt}  # fmt: skip
-            record.delta("tool.call.delta", data, "arguments_delta", urgent=urgent)
+            # No `content`: a client that knows only that key must not print thoughts.
+            data = {"role": "assistant", "channel": "thinking", "content_delta": delta.text}
+            record.delta("message.delta", data | about, "content_delta", urgent=urgent)
+    asked.tell()
+
+
+class _AskedFor:
+    """The tool call that a model is writing. That it is called is told at once, its arguments when
+    they are whole: only then can secrets in them be masked."""
+
+    def __init__(self, record: RunRecord, about: dict[str, Any]) -> None:
+        self._record, self._about = record, about
+        self._delta: Delta | None = None
+        self._text = ""
+
+    def add(self, delta: Delta) -> None:
+        if self._delta is None or self._delta.call_id != delta.call_id:
+            self.tell()
+            self._delta = delta
+            self._say("", urgent=True)
+        self._text += delta.text
+
+    def tell(self) -> None:
+        if self._delta is not None and self._text:
+            shown = masked_json(self._text)
+            is_same = json.dumps(shown) == json.dumps(_as_value(self._text))
+            self._say(self._text if is_same else json.dumps(shown, ensure_ascii=False))
+        self._delta, self._text = None, ""
+
+    def _say(self, text: str, *, urgent: bool = False) -> None:
+        assert self._delta is not None
+        data = {"tool_call_id": self._delta.call_id, "tool_name": self._delta.name,
+                "arguments_delta": text}  # fmt: skip
+        self._record.delta("tool.call.delta", data | self._about, "arguments_delta", urgent=urgent)
+
+
+def _as_value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 async def _cancel_model_step(attempt: Attempt, route: Model, streamed: _Streamed) -> None:
@@ -352,9 +396,9 @@ async def _cancel_model_step(attempt: Attempt, route: Model, streamed: _Streamed
 
 async def _recover(
     attempt: Attempt, state: State, streamed: _Streamed, error: ProviderError
-) -> bool:
-    """After an error of the model: queue the run again, go on with the model's fallback, or let the
-    run fail with what was used booked. True: the run goes on at once."""
+) -> None:
+    """After an error of the model: go on with its fallback, queue the run again, or let it fail
+    with what was used booked. Raises `Stopped` unless the run goes on at once."""
     if error.is_transient and state.retries < MAX_RETRIES:
         delay = min(error.retry_after or settings.RETRY_SECONDS * 2**state.retries, LONGEST_DELAY)
         await attempt.record.commit(
@@ -379,7 +423,7 @@ async def _recover(
                 "message": str(error),
             },
         )
-        return True
+        return
     outcome = Outcome(RunStatus.FAILED, error_class=error.error_class, error_message=str(error))
     if streamed.first_token_ms is None:
         await attempt.record.commit(lifecycle.finish_run, outcome)

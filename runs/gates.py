@@ -5,6 +5,7 @@ compared with what is asked, written, applied to the journal of calls, and told 
 """
 
 import json
+import logging
 import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,7 +17,7 @@ from django.utils import timezone
 from django.utils.timesince import timesince
 
 from runs import cards, lifecycle, notices, toolbox
-from runs.events import NewEvent, called, fitting, fitting_json
+from runs.events import NewEvent, called, fitting_json
 from runs.lifecycle import Lease
 from runs.models import (
     ASKING,
@@ -32,12 +33,14 @@ from runs.models import (
 )
 from teammates import permissions
 from teammates.access import Access
-from teammates.errors import Conflict, Forbidden, Invalid, NotFound
-from teammates.fields import clean
+from teammates.errors import Conflict, DomainError, Forbidden, Invalid, NotFound, TooMany
+from teammates.fields import clean, no_number
 from teammates.models import PermissionMode, PolicySource, ToolSetting
 from teammates.tools import ask
 from teammates.tools.base import Tool
-from teammates.tools.masking import masked, unmasked
+from teammates.tools.masking import MASK, masked, unmasked
+
+logger = logging.getLogger("muster.gates")
 
 LONGEST_ANSWER = 32 * 1024  # bytes of UTF-8
 FORMS = (
@@ -61,7 +64,7 @@ class Decision:
     answer: dict[str, Any] = field(default_factory=dict)
     arguments: dict[str, Any] | None = None  # edited
     remember: bool | dict[str, str] = False
-    digest: str | None = None  # of what was seen; another one is refused
+    digest: str | None = None  # of what was seen; that of an earlier request is refused
 
 
 # --- asking -------------------------------------------------------------------------------------
@@ -93,12 +96,8 @@ def open_gate(
         call.save(update_fields=["arguments", "title", "summary"])
         data = {
             "request_id": str(gate.uid),
-            "kind": kind,
-            "message": fitting(gate.prompt, 8_000),
-            "prompt": fitting(gate.prompt, 8_000),
             "tool_call_id": call.call_id,
             "tool_name": call.name,
-            "arguments": fitting_json(gate.request, 20_000),
             **cards.event_data(gate),
         }
         events = [NewEvent("run.waiting_for_input", data)]
@@ -111,9 +110,12 @@ def open_gate(
         return True
 
 
-def ask_outside(run: Run, *, tool_name: str, arguments: dict[str, Any]) -> Gate:
+def ask_outside(access: Access, run: Run, *, tool_name: str, arguments: dict[str, Any]) -> Gate:
     """A gate for a program that asks about a call of its own and polls for the decision (contract
-    v2 4.6). The run does not wait for it."""
+    v2 4.6). The run does not wait for it; in autonomous mode it is allowed at once."""
+    access.require("data.runs.write")
+    if Gate.objects.filter(run=run, tool_call=None, status=GateStatus.PENDING).count() >= 100:
+        raise TooMany("100 requests of this run wait already; decide some first.")
     gate = Gate(
         run=run, kind=GateKind.APPROVAL, prompt=f"Use {tool_name}", tool_name=tool_name[:255],
         request=masked(clean(arguments)),
@@ -122,6 +124,8 @@ def ask_outside(run: Run, *, tool_name: str, arguments: dict[str, Any]) -> Gate:
               "can_remember": False, "remember_default": False},
     )  # fmt: skip
     gate.save(force_insert=True)
+    if run.permission_mode == PermissionMode.AUTONOMOUS and not run.is_finished:
+        return decide(None, gate, Decision(GateStatus.ALLOWED), via=DecidedVia.MODE)
     return gate
 
 
@@ -329,6 +333,9 @@ def expire_due() -> int:
             decide(None, gate, decision, via=DecidedVia.TIME)
         except Conflict:  # somebody was faster
             continue
+        except DomainError:
+            logger.exception("Gate %s is due and could not be decided", gate.pk)
+            continue
         decided += 1
     return decided
 
@@ -429,6 +436,12 @@ def _edited(run: Run, gate: Gate, arguments: Any) -> dict[str, Any]:
     if call is None or gate.kind != GateKind.APPROVAL:
         raise Invalid("arguments: only an approval takes them.")
     wanted = clean(unmasked(arguments, call.arguments))
+    if MASK in json.dumps(wanted, ensure_ascii=False) and MASK not in json.dumps(
+        call.arguments, ensure_ascii=False
+    ):
+        raise Invalid(
+            f"arguments: leave what is shown as {MASK} exactly as it is, or replace all of it."
+        )
     tool = toolbox.find_tool(run, gate.tool_name)
     wrong = tool.check(wanted) if tool else "the tool is no longer there"
     if wrong or tool is None:
@@ -490,10 +503,11 @@ def _answered(run: Run, gate: Gate, call: ToolCall, answer: dict[str, Any]) -> l
 
 
 def _approves_plan(gate: Gate) -> bool:
+    """Only the word itself, perhaps with a remark behind a colon: prose is no approval."""
     given = (gate.answer or {}).get("answers", {})
     asked = next(one for one in gate.request["questions"] if one.get("header") == ask.PLAN_HEADER)
     text = str(given.get(asked["question"], "")).strip().lower()
-    return text == "approve" or text.startswith(("approve ", "approve:", "approve,", "approve."))
+    return text in ("approve", "approve (recommended)") or text.startswith("approve:")
 
 
 def _told_what_happened(gate: Gate, call: ToolCall, answer: dict[str, Any]) -> list[NewEvent]:
@@ -528,9 +542,11 @@ def _read_decision(text: str, gate: Gate) -> Decision:
     given: dict[str, Any] = {}
     if text.lstrip().startswith("{"):
         try:
-            given = json.loads(text)
+            given = json.loads(text, parse_constant=no_number)
         except ValueError:
             raise Invalid(FORMS) from None
+        if not isinstance(given.get("remember", False), bool | dict):
+            raise Invalid(FORMS)
         known = {"decision", "reason", "arguments", "request_id", "remember", "digest"}
         if set(given) - known:
             raise Invalid(FORMS)
@@ -548,5 +564,5 @@ def _read_decision(text: str, gate: Gate) -> Decision:
         raise Invalid(FORMS)
     return Decision(
         statuses[word], answer, arguments=given.get("arguments"),
-        remember=bool(given.get("remember")), digest=given.get("digest"),
+        remember=given.get("remember", False), digest=given.get("digest"),
     )  # fmt: skip

@@ -51,13 +51,22 @@ def _tell(run: Run, kind: NoticeKind, title: str, **fields: object) -> int:
 
 
 def _people_of(run: Run) -> list[User]:
-    """Who started the run; where that was no person, the organization's owners."""
-    if run.created_by is not None:
-        return [run.created_by] if run.created_by.is_active else []
-    owners = Membership.objects.filter(
-        organization=run.organization, role=Role.OWNER, user__is_active=True
-    ).select_related("user")
-    return [membership.user for membership in owners.order_by("id")[:MOST_OWNERS]]
+    """Who started the run, if still a member; else the organization's owners."""
+    members = Membership.objects.filter(
+        organization=run.organization, user__is_active=True
+    ).select_related("user")  # fmt: skip
+    if run.created_by_id is not None:
+        started = members.filter(user_id=run.created_by_id).first()
+        if started is not None:
+            return [started.user]
+    owners = members.filter(role=Role.OWNER).order_by("id")[:MOST_OWNERS]
+    return [membership.user for membership in owners]
+
+
+def _is_still_a_member(notice: Notice) -> bool:
+    return Membership.objects.filter(
+        organization=notice.run.organization, user=notice.user, user__is_active=True
+    ).exists()  # fmt: skip
 
 
 # --- mail ---------------------------------------------------------------------------------------
@@ -80,7 +89,8 @@ def claim_due() -> list[Letter]:
             .order_by("due_at")[:20]
         )
         for notice in due:
-            if notice.gate is not None and not notice.gate.is_pending:
+            is_decided = notice.gate is not None and not notice.gate.is_pending
+            if is_decided or not _is_still_a_member(notice):
                 notice.due_at = None
                 notice.save(update_fields=["due_at"])
                 continue

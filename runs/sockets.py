@@ -109,9 +109,14 @@ class LiveSocket(AsyncWebsocketConsumer):
             self._changed.clear()
             if time.monotonic() - checked > RECHECK_SECONDS:
                 checked = time.monotonic()
-                if await in_db(self._find) is None:
+                access = await in_db(self._find)
+                if access is None:
                     await self.close(code=4404)
                     return
+                if self._watcher is not None and access.role != self._watcher.access.role:
+                    self._watcher.access = access  # what was made for the old role is not sent
+                    await runtime().board.open(self._watcher)
+                    continue
             await self.send(text_data=json.dumps(self._latest))
 
     async def receive(self, text_data: Any = None, bytes_data: Any = None) -> None:

@@ -11,6 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from runs import lifecycle, tool_verbs
+from runs.consent import Verdict
 from runs.events import NewEvent, called, fitting, fitting_json
 from runs.lifecycle import Lease, Outcome
 from runs.models import (
@@ -247,33 +248,32 @@ def _close_model_step(
     step.save(update_fields=[f.name for f in Step._meta.fields if f.name not in ("id", "request")])
 
 
+class JudgeAgain(Exception):
+    """What a call was judged by is no longer so: its run's mode, or a permission."""
+
+
 def begin_call(
-    lease: Lease,
-    pending: list[NewEvent],
-    *,
-    call: ToolCall,
-    tool: Tool,
-    arguments: Any,
-    policy: PermissionPolicy | None = None,
-) -> bool:
-    """Write the call down before it is made (invariant 5); False if the run was cancelled."""
+    lease: Lease, pending: list[NewEvent], *, call: ToolCall, tool: Tool, arguments: Any,
+    verdict: Verdict | None = None,
+) -> bool:  # fmt: skip
+    """Write the call down before it is made (invariant 5); False if the run was cancelled.
+
+    Raises `JudgeAgain`; then nothing is written.
+    """
     with lifecycle.holding(lease, pending) as run:
         if lifecycle.stop_if_cancelled(run):
             return False
-        _begin(run, lease, call, tool, arguments, policy)
+        _begin(run, lease, call, tool, arguments, verdict)
         call.save()
         return True
 
 
 def _begin(
-    run: Run,
-    lease: Lease,
-    call: ToolCall,
-    tool: Tool,
-    arguments: Any,
-    policy: PermissionPolicy | None,
+    run: Run, lease: Lease, call: ToolCall, tool: Tool, arguments: Any, verdict: Verdict | None
 ) -> None:
-    call.arguments, call.policy = clean(arguments), policy
+    if verdict is not None:
+        call.policy = _still(run, verdict)
+    call.arguments = clean(arguments)
     call.title = tool.title[:200]
     call.summary = clean(tool.say(masked(arguments)))
     lifecycle.write(run, lease.fence, [called(call)])
@@ -281,21 +281,29 @@ def _begin(
     call.started_at = timezone.now()
 
 
+def _still(run: Run, verdict: Verdict) -> PermissionPolicy | None:
+    """The permission a verdict rests on. Holds its row: it cannot be revoked under the call."""
+    if run.permission_mode != verdict.mode:
+        raise JudgeAgain
+    if verdict.policy is None:
+        return None
+    policies = PermissionPolicy.objects.select_for_update(no_key=True)
+    policy: PermissionPolicy | None = policies.filter(pk=verdict.policy.pk).first()
+    if policy is None:
+        raise JudgeAgain
+    return policy
+
+
 def perform_call(
-    lease: Lease,
-    pending: list[NewEvent],
-    *,
-    call: ToolCall,
-    tool: Tool,
-    arguments: Any,
-    policy: PermissionPolicy | None,
-) -> bool:
+    lease: Lease, pending: list[NewEvent], *, call: ToolCall, tool: Tool, arguments: Any,
+    verdict: Verdict | None = None,
+) -> bool:  # fmt: skip
     """Make a call whose tool is a verb of the domain: effect, result and events are one
-    transaction. False if the run was cancelled."""
+    transaction. False if the run was cancelled. Raises `JudgeAgain`; then nothing is written."""
     with lifecycle.holding(lease, pending) as run:
         if lifecycle.stop_if_cancelled(run):
             return False
-        _begin(run, lease, call, tool, arguments, policy)
+        _begin(run, lease, call, tool, arguments, verdict)
         try:
             with transaction.atomic():
                 result = tool_verbs.perform(run, call, tool.name, call.arguments)
@@ -361,8 +369,13 @@ def _kept_in_a_file(run: Run, lease: Lease, call: ToolCall, result: Any) -> Any:
     if not isinstance(result, str):
         text = json.dumps(result, ensure_ascii=False, indent=1)
     name = f"{call.name[:100]}-{call.pk}.{'txt' if isinstance(result, str) else 'json'}"
-    content = text.encode()[: files.LARGEST_FILE]
-    file = _write_file(run, lease, name, content)
+    try:
+        with transaction.atomic():
+            file = _write_file(run, lease, name, text.encode()[: files.LARGEST_FILE])
+    except (DomainError, OSError):
+        logger.exception("A result of run %s could not be stored", run.pk)
+        note = "The rest of the result could not be stored."
+        return {"beginning": text[:SHOWN_OF_LARGE], "note": note}
     return {
         "beginning": text[:SHOWN_OF_LARGE],
         "note": f"The whole result ({file.size} bytes) is in the file {name}; read_file reads it "

@@ -29,7 +29,7 @@ from threads import conversations, files
 Verb = Callable[[Run, Access, ToolCall, dict[str, Any]], Any]
 MOST_LISTED = 50
 DEEPEST = 5  # runs that start runs that start runs
-MOST_STARTED = 20  # runs that one run may start
+MOST_STARTED = 50  # runs that come of one, at whatever depth
 # From loose to strict: what a run makes is never looser than itself.
 STRICTNESS: list[str] = [PermissionMode.AUTONOMOUS, PermissionMode.APPROVAL, PermissionMode.PLAN]
 
@@ -151,6 +151,7 @@ def _create_teammate(run: Run, access: Access, call: ToolCall, arguments: dict[s
 def _update_teammate(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     teammate = _teammate(run, arguments["teammate_id"])
     roster.require_editor(access, teammate)
+    _refuse_stronger(run, teammate)
     changes = {k: v for k, v in arguments.items() if k in ("role", "instructions")}
     if "tools" in arguments:
         changes["tools"] = _own_tools(run, arguments["tools"])
@@ -166,6 +167,20 @@ def _own_tools(run: Run, wanted: list[str] | None) -> list[str]:
     return list(wanted or [])
 
 
+def _refuse_stronger(run: Run, teammate: Teammate) -> None:
+    """Raise `Forbidden` if the teammate may do what the run may not."""
+    version = teammate.current_version
+    is_looser = STRICTNESS.index(version.permission_mode) < STRICTNESS.index(run.permission_mode)
+    if is_looser or set(version.tools) - set(run.tools) or _kept_from(run, teammate):
+        raise Forbidden(f"{teammate.name} may do more than this run; a person has to change it.")
+
+
+def _kept_from(run: Run, teammate: Teammate) -> set[str]:
+    """Built-in tools that the run's teammate goes without and the other has."""
+    theirs = teammate.current_version.disabled_tools
+    return set(run.teammate_version.disabled_tools) - set(theirs)
+
+
 def _set_inbox(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     teammate = _teammate(run, arguments["teammate_id"])
     roster.require_editor(access, teammate)
@@ -177,7 +192,7 @@ def _list_tasks(run: Run, access: Access, call: ToolCall, arguments: dict[str, A
     return [
         {"task_id": task.pk, "name": task.name, "teammate_id": task.teammate_id,
          "instructions": task.instructions[:500]}
-        for task in _tasks(run).order_by("-id")[:MOST_LISTED]
+        for task in _tasks(run, access).order_by("-id")[:MOST_LISTED]
     ]  # fmt: skip
 
 
@@ -192,16 +207,20 @@ def _create_task(run: Run, access: Access, call: ToolCall, arguments: dict[str, 
 
 
 def _run_task(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
-    task = _tasks(run).select_related("teammate").filter(pk=arguments["task_id"]).first()
+    task = _tasks(run, access).select_related("teammate").filter(pk=arguments["task_id"]).first()
     if task is None:
         raise NotFound("There is no such task in this scope; list_tasks names those there are.")
     if run.depth >= DEEPEST:
         raise Conflict(f"Runs may start runs {DEEPEST} deep, and this is the last of them.")
-    if run.started.count() >= MOST_STARTED:
-        raise Conflict(f"This run started {MOST_STARTED} runs already.")
     extra = arguments.get("message")
     text = task.instructions + (f"\n\n{extra}" if extra else "")
     teammate = roster.get_teammate(replace(access, end_user=None), task.teammate_id)
+    if _kept_from(run, teammate):
+        raise Forbidden(f"{teammate.name} has tools that you go without; a person has to start it.")
+    root = run.root_id or run.pk
+    if Run.objects.filter(root_id=root).count() >= MOST_STARTED:
+        raise Conflict(f"The work that began it all started {MOST_STARTED} runs already.")
+    wanted = creation.of_task(task).or_else(creation.of_version(teammate.current_version))
     own_mode = task.permission_mode or teammate.current_version.permission_mode
     mode = max(run.permission_mode, own_mode, key=STRICTNESS.index)
     thread = conversations.create_thread(
@@ -213,6 +232,12 @@ def _run_task(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any
         creation.Options(
             permission_mode=mode,
             human_in_the_loop=mode != PermissionMode.AUTONOMOUS,
+            tools=[name for name in wanted.tools or [] if name in run.tools],
+            # A switch that is off here stays off; one that is on leaves it to the task.
+            memory=run.memory and None,
+            history=run.history and None,
+            task_setup_tools=run.task_setup_tools and None,
+            feedback=run.feedback and None,
         ),
         channel=Channel(run.channel), history_of=HistoryOf.TEAMMATE, task=task, started_by=run,
     )  # fmt: skip
@@ -292,10 +317,12 @@ def _teammate(run: Run, teammate_id: int) -> Teammate:
     return found
 
 
-def _tasks(run: Run) -> Any:
-    return Task.objects.filter(
+def _tasks(run: Run, access: Access) -> Any:
+    """The scope's tasks; a member's own."""
+    tasks = Task.objects.filter(
         organization=run.organization, end_user=run.end_user, is_ad_hoc=False
     )  # fmt: skip
+    return tasks if access.is_admin else tasks.filter(created_by=access.user)
 
 
 def _runs(run: Run, access: Access) -> Any:

@@ -13,6 +13,8 @@ from teammates.tools.result import submit_result
 class Toolbox:
     tools: dict[str, Tool]
     settings: dict[str, ToolSetting] = field(default_factory=dict)
+    # Tools that exist and cannot be used right now, and why.
+    missing: dict[str, str] = field(default_factory=dict)
 
     def get(self, name: str) -> Tool | None:
         return self.tools.get(name)
@@ -21,7 +23,7 @@ class Toolbox:
         """Whether `consent.judge` could say anything but go; what only reads is not looked up."""
         if tool.name in self.settings:
             return True
-        return tool.approval == "always" or (tool.approval == "by_mode" and tool.changes)
+        return tool.approval == "always" or tool.changes
 
 
 def tools_of_run(run: Run) -> Toolbox:
@@ -41,10 +43,21 @@ def tools_of_run(run: Run) -> Toolbox:
     )
     if run.output_schema is not None:
         found.append(submit_result(run.output_schema))
+    missing = {
+        tool.name: f"{tool.title} is switched off."
+        for tool in tools.REGISTRY.values()
+        if {tool.name, tool.group} & set(off)
+    }
     for server in servers.servers_of(run.organization, run.end_user, run.tools):
-        if not server.is_failing:
-            found += [tool for tool in servers.tools_of(server) if tool.name not in off]
-    return Toolbox({tool.name: tool for tool in found}, settings)
+        for tool in servers.tools_of(server):
+            if server.is_failing:
+                reason = server.status_reason
+                missing[tool.name] = f"{server.name} is not there right now: {reason}"
+            elif tool.name in off:
+                missing[tool.name] = f"{tool.title} is switched off."
+            else:
+                found.append(tool)
+    return Toolbox({tool.name: tool for tool in found}, settings, missing)
 
 
 def find_tool(run: Run, name: str) -> Tool | None:

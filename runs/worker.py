@@ -53,6 +53,7 @@ class Worker:
             asyncio.create_task(self._recorder.run(), name="recorder"),
             asyncio.create_task(self._keep_leases(), name="leases"),
             asyncio.create_task(self._keep_promises(), name="promises"),
+            asyncio.create_task(self._send_mail(), name="mail"),
             asyncio.create_task(self._claim_loop(), name="claims"),
         ]
         stopped = asyncio.create_task(self._stopping.wait())
@@ -183,9 +184,14 @@ class Worker:
             return None
 
     async def _keep_promises(self) -> None:
-        """Decide gates whose time is up, and mail the notices that are due."""
+        """Decide gates whose time is up."""
         while True:
             await self._try(gates.expire_due)
+            await asyncio.sleep(settings.POLL_SECONDS)
+
+    async def _send_mail(self) -> None:
+        """Mail the notices that are due; a slow mail server delays nothing else."""
+        while True:
             for letter in await self._try(notices.claim_due) or []:
                 problem = await asyncio.to_thread(notices.send, letter)
                 await self._try(notices.record_sent, letter, problem)

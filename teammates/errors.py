@@ -28,6 +28,12 @@ class Invalid(DomainError):
     code = "validation.error"
 
 
+class Unsuitable(DomainError):
+    """The thing is not of a kind that allows this."""
+
+    code = "unsuitable"
+
+
 class NotSignedIn(DomainError):
     """Sign in, or send a valid key."""
 

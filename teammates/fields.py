@@ -65,6 +65,11 @@ def clean_text(text: str) -> str:
     return text
 
 
+def no_number(text: str) -> None:
+    """For `json.loads(parse_constant=…)`: NaN and Infinity are not JSON, and cannot be stored."""
+    raise ValueError(f"{text} is not JSON")
+
+
 def iff(one: models.Q, other: models.Q) -> models.Q:
     """For constraints: both hold, or neither."""
     return (one & other) | (~one & ~other)

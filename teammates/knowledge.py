@@ -153,6 +153,16 @@ def _why(memory: Memory, words: list[str]) -> str:
 
 
 def mark_used(memory_ids: list[int]) -> None:
+    if not memory_ids:
+        return
+    with transaction.atomic():
+        # In id order: two runs that were told the same never wait for each other in a ring.
+        rows = Memory.objects.select_for_update(no_key=True).filter(pk__in=memory_ids)
+        list(rows.order_by("id").values_list("pk", flat=True))
+        _count_use(memory_ids)
+
+
+def _count_use(memory_ids: list[int]) -> None:
     Memory.objects.filter(pk__in=memory_ids).update(
         used_count=F("used_count") + 1, last_used_at=timezone.now()
     )

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Q
 from django.utils import timezone
 from django.utils.text import slugify
 
@@ -20,16 +19,19 @@ from teammates.models import (
     AuthType,
     EndUser,
     Organization,
+    PermissionPolicy,
     ServerKind,
     ServerStatus,
     Teammate,
     ToolServer,
+    ToolSetting,
 )
 from teammates.public_http import is_public
 from teammates.tools import GROUPS, REGISTRY, rest, servers
 from teammates.tools.base import Tool
 from teammates.tools.servers import MOST_OPERATIONS, Operation, ServerConnection, ServerError
 
+FAILING_SECONDS = 15  # until a server that did not answer is asked again
 CHANGEABLE = (
     "name", "url", "auth_type", "auth_config", "secret", "tool_defs", "description", "status",
     "auto_approve", "command", "environment",
@@ -78,7 +80,18 @@ def add_server(
     server.slug = slug or slugify(server.name)[:40].strip("-")
     if not server.slug:
         raise Invalid("name must contain a letter or a digit.")
-    taken = server.slug in GROUPS or server.slug in REGISTRY
+    # Tools are named after the slug with _ for -: two that differ in that alone would be one.
+    alike = {server.slug.replace("-", "_"), server.slug.replace("_", "-")}
+    same_scope = ToolServer.objects.filter(
+        organization=access.organization, end_user=access.end_user
+    )
+    taken = (
+        server.slug in GROUPS
+        or server.slug in REGISTRY
+        or any(
+            other.replace("-", "_") in alike for other in same_scope.values_list("slug", flat=True)
+        )
+    )
     try:
         if taken:
             raise IntegrityError
@@ -95,9 +108,20 @@ def add_server(
 def update_server(access: Access, server: ToolServer, **changes: Any) -> ToolServer:
     """Change what is given; `secret` None clears it. Raises `Invalid`, `Forbidden`."""
     access.require("data.mcp_configs.manage")
-    _apply(access, server, changes)
-    server.save()
-    return server
+    with transaction.atomic():
+        locked: ToolServer = (
+            ToolServer.objects.select_for_update(of=("self",), no_key=True)
+            .select_related("end_user")
+            .get(pk=server.pk)
+        )
+        was = (locked.url, locked.command)
+        _apply(access, locked, changes)
+        if (locked.url, locked.command) != was:
+            locked.checked_at = None
+            if locked.kind != ServerKind.REST_API:
+                locked.operations = []  # what another server said
+        locked.save()
+    return locked
 
 
 def trust_server(access: Access, server: ToolServer) -> ToolServer:
@@ -106,8 +130,16 @@ def trust_server(access: Access, server: ToolServer) -> ToolServer:
 
 
 def delete_server(access: Access, server: ToolServer) -> None:
+    """Remove a server with its credential, and what was allowed or set for its tools: another one
+    of that name is not covered by it."""
     access.require("data.mcp_configs.manage")
-    server.delete()
+    names = [server.slug, *(tool.name for tool in tools_of(server))]
+    with transaction.atomic():
+        PermissionPolicy.objects.filter(
+            organization=server.organization, end_user=server.end_user, tool__in=names
+        ).delete()
+        ToolSetting.objects.filter(organization=server.organization, tool__in=names).delete()
+        server.delete()
 
 
 def get_server(access: Access, server_id: int) -> ToolServer:
@@ -295,9 +327,11 @@ def difference(before: list[Operation], now: list[Operation]) -> dict[str, list[
 
 
 def is_fresh(server: ToolServer, seconds: float) -> bool:
-    """Whether the server told what it offers within the last `seconds`."""
-    if server.is_failing or server.checked_at is None:
+    """Whether the server was asked within the last `seconds`; a failing one is asked more often."""
+    if server.checked_at is None:
         return False
+    if server.is_failing:
+        seconds = min(seconds, FAILING_SECONDS)
     return (timezone.now() - server.checked_at).total_seconds() < seconds
 
 
@@ -309,7 +343,9 @@ def record_check(server: ToolServer, checked: Checked) -> Checked:
     fields["status"] = ServerStatus.FAILING if checked.error else ServerStatus.ACTIVE
     if not checked.error:
         fields["operations"] = [one.to_json() for one in checked.operations]
-    ToolServer.objects.filter(pk=server.pk).update(**fields, updated_at=timezone.now())
+    # Only what was asked is what is described: somebody may have changed the address meanwhile.
+    asked = ToolServer.objects.filter(pk=server.pk, url=server.url, command=server.command)
+    asked.exclude(status=ServerStatus.DISABLED).update(**fields, updated_at=timezone.now())
     for name, value in fields.items():
         setattr(server, name, value)
     return checked
@@ -341,13 +377,14 @@ def tools_of(server: ToolServer) -> list[Tool]:
 
 def check_tools(organization: Organization, end_user: EndUser | None, names: list[str]) -> None:
     """Raise `Invalid` naming a tool that does not exist: neither an app of the catalog nor a
-    server of the account or of this end user."""
+    server, of this end user where one is given."""
     unknown = [name for name in names if name not in CATALOG]
     if not unknown:
         return
+    # A teammate of the account works for many end users, each with connections of their own.
     known = ToolServer.objects.filter(organization=organization, slug__in=unknown)
     if end_user is not None:
-        known = known.filter(Q(end_user=None) | Q(end_user_id=end_user.pk))
+        known = known.filter(end_user_id=end_user.pk or 0)
     found = set(known.values_list("slug", flat=True))
     for name in unknown:
         if name in REGISTRY or name in GROUPS:

@@ -23,6 +23,11 @@ urlpatterns = [
     path("settings/tools/<str:name>/", tools.tool_detail, name="tool_detail"),
     path("settings/permissions/", tools.permission_list, name="permission_list"),
     path(
+        "settings/permissions/<int:policy_id>/",
+        tools.permission_detail,
+        name="permission_detail",
+    ),
+    path(
         "settings/permissions/<int:policy_id>/revoke/",
         tools.permission_revoke,
         name="permission_revoke",

@@ -52,7 +52,7 @@ def list_permission_requests(request: ApiRequest, run_id: int) -> list[dict[str,
     """All requests of the run, the oldest first."""
     run = find_run(request.auth, run_id)
     rows = Gate.objects.filter(run=run).select_related("tool_call").order_by("id")
-    return [request_out(gate) for gate in rows]
+    return [request_out(gate, request.auth) for gate in rows]
 
 
 @router.post("/runs/{run_id}/approve")
@@ -63,7 +63,10 @@ def approve(request: ApiRequest, run_id: int, payload: ApproveIn) -> dict[str, A
         request.auth, run, payload.request_id, allow=payload.decision == "allow",
         reason=payload.reason or "", remember=payload.remember,
     )  # fmt: skip
-    return request_out(gate) | {"resumed": resumed, "remembered": gate.remembered_id is not None}
+    return request_out(gate, request.auth) | {
+        "resumed": resumed,
+        "remembered": gate.remembered_id is not None,
+    }
 
 
 @router.post("/runs/{run_id}/answer")
@@ -80,7 +83,9 @@ def ask_permission(
 ) -> dict[str, Any]:
     """Ask about a call that a program makes by itself; it polls for the decision."""
     run = _find_to_decide(request.auth, run_id)
-    gate = gates.ask_outside(run, tool_name=payload.tool_name, arguments=payload.tool_input)
+    gate = gates.ask_outside(
+        request.auth, run, tool_name=payload.tool_name, arguments=payload.tool_input
+    )
     return {"request_id": str(gate.uid)}
 
 
@@ -89,9 +94,11 @@ def _find_to_decide(access: Access, run_id: int) -> Run:
     return find_run(access, run_id)
 
 
-def request_out(gate: Gate) -> dict[str, Any]:
+def request_out(gate: Gate, access: Access) -> dict[str, Any]:
     """A PermissionRequest (contract v2 2.1); its words are the server's."""
     card, answer = gate.card, gate.answer or {}
+    # A control that would be ignored is not offered: not every role gives standing permissions.
+    can_remember = bool(card.get("can_remember")) and access.may("data.permissions.manage")
     shown = gate.request
     if gate.asks_in_words and "answers" in answer:
         shown = shown | {"answers": answer["answers"]}
@@ -113,8 +120,8 @@ def request_out(gate: Gate) -> dict[str, Any]:
         "consequence": card.get("consequence") or "",
         "fields": card.get("fields"),
         "prose": (card.get("said") or None) if gate.is_pending else None,
-        "can_remember": bool(card.get("can_remember")),
-        "remember_default": bool(card.get("remember_default")),
+        "can_remember": can_remember,
+        "remember_default": can_remember and bool(card.get("remember_default")),
         "timeout_seconds": INFORMATIVE_TIMEOUT,
         "script": None,
         "ask_reason": _ask_reason(gate),

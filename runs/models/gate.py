@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from django.db import models
+from django.utils import timezone
 
 from runs.models.run import Run
 from runs.models.step import ToolCall
@@ -59,7 +60,6 @@ class Gate(Named):
     remembered = models.ForeignKey(
         PermissionPolicy, null=True, on_delete=models.SET_NULL, related_name="made_by"
     )
-    snoozed_until = models.DateTimeField(null=True)
 
     class Meta:
         constraints: ClassVar = [
@@ -125,11 +125,12 @@ class GateVote(models.Model):
 
 
 class GateVisit(models.Model):
-    """Who looks at a gate right now: others see it for a minute."""
+    """Somebody's look at a gate: others see it for a minute. And whether they put it aside."""
 
     gate = models.ForeignKey(Gate, on_delete=models.CASCADE, related_name="visits")
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
-    seen_at = models.DateTimeField(auto_now=True)
+    seen_at = models.DateTimeField(default=timezone.now)
+    snoozed_until = models.DateTimeField(null=True)
 
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint("gate", "user", name="gate_visit_once")]

@@ -108,10 +108,11 @@ class Run(Named):
         "self", null=True, on_delete=models.SET_NULL, related_name="replies"
     )
 
-    # The run whose teammate started this one, and how far that chain goes.
+    # The run whose teammate started this one, the first of that chain, and its length.
     started_by = models.ForeignKey(
         "self", null=True, on_delete=models.SET_NULL, related_name="started"
     )
+    root = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="+")
     depth = models.PositiveSmallIntegerField(default=0)
 
     # --- by whom ---

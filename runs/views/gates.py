@@ -1,5 +1,6 @@
 """Deciding: from a card, from the page *Needs you*, from a link in an e-mail."""
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ from runs.models import ASKING, DecidedVia, Gate, GateKind, GateStatus, GateVisi
 from runs.views.runs import find_run
 from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, DomainError, Invalid, NotFound
+from teammates.fields import no_number
 from teammates.pages import PageRequest, public
 from teammates.tools.masking import MASK
 
@@ -39,6 +41,7 @@ def needs_you(request: PageRequest) -> HttpResponse:
     rows = _listed(access, tab, request.GET)
     chosen = _chosen(access, request.GET.get("gate", ""), rows)
     context = {
+        "may_remember": access.may("data.permissions.manage"),
         "tab": tab,
         "tabs": TABS if access.is_admin else [t for t in TABS if t[0] != "team"],
         "rows": _with_visitors(rows, access),
@@ -65,7 +68,8 @@ def _of(access: Access) -> "QuerySet[Gate]":
 
 def _listed(access: Access, tab: str, query: Any) -> list[Gate]:
     rows = _of(access)
-    is_awake = Q(snoozed_until=None) | Q(snoozed_until__lte=timezone.now())
+    snoozed = GateVisit.objects.filter(user=access.user, snoozed_until__gt=timezone.now())
+    is_awake = ~Q(pk__in=snoozed.values("gate"))
     if tab == "done":
         rows = rows.filter(decided_at__isnull=False).exclude(status=GateStatus.CANCELLED)
         if query.get("after", "").isdecimal():
@@ -77,7 +81,7 @@ def _listed(access: Access, tab: str, query: Any) -> list[Gate]:
                 )
         rows = rows.order_by("-decided_at", "-pk")
     else:
-        rows = rows.filter(status=GateStatus.PENDING, tool_call__isnull=False)
+        rows = rows.filter(status=GateStatus.PENDING)
         rows = rows.exclude(is_awake) if tab == "snoozed" else rows.filter(is_awake)
         if tab == "mine" and access.is_admin:
             rows = rows.filter(Q(run__created_by=access.user) | Q(run__created_by=None))
@@ -113,8 +117,10 @@ def _with_visitors(rows: list[Gate], access: Access) -> list[dict[str, Any]]:
 
 
 def _chosen(access: Access, gate_id: str, rows: list[Gate]) -> Gate | None:
-    if gate_id.isdecimal():
+    if gate_id.isdecimal() and len(gate_id) < 19:
         return _of(access).filter(pk=gate_id).first()
+    if len(gate_id) == 36:
+        return _of(access).filter(uid=gate_id).first()
     return rows[0] if rows else None
 
 
@@ -123,7 +129,9 @@ def _pane(access: Access, gate: Gate | None) -> dict[str, Any]:
     if gate is None:
         return {}
     if gate.is_pending and access.user is not None:
-        GateVisit.objects.update_or_create(gate=gate, user=access.user)
+        GateVisit.objects.update_or_create(
+            gate=gate, user=access.user, defaults={"seen_at": timezone.now()}
+        )
     since = timezone.now() - timedelta(seconds=LOOKING_SECONDS)
     visits = gate.visits.filter(seen_at__gt=since).exclude(user=access.user).select_related("user")
     similar = _of(access).filter(
@@ -132,6 +140,9 @@ def _pane(access: Access, gate: Gate | None) -> dict[str, Any]:
     return {
         "shown": cards.shown_gate(gate, f"gate-{gate.pk}"),
         "looking": [visit.user.display_name for visit in visits],
+        "is_snoozed": gate.visits.filter(
+            user=access.user, snoozed_until__gt=timezone.now()
+        ).exists(),
         "similar": similar.order_by("-decided_at")[:3],
         "snoozes": [("1h", "1 hour"), ("4h", "4 hours"), ("1d", "1 day")],
     }
@@ -152,8 +163,10 @@ def gate_snooze(request: PageRequest, gate_id: int) -> HttpResponse:
     if not gate.is_pending:
         raise Conflict("This is decided already.")
     wanted = request.POST.get("for", "")
-    gate.snoozed_until = timezone.now() + SNOOZES[wanted] if wanted in SNOOZES else None
-    gate.save(update_fields=["snoozed_until"])
+    until = timezone.now() + SNOOZES[wanted] if wanted in SNOOZES else None
+    GateVisit.objects.update_or_create(
+        gate=gate, user=request.access.user, defaults={"snoozed_until": until}
+    )
     return redirect("runs:needs_you")
 
 
@@ -210,7 +223,7 @@ def gate_decide(request: PageRequest, run_id: int) -> HttpResponse:
         if not is_fragment:
             raise
         return render(request, "runs/_refused.html", {"message": error.message})
-    said = _thanks(gate)
+    said = _thanks(gate, wanted_more=bool(request.POST.get("remember")))
     if not is_fragment:
         messages.success(request, said)
         return redirect(request.headers.get("Referer") or run.get_absolute_url())
@@ -235,6 +248,8 @@ def _decide(access: Access, run: Run, request: HttpRequest, via: DecidedVia) -> 
     if word == "deny" and gate.card.get("risk") == "high" and not reason:
         raise Invalid("Say why, so that the teammate can do better: this is of high risk.")
     edits = _edits(given, gate) if word == "edit" else None
+    if edits is not None and not any(f"edit-{name}" in given for name in gate.request):
+        raise Invalid("Nothing was edited. Approve it as it is, or edit it under Needs you.")
     if word in ("retry", "stop") and gate.kind == GateKind.UNKNOWN:
         answer[word] = True
     elif word not in ("approve", "edit", "deny"):
@@ -258,8 +273,6 @@ def _only_with(arguments: dict[str, Any], name: str) -> str:
 
 def _edits(given: Any, gate: Gate) -> dict[str, Any]:
     """The call's arguments as the card's inputs have them: texts as they are, the rest as JSON."""
-    import json
-
     edited = dict(gate.request)
     for name, before in gate.request.items():
         if (text := given.get(f"edit-{name}")) is None:
@@ -269,7 +282,7 @@ def _edits(given: Any, gate: Gate) -> dict[str, Any]:
             edited[name] = text
             continue
         try:
-            edited[name] = json.loads(text)
+            edited[name] = json.loads(text, parse_constant=no_number)
         except ValueError:
             raise Invalid(f"{name}: this is not valid JSON.") from None
     return edited
@@ -292,13 +305,15 @@ def _answers(given: Any, gate: Gate) -> dict[str, str]:
     return answers
 
 
-def _thanks(gate: Gate) -> str:
+def _thanks(gate: Gate, *, wanted_more: bool = False) -> str:
     if gate.is_pending:
         return "Your yes is recorded. Somebody else must agree too."
     said = {GateStatus.ALLOWED: "Approved.", GateStatus.DENIED: "Denied."}
     text = "Answered." if gate.asks_in_words else said.get(GateStatus(gate.status), "Decided.")
     if gate.remembered_id:
         text += " It will not ask for this again; Settings, Permissions takes that back."
+    elif wanted_more:
+        text += " Once: only owners and admins allow things for good."
     return f"{text} The run goes on."
 
 
@@ -315,7 +330,10 @@ def gate_link(request: HttpRequest, token: str) -> HttpResponse:
         return render(request, "runs/gate_link.html", {"gone": error.message}, status=404)
     gate = notice.gate
     access = access_of_member(notice.user, str(notice.run.organization.uid))
-    if gate is None or access is None:
+    may_decide = access is not None and access.may("data.runs.write") and (
+        Run.objects.visible_to(access).filter(pk=notice.run_id).exists()
+    )  # fmt: skip
+    if gate is None or access is None or not may_decide:
         return render(request, "runs/gate_link.html", {"gone": "This link is no longer yours."},
                       status=404)  # fmt: skip
     context: dict[str, Any] = {

@@ -11,6 +11,7 @@ from teammates.access import Access
 from teammates.api.schemas import ApiRequest, Input, iso, page
 from teammates.api.scopes import exact_scope, scope_for_writing
 from teammates.catalog import CATALOG
+from teammates.errors import Unsuitable
 from teammates.models import Model, PermissionPolicy, ServerStatus, ToolServer
 from teammates.tools.servers import Operation
 
@@ -147,8 +148,6 @@ class ServerFields(Input):
     tool_defs: list[Any] | None = None
     description: str | None = None
     auto_approve: bool | None = None
-    script_source: str | None = None
-    script_allowlist: list[str] | None = None
 
 
 class ServerCreate(ServerFields):
@@ -168,7 +167,7 @@ def create_server(request: ApiRequest, payload: ServerCreate) -> Any:
     """Add a REST API or an MCP server. An MCP server is asked at once what it offers; if it does
     not answer, it is kept as failing, with the reason."""
     access = scope_for_writing(request, payload.user_id)
-    given = payload.dict(exclude={"user_id", "script_source", "script_allowlist"})
+    given = payload.dict(exclude={"user_id"})
     server = servers.add_server(access, **{k: v for k, v in given.items() if v is not None})
     servers.check_server(server)
     return Status(201, server_out(server))
@@ -259,8 +258,15 @@ def operation_out(operation: Operation) -> dict[str, Any]:
 class ConnectKeyIn(Input):
     api_key: str
     user_id: str | None = None
-    options: dict[str, Any] | None = None
+
+
+class ConnectIn(Input):
+    redirect_uri: str = ""
+    connection_id: str | None = None
+    claim_ticket: str | None = None
+    code: str | None = None
     agent_id: int | None = None
+    user_id: str | None = None
     add_account: bool = False
 
 
@@ -271,18 +277,22 @@ def list_apps(request: ApiRequest, user_id: str | None = None) -> dict[str, Any]
     own = {server.slug: server for server in ToolServer.objects.visible_to(access).order_by("id")}
     rows = [
         _app_out(
-            app.name, app.display_name, app.category, connected=app.name in own,
+            app.name, app.display_name, app.category, connected=_is_up(own.get(app.name)),
             documentation=app.documentation_url, guidance=app.key_guidance, label=app.key_label,
             is_popular=app.is_popular,
         )
         for app in CATALOG.values()
     ]  # fmt: skip
     rows += [
-        _app_out(slug, server.name, "custom", connected=server.status == ServerStatus.ACTIVE)
+        _app_out(slug, server.name, "custom", connected=_is_up(server))
         for slug, server in own.items()
         if slug not in CATALOG
     ]
     return {"data": rows, "has_more": False, "next_starting_after": None}
+
+
+def _is_up(server: ToolServer | None) -> bool:
+    return server is not None and server.status == ServerStatus.ACTIVE
 
 
 def _app_out(
@@ -312,6 +322,19 @@ def connect_app(request: ApiRequest, name: str, payload: ConnectKeyIn) -> dict[s
     access = scope_for_writing(request, payload.user_id)
     server = servers.connect_app(access, name, payload.api_key)
     return {"status": "connected", "app": server.app}
+
+
+@router.post("/apps/{name}/connect", tags=["apps"])
+@router.post("/apps/{name}/connect/complete", tags=["apps"])
+@router.post("/apps/{name}/provision", tags=["apps"])
+def connect_otherwise(
+    request: ApiRequest, name: str, payload: ConnectIn | None = None
+) -> dict[str, Any]:
+    """Every app here is connected with a key; none by OAuth, none is provisioned."""
+    app = servers.get_app(name)
+    raise Unsuitable(
+        f"{app.display_name} is connected with a key: POST /apps/{name}/connect/api-key."
+    )
 
 
 @router.get("/apps/connections", tags=["apps"])
@@ -374,7 +397,8 @@ def _connections(access: Access, name: str | None = None) -> dict[str, Any]:
     shown = [
         {
             "id": server.pk, "connection_id": str(server.uid), "app_key": server.app,
-            "provider": server.app, "kind": "app", "status": "active", "account_label": None,
+            "provider": server.app, "kind": "app", "account_label": None,
+            "status": "active" if _is_up(server) else "expired",
             "account_id": None, "accessible_customers": None, "scopes": [],
             "name": server.name, "label": None, "notes": None,
             "updated_at": iso(server.updated_at),

@@ -108,4 +108,5 @@ class ToolServer(Named):
             ),
             secret=self.secret,
             may_be_private=self.may_be_private or settings.ALLOW_PRIVATE_ADDRESSES,
+            owner=self.pk or 0,
         )

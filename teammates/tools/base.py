@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
-import jsonschema
+from teammates.tools import schemas
 
 
 @dataclass(frozen=True)
@@ -94,20 +94,23 @@ class Tool:
 
     def digest(self, arguments: Any) -> str:
         """What an approval is bound to: tool, version, arguments."""
-        call = json.dumps([self.name, self.version, arguments], sort_keys=True, default=str)
+        said = [self.name, self.version, _canonical(arguments)]
+        call = json.dumps(said, sort_keys=True, default=str)
         return hashlib.sha256(call.encode(errors="replace")).hexdigest()
 
     def check(self, arguments: Any) -> str:
-        """What is wrong with `arguments`, as a sentence for the model; empty if nothing."""
-        try:
-            errors = jsonschema.Draft202012Validator(self.schema).iter_errors(arguments)
-            first = next(iter(errors), None)
-        except Exception as error:  # a foreign schema may be broken in any way
-            return f"the tool's schema cannot be used ({type(error).__name__})"
-        if first is None:
-            return ""
-        where = "/".join(str(part) for part in first.absolute_path)
-        return f"{where or 'arguments'}: {first.message[:300]}"
+        """What is wrong with `arguments`, as a sentence for the model that repeats none of their
+        values; empty if nothing."""
+        return schemas.problem(self.schema, arguments)
+
+
+def _canonical(value: Any) -> Any:
+    """The same for numbers that the database gives back in another form."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items()}
+    return [_canonical(item) for item in value] if isinstance(value, list) else value
 
 
 def object_schema(required: list[str], **properties: dict[str, Any]) -> dict[str, Any]:

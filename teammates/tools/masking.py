@@ -1,5 +1,6 @@
 """Secrets that a model put into a call's arguments are not shown on cards and in events."""
 
+import json
 import re
 from typing import Any
 
@@ -26,6 +27,14 @@ def masked(value: Any, name: str = "") -> Any:
     if isinstance(value, str):
         return _VALUES.sub(MASK, value)
     return value
+
+
+def masked_json(text: str) -> Any:
+    """JSON text of a model's as a masked value; what is none is not shown, only measured."""
+    try:
+        return masked(json.loads(text or "{}", parse_constant=str))
+    except ValueError:
+        return {"unreadable": f"{len(text)} characters that are not JSON"}
 
 
 def unmasked(edited: Any, original: Any) -> Any:

@@ -10,9 +10,10 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import httpx2
 import pydantic
@@ -21,10 +22,11 @@ from mcp.client.sse import sse_client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
+from teammates.errors import DomainError
 from teammates.public_http import BlockedAddress, PublicTransport
+from teammates.tools import schemas
 from teammates.tools.base import ToolContext, ToolError, UnknownEffect
 from teammates.tools.servers import (
-    LARGEST_SCHEMA,
     MOST_OPERATIONS,
     Operation,
     ServerConnection,
@@ -47,34 +49,39 @@ class _Session:
         self._ready: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
         self._closing = asyncio.Event()
         self._uses = 0
+        self._is_retired = False
         self._last_used = 0.0
-        self._task = asyncio.create_task(self._hold(), name="mcp session")
+        self.task = asyncio.create_task(self._hold(), name="mcp session")
 
     @property
-    def is_alive(self) -> bool:
-        return not self._task.done() and not self._closing.is_set()
+    def is_usable(self) -> bool:
+        return not self.task.done() and not self._is_retired
 
     async def _hold(self) -> None:
         try:
             async with _connected(self._connection) as client:
                 self._ready.set_result(client)
-                while not self._closing.is_set():
-                    try:
-                        async with asyncio.timeout(IDLE_SECONDS):
-                            await self._closing.wait()
-                    except TimeoutError:
-                        loop = asyncio.get_running_loop()
-                        if not self._uses and loop.time() - self._last_used >= IDLE_SECONDS:
-                            return
-        except asyncio.CancelledError:
-            if not self._ready.done():
-                self._ready.cancel()
-            raise
+                await self._until_idle()
         except Exception as error:
             if not self._ready.done():
                 self._ready.set_exception(error)
             else:
                 logger.info("An MCP session ended: %s", _reason(error))
+        finally:
+            if not self._ready.done():
+                self._ready.set_exception(ServerError("It was closed."))
+            if not self._ready.cancelled():
+                self._ready.exception()  # perhaps nobody waits for it any more
+
+    async def _until_idle(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not self._closing.is_set():
+            try:
+                async with asyncio.timeout(IDLE_SECONDS):
+                    await self._closing.wait()
+            except TimeoutError:
+                if not self._uses and loop.time() - self._last_used >= IDLE_SECONDS:
+                    return
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
@@ -84,45 +91,53 @@ class _Session:
         finally:
             self._uses -= 1
             self._last_used = asyncio.get_running_loop().time()
+            if self._is_retired and not self._uses:
+                self._closing.set()
 
-    def when_over(self, tell: Callable[[], None]) -> None:
-        self._task.add_done_callback(lambda _: tell())
+    def retire(self) -> None:
+        """Take no new calls; close once those on their way are over."""
+        self._is_retired = True
+        if not self._uses:
+            self._closing.set()
 
     async def close(self) -> None:
+        self._is_retired = True
         self._closing.set()
-        await asyncio.wait([self._task], timeout=3)
-        if not self._task.done():
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        if self._ready.done() and not self._ready.cancelled():
-            self._ready.exception()
+        await asyncio.wait([self.task], timeout=3)
+        if not self.task.done():
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
 
 
-_sessions: dict[ServerConnection, _Session] = {}
+# Of each event loop its own: a test from a page runs on another one than the worker.
+_sessions: "WeakKeyDictionary[asyncio.AbstractEventLoop, dict[ServerConnection, _Session]]" = (
+    WeakKeyDictionary()
+)
+
+
+def _own_sessions() -> dict[ServerConnection, _Session]:
+    return _sessions.setdefault(asyncio.get_running_loop(), {})
 
 
 def _session(connection: ServerConnection) -> _Session:
-    known = _sessions.get(connection)
-    if known is None or not known.is_alive:
-        known = _sessions[connection] = _Session(connection)
-        known.when_over(lambda: _forget(connection, known))
-    return known
+    sessions = _own_sessions()
+    known = sessions.get(connection)
+    if known is not None and known.is_usable:
+        return known
+    made = sessions[connection] = _Session(connection)
 
+    def forget(_: object) -> None:
+        if sessions.get(connection) is made:
+            del sessions[connection]
 
-def _forget(connection: ServerConnection, session: "_Session") -> None:
-    if _sessions.get(connection) is session:
-        del _sessions[connection]
-
-
-async def _drop(connection: ServerConnection) -> None:
-    if session := _sessions.pop(connection, None):
-        await session.close()
+    made.task.add_done_callback(forget)
+    return made
 
 
 async def close_sessions() -> None:
     """Close all sessions of this event loop."""
-    sessions = list(_sessions.values())
-    _sessions.clear()
+    sessions = list(_own_sessions().values())
+    _own_sessions().clear()
     await asyncio.gather(*(session.close() for session in sessions))
 
 
@@ -190,8 +205,9 @@ def _program(connection: ServerConnection) -> StdioServerParameters:
 
 async def discover(connection: ServerConnection) -> list[Operation]:
     """What the server offers. Raises `ServerError` with the reason."""
+    session = _session(connection)
     try:
-        async with asyncio.timeout(CONNECT_SECONDS), _session(connection).client() as client:
+        async with asyncio.timeout(CONNECT_SECONDS), session.client() as client:
             found: list[types.Tool] = []
             cursor = None
             while len(found) <= MOST_OPERATIONS:
@@ -201,7 +217,7 @@ async def discover(connection: ServerConnection) -> list[Operation]:
                 if not cursor:
                     break
     except Exception as error:
-        await _drop(connection)
+        session.retire()
         raise ServerError(_reason(error)) from error
     if len(found) > MOST_OPERATIONS:
         raise ServerError(f"It offers more than {MOST_OPERATIONS} tools.")
@@ -210,8 +226,8 @@ async def discover(connection: ServerConnection) -> list[Operation]:
 
 def _operation(tool: types.Tool) -> Operation:
     schema = tool.input_schema
-    if not isinstance(schema, dict) or len(json.dumps(schema, default=str)) > LARGEST_SCHEMA:
-        raise ServerError(f"The schema of its tool {tool.name[:60]!r} cannot be used.")
+    if wrong := schemas.unusable(schema):
+        raise ServerError(f"The schema of its tool {tool.name[:60]!r} {wrong}.")
     hints = tool.annotations
     reads_only = bool(hints and hints.read_only_hint)
     return Operation(
@@ -242,15 +258,15 @@ async def call(
                 meta=cast(Any, {"muster/idempotency-key": context.call_key}),
             )  # fmt: skip
     except ServerError as error:  # it was never reached
-        await _drop(connection)
+        session.retire()
         raise ToolError(f"{error} Nothing was sent.") from error
     except MCPError as error:
-        if session.is_alive and not _is_broken(error):
+        if session.is_usable and not _is_broken(error):
             raise ToolError(f"The server refused: {error}") from error
-        await _drop(connection)
+        session.retire()
         raise _broken(operation, error) from error
     except Exception as error:
-        await _drop(connection)
+        session.retire()
         raise _broken(operation, error) from error
     return await _result(operation, given, context)
 
@@ -273,14 +289,24 @@ async def _result(operation: Operation, given: types.CallToolResult, context: To
         elif isinstance(part, types.ImageContent | types.AudioContent):
             ending = part.mime_type.rpartition("/")[2].split("+")[0][:10]
             name = f"{operation.name[:60]}-{context.call_key[-6:]}-{number}.{ending}"
-            await context.write_file(name, base64.b64decode(part.data))
-            texts.append(f"[{part.type} in the file {name}]")
+            texts.append(await _kept(context, name, part))
         else:
             texts.append(json.dumps(part.model_dump(mode="json"), ensure_ascii=False)[:20_000])
     text = "\n".join(texts)
     if given.is_error:
         raise ToolError(text or "The tool failed without a word.")
     return given.structured_content if given.structured_content is not None else text
+
+
+async def _kept(
+    context: ToolContext, name: str, part: types.ImageContent | types.AudioContent
+) -> str:
+    """Store a picture or a sound. The call was made, whatever becomes of what it gave back."""
+    try:
+        await context.write_file(name, base64.b64decode(part.data, validate=True))
+    except (ValueError, DomainError) as error:
+        return f"[{part.type} that could not be stored: {error}]"
+    return f"[{part.type} in the file {name}]"
 
 
 def _reason(error: BaseException) -> str:

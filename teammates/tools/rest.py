@@ -8,8 +8,9 @@ from urllib.parse import quote
 import httpx2
 
 from teammates.public_http import BlockedAddress, PublicTransport
+from teammates.tools import schemas
 from teammates.tools.base import ToolContext, ToolError, UnknownEffect
-from teammates.tools.servers import LARGEST_SCHEMA, Operation, ServerConnection
+from teammates.tools.servers import Operation, ServerConnection
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 LARGEST_BODY = 4 * 1024 * 1024  # bytes read of an answer
@@ -37,10 +38,8 @@ def read_operation(given: Any) -> Operation:
         raise ValueError("path must begin with / and stay on the server")
     places = _PLACE.findall(path)
     schema = given.get("parameters") or given.get("input_schema") or _default_schema(method, places)
-    if not isinstance(schema, dict) or schema.get("type", "object") != "object":
-        raise ValueError("parameters must be a JSON schema of type object")
-    if len(json.dumps(schema)) > LARGEST_SCHEMA:
-        raise ValueError(f"parameters must have at most {LARGEST_SCHEMA} characters")
+    if wrong := schemas.unusable(schema):
+        raise ValueError(f"parameters {wrong}")
     if missing := [place for place in places if place not in schema.get("properties", {})]:
         raise ValueError(f"parameters must describe {missing[0]!r} of the path")
     required = sorted({*schema.get("required", []), *places})
@@ -101,7 +100,7 @@ async def call(
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             broke = f"{_host(connection)} broke the connection ({type(error).__name__})."
             raise (ToolError(broke) if operation.reads_only else UnknownEffect(broke)) from error
-    return _result(connection, response, content)
+    return _result(connection, operation, response, content)
 
 
 def _request(
@@ -131,12 +130,19 @@ def _request(
     return url, query | connection.parameters, body
 
 
-def _result(connection: ServerConnection, response: httpx2.Response, content: bytes) -> Any:
+def _result(
+    connection: ServerConnection, operation: Operation, response: httpx2.Response, content: bytes
+) -> Any:
     text = content[:LARGEST_BODY].decode(errors="replace")
     if connection.secret:
         text = text.replace(connection.secret, "•••")  # an echo must not tell it
     if response.is_redirect:
-        raise ToolError(f"{_host(connection)} answered with a redirect, which is not followed.")
+        said = f"{_host(connection)} answered with a redirect, which is not followed."
+        if operation.reads_only:
+            raise ToolError(said)
+        return {"status": response.status_code, "note": said}
+    if response.status_code in (502, 504) and not operation.reads_only:
+        raise UnknownEffect(f"{_host(connection)} answered {response.status_code}: a gateway.")
     if response.status_code >= 400:
         raise ToolError(f"{_host(connection)} answered {response.status_code}: {text[:2000]}")
     try:

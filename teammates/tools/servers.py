@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 from teammates.tools.base import Runner, Tool, ToolContext
 
 MOST_OPERATIONS = 128
-LARGEST_SCHEMA = 50_000  # characters
 LONGEST_NAME = 64  # what vendors take as the name of a tool
 Auth = Literal["none", "bearer", "custom_header", "api_key_in_url", "oauth_token"]
 
@@ -35,6 +34,7 @@ class ServerConnection:
     auth_name: str = ""  # of the header or the query parameter
     secret: str = field(default="", repr=False)
     may_be_private: bool = False
+    owner: int = 0  # the server's id: what is open for one is used for no other
 
     @property
     def headers(self) -> dict[str, str]:
@@ -98,6 +98,9 @@ def _tool(
 ) -> Tool:
     title = operation.title or operation.name.replace("_", " ").replace("-", " ")
     is_rest = connection.kind == "rest_api"
+    # What an MCP server says of itself counts once people trust it; of a REST API, people said it.
+    is_believed = is_rest or is_trusted
+    reads_only = operation.reads_only and is_believed
 
     def say(arguments: dict[str, Any]) -> str:
         told = ", ".join(f"{name}: {_brief(value)}" for name, value in arguments.items())
@@ -111,9 +114,9 @@ def _tool(
         say=say,
         run=_runner(connection, operation),
         group="servers",
-        changes=not operation.reads_only,
-        may_repeat=operation.reads_only or operation.may_repeat,
-        approval="by_mode" if is_trusted or operation.reads_only else "always",
+        changes=not reads_only,
+        may_repeat=reads_only or (operation.may_repeat and is_believed),
+        approval="by_mode" if is_trusted or reads_only else "always",
         risk="low" if operation.reads_only else "high" if operation.destroys else "medium",
         consequence="" if operation.reads_only else f"{label} acts at once, outside of Muster.",
         preview="request" if is_rest else "fields",

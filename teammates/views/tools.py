@@ -111,6 +111,21 @@ def permission_list(request: PageRequest) -> HttpResponse:
     }, status=422 if form.errors else 200)  # fmt: skip
 
 
+@require_GET
+def permission_detail(request: PageRequest, policy_id: int) -> HttpResponse:
+    """One standing permission and the calls that it let through."""
+    policy = _policies(request.access).filter(pk=policy_id).first()
+    if policy is None:
+        raise NotFound("There is no such permission.")
+    calls = policy.calls.select_related("run__teammate", "run__prompt", "run__task")
+    if not request.access.is_admin:
+        calls = calls.filter(run__created_by=request.access.user)
+    return render(request, "teammates/permission_detail.html", {
+        "policy": policy, "policies": [policy], "calls": calls.order_by("-id")[:100],
+        "may_manage": request.access.may("data.permissions.manage"),
+    })  # fmt: skip
+
+
 @require_POST
 def permission_revoke(request: PageRequest, policy_id: int) -> HttpResponse:
     access = request.access
@@ -120,7 +135,7 @@ def permission_revoke(request: PageRequest, policy_id: int) -> HttpResponse:
     scope = access.for_end_user(policy.end_user.external_id if policy.end_user else None)
     permissions.revoke(scope, policy.pk)
     messages.success(request, f"{policy.tool} asks again.")
-    return redirect(request.headers.get("Referer") or "teammates:permission_list")
+    return redirect("teammates:permission_list")
 
 
 def _policies(access: Access) -> Any:
@@ -186,7 +201,7 @@ def server_detail(request: PageRequest, server_id: int) -> HttpResponse:
         try:
             changes = form.fields_of_server
             changes.pop("kind")
-            servers.update_server(access, server, **changes)
+            server = servers.update_server(access, server, **changes)
         except DomainError as error:
             form.add_error(None, error.message)
         else:

@@ -16,7 +16,7 @@ from runs.models import Event, Gate, Report, Run, RunStatus, Task, ToolCall
 from runs.tool_verbs import DEEPEST, VERBS
 from teammates import accounts, knowledge, permissions, roster, servers, tools
 from teammates.access import Access
-from teammates.errors import Invalid
+from teammates.errors import Forbidden, Invalid
 from teammates.models import Memory, Teammate, ToolServer
 from teammates.tools.base import Means
 from tests.conftest import free_port
@@ -248,6 +248,17 @@ def test_what_a_run_makes_is_never_looser_than_the_run(alice: Access) -> None:
     made = perform(run, call, "create_teammate", {"name": "Helper"})
     helper = Teammate.objects.get(pk=made["teammate_id"])
     assert helper.current_version.permission_mode == "approval"
+    strong = roster.create_teammate(
+        alice.organization, by=alice.user, name="Strong", tools=["gmail"], permission_mode="plan"
+    )
+    with pytest.raises(Forbidden, match="may do more"):
+        perform(run, call, "update_teammate", {"teammate_id": strong.pk, "role": "x"})
+    theirs = {"name": "t", "instructions": "x", "teammate_id": strong.pk}
+    saved = perform(run, call, "create_task", theirs)
+    run.feedback = False
+    grandchild = Run.objects.get(pk=perform(run, call, "run_task", saved)["run_id"])
+    assert (grandchild.tools, grandchild.feedback, grandchild.memory) == ([], False, True)
+    assert grandchild.permission_mode == "plan"  # the stricter of the two
     saved = perform(run, call, "create_task", {"name": "x", "instructions": "think"})
     started = perform(run, call, "run_task", saved | {"message": "now"} | {"name": ""})
     child = Run.objects.get(pk=started["run_id"])
@@ -474,7 +485,7 @@ def test_an_approval_does_not_count_for_a_tool_that_changed_meanwhile(
 
 
 def test_an_mcp_program_is_asked_called_and_its_pictures_are_files(home: Access) -> None:
-    server = add_program(home, "ok", environment="STATION=Potsdam")
+    server = add_program(home, "ok", environment="STATION=Potsdam", auto_approve=True)
     checked = servers.check_server(server)
     assert checked.error == ""
     assert [one.name for one in checked.operations] == ["forecast", "picture", "make_rain"]
@@ -497,7 +508,12 @@ def test_an_mcp_server_over_http(home: Access) -> None:
                 time.sleep(0.05)
         url = f"http://127.0.0.1:{port}/mcp"
         server = servers.add_server(
-            home, name="Weather", kind="mcp_http", url=url, may_be_private=True
+            home,
+            name="Weather",
+            kind="mcp_http",
+            url=url,
+            may_be_private=True,
+            auto_approve=True,
         )
         assert servers.check_server(server).error == ""
         run = finish(run_with(home, 'use weather__forecast {"city": "Rome"}'))
@@ -529,7 +545,7 @@ def test_a_server_that_answers_garbage_is_failing_and_the_run_goes_on(
 
 
 def test_a_program_that_dies_in_a_call_is_told_and_replaced(home: Access) -> None:
-    server = add_program(home, "ok")
+    server = add_program(home, "ok", auto_approve=True)
     servers.check_server(server)
     ToolServer.objects.filter(pk=server.pk).update(command=program("crash"))
     run = finish(run_with(home, 'use weather__forecast {"city": "Bern"}'))
@@ -572,9 +588,10 @@ def test_a_run_is_given_servers_of_exactly_its_scope(home: Access, shop: FakeSho
     theirs = Access(home.organization, home.role, home.user, None, customer)
     servers.add_server(theirs, name="Theirs", url="https://example.com", tool_defs=OPERATIONS)
     add_shop(home, shop)
-    with pytest.raises(Invalid, match="theirs"):
-        servers.check_tools(home.organization, accounts.find_or_create_end_user(
-            home.organization, "cust_2"), ["theirs"])  # fmt: skip
+    other = accounts.find_or_create_end_user(home.organization, "cust_2")
+    for name in ("theirs", "shop"):  # neither another end user's nor the account's own
+        with pytest.raises(Invalid, match=name):
+            servers.check_tools(home.organization, other, [name])
     options = creation.Options(tools=["theirs", "shop", "gmail"])
     run = make_run(home, options=options)
     run.route = None

@@ -367,7 +367,7 @@ def test_only_an_approved_plan_lets_the_run_change_things(
 def test_switching_to_autonomous_allows_open_approvals_and_nothing_else(alice: Access) -> None:
     approval, question = make_gate(alice), make_gate(alice, kind=GateKind.QUESTION)
     unknown = make_gate(alice, kind=GateKind.UNKNOWN)
-    outside = gates.ask_outside(question.run, tool_name="Bash", arguments={"command": "ls"})
+    outside = gates.ask_outside(alice, question.run, tool_name="Bash", arguments={"command": "ls"})
     for gate in (approval, question, unknown):
         gates.switch_mode(alice, Run.objects.get(pk=gate.run_id), "autonomous")
     statuses = [Gate.objects.get(pk=g.pk).status for g in (approval, question, unknown, outside)]
@@ -405,7 +405,7 @@ def test_the_order_of_refusals_of_an_approval(alice: Access) -> None:
     run = lifecycle.cancel_run(Run.objects.get(pk=other.run_id))
     assert refused(request_id=str(other.uid)) == "gate_cancelled"
     assert refused(request_id="nonsense") == "gate_not_found"
-    late = gates.ask_outside(run, tool_name="Bash", arguments={})
+    late = gates.ask_outside(alice, run, tool_name="Bash", arguments={})
     assert refused(request_id=str(late.uid)) == "run_not_active"
 
 

@@ -35,8 +35,8 @@ def open_socket(server: Server, client: httpx2.Client, path: str, origin: str) -
     )  # fmt: skip
 
 
-def start(client: httpx2.Client) -> int:
-    form = {"csrfmiddlewaretoken": client.cookies["csrftoken"], "message": "slow 5 20ms"}
+def start(client: httpx2.Client, message: str = "slow 5 20ms") -> int:
+    form = {"csrfmiddlewaretoken": client.cookies["csrftoken"], "message": message}
     page = client.post("/threads/new/", data=form)
     found = re.search(r'id="run-(\d+)"', page.text)
     assert found, page.text
@@ -74,4 +74,40 @@ def test_a_stranger_and_an_unknown_run_are_told_so(owned: Any) -> None:
                 socket.recv(timeout=10)
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 4404
+    stranger.close()
+
+
+def test_a_tab_is_told_what_needs_its_person_and_strangers_nothing(owned: Any) -> None:
+    server, client = owned
+    with open_socket(server, client, "/ws/live/", server.url) as socket:
+        before = json.loads(socket.recv(timeout=10))
+        run = start(client, "approve it")
+        news = json.loads(socket.recv(timeout=20))
+        assert news["needs_you"] == before["needs_you"] + 1
+        assert news["newest"]["mate"] == "Demo"
+        assert "Pretend to send" in news["newest"]["prompt"]
+        with server.client() as eve:  # another organization's tab hears nothing of it
+            made = eve.post("/api/v2/signup", json={
+                "email": "eve@example.com", "first_name": "Eve", "product": "platform",
+                "password": "correct horse battery",
+            })  # fmt: skip
+            assert made.status_code == 201
+        other = httpx2.Client(base_url=server.url, trust_env=False, follow_redirects=True)
+        other.get("/sign-in/")
+        other.post("/sign-in/", data={
+            "csrfmiddlewaretoken": other.cookies["csrftoken"], "email": "eve@example.com",
+            "password": "correct horse battery",
+        })  # fmt: skip
+        with open_socket(server, other, "/ws/live/", server.url) as theirs:
+            assert json.loads(theirs.recv(timeout=10)) == {"needs_you": 0, "newest": None}
+        form = {"csrfmiddlewaretoken": client.cookies["csrftoken"]}
+        client.post(f"/runs/{run}/cancel/", data=form)
+        assert json.loads(socket.recv(timeout=20))["needs_you"] == before["needs_you"]
+        other.close()
+    stranger = httpx2.Client(base_url=server.url)
+    with (
+        open_socket(server, stranger, "/ws/live/", server.url) as socket,
+        pytest.raises(ConnectionClosedError),
+    ):
+        socket.recv(timeout=10)
     stranger.close()
