@@ -140,6 +140,8 @@ class Shown:
     by: str = ""
     via: str = ""
     content: str = ""
+    reason: str = ""
+    retry: bool = False
     edits: tuple[dict[str, str], ...] = ()
     is_cut: bool = False  # too large for an event: decided on the page that reads the row
     goes_on_at: datetime | None = None
@@ -188,6 +190,7 @@ def decided(shown: Shown, data: dict[str, Any]) -> Shown:
     return replace(
         shown, is_open=False, decision=data["decision"], by=data.get("by") or "",
         via=data.get("via") or "", content=data.get("content") or "",
+        reason=data.get("reason") or "", retry=bool(data.get("retry")),
         edits=tuple(data.get("edits") or ()),
     )  # fmt: skip
 
@@ -199,6 +202,8 @@ def decision_data(gate: Gate) -> dict[str, Any]:
         "kind": gate.kind,
         "decision": gate.status,
         "content": fitting(_in_words(gate)),
+        "reason": fitting((gate.answer or {}).get("reason", "")),
+        "retry": bool((gate.answer or {}).get("retry")),
         "by": gate.decided_by.display_name if gate.decided_by else None,
         "via": gate.decided_via,
         "edits": _fitting_edits((gate.answer or {}).get("edits", [])),

@@ -86,6 +86,14 @@ class PageFrames:
         if event.type == "run.input_provided":
             context["id"] = transcript.element_id(run_id, "gate", data["request_id"])
             pieces.append(render_to_string("runs/_decision.html", context | {"block": data}))
+        if event.type == "run.approval_recorded":
+            context["id"] = transcript.element_id(run_id, "gate", data["request_id"])
+            context |= {"agreed": data["agreed_by"], "needed": data["needed"]}
+            pieces.append(render_to_string("runs/_agreed.html", context))
+        for request_id in data.get("cancelled_requests", []):
+            context["id"] = transcript.element_id(run_id, "gate", request_id)
+            context["block"] = transcript.CANCELLED
+            pieces.append(render_to_string("runs/_decision.html", context))
         if status := STATUS_BEHIND.get(event.type):
             context |= {"status": status, "label": status.label, "is_over": event.is_terminal}
             pieces.append(render_to_string("runs/_status.html", context))

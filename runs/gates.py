@@ -401,8 +401,9 @@ def _waits_for_another(access: Access | None, gate: Gate, decision: Decision) ->
         raise Conflict("You agreed already; somebody else must agree too.") from None
     if gate.votes.count() >= gate.approvals_needed:
         return False
-    agreed = {"request_id": str(gate.uid), "by": access.user.display_name,
-              "agreed": gate.votes.count(), "needed": gate.approvals_needed}  # fmt: skip
+    names = [vote.user.display_name for vote in gate.votes.select_related("user").order_by("id")]
+    agreed = {"request_id": str(gate.uid), "by": access.user.display_name, "agreed_by": names,
+              "agreed": len(names), "needed": gate.approvals_needed}  # fmt: skip
     run = gate.run
     lifecycle.write(run, None, [NewEvent("run.approval_recorded", agreed)])
     return True

@@ -397,9 +397,11 @@ def finish_locked(run: Run, outcome: Outcome) -> Run:
     Step.objects.filter(run=run, status=StepStatus.RUNNING).update(
         status=StepStatus.STOPPED, finished_at=timezone.now(), last_seq=run.last_seq
     )
-    Gate.objects.filter(run=run, status=GateStatus.PENDING).update(
-        status=GateStatus.CANCELLED, decided_at=timezone.now()
-    )
+    open_gates = Gate.objects.filter(run=run, status=GateStatus.PENDING)
+    cancelled = [str(uid) for uid in open_gates.values_list("uid", flat=True)] if (
+        was_waiting
+    ) else []  # fmt: skip
+    open_gates.update(status=GateStatus.CANCELLED, decided_at=timezone.now())
     fields: dict[str, Any] = _book_usage(run)
     text = clean(outcome.text)
     closing: list[NewEvent] = []
@@ -431,6 +433,8 @@ def finish_locked(run: Run, outcome: Outcome) -> Run:
         data |= {"error_class": outcome.error_class, "message": outcome.error_message}
     if outcome.status == S.CLOSED:
         data["reason"] = "closed"
+    if cancelled:
+        data["cancelled_requests"] = cancelled
     closing.append(NewEvent(f"run.{outcome.status}", data))
     _transition(
         run,

@@ -5,7 +5,7 @@ use the same templates and the same element ids, so a reload at any moment shows
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from runs import cards
@@ -63,6 +63,8 @@ class Remark:
     template: str = "runs/_remark.html"
 
 
+CANCELLED = {"decision": "cancelled"}
+
 Block = Saying | Call | Shown | WrittenFile | Remark
 
 
@@ -96,12 +98,21 @@ class Transcript:
             self.blocks.pop(gone, None)
         if block := new_block(event):
             self.blocks[block.id] = block
-        elif event.type == "todo.updated":
+        if event.type == "todo.updated":
             self.todos = data["items"]
         elif event.type in ("tool.result", "tool.denied"):
             call = self.blocks.get(element_id(self.run_id, "call", data["tool_call_id"]))
             if isinstance(call, Call):
                 call.state, call.result = outcome_of(event)
+        elif event.is_terminal:
+            for request_id in data.get("cancelled_requests", []):
+                card = self.blocks.get(element_id(self.run_id, "gate", request_id))
+                if isinstance(card, Shown):
+                    self.blocks[card.id] = cards.decided(card, CANCELLED)
+        elif event.type == "run.approval_recorded":
+            card = self.blocks.get(element_id(self.run_id, "gate", data["request_id"]))
+            if isinstance(card, Shown):
+                self.blocks[card.id] = replace(card, agreed=tuple(data["agreed_by"]))
         elif event.type == "run.input_provided":
             card = self.blocks.get(element_id(self.run_id, "gate", data["request_id"]))
             if isinstance(card, Shown):

@@ -136,7 +136,12 @@ function reviewKey(event) {
       if (row) row.querySelector("a").click();
       return true;
     }
-    case "a": (press("approve") || press("answer"))?.click(); return true;
+    case "a": {
+      const button = press("approve") || pane.querySelector('button[name="plan"][value="approve"]') || press("answer");
+      // What is of high risk takes a second key: Enter on the button.
+      if (pane.querySelector(".gate.high")) button?.focus(); else button?.click();
+      return true;
+    }
     case "d": {
       const note = pane.querySelector('input[name="reason"]');
       if (note && !note.value && pane.querySelector(".gate.high")) note.focus(); else press("deny")?.click();
@@ -153,13 +158,27 @@ function reviewKey(event) {
   return false;
 }
 
-// What an edit changes is shown beside it before it is sent.
+// What an edit changes is shown beside it before it is sent; the button says so too.
 document.addEventListener("input", (event) => {
   if (!event.target.matches("[data-edit]")) return;
   const was = event.target.parentElement.querySelector(".was");
   was.hidden = event.target.value === event.target.defaultValue;
   was.querySelector("del").textContent = event.target.defaultValue;
+  const form = event.target.form;
+  const isEdited = [...form.querySelectorAll("[data-edit]")].some((box) => box.value !== box.defaultValue);
+  form.querySelector("[data-approve]").textContent = isEdited ? "Approve with edits" : "Approve";
 });
+// Only the fields of the chosen kind are shown.
+function showKind(select) {
+  for (const box of select.form.querySelectorAll("[data-for]")) {
+    box.closest(".field").hidden = !box.dataset.for.split(" ").includes(select.value);
+  }
+}
+for (const select of document.querySelectorAll('select[name="kind"]')) {
+  if (!select.form.querySelector("[data-for]")) continue;
+  showKind(select);
+  select.addEventListener("change", () => showKind(select));
+}
 // On the page that lists decisions, the next one comes up once one is made.
 document.addEventListener("muster:decided", () => {
   const page = document.querySelector("[data-review]");
@@ -167,8 +186,13 @@ document.addEventListener("muster:decided", () => {
   const rows = [...page.querySelectorAll("[data-row]")];
   const at = rows.findIndex((row) => row.getAttribute("aria-current"));
   const next = rows[at + 1] || rows[at - 1];
+  const said = document.querySelector("#pane [role=status]:not(:empty)");
+  sessionStorage.setItem("said", said ? said.textContent : "Decided.");
   setTimeout(() => { location.href = next ? next.querySelector("a").href : "/needs-you/"; }, 900);
 });
+const said = sessionStorage.getItem("said");
+if (said && document.querySelector("[data-review]")) toast("The one before: " + said, "/needs-you/?tab=done");
+sessionStorage.removeItem("said");
 
 // --- composer -------------------------------------------------------------------------------
 function draftKey(form) { return "draft:" + form.getAttribute("action"); }
@@ -199,10 +223,16 @@ function setUpComposers() {
 
 // What a request was refused with is said where it was made; nothing typed is lost.
 document.addEventListener("htmx:responseError", (event) => {
-  const form = event.target.closest("form");
-  if (!form) return;
   let message = "That did not work. Try again.";
   try { message = JSON.parse(event.detail.xhr.responseText).message || message; } catch { /* no JSON */ }
+  sayProblem(event.target, message);
+});
+document.addEventListener("htmx:sendError", (event) => {
+  sayProblem(event.target, "Not sent: the server cannot be reached. Try again in a moment.");
+});
+function sayProblem(element, message) {
+  const form = element.closest("form");
+  if (!form) return;
   let place = form.querySelector("[data-problem]");
   if (!place) {
     place = document.createElement("p");
@@ -212,7 +242,7 @@ document.addEventListener("htmx:responseError", (event) => {
     form.append(place);
   }
   place.textContent = message;
-});
+}
 document.addEventListener("htmx:beforeRequest", (event) => {
   const place = event.target.closest("form")?.querySelector("[data-problem]");
   if (place) place.remove();
@@ -222,6 +252,7 @@ document.addEventListener("htmx:beforeRequest", (event) => {
 let awaiting = "";
 const places = { h: "/", n: "/needs-you/", t: "/threads/", m: "/teammates/", r: "/runs/" };
 document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") event.target.blur?.();
   if (event.target.closest("input, textarea, select") || event.metaKey || event.ctrlKey || event.altKey) return;
   if (awaiting === "g" && places[event.key]) {
     window.location.href = places[event.key];

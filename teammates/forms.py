@@ -3,7 +3,7 @@
 import json
 import shlex
 import zoneinfo
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -189,9 +189,7 @@ class ToolForm(forms.Form):
 
 
 class PermissionForm(forms.Form):
-    tool = forms.CharField(
-        label="Tool or app", max_length=255, help_text="Its name, as on the page Tools."
-    )
+    tool = forms.ChoiceField(label="Tool or app")
     argument = forms.CharField(
         label="Only if this argument", required=False, max_length=100,
         help_text="Empty: whatever the arguments are.",
@@ -200,6 +198,12 @@ class PermissionForm(forms.Form):
         label="is", required=False, max_length=1000, help_text="* stands for any text: *@acme.com"
     )
     user_id = forms.CharField(label="Only for the end user", required=False, max_length=255)
+
+    def __init__(self, choices: list[tuple[str, str]], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["tool"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = choices
 
     @property
     def pattern(self) -> dict[str, str]:
@@ -237,14 +241,24 @@ class ServerForm(forms.Form):
     tool_defs = forms.CharField(
         label="Operations of the REST API", required=False,
         widget=forms.Textarea(attrs={"rows": 8, "class": "mono"}),
-        help_text='JSON, such as [{"name": "get_invoice", "method": "GET", '
-        '"path": "/invoices/{id}", "description": "One invoice."}].',
+        help_text='JSON, such as [{"name": "find_invoices", "method": "GET", "path": "/invoices", '
+        '"parameters": {"type": "object", "properties": {"customer": {"type": "string"}}}}]. '
+        "Arguments of the path go there, others into the query, or into the body of a POST.",
     )  # fmt: skip
     description = forms.CharField(label="What it is for", required=False, max_length=1000)
+
+    # The kinds that a field is for; the script hides it for the others.
+    FOR: ClassVar = {
+        "url": "rest_api mcp_http mcp_sse", "command": "mcp_stdio", "environment": "mcp_stdio",
+        "auth_type": "rest_api mcp_http mcp_sse", "secret": "rest_api mcp_http mcp_sse",
+        "auth_name": "rest_api mcp_http mcp_sse", "tool_defs": "rest_api",
+    }  # fmt: skip
 
     def __init__(self, *args: Any, server: ToolServer | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._server = server
+        for name, kinds in self.FOR.items():
+            self.fields[name].widget.attrs["data-for"] = kinds
         if server is not None:
             self.fields["kind"].disabled = True
             stays = "Empty: the stored one stays."

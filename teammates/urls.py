@@ -1,4 +1,5 @@
 from django.urls import path
+from django.views.generic import RedirectView
 
 from teammates.views import entry, knowledge, models, roster, tools
 
@@ -12,6 +13,7 @@ urlpatterns = [
     path("teammates/<int:teammate_id>/", roster.teammate_detail, name="teammate_detail"),
     path("teammates/<int:teammate_id>/edit/", roster.teammate_edit, name="teammate_edit"),
     path("teammates/<int:teammate_id>/archive/", roster.teammate_archive, name="teammate_archive"),
+    path("settings/", RedirectView.as_view(pattern_name="teammates:model_settings")),
     path("settings/models/", models.model_settings, name="model_settings"),
     path("settings/models/<int:model_id>/test/", models.model_test, name="model_test"),
     path("settings/models/<int:model_id>/default/", models.model_default, name="model_default"),

@@ -20,6 +20,7 @@ from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, DomainError, Invalid, NotFound
 from teammates.fields import no_number
 from teammates.pages import PageRequest, public
+from teammates.tools.ask import APPROVE, PLAN_HEADER, REVISE
 from teammates.tools.masking import MASK
 
 TABS = [("mine", "Mine"), ("team", "Team"), ("snoozed", "Snoozed"), ("done", "Done")]
@@ -113,7 +114,14 @@ def _with_visitors(rows: list[Gate], access: Access) -> list[dict[str, Any]]:
     looking: dict[int, list[str]] = {}
     for visit in visits.exclude(user=access.user):
         looking.setdefault(visit.gate_id, []).append(visit.user.display_name)
-    return [{"gate": gate, "looking": looking.get(gate.pk, [])} for gate in rows]
+    aside = GateVisit.objects.filter(gate__in=rows, user=access.user).values_list(
+        "gate_id", "snoozed_until"
+    )
+    until = dict(aside)
+    return [
+        {"gate": gate, "looking": looking.get(gate.pk, []), "snoozed_until": until.get(gate.pk)}
+        for gate in rows
+    ]
 
 
 def _chosen(access: Access, gate_id: str, rows: list[Gate]) -> Gate | None:
@@ -237,6 +245,11 @@ def _decide(access: Access, run: Run, request: HttpRequest, via: DecidedVia) -> 
     given = request.POST
     gate = gates.get_gate(run, given.get("request_id", ""))
     digest = given.get("digest") or None
+    if given.get("plan") and gate.kind == GateKind.PLAN:
+        return gates.answer_questions(
+            access, run, {PLAN_HEADER: _plan_answer(given)}, request_id=str(gate.uid),
+            digest=digest, via=via,
+        )  # fmt: skip
     if gate.kind in ASKING:
         return gates.answer_questions(
             access, run, _answers(given, gate), request_id=str(gate.uid), digest=digest, via=via
@@ -247,20 +260,29 @@ def _decide(access: Access, run: Run, request: HttpRequest, via: DecidedVia) -> 
     answer: dict[str, Any] = {"reason": reason} if reason else {}
     if word == "deny" and gate.card.get("risk") == "high" and not reason:
         raise Invalid("Say why, so that the teammate can do better: this is of high risk.")
-    edits = _edits(given, gate) if word == "edit" else None
-    if edits is not None and not any(f"edit-{name}" in given for name in gate.request):
-        raise Invalid("Nothing was edited. Approve it as it is, or edit it under Needs you.")
+    # Whatever button is pressed, what is approved is what the fields say.
+    edits = _edits(given, gate) if word == "approve" and gate.kind == GateKind.APPROVAL else None
     if word in ("retry", "stop") and gate.kind == GateKind.UNKNOWN:
         answer[word] = True
-    elif word not in ("approve", "edit", "deny"):
+    elif word not in ("approve", "deny"):
         raise Invalid("Choose one of the answers.")
-    allowed = word in ("approve", "edit", "retry")
+    allowed = word in ("approve", "retry")
     status = GateStatus.ALLOWED if allowed else GateStatus.DENIED
     remember: bool | dict[str, str] = bool(given.get("remember"))
     if remember and (name := given.get("only", "")):
         remember = {name: _only_with(edits or gate.request, name)}
     decision = Decision(status, answer, arguments=edits, remember=remember, digest=digest)
     return gates.decide(access, gate, decision, via=via)
+
+
+def _plan_answer(given: Any) -> str:
+    """A plan is approved, or sent back with what should change."""
+    remark = given.get("reason", "").strip()
+    if given["plan"] == "approve":
+        return f"{APPROVE}: {remark}" if remark else APPROVE
+    if not remark:
+        raise Invalid("Say what should change.")
+    return f"{REVISE}: {remark}"
 
 
 def _only_with(arguments: dict[str, Any], name: str) -> str:
@@ -271,21 +293,28 @@ def _only_with(arguments: dict[str, Any], name: str) -> str:
     return text
 
 
-def _edits(given: Any, gate: Gate) -> dict[str, Any]:
-    """The call's arguments as the card's inputs have them: texts as they are, the rest as JSON."""
+def _edits(given: Any, gate: Gate) -> dict[str, Any] | None:
+    """The call's arguments as the card's inputs have them, None if nothing was changed. Texts are
+    as they are, the rest is JSON."""
     edited = dict(gate.request)
     for name, before in gate.request.items():
         if (text := given.get(f"edit-{name}")) is None:
             continue
-        text = text.replace("\r\n", "\n")
+        text = _lines(text)
         if isinstance(before, str):
-            edited[name] = text
+            edited[name] = before if text == _lines(before) else text
             continue
         try:
-            edited[name] = json.loads(text, parse_constant=no_number)
+            value = json.loads(text, parse_constant=no_number)
         except ValueError:
             raise Invalid(f"{name}: this is not valid JSON.") from None
-    return edited
+        edited[name] = before if value == before else value
+    return edited if edited != gate.request else None
+
+
+def _lines(text: str) -> str:
+    """Text as forms send it back: with one kind of line end."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _answers(given: Any, gate: Gate) -> dict[str, str]:
@@ -294,9 +323,7 @@ def _answers(given: Any, gate: Gate) -> dict[str, str]:
     for number, asked in enumerate(gate.request.get("questions", [])):
         written = given.get(f"other-{number}", "").strip()
         chosen = given.getlist(f"answer-{number}")
-        if gate.kind == GateKind.PLAN and chosen and written:
-            answers[asked["question"]] = f"{chosen[0]}: {written}"
-        elif asked.get("multiSelect"):
+        if asked.get("multiSelect"):
             answers[asked["question"]] = ", ".join([*chosen, *([written] if written else [])])
         else:
             answers[asked["question"]] = written or ", ".join(chosen)
@@ -314,7 +341,7 @@ def _thanks(gate: Gate, *, wanted_more: bool = False) -> str:
         text += " It will not ask for this again; Settings, Permissions takes that back."
     elif wanted_more:
         text += " Once: only owners and admins allow things for good."
-    return f"{text} The run goes on."
+    return text if gate.tool_call_id is None else f"{text} The run goes on."
 
 
 # --- the link in an e-mail ----------------------------------------------------------------------
@@ -348,5 +375,7 @@ def gate_link(request: HttpRequest, token: str) -> HttpResponse:
         except DomainError as error:
             return render(request, "runs/gate_link.html", context | {"error": error.message},
                           status=409 if isinstance(error, Conflict) else 422)  # fmt: skip
-        return render(request, "runs/gate_link.html", {"done": _thanks(decided), "notice": notice})
+        return render(request, "runs/gate_link.html", {
+            "done": _thanks(decided), "gate": decided, "notice": notice,
+        })  # fmt: skip
     return render(request, "runs/gate_link.html", context)

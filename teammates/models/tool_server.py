@@ -27,7 +27,7 @@ class AuthType(models.TextChoices):
 
 
 class ServerStatus(models.TextChoices):
-    ACTIVE = "active", "Working"
+    ACTIVE = "active", "Ready"
     FAILING = "failing", "Failing"
     DISABLED = "disabled", "Off"
 

@@ -56,6 +56,9 @@ def problem(schema: dict[str, Any], value: Any) -> str:
     where = "/".join(str(part) for part in first.absolute_path) or "arguments"
     if first.validator in _TELLS_NO_VALUE:
         return f"{where}: {first.message[:300]}"
+    said = first.schema.get("description") if isinstance(first.schema, dict) else None
+    if first.validator == "pattern" and isinstance(said, str):
+        return f"{where} does not fit: {said[:200].rstrip('.')}"
     wanted = json.dumps(first.validator_value, ensure_ascii=False, default=str)[:200]
     return f"{where} does not fit: {first.validator} must be {wanted}"
 

@@ -18,6 +18,7 @@ from teammates.forms import PermissionForm, ServerForm, ToolForm
 from teammates.models import (
     PermissionPolicy,
     PolicySource,
+    Role,
     ServerKind,
     ServerStatus,
     ToolServer,
@@ -62,6 +63,9 @@ def tool_detail(request: PageRequest, name: str) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         permissions.set_tool(access, tool.name, **form.cleaned_data)
         messages.success(request, f"{tool.title} is saved. It counts from the next call on.")
+        deciders = access.organization.memberships.exclude(role=Role.VIEWER).count()
+        if form.cleaned_data["approvals"] > deciders:
+            messages.warning(request, "There is only one person here who can agree so far.")
         return redirect("teammates:tool_detail", name=tool.name)
     return render(request, "teammates/tool_detail.html", {
         "tool": tool, "form": form, "policies": _policies(access).filter(tool=tool.name),
@@ -91,7 +95,7 @@ def _servers(access: Access) -> list[ToolServer]:
 def permission_list(request: PageRequest) -> HttpResponse:
     """What acts without asking, in which scope, since when, and what it let through."""
     access = request.access
-    form = PermissionForm(request.POST or None)
+    form = PermissionForm(_choices(access), request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
             scope = access.for_end_user(form.cleaned_data["user_id"] or None)
@@ -109,6 +113,14 @@ def permission_list(request: PageRequest) -> HttpResponse:
         "policies": _policies(access)[:200], "form": form,
         "may_manage": access.may("data.permissions.manage"),
     }, status=422 if form.errors else 200)  # fmt: skip
+
+
+def _choices(access: Access) -> list[tuple[str, str]]:
+    """What a standing permission may be for: tools that may ask, and whole apps."""
+    connected = _servers(access)
+    every = [*tools.REGISTRY.values(), *(t for s in connected for t in servers.tools_of(s))]
+    chosen = [(tool.name, tool.title) for tool in every if tool.changes and tool.may_remember]
+    return chosen + [(server.slug, f"{server.name}: everything") for server in connected]
 
 
 @require_GET
@@ -187,7 +199,14 @@ def _tested(request: PageRequest, server: ToolServer) -> HttpResponse:
         messages.error(request, f"{server.name} does not work yet: {checked.error}")
     else:
         count = len(checked.operations)
-        messages.success(request, f"{server.name} works and offers {count} tools.")
+        tools_ = "1 tool" if count == 1 else f"{count} tools"
+        said = (
+            f"{server.name} is saved with {tools_}. Nothing was called yet: a REST API does not "
+            "say what it offers, so its key shows at the first call."
+            if server.kind == ServerKind.REST_API
+            else f"{server.name} answers and offers {tools_}."
+        )
+        messages.success(request, said)
     return redirect("teammates:server_detail", server_id=server.pk)
 
 

@@ -35,7 +35,7 @@ def edit(page: Page, label: str, text: str) -> None:
     page.get_by_text("Edit before approving").click()
     page.get_by_label(label, exact=True).fill(text)
     assert page.locator(".was del").first.is_visible()  # the change is shown before it is sent
-    page.get_by_role("button", name="Approve with these edits").click()
+    page.get_by_role("button", name="Approve with edits").click()
 
 
 def test_an_approval_with_edits_a_question_and_a_plan_in_the_thread(
@@ -47,13 +47,12 @@ def test_an_approval_with_edits_a_question_and_a_plan_in_the_thread(
     page.get_by_label("Message").fill("ask me, then file notes.txt")
     page.get_by_role("button", name="Send").click()
     page.get_by_text("Demo proposes a plan").wait_for()
-    page.get_by_role("radio", name="Revise").check()
-    page.get_by_label("Your own answer").fill("one step less")
-    page.locator("[data-gate] button").click()
+    page.get_by_role("button", name="Ask for changes").click()
+    page.get_by_text("Say what should change.").wait_for()
+    page.get_by_label("What should change").fill("one step less")
+    page.get_by_role("button", name="Ask for changes").click()
     page.get_by_text("Changed: one step less", exact=True).wait_for()
-    plan = page.locator(".gate").last
-    plan.get_by_role("radio", name="Approve").check()
-    plan.locator("[data-gate] button").click()
+    page.get_by_role("button", name="Approve the plan").click()
     page.get_by_role("radio", name="Long").check()
     page.get_by_role("button", name="Answer").click()
     page.get_by_text("Demo wants to: Write notes.txt").wait_for()
@@ -81,8 +80,7 @@ def test_the_page_decides_while_the_sdk_waits_in_another_process(
     try:
         waits(site, run_id)
         page.goto(f"{site.url}/runs/{run_id}/?tab=approvals")
-        page.get_by_role("radio", name="Approve").check()
-        page.locator("[data-gate] button").click()
+        page.get_by_role("button", name="Approve the plan").click()
         page.get_by_text("Answered.").wait_for()
         waits(site, run_id)
         page.goto(f"{site.url}/needs-you/")
@@ -156,7 +154,6 @@ def test_the_review_page_is_worked_with_the_keyboard(open_page: OpenPage, site: 
     page.keyboard.press("s")
     assert page.locator("details.edits[open]").count() == 1
     page.keyboard.press("Escape")
-    page.evaluate("document.activeElement.blur()")
     page.keyboard.press("a")
     page.get_by_text("Approved. The run goes on.").wait_for()
     for run_id in runs:
@@ -172,7 +169,7 @@ def test_a_decision_without_javascript(open_page: OpenPage, site: Server) -> Non
     page.locator("[data-row]", has_text="Pretend").first.locator("a").click()
     page.get_by_text("Edit before approving").click()
     page.get_by_label("Text", exact=True).fill("Mine.")
-    page.get_by_role("button", name="Approve with these edits").click()
+    page.get_by_role("button", name="Approve", exact=True).click()
     assert page.get_by_text("Approved. The run goes on.").is_visible()
     wait_for(lambda: status(site, run_id) == "completed")
     page.goto(f"{site.url}/runs/{run_id}/?tab=approvals")
@@ -211,8 +208,9 @@ def test_a_server_is_connected_tested_and_given_to_a_teammate(
     page.get_by_label("Kind").select_option("mcp_stdio")
     page.get_by_label("Program", exact=True).fill(" ".join(program("ok")))
     page.get_by_role("button", name="Connect and test").click()
-    page.get_by_text("Weather works and offers 3 tools.").wait_for()
+    page.get_by_text("Weather answers and offers 3 tools.").wait_for()
     assert page.get_by_role("link", name="Weather: make rain").is_visible()
+    page.get_by_role("button", name="Trust: ask only where the mode does").click()
     page.get_by_role("link", name="Weather: make rain").click()
     page.get_by_label("Off: no teammate has it").check()
     page.get_by_role("button", name="Save").click()
@@ -250,3 +248,29 @@ def test_memories_skills_and_reports_have_their_pages(open_page: OpenPage, site:
     page.goto(f"{site.url}/settings/reports/")
     page.get_by_role("button", name="Close").first.click()
     assert page.get_by_text("No open reports").is_visible()
+
+
+def test_a_stopped_run_leaves_no_card_to_decide(open_page: OpenPage, site: Server) -> None:
+    page = open_page()
+    start_thread(page, site, "approve it")
+    page.get_by_role("button", name="Approve", exact=True).wait_for()
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_text("No longer needed: the run ended").wait_for()
+    assert page.get_by_role("button", name="Approve", exact=True).count() == 0
+    live = page.locator("#messages").inner_text()
+    page.reload()
+    assert page.locator("#messages").inner_text() == live
+
+
+def test_a_decision_that_cannot_be_sent_says_so_in_the_card(
+    open_page: OpenPage, site: Server
+) -> None:
+    page = open_page(expects_errors=True)
+    start_thread(page, site, "approve it")
+    page.get_by_role("button", name="Approve", exact=True).wait_for()
+    page.route("**/answer/", lambda route: route.abort())
+    page.get_by_role("button", name="Approve", exact=True).click()
+    page.get_by_text("Not sent: the server cannot be reached.").wait_for()
+    page.unroute("**/answer/")
+    page.get_by_role("button", name="Approve", exact=True).click()
+    page.get_by_text("Completed").wait_for()

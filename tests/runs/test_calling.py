@@ -597,3 +597,140 @@ def test_a_run_is_given_servers_of_exactly_its_scope(home: Access, shop: FakeSho
     run.route = None
     names = {tool.server for tool in toolbox.tools_of_run(run).tools.values() if tool.server}
     assert names == {"shop"}
+
+
+# --- what a review found ------------------------------------------------------------------------
+
+
+def test_a_call_is_not_made_under_a_mode_that_became_stricter(alice: Access) -> None:
+    from runs import consent, steps
+    from teammates.tools.files import WRITE_FILE
+    from tests.factories import make_call
+
+    run = make_run(alice)
+    lease, call = make_call(run, WRITE_FILE, {"name": "a.txt", "content": "x"})
+    verdict = consent.judge(run.pk, WRITE_FILE, {"name": "a.txt", "content": "x"})
+    assert verdict.kind == "go"
+    gates.switch_mode(alice, run, "approval")
+    with pytest.raises(steps.JudgeAgain):
+        steps.begin_call(
+            lease, [], call=call, tool=WRITE_FILE, arguments={}, verdict=verdict
+        )  # fmt: skip
+    assert "tool.call" not in types(run)
+
+
+def test_a_call_is_not_made_under_a_permission_that_was_revoked(alice: Access) -> None:
+    from runs import consent, steps
+    from teammates.tools.files import WRITE_FILE
+    from tests.factories import make_call
+
+    policy, _ = permissions.allow_tool(alice, "write_file")
+    run = make_run(alice, options=creation.Options(permission_mode="approval"))
+    arguments = {"name": "a.txt", "content": "x"}
+    lease, call = make_call(run, WRITE_FILE, arguments)
+    verdict = consent.judge(run.pk, WRITE_FILE, arguments)
+    assert verdict.policy == policy
+    permissions.revoke(alice, policy.pk)
+    with pytest.raises(steps.JudgeAgain):
+        steps.begin_call(
+            lease, [], call=call, tool=WRITE_FILE, arguments=arguments, verdict=verdict
+        )
+    permissions.set_tool(alice, "write_file", mode="off")
+    assert consent.judge(run.pk, WRITE_FILE, arguments).reason == "switched_off"
+
+
+def test_secrets_in_arguments_are_in_no_event(home: Access, shop: FakeShop) -> None:
+    add_shop(home, shop, auto_approve=True)
+    message = 'use shop__create_order {"item": "Bearer abcdefghijklmnop"}'
+    run = finish(run_with(home, message))
+    events = Event.objects.filter(run=run).exclude(type__startswith="message.")
+    assert events.filter(type="tool.call.delta").exists()
+    assert "abcdefghijklmnop" not in str(list(events.values_list("data", flat=True)))
+    assert call_of(run, "shop__create_order").arguments["item"] == "Bearer abcdefghijklmnop"
+
+
+def test_an_mcp_servers_word_that_it_only_reads_counts_once_it_is_trusted(home: Access) -> None:
+    server = add_program(home, "ok")
+    servers.check_server(server)
+    run = run_with(home, 'use weather__forecast {"city": "Bern"}')
+    assert wait(run).kind == "approval"
+    servers.trust_server(home, server)
+    run = finish(run_with(home, 'use weather__forecast {"city": "Bern"}'))
+    assert call_of(run, "weather__forecast").status == "done"
+
+
+def test_a_server_that_fails_in_mid_run_is_news_for_the_model_and_no_bad_call(
+    home: Access, shop: FakeShop
+) -> None:
+    server = add_shop(home, shop)
+    run = run_with(home, ORDER)
+    wait(run)
+    ToolServer.objects.filter(pk=server.pk).update(status="failing", status_reason="It is away.")
+    gates.answer_text(home, run, "yes")
+    run = finish(run)
+    call = call_of(run, "shop__create_order")
+    assert (run.status, call.status) == ("completed", "failed")
+    assert "Shop is not there right now: It is away." in call.error
+    assert not shop.counts
+
+
+def test_testing_a_server_leaves_the_workers_sessions_alone(home: Access) -> None:
+    """A page asks on an event loop of its own."""
+    server = add_program(home, "ok", auto_approve=True)
+    servers.check_server(server)
+    run = run_with(home, 'use weather__forecast {"city": "Bern"} slow 40 20ms')
+    tested: list[str] = []
+
+    def test_once_it_spoke() -> None:
+        if not tested and Event.objects.filter(run=run, type="tool.result").exists():
+            tested.append(servers.check_server(server).error)
+
+    work_until(lambda: Run.objects.get(pk=run.pk).is_finished, meanwhile=test_once_it_spoke)
+    assert tested == [""]
+    assert call_of(run, "weather__forecast").status == "done"
+
+
+def test_numbers_that_are_no_json_are_told_to_the_model() -> None:
+    from runs import calling
+    from teammates.tools.todo import UPDATE_TODOS
+
+    for text in ('{"items": NaN}', '{"items": [Infinity]}', "{broken"):
+        call = ToolCall(name="update_todos", arguments={"raw": text})
+        assert "are not JSON" in calling._read_arguments(UPDATE_TODOS, call)[1]
+    assert UPDATE_TODOS.digest({"n": 1e16}) == UPDATE_TODOS.digest({"n": 10000000000000000})
+
+
+def test_members_start_their_own_tasks_alone(alice: Access) -> None:
+    from tests.factories import make_bob
+
+    bob = make_bob(alice)
+    hers = make_run(alice)
+    saved = perform(hers, ToolCall(run=hers), "create_task", {"name": "Hers", "instructions": "x"})
+    his = make_run(bob)
+    call = ToolCall(run=his)
+    assert perform(his, call, "list_tasks", {}) == []
+    with pytest.raises(Exception, match="no such task"):
+        perform(his, call, "run_task", {"task_id": saved["task_id"]})
+
+
+def test_a_new_server_is_not_covered_by_what_was_allowed_to_an_old_one(
+    home: Access, shop: FakeShop
+) -> None:
+    server = add_shop(home, shop)
+    permissions.allow_tool(home, "shop")
+    permissions.set_tool(home, "shop__create_order", mode="off")
+    servers.delete_server(home, server)
+    add_shop(home, shop)
+    assert wait(run_with(home, ORDER)).kind == "approval"
+    with pytest.raises(Exception, match="already"):
+        servers.add_server(home, name="x", url="https://example.com", slug="shop")
+
+
+def test_a_check_of_an_old_address_says_nothing_about_a_new_one(home: Access) -> None:
+    server = add_program(home, "ok")
+    servers.check_server(server)
+    changed = servers.update_server(home, server, command=program("two"))
+    assert (changed.operations, changed.checked_at) == ([], None)
+    servers.record_check(server, servers.Checked([], "old news"))
+    changed.refresh_from_db()
+    assert changed.status == "active"

@@ -348,7 +348,8 @@ def test_answers_may_name_the_question_or_its_header_and_must_be_complete(alice:
 @pytest.mark.parametrize(
     ("answer", "approved"),
     [("Approve", True), ("approve: but be quick", True), ("Revise", False),
-     ("Revise: approve nothing", False), ("Disapprove", False)],
+     ("Revise: approve nothing", False), ("Disapprove", False), ("Approve nothing yet", False),
+     ("Approve later", False), ("approve, but not step 2", False)],
 )  # fmt: skip
 def test_only_an_approved_plan_lets_the_run_change_things(
     alice: Access, answer: str, approved: bool
@@ -586,3 +587,143 @@ def test_a_viewer_may_decide_nothing(alice: Access) -> None:
     with pytest.raises(Invalid):
         permissions.set_tool(alice, "x", mode="sometimes")
     assert ToolMode.values == ["default", "ask", "off"]
+
+
+# --- what a review found ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [GateKind.APPROVAL, GateKind.QUESTION, GateKind.PLAN])
+def test_a_request_larger_than_an_event_is_shown_and_decided_whole(
+    alice: Access, kind: GateKind
+) -> None:
+    long = "Ж" * 11_000
+    arguments: dict[str, Any] = {"to": "kim@example.com", "text": "Ж" * 3_900}
+    tool = None
+    if kind == GateKind.APPROVAL:
+        from dataclasses import replace
+
+        from teammates.tools.pretend import PRETEND_SEND
+
+        arguments = {f"field_{n}": "Ж" * 6_000 for n in range(6)}
+        tool = replace(PRETEND_SEND, schema={"type": "object"}, say=lambda given: "Send it")
+    else:
+        header = "Plan Approval" if kind == GateKind.PLAN else "Length"
+        arguments = {"questions": [{"question": long, "header": header}]}
+    fields = {"tool": tool} if tool else {}
+    gate = make_gate(alice, kind=kind, arguments=arguments, **fields)
+    event = gate.run.events.get(type="run.waiting_for_input").data
+    assert event["is_cut"]
+    page = signed_in(alice).get(f"/needs-you/?gate={gate.uid}").content.decode()
+    assert "Ж" * 3_000 in page
+    assert 'name="decision"' in page or 'name="plan"' in page
+    in_thread = signed_in(alice).get(gate.run.thread.get_absolute_url()).content.decode()
+    assert f"/needs-you/?gate={gate.uid}" in in_thread
+    assert "data-edit" not in in_thread
+
+
+def test_an_edit_of_many_long_fields_is_taken_and_told_in_short(alice: Access) -> None:
+    from dataclasses import replace
+
+    from runs import toolbox
+    from teammates import tools
+    from teammates.tools.pretend import PRETEND_SEND
+
+    many = {f"f{n}": "Ж" * 3_000 for n in range(10)}
+    tool = replace(PRETEND_SEND, schema={"type": "object"}, say=lambda given: "Send it")
+    gate = make_gate(alice, tool=tool, arguments=many)
+    found = toolbox.Toolbox({tool.name: tool})
+    original, toolbox.tools_of_run = toolbox.tools_of_run, lambda run: found
+    try:
+        decide(alice, gate, arguments={name: text[:-1] for name, text in many.items()})
+    finally:
+        toolbox.tools_of_run = original
+    told = gate.run.events.get(type="run.input_provided").data["edits"]
+    assert len(told) == 10
+    assert tools.REGISTRY
+
+
+def test_a_mask_that_was_edited_is_refused_rather_than_sent(alice: Access) -> None:
+    letter = {"to": "kim@example.com", "text": "use Bearer abcdefghijklmnop today"}
+    gate = make_gate(alice, arguments=letter)
+    assert MASK in gate.request["text"]
+    with pytest.raises(Invalid, match="exactly as it is"):
+        decide(alice, gate, arguments={"to": "kim@example.com", "text": f"use {MASK} now"})
+    decide(alice, gate, arguments={"to": "bo@example.com", "text": gate.request["text"]})
+    call = ToolCall.objects.get(pk=gate.tool_call_id)
+    assert call.arguments == {"to": "bo@example.com", "text": letter["text"]}
+
+
+def test_v1_remembers_a_pattern_as_a_pattern(alice: Access) -> None:
+    import json
+
+    gate = make_gate(alice)
+    run = Run.objects.get(pk=gate.run_id)
+    for wrong in ('"false"', "1", "[]"):
+        with pytest.raises(Invalid):
+            gates.answer_text(alice, run, f'{{"decision": "approve", "remember": {wrong}}}')
+    given_ = {"decision": "approve", "remember": {"to": "kim@*"}}
+    gates.answer_text(alice, run, json.dumps(given_))
+    assert PermissionPolicy.objects.get().pattern == {"to": "kim@*"}
+
+
+def test_a_link_counts_only_while_its_person_may_decide(alice: Access) -> None:
+    from teammates.models import Membership
+
+    owned_by_nobody = make_run(alice)
+    Run.objects.filter(pk=owned_by_nobody.pk).update(created_by=None)
+    gate = make_gate(alice, run=Run.objects.get(pk=owned_by_nobody.pk))
+    link = mailed_link()
+    membership = Membership.objects.get(user=alice.user)
+    for role in ("member", "viewer"):
+        Membership.objects.filter(pk=membership.pk).update(role=role)
+        assert Client().get(link).status_code == 404
+        form = {"request_id": str(gate.uid), "decision": "approve"}
+        assert Client().post(link, form).status_code == 404
+    membership.delete()
+    assert Client().get(link).status_code == 404
+    assert Gate.objects.get(pk=gate.pk).is_pending
+
+
+def test_whoever_left_is_told_nothing_and_an_owner_is_told_instead(alice: Access) -> None:
+    from teammates.models import Membership
+
+    bob = make_bob(alice)
+    run = make_run(bob)
+    Membership.objects.filter(user=bob.user).delete()
+    gate = make_gate(bob, run=run)
+    assert [notice.user for notice in Notice.objects.filter(gate=gate)] == [alice.user]
+
+
+def test_snoozing_is_everybodys_own(alice: Access) -> None:
+    bob = make_bob(alice, role="admin")
+    gate = make_gate(alice)
+    signed_in(bob).post(f"/needs-you/{gate.pk}/snooze/", {"for": "1d"})
+    assert "Pretend to send" in signed_in(alice).get("/needs-you/").content.decode()
+    assert "Nothing needs you" in signed_in(bob).get("/needs-you/?tab=team").content.decode()
+
+
+def test_a_program_that_asks_is_allowed_at_once_in_autonomous_mode_and_listed_otherwise(
+    alice: Access,
+) -> None:
+    from runs import creation
+
+    free = make_run(alice)
+    assert gates.ask_outside(alice, free, tool_name="Bash", arguments={}).status == ALLOW
+    careful = make_run(alice, options=creation.Options(permission_mode="approval"))
+    assert gates.ask_outside(alice, careful, tool_name="Bash", arguments={}).is_pending
+    assert "Use Bash" in signed_in(alice).get("/needs-you/").content.decode()
+
+
+def test_whatever_button_is_pressed_the_fields_are_what_is_approved(alice: Access) -> None:
+    gate = make_gate(alice)
+    form = {"request_id": str(gate.uid), "digest": gate.digest, "decision": "approve",
+            "edit-to": "boss@example.com", "edit-text": LETTER["text"]}  # fmt: skip
+    signed_in(alice).post(f"/runs/{gate.run_id}/answer/", form)
+    call = ToolCall.objects.get(pk=gate.tool_call_id)
+    assert call.arguments == {"to": "boss@example.com", "text": LETTER["text"]}
+    untouched = make_gate(alice, arguments={"to": "kim@example.com", "text": "one\r\ntwo"})
+    form = {"request_id": str(untouched.uid), "decision": "approve",
+            "edit-to": "kim@example.com", "edit-text": "one\r\ntwo"}  # fmt: skip
+    signed_in(alice).post(f"/runs/{untouched.run_id}/answer/", form)
+    untouched.refresh_from_db()
+    assert "edits" not in (untouched.answer or {})

@@ -111,8 +111,15 @@ def test_wrong_input_is_named_where_it_was_given(home: Access) -> None:
         answer = client.post("/settings/apps/", bad | change)
         assert answer.status_code == 422, change
         assert says in answer.content.decode(), change
-    answer = client.post("/settings/permissions/", {"tool": "x", "argument": "to"})
+    answer = client.post("/settings/permissions/", {"tool": "forget", "argument": "to"})
     assert "Give both" in answer.content.decode()
+    answer = client.post("/settings/permissions/", {"tool": "nope"})
+    assert "not one of the available choices" in answer.content.decode()
+    skill = {"name": "Tea", "description": "x", "body": "y"}
+    assert client.post("/settings/skills/new/", skill).status_code == 302
+    again = client.post("/settings/skills/new/", skill | {"description": "other"})
+    assert "already; choose another name" in again.content.decode()
+    assert Skill.objects.get().description == "x"
     assert not ToolServer.objects.exists()
 
 
