@@ -37,9 +37,10 @@ def shop(web: Server) -> Iterator[FakeShop]:
         client.delete(f"/api/v2/mcp-servers/{made.json()['id']}").raise_for_status()
 
 
-def start(client: httpx2.Client) -> dict[str, Any]:
+def start(client: httpx2.Client, **fields: Any) -> dict[str, Any]:
     """A v2 run of the shop's tool, with its v1 id."""
     body = {"message": MESSAGE, "stream": False, "tools": ["shop"], "human_in_the_loop": True}
+    body |= fields
     run = client.post("/api/v2/runs", json=body)
     assert run.status_code == 201, run.text
     shown: dict[str, Any] = run.json()
@@ -114,6 +115,37 @@ def test_a_worker_killed_at_every_event_around_a_call(
                 events = follow(client, run["run_id"])
                 check(shop, before, events, asked=asked, answer=answer)
                 assert max(shop.counts.values()) <= (2 if answer == "retry" else 1), seq
+    finally:
+        workers.end()
+
+
+def test_a_worker_killed_between_an_approval_and_its_call(web: Server, shop: FakeShop) -> None:
+    """What was approved once is made once, and not asked for again unless it may have happened."""
+    workers = Workers(web)
+    try:
+        with web.client() as client:
+            for events_later in range(1, 6):
+                before = sum(shop.counts.values())
+                run = start(client, permission_mode="approval")
+                wait_for(lambda: client.get(f"/api/v2/runs/{run['id']}").json()["status"]  # noqa: B023
+                         == "awaiting_approval")  # fmt: skip
+                asked_at = client.get(f"/v1/runs/{run['run_id']}/events", params={"follow": False})
+                last = asked_at.text.rstrip().rpartition("id: ")[2].split("\n")[0]
+                with listen(web) as heard:
+                    said = client.post(f"/v1/runs/{run['run_id']}/input",
+                                       json={"content": "approve"})  # fmt: skip
+                    assert said.status_code == 200, said.text
+                    with contextlib.closing(heard.notifies(timeout=60)) as notifications:
+                        for notification in notifications:
+                            seq = int(notification.payload.rpartition(":")[2])
+                            if seq >= int(last) + events_later:
+                                break
+                    kill(web, workers, run["run_id"])
+                asked, _ = settle(client, run, "approve")
+                events = follow(client, run["run_id"])
+                check(shop, before, events, asked=asked, answer="approve")
+                gates = [e for e in events if e["type"] == "run.waiting_for_input"]
+                assert [g["data"]["kind"] for g in gates] == ["approval", *["unknown"] * asked]
     finally:
         workers.end()
 
