@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from config.database import in_db
-from runs import consent, gates, steps
+from runs import asking, consent, steps
 from runs.attempt import Attempt, State, Stopped
 from runs.events import StaleLease
 from runs.models import CallStatus, GateKind, Run, ToolCall
@@ -139,7 +139,7 @@ async def _wait(
 ) -> None:
     """Stop the attempt at a gate, unless the run's mode changed since the verdict."""
     waits = await attempt.record.commit(
-        gates.open_gate, call=call, tool=tool, arguments=arguments, kind=kind,
+        asking.open_gate, call=call, tool=tool, arguments=arguments, kind=kind,
         mode=verdict.mode if verdict else None, why=verdict.why if verdict else "",
         setting=verdict.setting if verdict else None,
     )  # fmt: skip

@@ -8,7 +8,6 @@ import json
 import logging
 import uuid
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -16,11 +15,9 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.timesince import timesince
 
-from runs import cards, lifecycle, notices, toolbox
+from runs import cards, lifecycle, toolbox
 from runs.events import NewEvent, called, fitting_json
-from runs.lifecycle import Lease
 from runs.models import (
-    ASKING,
     CallStatus,
     DecidedVia,
     Gate,
@@ -33,21 +30,13 @@ from runs.models import (
 )
 from teammates import permissions
 from teammates.access import Access
-from teammates.errors import Conflict, DomainError, Forbidden, Invalid, NotFound, TooMany
-from teammates.fields import clean, no_number
-from teammates.models import PermissionMode, PolicySource, ToolSetting
+from teammates.errors import Conflict, DomainError, Forbidden, Invalid, NotFound
+from teammates.fields import clean
+from teammates.models import PermissionMode, PolicySource
 from teammates.tools import ask
-from teammates.tools.base import Tool
-from teammates.tools.masking import MASK, masked, unmasked
+from teammates.tools.masking import MASK, unmasked
 
 logger = logging.getLogger("muster.gates")
-
-LONGEST_ANSWER = 32 * 1024  # bytes of UTF-8
-FORMS = (
-    "Answer an approval with 'approve', with 'deny' or 'deny: the reason', or with JSON "
-    '{"decision": "approve" | "deny", "reason": …, "arguments": …, "request_id": …, "remember": …}.'
-    " Where it is not known whether something happened, 'retry' does it again."
-)
 
 
 class AlreadyDecided(Conflict):
@@ -65,89 +54,6 @@ class Decision:
     arguments: dict[str, Any] | None = None  # edited
     remember: bool | dict[str, str] = False
     digest: str | None = None  # of what was seen; that of an earlier request is refused
-
-
-# --- asking -------------------------------------------------------------------------------------
-
-
-def open_gate(
-    lease: Lease,
-    pending: list[NewEvent],
-    *,
-    call: ToolCall,
-    tool: Tool,
-    arguments: dict[str, Any],
-    kind: GateKind,
-    mode: str | None = None,
-    why: str = "",
-    setting: ToolSetting | None = None,
-) -> bool:
-    """Stop the run at a new gate; the worker's slot is free and the run waits in the database.
-
-    False, and nothing written, if the run's mode is no longer `mode`: then the call is judged anew.
-    """
-    with lifecycle.holding(lease, pending) as run:
-        if mode is not None and run.permission_mode != mode:
-            return False
-        gate = cards.compose(run, call, tool, arguments, kind, why=why, setting=setting)
-        gate.expires_at = _expiry(gate, setting)
-        call.arguments, call.title = clean(arguments), tool.title[:200]
-        call.summary = clean(tool.say(masked(arguments)))
-        call.save(update_fields=["arguments", "title", "summary"])
-        data = {
-            "request_id": str(gate.uid),
-            "tool_call_id": call.call_id,
-            "tool_name": call.name,
-            **cards.event_data(gate),
-        }
-        events = [NewEvent("run.waiting_for_input", data)]
-        if kind in ASKING:
-            data["requested_schema"] = fitting_json(_schema_of(gate.request), 12_000)
-            events.insert(0, called(call))  # a question is nothing but its gate
-        lifecycle.wait_locked(run, gate, events)
-        if gate.pk is not None:
-            notices.tell_of_gate(run, gate)
-        return True
-
-
-def ask_outside(access: Access, run: Run, *, tool_name: str, arguments: dict[str, Any]) -> Gate:
-    """A gate for a program that asks about a call of its own and polls for the decision (contract
-    v2 4.6). The run does not wait for it; in autonomous mode it is allowed at once."""
-    access.require("data.runs.write")
-    if Gate.objects.filter(run=run, tool_call=None, status=GateStatus.PENDING).count() >= 100:
-        raise TooMany("100 requests of this run wait already; decide some first.")
-    gate = Gate(
-        run=run, kind=GateKind.APPROVAL, prompt=f"Use {tool_name}", tool_name=tool_name[:255],
-        request=masked(clean(arguments)),
-        card={"title": tool_name[:200], "mate": run.teammate.name, "risk": "medium",
-              "preview": "fields", "fields": cards.fields_of(masked(clean(arguments))),
-              "can_remember": False, "remember_default": False},
-    )  # fmt: skip
-    gate.save(force_insert=True)
-    if run.permission_mode == PermissionMode.AUTONOMOUS and not run.is_finished:
-        return decide(None, gate, Decision(GateStatus.ALLOWED), via=DecidedVia.MODE)
-    return gate
-
-
-def _expiry(gate: Gate, setting: ToolSetting | None) -> Any:
-    now = timezone.now()
-    if gate.kind == GateKind.QUESTION and ask.recommended(gate.request):
-        at_once = (gate.request.get("metadata") or {}).get("source") == "non-blocking"
-        return now if at_once else now + timedelta(seconds=settings.AUTO_CONTINUE_SECONDS)
-    if gate.kind == GateKind.APPROVAL and setting and setting.expires_after:
-        return now + timedelta(minutes=setting.expires_after)
-    return None
-
-
-def _schema_of(request: dict[str, Any]) -> dict[str, Any]:
-    """The questions as a JSON schema, for clients that draw a form."""
-    properties = {}
-    for asked in request["questions"]:
-        one: dict[str, Any] = {"type": "string", "title": asked["question"]}
-        if options := [option["label"] for option in asked.get("options", [])]:
-            one["examples"] = options
-        properties[asked.get("header") or asked["question"]] = one
-    return {"type": "object", "properties": properties}
 
 
 # --- finding ------------------------------------------------------------------------------------
@@ -178,107 +84,6 @@ def not_waiting(run: Run) -> Conflict:
         f"The run is not waiting for this (it is {run.get_status_display().lower()}).",
         code="runs.not_active",
     )
-
-
-# --- answering ----------------------------------------------------------------------------------
-
-
-def answer_text(access: Access, run: Run, text: str, *, via: DecidedVia = DecidedVia.API) -> Gate:
-    """Answer the open gate in words (contract v1: `POST /v1/runs/{id}/input`).
-
-    Raises `Invalid` (empty, over 32 KB, not one of `FORMS`) or `Conflict` (the run does not wait).
-    """
-    if not text.strip():
-        raise Invalid("content must not be empty.")
-    if len(text.encode()) > LONGEST_ANSWER:
-        raise Invalid(f"content must have at most {LONGEST_ANSWER} bytes.")
-    gate = pending_gate(run)
-    if gate is None or run.status != RunStatus.WAITING:
-        raise not_waiting(run)
-    if gate.asks_in_words:
-        if gate.kind == GateKind.PLAN and text.strip().lower() in ("approve", "yes", "allow"):
-            text = ask.APPROVE
-        answers = {one["question"]: text for one in gate.request["questions"]}
-        decision = Decision(GateStatus.ALLOWED, {"answers": answers})
-    else:
-        decision = _read_decision(text, gate)
-    return decide(access, gate, decision, via=via)
-
-
-def answer_questions(
-    access: Access,
-    run: Run,
-    answers: dict[str, str],
-    *,
-    request_id: str | None = None,
-    digest: str | None = None,
-    via: DecidedVia = DecidedVia.API,
-) -> Gate:
-    """Answer a question or a plan; keys are its texts or headers (contract v2 4.8).
-
-    Raises `Invalid`, `NotFound` (no such request), `Conflict` (decided already, or nothing is
-    asked).
-    """
-    given = {key.strip(): value.strip() for key, value in answers.items() if value.strip()}
-    if not given:
-        raise Invalid("answers must not be empty.")
-    if sum(len(value.encode()) for value in given.values()) > LONGEST_ANSWER:
-        raise Invalid(f"answers must have at most {LONGEST_ANSWER} bytes.")
-    gate = get_gate(run, request_id) if request_id else pending_gate(run)
-    if gate is not None and not gate.is_pending:
-        raise _decided(gate)
-    if gate is None or run.status != RunStatus.WAITING:
-        raise not_waiting(run)
-    if not gate.asks_in_words:
-        raise Conflict("The run waits for an approval, not for an answer.", code="runs.not_active")
-    complete = {}
-    for one in gate.request["questions"]:
-        text = given.get(one["question"].strip()) or given.get(one.get("header", "").strip())
-        if not text:
-            raise Invalid(f"answers: {one['question'][:200]!r} is not answered.")
-        complete[one["question"]] = text
-    decision = Decision(GateStatus.ALLOWED, {"answers": complete}, digest=digest)
-    return decide(access, gate, decision, via=via)
-
-
-def approve(
-    access: Access,
-    run: Run,
-    request_id: str,
-    *,
-    allow: bool,
-    reason: str = "",
-    remember: bool = False,
-    via: DecidedVia = DecidedVia.API,
-) -> tuple[Gate, bool]:
-    """v2's approval: the gate, and whether the run went on because of this call.
-
-    The same decision again is fine and may add `remember`. Refusals in the order of contract v2
-    4.6: unknown, cancelled, decided otherwise, run over.
-    """
-    wanted = GateStatus.ALLOWED if allow else GateStatus.DENIED
-    for _ in range(2):
-        gate = get_gate(run, request_id)
-        if gate.status == GateStatus.CANCELLED:
-            raise NotFound("The request was cancelled.", code="gate_cancelled")
-        if gate.asks_in_words:
-            raise Invalid("decision: this is a question; send answers to /answer instead.")
-        if gate.status == wanted:
-            if remember and allow:
-                _remember(access, gate, True)
-            return gate, False
-        if not gate.is_pending:
-            raise NotFound(_decided(gate).message, code="gate_resolved_otherwise")
-        if run.is_finished:
-            raise Conflict("The run is over.", code="run_not_active")
-        answer = {"reason": reason} if reason else {}
-        try:
-            gate = decide(access, gate, Decision(wanted, answer, remember=remember), via=via)
-        except AlreadyDecided:
-            run.refresh_from_db()
-            continue
-        return gate, not gate.is_pending and gate.tool_call_id is not None
-    raise Conflict("The run is over.", code="run_not_active")
 
 
 def switch_mode(access: Access, run: Run, mode: str) -> Run:
@@ -358,7 +163,7 @@ def decide(access: Access | None, gate: Gate, decision: Decision, *, via: Decide
             Gate.objects.select_related("tool_call", "decided_by", "run__teammate").get(pk=gate.pk)
         )  # fmt: skip
         if not gate.is_pending:
-            raise _decided(gate)
+            raise already_decided(gate)
         if gate.tool_call_id is not None and run.status != RunStatus.WAITING:
             raise not_waiting(run)
         if decision.digest not in (None, "", gate.digest):
@@ -375,7 +180,7 @@ def decide(access: Access | None, gate: Gate, decision: Decision, *, via: Decide
         gate.decided_at, gate.decided_via = timezone.now(), via
         gate.save(update_fields=["status", "answer", "decided_by", "decided_at", "decided_via"])
         if decision.remember and decision.status == GateStatus.ALLOWED and access is not None:
-            _remember(access, gate, decision.remember)
+            remember(access, gate, decision.remember)
         told = NewEvent("run.input_provided", cards.decision_data(gate))
         if answer.get("stop"):
             # Whether it happened stays unknown; nothing more is done.
@@ -409,7 +214,7 @@ def _waits_for_another(access: Access | None, gate: Gate, decision: Decision) ->
     return True
 
 
-def _decided(gate: Gate) -> Conflict:
+def already_decided(gate: Gate) -> Conflict:
     """Who decided what, for whoever came too late."""
     if gate.auto_resolved:
         return Conflict(
@@ -451,7 +256,7 @@ def _edited(run: Run, gate: Gate, arguments: Any) -> dict[str, Any]:
             "digest": tool.digest(wanted)}  # fmt: skip
 
 
-def _remember(access: Access, gate: Gate, remember: bool | dict[str, str]) -> None:
+def remember(access: Access, gate: Gate, remember: bool | dict[str, str]) -> None:
     """Keep a standing permission, where one would count and the asker may give it."""
     if gate.remembered_id or not gate.card.get("can_remember"):
         return
@@ -532,38 +337,3 @@ def _told_what_happened(gate: Gate, call: ToolCall, answer: dict[str, Any]) -> l
 
 def _of(call: ToolCall) -> dict[str, Any]:
     return {"tool_call_id": call.call_id, "tool_name": call.name}
-
-
-# --- v1's words ---------------------------------------------------------------------------------
-
-
-def _read_decision(text: str, gate: Gate) -> Decision:
-    """A decision in one of the three `FORMS`, and what belongs to it."""
-    word, _, reason = text.strip().partition(":")
-    given: dict[str, Any] = {}
-    if text.lstrip().startswith("{"):
-        try:
-            given = json.loads(text, parse_constant=no_number)
-        except ValueError:
-            raise Invalid(FORMS) from None
-        if not isinstance(given.get("remember", False), bool | dict):
-            raise Invalid(FORMS)
-        known = {"decision", "reason", "arguments", "request_id", "remember", "digest"}
-        if set(given) - known:
-            raise Invalid(FORMS)
-        if given.get("request_id") not in (None, str(gate.uid)):
-            raise Conflict("This request is not the one that is open.", code="runs.not_active")
-        word, reason = str(given.get("decision", "")), str(given.get("reason") or "")
-    word, reason = word.strip().lower(), reason.strip()
-    answer: dict[str, Any] = {"reason": reason} if reason else {}
-    if word == "retry" and gate.kind == GateKind.UNKNOWN:
-        return Decision(GateStatus.ALLOWED, answer | {"retry": True})
-    statuses = {"approve": GateStatus.ALLOWED, "yes": GateStatus.ALLOWED,
-                "allow": GateStatus.ALLOWED, "deny": GateStatus.DENIED,
-                "no": GateStatus.DENIED}  # fmt: skip
-    if word not in statuses:
-        raise Invalid(FORMS)
-    return Decision(
-        statuses[word], answer, arguments=given.get("arguments"),
-        remember=given.get("remember", False), digest=given.get("digest"),
-    )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from runs import creation, gates, lifecycle
+from runs import asking, creation, gates, lifecycle
 from runs.events import NewEvent
 from runs.lifecycle import Lease, Outcome
 from runs.models import Channel, Gate, GateKind, Run, RunStatus, Step, StepKind, ToolCall
@@ -138,7 +138,7 @@ def make_gate(
     given = arguments or (QUESTION if tool is ASK_USER else LETTER)
     run = run or make_run(access, **fields)
     lease, call = make_call(run, tool, given)
-    assert gates.open_gate(
+    assert asking.open_gate(
         lease, [], call=call, tool=tool, arguments=given, kind=kind, setting=setting
     )  # fmt: skip
     run.refresh_from_db()

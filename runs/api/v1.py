@@ -7,7 +7,7 @@ from django.http import HttpResponse
 from ninja import Router, Status
 from pydantic import Field
 
-from runs import creation, gates, lifecycle, reading
+from runs import answers, creation, lifecycle, reading
 from runs.api.frames import V1Frames
 from runs.consumers import StreamPlan, hand_over
 from runs.models import Run, RunStatus
@@ -130,7 +130,7 @@ def submit_input(request: ApiRequest, run_id: UUID, payload: InputIn) -> dict[st
     """Answer what the run waits for: a question with any text, an approval with a decision."""
     request.auth.require("data.runs.write")
     run = reading.get_run(request.auth, uid=run_id)
-    gates.answer_text(request.auth, run, payload.content)
+    answers.answer_text(request.auth, run, payload.content)
     return {"ok": True}
 
 

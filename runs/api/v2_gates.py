@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from ninja import Router
 from pydantic import Field
 
-from runs import gates
+from runs import answers, asking, gates
 from runs.api.v2 import find_run
 from runs.models import Gate, GateStatus, Run
 from teammates.access import Access
@@ -59,7 +59,7 @@ def list_permission_requests(request: ApiRequest, run_id: int) -> list[dict[str,
 def approve(request: ApiRequest, run_id: int, payload: ApproveIn) -> dict[str, Any]:
     """Allow or deny a tool call. The same decision again is fine."""
     run = _find_to_decide(request.auth, run_id)
-    gate, resumed = gates.approve(
+    gate, resumed = answers.approve(
         request.auth, run, payload.request_id, allow=payload.decision == "allow",
         reason=payload.reason or "", remember=payload.remember,
     )  # fmt: skip
@@ -73,7 +73,7 @@ def approve(request: ApiRequest, run_id: int, payload: ApproveIn) -> dict[str, A
 def answer(request: ApiRequest, run_id: int, payload: AnswerIn) -> dict[str, Any]:
     """Answer a question or a plan: question text, or header, to answer."""
     run = _find_to_decide(request.auth, run_id)
-    gates.answer_questions(request.auth, run, payload.answers, request_id=payload.request_id)
+    answers.answer_questions(request.auth, run, payload.answers, request_id=payload.request_id)
     return {"status": "ok", "resumed": True}
 
 
@@ -83,7 +83,7 @@ def ask_permission(
 ) -> dict[str, Any]:
     """Ask about a call that a program makes by itself; it polls for the decision."""
     run = _find_to_decide(request.auth, run_id)
-    gate = gates.ask_outside(
+    gate = asking.ask_outside(
         request.auth, run, tool_name=payload.tool_name, arguments=payload.tool_input
     )
     return {"request_id": str(gate.uid)}

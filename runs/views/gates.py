@@ -12,7 +12,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs import cards, gates, notices
+from runs import answers, cards, gates, notices
 from runs.gates import Decision
 from runs.models import ASKING, DecidedVia, Gate, GateKind, GateStatus, GateVisit, Run
 from runs.views.runs import find_run
@@ -246,17 +246,17 @@ def _decide(access: Access, run: Run, request: HttpRequest, via: DecidedVia) -> 
     gate = gates.get_gate(run, given.get("request_id", ""))
     digest = given.get("digest") or None
     if given.get("plan") and gate.kind == GateKind.PLAN:
-        return gates.answer_questions(
+        return answers.answer_questions(
             access, run, {PLAN_HEADER: _plan_answer(given)}, request_id=str(gate.uid),
             digest=digest, via=via,
         )  # fmt: skip
     if gate.kind in ASKING:
-        return gates.answer_questions(
+        return answers.answer_questions(
             access, run, _answers(given, gate), request_id=str(gate.uid), digest=digest, via=via
         )
     word, reason = given.get("decision", ""), given.get("reason", "").strip()
-    if len(reason.encode()) > gates.LONGEST_ANSWER:
-        raise Invalid(f"The note must have at most {gates.LONGEST_ANSWER} bytes.")
+    if len(reason.encode()) > answers.LONGEST_ANSWER:
+        raise Invalid(f"The note must have at most {answers.LONGEST_ANSWER} bytes.")
     answer: dict[str, Any] = {"reason": reason} if reason else {}
     if word == "deny" and gate.card.get("risk") == "high" and not reason:
         raise Invalid("Say why, so that the teammate can do better: this is of high risk.")

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from django.db import transaction
 
-from runs import creation, gates, tool_verbs, toolbox
+from runs import answers, creation, gates, tool_verbs, toolbox
 from runs.models import Event, Gate, Report, Run, RunStatus, Task, ToolCall
 from runs.tool_verbs import DEEPEST, VERBS
 from teammates import accounts, knowledge, permissions, roster, servers, tools
@@ -87,13 +87,13 @@ def test_in_plan_mode_nothing_changes_before_the_plan_is_approved(alice: Access)
     )
     gate = wait(run)
     assert gate.kind == "plan"
-    gates.answer_text(alice, run, "Revise: shorter")
+    answers.answer_text(alice, run, "Revise: shorter")
     again = wait(run)
     assert "Changed: shorter" in again.request["questions"][0]["question"]
-    gates.answer_text(alice, run, "approve")
+    answers.answer_text(alice, run, "approve")
     asked = wait(run)
     assert (asked.kind, asked.tool_name) == ("approval", "write_file")  # as in approval mode
-    gates.answer_text(alice, run, "yes")
+    answers.answer_text(alice, run, "yes")
     assert finish(run).status == "completed"
     assert File.objects.get().name == "notes.txt"
 
@@ -154,7 +154,7 @@ def test_edited_arguments_are_what_is_done(alice: Access) -> None:
     given = {"decision": "approve", "arguments": {"name": "better.txt", "content": "mine"}}
     import json
 
-    gates.answer_text(alice, run, json.dumps(given))
+    answers.answer_text(alice, run, json.dumps(given))
     finish(run)
     file = File.objects.get()
     assert (file.name, files.read_file(file)) == ("better.txt", b"mine")
@@ -406,7 +406,7 @@ def test_what_an_untrusted_server_changes_asks_in_every_mode_and_a_trusted_ones_
     gate = wait(run)
     assert "not trusted" in gate.card["why"]
     assert not shop.counts
-    gates.answer_text(home, run, "yes")
+    answers.answer_text(home, run, "yes")
     assert finish(run).status == "completed"
     servers.trust_server(home, server)
     run = finish(run_with(home, ORDER))
@@ -434,10 +434,10 @@ def test_a_change_without_an_answer_is_unknown_and_a_person_says_what_happened(
     assert gate.kind == "unknown"
     assert any("broke the connection" in line for line in gate.card["known"])
     assert sum(shop.counts.values()) == 1
-    gates.answer_text(home, run, "retry")
+    answers.answer_text(home, run, "retry")
     again = wait(run)
     assert (again.kind, list(shop.counts.values())) == ("unknown", [2])  # the same key
-    gates.answer_text(home, run, "yes: I looked")
+    answers.answer_text(home, run, "yes: I looked")
     run = finish(run)
     assert list(shop.counts.values()) == [2]
     assert "I looked" in str(call_of(run, "shop__drop").result)
@@ -449,7 +449,7 @@ def test_what_broke_off_is_asked_about_also_when_its_tool_is_gone(
     server = add_shop(home, shop, auto_approve=True)
     run = run_with(home, "use shop__drop")
     first = wait(run)
-    gates.answer_text(home, run, "retry")
+    answers.answer_text(home, run, "retry")
     call = call_of(run, "shop__drop")
     call.status = "unknown"
     call.save()
@@ -457,7 +457,7 @@ def test_what_broke_off_is_asked_about_also_when_its_tool_is_gone(
     again = wait(run)
     assert (again.pk != first.pk, again.kind) == (True, "unknown")
     assert "Shop: drop" in again.prompt
-    gates.answer_text(home, run, "deny")
+    answers.answer_text(home, run, "deny")
     assert finish(run).status == "completed"
     assert sum(shop.counts.values()) == 1
 
@@ -477,7 +477,7 @@ def test_an_approval_does_not_count_for_a_tool_that_changed_meanwhile(
     first = wait(run)
     changed = [op | {"description": "Order ten of it."} for op in OPERATIONS]
     servers.update_server(home, server, tool_defs=changed)
-    gates.answer_text(home, run, "yes")
+    answers.answer_text(home, run, "yes")
     second = wait(run)
     assert second.pk != first.pk
     assert second.digest != first.digest
@@ -565,7 +565,7 @@ def test_a_change_by_a_program_that_dies_is_unknown(home: Access, tmp_path: Path
     run = run_with(home, 'use weather__make_rain {"city": "Bern"}')
     assert wait(run).kind == "unknown"
     assert counter.read_text() == "1"
-    gates.answer_text(home, run, "yes")
+    answers.answer_text(home, run, "yes")
     assert finish(run).status == "completed"
     assert counter.read_text() == "1"
 
@@ -666,7 +666,7 @@ def test_a_server_that_fails_in_mid_run_is_news_for_the_model_and_no_bad_call(
     run = run_with(home, ORDER)
     wait(run)
     ToolServer.objects.filter(pk=server.pk).update(status="failing", status_reason="It is away.")
-    gates.answer_text(home, run, "yes")
+    answers.answer_text(home, run, "yes")
     run = finish(run)
     call = call_of(run, "shop__create_order")
     assert (run.status, call.status) == ("completed", "failed")

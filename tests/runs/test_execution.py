@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from config.wakeups import WakeUps
-from runs import creation, gates, lifecycle
+from runs import answers, creation, lifecycle
 from runs.models import Event, Run, RunStatus, Step, ToolCall
 from runs.worker import Worker
 from teammates import connections, roster
@@ -246,7 +246,7 @@ def test_a_question_waits_without_a_worker_and_goes_on(alice: Access) -> None:
     work_until(lambda: Run.objects.get(pk=run.pk).status == RunStatus.WAITING)
     run.refresh_from_db()
     assert (run.worker, run.lease_until) == ("", None)
-    gates.answer_text(alice, run, "Medium")
+    answers.answer_text(alice, run, "Medium")
     run = finish(run)
     assert run.answer is not None
     assert "Medium" in run.answer.content
@@ -261,7 +261,7 @@ def test_an_approval_is_asked_before_the_call(alice: Access, allow: bool) -> Non
     work_until(lambda: Run.objects.get(pk=run.pk).status == RunStatus.WAITING)
     assert "tool.call" not in types(run)
     run.refresh_from_db()
-    gates.answer_text(alice, run, "approve" if allow else "deny: because")
+    answers.answer_text(alice, run, "approve" if allow else "deny: because")
     run = finish(run)
     assert run.answer is not None
     assert ("tool.result" in types(run)) == allow
@@ -275,7 +275,7 @@ def test_a_teammate_that_asks_first_asks_before_it_writes(alice: Access) -> None
     work_until(lambda: Run.objects.get(pk=run.pk).status == RunStatus.WAITING)
     assert not File.objects.exists()
     run.refresh_from_db()
-    gates.answer_text(alice, run, "yes")
+    answers.answer_text(alice, run, "yes")
     finish(run)
     assert File.objects.get().name == "plan.txt"
 

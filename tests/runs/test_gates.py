@@ -13,7 +13,7 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runs import gates, lifecycle, notices
+from runs import answers, asking, gates, lifecycle, notices
 from runs.gates import AlreadyDecided, Decision
 from runs.models import (
     DecidedVia,
@@ -105,9 +105,9 @@ def contender(word: str, access: Access, gate: Gate) -> Callable[[], Any]:
         "deny": lambda: decide(access, gate, DENY, answer={"reason": "no"}),
         "edit": lambda: decide(access, gate, arguments=edited),
         "remember": lambda: decide(access, gate, remember=True),
-        "v1": lambda: gates.answer_text(access, run, "deny: from v1"),
-        "v2 allow": lambda: gates.approve(access, run, str(gate.uid), allow=True),
-        "v2 deny": lambda: gates.approve(access, run, str(gate.uid), allow=False),
+        "v1": lambda: answers.answer_text(access, run, "deny: from v1"),
+        "v2 allow": lambda: answers.approve(access, run, str(gate.uid), allow=True),
+        "v2 deny": lambda: answers.approve(access, run, str(gate.uid), allow=False),
         "autonomous": lambda: gates.switch_mode(access, run, "autonomous"),
         "expire": gates.expire_due,
         "cancel": lambda: lifecycle.cancel_run(run, by=access.user),
@@ -289,7 +289,7 @@ def test_a_question_goes_on_with_what_it_recommends(alice: Access) -> None:
     assert gate.auto_resolved
     run = Run.objects.get(pk=gate.run_id)
     with pytest.raises(Conflict) as late:
-        gates.answer_questions(alice, run, {"How long?": "Long"}, request_id=str(gate.uid))
+        answers.answer_questions(alice, run, {"How long?": "Long"}, request_id=str(gate.uid))
     assert late.value.code == "auto_continued"
 
 
@@ -325,7 +325,7 @@ def test_an_approval_that_nobody_gave_in_time_counts_as_denied(alice: Access) ->
     assert (gate.status, call.status) == ("timeout", "denied")
     assert "Nobody decided in time" in call.error
     with pytest.raises(NotFound) as late:
-        gates.approve(alice, Run.objects.get(pk=gate.run_id), str(gate.uid), allow=True)
+        answers.approve(alice, Run.objects.get(pk=gate.run_id), str(gate.uid), allow=True)
     assert late.value.code == "gate_resolved_otherwise"
 
 
@@ -337,10 +337,10 @@ def test_answers_may_name_the_question_or_its_header_and_must_be_complete(alice:
     gate = make_gate(alice, kind=GateKind.QUESTION, arguments=two)
     run = Run.objects.get(pk=gate.run_id)
     with pytest.raises(Invalid, match="For whom"):
-        gates.answer_questions(alice, run, {"Length": "Short"})
+        answers.answer_questions(alice, run, {"Length": "Short"})
     with pytest.raises(Invalid, match="at most"):
-        gates.answer_questions(alice, run, {"Length": "x" * 33_000, "For whom?": "y"})
-    gates.answer_questions(alice, run, {"Length": "Short", "For whom?": "Kim"})
+        answers.answer_questions(alice, run, {"Length": "x" * 33_000, "For whom?": "y"})
+    answers.answer_questions(alice, run, {"Length": "Short", "For whom?": "Kim"})
     call = ToolCall.objects.get(pk=gate.tool_call_id)
     assert call.result == {"answers": {"How long?": "Short", "For whom?": "Kim"}}
 
@@ -357,7 +357,7 @@ def test_only_an_approved_plan_lets_the_run_change_things(
     plan = {"questions": [{"question": "1. Do it", "header": "Plan Approval"}]}
     gate = make_gate(alice, kind=GateKind.PLAN, arguments=plan)
     run = Run.objects.get(pk=gate.run_id)
-    gates.answer_questions(alice, run, {"Plan Approval": answer})
+    answers.answer_questions(alice, run, {"Plan Approval": answer})
     run.refresh_from_db()
     assert (run.plan_approved_at is not None) == approved
 
@@ -368,7 +368,7 @@ def test_only_an_approved_plan_lets_the_run_change_things(
 def test_switching_to_autonomous_allows_open_approvals_and_nothing_else(alice: Access) -> None:
     approval, question = make_gate(alice), make_gate(alice, kind=GateKind.QUESTION)
     unknown = make_gate(alice, kind=GateKind.UNKNOWN)
-    outside = gates.ask_outside(alice, question.run, tool_name="Bash", arguments={"command": "ls"})
+    outside = asking.ask_outside(alice, question.run, tool_name="Bash", arguments={"command": "ls"})
     for gate in (approval, question, unknown):
         gates.switch_mode(alice, Run.objects.get(pk=gate.run_id), "autonomous")
     statuses = [Gate.objects.get(pk=g.pk).status for g in (approval, question, unknown, outside)]
@@ -392,21 +392,21 @@ def test_the_order_of_refusals_of_an_approval(alice: Access) -> None:
 
     def refused(allow: bool = True, request_id: str = request) -> str:
         with pytest.raises(DomainError) as error:
-            gates.approve(alice, run, request_id, allow=allow)
+            answers.approve(alice, run, request_id, allow=allow)
         return error.value.code
 
     assert refused(request_id="nonsense") == "gate_not_found"
-    assert gates.approve(alice, run, request, allow=True) == (gate, True)
-    again, resumed = gates.approve(alice, run, request, allow=True, remember=True)
+    assert answers.approve(alice, run, request, allow=True) == (gate, True)
+    again, resumed = answers.approve(alice, run, request, allow=True, remember=True)
     assert (again.status, resumed) == (ALLOW, False)
     assert PermissionPolicy.objects.count() == 1
-    assert gates.approve(alice, run, request, allow=True)[0].remembered_id  # never taken back
+    assert answers.approve(alice, run, request, allow=True)[0].remembered_id  # never taken back
     assert refused(allow=False) == "gate_resolved_otherwise"
     other = make_gate(alice)
     run = lifecycle.cancel_run(Run.objects.get(pk=other.run_id))
     assert refused(request_id=str(other.uid)) == "gate_cancelled"
     assert refused(request_id="nonsense") == "gate_not_found"
-    late = gates.ask_outside(alice, run, tool_name="Bash", arguments={})
+    late = asking.ask_outside(alice, run, tool_name="Bash", arguments={})
     assert refused(request_id=str(late.uid)) == "run_not_active"
 
 
@@ -660,9 +660,9 @@ def test_v1_remembers_a_pattern_as_a_pattern(alice: Access) -> None:
     run = Run.objects.get(pk=gate.run_id)
     for wrong in ('"false"', "1", "[]"):
         with pytest.raises(Invalid):
-            gates.answer_text(alice, run, f'{{"decision": "approve", "remember": {wrong}}}')
+            answers.answer_text(alice, run, f'{{"decision": "approve", "remember": {wrong}}}')
     given_ = {"decision": "approve", "remember": {"to": "kim@*"}}
-    gates.answer_text(alice, run, json.dumps(given_))
+    answers.answer_text(alice, run, json.dumps(given_))
     assert PermissionPolicy.objects.get().pattern == {"to": "kim@*"}
 
 
@@ -708,9 +708,9 @@ def test_a_program_that_asks_is_allowed_at_once_in_autonomous_mode_and_listed_ot
     from runs import creation
 
     free = make_run(alice)
-    assert gates.ask_outside(alice, free, tool_name="Bash", arguments={}).status == ALLOW
+    assert asking.ask_outside(alice, free, tool_name="Bash", arguments={}).status == ALLOW
     careful = make_run(alice, options=creation.Options(permission_mode="approval"))
-    assert gates.ask_outside(alice, careful, tool_name="Bash", arguments={}).is_pending
+    assert asking.ask_outside(alice, careful, tool_name="Bash", arguments={}).is_pending
     assert "Use Bash" in signed_in(alice).get("/needs-you/").content.decode()
 
 
