@@ -77,7 +77,7 @@ class Cluster:
         # The ORM joins along foreign keys in a good order already: searching for a better one
         # costs more than our queries do, and so does compiling them.
         options = (
-            f"-h '' -k {shlex.quote(str(self.socket_folder))} -c max_connections=100 "
+            f"-h '' -k {shlex.quote(str(self.socket_folder))} -c max_connections=300 "
             "-c jit=off -c join_collapse_limit=1"
         )
         log = self.data / "server.log"

@@ -346,7 +346,7 @@ def _finish(
     if status == CallStatus.DENIED:
         event = NewEvent("tool.denied", data | {"reason": result["reason"], "message": error})
     elif status == CallStatus.DONE:
-        event = NewEvent("tool.result", data | {"result": fitting_json(call.result)})
+        event = NewEvent("tool.result", data | {"result": fitting_json(masked(call.result))})
     else:
         wrong = {"error_class": "tool.failed", "message": call.error}
         event = NewEvent("tool.result", data | {"error": wrong})

@@ -35,8 +35,10 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def site(make_server: MakeServer) -> Server:
-    return make_server()
+def site(make_server: MakeServer) -> Iterator[Server]:
+    server = make_server()
+    yield server
+    server.stop()
 
 
 OpenPage = Callable[..., Page]

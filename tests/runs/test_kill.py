@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ SCRIPT = "think todo file slow 8 60ms"
 
 
 @pytest.fixture(scope="module")
-def web(make_server: MakeServer) -> Server:
+def web(make_server: MakeServer) -> Iterator[Server]:
     """A server that executes nothing itself."""
-    return make_server("--no-worker", MUSTER_LEASE_SECONDS="1")
+    server = make_server("--no-worker", MUSTER_LEASE_SECONDS="1")
+    yield server
+    server.stop()
 
 
 class Workers:

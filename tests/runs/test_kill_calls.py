@@ -19,11 +19,13 @@ POINTS = ["arrived", "counted", "answered"]
 
 
 @pytest.fixture(scope="module")
-def web(make_server: MakeServer) -> Server:
+def web(make_server: MakeServer) -> Iterator[Server]:
     """A server that executes nothing itself."""
-    return make_server(
+    server = make_server(
         "--no-worker", MUSTER_LEASE_SECONDS="1", MUSTER_ALLOW_PRIVATE_ADDRESSES="true"
     )
+    yield server
+    server.stop()
 
 
 @pytest.fixture

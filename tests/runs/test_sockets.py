@@ -25,6 +25,7 @@ def owned(make_server: MakeServer) -> Iterator[tuple[Server, httpx2.Client]]:
     })  # fmt: skip
     yield server, client
     client.close()
+    server.stop()
 
 
 def open_socket(server: Server, client: httpx2.Client, path: str, origin: str) -> Any:
