@@ -156,12 +156,13 @@ def make_server(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Ite
         return server.start(*options)
 
     yield make
-    for server in made:
+    for server in made:  # all of them first: nothing that fails below leaves one running
         if server.process and server.process.poll() is None:
             server.process.kill()
             server.process.wait()
         if server.process and server.process.stdout:
             server.process.stdout.close()
+    for server in made:
         with cluster.connect() as connection:
             connection.execute(f"DROP DATABASE IF EXISTS {server.database} WITH (FORCE)")
 
