@@ -1,6 +1,7 @@
 """One attempt of a worker at a run, and what it knows while it works."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from runs.lifecycle import Lease
 from runs.models import Run, Step, ToolCall
@@ -29,6 +30,7 @@ class State:
     turns: int
     retries: int
     instructions: str = ""
+    gathered: dict[str, Any] | None = None  # what the run is told, until its first step has it
     conversation: list[Said] = field(default_factory=list)
     open_step: Step | None = None  # a batch of tool calls that is not over
     open_calls: list[ToolCall] = field(default_factory=list)

@@ -43,9 +43,14 @@ def size_of(instructions: str, conversation: list[Said]) -> int:
     return estimate_tokens(instructions) + sum(estimate_tokens(_text(s)) for s in conversation)
 
 
+def is_near(route: Model, instructions: str, conversation: list[Said]) -> bool:
+    """Whether the conversation nears the model's window."""
+    return size_of(instructions, conversation) > route.context_window * TRIGGER
+
+
 def plan(run: Run, route: Model, instructions: str, conversation: list[Said]) -> Plan | None:
     """What to compact before the next model call; None if there is room, or nothing to replace."""
-    if size_of(instructions, conversation) <= route.context_window * TRIGGER:
+    if not is_near(route, instructions, conversation):
         return None
     done = Step.objects.filter(run=run, status=StepStatus.DONE).order_by("-number")
     newest_step = done.first()

@@ -81,14 +81,10 @@ def gather(run: Run) -> dict[str, Any]:
     }
 
 
-def conversation(run: Run) -> list[Said]:
+def conversation(run: Run, *, is_compacted: bool = True) -> list[Said]:
     """History, prompt, and what this run's finished steps said and found out; behind a compaction,
-    its summary stands for what it covers."""
-    compaction = (
-        Step.objects.filter(
-            run=run, kind=StepKind.COMPACTION, status=StepStatus.DONE, covers_until__isnull=False
-        ).defer("request").order_by("-number").first()
-    )  # fmt: skip
+    its summary stands for what it covers. `is_compacted` False: there is none to look for."""
+    compaction = _compaction(run) if is_compacted else None
     if compaction is None:
         return [*_bounded(_history(run)), *_prompt(run), *steps_of(run)]
     summary = Turn.from_json(compaction.response or {"parts": [], "finish_reason": ""}).text
@@ -96,6 +92,13 @@ def conversation(run: Run) -> list[Said]:
         *summarised(summary, run),
         *steps_of(run, after=compaction.covers_until or 0),
     ]
+
+
+def _compaction(run: Run) -> Step | None:
+    """The newest summary that is in use."""
+    done = Step.objects.filter(run=run, kind=StepKind.COMPACTION, status=StepStatus.DONE)
+    used = done.exclude(covers_until=None).defer("request")
+    return used.order_by("-number").first()
 
 
 def summarised(summary: str, run: Run) -> list[Said]:

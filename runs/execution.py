@@ -107,7 +107,7 @@ async def _next_step(attempt: Attempt) -> bool:
         await calling.tools_step(attempt, state)
         return True
     if state.run.told is None:
-        await _gather(attempt, state)
+        await _gather(state)
     return await _model_step(attempt, state)
 
 
@@ -141,7 +141,8 @@ def _load(lease: Lease) -> State:
         state.bad_calls = calling.trailing_bad_calls(run)
     else:
         state.instructions = context.instructions(run)
-        state.conversation = context.conversation(run)
+        is_compacted = any(step.covers_until is not None for step in done)
+        state.conversation = context.conversation(run, is_compacted=is_compacted)
     return state
 
 
@@ -155,7 +156,7 @@ def _trailing_errors(done: list[Step], route: Model) -> int:
     return count
 
 
-async def _gather(attempt: Attempt, state: State) -> None:
+async def _gather(state: State) -> None:
     """Ask the run's servers what they offer, and choose what it is told, once."""
     run = state.run
     attached = await in_db(servers.servers_of, run.organization, run.end_user, run.tools)
@@ -171,8 +172,7 @@ async def _gather(attempt: Attempt, state: State) -> None:
         "changed_servers": [change for change in changes if change],
         "not_connected": [name for name in run.tools if name not in connected],
     }
-    await attempt.record.commit(steps.begin_context, told=told)
-    run.told = told
+    run.told = state.gathered = told
     if attached or told["skills"]:
         state.toolbox = await in_db(toolbox.tools_of_run, run)
     state.instructions = context.instructions(run)
@@ -210,7 +210,9 @@ async def _model_step(attempt: Attempt, state: State) -> bool:
         effort=_clamped(run.effort, route),
         retries=state.retries,
     )
-    step = await attempt.record.commit(steps.begin_model_step, request=request, route=route)
+    step = await attempt.record.commit(
+        steps.begin_model_step, request=request, route=route, told=state.gathered
+    )
     if step is None:
         raise Stopped
     result = await _answered(attempt, state, _Streamed(request, step))
@@ -260,12 +262,14 @@ def _clamped(effort: str, route: Model) -> str:
 async def _compact(attempt: Attempt, state: State) -> bool:
     """Summarise the beginning of a conversation that nears the model's window; True if so."""
     route = state.route
+    if not compaction.is_near(route, state.instructions, state.conversation):
+        return False
     plan = await in_db(compaction.plan, state.run, route, state.instructions, state.conversation)
     if plan is None:
         return False
     step = await attempt.record.commit(
         steps.begin_model_step, request=plan.request, route=route, kind=StepKind.COMPACTION,
-        covers_until=plan.covers_until,
+        covers_until=plan.covers_until, told=state.gathered,
     )  # fmt: skip
     if step is None:
         raise Stopped

@@ -50,24 +50,16 @@ class ModelResult:
     first_token_ms: int | None
 
 
-def begin_context(lease: Lease, pending: list[NewEvent], *, told: dict[str, Any]) -> None:
-    """Keep what the run is told besides the conversation, and say so: once, before its first
-    step."""
-    with lifecycle.holding(lease, pending) as run:
-        events = [
-            NewEvent("run.tool_server.failing", failing) for failing in told["failing_servers"]
-        ]
-        events += [
-            NewEvent("run.tool_server.changed", changed) for changed in told["changed_servers"]
-        ]
-        if any(told[kind] for kind in ("memories", "skills")):
-            events.append(NewEvent("run.context.loaded", {
-                "memories": [{"content": m["content"], "why": m["why"]} for m in told["memories"]],
-                "skills": [skill["slug"] for skill in told["skills"]],
-            }))  # fmt: skip
-        lifecycle.write(run, lease.fence, events)
-        Run.objects.filter(pk=run.pk).update(told=clean(told))
-        knowledge.mark_used([memory["id"] for memory in told["memories"]])
+def _told(told: dict[str, Any]) -> list[NewEvent]:
+    """What people hear of what a run is told besides the conversation."""
+    events = [NewEvent("run.tool_server.failing", failing) for failing in told["failing_servers"]]
+    events += [NewEvent("run.tool_server.changed", changed) for changed in told["changed_servers"]]
+    if told["memories"] or told["skills"]:
+        events.append(NewEvent("run.context.loaded", {
+            "memories": [{"content": m["content"], "why": m["why"]} for m in told["memories"]],
+            "skills": [skill["slug"] for skill in told["skills"]],
+        }))  # fmt: skip
+    return events
 
 
 def begin_model_step(
@@ -78,8 +70,12 @@ def begin_model_step(
     route: Model,
     kind: StepKind = StepKind.MODEL,
     covers_until: int | None = None,
+    told: dict[str, Any] | None = None,
 ) -> Step | None:
-    """Write down that a model is called; None if the run was cancelled instead."""
+    """Write down that a model is called; None if the run was cancelled instead.
+
+    `told`: what the run is told besides the conversation, with its first step.
+    """
     with lifecycle.holding(lease, pending) as run:
         if lifecycle.stop_if_cancelled(run):
             return None
@@ -92,7 +88,12 @@ def begin_model_step(
                 "provider_kind": route.provider.kind, "credential_name": route.provider.name,
             }))  # fmt: skip
             run.model_name = route.name
-            run.save(update_fields=["model_name"])
+        if told is not None:
+            events = [*_told(told), *events]
+            run.told = clean(told)
+            knowledge.mark_used([memory["id"] for memory in told["memories"]])
+        if told is not None or len(events) > 1:
+            run.save(update_fields=["model_name", "told"])
         first_seq = run.last_seq + len(events)
         lifecycle.write(run, lease.fence, events)
         return Step.objects.create(
