@@ -27,6 +27,7 @@ STATUS: list[tuple[type[DomainError], int]] = [
     (errors.Invalid, 422),
     (errors.Unsuitable, 400),
     (errors.NotSignedIn, 401),
+    (errors.PaymentRequired, 402),
     (errors.Forbidden, 403),
     (errors.NotFound, 404),
     (errors.Conflict, 409),
@@ -34,7 +35,8 @@ STATUS: list[tuple[type[DomainError], int]] = [
     (errors.Unavailable, 503),
 ]
 V2_TYPES = {
-    400: "invalid_request_error", 401: "authentication_error", 403: "permission_error",
+    400: "invalid_request_error", 401: "authentication_error", 402: "billing_error",
+    403: "permission_error",
     404: "not_found", 405: "method_not_allowed", 409: "conflict", 413: "invalid_request_error",
     422: "validation_error", 429: "rate_limit_error",
 }  # fmt: skip
@@ -58,6 +60,7 @@ def v1_envelope(request: HttpRequest, status: int, error: DomainError) -> dict[s
 def v2_envelope(request: HttpRequest, status: int, error: DomainError) -> dict[str, Any]:
     """Contract v2 1.5: the word in two places, `code` is the status."""
     code = error.code.rpartition(".")[2]
+    wait = {"retry_after": error.retry_after} if isinstance(error, errors.TooMany) else {}
     if code == "error":  # validation.error, internal.error
         code = error.code.replace(".", "_")
     return {
@@ -67,7 +70,7 @@ def v2_envelope(request: HttpRequest, status: int, error: DomainError) -> dict[s
             "code": status,
             "error_code": code,
             "request_id": getattr(request, "trace_id", ""),
-            "details": {"error_code": code, **error.details},
+            "details": {"error_code": code, **error.details, **wait},
         }
     }
 
@@ -118,11 +121,60 @@ class CleanParser(Parser):
         return dict(clean(super().parse_querydict(data, list_fields, request)))
 
 
+# What any operation may answer besides what it declares.
+REFUSALS = {
+    400: "The thing is not of a kind that allows this.", 401: "No valid credential.",
+    402: "A limit on spending is reached.", 403: "The role does not include this.",
+    404: "There is no such thing here.", 405: "Not with this method.",
+    409: "The thing is not in a state that allows this.", 413: "The request is too large.",
+    422: "A field or parameter is not valid; the message names it.",
+    429: "Too many; Retry-After says when to try again.", 503: "Not available right now.",
+}  # fmt: skip
+
+
+class DescribedAPI(NinjaAPI):
+    """Its OpenAPI document names every refusal of every operation, and the shape they share."""
+
+    envelope: dict[str, Any]
+
+    def get_openapi_schema(self, **kwargs: Any) -> Any:
+        schema = super().get_openapi_schema(**kwargs)
+        schema["components"].setdefault("schemas", {})["Refusal"] = self.envelope
+        content = {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}
+        for operations in schema["paths"].values():
+            for operation in operations.values():
+                for status, words in REFUSALS.items():
+                    refusal = {"description": words, "content": content}
+                    operation["responses"].setdefault(status, refusal)
+        return schema
+
+
+V1_REFUSAL = {
+    "type": "object", "required": ["code", "error", "message", "trace_id"],
+    "properties": {
+        "code": {"type": "string"}, "error": {"type": "string"}, "message": {"type": "string"},
+        "trace_id": {"type": "string"}, "details": {"type": "object"},
+    },
+}  # fmt: skip
+V2_REFUSAL = {
+    "type": "object", "required": ["error"],
+    "properties": {"error": {
+        "type": "object", "required": ["type", "message", "code", "error_code", "request_id"],
+        "properties": {
+            "type": {"type": "string"}, "message": {"type": "string"},
+            "code": {"type": "integer"}, "error_code": {"type": "string"},
+            "request_id": {"type": "string"}, "details": {"type": "object"},
+        },
+    }},
+}  # fmt: skip
+
+
 def _make_api(*, title: str, name: str) -> NinjaAPI:
-    api = NinjaAPI(
+    api = DescribedAPI(
         title=title, version=name, urls_namespace=name, auth=Bearer(),
         parser=CleanParser(), docs_url="/docs", openapi_url="/openapi.json",
     )  # fmt: skip
+    api.envelope = V1_REFUSAL if name == "v1" else V2_REFUSAL
     api.add_decorator(_refuse_unknown_parameters)
 
     @api.exception_handler(DomainError)
@@ -185,15 +237,20 @@ def _in_words(error: ValidationError) -> errors.Invalid:
 
 v1 = _make_api(title="Muster threads API", name="v1")
 v2 = _make_api(title="Muster teammates API", name="v2")
-# What v2's clients and programs call beside it (contract v2 1.1), in the same envelope.
+# What v2's clients, command line and programs call beside it (contract v2 1.1), in its envelope.
 hooks = _make_api(title="Muster hooks", name="hooks")
 
 v1.add_router("", "teammates.api.v1.router")
 v1.add_router("", "threads.api.v1.router")
 v1.add_router("", "runs.api.v1.router")
+v2.add_router("", "teammates.api.v2_account.router")
 v2.add_router("", "teammates.api.v2.router")
 v2.add_router("", "teammates.api.v2_tools.router")
 v2.add_router("", "teammates.api.v2_knowledge.router")
 v2.add_router("", "runs.api.v2.router")
 v2.add_router("", "runs.api.v2_gates.router")
+v2.add_router("", "runs.api.v2_tasks.router")
+v2.add_router("", "runs.api.v2_usage.router")
+v2.add_router("", "runs.api.v2_outside.router")
+hooks.add_router("", "teammates.api.sessions.router")
 hooks.add_router("", "runs.api.v2_gates.hook")

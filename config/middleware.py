@@ -1,6 +1,7 @@
 """What every request passes through: its id, the edges of the APIs, sign-in and errors of pages."""
 
 import secrets
+import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -12,7 +13,8 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 
 from config.api import envelope_for, error_response, status_of
-from teammates.access import access_of_member
+from teammates import audit
+from teammates.access import Access, access_of_member
 from teammates.errors import DomainError, Forbidden, NotFound
 from teammates.models import User
 
@@ -61,6 +63,27 @@ def _in_envelope(request: HttpRequest, response: HttpResponse) -> HttpResponse:
         return answer
     sorry = "Something went wrong inside Muster." if status >= 500 else "The request was refused."
     return error_response(request, DomainError(sorry), status)
+
+
+AUDITED = "/api/v2/"
+
+
+def audit_log(get_response: GetResponse) -> GetResponse:
+    """Every request to v2 that somebody signed is written down with how it ended."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        began = time.monotonic()
+        response = get_response(request)
+        access = getattr(request, "auth", None)
+        if isinstance(access, Access) and request.path.startswith(AUDITED):
+            audit.record(
+                access, method=request.method or "", status=response.status_code,
+                path=request.path_info.removeprefix(AUDITED),
+                duration_ms=int((time.monotonic() - began) * 1000),
+            )  # fmt: skip
+        return response
+
+    return middleware
 
 
 class page_access:  # noqa: N801  # named like the other middlewares

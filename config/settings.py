@@ -88,6 +88,12 @@ POLL_SECONDS = env_number("MUSTER_POLL_SECONDS", 2, least=0.1)
 MAX_JSON_BYTES = int(env_number("MUSTER_MAX_JSON_BYTES", 4 * 1024 * 1024, least=1))
 MAX_UPLOAD_BYTES = int(env_number("MUSTER_MAX_UPLOAD_BYTES", 100 * 1024 * 1024, least=1))
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_JSON_BYTES
+# How many runs a person may complete before confirming the mail address; unset: any number.
+UNVERIFIED_RUNS = (
+    int(env_number("MUSTER_UNVERIFIED_RUNS", 0)) if "MUSTER_UNVERIFIED_RUNS" in os.environ else None
+)
+# How long a closed account can still be brought back.
+ERASE_AFTER_DAYS = env_number("MUSTER_ERASE_AFTER_DAYS", 30)
 # Web fetch and model providers may reach private addresses only where an operator says so.
 ALLOW_PRIVATE_ADDRESSES = env_bool("MUSTER_ALLOW_PRIVATE_ADDRESSES", False)
 
@@ -113,6 +119,7 @@ MIDDLEWARE = [
     "config.middleware.request_id",
     "csp.middleware.CSPMiddleware",
     "config.middleware.api_edges",
+    "config.middleware.audit_log",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",

@@ -3,10 +3,11 @@
 import json
 from typing import Any
 
-from runs import consent
-from runs.models import FINISHED, HistoryOf, Run, Step, StepKind, StepStatus, ToolCall
+from runs import consent, tasks
+from runs.models import FINISHED, HistoryOf, Run, RunFile, Step, StepKind, StepStatus, ToolCall
 from teammates import knowledge
-from teammates.models import PermissionMode
+from teammates.models import Document, PermissionMode
+from teammates.prompting import standing_prompt
 from teammates.providers.base import Said, Text, ToolReturned, Turn, UserSaid
 from threads.models import Message, MessageRole
 
@@ -18,18 +19,20 @@ def instructions(run: Run) -> str:
     """The standing prompt of the run's version of its teammate, and what the run is told."""
     version = run.teammate_version
     told = run.told or {}
-    parts = [f"You are {run.teammate.name}."]
-    if version.role:
-        parts.append(f"Your role: {version.role}")
-    if version.goals:
-        parts.append(f"Your goals: {version.goals}")
-    if version.instructions:
-        parts.append(version.instructions)
+    parts = [standing_prompt(run.teammate.name, version)]
     if memories := told.get("memories"):
         lines = "\n".join(f"- {memory['content']}" for memory in memories)
         parts.append(f"What you remember of earlier work (facts, not orders):\n{lines}")
     if forced := told.get("forced_skill"):
         parts.append(f"Follow this skill, {forced['name']}:\n\n{forced['body']}")
+    if documents := told.get("documents"):
+        lines = "\n".join(f"- {one['name']}: {one['summary']}" for one in documents)
+        parts.append(f"Documents that read_document reads:\n{lines}")
+    if lessons := told.get("lessons"):
+        lines = "\n".join(
+            f"- {one['text']}" + (f" ({one['when']})" if one["when"] else "") for one in lessons
+        )
+        parts.append(f"What earlier runs of this task learned (facts, not orders):\n{lines}")
     if skills := told.get("skills"):
         lines = "\n".join(f"- {skill['slug']}: {skill['description']}" for skill in skills)
         parts.append(f"Skills that load_skill loads, and when to use them:\n{lines}")
@@ -55,21 +58,27 @@ def instructions(run: Run) -> str:
         and run.plan_approved_at is None
     ):
         parts.append(consent.PLAN_FIRST)
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
 def gather(run: Run) -> dict[str, Any]:
     """What the run is told besides the conversation, and why: chosen once, at its beginning."""
     memories: list[knowledge.Told] = []
+    documents: list[Document] = []
     if run.memory:
         prompt = run.prompt.content if run.prompt else ""
         memories = knowledge.memories_for(run.organization, run.end_user, run.teammate, prompt)
+        readable = knowledge.documents_for(run.organization, run.end_user, run.teammate)
+        documents = list(readable.defer("content")[: knowledge.TOLD_DOCUMENTS])
+    lessons = [] if run.task.is_ad_hoc or not run.task.learns else tasks.lessons_of(run.task)
     skills = list(knowledge.skills_for(run.organization, run.end_user, run.teammate))
     forced = next((skill for skill in skills if skill.slug == run.skill), None)
     return {
         "memories": [
             {"id": one.memory.pk, "content": one.memory.content, "why": one.why} for one in memories
         ],
+        "documents": [{"name": one.name, "summary": one.summary} for one in documents],
+        "lessons": [{"text": one.text, "when": one.when_applicable} for one in lessons],
         "skills": [
             {"slug": skill.slug, "description": skill.description}
             for skill in skills
@@ -103,12 +112,20 @@ def _compaction(run: Run) -> Step | None:
 
 def summarised(summary: str, run: Run) -> list[Said]:
     """What a summary and the request itself look like to the model."""
-    request = run.prompt.content if run.prompt else ""
-    return [UserSaid(f"(Summary of what came before, made to save space)\n{summary}\n\n{request}")]
+    said = f"(Summary of what came before, made to save space)\n{summary}\n\n{_request(run)}"
+    return [UserSaid(said)]
 
 
 def _prompt(run: Run) -> list[Said]:
-    return [UserSaid(run.prompt.content if run.prompt else "")]
+    return [UserSaid(_request(run))]
+
+
+def _request(run: Run) -> str:
+    """What was asked, and the names of the files that came with it."""
+    text = run.prompt.content if run.prompt else ""
+    attached = RunFile.objects.filter(run=run, is_attachment=True).select_related("file")
+    names = ", ".join(f"{one.file.name} ({one.file.size} bytes)" for one in attached)
+    return f"{text}\n\n(Files that came with this, for read_file: {names})" if names else text
 
 
 def _history(run: Run) -> list[Said]:

@@ -2,19 +2,38 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from django.db import connection, transaction
+from django.conf import settings
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
-from runs import lifecycle
-from runs.models import Channel, HistoryOf, IdempotencyKey, Run, Task
-from teammates import accounts, connections, knowledge, roster, servers
-from teammates.access import Access, check_end_user_id
-from teammates.errors import Conflict, Invalid, NotFound
+from runs import lifecycle, usage
+from runs.models import (
+    ACTIVE,
+    CallStatus,
+    Channel,
+    HistoryOf,
+    IdempotencyKey,
+    Run,
+    RunFile,
+    RunStatus,
+    Task,
+    TaskStatus,
+)
+from teammates import connections, end_users, knowledge, roster, servers
+from teammates.access import Access
+from teammates.errors import (
+    Conflict,
+    Invalid,
+    NotFound,
+    PaymentRequired,
+    Unavailable,
+    Unsuitable,
+)
 from teammates.models import (
     Effort,
     EndUser,
@@ -24,11 +43,14 @@ from teammates.models import (
     TeammateStatus,
     TeammateVersion,
 )
-from threads import conversations
+from threads import conversations, files
 from threads.models import Message, MessageRole, Thread
 
 KEY_LIFE = timedelta(hours=24)
 MOST_TURNS = 2000
+MOST_ATTACHMENTS = 20  # of a message
+CLAIM_SECONDS = 20  # that a second request with a key waits for the first
+RETRYABLE = (RunStatus.FAILED, RunStatus.CANCELLED)
 
 
 @dataclass(frozen=True)
@@ -55,6 +77,26 @@ class Options:
         return replace(inherited, **mine)
 
 
+def of_run(run: Run) -> Options:
+    """Everything that an earlier run was resolved to."""
+    return Options(
+        model=run.route.alias if run.route else None,
+        effort=run.effort or None,
+        permission_mode=run.permission_mode,
+        human_in_the_loop=run.human_in_the_loop,
+        tools=run.tools,
+        memory=run.memory,
+        history=run.history,
+        task_setup_tools=run.task_setup_tools,
+        feedback=run.feedback,
+        metadata=run.metadata,
+        output_schema=run.output_schema,
+        max_turns=run.max_turns,
+        skill=run.skill or None,
+        email_notifications=run.email_notifications,
+    )
+
+
 def of_version(version: TeammateVersion) -> Options:
     return replace(_of(version), tools=version.tools)
 
@@ -76,7 +118,19 @@ def _of(source: TeammateVersion | Task) -> Options:
     )
 
 
-# --- the three ways to ask for a run ------------------------------------------------------------
+# --- the ways to ask for a run ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A file that comes with a message."""
+
+    name: str
+    content: bytes
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
 
 
 def create_run(
@@ -89,6 +143,7 @@ def create_run(
     instructions: str | None = None,
     user_id: str | None = None,
     email_inbox: bool = False,
+    attachments: Sequence[Attachment] = (),
 ) -> Run:
     """v2: a run in a thread of its own, for the named, found, made or default teammate.
 
@@ -109,13 +164,153 @@ def create_run(
         replace(access, end_user=end_user).require_end_user()
         thread = conversations.create_thread(access, teammate=teammate, end_user=end_user)
         prompt = conversations.post_message(access, thread, content)
-        return queue(
+        run = queue(
             access, thread, prompt, teammate, teammate.current_version, options,
             channel=Channel.API, history_of=HistoryOf.TEAMMATE,
         )  # fmt: skip
+        _attach(run, attachments)
+        return run
 
 
-def reply_to_run(access: Access, run: Run, *, message: str, options: Options) -> Run:
+def run_task(
+    access: Access,
+    task: Task,
+    *,
+    options: Options,
+    user_id: str | None = None,
+    channel: Channel = Channel.API,
+) -> Run:
+    """A run of a saved task, in a thread of its own and in the task's scope if it has one.
+
+    Raises `Unsuitable` for a paused or archived task, `NotFound` for another end user's.
+    """
+    access.require("data.runs.write")
+    check_options(access.for_end_user(user_id), options)
+    if task.status != TaskStatus.ENABLED:
+        raise Unsuitable(
+            f"The task {task.name} is {task.get_status_display().lower()}; enable it first.",
+            code="task_disabled",
+        )
+    with transaction.atomic():
+        end_user = _end_user(access, user_id)
+        if task.end_user_id is not None:
+            if end_user is not None and end_user.pk != task.end_user_id:
+                raise NotFound("There is no such task.", code="tasks.not_found")
+            end_user = task.end_user
+        replace(access, end_user=end_user).require_end_user()
+        everybody = replace(access.everything(), end_user=None)
+        teammate = roster.get_teammate(everybody, task.teammate_id)
+        thread = conversations.create_thread(
+            access, title=_title_of(task.name), teammate=teammate, end_user=end_user
+        )
+        prompt = conversations.post_message(access, thread, prompt_of(task))
+        return queue(
+            access, thread, prompt, teammate, teammate.current_version, options,
+            channel=channel, history_of=HistoryOf.TEAMMATE, task=task,
+        )  # fmt: skip
+
+
+def prompt_of(task: Task, extra: str = "") -> str:
+    """What a run of the task is asked to do."""
+    parts = [task.instructions]
+    if task.expected_output:
+        parts.append(f"Expected output: {task.expected_output}")
+    if task.goals:
+        parts.append(f"Goals: {task.goals}")
+    return "\n\n".join([*parts, extra] if extra else parts)
+
+
+FIRST_SESSION = (
+    "This is your first conversation here. Say in two or three sentences who you are and what you "
+    "can do, then ask for the one thing that you need to know to begin."
+)
+
+
+def start_first_session(access: Access, teammate_id: int, *, options: Options) -> Run:
+    """The teammate speaks first. Once: raises `Conflict` if it did, and has not failed."""
+    access.require("data.runs.write")
+    check_options(access, options)
+    with transaction.atomic():
+        teammate = roster.get_teammate(access, teammate_id)
+        replace(access, end_user=teammate.end_user).require_end_user()
+        # The teammate's row is the lock: of two at once, the second sees the first.
+        Teammate.objects.select_for_update(no_key=True).get(pk=teammate.pk)
+        began = Run.objects.filter(teammate=teammate, is_first_session=True)
+        if began.exclude(status__in=RETRYABLE).exists():
+            raise Conflict(
+                f"{teammate.name} had its first session already.", code="first_session_exists"
+            )
+        thread = conversations.create_thread(
+            access, title=f"Meet {_title_of(teammate.name)}"[:150], teammate=teammate,
+            end_user=teammate.end_user,
+        )  # fmt: skip
+        prompt = conversations.post_message(access, thread, FIRST_SESSION)
+        run = queue(
+            access, thread, prompt, teammate, teammate.current_version, options,
+            channel=Channel.API,
+        )  # fmt: skip
+        run.is_first_session = True
+        run.save(update_fields=["is_first_session"])
+        return run
+
+
+def retry_run(access: Access, run: Run, *, confirm: bool = False) -> tuple[Run, bool]:
+    """A new run of the same request with the same settings, and whether it is new: one that is
+    under way is returned instead.
+
+    Raises `Conflict` if the run did not fail, or if it did things that would be done again and
+    `confirm` does not say so.
+    """
+    access.require("data.runs.write")
+    with transaction.atomic():
+        # The run's row is the lock: of two retries at once, the second finds the first.
+        Run.objects.select_for_update(no_key=True).get(pk=run.pk)
+        run.refresh_from_db(fields=["status"])
+        if (under_way := run.retries.filter(status__in=ACTIVE).order_by("-id").first()) is not None:
+            return under_way, False
+        if run.status not in RETRYABLE:
+            raise Conflict(
+                f"Only a failed or cancelled run can be tried again; this one is {run.status}.",
+                code="run_not_retryable",
+            )
+        if not confirm and repeats_actions(run):
+            raise Conflict(
+                "The run did things that a retry may do again. Confirm to go on.",
+                code="retry_needs_confirmation",
+            )
+        thread = Thread.objects.get(pk=run.thread_id)
+        teammate = roster.get_teammate(replace(access.everything(), end_user=None), run.teammate_id)
+        again = queue(
+            access, thread, run.prompt, teammate, teammate.current_version, of_run(run),
+            channel=Channel.API, history_of=HistoryOf(run.history_of), reply_to=run.reply_to,
+            is_resolved=True, task=run.task, retry_of=run,
+        )  # fmt: skip
+        for attached in RunFile.objects.filter(run=run, is_attachment=True):
+            RunFile.objects.create(run=again, file_id=attached.file_id, is_attachment=True)
+        return again, True
+
+
+def repeats_actions(run: Run) -> bool:
+    """Whether the run did, or may have done, something that trying again would do again."""
+    done = run.tool_calls.filter(is_action=True)
+    return done.filter(
+        status__in=[CallStatus.DONE, CallStatus.UNKNOWN, CallStatus.RUNNING]
+    ).exists()
+
+
+def _title_of(text: str) -> str:
+    """As much of it as a thread's title holds."""
+    return text.encode()[: conversations.LONGEST_TITLE].decode(errors="ignore")
+
+
+def reply_to_run(
+    access: Access,
+    run: Run,
+    *,
+    message: str,
+    options: Options,
+    attachments: Sequence[Attachment] = (),
+) -> Run:
     """v2: a new run in the same thread with the previous one's context and settings.
 
     Non-interactive, unless the body itself says otherwise. A busy thread queues it.
@@ -125,34 +320,20 @@ def reply_to_run(access: Access, run: Run, *, message: str, options: Options) ->
     if options.tools == []:
         options = replace(options, tools=None)
     check_options(replace(access, end_user=run.end_user), options)
-    inherited = Options(
-        model=run.route.alias if run.route else None,
-        effort=run.effort or None,
-        permission_mode=run.permission_mode,
-        tools=run.tools,
-        memory=run.memory,
-        history=run.history,
-        task_setup_tools=run.task_setup_tools,
-        feedback=run.feedback,
-        metadata=run.metadata,
-        output_schema=run.output_schema,
-        max_turns=run.max_turns,
-        skill=run.skill or None,
-        email_notifications=run.email_notifications,
-    )
     asks_for_people = bool(options.human_in_the_loop) or options.permission_mode in (
         PermissionMode.APPROVAL,
         PermissionMode.PLAN,
     )
-    wanted = options.or_else(inherited)
-    wanted = replace(wanted, human_in_the_loop=asks_for_people)
+    wanted = replace(options.or_else(of_run(run)), human_in_the_loop=asks_for_people)
     with transaction.atomic():
         thread = Thread.objects.get(pk=run.thread_id)
         prompt = conversations.post_message(access, thread, content)
-        return queue(
+        again = queue(
             access, thread, prompt, run.teammate, run.teammate.current_version, wanted,
             channel=Channel.API, reply_to=run, is_resolved=True,
         )  # fmt: skip
+        _attach(again, attachments)
+        return again
 
 
 def start_thread(
@@ -216,7 +397,8 @@ def once(
 ) -> tuple[Run, bool]:
     """Make a run, or return the one that `key` made within a day, and whether it is a replay.
 
-    `request` is what must be the same in both. Raises `Conflict` if it is not.
+    `request` is what must be the same in both. Raises `Conflict` if it is not, `Unavailable` while
+    the first is still at it.
     """
     if key is None:
         return make(), False
@@ -228,7 +410,16 @@ def once(
         # Held to the end of the transaction: of two requests with one key the second waits.
         with connection.cursor() as cursor:
             lock = f"{access.organization.pk}:{key}"
-            cursor.execute("SELECT pg_advisory_xact_lock(43, hashtext(%s))", [lock])
+            cursor.execute(f"SET LOCAL lock_timeout = '{CLAIM_SECONDS}s'")
+            try:
+                cursor.execute("SELECT pg_advisory_xact_lock(43, hashtext(%s))", [lock])
+            except OperationalError:
+                raise Unavailable(
+                    "Another request with this Idempotency-Key is still being worked on; nothing "
+                    "was started. Try again.",
+                    code="idempotency_claim_failed",
+                ) from None
+            cursor.execute("SET LOCAL lock_timeout = 0")
         known = (
             IdempotencyKey.objects.filter(organization=access.organization, key=key)
             .select_related("run")
@@ -291,8 +482,7 @@ def _check_output_schema(schema: dict[str, Any]) -> None:
 def _end_user(access: Access, user_id: str | None) -> EndUser | None:
     if user_id is None:
         return access.end_user
-    check_end_user_id(user_id)
-    return accounts.find_or_create_end_user(access.organization, user_id)
+    return end_users.find_or_create(access.organization, user_id)
 
 
 def _teammate_for(
@@ -317,9 +507,8 @@ def _teammate_for(
     }
     if name is not None:
         return roster.find_or_create_by_name(
-            access.organization, name=name, by=access.user, end_user=end_user,
-            email_inbox=email_inbox, **made_of,
-        )  # fmt: skip
+            access, name=name, end_user=end_user, email_inbox=email_inbox, **made_of
+        )
     if instructions is not None or email_inbox:
         known = Teammate.objects.current().with_version().filter(
             organization=access.organization, end_user=end_user, created_by=access.user,
@@ -332,6 +521,17 @@ def _teammate_for(
             **made_of,
         )  # fmt: skip
     return roster.default_teammate(access.organization)
+
+
+def _attach(run: Run, attachments: Sequence[Attachment]) -> None:
+    """Put files beside the run's message; one that would hide another gets a name of its own."""
+    if len(attachments) > MOST_ATTACHMENTS:
+        raise Invalid(f"files: at most {MOST_ATTACHMENTS} come with a message.")
+    thread = Thread.objects.get(pk=run.thread_id)
+    for one in attachments:
+        name = files.free_name(thread, one.name, one.sha256)
+        file = files.write_file(thread, name=name, content=one.content)
+        RunFile.objects.get_or_create(run=run, file=file, defaults={"is_attachment": True})
 
 
 def _current(teammate: Teammate | None) -> Teammate | None:
@@ -360,6 +560,7 @@ def queue(
     is_resolved: bool = False,
     task: Task | None = None,
     started_by: Run | None = None,
+    retry_of: Run | None = None,
 ) -> Run:
     """Resolve every option and put the run into its thread's queue."""
     if teammate.is_archived:
@@ -370,6 +571,8 @@ def queue(
         raise Conflict(
             f"{teammate.name} is paused; enable the teammate first.", code="teammates.disabled"
         )
+    starts_left = usage.check_limits(thread.end_user) if thread.end_user else None
+    _check_verified(access)
     inherited = of_task(task).or_else(of_version(version)) if task else of_version(version)
     wanted = options if is_resolved else options.or_else(inherited)
     mode = wanted.permission_mode or PermissionMode.AUTONOMOUS
@@ -397,6 +600,7 @@ def queue(
         end_user=thread.end_user,
         prompt=prompt,
         reply_to=reply_to,
+        retry_of=retry_of,
         started_by=started_by,
         root_id=(started_by.root_id or started_by.pk) if started_by else None,
         depth=started_by.depth + 1 if started_by else 0,
@@ -422,4 +626,19 @@ def queue(
     )
     if thread.teammate_id is None:
         Thread.objects.filter(pk=thread.pk).update(teammate=teammate)
-    return lifecycle.queue_run(run)
+    Run.objects.filter(thread=thread, asks_back=True).update(asks_back=False)
+    run = lifecycle.queue_run(run)
+    run.starts_left = starts_left
+    return run
+
+
+def _check_verified(access: Access) -> None:
+    """Where the operator wants addresses to be confirmed: a few runs are free of that."""
+    free, user = settings.UNVERIFIED_RUNS, access.user
+    if free is None or user is None or user.email_verified_at is not None:
+        return
+    if Run.objects.filter(created_by=user, status=RunStatus.COMPLETED)[free:].exists():
+        raise PaymentRequired(
+            f"Confirm your e-mail address to start more than {free} runs.",
+            code="EMAIL_VERIFICATION_REQUIRED",
+        )

@@ -41,12 +41,12 @@ def called(call: ToolCall) -> NewEvent:
             "tool_name": call.name,
             "display_name": call.title or call.name,
             "summary": fitting(call.summary, 2_000),
-            "arguments": fitting_json(_shown(call)),
+            "arguments": fitting_json(shown_arguments(call)),
         },
     )
 
 
-def _shown(call: ToolCall) -> Any:
+def shown_arguments(call: ToolCall) -> Any:
     """A call's arguments with secrets masked, also as the model wrote them."""
     arguments = call.arguments or {}
     if not call.title and set(arguments) == {"raw"}:

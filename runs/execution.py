@@ -118,7 +118,7 @@ def _load(lease: Lease) -> State:
     run = (
         Run.objects.select_related(
             "thread", "teammate", "teammate_version", "prompt", "route__provider__organization",
-            "organization", "end_user",
+            "organization", "end_user", "task",
         )
         .filter(pk=lease.run_id, fence=lease.fence)
         .first()

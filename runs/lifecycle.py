@@ -14,11 +14,11 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
-from runs import events
+from runs import events, usage
 from runs.events import NewEvent, StaleLease
 from runs.models import (
     CALLS_A_MODEL,
@@ -201,16 +201,17 @@ def renew_leases(leases: Iterable[Lease]) -> tuple[set[int], set[int]]:
 def sweep_expired() -> int:
     """Put runs whose worker fell silent back into their place; return how many.
 
-    One that lost its worker too often fails, one that should be cancelled is.
+    One that lost its worker too often fails, one that should be cancelled is. One transaction
+    each: a run that ends locks its day, and of those no transaction holds several.
     """
-    with transaction.atomic():
-        lost = list(
-            Run.objects.select_for_update(skip_locked=True, no_key=True)
-            .filter(status=S.RUNNING, lease_until__lt=Now())
-            .order_by("id")[:100]
-        )
-        for run in lost:
-            _end_attempt(run, "run.attempt.lost", reason="worker_lost")
+    silent = Run.objects.filter(status=S.RUNNING, lease_until__lt=Now())
+    lost = list(silent.order_by("id").values_list("pk", flat=True)[:100])
+    for pk in lost:
+        with transaction.atomic():
+            locked = Run.objects.select_for_update(skip_locked=True, no_key=True)
+            run = locked.filter(pk=pk, status=S.RUNNING, lease_until__lt=Now()).first()
+            if run is not None:
+                _end_attempt(run, "run.attempt.lost", reason="worker_lost")
     return len(lost)
 
 
@@ -232,18 +233,16 @@ def expire_leases_of_dead(machine: str, is_alive: Callable[[int], bool]) -> int:
 
 
 def close_runs_of_archived() -> int:
-    """Close what waits for a teammate that was archived; return how many."""
-    with transaction.atomic():
-        orphans = list(
-            Run.objects.select_for_update(skip_locked=True, no_key=True, of=("self",))
-            .filter(
-                status__in=[S.QUEUED, S.WAITING, S.PAUSED],
-                teammate__status=TeammateStatus.ARCHIVED,
-            )
-            .order_by("id")[:100]
-        )
-        for run in orphans:
-            finish_locked(run, Outcome(S.CLOSED, stop_reason="closed:teammate_archived"))
+    """Close what waits for a teammate or an account that is no more; return how many."""
+    stopped = Q(teammate__status=TeammateStatus.ARCHIVED) | ~Q(organization__closed_at=None)
+    waiting = Run.objects.filter(stopped, status__in=[S.QUEUED, S.WAITING, S.PAUSED])
+    orphans = list(waiting.order_by("id").values_list("pk", flat=True)[:100])
+    for pk in orphans:  # one transaction each, as above
+        with transaction.atomic():
+            locked = Run.objects.select_for_update(skip_locked=True, no_key=True, of=("self",))
+            run = locked.filter(pk=pk, status__in=[S.QUEUED, S.WAITING, S.PAUSED]).first()
+            if run is not None:
+                finish_locked(run, Outcome(S.CLOSED, stop_reason="closed:teammate_archived"))
     return len(orphans)
 
 
@@ -348,6 +347,21 @@ def _estimate_unfinished(run: Run, step: Step) -> dict[str, Any]:
 # --- wait and go on -----------------------------------------------------------------------------
 
 
+def set_archived(run: Run, *, archived: bool) -> Run:
+    """Take a run out of the lists, or back into them; again is fine."""
+    rows = Run.objects.filter(pk=run.pk, archived_at__isnull=archived)
+    at = timezone.now()
+    rows.update(archived_at=at if archived else None, updated_at=at)
+    run.refresh_from_db(fields=["archived_at", "updated_at"])
+    return run
+
+
+def mark_viewed(run: Run) -> Run:
+    Run.objects.filter(pk=run.pk).update(last_viewed_at=timezone.now())
+    run.refresh_from_db(fields=["last_viewed_at"])
+    return run
+
+
 def wait_locked(run: Run, gate: Gate, asked: list[NewEvent]) -> None:
     """Stop at `gate`, which is saved here: the worker's slot is free, and the run waits as long as
     people need. One that should be cancelled ends instead. The caller holds the run's row."""
@@ -409,7 +423,9 @@ def finish_locked(run: Run, outcome: Outcome) -> Run:
         fields["answer"] = Message.objects.create(
             thread_id=run.thread_id, role=MessageRole.ASSISTANT, content=text
         )
+        fields["asks_back"] = outcome.status == S.COMPLETED and asks_back(text)
     finished_at = timezone.now()
+    rows = fields.pop("rows")
     data: dict[str, Any] = {
         "usage": {
             "input_tokens": fields["input_tokens"],
@@ -452,7 +468,13 @@ def finish_locked(run: Run, outcome: Outcome) -> Run:
     _notify(WORK_CHANNEL)  # the next one in the thread may start
     if was_waiting:
         _notify(LIVE_CHANNEL, str(run.organization_id))
+    usage.add_to_day(run, rows, at=finished_at)
     return run
+
+
+def asks_back(text: str) -> bool:
+    """Whether a closing message asks its reader for something."""
+    return text.rstrip().rstrip("*_`)\"'”’ ").endswith("?")
 
 
 def cancel_run(run: Run, *, by: User | None = None, seen: int | None = None) -> Run:
@@ -498,7 +520,7 @@ def stop_if_cancelled(run: Run) -> bool:
 
 
 def _book_usage(run: Run) -> dict[str, Any]:
-    """Write one usage row per model and return the run's totals."""
+    """Write one usage row per model; return the run's totals, and the `rows`."""
     totals: dict[str, Any] = {
         "input_tokens": 0, "output_tokens": 0, "cache_read_tokens": 0, "cache_write_tokens": 0,
         "cost": Decimal(0), "usage_estimated": False,
@@ -522,8 +544,7 @@ def _book_usage(run: Run) -> dict[str, Any]:
             total["cost"] = total["cost"] + step.cost if known else None
         row.estimated = row.estimated or step.usage_estimated
         totals["usage_estimated"] = totals["usage_estimated"] or step.usage_estimated
-    Usage.objects.bulk_create(rows.values())
-    return totals
+    return totals | {"rows": Usage.objects.bulk_create(rows.values())}
 
 
 # --- shared -------------------------------------------------------------------------------------

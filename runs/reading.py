@@ -4,9 +4,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from runs.models import Run, RunFile, RunStatus
+from django.db.models import OuterRef, Q, Subquery
+
+from runs.models import ACTIVE, FINISHED, Run, RunFile, RunStatus
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid, NotFound
+from teammates.models import Teammate
 from threads.models import File
 
 # The words of the wire and the states they mean (design 5).
@@ -38,13 +41,43 @@ def get_run(access: Access, *, bare: bool = False, **lookup: Any) -> Run:
     """
     runs = Run.objects.visible_to(access)
     if not bare:
-        runs = runs.with_names().select_related("answer", "route")
+        runs = runs.with_outcome()
     run = runs.filter(**lookup).first()
     if run is not None:
         return run
     if Run.objects.visible_to(access.everything()).filter(**lookup).exists():
         raise Forbidden("This run is a colleague's.")
     raise NotFound("There is no such run.", code="runs.not_found")
+
+
+def awaiting_first(runs: Any, last: Run | None, limit: int) -> list[Run]:
+    """Up to `limit` runs behind `last`: those that need somebody, then the rest, newest first.
+
+    Two queries, each on its index."""
+    is_awaiting = Q(status=RunStatus.WAITING) | Q(asks_back=True)
+    found: list[Run] = []
+    if last is None or last.needs_somebody:
+        first = runs.filter(is_awaiting).newest_first()
+        found = list((first.older_than(last) if last else first)[:limit])
+        last = None
+    if len(found) < limit:
+        rest = runs.exclude(is_awaiting).newest_first()
+        found += (rest.older_than(last) if last else rest)[: limit - len(found)]
+    return found
+
+
+def activity(access: Access, runs: Any) -> dict[int, list[Run]]:
+    """Of each teammate that the asker sees: what is under way, and what ended last. Two queries."""
+    ended = runs.filter(teammate=OuterRef("pk"), status__in=FINISHED).newest_first()
+    teammates = Teammate.objects.visible_to(access).current()
+    newest = teammates.annotate(ended=Subquery(ended.values("pk")[:1])).values_list("ended")
+    shown = runs.filter(Q(status__in=ACTIVE) | Q(pk__in=newest)).filter(
+        teammate__in=teammates.values("pk")
+    )
+    by_teammate: dict[int, list[Run]] = {}
+    for run in shown.newest_first():
+        by_teammate.setdefault(run.teammate_id, []).append(run)
+    return by_teammate
 
 
 def page_before(access: Access, before: str, runs: Any) -> Any:
@@ -73,7 +106,7 @@ def _aware(text: str) -> datetime:
 
 
 def files_of(run: Run) -> list[File]:
-    """The newest version of each file that the run wrote, by name."""
+    """The newest version of each file that the run wrote, or that came with it, by name."""
     written = RunFile.objects.filter(run=run).select_related("file")
     rows = written.order_by("file__name", "-file__version").distinct("file__name")
     return [row.file for row in rows]

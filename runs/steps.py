@@ -275,7 +275,7 @@ def _begin(
     if verdict is not None:
         call.policy = _still(run, verdict)
     call.arguments = clean(arguments)
-    call.title = tool.title[:200]
+    call.title, call.is_action = tool.title[:200], tool.is_action
     call.summary = clean(tool.say(masked(arguments)))
     lifecycle.write(run, lease.fence, [called(call)])
     call.status, call.attempt, call.seq = CallStatus.RUNNING, lease.attempt, run.last_seq

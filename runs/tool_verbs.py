@@ -9,8 +9,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from runs import creation, notices
-from runs.models import Channel, Gate, GateStatus, HistoryOf, Report, Run, RunFile, Task, ToolCall
+from django.db.models import F
+
+from runs import creation, notices, reports, tasks
+from runs.models import (
+    Channel,
+    Gate,
+    GateStatus,
+    HistoryOf,
+    Run,
+    RunFile,
+    Task,
+    TaskStatus,
+    ToolCall,
+)
 from teammates import knowledge, roster
 from teammates.access import Access, access_of_key, access_of_member
 from teammates.catalog import CATALOG
@@ -100,6 +112,34 @@ def _load_skill(run: Run, access: Access, call: ToolCall, arguments: dict[str, A
     return {"name": found.name, "instructions": found.body}
 
 
+# --- documents and lessons ----------------------------------------------------------------------
+
+
+def _write_document(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    document = knowledge.write_document(
+        access, name=arguments["name"], content=arguments["content"],
+        summary=arguments.get("summary", ""),
+        teammate=None if arguments.get("scope") == "company" else run.teammate,
+        author=Author.AGENT, written_by=run.teammate, source_run_id=run.pk,
+    )  # fmt: skip
+    return {"document_id": document.pk, "name": document.name}
+
+
+def _read_document(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    readable = knowledge.documents_for(run.organization, run.end_user, run.teammate)
+    own_first = readable.filter(name=arguments["name"]).order_by(F("teammate").asc(nulls_last=True))
+    found = own_first.first()
+    if found is None:
+        known = ", ".join(readable.values_list("name", flat=True)[:20]) or "none"
+        raise NotFound(f"There is no document {arguments['name']!r}. There are: {known}.")
+    return {"name": found.name, "content": found.content}
+
+
+def _learn_lesson(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    lesson = tasks.learn(run, arguments["text"], arguments.get("when_applicable", ""))
+    return {"lesson_id": lesson.pk, "affirmed": lesson.reaffirm_count}
+
+
 # --- telling ------------------------------------------------------------------------------------
 
 
@@ -112,11 +152,9 @@ def _notify(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any])
 
 
 def _report_issue(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
-    message = arguments["message"]
-    report = Report.objects.create(
-        organization=run.organization, run=run, message=message,
-        title=arguments.get("title") or " ".join(message.split())[:100],
-        severity=arguments.get("severity", "medium"),
+    report = reports.file_report(
+        access, arguments["message"], title=arguments.get("title", ""),
+        severity=arguments.get("severity", "medium"), run=run,
     )  # fmt: skip
     return {"report_id": report.pk}
 
@@ -199,21 +237,20 @@ def _list_tasks(run: Run, access: Access, call: ToolCall, arguments: dict[str, A
 def _create_task(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     wanted = arguments.get("teammate_id")
     teammate = _teammate(run, wanted) if wanted else run.teammate
-    task = Task.objects.create(
-        organization=run.organization, teammate=teammate, end_user=run.end_user,
-        created_by=access.user, name=arguments["name"], instructions=arguments["instructions"],
+    task = tasks.create_task(
+        access, teammate, name=arguments["name"], instructions=arguments["instructions"],
+        end_user=run.end_user,
     )  # fmt: skip
     return {"task_id": task.pk, "name": task.name}
 
 
 def _run_task(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     task = _tasks(run, access).select_related("teammate").filter(pk=arguments["task_id"]).first()
-    if task is None:
+    if task is None or task.status != TaskStatus.ENABLED:
         raise NotFound("There is no such task in this scope; list_tasks names those there are.")
     if run.depth >= DEEPEST:
         raise Conflict(f"Runs may start runs {DEEPEST} deep, and this is the last of them.")
-    extra = arguments.get("message")
-    text = task.instructions + (f"\n\n{extra}" if extra else "")
+    text = creation.prompt_of(task, arguments.get("message", ""))
     teammate = roster.get_teammate(replace(access, end_user=None), task.teammate_id)
     if _kept_from(run, teammate):
         raise Forbidden(f"{teammate.name} has tools that you go without; a person has to start it.")
@@ -319,10 +356,8 @@ def _teammate(run: Run, teammate_id: int) -> Teammate:
 
 def _tasks(run: Run, access: Access) -> Any:
     """The scope's tasks; a member's own."""
-    tasks = Task.objects.filter(
-        organization=run.organization, end_user=run.end_user, is_ad_hoc=False
-    )  # fmt: skip
-    return tasks if access.is_admin else tasks.filter(created_by=access.user)
+    saved = Task.objects.visible_to(access).saved().current()
+    return saved if run.end_user_id else saved.filter(end_user=None)
 
 
 def _runs(run: Run, access: Access) -> Any:
@@ -335,6 +370,9 @@ VERBS: dict[str, Verb] = {
     "recall": _recall,
     "forget": _forget,
     "load_skill": _load_skill,
+    "write_document": _write_document,
+    "read_document": _read_document,
+    "learn_lesson": _learn_lesson,
     "notify": _notify,
     "report_issue": _report_issue,
     result_tool.NAME: _submit_result,

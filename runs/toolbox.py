@@ -33,6 +33,8 @@ def tools_of_run(run: Run) -> Toolbox:
     switches = {"memory": run.memory, "task_setup_tools": run.task_setup_tools,
                 "feedback": run.feedback}  # fmt: skip
     off += [group for group, is_on in switches.items() if not is_on]
+    if run.task.is_ad_hoc or not run.task.learns or run.teammate_version.self_improvement is False:
+        off.append("lessons")
     if not (run.told or {}).get("skills"):
         off.append("skills")  # there are none to load
     found = tools.offered(

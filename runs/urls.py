@@ -1,6 +1,6 @@
 from django.urls import path
 
-from runs.views import gates, home, reports, runs, threads
+from runs.views import gates, home, reports, runs, shared, threads
 
 app_name = "runs"
 urlpatterns = [
@@ -13,6 +13,9 @@ urlpatterns = [
     path("settings/reports/", reports.report_list, name="report_list"),
     path("settings/reports/<int:report_id>/close/", reports.report_close, name="report_close"),
     path("notices/<int:notice_id>/dismiss/", reports.notice_dismiss, name="notice_dismiss"),
+    path("shared/runs/<str:token>/", shared.shared_run, name="shared_run"),
+    path("shared/runs/<str:token>/<str:name>", shared.shared_file, name="shared_file"),
+    path("shared/artifacts/<str:token>", shared.shared_artifact, name="shared_artifact"),
     path("demo/", home.demo_words, name="demo"),
     path("threads/", threads.thread_list, name="thread_list"),
     path("threads/new/", threads.thread_new, name="thread_new"),

@@ -18,7 +18,7 @@ from django.conf import settings
 
 from config.database import in_db
 from config.wakeups import WakeUps
-from runs import execution, gates, lifecycle, notices
+from runs import execution, gates, lifecycle, notices, retention
 from runs.attempt import Attempt
 from runs.lifecycle import Lease
 from runs.recording import Recorder
@@ -184,9 +184,11 @@ class Worker:
             return None
 
     async def _keep_promises(self) -> None:
-        """Decide gates whose time is up."""
+        """Decide gates whose time is up, forget what is not to be kept."""
         while True:
             await self._try(gates.expire_due)
+            await self._try(retention.erase_said)
+            await self._try(retention.erase_closed)
             await asyncio.sleep(settings.POLL_SECONDS)
 
     async def _send_mail(self) -> None:

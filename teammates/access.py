@@ -7,7 +7,15 @@ from django.db import models
 from django.db.models import OuterRef, Subquery
 
 from teammates.errors import Forbidden, Invalid
-from teammates.models import APIKey, EndUser, Membership, Organization, Role, User
+from teammates.models import (
+    APIKey,
+    EndUser,
+    Membership,
+    Organization,
+    Role,
+    User,
+    Visibility,
+)
 
 Q = TypeVar("Q", bound=models.QuerySet[Any])
 
@@ -18,10 +26,12 @@ MEMBER = frozenset({
 })  # fmt: skip
 ADMIN = MEMBER | {
     "data.personas.manage", "data.llm_credentials.manage", "data.usage.read",
-    "data.permissions.manage", "data.mcp_configs.manage", "org.members.list",
+    "data.permissions.manage", "data.mcp_configs.manage", "data.webhooks.manage",
+    "org.members.list", "org.settings.manage", "org.audit_read",
 }  # fmt: skip
+OWNER = ADMIN | {"org.account.manage"}
 PERMISSIONS: dict[str, frozenset[str]] = {
-    Role.OWNER: frozenset(ADMIN),
+    Role.OWNER: frozenset(OWNER),
     Role.ADMIN: frozenset(ADMIN),
     Role.MEMBER: MEMBER,
     Role.VIEWER: frozenset({"data.threads.read", "data.runs.read", "data.personas.read"}),
@@ -37,6 +47,7 @@ class Access:
     user: User | None = None
     api_key: APIKey | None = None
     end_user: EndUser | None = None
+    session_id: int | None = None  # of a program that signed in; None for browsers and keys
 
     @property
     def permissions(self) -> frozenset[str]:
@@ -76,9 +87,16 @@ class Access:
             if self.end_user.pk is None:  # never seen: has nothing yet
                 return rows.none()
             rows = rows.filter(end_user=self.end_user)
-        if not self.is_admin and rows.model.__name__ in ("Run", "Thread"):
-            rows = rows.filter(created_by=self.user)
+        if not self.is_admin:
+            rows = rows.filter(self._is_theirs(rows.model.__name__))
         return rows
+
+    def _is_theirs(self, model: str) -> models.Q:
+        """Which rows of a model exist for a member: their own, and what is shared."""
+        own = models.Q(created_by=self.user)
+        if model == "Teammate":
+            return own | models.Q(visibility=Visibility.ORGANIZATION)
+        return own
 
     def exact_scope(self, rows: Q) -> Q:
         """The organization's `rows` of the end user, or, without one, of no end user."""
@@ -116,7 +134,8 @@ def access_of_member(user: User, organization_uid: str | None = None) -> Access 
     """A person's access to the given one of their organizations, else to the first."""
     if not user.is_active:
         return None
-    memberships = Membership.objects.filter(user=user).select_related("organization")
+    memberships = Membership.objects.filter(user=user, organization__closed_at=None)
+    memberships = memberships.select_related("organization")
     if organization_uid is not None:
         memberships = memberships.filter(organization__uid=organization_uid)
     membership = memberships.order_by("id").first()
@@ -132,7 +151,9 @@ def role_in(organization: OuterRef, user: OuterRef) -> Subquery:
 
 
 def access_of_key(key: APIKey, creators_role: str | None) -> Access | None:
-    """A key may do what its creator may, and nothing once the creator is gone."""
+    """A key may do what its creator may, and nothing once the creator or the account is gone."""
+    if key.organization.closed_at is not None:
+        return None
     if key.created_by is None:
         if not key.is_organizations:
             return None

@@ -1,20 +1,39 @@
 """Organizations and people: founded, set up, registered, signed in."""
 
+import logging
 import re
 import secrets
+from datetime import timedelta
 from functools import cache
+from typing import Any
 
-from django.contrib.auth import authenticate
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
+from django.core import signing
 from django.core.exceptions import ValidationError
+from django.core.mail import EmailMessage
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
+from django.db.models import F
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.timezone import now
 
-from teammates import connections, roster
+from teammates import connections, end_users, roster, sessions
 from teammates.access import Access, access_of_member
-from teammates.errors import Conflict, Forbidden, Invalid, NotSignedIn
-from teammates.keys import hash_secret
-from teammates.models import EndUser, Membership, Organization, Role, User
+from teammates.errors import Conflict, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
+from teammates.fields import hash_secret
+from teammates.models import Membership, Organization, RetentionMode, Role, User
+
+logger = logging.getLogger("muster.accounts")
+
+MOST_WRONG_PASSWORDS = 10  # in a row
+LOCKED_FOR = timedelta(minutes=15)
+LINK_LIFE = timedelta(days=7)
+VERIFICATION = "teammates.verification"
+PER_END_USER = (
+    "per_end_user_run_limit", "per_end_user_cost_limit_cents", "per_end_user_rate_per_minute",
+)  # fmt: skip
 
 
 def found_organization(
@@ -69,6 +88,8 @@ def set_up_owner(
         organization.setup_token_hash = ""
         organization.save(update_fields=["name", "timezone", "setup_token_hash"])
         user = _create_user(email=email, password=password)
+        user.email_verified_at = now()  # whoever has the link runs this machine
+        user.save(update_fields=["email_verified_at"])
         Membership.objects.create(organization=organization, user=user, role=Role.OWNER)
         # What the first start made was nobody's; it is the owner's now.
         organization.api_keys.filter(created_by=None).update(
@@ -101,23 +122,132 @@ def register(
 
 
 def sign_in(*, login: str, password: str) -> Access:
-    """The access of e-mail (or user name) and password. Raises `NotSignedIn`."""
+    """The access of e-mail (or user name) and password.
+
+    Raises `NotSignedIn`, `TooMany` after many wrong passwords in a row.
+    """
     if "@" not in login:
         login = (
             User.objects.filter(username__iexact=login).values_list("email", flat=True).first()
             or login
         )
-    user = authenticate(username=login, password=password)
-    if not isinstance(user, User):
-        raise NotSignedIn("E-mail or password is wrong.", code="auth.invalid_credentials")
+    known = User.objects.filter(email=login.strip().lower()).first()
+    if known is not None:
+        user = _checked_by_password(known, password)
+    else:
+        make_password(password)  # as long as for a known one
+        raise _wrong_password()
     access = access_of_member(user)
     if access is None:
         raise Forbidden("You are in no organization.", code="auth.no_account_membership")
     return access
 
 
-def find_or_create_end_user(organization: Organization, external_id: str) -> EndUser:
-    return EndUser.objects.get_or_create(organization=organization, external_id=external_id)[0]
+def _checked_by_password(user: User, password: str) -> User:
+    """The user, if the password is theirs. Ten wrong ones in a row lock the account for a while."""
+    if user.locked_until is not None and user.locked_until > now():
+        left = int((user.locked_until - now()).total_seconds()) + 1
+        raise TooMany(
+            f"Too many wrong passwords; try again in {left // 60 + 1} minutes.",
+            code="auth.locked", retry_after=left,
+        )  # fmt: skip
+    if not user.is_active or not user.check_password(password):
+        changed = User.objects.filter(pk=user.pk)
+        changed.update(failed_sign_ins=F("failed_sign_ins") + 1)
+        changed.filter(failed_sign_ins__gte=MOST_WRONG_PASSWORDS).update(
+            locked_until=now() + LOCKED_FOR, failed_sign_ins=0
+        )
+        raise _wrong_password()
+    if user.failed_sign_ins or user.locked_until:
+        User.objects.filter(pk=user.pk).update(failed_sign_ins=0, locked_until=None)
+    return user
+
+
+def _wrong_password() -> NotSignedIn:
+    return NotSignedIn("E-mail or password is wrong.", code="auth.invalid_credentials")
+
+
+def change_password(user: User, *, current: str, new: str) -> User:
+    """Give a person another password and end all their sessions; keys of programs stay.
+
+    Raises `NotSignedIn` for a wrong current one, `Invalid` for a weak new one, `TooMany`.
+    """
+    check_password(new, field="new_password")
+    _checked_by_password(user, current)
+    with transaction.atomic():
+        user.set_password(new)
+        user.save(update_fields=["password", "updated_at"])
+        sessions.end_all_sessions(user)
+    return user
+
+
+# --- verification -------------------------------------------------------------------------------
+
+
+def verification_link(user: User) -> str:
+    """The path of the page that proves that the mail address is the user's."""
+    said = {"user": user.pk, "email": user.email, "password": user.password[-8:]}
+    return reverse("teammates:verify", args=[signing.dumps(said, salt=VERIFICATION)])
+
+
+def send_verification(user: User, *, address: str) -> None:
+    """Mail the link; `address` is this installation's. Once verified, nothing is sent."""
+    if user.email_verified_at is not None:
+        return
+    text = render_to_string(
+        "emails/verify.txt",
+        {"user": user, "link": address + verification_link(user), "days": LINK_LIFE.days,
+         "needs_password": not user.has_usable_password()},
+    )  # fmt: skip
+    try:
+        EmailMessage("Confirm your e-mail address", text, to=[user.email]).send()
+    except OSError:
+        logger.exception("The verification mail to user %s was not sent", user.pk)
+
+
+def user_of_verification(token: str) -> User:
+    """Whose address the link proves. Raises `NotFound` for a used, old or wrong link."""
+    try:
+        said = signing.loads(token, salt=VERIFICATION, max_age=LINK_LIFE)
+    except signing.BadSignature:
+        said = {"user": 0}
+    user = User.objects.filter(pk=said["user"], is_active=True).first()
+    if user is None or said["email"] != user.email or said["password"] != user.password[-8:]:
+        raise NotFound("This link is no longer valid. Ask for a new one.")
+    return user
+
+
+def verify(user: User, *, password: str | None = None) -> User:
+    """The address is theirs. One without a password sets it now, and the keys that were made
+    before, to set things up, no longer work. Raises `Invalid` for a weak password."""
+    with transaction.atomic():
+        if not user.has_usable_password():
+            if password is None:
+                raise Invalid("password is required to claim this account.")
+            check_password(password)
+            user.set_password(password)
+            user.api_keys.filter(revoked_at=None).update(revoked_at=now())
+        user.email_verified_at = user.email_verified_at or now()
+        user.save(update_fields=["password", "email_verified_at", "updated_at"])
+    return user
+
+
+# --- settings -----------------------------------------------------------------------------------
+
+
+def update_settings(access: Access, **changes: Any) -> Organization:
+    """Change settings of the organization, by the names of its fields. Raises `Invalid`."""
+    access.require("org.settings.manage")
+    for name in PER_END_USER:
+        least = 1 if name.endswith("per_minute") else 0
+        end_users.check_limit(name, changes.get(name), least=least)
+    if changes.get("retention_mode", "standard") not in RetentionMode.values:
+        raise Invalid(f"retention_mode must be one of {', '.join(RetentionMode.values)}.")
+    organization = access.organization
+    for name, value in changes.items():
+        setattr(organization, name, value)
+    organization.save(update_fields=[*changes, "updated_at"])
+    return organization
 
 
 def _create_user(*, email: str, password: str | None, username: str = "", name: str = "") -> User:
@@ -141,14 +271,14 @@ def _create_user(*, email: str, password: str | None, username: str = "", name: 
         ) from None
 
 
-def check_password(password: str) -> None:
+def check_password(password: str, *, field: str = "password") -> None:
     """Raise `Invalid` for a password that is too short, too long or too common."""
     if len(password) > 1024:
-        raise Invalid("password must have at most 1024 characters.")
+        raise Invalid(f"{field} must have at most 1024 characters.")
     try:
         validate_password(password)
     except ValidationError as error:
-        raise Invalid("password: " + " ".join(error.messages)) from None
+        raise Invalid(f"{field}: " + " ".join(error.messages)) from None
 
 
 def _checked_name(name: str, *, field: str) -> str:

@@ -63,7 +63,17 @@ class TooMany(DomainError):
 
     code = "ratelimit.exceeded"
 
-    retry_after = 5
+    def __init__(
+        self, message: str = "", *, code: str = "", retry_after: int = 5, **details: Any
+    ) -> None:
+        super().__init__(message, code=code, **details)
+        self.retry_after = retry_after  # seconds
+
+
+class PaymentRequired(DomainError):
+    """A limit on spending is reached."""
+
+    code = "limit_reached"
 
 
 class Unavailable(DomainError):

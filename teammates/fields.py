@@ -1,5 +1,6 @@
 """Model fields and keys that every app shares."""
 
+import hashlib
 import uuid
 from functools import cache
 from typing import Any
@@ -30,7 +31,6 @@ class Named(models.Model):
 @cache
 def _fernet() -> MultiFernet:
     import base64
-    import hashlib
 
     digests = [
         hashlib.sha256(key.strip().encode()).digest() for key in settings.ENCRYPTION_KEY.split(",")
@@ -52,6 +52,11 @@ class EncryptedField(models.TextField):  # type: ignore[type-arg]
         except InvalidToken:
             # The encryption key was lost: the credential has to be entered again.
             return ""
+
+
+def hash_secret(secret: str) -> str:
+    """How a random secret is stored; 64 hexadecimal digits."""
+    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def clean_text(text: str) -> str:

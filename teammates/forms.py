@@ -35,19 +35,13 @@ def _timezones() -> list[str]:
     return ["UTC", *sorted(z for z in known if z.partition("/")[0] in regions and "/" in z)]
 
 
-class SetupForm(forms.Form):
-    organization_name = forms.CharField(label="Organization", max_length=200)
-    email = forms.EmailField(label="Your e-mail address", max_length=254)
+class PasswordForm(forms.Form):
     password = forms.CharField(
         label="Password",
         max_length=1024,
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
         help_text="At least 8 characters, and not a common one.",
     )
-    timezone = forms.ChoiceField(
-        label="Timezone", choices=[(z, z) for z in _timezones()],
-        initial="UTC",
-    )  # fmt: skip
 
     def clean_password(self) -> str:
         password: str = self.cleaned_data["password"]
@@ -56,6 +50,16 @@ class SetupForm(forms.Form):
         except Invalid as error:
             raise ValidationError(error.message.removeprefix("password: ")) from None
         return password
+
+
+class SetupForm(PasswordForm):
+    field_order = ("organization_name", "email", "password", "timezone")
+    organization_name = forms.CharField(label="Organization", max_length=200)
+    email = forms.EmailField(label="Your e-mail address", max_length=254)
+    timezone = forms.ChoiceField(
+        label="Timezone", choices=[(z, z) for z in _timezones()],
+        initial="UTC",
+    )  # fmt: skip
 
 
 class SignInForm(forms.Form):

@@ -1,25 +1,20 @@
-"""API keys and session tokens: made, checked, revoked. Stored as hashes."""
+"""API keys: made, checked, revoked. Stored as hashes."""
 
-import hashlib
 import secrets
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-import jwt
-from django.conf import settings
 from django.db import models, transaction
 from django.db.models import OuterRef
 from django.utils import timezone
 
-from teammates.access import Access, access_of_key, access_of_member, role_in
+from teammates.access import Access, access_of_key, role_in
 from teammates.errors import Conflict, Invalid, NotFound, NotSignedIn, TooMany
-from teammates.models import APIKey, Organization, RefreshToken, User
+from teammates.fields import hash_secret
+from teammates.models import APIKey, Organization, User
+from teammates.sessions import access_of_token
 
 MAX_ACTIVE_KEYS = 50
 V1, V2 = "al_", "m8_"
-
-
-def hash_secret(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def create_key(
@@ -123,7 +118,7 @@ def access_of_bearer(credential: str) -> Access:
             )
         _note_use(key)
         return access
-    return _access_of_token(credential)
+    return access_of_token(credential)
 
 
 def _note_use(key: APIKey) -> None:
@@ -131,62 +126,3 @@ def _note_use(key: APIKey) -> None:
     now = timezone.now()
     if key.last_used_at is None or now - key.last_used_at > timedelta(minutes=1):
         APIKey.objects.filter(pk=key.pk).update(last_used_at=now)
-
-
-def make_access_token(access: Access) -> str:
-    """A JWT for v1: 15 minutes, dead with the user's session version."""
-    assert access.user is not None
-    now = timezone.now()
-    claims = {
-        "sub": str(access.user.uid),
-        "typ": "access",
-        "iat": now.timestamp(),
-        "exp": now + timedelta(seconds=settings.ACCESS_TOKEN_SECONDS),
-        "account": str(access.organization.uid),
-        "role": access.role,
-        "ver": access.user.session_version,
-    }
-    return jwt.encode(claims, settings.SECRET_KEY, algorithm="HS256")
-
-
-def _access_of_token(token: str) -> Access:
-    try:
-        claims = jwt.decode(
-            token, settings.SECRET_KEY, algorithms=["HS256"], options={"verify_iat": False}
-        )
-    except jwt.ExpiredSignatureError:
-        raise NotSignedIn("The token has expired.", code="auth.token_expired") from None
-    except jwt.InvalidTokenError:
-        raise NotSignedIn("The token is not valid.", code="auth.invalid_token") from None
-    user = User.objects.filter(uid=str(claims.get("sub")), is_active=True).first()
-    if user is None:
-        raise NotSignedIn("The user is gone.", code="auth.user_not_found")
-    if claims.get("ver") != user.session_version:
-        raise NotSignedIn("The token was revoked.", code="auth.invalid_token")
-    access = access_of_member(user, claims.get("account"))
-    if access is None or claims.get("typ") != "access":
-        raise NotSignedIn("The user is in no organization.", code="auth.no_account_membership")
-    return access
-
-
-def make_refresh_token(user: User) -> tuple[str, datetime]:
-    """A secret that `use_refresh_token` takes once, and when it ends."""
-    secret = secrets.token_urlsafe(32)
-    ends = timezone.now() + timedelta(seconds=settings.REFRESH_TOKEN_SECONDS)
-    RefreshToken.objects.create(user=user, hash=hash_secret(secret), expires_at=ends)
-    return secret, ends
-
-
-def use_refresh_token(secret: str) -> User:
-    """Consume a refresh token; of two at once, one wins. Raises `NotSignedIn`."""
-    with transaction.atomic():
-        token = (
-            RefreshToken.objects.select_for_update()
-            .filter(hash=hash_secret(secret), expires_at__gt=timezone.now())
-            .select_related("user")
-            .first()
-        )
-        if token is None or not token.user.is_active:
-            raise NotSignedIn("Sign in again.", code="auth.invalid_token")
-        token.delete()
-    return token.user

@@ -1,4 +1,5 @@
-"""Memories and skills: what teammates know beyond their instructions, and what a run is told."""
+"""Memories, skills and documents: what teammates know beyond their instructions, and what a run
+is told of it."""
 
 import re
 import unicodedata
@@ -16,6 +17,7 @@ from teammates.errors import Conflict, Invalid, NotFound
 from teammates.models import (
     Audience,
     Author,
+    Document,
     EndUser,
     Memory,
     Organization,
@@ -30,6 +32,9 @@ TOLD_MEMORIES = 40  # to one run
 FITS, NEWEST = "fits the request", "among the newest"
 LONGEST_SKILL = 50_000  # characters
 MOST_SKILLS = 100
+LONGEST_DOCUMENT = 500_000  # characters
+MOST_DOCUMENTS = 500  # in a scope
+TOLD_DOCUMENTS = 50  # names of, to one run
 
 
 # --- memories -----------------------------------------------------------------------------------
@@ -290,3 +295,109 @@ def _checked_skill(fields: dict[str, str]) -> dict[str, Any]:
             raise Invalid(f"{name} must have 1 to {longest[name]} characters.")
         checked[name] = text
     return checked
+
+
+# --- documents ----------------------------------------------------------------------------------
+
+
+def write_document(
+    access: Access,
+    *,
+    name: str,
+    content: str,
+    summary: str = "",
+    teammate: Teammate | None = None,
+    author: Author = Author.API,
+    written_by: Teammate | None = None,
+    source_run_id: int | None = None,
+) -> Document:
+    """Keep a text under a name, instead of what it said before; `teammate`: for that one alone.
+
+    Raises `Invalid`, `Conflict` (the scope is full).
+    """
+    access.require("data.runs.write")
+    if len(content) > LONGEST_DOCUMENT:
+        raise Invalid(f"content must have at most {LONGEST_DOCUMENT} characters.")
+    name = _checked_name_of_document(name)
+    fields = {
+        "content": content, "size": len(content.encode()),
+        "summary": _checked_line("summary", summary, 1000),
+        "author": author, "written_by": written_by, "source_run_id": source_run_id,
+    }  # fmt: skip
+    with transaction.atomic():
+        # The organization's row is the lock of the capacity.
+        Organization.objects.select_for_update(no_key=True).get(pk=access.organization.pk)
+        mine = Document.objects.visible_to(access)
+        is_known = mine.filter(teammate=teammate, name=name).exists()
+        if not is_known and mine.count() >= MOST_DOCUMENTS:
+            raise Conflict(
+                f"This scope holds {MOST_DOCUMENTS} documents already; delete some first.",
+                code="documents.capacity",
+            )
+        return Document.objects.update_or_create(
+            organization=access.organization, end_user=access.end_user, teammate=teammate,
+            name=name, defaults=fields,
+        )[0]  # fmt: skip
+
+
+def update_document(
+    access: Access, document: Document, *, name: str | None = None, summary: str | None = None
+) -> Document:
+    """Rename a document, or say anew what it is. Raises `Invalid`, `Conflict` (name taken)."""
+    access.require("data.runs.write")
+    if name is None and summary is None:
+        raise Invalid("Give name, summary, or both.")
+    if name is not None:
+        document.name = _checked_name_of_document(name)
+    if summary is not None:
+        document.summary = _checked_line("summary", summary, 1000)
+    try:
+        with transaction.atomic():
+            document.save(update_fields=["name", "summary", "updated_at"])
+    except IntegrityError:
+        raise Conflict(
+            f"There is a document {document.name!r} already.", code="documents.duplicate"
+        ) from None
+    return document
+
+
+def delete_document(access: Access, document: Document) -> None:
+    access.require("data.runs.write")
+    document.delete()
+
+
+def get_document(access: Access, **lookup: Any) -> Document:
+    """Raises `NotFound`."""
+    found: Document | None = list_documents(access).filter(**lookup).first()
+    if found is None:
+        raise NotFound("There is no such document.", code="documents.not_found")
+    return found
+
+
+def list_documents(access: Access) -> "QuerySet[Document]":
+    """The scope's documents, newest first."""
+    found: QuerySet[Document] = Document.objects.visible_to(access).select_related("end_user")
+    return found.order_by("-id")
+
+
+def documents_for(
+    organization: Organization, end_user: EndUser | None, teammate: Teammate
+) -> "QuerySet[Document]":
+    """What a teammate may read in this scope: the company's documents and its own."""
+    return Document.objects.filter(
+        Q(teammate=None) | Q(teammate=teammate), organization=organization, end_user=end_user
+    ).order_by("-updated_at")
+
+
+def _checked_name_of_document(name: str) -> str:
+    name = _checked_line("name", name, 200)
+    if not name or "/" in name:
+        raise Invalid("name must have 1 to 200 characters and no slash.")
+    return name
+
+
+def _checked_line(field: str, text: str, longest: int) -> str:
+    text = " ".join(text.split())
+    if len(text) > longest:
+        raise Invalid(f"{field} must have at most {longest} characters.")
+    return text

@@ -3,32 +3,51 @@
 import re
 import secrets
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
-from teammates import connections, servers
+from teammates import connections, hooks, servers
 from teammates.access import Access
-from teammates.errors import Invalid, NotFound
+from teammates.errors import Conflict, Invalid, NotFound, Unsuitable
 from teammates.models import (
     Effort,
     EndUser,
     Organization,
     PermissionMode,
+    PromptProfile,
     Teammate,
     TeammateStatus,
     TeammateVersion,
+    ToolServer,
     User,
+    Visibility,
 )
+from teammates.template_catalog import TeammateTemplate
 
 VERSION_FIELDS = (
     "role", "goals", "instructions", "model", "effort", "permission_mode", "tools",
-    "disabled_tools", "memory", "history", "task_setup_tools", "feedback",
+    "disabled_tools", "memory", "history", "task_setup_tools", "feedback", "self_improvement",
+    "prompt_profile",
+)  # fmt: skip
+# What is not versioned: who may see it, how it is reached.
+PLAIN_FIELDS = (
+    "metadata", "allowed_senders", "visibility", "display_order", "slack_enabled", "slack_slug",
+    "slack_senders", "imessage_enabled", "imessage_chat", "imessage_senders",
 )  # fmt: skip
 TEXT_LIMIT = 100_000
 UNNAMED = "New teammate"
+TAKEN = {  # constraint → sentence
+    "teammate_slack_slug_once": "slack_slug: another teammate has this name already.",
+    "teammate_imessage_chat_once": "imessage_chat_guid: another teammate has this chat already.",
+}
 
 BUILT_IN: list[dict[str, Any]] = [
     {
@@ -59,8 +78,9 @@ def add_built_in(organization: Organization) -> None:
     for fields in BUILT_IN:
         version = {k: v for k, v in fields.items() if k in VERSION_FIELDS}
         teammate = Teammate.objects.create(
-            organization=organization, key=fields["key"], name=fields["name"], is_built_in=True
-        )
+            organization=organization, key=fields["key"], name=fields["name"], is_built_in=True,
+            visibility=Visibility.ORGANIZATION,
+        )  # fmt: skip
         _add_version(teammate, by=None, fields=version)
         made.append(teammate)
     organization.default_teammate = made[0]
@@ -73,62 +93,102 @@ def create_teammate(
     by: User | None,
     name: str | None = None,
     end_user: EndUser | None = None,
-    metadata: dict[str, Any] | None = None,
-    allowed_senders: list[str] | None = None,
     email_inbox: bool = False,
+    template_slug: str = "",
     **fields: Any,
 ) -> Teammate:
-    """Make a teammate with its first version from `VERSION_FIELDS`. Raises `Invalid`."""
-    _check_version(organization, end_user, fields)
+    """Make a teammate with its first version, from `VERSION_FIELDS` and `PLAIN_FIELDS`.
+
+    Raises `Invalid`, `Conflict` if another has its Slack name or iMessage chat.
+    """
+    plain, version = _checked(organization, end_user, fields)
     name = _checked_name(name) if name is not None else UNNAMED
-    with transaction.atomic():
+    with transaction.atomic(), _saying_what_is_taken():
         teammate = _insert_with_free_key(
             organization=organization,
             end_user=end_user,
             created_by=by,
             name=name,
-            metadata=metadata,
-            allowed_senders=allowed_senders,
+            template_slug=template_slug,
+            **plain,
         )
         if email_inbox:
             set_inbox(teammate, enabled=True)
-        _add_version(teammate, by=by, fields=fields)
+        _add_version(teammate, by=by, fields=version)
+    return teammate
+
+
+def create_from_template(
+    access: Access,
+    template: TeammateTemplate,
+    *,
+    end_user: EndUser | None = None,
+    name: str | None = None,
+    **fields: Any,
+) -> Teammate:
+    """A teammate as a template describes it, with its tasks. Raises `Unsuitable` if an app that it
+    needs is not connected in the scope."""
+    connected = ToolServer.objects.filter(organization=access.organization, end_user=end_user)
+    missing = sorted(set(template.required_apps) - set(connected.values_list("slug", flat=True)))
+    if missing:
+        raise Unsuitable(
+            f"Connect {', '.join(missing)} first: {template.name} works with it.",
+            code="missing_integration", missing=missing,
+        )  # fmt: skip
+    with transaction.atomic():
+        teammate = create_teammate(
+            access.organization, by=access.user, end_user=end_user, name=name or template.name,
+            template_slug=template.slug, **template.versioned, **fields,
+        )  # fmt: skip
+        for task in template.tasks:
+            teammate.tasks.create(
+                organization=access.organization, end_user=end_user, created_by=access.user,
+                name=task.name, instructions=task.instructions,
+                expected_output=task.expected_output, template_task_slug=task.slug,
+            )  # fmt: skip
     return teammate
 
 
 def update_teammate(
-    teammate: Teammate,
-    *,
-    by: User | None,
-    name: str | None = None,
-    metadata: dict[str, Any] | None = None,
-    allowed_senders: list[str] | None = None,
-    **changes: Any,
+    teammate: Teammate, *, by: User | None, name: str | None = None, **changes: Any
 ) -> Teammate:
     """Change what is given; a change of `VERSION_FIELDS` makes the next version.
 
-    Raises `Invalid`, and `NotFound` for an archived teammate.
+    Raises `Invalid`, `Conflict`, and `NotFound` for an archived teammate.
     """
-    _check_version(teammate.organization, teammate.end_user, changes)
-    with transaction.atomic():
-        locked = (
-            Teammate.objects.select_for_update(of=("self",), no_key=True)
-            .with_version()
-            .get(pk=teammate.pk)
-        )
-        _refuse_archived(locked)
+    plain, version = _checked(teammate.organization, teammate.end_user, changes)
+    with transaction.atomic(), _saying_what_is_taken():
+        locked = _locked(teammate)
+        refuse_archived(locked)
         if name is not None:
             locked.name = _checked_name(name)
-        if metadata is not None:
-            locked.metadata = metadata
-        if allowed_senders is not None:
-            locked.allowed_senders = allowed_senders
+        for field, value in plain.items():
+            setattr(locked, field, value)
         locked.save()
         before = {f: getattr(locked.current_version, f) for f in VERSION_FIELDS}
-        after = before | changes
+        after = before | version
         if after != before:
             _add_version(locked, by=by, fields=after)
     return locked
+
+
+def reset_teammate(
+    teammate: Teammate, *, by: User | None, to: dict[str, Any], fields: list[str] | None
+) -> list[str]:
+    """Put versioned fields back to what a template says: those named, or all that differ.
+
+    Returns the names of what changed; raises `Invalid` for a name that the template has not.
+    """
+    if unknown := sorted(set(fields or []) - set(to)):
+        raise Invalid(f"fields: the template says nothing about {', '.join(unknown)}.")
+    version = teammate.current_version
+    changed = {
+        name: value
+        for name, value in to.items()
+        if getattr(version, name) != value and (fields is None or name in fields)
+    }
+    update_teammate(teammate, by=by, **changed)
+    return sorted(changed)
 
 
 def set_inbox(teammate: Teammate, *, enabled: bool) -> Teammate:
@@ -139,25 +199,103 @@ def set_inbox(teammate: Teammate, *, enabled: bool) -> Teammate:
     return teammate
 
 
+def set_fetchmail(teammate: Teammate, *, enabled: bool) -> Teammate:
+    """Give a teammate an address whose mails it may read, which start nothing."""
+    if enabled != bool(teammate.fetchmail_name):
+        teammate.fetchmail_name = secrets.token_hex(8) if enabled else ""
+        teammate.save(update_fields=["fetchmail_name", "updated_at"])
+    return teammate
+
+
+def make_webhook(teammate: Teammate) -> str:
+    """Give a teammate a webhook, or its webhook a new token; returns the token, shown once."""
+    with transaction.atomic():
+        locked = _locked(teammate)
+        refuse_archived(locked)
+        token = hooks.make_token(locked)
+        locked.save(update_fields=[*hooks.FIELDS, "updated_at"])
+    return token
+
+
+def pause_webhook(teammate: Teammate, *, paused: bool) -> Teammate:
+    """Raises `Unsuitable` if there is none to wake."""
+    with transaction.atomic():
+        locked = _locked(teammate)
+        hooks.pause(locked, paused=paused)
+        locked.save(update_fields=[*hooks.FIELDS, "updated_at"])
+    return locked
+
+
+def remove_webhook(teammate: Teammate) -> None:
+    """Destroy the webhook; again is fine."""
+    with transaction.atomic():
+        locked = _locked(teammate)
+        hooks.remove(locked)
+        locked.save(update_fields=[*hooks.FIELDS, "updated_at"])
+
+
 def archive_teammate(teammate: Teammate) -> Teammate:
     """Take a teammate out of service; again is fine. Its runs stay."""
-    Teammate.objects.filter(pk=teammate.pk).exclude(status=TeammateStatus.ARCHIVED).update(
-        status=TeammateStatus.ARCHIVED, archived_at=timezone.now(), updated_at=timezone.now()
-    )
+    return _set_status(teammate, TeammateStatus.ARCHIVED)
+
+
+def set_enabled(teammate: Teammate, *, enabled: bool) -> Teammate:
+    """Pause a teammate, or let it work again. Raises `NotFound` if it is archived."""
+    refuse_archived(teammate)
+    return _set_status(
+        teammate, TeammateStatus.ENABLED if enabled else TeammateStatus.DISABLED
+    )  # fmt: skip
+
+
+def unarchive_teammate(teammate: Teammate) -> Teammate:
+    """Bring an archived teammate back, paused. Raises `Unsuitable` if it is not archived."""
+    if not teammate.is_archived:
+        raise Unsuitable("This teammate is not archived.", code="not_archived")
+    return _set_status(teammate, TeammateStatus.DISABLED)
+
+
+def _set_status(teammate: Teammate, status: TeammateStatus) -> Teammate:
+    now = timezone.now()
+    archived_at = now if status == TeammateStatus.ARCHIVED else None
+    with transaction.atomic():
+        changed = Teammate.objects.filter(pk=teammate.pk).exclude(status=status)
+        if changed.update(status=status, archived_at=archived_at, updated_at=now):
+            _rest_triggers(teammate, status)
     teammate.refresh_from_db()
     return teammate
+
+
+def _rest_triggers(teammate: Teammate, status: TeammateStatus) -> None:
+    """What starts the tasks of a teammate that stops, stops for good: people switch it on again.
+
+    Schedules of a paused one only rest (`Trigger.is_armed`), and go on with it.
+    """
+    if status == TeammateStatus.ENABLED:
+        return
+    for task in teammate.tasks.filter(is_ad_hoc=False):
+        stopped = task.triggers.all()
+        if status == TeammateStatus.DISABLED:
+            stopped = stopped.exclude(kind="schedule")
+        stopped.update(enabled=False)
+
+
+def may_edit(access: Access, teammate: Teammate) -> bool:
+    """Whether the asker manages teammates, or made this one."""
+    is_theirs = access.user is not None and teammate.created_by_id == access.user.pk
+    return access.may("data.runs.write") and (is_theirs or access.may("data.personas.manage"))
 
 
 def require_editor(access: Access, teammate: Teammate) -> None:
     """Raise `Forbidden` unless the asker manages teammates or made this one."""
     access.require("data.runs.write")
-    if teammate.created_by_id is None or teammate.created_by_id != getattr(access.user, "pk", None):
+    if not may_edit(access, teammate):
         access.require("data.personas.manage")
 
 
 def get_teammate(access: Access, teammate_id: int) -> Teammate:
     """Raises `NotFound`."""
-    found = Teammate.objects.visible_to(access).with_version().filter(pk=teammate_id).first()
+    teammates = Teammate.objects.visible_to(access).with_version().with_activity()
+    found = teammates.filter(pk=teammate_id).first()
     if found is None:
         raise NotFound("There is no such teammate.", code="teammates.not_found")
     return found
@@ -198,29 +336,41 @@ def default_teammate(organization: Organization) -> Teammate:
 
 
 def find_or_create_by_name(
-    organization: Organization,
-    *,
-    name: str,
-    by: User | None,
-    end_user: EndUser | None,
-    **fields: Any,
+    access: Access, *, name: str, end_user: EndUser | None, **fields: Any
 ) -> Teammate:
     """v2's quick start: the scope's newest teammate of that name, else a new one."""
     name = _checked_name(name)
     with transaction.atomic():
         # The organization's row is the lock: two quick starts at once make one teammate.
-        Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
-        found = (
-            Teammate.objects.current()
-            .with_version()
-            .filter(organization=organization, name=name, end_user=end_user)
-            .order_by("-id")
-            .first()
+        Organization.objects.select_for_update(no_key=True).get(pk=access.organization.pk)
+        mine = Teammate.objects.visible_to(replace(access, end_user=None)).current()
+        found = mine.with_version().filter(name=name, end_user=end_user).order_by("-id").first()
+        return found or create_teammate(
+            access.organization, name=name, by=access.user, end_user=end_user, **fields
         )
-        return found or create_teammate(organization, name=name, by=by, end_user=end_user, **fields)
 
 
-def _refuse_archived(teammate: Teammate) -> None:
+def _locked(teammate: Teammate) -> Teammate:
+    return (
+        Teammate.objects.select_for_update(of=("self",), no_key=True)
+        .with_version()
+        .get(pk=teammate.pk)
+    )
+
+
+@contextmanager
+def _saying_what_is_taken() -> Iterator[None]:
+    try:
+        with transaction.atomic():
+            yield
+    except IntegrityError as error:
+        for constraint, words in TAKEN.items():
+            if constraint in str(error):
+                raise Conflict(words, code="teammates.duplicate") from None
+        raise
+
+
+def refuse_archived(teammate: Teammate) -> None:
     if teammate.is_archived:
         raise NotFound("This teammate is archived.", code="teammates.not_found")
 
@@ -245,12 +395,45 @@ def _add_version(teammate: Teammate, *, by: User | None, fields: dict[str, Any])
     teammate.save(update_fields=["version", "updated_at"])
 
 
+def _checked(
+    organization: Organization, end_user: EndUser | None, fields: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`fields`, as those of the teammate and those of its version. Raises `Invalid`."""
+    plain = {name: value for name, value in fields.items() if name in PLAIN_FIELDS}
+    version = {name: value for name, value in fields.items() if name not in PLAIN_FIELDS}
+    if unknown := version.keys() - set(VERSION_FIELDS):
+        raise Invalid(f"Unknown field: {', '.join(sorted(unknown))}.")
+    _check_plain(plain)
+    _check_version(organization, end_user, version)
+    return plain, version
+
+
+def _check_plain(fields: dict[str, Any]) -> None:
+    for sender in fields.get("allowed_senders") or []:
+        check_sender(sender)
+    if fields.get("visibility", "personal") not in Visibility.values:
+        raise Invalid(f"visibility must be one of {', '.join(Visibility.values)}.")
+    order = fields.get("display_order")
+    if order is not None and not -(2**31) <= order < 2**31:
+        raise Invalid("display_order must fit into 32 bits.")
+    for name, longest in (("slack_slug", 100), ("imessage_chat", 255)):
+        if len(fields.get(name) or "") > longest:
+            raise Invalid(f"{name} must have at most {longest} characters.")
+
+
+def check_sender(sender: str) -> None:
+    """Raise `Invalid` unless it is a mail address, or a domain as `@example.com`."""
+    try:
+        validate_email(f"somebody{sender}" if sender.startswith("@") else sender)
+    except ValidationError:
+        raise Invalid(
+            f"allowed_senders: {sender[:100]!r} is neither an address nor a domain as @example.com."
+        ) from None
+
+
 def _check_version(
     organization: Organization, end_user: EndUser | None, fields: dict[str, Any]
 ) -> None:
-    unknown = fields.keys() - set(VERSION_FIELDS)
-    if unknown:
-        raise Invalid(f"Unknown field: {', '.join(sorted(unknown))}.")
     for name in ("role", "goals", "instructions"):
         if len(fields.get(name) or "") > TEXT_LIMIT:
             raise Invalid(f"{name} must have at most {TEXT_LIMIT} characters.")
@@ -259,6 +442,8 @@ def _check_version(
     if fields.get("effort") and fields["effort"] not in Effort.values:
         raise Invalid(f"effort must be one of {', '.join(Effort.values)}.")
     servers.check_tools(organization, end_user, fields.get("tools") or [])
+    if fields.get("prompt_profile", "platform") not in PromptProfile.values:
+        raise Invalid(f"prompt_profile must be one of {', '.join(PromptProfile.values)}.")
     if fields.get("permission_mode", "autonomous") not in PermissionMode.values:
         raise Invalid(f"permission_mode must be one of {', '.join(PermissionMode.values)}.")
 

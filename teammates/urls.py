@@ -6,6 +6,7 @@ from teammates.views import entry, knowledge, models, roster, tools
 app_name = "teammates"
 urlpatterns = [
     path("setup/<str:token>/", entry.setup, name="setup"),
+    path("verify/<str:token>/", entry.verify, name="verify"),
     path("sign-in/", entry.sign_in, name="sign_in"),
     path("sign-out/", entry.sign_out, name="sign_out"),
     path("teammates/", roster.teammate_list, name="teammate_list"),

@@ -57,6 +57,22 @@ def _store(path: str, content: bytes) -> None:
     passing.replace(target)
 
 
+def free_name(thread: Thread, name: str, sha256: str) -> str:
+    """`name`, or, where another file of the thread has it, that with a number: report-2.pdf."""
+    stem, dot, ending = name.rpartition(".")
+    stem, ending = (stem, dot + ending) if stem else (name, "")
+    taken = dict(
+        File.objects.filter(thread=thread, name__startswith=stem)
+        .order_by("version")
+        .values_list("name", "sha256")
+    )
+    number, free = 1, name
+    while taken.get(free, sha256) != sha256:
+        number += 1
+        free = f"{stem}-{number}{ending}"
+    return free
+
+
 def read_file(file: File) -> bytes:
     with default_storage.open(file.stored_as) as stored:
         content: bytes = stored.read()

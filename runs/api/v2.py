@@ -1,23 +1,34 @@
 """v2: runs (the first seed; contract v2 2.1, 3, 4)."""
 
-from typing import Annotated, Any
-from urllib.parse import quote
+import json
+import time
+from typing import Annotated, Any, Literal, TypeVar
 
 from django.http import HttpResponse
-from ninja import Router, Status
+from ninja import File, Form, Router, Status
+from ninja.errors import ValidationError
+from ninja.files import UploadedFile
 from pydantic import Field
+from pydantic import ValidationError as PydanticError
 
-from runs import creation, lifecycle, reading
+from runs import creation, lifecycle, messages, reading, sharing
 from runs.api.frames_v2 import V2Frames
 from runs.consumers import StreamPlan, hand_over
-from runs.models import Run, RunStatus
+from runs.models import Artifact, Run, RunStatus, StepKind
 from teammates.access import Access
 from teammates.api.bearer import access_of_request
-from teammates.api.schemas import ApiRequest, Input, iso, page
+from teammates.api.schemas import ApiRequest, Input, Limit, address_of, iso, money, page
 from teammates.errors import Conflict, DomainError, Forbidden, Invalid, NotFound
+from teammates.fields import clean, clean_text, no_number
+from teammates.models import Teammate
 from threads import files
+from threads.downloads import file_response
+from threads.models import File as StoredFile
 
 router = Router(tags=["runs"])
+
+NEEDS_YOU_SHOWN = 5
+MOST_MESSAGES = 100_000  # of a run: so each has an id of its own
 
 
 class RunCreate(Input):
@@ -44,6 +55,13 @@ class RunCreate(Input):
     email_notifications: bool = False
 
 
+class FirstSession(Input):
+    teammate_id: int
+    stream: bool = True
+    human_in_the_loop: bool | None = None
+    permission_mode: str | None = None
+
+
 class RunReply(Input):
     message: str
     stream: bool = True
@@ -63,26 +81,143 @@ OPTIONS = (
 )  # fmt: skip
 
 
-@router.post("/runs", response={200: Any, 201: dict[str, Any]})
+# --- make ---------------------------------------------------------------------------------------
+
+MADE = {200: Any, 201: dict[str, Any]}
+
+
+@router.post("/runs", response=MADE)
 def create_run(request: ApiRequest, payload: RunCreate, response: HttpResponse) -> Any:
     """Start a run: a stream of events, or with `stream: false` the run itself to poll."""
-    body = payload.dict()
+    return _create(request, payload, response, [])
+
+
+@router.post("/runs/with-files", response=MADE)
+def create_run_with_files(
+    request: ApiRequest,
+    response: HttpResponse,
+    payload: Form[str],
+    files: File[list[UploadedFile]],
+) -> Any:
+    """The same, as a form: `payload` has the JSON, each `files` a file for the run to read."""
+    return _create(request, _read(RunCreate, payload), response, _attachments(files))
+
+
+@router.post("/runs/first-session", response=MADE)
+def start_first_session(request: ApiRequest, payload: FirstSession, response: HttpResponse) -> Any:
+    """Let a teammate introduce itself; once."""
     run, is_replay = creation.once(
-        request.auth,
-        request.headers.get("Idempotency-Key"),
-        ["v2 create", {k: v for k, v in body.items() if k != "stream"}],
-        lambda: creation.create_run(
-            request.auth,
-            message=payload.message,
-            options=_options(body),
-            teammate_id=payload.teammate_id,
-            name=payload.name,
-            instructions=payload.instructions,
-            user_id=payload.user_id,
-            email_inbox=payload.email_inbox,
+        request.auth, request.headers.get("Idempotency-Key"),
+        ["v2 first session", payload.dict(exclude={"stream"})],
+        lambda: creation.start_first_session(
+            request.auth, payload.teammate_id,
+            options=creation.Options(
+                human_in_the_loop=payload.human_in_the_loop,
+                permission_mode=payload.permission_mode,
+            ),
         ),
-    )
-    return _answer(request, response, run, stream=payload.stream, is_replay=is_replay)
+    )  # fmt: skip
+    return answer(request, response, run, stream=payload.stream, is_replay=is_replay)
+
+
+@router.post("/runs/{run_id}/reply", response=MADE)
+def reply(request: ApiRequest, run_id: int, payload: RunReply, response: HttpResponse) -> Any:
+    """A new run with the context of this one, non-interactive unless the body says otherwise."""
+    return _reply(request, run_id, payload, response, [])
+
+
+@router.post("/runs/{run_id}/reply/with-files", response=MADE)
+def reply_with_files(
+    request: ApiRequest,
+    run_id: int,
+    response: HttpResponse,
+    payload: Form[str],
+    files: File[list[UploadedFile]],
+) -> Any:
+    """The same, as a form: `payload` has the JSON, each `files` a file for the run to read."""
+    return _reply(request, run_id, _read(RunReply, payload), response, _attachments(files))
+
+
+@router.post("/runs/{run_id}/retry", response=MADE)
+def retry(
+    request: ApiRequest,
+    run_id: int,
+    response: HttpResponse,
+    confirm: bool = False,
+    use_credits: bool = False,
+) -> Any:
+    """Try a failed or cancelled run again, as a new run; 200 with the one that is under way."""
+    before = find_run(request.auth, run_id)
+    run, is_new = creation.retry_run(request.auth, before, confirm=confirm)
+    response["Location"] = f"/api/v2/runs/{run.pk}"
+    shown = find_run(request.auth, run.pk)
+    return Status(201 if is_new else 200, run_out(shown))
+
+
+def _create(
+    request: ApiRequest,
+    payload: RunCreate,
+    response: HttpResponse,
+    attachments: list[creation.Attachment],
+) -> Any:
+    body = payload.dict(exclude={"stream"})
+    run, is_replay = creation.once(
+        request.auth, request.headers.get("Idempotency-Key"),
+        ["v2 create", body, [one.sha256 for one in attachments]],
+        lambda: creation.create_run(
+            request.auth, message=payload.message, options=options_of(body),
+            teammate_id=payload.teammate_id, name=payload.name, instructions=payload.instructions,
+            user_id=payload.user_id, email_inbox=payload.email_inbox, attachments=attachments,
+        ),
+    )  # fmt: skip
+    return answer(request, response, run, stream=payload.stream, is_replay=is_replay)
+
+
+def _reply(
+    request: ApiRequest,
+    run_id: int,
+    payload: RunReply,
+    response: HttpResponse,
+    attachments: list[creation.Attachment],
+) -> Any:
+    body = payload.dict(exclude={"stream"})
+    before = find_run(request.auth, run_id)
+    run, is_replay = creation.once(
+        request.auth, request.headers.get("Idempotency-Key"),
+        ["v2 reply", run_id, body, [one.sha256 for one in attachments]],
+        lambda: creation.reply_to_run(
+            request.auth, before, message=payload.message, options=options_of(body),
+            attachments=attachments,
+        ),
+    )  # fmt: skip
+    return answer(request, response, run, stream=payload.stream, is_replay=is_replay, status=200)
+
+
+B = TypeVar("B", bound=Input)
+
+
+def _read(body: type[B], text: str) -> B:
+    """The JSON of a form's `payload`, refused as a JSON body would be."""
+    try:
+        return body.model_validate(clean(json.loads(text, parse_constant=no_number)))
+    except PydanticError as error:
+        raise ValidationError(
+            [{**wrong, "loc": ("body", *wrong["loc"])} for wrong in error.errors()]
+        ) from None
+    except ValueError:
+        raise Invalid("payload must be the JSON of the request.") from None
+
+
+def _attachments(uploaded: list[UploadedFile]) -> list[creation.Attachment]:
+    if sum(one.size or 0 for one in uploaded) > files.LARGEST_FILE:
+        raise Invalid(f"files: at most {files.LARGEST_FILE // 2**20} MiB come with a message.")
+    return [
+        creation.Attachment(clean_text(one.name or "file").rpartition("/")[2], one.read())
+        for one in uploaded
+    ]
+
+
+# --- look ---------------------------------------------------------------------------------------
 
 
 @router.get("/runs")
@@ -92,30 +227,21 @@ def list_runs(
     task_id: int | None = None,
     user_id: str | None = None,
     status: str | None = None,
-    limit: Annotated[int, Field(ge=1, le=100)] = 20,
+    limit: Limit = 20,
     starting_after: int | None = None,
-    sort: str = "created",
-    archived: str = "exclude",
+    sort: Literal["created", "priority"] = "created",
+    archived: Literal["exclude", "only", "include"] = "exclude",
     include_end_user_runs: bool = False,
     exclude_platform_runs: bool = False,
-    fields: str | None = None,
+    fields: Literal["summary"] | None = None,
 ) -> dict[str, Any]:
-    """Newest first. Account-level runs only, unless `user_id` or `include_end_user_runs` says
-    otherwise."""
-    access = _scoped(request, user_id)
-    runs = Run.objects.visible_to(access).with_names().select_related("answer", "route")
-    if user_id is None and not include_end_user_runs:
-        runs = runs.filter(end_user=None)
-    if exclude_platform_runs:
-        runs = runs.exclude(channel="app")
+    """Newest first, or what needs somebody first. Account-level runs only, unless `user_id` or
+    `include_end_user_runs` says otherwise."""
+    runs = _in_scope(request, user_id, include_end_user_runs=include_end_user_runs)
     if teammate_id is not None:
-        runs = runs.filter(teammate_id=teammate_id)
+        runs = runs.filter(teammate=teammate_id)
     if task_id is not None:
-        runs = runs.filter(task_id=task_id)
-    if archived not in ("exclude", "only", "include"):
-        raise Invalid("archived must be exclude, only or include.")
-    if sort not in ("created", "priority"):
-        raise Invalid("sort must be created or priority.")
+        runs = runs.filter(task=task_id)
     if status == "archived":
         archived = "only"
     elif status is not None:
@@ -124,20 +250,160 @@ def list_runs(
         runs = runs.filter(status__in=reading.V2_FILTER[status])
     if archived != "include":
         runs = runs.filter(archived_at__isnull=archived == "exclude")
+    last = None
     if starting_after is not None:
         last = Run.objects.filter(organization=request.auth.organization, pk=starting_after).first()
         if last is None:
             raise Invalid("starting_after: there is no such run.")
-        runs = runs.older_than(last)
-    rows = list(runs.newest_first()[: limit + 1])
-    return page(rows, limit, [run_out(run) for run in rows])
+    runs = runs.with_outcome()
+    if sort == "priority":
+        rows = reading.awaiting_first(runs, last, limit + 1)
+    else:
+        rows = list((runs.older_than(last) if last else runs).newest_first()[: limit + 1])
+    return page(rows, limit, [run_out(run) for run in rows[:limit]])
+
+
+@router.get("/runs/check")
+def check_runs(request: ApiRequest, user_id: str | None = None) -> dict[str, Any]:
+    """Whether anything changed: counts and times of what `GET /runs` and `/agents` would show."""
+    access = _scoped(request, user_id)
+    shown = _in_scope(request, user_id).filter(archived_at=None)
+    newest = shown.newest_first().values_list("pk", flat=True).first()
+    changed = _in_scope(request, user_id).order_by("-updated_at")
+    teammates = Teammate.objects.visible_to(access)
+    roster = teammates.order_by("-updated_at").values_list("updated_at", flat=True)
+    return {
+        "total_count": shown.count(),
+        "latest_run_id": newest,
+        "awaiting_count": shown.awaiting_reply().count(),
+        "latest_change_at": iso(changed.values_list("updated_at", flat=True).first()),
+        "roster_count": teammates.current().count(),
+        "roster_change_at": iso(roster.first()),
+        "teams_count": 0,
+        "teams_change_at": None,
+    }
+
+
+@router.get("/runs/needs-you")
+def list_needing_you(request: ApiRequest, user_id: str | None = None) -> dict[str, Any]:
+    """How many runs wait for a person, and the newest of them. Titles never repeat a prompt."""
+    waiting = _in_scope(request, user_id).awaiting_reply()
+    shown = waiting.select_related("task", "teammate").newest_first()[:NEEDS_YOU_SHOWN]
+    return {
+        "count": waiting.count(),
+        "items": [
+            {
+                "run_id": run.pk,
+                "title": f"{run.teammate.name} needs you" if run.task.is_ad_hoc else run.task.name,
+                "mate_name": run.teammate.name,
+            }
+            for run in shown
+        ],
+    }
+
+
+@router.get("/runs/activity")
+def list_activity(request: ApiRequest, user_id: str | None = None) -> dict[str, Any]:
+    """Of every teammate: what is under way, and what ended last."""
+    runs = _in_scope(request, user_id)
+    found = reading.activity(_scoped(request, user_id), runs)
+    return {
+        "data": [
+            {"agent_id": teammate, "runs": [_activity_out(run) for run in runs]}
+            for teammate, runs in found.items()
+        ]
+    }
+
+
+def _activity_out(run: Run) -> dict[str, Any]:
+    return {
+        "id": run.pk,
+        "status": reading.V2_STATUS[RunStatus(run.status)],
+        "created_at": iso(run.created_at),
+        "task_id": run.task_id,
+        "last_activity_at": iso(run.finished_at or run.updated_at),
+        "error_code": run.error_class.rpartition(".")[2] or None,
+        "next_retry_at": iso(run.next_retry_at),
+        "auto_retry_count": run.lost_attempts,
+        "auto_recovery_attempt_count": None,
+        "cancelled_at": iso(run.cancel_requested_at),
+        "needs_reply": run.needs_somebody,
+    }
 
 
 @router.get("/runs/{run_id}")
 def get_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
-    run = find_run(_scoped(request, user_id), run_id)
-    written = [_file_out(file) for file in reading.files_of(run)] if run.is_finished else None
-    return run_out(run) | {"files": written}
+    return _whole_run(find_run(_scoped(request, user_id), run_id))
+
+
+@router.get("/runs/{run_id}/stream")
+def join_stream(request: ApiRequest, run_id: int, user_id: str | None = None) -> Any:
+    """The run's whole history as frames, then live. 409 once it is over."""
+    run = find_run(request.auth.for_end_user(user_id), run_id)
+    if run.is_finished:
+        raise Conflict("The run is over; read it instead of joining it.", code="run_not_active")
+    return _stream(request, run, is_join=True)
+
+
+@router.get("/runs/{run_id}/messages")
+def list_messages(
+    request: ApiRequest,
+    run_id: int,
+    after_sequence: Annotated[int | None, Field(ge=0)] = None,
+    before_sequence: Annotated[int | None, Field(ge=0)] = None,
+    tail: bool = False,
+    include_trace: bool = False,
+    limit: Annotated[int, Field(ge=1, le=1000)] = 500,
+    user_id: str | None = None,
+) -> list[dict[str, Any]]:
+    """The run's turns, oldest first: from the start, behind or before one, or the newest."""
+    run = find_run(request.auth.for_end_user(user_id), run_id)
+    found = messages.messages_of(
+        run, after=after_sequence, before=before_sequence, tail=tail, limit=limit,
+        with_trace=include_trace,
+    )  # fmt: skip
+    return [message_out(run, one) for one in found]
+
+
+@router.get("/runs/{run_id}/outcome")
+def get_outcome(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
+    """What came of the run."""
+    run = find_run(request.auth.for_end_user(user_id), run_id)
+    return {
+        "run_id": run.pk,
+        "status": reading.V2_STATUS[RunStatus(run.status)],
+        "summary": messages.summary_of(run),
+        "headline": messages.headline_of(run),
+        "needs_reply": run.needs_somebody,
+        "needs_reply_count": int(run.needs_somebody),
+        "delivery_channel": "none",
+        "output_data": run.output_data,
+        "message_count": messages.count_of(run),
+        "input_tokens": run.input_tokens or 0,
+        "output_tokens": run.output_tokens or 0,
+        "total_tokens": run.total_tokens or 0,
+        "cost_usd": None if run.cost is None else money(run.cost),
+    }
+
+
+@router.get("/runs/{run_id}/files")
+def list_files(
+    request: ApiRequest, run_id: int, user_id: str | None = None
+) -> list[dict[str, Any]]:
+    """What the run wrote, and what came with its message."""
+    run = find_run(request.auth.for_end_user(user_id), run_id)
+    return [_file_out(file) for file in reading.files_of(run)]
+
+
+@router.get("/runs/{run_id}/files/{name}/download")
+def download_file(
+    request: ApiRequest, run_id: int, name: str, user_id: str | None = None
+) -> HttpResponse:
+    run = find_run(request.auth.for_end_user(user_id), run_id)
+    return file_response(reading.file_of(run, name))
+
+
+# --- change -------------------------------------------------------------------------------------
 
 
 @router.post("/runs/{run_id}/cancel")
@@ -149,53 +415,49 @@ def cancel_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> 
         raise Conflict(
             f"The run is {reading.V2_STATUS[RunStatus(run.status)]} already.", code="run_not_active"
         )
-    return run_out(lifecycle.cancel_run(run, by=request.auth.user))
+    lifecycle.cancel_run(run, by=request.auth.user)
+    return run_out(find_run(request.auth, run.pk))
 
 
-@router.post("/runs/{run_id}/reply", response={200: Any, 201: dict[str, Any]})
-def reply(request: ApiRequest, run_id: int, payload: RunReply, response: HttpResponse) -> Any:
-    """A new run with the context of this one, non-interactive unless the body says otherwise."""
-    body = payload.dict()
-    before = find_run(request.auth, run_id)
-    run, is_replay = creation.once(
-        request.auth,
-        request.headers.get("Idempotency-Key"),
-        ["v2 reply", run_id, {k: v for k, v in body.items() if k != "stream"}],
-        lambda: creation.reply_to_run(
-            request.auth, before, message=payload.message, options=_options(body)
-        ),
-    )
-    return _answer(request, response, run, stream=payload.stream, is_replay=is_replay, status=200)
+@router.post("/runs/{run_id}/archive")
+def archive_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
+    """Take the run out of the lists; again is fine."""
+    run = _find_to_change(request, run_id, user_id)
+    return run_out(lifecycle.set_archived(run, archived=True))
 
 
-@router.get("/runs/{run_id}/stream")
-def join_stream(request: ApiRequest, run_id: int) -> Any:
-    """The run's whole history as frames, then live. 409 once it is over."""
-    run = find_run(request.auth, run_id)
-    if run.is_finished:
-        raise Conflict("The run is over; read it instead of joining it.", code="run_not_active")
-    return _stream(request, run, is_join=True)
+@router.post("/runs/{run_id}/unarchive")
+def unarchive_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
+    run = _find_to_change(request, run_id, user_id)
+    return run_out(lifecycle.set_archived(run, archived=False))
 
 
-@router.get("/runs/{run_id}/files")
-def list_files(request: ApiRequest, run_id: int) -> list[dict[str, Any]]:
-    return [_file_out(file) for file in reading.files_of(find_run(request.auth, run_id))]
+@router.post("/runs/{run_id}/view")
+def view_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
+    """Somebody looked at the run."""
+    run = find_run(_scoped(request, user_id), run_id)
+    return run_out(lifecycle.mark_viewed(run))
 
 
-@router.get("/runs/{run_id}/files/{name}/download")
-def download_file(request: ApiRequest, run_id: int, name: str) -> HttpResponse:
-    file = reading.file_of(find_run(request.auth, run_id), name)
-    return HttpResponse(
-        files.read_file(file),
-        content_type=file.content_type,
-        headers={"Content-Disposition": f"attachment; filename*=UTF-8''{quote(file.name)}"},
-    )
+@router.post("/runs/{run_id}/share")
+def share_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
+    """A public link to a read-only page; again is the same link."""
+    return share_out(request, sharing.share(request.auth, find_run(
+        request.auth.for_end_user(user_id), run_id
+    )))  # fmt: skip
+
+
+@router.delete("/runs/{run_id}/share", response={204: None})
+def unshare_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> Any:
+    """Revoke the link; the next one is another."""
+    sharing.unshare(request.auth, find_run(request.auth.for_end_user(user_id), run_id))
+    return Status(204, None)
 
 
 # --- shared -------------------------------------------------------------------------------------
 
 
-def _options(body: dict[str, Any]) -> creation.Options:
+def options_of(body: dict[str, Any]) -> creation.Options:
     return creation.Options(**{name: body[name] for name in OPTIONS if name in body})
 
 
@@ -208,6 +470,21 @@ def _scoped(request: ApiRequest, user_id: str | None) -> Access:
     return access
 
 
+def _in_scope(
+    request: ApiRequest, user_id: str | None, *, include_end_user_runs: bool = False
+) -> Any:
+    """The runs of an end user, or the account's own (contract v2 1.9)."""
+    runs = Run.objects.visible_to(_scoped(request, user_id))
+    if user_id is None and not include_end_user_runs:
+        runs = runs.filter(end_user=None)
+    return runs
+
+
+def _find_to_change(request: ApiRequest, run_id: int, user_id: str | None) -> Run:
+    request.auth.require("data.runs.write")
+    return find_run(request.auth.for_end_user(user_id), run_id)
+
+
 def find_run(access: Access, run_id: int) -> Run:
     """A run that exists for the caller; what it may not open is as absent (contract v2 1.5)."""
     access.require("data.runs.read")
@@ -217,7 +494,7 @@ def find_run(access: Access, run_id: int) -> Run:
         raise NotFound("There is no such run.", code="runs.not_found") from None
 
 
-def _answer(
+def answer(
     request: ApiRequest,
     response: HttpResponse,
     run: Run,
@@ -227,22 +504,29 @@ def _answer(
     status: int = 201,
 ) -> Any:
     """The run as JSON, as a stream, or, for a replayed key, as it is now (contract v2 1.8)."""
+    headers = {}
+    if run.starts_left is not None:
+        headers["X-RateLimit-Remaining"] = str(run.starts_left)
+        headers["X-RateLimit-Reset"] = str(int(time.time()) + 60)
     if stream and not is_replay:
-        return _stream(request, run)
+        return _stream(request, run, headers)
     run = reading.get_run(access_of_request(request), pk=run.pk)
     if is_replay:
-        response["Idempotent-Replay"] = "true"
-        return Status(200, run_out(run))
+        status, headers["Idempotent-Replay"] = 200, "true"
+    for name, value in headers.items():
+        response[name] = value
     return Status(status, run_out(run))
 
 
-def _stream(request: ApiRequest, run: Run, *, is_join: bool = False) -> HttpResponse:
+def _stream(
+    request: ApiRequest, run: Run, headers: dict[str, str] | None = None, *, is_join: bool = False
+) -> HttpResponse:
     plan = StreamPlan(
         run.pk,
         V2Frames(run, is_join=is_join) if is_join else V2Frames(run),
         still_allowed=lambda: _may_read(request, run.pk),
     )
-    return hand_over(request, plan, {"X-Run-Id": str(run.pk)})
+    return hand_over(request, plan, {"X-Run-Id": str(run.pk)} | (headers or {}))
 
 
 def _may_read(request: ApiRequest, run_id: int) -> bool:
@@ -253,8 +537,52 @@ def _may_read(request: ApiRequest, run_id: int) -> bool:
     return True
 
 
-def _file_out(file: Any) -> dict[str, Any]:
+def share_out(request: ApiRequest, row: Run | Artifact) -> dict[str, Any]:
+    path = sharing.path_of(row)
+    return {"share_token": sharing.token_of(row), "share_url": f"{address_of(request)}{path}"}
+
+
+def _file_out(file: StoredFile) -> dict[str, Any]:
     return {"name": file.name, "size": file.size, "label": None}
+
+
+def message_out(run: Run, message: messages.RunMessage) -> dict[str, Any]:
+    """A RunMessage (contract v2 2.1); its id is unique within the account."""
+    step = message.step
+    asks_model = step is not None and step.kind == StepKind.MODEL
+    took = None
+    if step is not None and step.finished_at is not None:
+        took = int((step.finished_at - step.started_at).total_seconds() * 1000)
+    return {
+        "id": run.pk * MOST_MESSAGES + message.sequence,
+        "run_id": run.pk,
+        "sequence": message.sequence,
+        "role": message.role,
+        "content": message.text,
+        "content_blocks": message.blocks,
+        "event_metadata": {} if message.trace is None else {"event_trace": message.trace},
+        "created_at": iso(message.created_at),
+        "input_tokens": step.input_tokens if step and asks_model else None,
+        "output_tokens": step.output_tokens if step and asks_model else None,
+        "cache_creation_tokens": step.cache_write_tokens if step and asks_model else None,
+        "cache_read_tokens": step.cache_read_tokens if step and asks_model else None,
+        "claude_cost_usd": money(step.cost) if step and step.cost is not None else None,
+        "sandbox_cost_usd": None,
+        "execution_time_ms": took,
+        "error_message": step.error or None if step else None,
+    }
+
+
+TRIGGER_SOURCES = {"app": "manual", "cli": "manual"}
+# Those of ours that the wire has no word for.
+CHANNELS = {"schedule": None}
+
+
+def _whole_run(run: Run) -> dict[str, Any]:
+    """A run by itself: with what is looked up for one alone."""
+    written = [_file_out(file) for file in reading.files_of(run)] if run.is_finished else None
+    repeats = creation.repeats_actions(run) if run.is_finished else None
+    return run_out(run) | {"files": written, "repeats_actions": repeats}
 
 
 def run_out(run: Run) -> dict[str, Any]:
@@ -277,19 +605,17 @@ def run_out(run: Run) -> dict[str, Any]:
         "error_code": run.error_class.rpartition(".")[2] or None,
         "failure_kind": _failure_kind(run),
         "stop_reason": run.stop_reason or None,
-        "is_expired": False,
+        "is_expired": run.erased_at is not None,
         "permission_mode": run.permission_mode,
         "human_in_the_loop": run.human_in_the_loop,
         "run_mode": run.permission_mode,
         "sandbox_state": None,
-        "trigger_source": "api" if run.channel == "api" else "manual",
-        "channel": run.channel,
+        "trigger_source": TRIGGER_SOURCES.get(run.channel, run.channel),
+        "channel": CHANNELS.get(run.channel, run.channel),
         "billing_surface": "api" if run.end_user_id else "platform",
         "auth_method": "api_key" if run.api_key_id else "session",
         "auth_provider": None,
-        "started_by": {"run_id": run.started_by_id, "teammate_id": run.teammate_id}
-        if run.started_by_id
-        else None,
+        "started_by": _starter_out(run.started_by),
         "email_address": run.teammate.email_address,
         "model": run.route.alias if run.route else None,
         "effort": run.effort or None,
@@ -310,28 +636,28 @@ def run_out(run: Run) -> dict[str, Any]:
         "last_viewed_at": iso(run.last_viewed_at),
         "notified_at": None,
         "notified_channel": None,
-        "retryable": False,
+        "retryable": run.status in creation.RETRYABLE,
         "can_continue": failed or run.status == RunStatus.CANCELLED,
-        "retry_of_run_id": None,
-        "retry_count": 0,
+        "retry_of_run_id": run.retry_of_id,
+        "retry_count": int(run.retried_by_id is not None),
         "auto_retry_count": run.lost_attempts,
         "auto_recovery_attempt_count": None,
         "next_retry_at": iso(run.next_retry_at),
-        "retried_by_run_id": None,
-        "retried_at": None,
+        "retried_by_run_id": run.retried_by_id,
+        "retried_at": iso(run.retried_at),
         "retry_blocked_reason": None,
         "retry_blocked_message": None,
         "repeats_actions": None,
         "recovery_repeats_actions": None,
         "archived": run.archived_at is not None,
-        "share_token": None,
-        "retention_mode": "standard",
+        "share_token": sharing.token_of(run),
+        "retention_mode": run.organization.retention_mode,
         "closing_preview": answer[:200] if answer and over else None,
         "latest_message_preview": answer[:200] if answer else None,
         "files": None,
-        "needs_reply": run.status == RunStatus.WAITING,
-        "needs_me": False,
-        "needs_me_run": False,
+        "needs_reply": run.needs_somebody,
+        "needs_me": run.needs_somebody,
+        "needs_me_run": run.needs_somebody,
         "needs_me_message_ids": [],
         "delivery": None,
         "queued_message_id": None,
@@ -340,6 +666,17 @@ def run_out(run: Run) -> dict[str, Any]:
         "usage": _usage_out(run),
     }
     return shown
+
+
+def _starter_out(starter: Run | None) -> dict[str, Any] | None:
+    if starter is None:
+        return None
+    return {
+        "run_id": starter.pk,
+        "teammate_id": starter.teammate_id,
+        "teammate_name": starter.teammate.name,
+        "teammate_template_slug": starter.teammate.template_slug or None,
+    }
 
 
 def _failure_kind(run: Run) -> str | None:
@@ -358,5 +695,5 @@ def _usage_out(run: Run) -> dict[str, Any] | None:
         "cache_read_tokens": run.cache_read_tokens,
         "cache_creation_tokens": run.cache_write_tokens,
         "total_tokens": run.total_tokens,
-        "cost_usd": None if run.cost is None else f"{run.cost.normalize():f}",
+        "cost_usd": None if run.cost is None else money(run.cost),
     }

@@ -1,3 +1,4 @@
+from runs.models.artifact import Artifact
 from runs.models.event import Event
 from runs.models.gate import (
     ASKING,
@@ -22,8 +23,9 @@ from runs.models.run import (
     RunStatus,
 )
 from runs.models.step import CALLS_A_MODEL, CallStatus, Step, StepKind, StepStatus, ToolCall
-from runs.models.task import Task
-from runs.models.usage import Usage
+from runs.models.task import Lesson, Task, TaskStatus, Trigger, TriggerKind
+from runs.models.usage import Usage, UsageDay
+from runs.models.webhook import DeliveryStatus, WebhookDelivery, WebhookEndpoint
 
 __all__ = [
     "ACTIVE",
@@ -31,9 +33,11 @@ __all__ = [
     "BUSY",
     "CALLS_A_MODEL",
     "FINISHED",
+    "Artifact",
     "CallStatus",
     "Channel",
     "DecidedVia",
+    "DeliveryStatus",
     "Event",
     "Gate",
     "GateKind",
@@ -42,6 +46,7 @@ __all__ = [
     "GateVote",
     "HistoryOf",
     "IdempotencyKey",
+    "Lesson",
     "Notice",
     "NoticeKind",
     "Report",
@@ -52,6 +57,12 @@ __all__ = [
     "StepKind",
     "StepStatus",
     "Task",
+    "TaskStatus",
     "ToolCall",
+    "Trigger",
+    "TriggerKind",
     "Usage",
+    "UsageDay",
+    "WebhookDelivery",
+    "WebhookEndpoint",
 ]

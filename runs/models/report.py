@@ -11,7 +11,8 @@ from teammates.models import Organization, User
 
 class Report(Named):
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="reports")
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="reports")
+    # None: a person's or a program's report about Muster as such.
+    run = models.ForeignKey(Run, null=True, on_delete=models.CASCADE, related_name="reports")
     title = models.CharField(max_length=100)
     message = models.TextField()
     severity = models.CharField(max_length=6, default="medium")

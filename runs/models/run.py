@@ -2,6 +2,7 @@
 
 import math
 import secrets
+from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from django.db import models
@@ -49,6 +50,7 @@ class Channel(models.TextChoices):
     API = "api"
     APP = "app"
     CLI = "cli"
+    SCHEDULE = "schedule"
     EMAIL = "email"
     WEBHOOK = "webhook"
 
@@ -71,6 +73,17 @@ class RunQuerySet(models.QuerySet["Run"]):
             "task", "prompt", "api_key",
         )  # fmt: skip
 
+    def with_outcome(self) -> Self:
+        """With what it said, who started it, and what tried it again."""
+        again = self.model._default_manager.filter(retry_of=models.OuterRef("pk"))
+        newest = again.order_by("-id")
+        return self.with_names().select_related(
+            "answer", "route", "started_by__teammate"
+        ).annotate(
+            retried_by_id=models.Subquery(newest.values("pk")[:1]),
+            retried_at=models.Subquery(newest.values("created_at")[:1]),
+        )  # fmt: skip
+
     def newest_first(self) -> Self:
         return self.order_by("-created_at", "-id")
 
@@ -82,6 +95,11 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def needing_a_person(self) -> Self:
         return self.filter(status__in=[RunStatus.WAITING, RunStatus.PAUSED])
+
+    def awaiting_reply(self) -> Self:
+        """v2's needs-you: what waits at a gate, and what ended with a question."""
+        waits = models.Q(status=RunStatus.WAITING) | models.Q(asks_back=True)
+        return self.filter(waits, archived_at=None)
 
 
 def new_trace_id() -> str:
@@ -107,6 +125,13 @@ class Run(Named):
     reply_to = models.ForeignKey(
         "self", null=True, on_delete=models.SET_NULL, related_name="replies"
     )
+
+    # The run that this one tries again.
+    retry_of = models.ForeignKey(
+        "self", null=True, on_delete=models.SET_NULL, related_name="retries"
+    )
+    # The teammate speaks first: its opening in a new account.
+    is_first_session = models.BooleanField(default=False)
 
     # The run whose teammate started this one, the first of that chain, and its length.
     started_by = models.ForeignKey(
@@ -159,6 +184,12 @@ class Run(Named):
     pause_reason = models.TextField(blank=True, default="")
     archived_at = models.DateTimeField(null=True)
     last_viewed_at = models.DateTimeField(null=True)
+    share_nonce = models.CharField(max_length=32, blank=True, default="")  # empty: not shared
+    # When what was said was erased, and only numbers and states were kept.
+    erased_at = models.DateTimeField(null=True)
+
+    # Its closing message asks for an answer that nobody gave yet.
+    asks_back = models.BooleanField(default=False)
 
     # --- outcome: written in the terminal transaction ---
     model_name = models.CharField(max_length=200, blank=True, default="")
@@ -174,6 +205,12 @@ class Run(Named):
     usage_estimated = models.BooleanField(default=False)
 
     objects = RunQuerySet.as_manager()
+
+    # How many more its end user may start this minute, right after it was made; None: no limit.
+    starts_left: int | None = None
+    # What `with_outcome` adds.
+    retried_by_id: int | None = None
+    retried_at: datetime | None = None
 
     class Meta:
         constraints: ClassVar = [
@@ -220,6 +257,18 @@ class Run(Named):
                 fields=["organization", "status", "-created_at", "-id"], name="run_list_status"
             ),
             models.Index(fields=["thread", "-created_at", "-id"], name="run_list_thread"),
+            models.Index(fields=["task", "-created_at", "-id"], name="run_list_task"),
+            models.Index(
+                fields=["organization", "-created_at", "-id"],
+                name="run_list_awaiting",
+                condition=models.Q(status=RunStatus.WAITING) | models.Q(asks_back=True),
+            ),
+            models.Index(fields=["organization", "-updated_at"], name="run_last_change"),
+            models.Index(
+                fields=["teammate"],
+                name="run_active_of_teammate",
+                condition=models.Q(status__in=ACTIVE),
+            ),
             # The claim (`lifecycle.claim_runs`).
             models.Index(
                 fields=["organization", "id"],
@@ -243,6 +292,10 @@ class Run(Named):
     @property
     def is_finished(self) -> bool:
         return self.status in FINISHED
+
+    @property
+    def needs_somebody(self) -> bool:
+        return self.status == RunStatus.WAITING or self.asks_back
 
     @property
     def title(self) -> str:
@@ -278,10 +331,11 @@ class Run(Named):
 
 
 class RunFile(models.Model):
-    """A file that a run wrote."""
+    """A file that a run wrote, or that came with its message."""
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="run_files")
     file = models.ForeignKey(File, on_delete=models.CASCADE, related_name="run_files")
+    is_attachment = models.BooleanField(default=False)
 
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint("run", "file", name="run_file_once")]

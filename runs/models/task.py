@@ -1,11 +1,44 @@
-"""Saved work. Every run has one; a run that was just asked for gets a silent one of its own."""
+"""Saved work, what starts it, and what its runs learned.
 
-from typing import ClassVar
+Every run has a task; a run that was just asked for gets a silent one of its own.
+"""
+
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from django.db import models
 
-from teammates.fields import Named
-from teammates.models import Effort, EndUser, Organization, PermissionMode, Teammate, User
+from teammates.fields import Named, iff
+from teammates.models import (
+    Effort,
+    EndUser,
+    Organization,
+    PermissionMode,
+    Reachable,
+    Teammate,
+    TeammateStatus,
+    User,
+)
+
+if TYPE_CHECKING:
+    from teammates.access import Access
+
+
+class TaskStatus(models.TextChoices):
+    ENABLED = "enabled", "Enabled"
+    DISABLED = "disabled", "Paused"
+    ARCHIVED = "archived", "Archived"
+
+
+class TaskQuerySet(models.QuerySet["Task"]):
+    def visible_to(self, access: "Access") -> Self:
+        return access.scope(self)
+
+    def saved(self) -> Self:
+        """Without the silent ones of single runs."""
+        return self.filter(is_ad_hoc=False)
+
+    def current(self) -> Self:
+        return self.exclude(status=TaskStatus.ARCHIVED)
 
 
 class Task(Named):
@@ -15,7 +48,17 @@ class Task(Named):
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     name = models.CharField(max_length=255)
     instructions = models.TextField()
+    expected_output = models.TextField(blank=True, default="")
+    goals = models.TextField(blank=True, default="")
     is_ad_hoc = models.BooleanField(default=False)
+    status = models.CharField(max_length=8, choices=TaskStatus.choices, default=TaskStatus.ENABLED)
+    archived_at = models.DateTimeField(null=True)
+    email_notifications = models.BooleanField(default=True)
+    workflow_stage = models.CharField(max_length=100, blank=True, default="")
+    # Which template's task it was made from.
+    template_task_slug = models.CharField(max_length=100, blank=True, default="")
+    # Who may start it by mail; empty: its owner.
+    allowed_senders = models.JSONField(null=True)
 
     # What its runs do unless they say otherwise; empty or None: as the teammate does.
     model = models.CharField(max_length=200, blank=True, default="")
@@ -28,15 +71,119 @@ class Task(Named):
     history = models.BooleanField(null=True)
     task_setup_tools = models.BooleanField(null=True)
     feedback = models.BooleanField(null=True)
+    learns = models.BooleanField(default=True)  # its runs leave lessons for later ones
+
+    objects = TaskQuerySet.as_manager()
 
     class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(status__in=TaskStatus.values), name="task_status_known"
+            ),
+            models.CheckConstraint(
+                condition=iff(
+                    models.Q(status=TaskStatus.ARCHIVED), models.Q(archived_at__isnull=False)
+                ),
+                name="task_archived_at_iff_archived",
+            ),
+        ]
         indexes: ClassVar = [
             models.Index(
                 fields=["organization", "-id"],
                 name="task_list",
                 condition=models.Q(is_ad_hoc=False),
             ),
+            models.Index(
+                fields=["teammate", "-id"],
+                name="task_list_teammate",
+                condition=models.Q(is_ad_hoc=False),
+            ),
         ]
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def is_archived(self) -> bool:
+        return self.status == TaskStatus.ARCHIVED
+
+
+class Lesson(models.Model):
+    """What a run of a task found out that later runs of it should know."""
+
+    id = models.BigAutoField(primary_key=True)
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="lessons")
+    text = models.CharField(max_length=500)
+    when_applicable = models.CharField(max_length=300, blank=True, default="")
+    source_run_id = models.BigIntegerField(null=True)
+    reaffirm_count = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+    last_reaffirmed_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint("task", "text", name="lesson_once_per_task"),
+        ]
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class TriggerKind(models.TextChoices):
+    SCHEDULE = "schedule", "Schedule"
+    WEBHOOK = "webhook", "Webhook"
+    EMAIL = "email", "E-mail"
+    APP = "app", "App"
+
+
+class Trigger(Reachable):
+    """What starts a task by itself. A task has any number of schedules, one webhook, one inbox."""
+
+    id = models.BigAutoField(primary_key=True)
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="triggers")
+    kind = models.CharField(max_length=8, choices=TriggerKind.choices)
+    enabled = models.BooleanField(default=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    # Of a schedule: exactly one of the first three.
+    cron = models.CharField(max_length=200, blank=True, default="")
+    interval_seconds = models.PositiveIntegerField(null=True)
+    run_at = models.DateTimeField(null=True)
+    timezone = models.CharField(max_length=64, default="UTC")
+    # Intervals are counted from here.
+    starts_at = models.DateTimeField(auto_now_add=True)
+    # Of an app's event.
+    app = models.CharField(max_length=100, blank=True, default="")
+    event = models.CharField(max_length=100, blank=True, default="")
+    event_settings = models.JSONField(null=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(kind__in=TriggerKind.values), name="trigger_kind_known"
+            ),
+            models.UniqueConstraint(
+                "task", "kind",
+                name="trigger_one_webhook_one_inbox",
+                condition=models.Q(kind__in=[TriggerKind.WEBHOOK, TriggerKind.EMAIL]),
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(kind=TriggerKind.SCHEDULE)
+                | (~models.Q(cron="") & models.Q(interval_seconds=None, run_at=None))
+                | (models.Q(cron="", run_at=None) & models.Q(interval_seconds__isnull=False))
+                | (models.Q(cron="", interval_seconds=None) & models.Q(run_at__isnull=False)),
+                name="trigger_schedule_has_one_timing",
+            ),
+        ]  # fmt: skip
+        indexes: ClassVar = [models.Index(fields=["-task", "-id"], name="trigger_list")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.task_id}"
+
+    @property
+    def is_armed(self) -> bool:
+        """Whether it would start a run: it rests while its task or teammate is paused."""
+        return (
+            self.enabled
+            and self.task.status == TaskStatus.ENABLED
+            and self.task.teammate.status == TeammateStatus.ENABLED
+        )

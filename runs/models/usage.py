@@ -5,7 +5,7 @@ from typing import ClassVar
 from django.db import models
 
 from runs.models.run import Run
-from teammates.models import Organization
+from teammates.models import EndUser, Organization, Teammate, User
 
 
 class Usage(models.Model):
@@ -30,3 +30,43 @@ class Usage(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model_name}: {self.input_tokens} in, {self.output_tokens} out"
+
+
+class UsageDay(models.Model):
+    """The sum of a day (UTC): kept in the terminal transaction of every run, read by pages."""
+
+    organization = models.ForeignKey(
+        Organization, on_delete=models.CASCADE, related_name="usage_days"
+    )
+    day = models.DateField()
+    end_user = models.ForeignKey(
+        EndUser, null=True, on_delete=models.CASCADE, related_name="usage_days"
+    )
+    teammate = models.ForeignKey(Teammate, on_delete=models.CASCADE, related_name="usage_days")
+    created_by = models.ForeignKey(
+        User, null=True, on_delete=models.CASCADE, related_name="usage_days"
+    )
+    is_api = models.BooleanField()  # started by a program, else by a person or by itself
+    model_name = models.CharField(max_length=200)  # empty: no model was called
+    runs = models.PositiveIntegerField()  # counted once, beside their first model
+    input_tokens = models.BigIntegerField()
+    output_tokens = models.BigIntegerField()
+    cache_read_tokens = models.BigIntegerField()
+    cache_write_tokens = models.BigIntegerField()
+    cost = models.DecimalField(max_digits=14, decimal_places=6)  # what is known of it
+    last_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                "organization", "day", "end_user", "teammate", "created_by", "is_api",
+                "model_name",
+                name="usage_day_once", nulls_distinct=False,
+            ),
+        ]  # fmt: skip
+        indexes: ClassVar = [
+            models.Index(fields=["organization", "end_user", "day"], name="usage_day_end_user"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.day}: {self.model_name}"

@@ -5,6 +5,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
+from runs import reports
 from runs.models import Notice, Report
 from teammates.pages import PageRequest
 
@@ -17,12 +18,12 @@ def report_list(request: PageRequest) -> HttpResponse:
     access = request.access
     access.require("data.personas.manage")
     show_closed = "closed" in request.GET
-    reports = Report.objects.filter(
+    found = Report.objects.filter(
         organization=access.organization, closed_at__isnull=not show_closed
     ).select_related("run__teammate", "run__prompt", "run__task", "closed_by")  # fmt: skip
     if request.GET.get("after", "").isdecimal():
-        reports = reports.filter(pk__lt=request.GET["after"])
-    rows = list(reports.order_by("-id")[: PAGE_SIZE + 1])
+        found = found.filter(pk__lt=request.GET["after"])
+    rows = list(found.order_by("-id")[: PAGE_SIZE + 1])
     return render(request, "runs/report_list.html", {
         "reports": rows[:PAGE_SIZE],
         "last": rows[PAGE_SIZE - 1] if len(rows) > PAGE_SIZE else None,
@@ -33,12 +34,7 @@ def report_list(request: PageRequest) -> HttpResponse:
 
 @require_POST
 def report_close(request: PageRequest, report_id: int) -> HttpResponse:
-    access = request.access
-    access.require("data.personas.manage")
-    report = get_object_or_404(Report, organization=access.organization, pk=report_id)
-    if report.closed_at is None:
-        report.closed_at, report.closed_by = timezone.now(), access.user
-        report.save(update_fields=["closed_at", "closed_by", "updated_at"])
+    reports.close_report(request.access, report_id)
     return redirect("runs:report_list")
 
 

@@ -1,12 +1,18 @@
 """Shapes that both APIs share."""
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
+from django.conf import settings
 from django.http import HttpRequest
 from ninja import Schema
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from teammates.access import Access
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
 
 
 class Input(Schema):
@@ -26,6 +32,29 @@ class HasId(Protocol):
     id: Any
 
 
+Limit = Annotated[int, Field(ge=1, le=100)]
+
+
+def paged(
+    rows: "QuerySet[Any]", limit: int, starting_after: int | None, show: Callable[[Any], Any]
+) -> dict[str, Any]:
+    """A page of `rows`, newest first, behind the row `starting_after` (contract v2 1.4)."""
+    if starting_after is not None:
+        rows = rows.filter(pk__lt=starting_after)
+    found = list(rows[: limit + 1])
+    return page(found, limit, [show(row) for row in found[:limit]])
+
+
+def whole(shown: list[Any]) -> dict[str, Any]:
+    """The envelope of a list that is not paged."""
+    return {"data": shown, "has_more": False, "next_starting_after": None}
+
+
+def address_of(request: HttpRequest) -> str:
+    """Where clients reach this installation, without a slash at the end."""
+    return settings.PUBLIC_URL or f"{request.scheme}://{request.get_host()}"
+
+
 def page(rows: list[Any], limit: int, shown: list[Any]) -> dict[str, Any]:
     """v2's envelope of a list (contract v2 1.4); `rows` has one more than `limit` if more follow"""
     more = len(rows) > limit
@@ -34,6 +63,11 @@ def page(rows: list[Any], limit: int, shown: list[Any]) -> dict[str, Any]:
         "has_more": more,
         "next_starting_after": rows[limit - 1].pk if more else None,
     }
+
+
+def money(value: Decimal | int) -> str:
+    """US dollars without zeros at the end; nothing is exactly "0"."""
+    return f"{Decimal(value).normalize():f}"
 
 
 def iso(value: Any) -> str | None:

@@ -7,10 +7,9 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Router, Status
 from pydantic import Field
 
-from teammates import accounts, keys
-from teammates.access import Access, access_of_member
+from teammates import accounts, sessions
 from teammates.api.schemas import ApiRequest, Input, iso
-from teammates.errors import Forbidden, Invalid, NotSignedIn
+from teammates.errors import Forbidden, Invalid
 
 router = Router(tags=["auth"])
 COOKIE = "muster_refresh_token"
@@ -39,14 +38,15 @@ def register(request: HttpRequest, payload: RegisterIn, response: HttpResponse) 
     access = accounts.register(
         email=payload.email, password=payload.password, username=payload.login
     )
-    return Status(
-        201, {"user_id": str(_user(access).uid), "warning": None} | _tokens(access, response)
-    )
+    assert access.user is not None
+    tokens = _tokens(sessions.open_session(access), response)
+    return Status(201, {"user_id": str(access.user.uid), "warning": None} | tokens)
 
 
 @router.post("/auth/login", auth=None)
 def login(request: HttpRequest, payload: LoginIn, response: HttpResponse) -> dict[str, Any]:
-    return _tokens(accounts.sign_in(login=payload.login, password=payload.password), response)
+    access = accounts.sign_in(login=payload.login, password=payload.password)
+    return _tokens(sessions.open_session(access), response)
 
 
 @router.post("/auth/refresh", auth=None)
@@ -55,10 +55,7 @@ def refresh(request: HttpRequest, response: HttpResponse) -> dict[str, Any]:
     secret = request.COOKIES.get(COOKIE)
     if not secret:
         raise Invalid(f"The cookie {COOKIE} is missing; sign in first.")
-    access = access_of_member(keys.use_refresh_token(secret))
-    if access is None:
-        raise NotSignedIn("The user is in no organization.", code="auth.no_account_membership")
-    return _tokens(access, response)
+    return _tokens(sessions.renew_session(secret)[1], response)
 
 
 @router.get("/me")
@@ -70,7 +67,7 @@ def me(request: ApiRequest) -> dict[str, Any]:
         "id": str(access.user.uid),
         "username": access.user.username or access.user.display_name,
         "email": access.user.email,
-        "email_verified": False,
+        "email_verified": access.user.email_verified_at is not None,
         "email_verification_required": False,
         "created_at": iso(access.user.created_at),
         "org_id": str(access.organization.uid),
@@ -82,15 +79,9 @@ def me(request: ApiRequest) -> dict[str, Any]:
     }
 
 
-def _tokens(access: Access, response: HttpResponse) -> dict[str, Any]:
-    secret, _ = keys.make_refresh_token(_user(access))
+def _tokens(tokens: sessions.Tokens, response: HttpResponse) -> dict[str, Any]:
     response.set_cookie(
-        COOKIE, secret, max_age=settings.REFRESH_TOKEN_SECONDS, path="/v1/auth",
+        COOKIE, tokens.refresh, max_age=settings.REFRESH_TOKEN_SECONDS, path="/v1/auth",
         httponly=True, samesite="Lax", secure=settings.HTTPS,
     )  # fmt: skip
-    return {"access_token": keys.make_access_token(access), "token_type": "bearer"}
-
-
-def _user(access: Access) -> Any:
-    assert access.user is not None
-    return access.user
+    return {"access_token": tokens.access, "token_type": "bearer"}

@@ -1,167 +1,33 @@
-"""v2: sign-up, keys, teammates (contract v2 1.2, 2.2, 2.7)."""
+"""v2: teammates, which it also calls agents, and their templates (contract v2 2.2, 2.10)."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
 
-from django.conf import settings
-from django.http import HttpRequest
 from ninja import Router, Status
-from pydantic import Field
 
-from teammates import accounts, keys, roster
+from teammates import end_users, hooks, knowledge, prompting, roster
 from teammates.access import Access
-from teammates.api.schemas import ApiRequest, Input, iso, page
-from teammates.errors import Forbidden
-from teammates.models import APIKey, Teammate
+from teammates.api.schemas import ApiRequest, Input, Limit, address_of, iso, paged, whole
+from teammates.api.v2_knowledge import document_out
+from teammates.errors import Invalid, NotFound, Unsuitable
+from teammates.models import PromptProfile, Teammate
+from teammates.template_catalog import CATALOG, TeammateTemplate, get_template
 
-router = Router()
-
-
-# --- sign-up and keys ---------------------------------------------------------------------------
-
-
-class SignupIn(Input):
-    email: str
-    first_name: str
-    password: str | None = None
-    last_name: str = ""
-    product: Literal["api", "platform"] = "api"
-    require_end_user_id: bool | None = None
+router = Router(tags=["teammates"])
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-class TokenIn(Input):
-    email: str
-    password: str
+def both(method: str, path: str = "", **options: Any) -> Callable[[F], F]:
+    """A route under both of its permanent names; the first is the documented one."""
 
+    def add(view: F) -> F:
+        register = getattr(router, method)
+        view = register(f"/agents{path}", **options)(view)
+        register(f"/teammates{path}", include_in_schema=False, **options)(view)
+        return view
 
-class KeyIn(Input):
-    name: str
-    expires_in_days: int | None = None
-
-
-@router.post("/signup", auth=None, response={201: dict[str, Any]}, tags=["account"])
-def signup(request: HttpRequest, payload: SignupIn) -> Any:
-    """A new account with its default key. For products of others strict mode is on."""
-    if not settings.REGISTRATION_OPEN:
-        raise Forbidden("Registration is closed; ask for an invitation.", code="auth.forbidden")
-    strict = payload.require_end_user_id
-    access = accounts.register(
-        email=payload.email,
-        password=payload.password,
-        name=f"{payload.first_name} {payload.last_name}".strip(),
-        require_end_user_id=payload.product == "api" if strict is None else strict,
-    )
-    said = {
-        "message": "Account created. Keep the key: it is not shown again.",
-        "verification": "verified",
-    }
-    return Status(201, _default_key(access) | said)
-
-
-@router.post("/token", auth=None, tags=["account"])
-def token(request: HttpRequest, payload: TokenIn) -> dict[str, Any]:
-    """A new default key for e-mail and password; the previous default key is dead."""
-    access = accounts.sign_in(login=payload.email, password=payload.password)
-    _require_default_key_rights(access)
-    return _default_key(access) | {"message": "The previous default key no longer works."}
-
-
-@router.get("/keys", tags=["keys"])
-def default_key(request: ApiRequest) -> dict[str, Any]:
-    return _default_key_state(request.auth)
-
-
-@router.get("/keys/all", tags=["keys"])
-def list_keys(request: ApiRequest) -> list[dict[str, Any]]:
-    """The named keys, newest first."""
-    request.auth.require("data.api_keys.manage")
-    named = keys.visible_keys(request.auth).filter(is_default=False)
-    return [_key_out(key) for key in named[:100]]
-
-
-@router.post("/keys/rotate", tags=["keys"])
-def rotate_default_key(request: ApiRequest) -> dict[str, Any]:
-    _require_default_key_rights(request.auth)
-    made, secret = keys.create_key(
-        request.auth.organization, name="Default", by=request.auth.user, is_default=True
-    )
-    return {"api_key": secret, "prefix": made.prefix}
-
-
-@router.post("/keys", response={201: dict[str, Any]}, tags=["keys"])
-def create_key(request: ApiRequest, payload: KeyIn) -> Any:
-    """A named key. Its secret is shown here and never again."""
-    request.auth.require("data.api_keys.manage")
-    key, secret = keys.create_key(
-        request.auth.organization,
-        name=payload.name,
-        by=request.auth.user,
-        expires_in_days=payload.expires_in_days,
-    )
-    return Status(201, _created_out(key, secret))
-
-
-@router.delete("/keys", tags=["keys"])
-def revoke_default_key(request: ApiRequest) -> dict[str, Any]:
-    _require_default_key_rights(request.auth)
-    for key in request.auth.organization.api_keys.filter(is_default=True, revoked_at=None):
-        keys.revoke_key(key)
-    return _default_key_state(request.auth)
-
-
-@router.post("/keys/{key_id}/rotate", tags=["keys"])
-def rotate_key(request: ApiRequest, key_id: int) -> dict[str, Any]:
-    request.auth.require("data.api_keys.manage")
-    found = keys.get_key(request.auth, pk=key_id, is_default=False)
-    return _created_out(*keys.rotate_key(found))
-
-
-@router.delete("/keys/{key_id}", tags=["keys"])
-def revoke_key(request: ApiRequest, key_id: int) -> dict[str, Any]:
-    request.auth.require("data.api_keys.manage")
-    found = keys.get_key(request.auth, pk=key_id, is_default=False)
-    return _key_out(keys.revoke_key(found))
-
-
-def _require_default_key_rights(access: Access) -> None:
-    access.require("data.api_keys.manage")
-    if not access.is_admin:
-        raise Forbidden("Only owners and admins change the default key.", code="auth.forbidden")
-
-
-def _default_key(access: Access) -> dict[str, Any]:
-    assert access.user is not None
-    _, secret = keys.create_key(
-        access.organization, name="Default", by=access.user, is_default=True
-    )
-    return {"api_key": secret, "email": access.user.email}
-
-
-def _default_key_state(access: Access) -> dict[str, Any]:
-    access.require("data.api_keys.manage")
-    found = access.organization.api_keys.filter(is_default=True, revoked_at=None).first()
-    return {"has_key": True, "prefix": found.prefix} if found else {"has_key": False}
-
-
-def _created_out(key: APIKey, secret: str) -> dict[str, Any]:
-    return {
-        "id": key.pk, "name": key.name, "api_key": secret, "prefix": key.prefix,
-        "expires_at": iso(key.expires_at),
-    }  # fmt: skip
-
-
-def _key_out(key: APIKey) -> dict[str, Any]:
-    return {
-        "id": key.pk,
-        "name": key.name,
-        "prefix": key.prefix,
-        "created_at": iso(key.created_at),
-        "active": key.is_valid,
-        "last_used_at": iso(key.last_used_at),
-        "expires_at": iso(key.expires_at),
-    }
-
-
-# --- teammates ----------------------------------------------------------------------------------
+    return add
 
 
 class TeammateFields(Input):
@@ -179,12 +45,38 @@ class TeammateFields(Input):
     enable_history: bool | None = None
     enable_task_setup_tools: bool | None = None
     enable_feedback: bool | None = None
+    enable_self_improvement: bool | None = None
+    prompt_profile: str | None = None
     disabled_builtin_tools: list[str] | None = None
+    inbound_imessage_enabled: bool | None = None
+    imessage_chat_guid: str | None = None
+    bridge_id: int | None = None
+    allowed_imessage_senders: list[str] | None = None
+    inbound_slack_enabled: bool | None = None
+    slack_slug: str | None = None
+    slack_channels: list[str] | None = None
+    allowed_slack_senders: list[str] | None = None
+    group_id: int | None = None
 
 
 class TeammateCreate(TeammateFields):
     user_id: str | None = None
     email_inbox: bool = False
+    webhook: bool = False
+    from_template: str | None = None
+
+
+class TeammateUpdate(TeammateFields):
+    display_order: int | None = None
+    visibility: str | None = None
+
+
+class EnabledIn(Input):
+    enabled: bool
+
+
+class ResetIn(Input):
+    fields: list[str] | None = None
 
 
 # Our words for the wire's, where they differ.
@@ -194,90 +86,299 @@ WIRE = {
     "enable_history": "history",
     "enable_task_setup_tools": "task_setup_tools",
     "enable_feedback": "feedback",
+    "enable_self_improvement": "self_improvement",
     "disabled_builtin_tools": "disabled_tools",
+    "inbound_imessage_enabled": "imessage_enabled",
+    "imessage_chat_guid": "imessage_chat",
+    "allowed_imessage_senders": "imessage_senders",
+    "inbound_slack_enabled": "slack_enabled",
+    "allowed_slack_senders": "slack_senders",
 }
 # null means: back to the default.
 CLEARED: dict[str, Any] = {
     "model": "", "effort": "", "memory": None, "history": None, "task_setup_tools": None,
-    "feedback": None, "instructions": "", "role": "", "goals": "", "tools": [],
-    "disabled_tools": [],
+    "feedback": None, "self_improvement": None, "instructions": "", "role": "", "goals": "",
+    "tools": [], "disabled_tools": [], "display_order": None, "metadata": None,
+    "allowed_senders": None, "imessage_chat": None, "imessage_senders": None, "slack_slug": None,
+    "slack_senders": None,
 }  # fmt: skip
+# What other parts of the hosted product would hold, and this one has not.
+FOREIGN = ("group_id", "bridge_id", "slack_channels")
+FROM_A_TEMPLATE = ("instructions", "role", "goals", "tools")
 
 
-@router.post("/agents", response={201: dict[str, Any]}, tags=["teammates"])
-@router.post("/teammates", response={201: dict[str, Any]}, include_in_schema=False)
+# --- make, look, change -------------------------------------------------------------------------
+
+
+@both("post", response={201: dict[str, Any]})
 def create_teammate(request: ApiRequest, payload: TeammateCreate) -> Any:
+    """A teammate, from its fields or from a template. With `webhook`, the answer has the live
+    `webhook_url`, which is not shown again."""
     access: Access = request.auth
     access.require("data.runs.write")
     access.for_end_user(payload.user_id).require_end_user()
+    template = _template_of(payload)
+    changes = _changes(payload)
     end_user = None
     if payload.user_id is not None:
-        end_user = accounts.find_or_create_end_user(access.organization, payload.user_id)
-    teammate = roster.create_teammate(
-        access.organization,
-        by=access.user,
-        end_user=end_user,
-        email_inbox=payload.email_inbox,
-        **_changes(payload, without={"user_id", "email_inbox"}),
-    )
-    return Status(201, teammate_out(teammate))
+        end_user = end_users.find_or_create(access.organization, payload.user_id)
+    if template is not None:
+        teammate = roster.create_from_template(
+            access, template, end_user=end_user, email_inbox=payload.email_inbox, **changes
+        )
+    else:
+        teammate = roster.create_teammate(
+            access.organization, by=access.user, end_user=end_user,
+            email_inbox=payload.email_inbox, **changes,
+        )  # fmt: skip
+    token = roster.make_webhook(teammate) if payload.webhook else None
+    made = _find(replace(access, end_user=None), teammate.pk)
+    shown = teammate_out(made, request)
+    if token is not None:
+        shown["webhook_url"] = address_of(request) + hooks.path("mates", teammate.pk, token)
+    return Status(201, shown)
 
 
-@router.get("/agents", tags=["teammates"])
-@router.get("/teammates", include_in_schema=False)
+@both("get")
 def list_teammates(
     request: ApiRequest,
     user_id: str | None = None,
-    limit: Annotated[int, Field(ge=1, le=100)] = 20,
+    limit: Limit = 20,
     starting_after: int | None = None,
     include_archived: bool = False,
     fields: str | None = None,
 ) -> dict[str, Any]:
     """Newest first; archived ones only if asked for."""
-    access = _scoped(request, user_id)
-    teammates = Teammate.objects.visible_to(access).with_version()
+    teammates = Teammate.objects.visible_to(_scoped(request, user_id))
     if not include_archived:
         teammates = teammates.current()
-    if starting_after is not None:
-        teammates = teammates.filter(pk__lt=starting_after)
-    rows = list(teammates.order_by("-id")[: limit + 1])
-    return page(rows, limit, [teammate_out(row) for row in rows])
+    rows = teammates.with_version().with_activity().order_by("-id")
+    return paged(rows, limit, starting_after, lambda row: teammate_out(row, request))
 
 
-@router.get("/agents/{teammate_id}", tags=["teammates"])
-@router.get("/teammates/{teammate_id}", include_in_schema=False)
+@both("get", "/{teammate_id}")
 def get_teammate(
     request: ApiRequest, teammate_id: int, user_id: str | None = None
 ) -> dict[str, Any]:
-    return teammate_out(_find(_scoped(request, user_id), teammate_id))
+    return teammate_out(_find(_scoped(request, user_id), teammate_id), request)
 
 
-@router.patch("/agents/{teammate_id}", tags=["teammates"])
-@router.patch("/teammates/{teammate_id}", include_in_schema=False)
+@both("patch", "/{teammate_id}")
 def update_teammate(
-    request: ApiRequest, teammate_id: int, payload: TeammateFields, user_id: str | None = None
+    request: ApiRequest, teammate_id: int, payload: TeammateUpdate, user_id: str | None = None
 ) -> dict[str, Any]:
     """Change what is given; null clears. A change of what it is told is a new version."""
-    teammate = _find(request.auth.for_end_user(user_id), teammate_id)
-    roster.require_editor(request.auth, teammate)
-    changed = roster.update_teammate(teammate, by=request.auth.user, **_changes(payload))
-    return teammate_out(changed)
+    teammate = _find_to_edit(request, teammate_id, user_id)
+    roster.update_teammate(teammate, by=request.auth.user, **_changes(payload))
+    return _shown_again(request, teammate)
 
 
-@router.delete("/agents/{teammate_id}", response={204: None}, tags=["teammates"])
-@router.delete("/teammates/{teammate_id}", response={204: None}, include_in_schema=False)
+@both("delete", "/{teammate_id}", response={204: None})
 def archive_teammate(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
     """Archive; again is fine."""
-    teammate = _find(request.auth.for_end_user(user_id), teammate_id)
-    roster.require_editor(request.auth, teammate)
-    roster.archive_teammate(teammate)
+    roster.archive_teammate(_find_to_edit(request, teammate_id, user_id))
     return Status(204, None)
 
 
-def _changes(payload: TeammateFields, without: set[str] = frozenset()) -> dict[str, Any]:  # type: ignore[assignment]
+@both("post", "/{teammate_id}/disable")
+def disable_teammate(
+    request: ApiRequest, teammate_id: int, user_id: str | None = None
+) -> dict[str, Any]:
+    """Start nothing any more, schedules included."""
+    teammate = _find_to_edit(request, teammate_id, user_id)
+    return _shown_again(request, roster.set_enabled(teammate, enabled=False))
+
+
+@both("post", "/{teammate_id}/enable")
+def enable_teammate(
+    request: ApiRequest, teammate_id: int, user_id: str | None = None
+) -> dict[str, Any]:
+    """Work again, with the schedules that rested with it."""
+    teammate = _find_to_edit(request, teammate_id, user_id)
+    return _shown_again(request, roster.set_enabled(teammate, enabled=True))
+
+
+@both("post", "/{teammate_id}/unarchive")
+def unarchive_teammate(
+    request: ApiRequest, teammate_id: int, user_id: str | None = None
+) -> dict[str, Any]:
+    """Bring an archived teammate back, paused."""
+    teammate = _find_to_edit(request, teammate_id, user_id)
+    return _shown_again(request, roster.unarchive_teammate(teammate))
+
+
+@both("post", "/{teammate_id}/reset")
+def reset_teammate(
+    request: ApiRequest,
+    teammate_id: int,
+    payload: ResetIn | None = None,
+    user_id: str | None = None,
+) -> dict[str, Any]:
+    """Back to what its template says: the named fields, or all. [] if it has no template."""
+    teammate = _find_to_edit(request, teammate_id, user_id)
+    if teammate.template_slug not in CATALOG:
+        return {"reset_fields": []}
+    to = CATALOG[teammate.template_slug].versioned
+    fields = payload.fields if payload else None
+    changed = roster.reset_teammate(teammate, by=request.auth.user, to=to, fields=fields)
+    return {"reset_fields": changed}
+
+
+@both("get", "/{teammate_id}/system-prompt")
+def get_system_prompt(
+    request: ApiRequest, teammate_id: int, user_id: str | None = None
+) -> dict[str, Any]:
+    """What it is told before anything is asked of it."""
+    teammate = _find(_scoped(request, user_id), teammate_id)
+    version = teammate.current_version
+    prompt = prompting.standing_prompt(teammate.name, version)
+    return {
+        "prompt_profile": version.prompt_profile,
+        "profile_description": prompting.PROFILES[PromptProfile(version.prompt_profile)],
+        "system_prompt": prompt,
+        "characters": len(prompt),
+    }
+
+
+# --- how it is reached --------------------------------------------------------------------------
+
+
+@both("post", "/{teammate_id}/webhook", response={201: dict[str, Any]})
+def make_webhook(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
+    """A webhook, or a new token for it. The address is not shown again."""
+    teammate = _find_to_edit(request, teammate_id, user_id)
+    path = hooks.path("mates", teammate.pk, roster.make_webhook(teammate))
+    return Status(201, {"enabled": True, "url": address_of(request) + path})
+
+
+@both("patch", "/{teammate_id}/webhook")
+def pause_webhook(
+    request: ApiRequest, teammate_id: int, payload: EnabledIn, user_id: str | None = None
+) -> dict[str, Any]:
+    teammate = _find_to_edit(request, teammate_id, user_id)
+    changed = roster.pause_webhook(teammate, paused=not payload.enabled)
+    return {"enabled": changed.hook_enabled, "url": _masked_url(changed, request)}
+
+
+@both("delete", "/{teammate_id}/webhook", response={204: None})
+def remove_webhook(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
+    roster.remove_webhook(_find_to_edit(request, teammate_id, user_id))
+    return Status(204, None)
+
+
+@both("post", "/{teammate_id}/email-inbox", response={201: dict[str, Any]})
+def open_inbox(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
+    """An address whose mails start runs; again is the same address."""
+    teammate = _find_to_edit(request, teammate_id, user_id)
+    roster.refuse_archived(teammate)
+    changed = roster.set_inbox(teammate, enabled=True)
+    return Status(201, {"enabled": True, "address": changed.email_address})
+
+
+@both("delete", "/{teammate_id}/email-inbox", response={204: None})
+def close_inbox(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
+    roster.set_inbox(_find_to_edit(request, teammate_id, user_id), enabled=False)
+    return Status(204, None)
+
+
+@both("post", "/{teammate_id}/fetchmail", response={201: dict[str, Any]})
+def open_fetchmail(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
+    """An address whose mails it may read, which start nothing."""
+    teammate = _find_to_edit(request, teammate_id, user_id)
+    roster.refuse_archived(teammate)
+    changed = roster.set_fetchmail(teammate, enabled=True)
+    return Status(201, {"enabled": True, "address": changed.fetchmail_address})
+
+
+@both("delete", "/{teammate_id}/fetchmail", response={204: None})
+def close_fetchmail(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
+    roster.set_fetchmail(_find_to_edit(request, teammate_id, user_id), enabled=False)
+    return Status(204, None)
+
+
+# --- what it has --------------------------------------------------------------------------------
+
+
+@both("get", "/{teammate_id}/documents")
+def list_documents(
+    request: ApiRequest, teammate_id: int, user_id: str | None = None
+) -> dict[str, Any]:
+    """The teammate's own documents, newest first."""
+    teammate = _find(_scoped(request, user_id), teammate_id)
+    rows = knowledge.list_documents(replace(request.auth, end_user=teammate.end_user))
+    return whole([document_out(one) for one in rows.filter(teammate=teammate)])
+
+
+@both("get", "/{teammate_id}/documents/{name}")
+def get_document(
+    request: ApiRequest, teammate_id: int, name: str, user_id: str | None = None
+) -> dict[str, Any]:
+    teammate = _find(_scoped(request, user_id), teammate_id)
+    scope = replace(request.auth, end_user=teammate.end_user)
+    document = knowledge.get_document(scope, teammate=teammate, name=name)
+    return document_out(document) | {"content": document.content}
+
+
+@both("get", "/{teammate_id}/repos")
+def list_repositories(
+    request: ApiRequest, teammate_id: int, user_id: str | None = None
+) -> dict[str, Any]:
+    """None: teammates here have no repositories of their own."""
+    _find(_scoped(request, user_id), teammate_id)
+    return whole([])
+
+
+# --- templates ----------------------------------------------------------------------------------
+
+
+@router.get("/agent-templates")
+@router.get("/teammate-templates", include_in_schema=False)
+def list_templates(request: ApiRequest) -> dict[str, Any]:
+    """Ready-made teammates, for `from_template`."""
+    return whole([template_out(template) for template in CATALOG.values()])
+
+
+def template_out(template: TeammateTemplate) -> dict[str, Any]:
+    return {
+        "slug": template.slug,
+        "name": template.name,
+        "description": template.description,
+        "logo_ref": template.slug,
+        "required_integrations": list(template.required_apps),
+        "role": template.role,
+        "goals": template.goals,
+        "default_tasks": [
+            {"slug": task.slug, "name": task.name, "instructions": task.instructions,
+             "expected_output": task.expected_output or None}
+            for task in template.tasks
+        ],
+        "bootstrap_tasks": [],
+        "questions": [{"question": question} for question in template.questions],
+    }  # fmt: skip
+
+
+# --- shared -------------------------------------------------------------------------------------
+
+
+def _template_of(payload: TeammateCreate) -> TeammateTemplate | None:
+    """Raises `NotFound` for an unknown one, `Unsuitable` beside fields that it fills."""
+    if payload.from_template is None:
+        return None
+    template = get_template(payload.from_template)
+    if clash := [name for name in FROM_A_TEMPLATE if getattr(payload, name) is not None]:
+        raise Unsuitable(
+            f"from_template fills {', '.join(clash)}; change them afterwards.",
+            code="from_template_conflict",
+        )
+    return template
+
+
+def _changes(payload: TeammateFields) -> dict[str, Any]:
     """What the body says, in our words."""
+    _refuse_foreign(payload)
     changes: dict[str, Any] = {}
-    for wire in payload.model_fields_set - without:
+    own = payload.model_fields_set - {*FOREIGN, "user_id", "email_inbox", "webhook"}
+    for wire in own - {"from_template"}:
         value, name = getattr(payload, wire), WIRE.get(wire, wire)
         if value is None:
             if name not in CLEARED:
@@ -285,6 +386,15 @@ def _changes(payload: TeammateFields, without: set[str] = frozenset()) -> dict[s
             value = CLEARED[name]
         changes[name] = value
     return changes
+
+
+def _refuse_foreign(payload: TeammateFields) -> None:
+    if payload.group_id is not None:
+        raise NotFound("There is no such group.", code="groups.not_found")
+    if payload.bridge_id is not None:
+        raise NotFound("There is no such bridge.", code="bridges.not_found")
+    if payload.slack_channels:
+        raise Invalid("slack_channels: no Slack workspace is connected.")
 
 
 def _scoped(request: ApiRequest, user_id: str | None) -> Access:
@@ -299,9 +409,25 @@ def _find(access: Access, teammate_id: int) -> Teammate:
     return roster.get_teammate(access, teammate_id)
 
 
-def teammate_out(teammate: Teammate) -> dict[str, Any]:
-    """A teammate with every key of contract v2 2.2."""
-    version = teammate.current_version
+def _find_to_edit(request: ApiRequest, teammate_id: int, user_id: str | None) -> Teammate:
+    teammate = _find(request.auth.for_end_user(user_id), teammate_id)
+    roster.require_editor(request.auth, teammate)
+    return teammate
+
+
+def _shown_again(request: ApiRequest, teammate: Teammate) -> dict[str, Any]:
+    return teammate_out(_find(request.auth, teammate.pk), request)
+
+
+def _masked_url(teammate: Teammate, request: ApiRequest) -> str | None:
+    path = hooks.masked_path("mates", teammate.pk, teammate)
+    return path and address_of(request) + path
+
+
+def teammate_out(teammate: Teammate, request: ApiRequest) -> dict[str, Any]:
+    """A teammate `with_activity`, with every key of contract v2 2.2."""
+    version, access = teammate.current_version, request.auth
+    may_manage = roster.may_edit(access, teammate)
     return {
         "id": teammate.pk,
         "name": teammate.name,
@@ -319,19 +445,36 @@ def teammate_out(teammate: Teammate) -> dict[str, Any]:
         "enable_history": version.history,
         "enable_task_setup_tools": version.task_setup_tools,
         "enable_feedback": version.feedback,
+        "enable_self_improvement": version.self_improvement,
+        "prompt_profile": version.prompt_profile,
         "disabled_builtin_tools": version.disabled_tools,
+        "display_order": teammate.display_order,
+        "visibility": teammate.visibility,
+        "inbound_imessage_enabled": teammate.imessage_enabled,
+        "imessage_chat_guid": teammate.imessage_chat,
+        "bridge_id": None,
+        "allowed_imessage_senders": teammate.imessage_senders,
+        "inbound_slack_enabled": teammate.slack_enabled,
+        "slack_slug": teammate.slack_slug,
+        "slack_channels": [],
+        "allowed_slack_senders": teammate.slack_senders,
         "version": version.number,
         "status": teammate.status,
         "created_at": iso(teammate.created_at),
         "updated_at": iso(teammate.updated_at),
-        "template_slug": None,
+        "template_slug": teammate.template_slug or None,
         "inbound_email_enabled": bool(teammate.inbox_name),
         "email_address": teammate.email_address,
-        "fetchmail_enabled": False,
-        "fetchmail_address": None,
-        "webhook_enabled": False,
-        "webhook_url": None,
-        "visibility": "organization",
-        "display_order": None,
-        "prompt_profile": "platform",
+        "fetchmail_enabled": bool(teammate.fetchmail_name),
+        "fetchmail_address": teammate.fetchmail_address,
+        "webhook_enabled": teammate.hook_enabled,
+        "webhook_url": _masked_url(teammate, request),
+        "last_active_at": iso(teammate.last_active_at),
+        "active_run_count": teammate.active_run_count or 0,
+        "active_run_id": teammate.active_run_id,
+        "group_id": None,
+        "group_name": None,
+        "can_manage": may_manage,
+        "can_execute": access.may("data.runs.write"),
+        "can_share": may_manage,
     }

@@ -1,19 +1,17 @@
-"""v2: memories and skills (contract v2 2.4, 2.10)."""
+"""v2: memories, skills and documents (contract v2 2.4, 2.10)."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from ninja import Router, Status
-from pydantic import Field
 
 from teammates import knowledge, roster
 from teammates.access import Access
-from teammates.api.schemas import ApiRequest, Input, iso, page
+from teammates.api.schemas import ApiRequest, Input, Limit, iso, paged, whole
 from teammates.api.scopes import exact_scope, scope_for_writing
 from teammates.errors import Invalid
-from teammates.models import Memory, Skill, SkillStatus
+from teammates.models import Document, Memory, Skill, SkillStatus
 
 router = Router()
-Limit = Annotated[int, Field(ge=1, le=100)]
 
 
 # --- memories -----------------------------------------------------------------------------------
@@ -49,10 +47,7 @@ def list_memories(
     """Of exactly one scope, newest first; `query` is looked for in the text."""
     access = exact_scope(request, user_id)
     rows = knowledge.search_memories(access, query)
-    if starting_after is not None:
-        rows = rows.filter(pk__lt=starting_after)
-    found = list(rows[: limit + 1])
-    return page(found, limit, [memory_out(memory, access) for memory in found])
+    return paged(rows, limit, starting_after, lambda memory: memory_out(memory, access))
 
 
 @router.patch("/memories/{memory_id}", tags=["memories"])
@@ -129,8 +124,8 @@ def create_skill(request: ApiRequest, payload: SkillIn) -> Any:
 @router.get("/skills", tags=["skills"])
 def list_skills(request: ApiRequest, user_id: str | None = None) -> dict[str, Any]:
     access = exact_scope(request, user_id)
-    rows = [skill_out(skill, access) for skill in Skill.objects.visible_to(access).order_by("-id")]
-    return {"data": rows, "has_more": False, "next_starting_after": None}
+    rows = Skill.objects.visible_to(access).order_by("-id")
+    return whole([skill_out(skill, access) for skill in rows])
 
 
 @router.get("/skills/invokable", tags=["skills"])
@@ -147,7 +142,7 @@ def list_invokable_skills(
         for skill in skills.order_by("slug")
         if skill.teammate_id in allowed
     ]  # fmt: skip
-    return {"data": rows, "has_more": False, "next_starting_after": None}
+    return whole(rows)
 
 
 @router.get("/skills/{skill_id}", tags=["skills"])
@@ -188,4 +183,77 @@ def skill_out(skill: Skill, access: Access) -> dict[str, Any]:
         "created_at": iso(skill.created_at),
         "updated_at": iso(skill.updated_at),
         "created_by_teammate_id": skill.written_by_id,
+    }
+
+
+# --- documents ----------------------------------------------------------------------------------
+
+
+class DocumentChange(Input):
+    name: str | None = None
+    summary: str | None = None
+
+
+@router.get("/documents", tags=["documents"])
+def list_documents(
+    request: ApiRequest,
+    scope: Literal["company", "teammate"],
+    agent_id: int | None = None,
+    user_id: str | None = None,
+) -> dict[str, Any]:
+    """The company's documents, or one teammate's own; newest first."""
+    access = exact_scope(request, user_id, is_strict=False)
+    if (scope == "teammate") != (agent_id is not None):
+        raise Invalid("agent_id must be given with the scope teammate, and only then.")
+    if agent_id is not None:
+        roster.get_teammate(request.auth, agent_id)
+    rows = knowledge.list_documents(access).filter(teammate=agent_id)
+    return whole([document_out(one) for one in rows.defer("content")])
+
+
+@router.get("/documents/{document_id}", tags=["documents"])
+def get_document(
+    request: ApiRequest, document_id: int, user_id: str | None = None
+) -> dict[str, Any]:
+    document = _document(request, document_id, user_id)
+    return document_out(document) | {"content": document.content}
+
+
+@router.patch("/documents/{document_id}", tags=["documents"])
+def update_document(
+    request: ApiRequest, document_id: int, payload: DocumentChange, user_id: str | None = None
+) -> dict[str, Any]:
+    """Rename it, or say anew what it is."""
+    document = _document(request, document_id, user_id)
+    changed = knowledge.update_document(
+        request.auth, document, name=payload.name, summary=payload.summary
+    )
+    return document_out(changed)
+
+
+@router.delete("/documents/{document_id}", response={204: None}, tags=["documents"])
+def delete_document(request: ApiRequest, document_id: int, user_id: str | None = None) -> Any:
+    knowledge.delete_document(request.auth, _document(request, document_id, user_id))
+    return Status(204, None)
+
+
+def _document(request: ApiRequest, document_id: int, user_id: str | None) -> Document:
+    access = exact_scope(request, user_id, is_strict=False)
+    return knowledge.get_document(access, pk=document_id)
+
+
+def document_out(document: Document) -> dict[str, Any]:
+    return {
+        "id": document.pk,
+        "scope": "teammate" if document.teammate_id else "company",
+        "name": document.name,
+        "summary": document.summary,
+        "mime_type": document.mime_type,
+        "size_bytes": document.size,
+        "source": document.author,
+        "source_run_id": document.source_run_id,
+        "agent_id": document.teammate_id,
+        "user_id": document.end_user.external_id if document.end_user else None,
+        "created_at": iso(document.created_at),
+        "updated_at": iso(document.updated_at),
     }

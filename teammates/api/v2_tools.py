@@ -8,7 +8,7 @@ from pydantic import Field
 
 from teammates import permissions, roster, servers, tools
 from teammates.access import Access
-from teammates.api.schemas import ApiRequest, Input, iso, page
+from teammates.api.schemas import ApiRequest, Input, Limit, iso, paged, whole
 from teammates.api.scopes import exact_scope, scope_for_writing
 from teammates.catalog import CATALOG
 from teammates.errors import Unsuitable
@@ -16,7 +16,6 @@ from teammates.models import Model, PermissionPolicy, ServerStatus, ToolServer
 from teammates.tools.servers import Operation
 
 router = Router()
-Limit = Annotated[int, Field(ge=1, le=100)]
 
 
 # --- models -------------------------------------------------------------------------------------
@@ -27,7 +26,7 @@ def list_models(request: ApiRequest, zdr: bool = False) -> dict[str, Any]:
     """The models of this account under the names that runs take, with their prices now."""
     models = Model.objects.filter(organization=request.auth.organization).by_priority()
     shown = [] if zdr else [model_out(model) for model in models.prefetch_related("prices")]
-    return {"data": shown, "has_more": False, "next_starting_after": None}
+    return whole(shown)
 
 
 def model_out(model: Model) -> dict[str, Any]:
@@ -83,7 +82,7 @@ def list_built_in_tools(
             "multi_tenant_safe": group.is_safe_for_end_users,
             "configurable": group.configurable,
         })  # fmt: skip
-    return {"data": rows, "has_more": False, "next_starting_after": None}
+    return whole(rows)
 
 
 # --- permissions --------------------------------------------------------------------------------
@@ -113,10 +112,7 @@ def list_permissions(
     """Of exactly one scope, newest first."""
     access = exact_scope(request, user_id)
     rows = PermissionPolicy.objects.visible_to(access).order_by("-id")
-    if starting_after is not None:
-        rows = rows.filter(pk__lt=starting_after)
-    found = list(rows[: limit + 1])
-    return page(found, limit, [permission_out(policy, access) for policy in found])
+    return paged(rows, limit, starting_after, lambda policy: permission_out(policy, access))
 
 
 @router.delete("/permissions/{policy_id}", response={204: None}, tags=["tools"])
@@ -178,7 +174,7 @@ def list_servers(request: ApiRequest, user_id: str | None = None) -> dict[str, A
     access = exact_scope(request, user_id)
     rows = ToolServer.objects.visible_to(access).select_related("end_user").order_by("-id")
     shown = [server_out(server) for server in rows[:200]]
-    return {"data": shown, "has_more": False, "next_starting_after": None}
+    return whole(shown)
 
 
 @router.get("/mcp-servers/{server_id}", tags=["tools"])
@@ -288,7 +284,7 @@ def list_apps(request: ApiRequest, user_id: str | None = None) -> dict[str, Any]
         for slug, server in own.items()
         if slug not in CATALOG
     ]
-    return {"data": rows, "has_more": False, "next_starting_after": None}
+    return whole(rows)
 
 
 def _is_up(server: ToolServer | None) -> bool:
@@ -319,14 +315,14 @@ def _app_out(
 @router.post("/apps/{name}/connect/api-key", tags=["apps"])
 def connect_app(request: ApiRequest, name: str, payload: ConnectKeyIn) -> dict[str, Any]:
     """Connect an app with a key; again replaces the key."""
-    access = scope_for_writing(request, payload.user_id)
+    access = scope_for_writing(request, payload.user_id, is_strict=False)
     server = servers.connect_app(access, name, payload.api_key)
     return {"status": "connected", "app": server.app}
 
 
-@router.post("/apps/{name}/connect", tags=["apps"])
-@router.post("/apps/{name}/connect/complete", tags=["apps"])
-@router.post("/apps/{name}/provision", tags=["apps"])
+@router.post("/apps/{name}/connect", tags=["apps"], operation_id="connect_app_by_oauth")
+@router.post("/apps/{name}/connect/complete", tags=["apps"], operation_id="complete_oauth")
+@router.post("/apps/{name}/provision", tags=["apps"], operation_id="provision_app")
 def connect_otherwise(
     request: ApiRequest, name: str, payload: ConnectIn | None = None
 ) -> dict[str, Any]:
@@ -339,20 +335,20 @@ def connect_otherwise(
 
 @router.get("/apps/connections", tags=["apps"])
 def list_all_connections(request: ApiRequest, user_id: str | None = None) -> dict[str, Any]:
-    return _connections(exact_scope(request, user_id))
+    return _connections(exact_scope(request, user_id, is_strict=False))
 
 
 @router.get("/apps/{name}/connections", tags=["apps"])
 def list_connections(request: ApiRequest, name: str, user_id: str | None = None) -> dict[str, Any]:
     servers.get_app(name)
-    return _connections(exact_scope(request, user_id), name)
+    return _connections(exact_scope(request, user_id, is_strict=False), name)
 
 
 @router.delete("/apps/{name}/connections", response={204: None}, tags=["apps"])
 def disconnect_app(request: ApiRequest, name: str, user_id: str | None = None) -> Any:
     """Remove the connection and its key; again is fine."""
     servers.get_app(name)
-    access = exact_scope(request, user_id)
+    access = exact_scope(request, user_id, is_strict=False)
     for server in ToolServer.objects.visible_to(access).filter(app=name):
         servers.delete_server(access, server)
     return Status(204, None)
@@ -380,14 +376,14 @@ def list_app_tools(request: ApiRequest, name: str) -> dict[str, Any]:
         }
         for one in operations
     ]
-    return {"data": rows, "has_more": False, "next_starting_after": None}
+    return whole(rows)
 
 
 @router.get("/apps/{name}/triggers", tags=["apps"])
 def list_app_triggers(request: ApiRequest, name: str) -> dict[str, Any]:
     """No app starts runs by itself here; webhooks do."""
     servers.get_app(name)
-    return {"data": [], "has_more": False, "next_starting_after": None}
+    return whole([])
 
 
 def _connections(access: Access, name: str | None = None) -> dict[str, Any]:
@@ -405,4 +401,4 @@ def _connections(access: Access, name: str | None = None) -> dict[str, Any]:
         }
         for server in rows
     ]  # fmt: skip
-    return {"data": shown, "has_more": False, "next_starting_after": None}
+    return whole(shown)

@@ -1,22 +1,35 @@
 from teammates.models.api_key import APIKey, RefreshToken
-from teammates.models.knowledge import Audience, Author, Memory, Skill, SkillStatus
-from teammates.models.people import EndUser, Membership, Organization, Role, User
+from teammates.models.audit import AuditEntry
+from teammates.models.knowledge import Audience, Author, Document, Memory, Skill, SkillStatus
+from teammates.models.people import (
+    EndUser,
+    Membership,
+    Organization,
+    RetentionMode,
+    Role,
+    User,
+)
 from teammates.models.permission import PermissionPolicy, PolicySource, ToolMode, ToolSetting
 from teammates.models.provider import Model, ModelPrice, Provider, ProviderKind
+from teammates.models.reachable import Reachable
 from teammates.models.teammate import (
     Effort,
     PermissionMode,
+    PromptProfile,
     Teammate,
     TeammateStatus,
     TeammateVersion,
+    Visibility,
 )
 from teammates.models.tool_server import AuthType, ServerKind, ServerStatus, ToolServer
 
 __all__ = [
     "APIKey",
     "Audience",
+    "AuditEntry",
     "AuthType",
     "Author",
+    "Document",
     "Effort",
     "EndUser",
     "Membership",
@@ -27,9 +40,12 @@ __all__ = [
     "PermissionMode",
     "PermissionPolicy",
     "PolicySource",
+    "PromptProfile",
     "Provider",
     "ProviderKind",
+    "Reachable",
     "RefreshToken",
+    "RetentionMode",
     "Role",
     "ServerKind",
     "ServerStatus",
@@ -42,4 +58,5 @@ __all__ = [
     "ToolServer",
     "ToolSetting",
     "User",
+    "Visibility",
 ]

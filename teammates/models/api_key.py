@@ -53,7 +53,7 @@ class APIKey(Named):
 
 
 class RefreshToken(models.Model):
-    """One sign-in of a program; used once, then replaced."""
+    """One sign-in of a program: its session. The secret is used once, then replaced."""
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="refresh_tokens")
     hash = models.CharField(max_length=64, unique=True)

@@ -1,4 +1,4 @@
-"""What teammates know beyond their instructions: memories and skills."""
+"""What teammates know beyond their instructions: memories, skills and documents."""
 
 from typing import ClassVar
 
@@ -103,6 +103,49 @@ class Skill(Named):
             ),
             models.CheckConstraint(
                 condition=models.Q(status__in=SkillStatus.values), name="skill_status_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Document(Named):
+    """A longer text that teammates keep and read again: the company's, or one teammate's own."""
+
+    organization = models.ForeignKey(
+        Organization, on_delete=models.CASCADE, related_name="documents"
+    )
+    end_user = models.ForeignKey(
+        EndUser, null=True, on_delete=models.CASCADE, related_name="documents"
+    )
+    teammate = models.ForeignKey(  # None: the company's
+        Teammate, null=True, on_delete=models.CASCADE, related_name="documents"
+    )
+    name = models.CharField(max_length=200)
+    summary = models.CharField(max_length=1000, blank=True, default="")
+    content = models.TextField()
+    size = models.PositiveIntegerField()  # bytes of the content
+    mime_type = models.CharField(max_length=100, default="text/markdown")
+    author = models.CharField(max_length=6, choices=Author.choices)
+    written_by = models.ForeignKey(Teammate, null=True, on_delete=models.SET_NULL, related_name="+")
+    source_run_id = models.BigIntegerField(null=True)  # `runs` is above this app
+
+    objects = ScopedQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                "organization", "end_user", "teammate", "name",
+                name="document_name_once", nulls_distinct=False,
+            ),
+            models.CheckConstraint(
+                condition=models.Q(author__in=Author.values), name="document_author_known"
+            ),
+        ]  # fmt: skip
+        indexes: ClassVar = [
+            models.Index(
+                fields=["organization", "end_user", "teammate", "-id"], name="document_list"
             ),
         ]
 

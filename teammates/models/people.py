@@ -9,6 +9,11 @@ from django.db.models.functions import Lower
 from teammates.fields import Named
 
 
+class RetentionMode(models.TextChoices):
+    STANDARD = "standard", "Keep what was said"
+    METADATA_ONLY = "metadata_only", "Keep numbers and states alone"
+
+
 class Organization(Named):
     """The tenant: everything belongs to exactly one."""
 
@@ -21,6 +26,19 @@ class Organization(Named):
     max_running = models.PositiveIntegerField(default=100)
     # Whoever started a run is told by e-mail that it waits for a decision.
     approval_email_enabled = models.BooleanField(default=True)
+    approval_slack_enabled = models.BooleanField(default=True)
+    # And of the result of a run that asked for it and that nobody looked at.
+    result_email_enabled = models.BooleanField(default=True)
+    result_slack_enabled = models.BooleanField(default=True)
+    retention_mode = models.CharField(
+        max_length=13, choices=RetentionMode.choices, default=RetentionMode.STANDARD
+    )
+    # What one end user may do in a calendar month (UTC), and in a minute; None: no limit.
+    per_end_user_run_limit = models.PositiveIntegerField(null=True)
+    per_end_user_cost_limit_cents = models.PositiveBigIntegerField(null=True)
+    per_end_user_rate_per_minute = models.PositiveIntegerField(null=True)
+    # Closed by its owner; erased after a while (`runs/retention.py`).
+    closed_at = models.DateTimeField(null=True)
     setup_token_hash = models.CharField(max_length=64, blank=True, default="")
     default_teammate = models.ForeignKey(
         "teammates.Teammate", null=True, on_delete=models.SET_NULL, related_name="+"
@@ -30,7 +48,11 @@ class Organization(Named):
         constraints: ClassVar = [
             models.CheckConstraint(
                 condition=models.Q(max_running__gte=1), name="organization_runs_something"
-            )
+            ),
+            models.CheckConstraint(
+                condition=models.Q(retention_mode__in=RetentionMode.values),
+                name="organization_retention_known",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -57,6 +79,10 @@ class User(AbstractBaseUser, Named):
     is_active = models.BooleanField(default=True)
     # Raised by a password change or a sign-out everywhere: tokens made before are dead.
     session_version = models.PositiveIntegerField(default=1)
+    email_verified_at = models.DateTimeField(null=True)
+    # Wrong passwords in a row, and until when none is tried any more.
+    failed_sign_ins = models.PositiveIntegerField(default=0)
+    locked_until = models.DateTimeField(null=True)
 
     objects = UserManager()
 
@@ -75,6 +101,10 @@ class User(AbstractBaseUser, Named):
 
     def __str__(self) -> str:
         return self.display_name
+
+    def get_session_auth_hash(self) -> str:
+        """What a browser's session must still match: signing out everywhere changes it."""
+        return str(super().get_session_auth_hash()) + f".{self.session_version}"
 
     @property
     def display_name(self) -> str:
@@ -115,13 +145,29 @@ class EndUser(Named):
         Organization, on_delete=models.CASCADE, related_name="end_users"
     )
     external_id = models.CharField(max_length=255)
+    # The profile. Deleting it leaves the row, which what the end user has refers to.
     name = models.CharField(max_length=255, blank=True, default="")
+    email = models.CharField(max_length=254, blank=True, default="")
+    company = models.CharField(max_length=255, blank=True, default="")
+    metadata = models.JSONField(null=True)
+    # Instead of the organization's; 0 runs: blocked.
+    run_limit = models.PositiveIntegerField(null=True)
+    cost_limit_cents = models.PositiveBigIntegerField(null=True)
+    rate_per_minute = models.PositiveIntegerField(null=True)
+    removed_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint("organization", "external_id", name="end_user_once"),
             models.CheckConstraint(
                 condition=~models.Q(external_id=""), name="end_user_id_not_empty"
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["organization", "-id"],
+                name="end_user_list",
+                condition=models.Q(removed_at=None),
             ),
         ]
 

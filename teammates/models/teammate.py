@@ -1,5 +1,6 @@
 """Teammates (v1: personas, v2: agents) and their immutable versions."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from django.conf import settings
@@ -8,6 +9,7 @@ from django.urls import reverse
 
 from teammates.fields import Named, iff
 from teammates.models.people import EndUser, Organization, User
+from teammates.models.reachable import Reachable
 
 if TYPE_CHECKING:
     from teammates.access import Access
@@ -27,6 +29,16 @@ class Effort(models.TextChoices):
     MAX = "max", "Maximum"
 
 
+class PromptProfile(models.TextChoices):
+    PLATFORM = "platform", "What Muster adds, and its own instructions"
+    BARE = "bare", "Its own instructions alone"
+
+
+class Visibility(models.TextChoices):
+    PERSONAL = "personal", "Its maker"
+    ORGANIZATION = "organization", "Everybody"
+
+
 class TeammateStatus(models.TextChoices):
     ENABLED = "enabled", "Enabled"
     DISABLED = "disabled", "Paused"
@@ -43,8 +55,20 @@ class TeammateQuerySet(models.QuerySet["Teammate"]):
     def with_version(self) -> Self:
         return self.select_related("version", "end_user", "organization")
 
+    def with_activity(self) -> Self:
+        """Beside each, when its last run began, and which and how many are under way."""
+        runs = self.model.runs.rel.related_model._default_manager
+        own = runs.filter(teammate=models.OuterRef("pk"))
+        under_way = own.filter(status__in=["queued", "running", "waiting", "paused"])
+        count = under_way.order_by().values("teammate").annotate(n=models.Count("pk")).values("n")
+        return self.annotate(
+            last_active_at=models.Subquery(own.order_by("-created_at").values("created_at")[:1]),
+            active_run_id=models.Subquery(under_way.order_by("-pk").values("pk")[:1]),
+            active_run_count=models.Subquery(count),
+        )
 
-class Teammate(Named):
+
+class Teammate(Reachable, Named):
     organization = models.ForeignKey(
         Organization, on_delete=models.CASCADE, related_name="teammates"
     )
@@ -63,11 +87,29 @@ class Teammate(Named):
     )
     metadata = models.JSONField(null=True)
     allowed_senders = models.JSONField(null=True)
-    inbox_name = models.CharField(max_length=64, blank=True, default="")
+    # A second address, whose mails it reads and which starts nothing.
+    fetchmail_name = models.CharField(max_length=64, blank=True, default="")
+    template_slug = models.CharField(max_length=100, blank=True, default="")
+    visibility = models.CharField(
+        max_length=12, choices=Visibility.choices, default=Visibility.PERSONAL
+    )
+    display_order = models.IntegerField(null=True)
+    # How other programs of the organization reach it; kept for them, used by none of ours.
+    slack_enabled = models.BooleanField(default=False)
+    slack_slug = models.CharField(max_length=100, null=True)  # noqa: DJ001  # null: has none
+    slack_senders = models.JSONField(null=True)
+    imessage_enabled = models.BooleanField(default=False)
+    imessage_chat = models.CharField(max_length=255, null=True)  # noqa: DJ001
+    imessage_senders = models.JSONField(null=True)
     max_running = models.PositiveIntegerField(default=100)
     archived_at = models.DateTimeField(null=True)
 
     objects = TeammateQuerySet.as_manager()
+
+    # What `with_activity` adds.
+    last_active_at: datetime | None = None
+    active_run_id: int | None = None
+    active_run_count: int | None = None
 
     class Meta:
         constraints: ClassVar = [
@@ -80,6 +122,14 @@ class Teammate(Named):
                     models.Q(status=TeammateStatus.ARCHIVED), models.Q(archived_at__isnull=False)
                 ),
                 name="teammate_archived_at_iff_archived",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(visibility__in=Visibility.values),
+                name="teammate_visibility_known",
+            ),
+            models.UniqueConstraint("organization", "slack_slug", name="teammate_slack_slug_once"),
+            models.UniqueConstraint(
+                "organization", "imessage_chat", name="teammate_imessage_chat_once"
             ),
         ]
         indexes: ClassVar = [
@@ -97,8 +147,12 @@ class Teammate(Named):
         return self.status == TeammateStatus.ARCHIVED
 
     @property
-    def email_address(self) -> str | None:
-        return f"{self.inbox_name}@{settings.MAIL_DOMAIN}" if self.inbox_name else None
+    def is_enabled(self) -> bool:
+        return self.status == TeammateStatus.ENABLED
+
+    @property
+    def fetchmail_address(self) -> str | None:
+        return f"{self.fetchmail_name}@{settings.MAIL_DOMAIN}" if self.fetchmail_name else None
 
     @property
     def current_version(self) -> "TeammateVersion":
@@ -128,6 +182,10 @@ class TeammateVersion(models.Model):
     history = models.BooleanField(null=True)
     task_setup_tools = models.BooleanField(null=True)
     feedback = models.BooleanField(null=True)
+    self_improvement = models.BooleanField(null=True)
+    prompt_profile = models.CharField(
+        max_length=8, choices=PromptProfile.choices, default=PromptProfile.PLATFORM
+    )
 
     class Meta:
         constraints: ClassVar = [
@@ -139,6 +197,10 @@ class TeammateVersion(models.Model):
             models.CheckConstraint(
                 condition=models.Q(effort__in=["", *Effort.values]),
                 name="teammate_version_effort_known",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(prompt_profile__in=PromptProfile.values),
+                name="teammate_version_profile_known",
             ),
         ]
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from teammates.tools.ask import ASK_USER
 from teammates.tools.base import Tool
+from teammates.tools.documents import READ_DOCUMENT, WRITE_DOCUMENT
 from teammates.tools.files import LIST_FILES, READ_FILE, WRITE_FILE
+from teammates.tools.lessons import LEARN_LESSON
 from teammates.tools.memory import FORGET, RECALL, REMEMBER
 from teammates.tools.pretend import PRETEND_SEND
 from teammates.tools.setup import SETUP_TOOLS
@@ -18,7 +20,8 @@ REGISTRY: dict[str, Tool] = {
     tool.name: tool
     for tool in (
         ASK_USER, UPDATE_TODOS, LIST_FILES, READ_FILE, WRITE_FILE, REMEMBER, RECALL, FORGET,
-        WEB_FETCH, NOTIFY, LOAD_SKILL, *SETUP_TOOLS, REPORT_ISSUE, PRETEND_SEND,
+        WRITE_DOCUMENT, READ_DOCUMENT, LEARN_LESSON, WEB_FETCH, NOTIFY, LOAD_SKILL, *SETUP_TOOLS,
+        REPORT_ISSUE, PRETEND_SEND,
     )
 }  # fmt: skip
 
@@ -47,7 +50,11 @@ GROUPS: dict[str, Group] = {
         Group("ask", "Ask the user", "Asks a person and waits for the answer."),
         Group("plan", "To-do list", "Shows what is done and what is left."),
         Group("files", "Files", "Lists, reads and writes the files of the thread."),
-        Group("memory", "Memory", "Remembers, looks up and forgets across runs.", True),
+        Group(
+            "memory", "Memory", "Remembers, looks up and forgets across runs; keeps documents.",
+            True,
+        ),
+        Group("lessons", "Lessons", "Runs of a task leave lessons for its later runs."),
         Group("history", "History", "Is told what earlier runs said.", True),
         Group("web", "Web", "Fetches pages from public addresses."),
         Group("skills", "Skills", "Loads named instructions when they are needed."),

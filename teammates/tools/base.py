@@ -86,6 +86,12 @@ class Tool:
     def asks_a_person(self) -> bool:
         return self.run == Means.PERSON
 
+    @property
+    def is_action(self) -> bool:
+        """Whether doing it a second time would be felt outside of the run."""
+        is_arranging = self.run == Means.DOMAIN and self.approval != "never"
+        return self.changes and (is_arranging or not self.may_repeat)
+
     @cached_property
     def version(self) -> str:
         """Changes with what the tool takes and says about itself."""

@@ -8,8 +8,8 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods, require_POST
 
 from teammates import accounts
-from teammates.errors import DomainError, NotSignedIn
-from teammates.forms import SetupForm, SignInForm
+from teammates.errors import DomainError, NotSignedIn, TooMany
+from teammates.forms import PasswordForm, SetupForm, SignInForm
 from teammates.pages import public
 
 
@@ -42,7 +42,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
             access = accounts.sign_in(
                 login=form.cleaned_data["email"], password=form.cleaned_data["password"]
             )
-        except NotSignedIn as error:
+        except (NotSignedIn, TooMany) as error:
             form.add_error(None, error.message)
         else:
             assert access.user is not None
@@ -52,6 +52,22 @@ def sign_in(request: HttpRequest) -> HttpResponse:
             return redirect(target if is_ours else "runs:home")
     status = 422 if form.errors else 200
     return render(request, "teammates/sign_in.html", {"form": form}, status=status)
+
+
+@public
+@require_http_methods(["GET", "POST"])
+def verify(request: HttpRequest, token: str) -> HttpResponse:
+    """Confirm a mail address, and claim an account that has no password yet."""
+    user = accounts.user_of_verification(token)
+    form = None if user.has_usable_password() else PasswordForm(request.POST or None)
+    if request.method == "POST" and (form is None or form.is_valid()):
+        accounts.verify(user, password=form.cleaned_data["password"] if form else None)
+        login(request, user, backend="django.contrib.auth.backends.ModelBackend")
+        messages.success(request, "Thank you, your address is confirmed.")
+        return redirect("runs:home")
+    status = 422 if form and form.errors else 200
+    context = {"form": form, "user": user}
+    return render(request, "teammates/verify.html", context, status=status)
 
 
 @require_POST

@@ -8,7 +8,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from teammates import roster
 from teammates.errors import DomainError
 from teammates.forms import TeammateForm
-from teammates.models import Teammate
+from teammates.models import Teammate, Visibility
 from teammates.pages import PageRequest
 from teammates.tools import GROUPS
 
@@ -31,7 +31,10 @@ def teammate_new(request: PageRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         access.require("data.runs.write")
         try:
-            teammate = roster.create_teammate(access.organization, by=access.user, **form.changes())
+            teammate = roster.create_teammate(
+                access.organization, by=access.user, visibility=Visibility.ORGANIZATION,
+                **form.changes(),
+            )  # fmt: skip
         except DomainError as error:
             form.add_error(None, error.message)
         else:

@@ -14,7 +14,7 @@ from django.db import transaction
 from runs import answers, creation, gates, tool_verbs, toolbox
 from runs.models import Event, Gate, Report, Run, RunStatus, Task, ToolCall
 from runs.tool_verbs import DEEPEST, VERBS
-from teammates import accounts, knowledge, permissions, roster, servers, tools
+from teammates import end_users, knowledge, permissions, roster, servers, tools
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid
 from teammates.models import Memory, Teammate, ToolServer
@@ -191,7 +191,7 @@ def test_memories_are_kept_told_and_shown_with_the_reason(alice: Access) -> None
 
 def test_memories_of_scopes_and_of_other_teammates_never_mix(alice: Access) -> None:
     normal, work = (roster.get_persona(alice.organization, key)[0] for key in ("normal", "work"))
-    customer = accounts.find_or_create_end_user(alice.organization, "cust_1")
+    customer = end_users.find_or_create(alice.organization, "cust_1")
     theirs = Access(alice.organization, alice.role, alice.user, None, customer)
     knowledge.add_memory(alice, "Of the account.")
     knowledge.add_memory(alice, "Of Demo alone.", teammate=normal)
@@ -296,7 +296,7 @@ def test_writing_over_a_file_shows_what_would_change(alice: Access) -> None:
 
 
 def test_the_set_up_tools_see_their_own_scope_alone(alice: Access) -> None:
-    customer = accounts.find_or_create_end_user(alice.organization, "cust_1")
+    customer = end_users.find_or_create(alice.organization, "cust_1")
     theirs = Access(alice.organization, alice.role, alice.user, None, customer)
     agent = roster.create_teammate(
         alice.organization, by=alice.user, name="Theirs", end_user=customer
@@ -584,11 +584,11 @@ def test_new_tools_of_a_server_are_there_in_the_next_run(home: Access) -> None:
 
 
 def test_a_run_is_given_servers_of_exactly_its_scope(home: Access, shop: FakeShop) -> None:
-    customer = accounts.find_or_create_end_user(home.organization, "cust_1")
+    customer = end_users.find_or_create(home.organization, "cust_1")
     theirs = Access(home.organization, home.role, home.user, None, customer)
     servers.add_server(theirs, name="Theirs", url="https://example.com", tool_defs=OPERATIONS)
     add_shop(home, shop)
-    other = accounts.find_or_create_end_user(home.organization, "cust_2")
+    other = end_users.find_or_create(home.organization, "cust_2")
     for name in ("theirs", "shop"):  # neither another end user's nor the account's own
         with pytest.raises(Invalid, match=name):
             servers.check_tools(home.organization, other, [name])

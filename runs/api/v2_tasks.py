@@ -1,0 +1,461 @@
+"""v2: tasks, what starts them, what they learned (contract v2 2.3)."""
+
+from typing import Annotated, Any, Literal
+
+from django.http import HttpResponse
+from ninja import Router, Status
+from pydantic import Field
+
+from runs import creation, schedules, tasks
+from runs.api.v2 import MADE, answer, options_of
+from runs.models import Lesson, Task, Trigger, TriggerKind
+from teammates import end_users, hooks, roster
+from teammates.access import Access
+from teammates.api.schemas import ApiRequest, Input, Limit, address_of, iso, paged, whole
+from teammates.errors import Invalid
+from teammates.template_catalog import CATALOG
+
+router = Router(tags=["tasks"])
+
+
+class TaskFields(Input):
+    name: str | None = None
+    instructions: str | None = None
+    tools: list[str] | None = None
+    expected_output: str | None = None
+    goals: str | None = None
+    email_notifications: bool | None = None
+    model: str | None = None
+    effort: str | None = None
+    permission_mode: str | None = None
+    enable_memory: bool | None = None
+    enable_history: bool | None = None
+    enable_task_setup_tools: bool | None = None
+    enable_feedback: bool | None = None
+    enable_lessons: bool | None = None
+    workflow_stage: str | None = None
+
+
+class TaskCreate(TaskFields):
+    teammate_id: int
+    instructions: Annotated[str, Field(min_length=1)]
+    user_id: str | None = None
+    webhook: bool = False
+    schedule: str | None = None
+    schedule_timezone: str = "UTC"
+
+
+class TaskUpdate(TaskFields):
+    status: Literal["enabled", "disabled"] | None = None
+
+
+class TaskRunIn(Input):
+    stream: bool = True
+    user_id: str | None = None
+    metadata: dict[str, Any] | None = None
+    memory: bool | None = None
+    history: bool | None = None
+    task_setup_tools: bool | None = None
+    feedback: bool | None = None
+    human_in_the_loop: bool | None = None
+    permission_mode: str | None = None
+    model: str | None = None
+    effort: str | None = None
+    max_turns: int | None = None
+
+
+class EnabledIn(Input):
+    enabled: bool
+
+
+class TimingFields(Input):
+    cron: str | None = None
+    interval_seconds: int | None = None
+    run_at: str | None = None
+
+
+class TriggerIn(TimingFields):
+    type: Literal["schedule", "webhook", "email", "app"]
+    timezone: str = "UTC"
+    app: str | None = None
+    trigger_name: str | None = None
+    trigger_config: dict[str, Any] | None = None
+    user_id: str | None = None
+    allowed_senders: list[str] | None = None
+
+
+class TriggerChange(TimingFields):
+    enabled: bool | None = None
+    timezone: str | None = None
+
+
+# Our words for the wire's, where they differ.
+WIRE = {
+    "enable_memory": "memory",
+    "enable_history": "history",
+    "enable_task_setup_tools": "task_setup_tools",
+    "enable_feedback": "feedback",
+    "enable_lessons": "learns",
+}
+# null means: back to the default.
+CLEARED: dict[str, Any] = {
+    "model": "", "effort": "", "permission_mode": "", "memory": None, "history": None,
+    "task_setup_tools": None, "feedback": None, "learns": True, "tools": None,
+    "expected_output": "", "goals": "", "workflow_stage": "",
+}  # fmt: skip
+
+
+# --- tasks --------------------------------------------------------------------------------------
+
+
+@router.post("/tasks", response={201: dict[str, Any]})
+def create_task(request: ApiRequest, payload: TaskCreate) -> Any:
+    """Save work for a teammate; with `schedule` it gets its first trigger, with `webhook` the
+    answer has the live `webhook_url`, which is not shown again."""
+    access: Access = request.auth
+    access.require("data.runs.write")
+    teammate = roster.get_teammate(access, payload.teammate_id)
+    if teammate.end_user is None:
+        access.for_end_user(payload.user_id).require_end_user()
+    if payload.schedule is not None:  # before anything is made
+        schedules.check_timezone(payload.schedule_timezone)
+        schedules.checked_timing(cron=payload.schedule)
+    end_user = None
+    if payload.user_id is not None:
+        end_user = end_users.find_or_create(access.organization, payload.user_id)
+    extras = {"teammate_id", "user_id", "webhook", "schedule", "schedule_timezone"}
+    task = tasks.create_task(access, teammate, end_user=end_user, **_changes(payload, extras))
+    if payload.schedule is not None:
+        tasks.add_schedule(access, task, cron=payload.schedule, timezone=payload.schedule_timezone)
+    shown = task_out(task)
+    if payload.webhook:
+        _, token = tasks.make_webhook(access, task)
+        url = address_of(request) + hooks.path("tasks", task.pk, token)
+        shown |= {"webhook_enabled": True, "webhook_url": url}
+    return Status(201, shown)
+
+
+@router.get("/tasks")
+def list_tasks(
+    request: ApiRequest,
+    teammate_id: int | None = None,
+    user_id: str | None = None,
+    include_archived: bool = False,
+    limit: Limit = 20,
+    starting_after: int | None = None,
+) -> dict[str, Any]:
+    """Saved tasks, newest first; archived ones only if asked for."""
+    found = Task.objects.visible_to(_scoped(request, user_id)).saved()
+    if teammate_id is not None:
+        found = found.filter(teammate=teammate_id)
+    if not include_archived:
+        found = found.current()
+    return paged(tasks.with_names(found).order_by("-id"), limit, starting_after, task_out)
+
+
+@router.get("/tasks/{task_id}")
+def get_task(request: ApiRequest, task_id: int, user_id: str | None = None) -> dict[str, Any]:
+    return task_out(tasks.get_task(_scoped(request, user_id), task_id))
+
+
+@router.patch("/tasks/{task_id}")
+def update_task(
+    request: ApiRequest, task_id: int, payload: TaskUpdate, user_id: str | None = None
+) -> dict[str, Any]:
+    """Change what is given; null clears."""
+    task = _find(request, task_id, user_id)
+    if changes := _changes(payload, {"status"}):
+        task = tasks.update_task(request.auth, task, **changes)
+    if payload.status is not None:
+        task = tasks.set_enabled(request.auth, task, enabled=payload.status == "enabled")
+    return task_out(tasks.get_task(request.auth, task.pk))
+
+
+@router.delete("/tasks/{task_id}", response={204: None})
+def archive_task(request: ApiRequest, task_id: int, user_id: str | None = None) -> Any:
+    """Archive; again is fine."""
+    tasks.archive_task(request.auth, _find(request, task_id, user_id))
+    return Status(204, None)
+
+
+@router.post("/tasks/{task_id}/runs", response=MADE)
+def run_task(
+    request: ApiRequest,
+    task_id: int,
+    response: HttpResponse,
+    payload: TaskRunIn | None = None,
+) -> Any:
+    """Start the task now: a stream of events, or with `stream: false` the run itself to poll."""
+    payload = payload or TaskRunIn()
+    task = tasks.get_task(request.auth, task_id)
+    body = payload.dict(exclude={"stream"})
+    run, is_replay = creation.once(
+        request.auth, request.headers.get("Idempotency-Key"), ["v2 task", task_id, body],
+        lambda: creation.run_task(
+            request.auth, task, options=options_of(body), user_id=payload.user_id
+        ),
+    )  # fmt: skip
+    return answer(request, response, run, stream=payload.stream, is_replay=is_replay)
+
+
+# --- webhook ------------------------------------------------------------------------------------
+
+
+@router.post("/tasks/{task_id}/webhook", response={201: dict[str, Any]})
+def make_webhook(request: ApiRequest, task_id: int, user_id: str | None = None) -> Any:
+    """A webhook, or a new token for it. The address is not shown again."""
+    task = _find(request, task_id, user_id)
+    _, token = tasks.make_webhook(request.auth, task)
+    path = hooks.path("tasks", task.pk, token)
+    return Status(201, {"enabled": True, "url": address_of(request) + path})
+
+
+@router.patch("/tasks/{task_id}/webhook")
+def pause_webhook(
+    request: ApiRequest, task_id: int, payload: EnabledIn, user_id: str | None = None
+) -> dict[str, Any]:
+    task = _find(request, task_id, user_id)
+    trigger = tasks.pause_webhook(request.auth, task, paused=not payload.enabled)
+    return {
+        "enabled": trigger is not None and trigger.enabled,
+        "url": _masked_url(request, trigger) if trigger else None,
+    }
+
+
+@router.delete("/tasks/{task_id}/webhook", response={204: None})
+def remove_webhook(request: ApiRequest, task_id: int, user_id: str | None = None) -> Any:
+    tasks.remove_webhook(request.auth, _find(request, task_id, user_id))
+    return Status(204, None)
+
+
+# --- lessons ------------------------------------------------------------------------------------
+
+
+@router.get("/tasks/{task_id}/lessons")
+def list_lessons(request: ApiRequest, task_id: int, user_id: str | None = None) -> dict[str, Any]:
+    """What the task's runs left for later ones."""
+    found = tasks.lessons_of(_find(request, task_id, user_id))
+    return whole([lesson_out(lesson) for lesson in found]) | {
+        "capacity_used": len(found),
+        "capacity_limit": tasks.MOST_LESSONS,
+    }
+
+
+@router.delete("/tasks/{task_id}/lessons/{lesson_id}", response={204: None})
+def delete_lesson(
+    request: ApiRequest, task_id: int, lesson_id: str, user_id: str | None = None
+) -> Any:
+    tasks.forget_lesson(request.auth, _find(request, task_id, user_id), lesson_id)
+    return Status(204, None)
+
+
+@router.post("/tasks/{task_id}/lessons:clear", response={204: None})
+def clear_lessons(
+    request: ApiRequest, task_id: int, confirm: bool = False, user_id: str | None = None
+) -> Any:
+    """Forget all lessons; `confirm=true` says that it is meant. Again is fine."""
+    if not confirm:
+        raise Invalid("confirm=true is required: all lessons of the task would be forgotten.")
+    tasks.clear_lessons(request.auth, _find(request, task_id, user_id))
+    return Status(204, None)
+
+
+# --- triggers -----------------------------------------------------------------------------------
+
+
+@router.post("/tasks/{task_id}/triggers", response={201: dict[str, Any]}, tags=["triggers"])
+def create_trigger(
+    request: ApiRequest, task_id: int, payload: TriggerIn, user_id: str | None = None
+) -> Any:
+    """Let something start the task: a schedule, its webhook (whose address is shown here alone),
+    mail, or an app."""
+    task = _find(request, task_id, payload.user_id or user_id)
+    timing = payload.dict(include=set(schedules.TIMINGS))
+    if payload.type != "schedule" and any(value is not None for value in timing.values()):
+        raise Invalid("cron, interval_seconds and run_at are for the type schedule.")
+    live_url = None
+    if payload.type == "schedule":
+        trigger = tasks.add_schedule(request.auth, task, timezone=payload.timezone, **timing)
+    elif payload.type == "webhook":
+        trigger, token = tasks.make_webhook(request.auth, task)
+        live_url = address_of(request) + hooks.path("tasks", task.pk, token)
+    elif payload.type == "email":
+        trigger = tasks.open_inbox(request.auth, task, allowed_senders=payload.allowed_senders)
+    else:
+        if payload.app is None or payload.trigger_name is None:
+            raise Invalid("app and trigger_name are required for the type app.")
+        trigger = tasks.add_event(
+            request.auth, task, app=payload.app, event=payload.trigger_name,
+            settings=payload.trigger_config,
+        )  # fmt: skip
+    shown = trigger_out(request, tasks.get_trigger(task, tasks.wire_id(trigger)))
+    return Status(201, shown | ({"url": live_url} if live_url else {}))
+
+
+@router.get("/tasks/{task_id}/triggers", tags=["triggers"])
+def list_task_triggers(
+    request: ApiRequest, task_id: int, user_id: str | None = None
+) -> dict[str, Any]:
+    task = _find(request, task_id, user_id)
+    found = task.triggers.select_related("task__teammate").order_by("-id")
+    return whole([trigger_out(request, trigger) for trigger in found])
+
+
+@router.patch("/tasks/{task_id}/triggers/{trigger_id}", tags=["triggers"])
+def update_trigger(
+    request: ApiRequest,
+    task_id: int,
+    trigger_id: str,
+    payload: TriggerChange,
+    user_id: str | None = None,
+) -> dict[str, Any]:
+    """Pause or wake it, or give a schedule another time, which replaces the one it had."""
+    task = _find(request, task_id, user_id)
+    trigger = tasks.get_trigger(task, trigger_id)
+    given = {name: value for name, value in payload.dict().items() if value is not None}
+    return trigger_out(request, tasks.update_trigger(request.auth, task, trigger, **given))
+
+
+@router.delete("/tasks/{task_id}/triggers/{trigger_id}", response={204: None}, tags=["triggers"])
+def delete_trigger(
+    request: ApiRequest, task_id: int, trigger_id: str, user_id: str | None = None
+) -> Any:
+    task = _find(request, task_id, user_id)
+    tasks.delete_trigger(request.auth, task, tasks.get_trigger(task, trigger_id))
+    return Status(204, None)
+
+
+@router.get("/triggers", tags=["triggers"])
+def list_triggers(
+    request: ApiRequest,
+    user_id: str | None = None,
+    type: Literal["schedule", "webhook", "email", "app"] | None = None,
+    task_id: int | None = None,
+    limit: Limit = 20,
+    starting_after: str | None = None,
+) -> dict[str, Any]:
+    """Of all tasks; `starting_after` is `task:trigger`, as 7:schedule_10."""
+    filters = {
+        name: value for name, value in (("kind", type), ("task", task_id)) if value is not None
+    }
+    access = _scoped(request, user_id)
+    rows = list(tasks.list_triggers(access, after=starting_after, **filters)[: limit + 1])
+    last = rows[limit - 1] if len(rows) > limit else None
+    return {
+        "data": [trigger_out(request, trigger) for trigger in rows[:limit]],
+        "has_more": last is not None,
+        "next_starting_after": last and f"{last.task_id}:{tasks.wire_id(last)}",
+    }
+
+
+# --- shared -------------------------------------------------------------------------------------
+
+
+def _scoped(request: ApiRequest, user_id: str | None) -> Access:
+    request.auth.require("data.runs.read")
+    access = request.auth.for_end_user(user_id)
+    if access.api_key:  # the strict mode lets sessions read
+        access.require_end_user()
+    return access
+
+
+def _find(request: ApiRequest, task_id: int, user_id: str | None) -> Task:
+    return tasks.get_task(request.auth.for_end_user(user_id), task_id)
+
+
+def _changes(payload: TaskFields, without: set[str]) -> dict[str, Any]:
+    """What the body says, in our words."""
+    changes: dict[str, Any] = {}
+    for wire in payload.model_fields_set - without:
+        value, name = getattr(payload, wire), WIRE.get(wire, wire)
+        if value is None:
+            if name not in CLEARED:
+                continue  # null leaves it
+            value = CLEARED[name]
+        changes[name] = value
+    return changes
+
+
+def _masked_url(request: ApiRequest, trigger: Trigger) -> str | None:
+    path = hooks.masked_path("tasks", trigger.task_id, trigger)
+    return path and address_of(request) + path
+
+
+def _is_modified(task: Task) -> bool:
+    """Whether a task that came with a template is no longer as the template has it."""
+    template = CATALOG.get(task.teammate.template_slug)
+    starters = {one.slug: one for one in template.tasks} if template else {}
+    starter = starters.get(task.template_task_slug)
+    return starter is not None and (starter.instructions, starter.name) != (
+        task.instructions, task.name,
+    )  # fmt: skip
+
+
+def task_out(task: Task) -> dict[str, Any]:
+    """A task with every key of contract v2 2.3."""
+    webhook = tasks.webhook_of(task)
+    return {
+        "id": task.pk,
+        "teammate_id": task.teammate_id,
+        "name": task.name,
+        "instructions": task.instructions,
+        "tools": task.tools or [],
+        "expected_output": task.expected_output or None,
+        "goals": task.goals or None,
+        "user_id": task.end_user.external_id if task.end_user else None,
+        "status": task.status,
+        "created_at": iso(task.created_at),
+        "updated_at": iso(task.updated_at),
+        "app_trigger_count": sum(one.kind == TriggerKind.APP for one in task.triggers.all()),
+        "permission_mode": task.permission_mode or None,
+        "source": "run" if task.is_ad_hoc else "template" if task.template_task_slug else "user",
+        "workflow_stage": task.workflow_stage or None,
+        "is_bootstrap": False,
+        "email_notifications": task.email_notifications,
+        "webhook_url": None,
+        "webhook_enabled": webhook is not None and webhook.enabled,
+        "source_template_task_slug": task.template_task_slug or None,
+        "is_modified": _is_modified(task),
+        "user_recommends_removal": False,
+        "enable_memory": task.memory,
+        "enable_history": task.history,
+        "enable_task_setup_tools": task.task_setup_tools,
+        "enable_feedback": task.feedback,
+        "enable_lessons": task.learns,
+        "model": task.model or None,
+        "effort": task.effort or None,
+    }
+
+
+def lesson_out(lesson: Lesson) -> dict[str, Any]:
+    return {
+        "id": str(lesson.pk),
+        "text": lesson.text,
+        "when_applicable": lesson.when_applicable,
+        "created_at": iso(lesson.created_at),
+        "last_reaffirmed_at": iso(lesson.last_reaffirmed_at),
+        "source_run_id": lesson.source_run_id,
+        "reaffirm_count": lesson.reaffirm_count,
+    }
+
+
+def trigger_out(request: ApiRequest, trigger: Trigger) -> dict[str, Any]:
+    """A trigger (contract v2 2.3); the address of a webhook is masked."""
+    is_webhook = trigger.kind == TriggerKind.WEBHOOK
+    return {
+        "id": tasks.wire_id(trigger),
+        "type": trigger.kind,
+        "enabled": trigger.is_armed,
+        "task_id": trigger.task_id,
+        "task_name": trigger.task.name,
+        "cron": trigger.cron or None,
+        "interval_seconds": trigger.interval_seconds,
+        "run_at": iso(trigger.run_at),
+        "timezone": trigger.timezone,
+        "next_run": iso(schedules.next_time(trigger)),
+        "url": _masked_url(request, trigger) if is_webhook else None,
+        "address": trigger.email_address,
+        "app": trigger.app or None,
+        "trigger_name": trigger.event or None,
+        "trigger_config": trigger.event_settings,
+    }

@@ -1,0 +1,80 @@
+"""Everything that an account holds, as one JSON document without secrets."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.db import models
+
+from runs.models import Artifact, Lesson, Run, Task, Trigger, UsageDay, WebhookEndpoint
+from teammates.access import Access
+from teammates.models import (
+    APIKey,
+    Document,
+    EndUser,
+    Membership,
+    Memory,
+    Model,
+    PermissionPolicy,
+    Skill,
+    Teammate,
+    TeammateVersion,
+    ToolServer,
+)
+from threads.models import File, Message, Thread
+
+# Section → model and how its rows belong to the organization.
+SECTIONS: dict[str, tuple[type[models.Model], str]] = {
+    "end_users": (EndUser, "organization"),
+    "agents": (Teammate, "organization"),
+    "agent_versions": (TeammateVersion, "teammate__organization"),
+    "tasks": (Task, "organization"),
+    "triggers": (Trigger, "task__organization"),
+    "lessons": (Lesson, "task__organization"),
+    "threads": (Thread, "organization"),
+    "messages": (Message, "thread__organization"),
+    "files": (File, "thread__organization"),
+    "runs": (Run, "organization"),
+    "artifacts": (Artifact, "organization"),
+    "memories": (Memory, "organization"),
+    "documents": (Document, "organization"),
+    "skills": (Skill, "organization"),
+    "permissions": (PermissionPolicy, "organization"),
+    "mcp_servers": (ToolServer, "organization"),
+    "models": (Model, "organization"),
+    "webhooks": (WebhookEndpoint, "organization"),
+    "keys": (APIKey, "organization"),
+    "usage": (UsageDay, "organization"),
+}
+# Never given away, whatever row has them.
+SECRET = frozenset({
+    "secret", "hash", "hook_hash", "hook_prefix", "share_nonce", "environment", "auth_config",
+    "stored_as", "setup_token_hash", "worker", "fence", "lease_until",
+})  # fmt: skip
+
+
+def sections(access: Access) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+    """Each section and its rows, read in pieces. For owners."""
+    access.require("org.account.manage")
+    for name, (model, path) in SECTIONS.items():
+        rows = model._default_manager.filter(**{path: access.organization}).order_by("pk")
+        yield name, (_row(row) for row in rows.iterator(chunk_size=500))
+
+
+def _row(row: models.Model) -> dict[str, Any]:
+    return {
+        field.attname: getattr(row, field.attname)
+        for field in row._meta.concrete_fields
+        if field.name not in SECRET
+    }
+
+
+def head(access: Access) -> dict[str, Any]:
+    """What the document says of the account itself."""
+    organization = access.organization
+    people = Membership.objects.filter(organization=organization).select_related("user")
+    return {
+        "organization": {"id": organization.pk, "name": organization.name,
+                         "created_at": organization.created_at},
+        "members": [{"email": one.user.email, "name": one.user.name, "role": one.role}
+                    for one in people.order_by("id")],
+    }  # fmt: skip

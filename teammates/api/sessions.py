@@ -1,0 +1,97 @@
+"""`/api/v1/auth`: the sessions of v2's clients and command line (contract v2 1.2).
+
+What they call `api_key` is the session's token, a JWT.
+"""
+
+from typing import Annotated, Any
+
+from django.conf import settings
+from django.http import HttpRequest
+from ninja import Router, Status
+from pydantic import Field
+
+from teammates import accounts, sessions
+from teammates.access import Access
+from teammates.api.schemas import ApiRequest, Input, address_of, iso
+from teammates.errors import Forbidden
+
+router = Router(tags=["sessions"])
+
+
+class RegisterIn(Input):
+    email: str
+    password: str
+    first_name: Annotated[str, Field(min_length=1, max_length=75)]
+    last_name: Annotated[str, Field(max_length=75)] = ""
+
+
+class LoginIn(Input):
+    email: str
+    password: str
+
+
+class RefreshIn(Input):
+    refresh_token: str
+
+
+@router.post("/auth/register", auth=None, response={201: dict[str, Any]})
+def register(request: HttpRequest, payload: RegisterIn) -> Any:
+    """Sign up with an account of one's own."""
+    if not settings.REGISTRATION_OPEN:
+        raise Forbidden("Registration is closed; ask for an invitation.", code="auth.forbidden")
+    access = accounts.register(
+        email=payload.email, password=payload.password,
+        name=f"{payload.first_name} {payload.last_name}".strip(),
+    )  # fmt: skip
+    assert access.user is not None
+    accounts.send_verification(access.user, address=address_of(request))
+    return Status(201, tokens_out(sessions.open_session(access)) | {"user": user_out(access)})
+
+
+@router.post("/auth/login", auth=None)
+def login(request: HttpRequest, payload: LoginIn) -> dict[str, Any]:
+    access = accounts.sign_in(login=payload.email, password=payload.password)
+    return tokens_out(sessions.open_session(access)) | {"user": user_out(access)}
+
+
+@router.post("/auth/refresh", auth=None)
+def refresh(request: HttpRequest, payload: RefreshIn) -> dict[str, Any]:
+    """New tokens; the old refresh token is used up."""
+    return tokens_out(sessions.renew_session(payload.refresh_token)[1])
+
+
+@router.get("/auth/me")
+def me(request: ApiRequest) -> dict[str, Any]:
+    return {"user": user_out(request.auth)}
+
+
+@router.post("/auth/logout")
+def logout(request: ApiRequest) -> dict[str, Any]:
+    """End this session alone."""
+    return {"success": sessions.end_session(request.auth)}
+
+
+def tokens_out(tokens: sessions.Tokens) -> dict[str, Any]:
+    return {
+        "api_key": tokens.access,
+        "refresh_token": tokens.refresh,
+        "access_expires_at": iso(tokens.access_ends),
+        "refresh_expires_at": iso(tokens.refresh_ends),
+    }
+
+
+def user_out(access: Access) -> dict[str, Any]:
+    user = access.user
+    if user is None:
+        raise Forbidden("This key belongs to no person.", code="auth.forbidden")
+    first, _, last = user.name.partition(" ")
+    return {
+        "id": user.pk,
+        "email": user.email,
+        "first_name": first or user.display_name,
+        "last_name": last,
+        "is_verified": user.email_verified_at is not None,
+        "created_at": iso(user.created_at),
+        "role": access.role,
+        "organization": access.organization.name,
+    }

@@ -1,0 +1,365 @@
+"""v2: sign-up, keys, settings, sessions, end users, the audit log (contract v2 1.2, 2.4, 2.7)."""
+
+from typing import Annotated, Any, Literal
+
+from django.conf import settings
+from django.http import HttpRequest
+from ninja import Router, Status
+from pydantic import Field
+
+from teammates import accounts, audit, end_users, keys, sessions
+from teammates.access import Access
+from teammates.api.schemas import (
+    ApiRequest,
+    Input,
+    Limit,
+    address_of,
+    iso,
+    paged,
+)
+from teammates.errors import Forbidden
+from teammates.models import APIKey, AuditEntry, EndUser, Organization, User
+
+router = Router()
+
+
+# --- sign-up and keys ---------------------------------------------------------------------------
+
+
+class SignupIn(Input):
+    email: str
+    first_name: Annotated[str, Field(min_length=1, max_length=75)]
+    password: str | None = None
+    last_name: Annotated[str, Field(max_length=75)] = ""
+    product: Literal["api", "platform"] = "api"
+    require_end_user_id: bool | None = None
+
+
+class TokenIn(Input):
+    email: str
+    password: str
+
+
+class KeyIn(Input):
+    name: str
+    expires_in_days: int | None = None
+
+
+@router.post("/signup", auth=None, response={201: dict[str, Any]}, tags=["account"])
+def signup(request: HttpRequest, payload: SignupIn) -> Any:
+    """A new account with its default key. For products of others strict mode is on."""
+    if not settings.REGISTRATION_OPEN:
+        raise Forbidden("Registration is closed; ask for an invitation.", code="auth.forbidden")
+    strict = payload.require_end_user_id
+    access = accounts.register(
+        email=payload.email,
+        password=payload.password,
+        name=f"{payload.first_name} {payload.last_name}".strip(),
+        require_end_user_id=payload.product == "api" if strict is None else strict,
+    )
+    user = _person(access)
+    accounts.send_verification(user, address=address_of(request))
+    made = _default_key(access)
+    said = (
+        "Account created. Keep the key: it is not shown again. A mail asks to confirm the address"
+    )
+    claim = "" if user.has_usable_password() else " and to set a password; until then the key is "
+    until = "for setting up only" if claim else ""
+    return Status(201, made | {"message": f"{said}{claim}{until}.", "verification": "pending"})
+
+
+@router.post("/token", auth=None, tags=["account"])
+def token(request: HttpRequest, payload: TokenIn) -> dict[str, Any]:
+    """A new default key for e-mail and password; the previous default key is dead."""
+    access = accounts.sign_in(login=payload.email, password=payload.password)
+    _require_default_key_rights(access)
+    return _default_key(access) | {"message": "The previous default key no longer works."}
+
+
+@router.post("/verify/resend", tags=["account"])
+def resend_verification(request: ApiRequest) -> dict[str, Any]:
+    """Mail the link that confirms the address once more."""
+    accounts.send_verification(_person(request.auth), address=address_of(request))
+    return {"message": "Verification email sent."}
+
+
+@router.get("/verify/status", tags=["account"])
+def verification_status(request: ApiRequest) -> dict[str, Any]:
+    return {"is_verified": _person(request.auth).email_verified_at is not None}
+
+
+@router.get("/keys", tags=["keys"])
+def default_key(request: ApiRequest) -> dict[str, Any]:
+    return _default_key_state(request.auth)
+
+
+@router.get("/keys/all", tags=["keys"])
+def list_keys(request: ApiRequest) -> list[dict[str, Any]]:
+    """The named keys, newest first."""
+    request.auth.require("data.api_keys.manage")
+    named = keys.visible_keys(request.auth).filter(is_default=False)
+    return [_key_out(key) for key in named[:100]]
+
+
+@router.post("/keys/rotate", tags=["keys"])
+def rotate_default_key(request: ApiRequest) -> dict[str, Any]:
+    _require_default_key_rights(request.auth)
+    _refuse_unclaimed(request.auth)
+    made, secret = keys.create_key(
+        request.auth.organization, name="Default", by=request.auth.user, is_default=True
+    )
+    return {"api_key": secret, "prefix": made.prefix}
+
+
+@router.post("/keys", response={201: dict[str, Any]}, tags=["keys"])
+def create_key(request: ApiRequest, payload: KeyIn) -> Any:
+    """A named key. Its secret is shown here and never again."""
+    request.auth.require("data.api_keys.manage")
+    _refuse_unclaimed(request.auth)
+    key, secret = keys.create_key(
+        request.auth.organization,
+        name=payload.name,
+        by=request.auth.user,
+        expires_in_days=payload.expires_in_days,
+    )
+    return Status(201, _created_out(key, secret))
+
+
+@router.delete("/keys", tags=["keys"])
+def revoke_default_key(request: ApiRequest) -> dict[str, Any]:
+    _require_default_key_rights(request.auth)
+    for key in request.auth.organization.api_keys.filter(is_default=True, revoked_at=None):
+        keys.revoke_key(key)
+    return _default_key_state(request.auth)
+
+
+@router.post("/keys/{key_id}/rotate", tags=["keys"])
+def rotate_key(request: ApiRequest, key_id: int) -> dict[str, Any]:
+    request.auth.require("data.api_keys.manage")
+    found = keys.get_key(request.auth, pk=key_id, is_default=False)
+    return _created_out(*keys.rotate_key(found))
+
+
+@router.delete("/keys/{key_id}", tags=["keys"])
+def revoke_key(request: ApiRequest, key_id: int) -> dict[str, Any]:
+    request.auth.require("data.api_keys.manage")
+    found = keys.get_key(request.auth, pk=key_id, is_default=False)
+    return _key_out(keys.revoke_key(found))
+
+
+def _require_default_key_rights(access: Access) -> None:
+    access.require("data.api_keys.manage")
+    if not access.is_admin:
+        raise Forbidden("Only owners and admins change the default key.", code="auth.forbidden")
+
+
+def _refuse_unclaimed(access: Access) -> None:
+    if access.user is not None and not access.user.has_usable_password():
+        raise Forbidden(
+            "This account is not claimed yet: open the link in the mail and set a password.",
+            code="auth.account_unclaimed",
+        )
+
+
+def _default_key(access: Access) -> dict[str, Any]:
+    user = _person(access)
+    _, secret = keys.create_key(access.organization, name="Default", by=user, is_default=True)
+    return {"api_key": secret, "email": user.email}
+
+
+def _person(access: Access) -> User:
+    if access.user is None:
+        raise Forbidden("This key belongs to no person.", code="auth.forbidden")
+    return access.user
+
+
+def _default_key_state(access: Access) -> dict[str, Any]:
+    access.require("data.api_keys.manage")
+    found = access.organization.api_keys.filter(is_default=True, revoked_at=None).first()
+    return {"has_key": True, "prefix": found.prefix} if found else {"has_key": False}
+
+
+def _created_out(key: APIKey, secret: str) -> dict[str, Any]:
+    return {
+        "id": key.pk, "name": key.name, "api_key": secret, "prefix": key.prefix,
+        "expires_at": iso(key.expires_at),
+    }  # fmt: skip
+
+
+def _key_out(key: APIKey) -> dict[str, Any]:
+    return {
+        "id": key.pk,
+        "name": key.name,
+        "prefix": key.prefix,
+        "created_at": iso(key.created_at),
+        "active": key.is_valid,
+        "last_used_at": iso(key.last_used_at),
+        "expires_at": iso(key.expires_at),
+    }
+
+
+# --- settings -----------------------------------------------------------------------------------
+
+
+class SettingsIn(Input):
+    per_end_user_run_limit: int | None = None
+    per_end_user_cost_limit_cents: int | None = None
+    per_end_user_rate_per_minute: int | None = None
+    retention_mode: str | None = None
+    require_end_user_id: bool | None = None
+    approval_email_enabled: bool | None = None
+    approval_slack_enabled: bool | None = None
+    result_email_enabled: bool | None = None
+    result_slack_enabled: bool | None = None
+
+
+@router.get("/settings", tags=["settings"])
+def get_settings(request: ApiRequest) -> dict[str, Any]:
+    return settings_out(request.auth.organization)
+
+
+@router.patch("/settings", tags=["settings"])
+def update_settings(request: ApiRequest, payload: SettingsIn) -> dict[str, Any]:
+    """Change what is given; null clears a limit."""
+    changes = {
+        name: getattr(payload, name)
+        for name in payload.model_fields_set
+        if name in accounts.PER_END_USER or getattr(payload, name) is not None
+    }
+    return settings_out(accounts.update_settings(request.auth, **changes))
+
+
+def settings_out(organization: Organization) -> dict[str, Any]:
+    return {name: getattr(organization, name) for name in SettingsIn.model_fields}
+
+
+# --- password and sessions ----------------------------------------------------------------------
+
+
+class PasswordIn(Input):
+    current_password: str
+    new_password: str
+
+
+@router.post("/account/password", tags=["account"])
+def change_password(request: ApiRequest, payload: PasswordIn) -> dict[str, Any]:
+    """Ends every session of the person; keys keep working."""
+    user = accounts.change_password(
+        _person(request.auth), current=payload.current_password, new=payload.new_password
+    )
+    request.auth.user.refresh_from_db()  # type: ignore[union-attr]
+    tokens = sessions.open_session(Access(request.auth.organization, request.auth.role, user))
+    return {"access_token": tokens.access, "refresh_token": tokens.refresh}
+
+
+@router.post("/account/sessions/revoke", tags=["account"])
+def revoke_sessions(request: ApiRequest) -> dict[str, Any]:
+    """Sign the person out everywhere. A key may not."""
+    if request.auth.api_key is not None:
+        raise Forbidden("An API key cannot sign people out; sign in.", code="auth.forbidden")
+    sessions.end_all_sessions(_person(request.auth))
+    return {"status": "revoked"}
+
+
+# --- end users ----------------------------------------------------------------------------------
+
+
+class EndUserFields(Input):
+    name: str | None = None
+    email: str | None = None
+    company: str | None = None
+    metadata: dict[str, Any] | None = None
+    run_limit: int | None = None
+    cost_limit_cents: int | None = None
+    rate_per_minute: int | None = None
+
+
+class EndUserIn(EndUserFields):
+    user_id: str
+
+
+@router.post("/users", response={201: dict[str, Any]}, tags=["users"])
+def create_end_user(request: ApiRequest, payload: EndUserIn) -> Any:
+    given = payload.dict(exclude={"user_id"}, exclude_none=True)
+    made = end_users.create_end_user(request.auth, payload.user_id, **given)
+    return Status(201, end_user_out(made))
+
+
+@router.get("/users", tags=["users"])
+def list_end_users(
+    request: ApiRequest, limit: Limit = 20, starting_after: int | None = None
+) -> dict[str, Any]:
+    return paged(end_users.list_end_users(request.auth), limit, starting_after, end_user_out)
+
+
+@router.get("/users/{user_id}", tags=["users"])
+def get_end_user(request: ApiRequest, user_id: str) -> dict[str, Any]:
+    return end_user_out(end_users.get_end_user(request.auth, user_id))
+
+
+@router.patch("/users/{user_id}", tags=["users"])
+def update_end_user(request: ApiRequest, user_id: str, payload: EndUserFields) -> dict[str, Any]:
+    """Change what is given; metadata is replaced, null clears."""
+    found = end_users.get_end_user(request.auth, user_id)
+    given = {name: getattr(payload, name) for name in payload.model_fields_set}
+    return end_user_out(end_users.update_end_user(request.auth, found, **given))
+
+
+@router.delete("/users/{user_id}", response={204: None}, tags=["users"])
+def delete_end_user(request: ApiRequest, user_id: str) -> Any:
+    """Forget the profile; what the end user has stays."""
+    end_users.remove_profile(request.auth, end_users.get_end_user(request.auth, user_id))
+    return Status(204, None)
+
+
+def end_user_out(end_user: EndUser) -> dict[str, Any]:
+    return {
+        "id": end_user.pk,
+        "user_id": end_user.external_id,
+        "name": end_user.name or None,
+        "email": end_user.email or None,
+        "company": end_user.company or None,
+        "metadata": end_user.metadata,
+        "created_at": iso(end_user.created_at),
+        "updated_at": iso(end_user.updated_at),
+        "run_limit": end_user.run_limit,
+        "cost_limit_cents": end_user.cost_limit_cents,
+        "rate_per_minute": end_user.rate_per_minute,
+    }
+
+
+# --- audit log ----------------------------------------------------------------------------------
+
+
+@router.get("/audit-logs", tags=["audit"])
+def list_audit_logs(
+    request: ApiRequest,
+    action: str | None = None,
+    resource_type: str | None = None,
+    method: str | None = None,
+    status_code: int | None = None,
+    auth: str = "all",
+    limit: Limit = 20,
+    starting_after: int | None = None,
+) -> dict[str, Any]:
+    """Every request to this API, newest first: of keys (`api_key`), of sessions (`dashboard`)."""
+    entries = audit.list_entries(
+        request.auth, auth=auth, action=action, resource_type=resource_type,
+        method=method and method.upper(), status=status_code,
+    )  # fmt: skip
+    return paged(entries, limit, starting_after, audit_out)
+
+
+def audit_out(entry: AuditEntry) -> dict[str, Any]:
+    return {
+        "id": entry.pk,
+        "method": entry.method,
+        "path": entry.path,
+        "status_code": entry.status,
+        "duration_ms": entry.duration_ms,
+        "action": entry.action or None,
+        "resource_type": entry.resource_type or None,
+        "resource_id": entry.resource_id or None,
+        "api_key_prefix": entry.key_prefix or None,
+        "created_at": iso(entry.created_at),
+    }

@@ -1,0 +1,96 @@
+"""End users: the organization's own customers, their profiles and their limits.
+
+An end user is known from the first time that a request names one. Deleting the profile leaves the
+row: what the end user has refers to it, and the next request that names it makes a new profile.
+"""
+
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from teammates.access import Access, check_end_user_id
+from teammates.errors import Conflict, Invalid, NotFound
+from teammates.models import EndUser, Organization
+
+LIMITS = {"run_limit": 0, "cost_limit_cents": 0, "rate_per_minute": 1}  # and their least values
+TEXTS = {"name": 255, "email": 254, "company": 255}  # and their longest
+HIGHEST = 2**31 - 1
+
+
+def find_or_create(organization: Organization, external_id: str) -> EndUser:
+    """The end user of that name, with a profile from now on. Raises `Invalid` for a bad name."""
+    check_end_user_id(external_id)
+    found, _ = EndUser.objects.get_or_create(organization=organization, external_id=external_id)
+    if found.removed_at is not None:
+        EndUser.objects.filter(pk=found.pk).update(removed_at=None)
+        found.removed_at = None
+    return found
+
+
+def create_end_user(access: Access, external_id: str, **profile: Any) -> EndUser:
+    """Make a profile. Raises `Invalid`, `Conflict` if there is one, made by hand or by use."""
+    access.require("data.runs.write")
+    check_end_user_id(external_id)
+    fields = _checked(profile)
+    with transaction.atomic():
+        # Locked, so that of two at once the second finds the first.
+        Organization.objects.select_for_update(no_key=True).get(pk=access.organization.pk)
+        known = EndUser.objects.filter(organization=access.organization, external_id=external_id)
+        if known.filter(removed_at=None).exists():
+            raise Conflict(f"There is an end user {external_id!r} already.", code="users.duplicate")
+        found = find_or_create(access.organization, external_id)
+        return _saved(found, fields)
+
+
+def update_end_user(access: Access, end_user: EndUser, **changes: Any) -> EndUser:
+    """Change what is given; None clears. Raises `Invalid`."""
+    access.require("data.runs.write")
+    return _saved(end_user, _checked(changes))
+
+
+def remove_profile(access: Access, end_user: EndUser) -> None:
+    """Forget who an end user is; their runs, memories and teammates stay."""
+    access.require("data.runs.write")
+    blank: dict[str, Any] = dict.fromkeys(TEXTS, "") | dict.fromkeys((*LIMITS, "metadata"))
+    _saved(end_user, blank | {"removed_at": timezone.now()})
+
+
+def get_end_user(access: Access, external_id: str) -> EndUser:
+    """Raises `NotFound`."""
+    found: EndUser | None = list_end_users(access).filter(external_id=external_id).first()
+    if found is None:
+        raise NotFound("There is no such end user.", code="users.not_found")
+    return found
+
+
+def list_end_users(access: Access) -> Any:
+    """The organization's end users who have a profile, newest first."""
+    access.require("data.runs.read")
+    rows = EndUser.objects.filter(organization=access.organization, removed_at=None)
+    return rows.order_by("-id")
+
+
+def _saved(end_user: EndUser, fields: dict[str, Any]) -> EndUser:
+    for name, value in fields.items():
+        setattr(end_user, name, value)
+    end_user.save(update_fields=[*fields, "updated_at"])
+    return end_user
+
+
+def _checked(fields: dict[str, Any]) -> dict[str, Any]:
+    checked = dict(fields)
+    for name, longest in TEXTS.items():
+        if name in checked:
+            checked[name] = (checked[name] or "").strip()
+            if len(checked[name]) > longest:
+                raise Invalid(f"{name} must have at most {longest} characters.")
+    for name, least in LIMITS.items():
+        check_limit(name, checked.get(name), least=least)
+    return checked
+
+
+def check_limit(name: str, value: int | None, *, least: int) -> None:
+    """Raise `Invalid` unless `value` is None or at least `least`."""
+    if value is not None and not least <= value <= HIGHEST:
+        raise Invalid(f"{name} must be null, or {least} to {HIGHEST}.")

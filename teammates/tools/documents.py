@@ -1,0 +1,34 @@
+"""Longer texts that a teammate keeps beyond a run."""
+
+from teammates.tools.base import Means, Text, Tool, choice, object_schema
+
+_NAME = Text("The document's name.", 200).schema
+
+WRITE_DOCUMENT = Tool(
+    name="write_document",
+    title="Keep a document",
+    description="Keep a longer text for later runs, or replace one of the same name: guidelines, "
+    "research, what was agreed. Short facts are memories.",
+    schema=object_schema(
+        ["name", "content"],
+        name=_NAME,
+        content=Text("The whole text, in Markdown.", 500_000).schema,
+        summary=Text("One line: what it says, so that it is found.", 1000).schema,
+        scope=choice("Yours alone (the default), or the company's.", "me", "company"),
+    ),
+    say=lambda arguments: f"Keep the document {arguments['name']}",
+    run=Means.DOMAIN,
+    group="memory",
+    changes=True,
+    preview="file",
+    consequence="Later runs read it, and what it said before is gone.",
+)
+READ_DOCUMENT = Tool(
+    name="read_document",
+    title="Read a document",
+    description="Read a document that earlier runs or people kept.",
+    schema=object_schema(["name"], name=_NAME),
+    say=lambda arguments: f"Read the document {arguments['name']}",
+    run=Means.DOMAIN,
+    group="memory",
+)
