@@ -8,7 +8,7 @@ from runs.models import FINISHED, HistoryOf, Run, RunFile, Step, StepKind, StepS
 from teammates import knowledge
 from teammates.models import Document, PermissionMode
 from teammates.prompting import standing_prompt
-from teammates.providers.base import Said, Text, ToolReturned, Turn, UserSaid
+from teammates.providers.base import ATTACHED, Said, Text, ToolReturned, Turn, UserSaid
 from threads.models import Message, MessageRole
 
 HISTORY_RUNS = 20
@@ -125,7 +125,7 @@ def _request(run: Run) -> str:
     text = run.prompt.content if run.prompt else ""
     attached = RunFile.objects.filter(run=run, is_attachment=True).select_related("file")
     names = ", ".join(f"{one.file.name} ({one.file.size} bytes)" for one in attached)
-    return f"{text}\n\n(Files that came with this, for read_file: {names})" if names else text
+    return f"{text}{ATTACHED}{names})" if names else text
 
 
 def _history(run: Run) -> list[Said]:

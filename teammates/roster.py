@@ -382,8 +382,10 @@ def _insert_with_free_key(**fields: Any) -> Teammate:
         try:
             with transaction.atomic():
                 return Teammate.objects.create(key=key, **fields)
-        except IntegrityError:  # somebody took it in between
-            continue
+        except IntegrityError as error:
+            if "teammate_key_once" not in str(error):
+                raise
+            continue  # somebody took it in between
     raise Invalid("name: too many teammates have it; choose another.")
 
 

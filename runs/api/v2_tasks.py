@@ -234,30 +234,29 @@ def remove_webhook(request: ApiRequest, task_id: int, user_id: str | None = None
 @router.get("/tasks/{task_id}/lessons")
 def list_lessons(request: ApiRequest, task_id: int, user_id: str | None = None) -> dict[str, Any]:
     """What the task's runs left for later ones."""
-    found = tasks.lessons_of(_find(request, task_id, user_id))
-    return whole([lesson_out(lesson) for lesson in found]) | {
-        "capacity_used": len(found),
-        "capacity_limit": tasks.MOST_LESSONS,
-    }
+    return lessons_out(_find(request, task_id, user_id))
 
 
-@router.delete("/tasks/{task_id}/lessons/{lesson_id}", response={204: None})
+@router.delete("/tasks/{task_id}/lessons/{lesson_id}")
 def delete_lesson(
     request: ApiRequest, task_id: int, lesson_id: str, user_id: str | None = None
-) -> Any:
-    tasks.forget_lesson(request.auth, _find(request, task_id, user_id), lesson_id)
-    return Status(204, None)
+) -> dict[str, Any]:
+    """Forget one; the answer is what is left."""
+    task = _find(request, task_id, user_id)
+    tasks.forget_lesson(request.auth, task, lesson_id)
+    return lessons_out(task)
 
 
-@router.post("/tasks/{task_id}/lessons:clear", response={204: None})
+@router.post("/tasks/{task_id}/lessons:clear")
 def clear_lessons(
     request: ApiRequest, task_id: int, confirm: bool = False, user_id: str | None = None
-) -> Any:
+) -> dict[str, Any]:
     """Forget all lessons; `confirm=true` says that it is meant. Again is fine."""
     if not confirm:
         raise Invalid("confirm=true is required: all lessons of the task would be forgotten.")
-    tasks.clear_lessons(request.auth, _find(request, task_id, user_id))
-    return Status(204, None)
+    task = _find(request, task_id, user_id)
+    tasks.clear_lessons(request.auth, task)
+    return lessons_out(task)
 
 
 # --- triggers -----------------------------------------------------------------------------------
@@ -424,6 +423,14 @@ def task_out(task: Task) -> dict[str, Any]:
         "enable_lessons": task.learns,
         "model": task.model or None,
         "effort": task.effort or None,
+    }
+
+
+def lessons_out(task: Task) -> dict[str, Any]:
+    found = tasks.lessons_of(task)
+    return whole([lesson_out(lesson) for lesson in found]) | {
+        "capacity_used": len(found),
+        "capacity_limit": tasks.MOST_LESSONS,
     }
 
 

@@ -11,7 +11,7 @@ from teammates.access import Access
 from teammates.api.schemas import ApiRequest, Input, Limit, iso, paged, whole
 from teammates.api.scopes import exact_scope, scope_for_writing
 from teammates.catalog import CATALOG
-from teammates.errors import Unsuitable
+from teammates.errors import NotFound, Unsuitable
 from teammates.models import Model, PermissionPolicy, ServerStatus, ToolServer
 from teammates.tools.servers import Operation
 
@@ -338,6 +338,45 @@ def list_all_connections(request: ApiRequest, user_id: str | None = None) -> dic
     return _connections(exact_scope(request, user_id, is_strict=False))
 
 
+class ConnectionChange(Input):
+    label: str | None = None
+    notes: str | None = None
+
+
+@router.patch("/apps/connections/{connection_id}", tags=["apps"])
+def update_connection(
+    request: ApiRequest,
+    connection_id: int,
+    payload: ConnectionChange,
+    user_id: str | None = None,
+) -> dict[str, Any]:
+    """Name a connection, or say what it is for; an empty text takes that back."""
+    access, server = _connection(request, connection_id, user_id)
+    changes: dict[str, Any] = {}
+    if payload.label is not None:
+        changes["name"] = payload.label or CATALOG[server.app].display_name
+    if payload.notes is not None:
+        changes["description"] = payload.notes
+    return connection_out(servers.update_server(access, server, **changes))
+
+
+@router.delete("/apps/connections/{connection_id}", response={204: None}, tags=["apps"])
+def delete_connection(request: ApiRequest, connection_id: int, user_id: str | None = None) -> Any:
+    """Disconnect one connection and forget its key."""
+    servers.delete_server(*_connection(request, connection_id, user_id))
+    return Status(204, None)
+
+
+def _connection(
+    request: ApiRequest, connection_id: int, user_id: str | None
+) -> tuple[Access, ToolServer]:
+    access = exact_scope(request, user_id, is_strict=False)
+    server = servers.get_server(access, connection_id)
+    if not server.app:
+        raise NotFound("There is no such connection.", code="apps.not_found")
+    return access, server
+
+
 @router.get("/apps/{name}/connections", tags=["apps"])
 def list_connections(request: ApiRequest, name: str, user_id: str | None = None) -> dict[str, Any]:
     servers.get_app(name)
@@ -390,15 +429,16 @@ def _connections(access: Access, name: str | None = None) -> dict[str, Any]:
     rows = ToolServer.objects.visible_to(access).exclude(app="").order_by("-id")
     if name is not None:
         rows = rows.filter(app=name)
-    shown = [
-        {
-            "id": server.pk, "connection_id": str(server.uid), "app_key": server.app,
-            "provider": server.app, "kind": "app", "account_label": None,
-            "status": "active" if _is_up(server) else "expired",
-            "account_id": None, "accessible_customers": None, "scopes": [],
-            "name": server.name, "label": None, "notes": None,
-            "updated_at": iso(server.updated_at),
-        }
-        for server in rows
-    ]  # fmt: skip
-    return whole(shown)
+    return whole([connection_out(server) for server in rows])
+
+
+def connection_out(server: ToolServer) -> dict[str, Any]:
+    own_name = server.name if server.name != CATALOG[server.app].display_name else None
+    return {
+        "id": server.pk, "connection_id": str(server.uid), "app_key": server.app,
+        "provider": server.app, "kind": "app", "account_label": own_name,
+        "status": "active" if _is_up(server) else "expired",
+        "account_id": None, "accessible_customers": None, "scopes": [],
+        "name": server.app, "label": own_name, "notes": server.description or None,
+        "updated_at": iso(server.updated_at),
+    }  # fmt: skip

@@ -9,6 +9,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
+# Between what a person wrote and the names of the files that came with it.
+ATTACHED = "\n\n(Attached, for read_file: "
+
 
 @dataclass(frozen=True)
 class Text:

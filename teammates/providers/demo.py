@@ -14,6 +14,7 @@ from typing import Any
 
 from teammates.providers import Connection
 from teammates.providers.base import (
+    ATTACHED,
     Delta,
     ModelRequest,
     Part,
@@ -40,6 +41,8 @@ SAID = {
     "recall": "I know",
     "notify": "I told people",
     "report_issue": "I reported an issue",
+    "write_document": "I kept a document",
+    "learn_lesson": "I kept a lesson",
     "create_task": "I saved a task",
     "run_task": "I started it",
     "submit_result": "I gave the result",
@@ -62,10 +65,14 @@ WORDS: list[tuple[str, str]] = [
     ("approve", "asks for your approval of an action (it only pretends to act)"),
     ("slow 200 10ms", "answers in 200 pieces with 10 ms between them (any numbers)"),
     ("remember", "keeps your message for later runs; recall looks up what is kept"),
+    ("document guide.md", "keeps a document that later runs read"),
+    ("lesson", "keeps what stands behind it for later runs of the same task"),
     ("notify", "tells you something on the home page and by e-mail"),
     ("delegate", "saves a task and starts it in a thread of its own"),
     ("complain", "reports an issue to those who run Muster"),
     ('use shop__list_orders {"limit": 3}', "calls that tool of a connected app"),
+    ("wonder", "ends with a question to you"),
+    ("stumble", "does its work, and fails when it should say what happened"),
     ("fail", "fails like a model that refuses the request"),
     ("flaky", "fails once like an overloaded provider, then works"),
     ("hello", "does one of each: a to-do list, a question, an approval and a file"),
@@ -150,7 +157,7 @@ def next_stage(request: ModelRequest) -> Stage:
     returned: list[ToolReturned] = []
     for said in request.conversation:
         if isinstance(said, UserSaid):
-            asked, returned = said.text, []
+            asked, returned = said.text.partition(ATTACHED)[0], []
         elif isinstance(said, ToolReturned):
             returned.append(said)
     if request.instructions.startswith("Summarise"):
@@ -230,6 +237,14 @@ def _script(
         call("remember", "I keep that in mind. ", content=" ".join(asked.split())[:300])
     if re.search(r"\brecall", words):
         call("recall", "Let me see what I know. ")
+    if re.search(r"\bdocument", words):
+        named = re.search(r"\b[\w-]+\.(?:txt|md)\b", asked)
+        call(
+            "write_document", "I keep that as a document. ", content=PLAN,
+            name=named.group(0) if named else "guide.md", summary="How things are done here.",
+        )  # fmt: skip
+    if lesson := re.search(r"\blesson\s+(.+)", asked, re.IGNORECASE):
+        call("learn_lesson", "That is worth knowing next time. ", text=lesson.group(1).strip())
     if re.search(r"\bnotify", words):
         call("notify", "I let you know. ", title="News", message="This is what I wanted to say.")
     if re.search(r"\bcomplain", words):
@@ -314,6 +329,10 @@ def _sample(schema: dict[str, Any]) -> Any:
 
 
 def _closing(words: str, asked: str, returned: list[ToolReturned], thinking: list[str]) -> Stage:
+    if "stumble" in words:
+        raise ProviderError("provider.rejected", "The demo model was told to stumble.")
+    if "wonder" in words:
+        return Stage(_pieces("I did what I could. Shall I go on like this?"), thinking, delay=0.015)
     if slow := re.search(r"slow(?:\s+(\d+))?(?:\s+(\d+)\s*ms)?", words):
         count = min(int(slow.group(1) or 50), MOST_DELTAS)
         delay = int(slow.group(2) or 50) / 1000
