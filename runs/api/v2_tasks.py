@@ -252,9 +252,9 @@ def clear_lessons(
     request: ApiRequest, task_id: int, confirm: bool = False, user_id: str | None = None
 ) -> dict[str, Any]:
     """Forget all lessons; `confirm=true` says that it is meant. Again is fine."""
+    task = _find(request, task_id, user_id)
     if not confirm:
         raise Invalid("confirm=true is required: all lessons of the task would be forgotten.")
-    task = _find(request, task_id, user_id)
     tasks.clear_lessons(request.auth, task)
     return lessons_out(task)
 

@@ -12,7 +12,7 @@ from teammates.api.schemas import ApiRequest, Input, Limit, iso, paged, whole
 from teammates.api.scopes import exact_scope, scope_for_writing
 from teammates.catalog import CATALOG
 from teammates.errors import NotFound, Unsuitable
-from teammates.models import Model, PermissionPolicy, ServerStatus, ToolServer
+from teammates.models import Model, PermissionPolicy, ServerStatus, Teammate, ToolServer
 from teammates.tools.servers import Operation
 
 router = Router()
@@ -173,8 +173,9 @@ def create_server(request: ApiRequest, payload: ServerCreate) -> Any:
 def list_servers(request: ApiRequest, user_id: str | None = None) -> dict[str, Any]:
     access = exact_scope(request, user_id)
     rows = ToolServer.objects.visible_to(access).select_related("end_user").order_by("-id")
-    shown = [server_out(server) for server in rows[:200]]
-    return whole(shown)
+    found = list(rows[:200])
+    using = servers.teammates_with(*found)
+    return whole([server_out(server, using[server.slug]) for server in found])
 
 
 @router.get("/mcp-servers/{server_id}", tags=["tools"])
@@ -211,7 +212,9 @@ def trust_server(request: ApiRequest, server_id: int, user_id: str | None = None
     return server_out(servers.trust_server(access, servers.get_server(access, server_id)))
 
 
-def server_out(server: ToolServer) -> dict[str, Any]:
+def server_out(server: ToolServer, using: list[Teammate] | None = None) -> dict[str, Any]:
+    """A server; `using`: who uses it, looked up for a list at once."""
+    using = servers.teammates_with(server)[server.slug] if using is None else using
     return {
         "id": server.pk,
         "slug": server.slug,
@@ -233,7 +236,7 @@ def server_out(server: ToolServer) -> dict[str, Any]:
         "script_allowlist": [],
         "sign_in_host": None,
         "created_by_teammate_id": None,
-        "teammate_ids": [teammate.pk for teammate in servers.teammates_with(server)],
+        "teammate_ids": [teammate.pk for teammate in using],
     }
 
 

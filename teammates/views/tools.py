@@ -229,7 +229,7 @@ def server_detail(request: PageRequest, server_id: int) -> HttpResponse:
     return render(request, "teammates/server_detail.html", {
         "server": server,
         "rows": [(tool, settings.get(tool.name)) for tool in servers.tools_of(server)],
-        "teammates": servers.teammates_with(server),
+        "teammates": servers.teammates_with(server)[server.slug],
         "form": form,
         "may_manage": access.may("data.mcp_configs.manage"),
     }, status=422 if form.errors else 200)  # fmt: skip
