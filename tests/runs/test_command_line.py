@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("m8tes", reason="the m8tes command needs Python 3.11.9 or newer")
 
-from tests.conftest import CHECKOUT, Server  # noqa: E402
+from tests.conftest import CHECKOUT, Server
 
 PASSWORD = "correct horse battery"
 

@@ -718,6 +718,29 @@ def test_files_go_in_with_a_message(client: Any, tmp_path: Path) -> None:
     assert reuse.value.code == "idempotency_key_reuse"
 
 
+def test_a_stream_that_is_cut_behind_any_frame_is_joined_again(client: Any) -> None:
+    message, text = "think todo slow 8 20ms", "".join(f"word{n} " for n in range(1, 9))
+    whole = client.runs.create(message=message)
+    frames = len(list(whole))
+    assert whole.text.endswith(text)
+    for cut in range(1, frames, 3):
+        stream = client.runs.create(message=message)
+        events = iter(stream)
+        for _ in range(cut):
+            next(events)
+        run_id = stream.run_id
+        stream.close()
+        try:
+            joined = client.runs.stream(run_id)
+            list(joined)
+            assert joined.text == whole.text, cut
+            assert not joined.errors
+        except m8tes.ConflictError:  # it was over by then
+            pass
+        done = client.runs.poll(run_id, interval=0.02)
+        assert (done.status, done.output) == ("completed", text)
+
+
 def part(content: bytes) -> io.BytesIO:
     file = io.BytesIO(content)
     file.name = "part.txt"

@@ -1,0 +1,113 @@
+"""What is forgotten: closed accounts, and what was said where only numbers are kept."""
+
+from datetime import timedelta
+
+import pytest
+from django.core.files.storage import default_storage
+from django.test import Client
+from django.utils import timezone
+
+from runs import export, retention, tasks
+from runs.models import Lesson, Run, RunFile, RunStatus, UsageDay
+from teammates import keys, knowledge, roster
+from teammates.access import Access
+from teammates.errors import Forbidden, NotSignedIn
+from teammates.models import Organization, RetentionMode, User
+from tests import factories
+from tests.factories import LETTER, make_gate, make_key, make_run
+from threads import files
+from threads.models import File, Message, Thread
+
+
+def with_everything(access: Access) -> Run:
+    """A run with a file, an answer, a task that learned, and what teammates know."""
+    agent = roster.create_teammate(access.organization, by=access.user, name="Ada")
+    task = tasks.create_task(access, agent, instructions="x")
+    tasks.add_schedule(access, task, interval_seconds=3600)
+    Lesson.objects.create(task=task, text="x", last_reaffirmed_at=timezone.now())
+    knowledge.add_memory(access, "x", teammate=agent)
+    knowledge.write_document(access, name="x", content="x", teammate=agent)
+    run = make_run(access, message="the secret plan", teammate=agent, status=RunStatus.COMPLETED)
+    file = files.write_file(run.thread, name="plan.md", content=b"the secret plan")
+    RunFile.objects.create(run=run, file=file)
+    make_gate(access)
+    return run
+
+
+def test_a_closed_account_is_erased_after_its_time_and_no_other(
+    alice: Access, eve: Access, django_capture_on_commit_callbacks: object
+) -> None:
+    with_everything(alice)
+    theirs = with_everything(eve)
+    key = make_key(alice)
+    stored = File.objects.get(thread__organization=alice.organization).stored_as
+    retention.close_account(alice)
+    with pytest.raises(NotSignedIn):
+        keys.access_of_bearer(key)
+    assert retention.erase_closed() == 0
+    Organization.objects.filter(pk=alice.organization.pk).update(
+        closed_at=timezone.now() - timedelta(days=31)
+    )
+    with django_capture_on_commit_callbacks(execute=True):  # type: ignore[operator]
+        assert retention.erase_closed() == 1
+    assert retention.erase_closed() == 0
+    assert not default_storage.exists(stored)
+    assert not User.objects.filter(email="alice@example.com").exists()
+    assert list(Organization.objects.all()) == [eve.organization]
+    assert theirs in Run.objects.all()
+    assert not Thread.objects.exclude(organization=eve.organization).exists()
+
+
+def test_who_belongs_to_another_organization_too_stays(alice: Access, eve: Access) -> None:
+    from teammates.models import Membership
+
+    assert alice.user is not None
+    Membership.objects.create(organization=eve.organization, user=alice.user, role="member")
+    retention.close_account(alice)
+    Organization.objects.filter(pk=alice.organization.pk).update(
+        closed_at=timezone.now() - timedelta(days=31)
+    )
+    assert retention.erase_closed() == 1
+    assert User.objects.filter(email="alice@example.com").exists()
+
+
+def test_only_the_owner_closes_and_exports(alice: Access) -> None:
+    bob = factories.make_bob(alice, role="admin")
+    with pytest.raises(Forbidden):
+        retention.close_account(bob)
+    with pytest.raises(Forbidden):
+        list(export.sections(bob))
+
+
+def test_where_numbers_alone_are_kept_words_go_and_numbers_stay(
+    alice: Access, django_capture_on_commit_callbacks: object
+) -> None:
+    run = with_everything(alice)
+    other = make_gate(alice, arguments=LETTER).run
+    before = (UsageDay.objects.count(), run.status, run.input_tokens)
+    Organization.objects.update(retention_mode=RetentionMode.METADATA_ONLY)
+    assert retention.erase_said() == 0  # its readers are still served
+    Run.objects.filter(pk=run.pk).update(finished_at=timezone.now() - timedelta(minutes=3))
+    with django_capture_on_commit_callbacks(execute=True):  # type: ignore[operator]
+        assert retention.erase_said() == 1
+    assert retention.erase_said() == 0
+    run = Run.objects.get(pk=run.pk)
+    assert (UsageDay.objects.count(), run.status, run.input_tokens) == before
+    assert run.erased_at is not None
+    assert "secret" not in "".join(
+        Message.objects.filter(thread=run.thread).values_list("content", flat=True)
+    )
+    assert not File.objects.filter(thread=run.thread).exists()
+    assert {kind.partition(".")[0] for kind in run.events.values_list("type", flat=True)} <= {
+        "run", "step",
+    }  # fmt: skip
+    assert other.events.filter(type="run.waiting_for_input").exists()
+    client = Client(headers={"Authorization": f"Bearer {make_key(alice)}"})
+    shown = client.get(f"/api/v2/runs/{run.pk}").json()
+    assert (shown["retention_mode"], shown["is_expired"]) == ("metadata_only", True)
+    assert "secret" not in str(client.get(f"/api/v2/runs/{run.pk}/messages").json())
+    for page in (f"/v1/runs/{run.uid}", f"/api/v2/runs/{run.pk}/outcome"):
+        assert client.get(page).status_code == 200
+    client.force_login(alice.user)
+    assert client.get(f"/runs/{run.pk}/").status_code == 200
+    assert client.get(run.thread.get_absolute_url()).status_code == 200

@@ -1,0 +1,78 @@
+"""When schedules are due, over clock changes too."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+
+import pytest
+
+from runs import schedules
+from runs.models import Trigger, TriggerKind
+from teammates.errors import Invalid
+
+
+def times(count: int, after: str, **fields: object) -> list[str]:
+    trigger = Trigger(kind=TriggerKind.SCHEDULE, **fields)
+    found = islice(schedules.next_times(trigger, datetime.fromisoformat(after)), count)
+    return [at.isoformat() for at in found]
+
+
+def test_weekdays_are_the_standard_ones() -> None:
+    for sunday in ("0", "7"):
+        (at,) = times(1, "2026-11-16T00:00:00+00:00", cron=f"0 9 * * {sunday}")
+        assert at == "2026-11-22T09:00:00+00:00"
+
+
+@pytest.mark.parametrize(("zone", "after", "expected"), [
+    # 02:30 does not exist on 29 March 2026: it is made up for at once, and once.
+    ("Europe/Berlin", "2026-03-28T12:00:00+00:00",
+     ["2026-03-29T01:00:00+00:00", "2026-03-30T00:30:00+00:00"]),
+    # 02:30 happens twice on 25 October 2026: it is due once.
+    ("Europe/Berlin", "2026-10-24T12:00:00+00:00",
+     ["2026-10-25T00:30:00+00:00", "2026-10-26T01:30:00+00:00"]),
+    ("America/New_York", "2026-03-07T12:00:00+00:00",
+     ["2026-03-08T07:00:00+00:00", "2026-03-09T06:30:00+00:00"]),
+])  # fmt: skip
+def test_a_daily_time_is_due_once_over_a_clock_change(
+    zone: str, after: str, expected: list[str]
+) -> None:
+    assert times(2, after, cron="30 2 * * *", timezone=zone) == expected
+
+
+def test_an_interval_is_counted_from_its_start() -> None:
+    start = datetime(2026, 1, 1, 0, 0, 5, tzinfo=UTC)
+    found = times(2, "2026-01-01T03:00:00+00:00", interval_seconds=3600, starts_at=start)
+    assert found == ["2026-01-01T03:00:05+00:00", "2026-01-01T04:00:05+00:00"]
+
+
+def test_a_single_run_is_due_once() -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    assert times(2, "2025-12-31T00:00:00+00:00", run_at=at) == [at.isoformat()]
+    assert times(2, "2026-01-01T00:00:00+00:00", run_at=at) == []
+
+
+def test_short_names_are_known() -> None:
+    assert schedules.checked_timing(cron="@daily")["cron"] == "@daily"
+    assert times(1, "2026-01-01T12:00:00+00:00", cron="@daily") == ["2026-01-02T00:00:00+00:00"]
+
+
+@pytest.mark.parametrize("given", [
+    {}, {"cron": "* * * *"}, {"cron": "* * * * * *"}, {"cron": "61 * * * *"}, {"cron": ""},
+    {"cron": "0 0 31 2 *"}, {"interval_seconds": 59}, {"interval_seconds": 10**12},
+    {"run_at": "tomorrow"}, {"run_at": "2020-01-01T00:00:00Z"},
+    {"cron": "0 0 * * *", "interval_seconds": 60},
+])  # fmt: skip
+def test_what_is_no_timing_is_refused(given: dict[str, object]) -> None:
+    with pytest.raises(Invalid):
+        schedules.checked_timing(**given)
+
+
+def test_an_instant_without_an_offset_is_utc() -> None:
+    at = (datetime.now(UTC) + timedelta(hours=1)).replace(tzinfo=None)
+    found = schedules.checked_timing(run_at=at.isoformat())["run_at"]
+    assert found == at.replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize("name", ["Mars/Olympus", "", "../etc/passwd", "Europe/", "x" * 300])
+def test_what_is_no_timezone_is_refused(name: str) -> None:
+    with pytest.raises(Invalid, match="timezone"):
+        schedules.check_timezone(name)

@@ -1,0 +1,141 @@
+"""Daily sums and the limits of end users."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.db import close_old_connections, transaction
+from django.utils import timezone
+
+from runs import creation, lifecycle, usage
+from runs.lifecycle import Outcome
+from runs.models import Run, RunStatus, Step, StepKind, StepStatus, UsageDay
+from teammates import end_users
+from teammates.access import Access
+from teammates.errors import PaymentRequired, TooMany
+from tests import factories
+from tests.factories import claim, make_run, make_thread
+
+
+def finished(access: Access, *, models: tuple[str, ...] = ("a",), **fields: Any) -> Run:
+    """A run that ended after one call of each of `models`."""
+    run = make_run(access, **fields)
+    lease = claim(run)
+    for number, model in enumerate(models):
+        Step.objects.create(
+            run=run, number=number + 1, kind=StepKind.MODEL, status=StepStatus.DONE, attempt=1,
+            first_seq=1, started_at=timezone.now(), model_name=model, input_tokens=10,
+            output_tokens=5, cost=Decimal("0.25"),
+        )  # fmt: skip
+    return lifecycle.finish_run(lease, [], Outcome(RunStatus.COMPLETED, text="Done."))
+
+
+def test_the_sums_of_a_day_are_those_of_its_runs(alice: Access) -> None:
+    finished(alice, models=("a", "b"))
+    finished(alice, models=("a",))
+    finished(alice, models=())
+    rows = UsageDay.objects.order_by("model_name")
+    assert [(row.model_name, row.runs, row.input_tokens) for row in rows] == [
+        ("", 1, 0), ("a", 2, 20), ("b", 0, 10),
+    ]  # fmt: skip
+    sums = usage.this_month(alice)
+    assert (sums["runs"], sums["cost"], sums["output_tokens"]) == (3, Decimal("0.75"), 15)
+
+
+def test_members_see_their_own_usage(alice: Access) -> None:
+    bob = factories.make_bob(alice)
+    finished(alice)
+    finished(bob)
+    assert usage.this_month(alice)["runs"] == 2
+    assert usage.this_month(bob)["runs"] == 1
+
+
+def test_runs_that_end_at_once_are_all_counted(transactional_db: None) -> None:
+    alice = factories.make_alice()
+    runs = [make_run(alice) for _ in range(8)]
+    leases = [claim(run) for run in runs]
+    barrier = threading.Barrier(len(leases))
+
+    def finish(lease: Any) -> None:
+        barrier.wait()
+        lifecycle.finish_run(lease, [], Outcome(RunStatus.COMPLETED, text="Done."))
+        close_old_connections()
+
+    threads = [threading.Thread(target=finish, args=[lease]) for lease in leases]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert usage.this_month(alice)["runs"] == len(runs)
+
+
+def test_of_two_runs_at_the_last_place_one_is_made(transactional_db: None) -> None:
+    alice = factories.make_alice()
+    kim = end_users.create_end_user(alice, "kim", run_limit=1)
+    barrier, made, refused = threading.Barrier(4), [], []
+
+    def create() -> None:
+        barrier.wait()
+        try:
+            made.append(creation.create_run(
+                alice, message="x", options=creation.Options(), user_id="kim"
+            ))  # fmt: skip
+        except PaymentRequired as error:
+            refused.append(error.code)
+        close_old_connections()
+
+    threads = [threading.Thread(target=create) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(made), refused) == (1, ["END_USER_RUN_LIMIT_REACHED"] * 3)
+    assert Run.objects.filter(end_user=kim).count() == 1
+
+
+def test_a_limit_of_ones_own_is_stronger_than_the_accounts(alice: Access) -> None:
+    alice.organization.per_end_user_run_limit = 0
+    alice.organization.save()
+    kim = end_users.create_end_user(alice, "kim", run_limit=5)
+    lee = end_users.create_end_user(alice, "lee")
+    with transaction.atomic():
+        assert usage.check_limits(kim) is None
+        with pytest.raises(PaymentRequired):
+            usage.check_limits(lee)
+
+
+def test_last_months_runs_do_not_count(alice: Access) -> None:
+    kim = end_users.create_end_user(alice, "kim", run_limit=1, cost_limit_cents=10)
+    run = finished(alice, thread=make_thread(alice, end_user=kim))
+    assert UsageDay.objects.get().cost == Decimal("0.25")
+    with transaction.atomic(), pytest.raises(PaymentRequired):
+        usage.check_limits(kim)
+    before = usage.midnight(usage.period()[0]) - timedelta(days=1)
+    Run.objects.filter(pk=run.pk).update(created_at=before)
+    with transaction.atomic(), pytest.raises(PaymentRequired, match="cents"):
+        usage.check_limits(kim)
+    UsageDay.objects.update(day=before.date())
+    with transaction.atomic():
+        usage.check_limits(kim)
+
+
+def test_the_rate_says_when_the_next_may_start(alice: Access) -> None:
+    kim = end_users.create_end_user(alice, "kim", rate_per_minute=2)
+    thread = make_thread(alice, end_user=kim)
+    assert make_run(alice, thread=thread).starts_left == 1
+    run = make_run(alice, thread=thread)
+    assert run.starts_left == 0
+    with pytest.raises(TooMany) as refused:
+        make_run(alice, thread=thread)
+    assert 50 < refused.value.retry_after <= 61
+    Run.objects.update(created_at=timezone.now() - timedelta(seconds=61))
+    assert make_run(alice, thread=thread).starts_left == 1
+
+
+def test_a_series_has_every_day(alice: Access) -> None:
+    finished(alice)
+    today = datetime.now(UTC).date()
+    days = usage.series(alice, start=today - timedelta(days=3), end=today)
+    assert [len(rows) for rows in days.values()] == [0, 0, 0, 1]
