@@ -30,6 +30,7 @@ class State:
     turns: int
     retries: int
     instructions: str = ""
+    request: str = ""  # what was asked, with the names of what came with it
     gathered: dict[str, Any] | None = None  # what the run is told, until its first step has it
     conversation: list[Said] = field(default_factory=list)
     open_step: Step | None = None  # a batch of tool calls that is not over

@@ -90,15 +90,16 @@ def gather(run: Run) -> dict[str, Any]:
     }
 
 
-def conversation(run: Run, *, is_compacted: bool = True) -> list[Said]:
-    """History, prompt, and what this run's finished steps said and found out; behind a compaction,
-    its summary stands for what it covers. `is_compacted` False: there is none to look for."""
+def conversation(run: Run, request: str, *, is_compacted: bool = True) -> list[Said]:
+    """History, the run's `request_of`, and what its finished steps said and found out; behind a
+    compaction, its summary stands for what it covers. `is_compacted` False: there is none to look
+    for."""
     compaction = _compaction(run) if is_compacted else None
     if compaction is None:
-        return [*_bounded(_history(run)), *_prompt(run), *steps_of(run)]
+        return [*_bounded(_history(run)), UserSaid(request), *steps_of(run)]
     summary = Turn.from_json(compaction.response or {"parts": [], "finish_reason": ""}).text
     return [
-        *summarised(summary, run),
+        *summarised(summary, request),
         *steps_of(run, after=compaction.covers_until or 0),
     ]
 
@@ -110,17 +111,13 @@ def _compaction(run: Run) -> Step | None:
     return used.order_by("-number").first()
 
 
-def summarised(summary: str, run: Run) -> list[Said]:
+def summarised(summary: str, request: str) -> list[Said]:
     """What a summary and the request itself look like to the model."""
-    said = f"(Summary of what came before, made to save space)\n{summary}\n\n{_request(run)}"
+    said = f"(Summary of what came before, made to save space)\n{summary}\n\n{request}"
     return [UserSaid(said)]
 
 
-def _prompt(run: Run) -> list[Said]:
-    return [UserSaid(_request(run))]
-
-
-def _request(run: Run) -> str:
+def request_of(run: Run) -> str:
     """What was asked, and the names of the files that came with it."""
     text = run.prompt.content if run.prompt else ""
     attached = RunFile.objects.filter(run=run, is_attachment=True).select_related("file")

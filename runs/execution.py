@@ -141,8 +141,9 @@ def _load(lease: Lease) -> State:
         state.bad_calls = calling.trailing_bad_calls(run)
     else:
         state.instructions = context.instructions(run)
+        state.request = context.request_of(run)
         is_compacted = any(step.covers_until is not None for step in done)
-        state.conversation = context.conversation(run, is_compacted=is_compacted)
+        state.conversation = context.conversation(run, state.request, is_compacted=is_compacted)
     return state
 
 
@@ -276,7 +277,7 @@ async def _compact(attempt: Attempt, state: State) -> bool:
     result = await _answered(attempt, state, _Streamed(plan.request, step))
     if result is None:
         return True
-    summary = context.summarised(result.turn.text, state.run)
+    summary = context.summarised(result.turn.text, state.request)
     after = compaction.size_of("", summary) if result.turn.text.strip() else plan.before
     await attempt.record.commit(
         steps.complete_compaction, step=step, route=route, result=result, before=plan.before,

@@ -1,7 +1,6 @@
 """v2: runs (the first seed; contract v2 2.1, 3, 4)."""
 
 import json
-import time
 from typing import Annotated, Any, Literal, TypeVar
 
 from django.http import HttpResponse
@@ -12,23 +11,35 @@ from pydantic import Field
 from pydantic import ValidationError as PydanticError
 
 from runs import creation, lifecycle, messages, reading, sharing
-from runs.api.frames_v2 import V2Frames
-from runs.consumers import StreamPlan, hand_over
-from runs.models import Artifact, Run, RunStatus, StepKind
-from teammates.access import Access
-from teammates.api.bearer import access_of_request
-from teammates.api.schemas import ApiRequest, Input, Limit, address_of, iso, money, page
-from teammates.errors import Conflict, DomainError, Forbidden, Invalid, NotFound
+from runs.api.v2_answers import (
+    MADE,
+    answer,
+    find_run,
+    find_to_change,
+    in_scope,
+    open_stream,
+    options_of,
+    scoped,
+)
+from runs.api.v2_shapes import (
+    activity_out,
+    file_out,
+    message_out,
+    run_out,
+    share_out,
+    whole_run_out,
+)
+from runs.models import Run, RunStatus
+from teammates.api.schemas import ApiRequest, Input, Limit, iso, money, page
+from teammates.errors import Conflict, Invalid
 from teammates.fields import clean, clean_text, no_number
 from teammates.models import Teammate
 from threads import files
 from threads.downloads import file_response
-from threads.models import File as StoredFile
 
 router = Router(tags=["runs"])
 
 NEEDS_YOU_SHOWN = 5
-MOST_MESSAGES = 100_000  # of a run: so each has an id of its own
 
 
 class RunCreate(Input):
@@ -74,16 +85,7 @@ class RunReply(Input):
     reset_auto_recovery: bool = False
 
 
-OPTIONS = (
-    "model", "effort", "permission_mode", "human_in_the_loop", "tools", "memory", "history",
-    "task_setup_tools", "feedback", "metadata", "output_schema", "max_turns", "skill",
-    "email_notifications",
-)  # fmt: skip
-
-
 # --- make ---------------------------------------------------------------------------------------
-
-MADE = {200: Any, 201: dict[str, Any]}
 
 
 @router.post("/runs", response=MADE)
@@ -237,7 +239,7 @@ def list_runs(
 ) -> dict[str, Any]:
     """Newest first, or what needs somebody first. Account-level runs only, unless `user_id` or
     `include_end_user_runs` says otherwise."""
-    runs = _in_scope(request, user_id, include_end_user_runs=include_end_user_runs)
+    runs = in_scope(request, user_id, include_end_user_runs=include_end_user_runs)
     if teammate_id is not None:
         runs = runs.filter(teammate=teammate_id)
     if task_id is not None:
@@ -266,10 +268,10 @@ def list_runs(
 @router.get("/runs/check")
 def check_runs(request: ApiRequest, user_id: str | None = None) -> dict[str, Any]:
     """Whether anything changed: counts and times of what `GET /runs` and `/agents` would show."""
-    access = _scoped(request, user_id)
-    shown = _in_scope(request, user_id).filter(archived_at=None)
+    access = scoped(request, user_id)
+    shown = in_scope(request, user_id).filter(archived_at=None)
     newest = shown.newest_first().values_list("pk", flat=True).first()
-    changed = _in_scope(request, user_id).order_by("-updated_at")
+    changed = in_scope(request, user_id).order_by("-updated_at")
     teammates = Teammate.objects.visible_to(access)
     roster = teammates.order_by("-updated_at").values_list("updated_at", flat=True)
     return {
@@ -287,7 +289,7 @@ def check_runs(request: ApiRequest, user_id: str | None = None) -> dict[str, Any
 @router.get("/runs/needs-you")
 def list_needing_you(request: ApiRequest, user_id: str | None = None) -> dict[str, Any]:
     """How many runs wait for a person, and the newest of them. Titles never repeat a prompt."""
-    waiting = _in_scope(request, user_id).awaiting_reply()
+    waiting = in_scope(request, user_id).awaiting_reply()
     shown = waiting.select_related("task", "teammate").newest_first()[:NEEDS_YOU_SHOWN]
     return {
         "count": waiting.count(),
@@ -305,35 +307,19 @@ def list_needing_you(request: ApiRequest, user_id: str | None = None) -> dict[st
 @router.get("/runs/activity")
 def list_activity(request: ApiRequest, user_id: str | None = None) -> dict[str, Any]:
     """Of every teammate: what is under way, and what ended last."""
-    runs = _in_scope(request, user_id)
-    found = reading.activity(_scoped(request, user_id), runs)
+    runs = in_scope(request, user_id)
+    found = reading.activity(scoped(request, user_id), runs)
     return {
         "data": [
-            {"agent_id": teammate, "runs": [_activity_out(run) for run in runs]}
+            {"agent_id": teammate, "runs": [activity_out(run) for run in runs]}
             for teammate, runs in found.items()
         ]
     }
 
 
-def _activity_out(run: Run) -> dict[str, Any]:
-    return {
-        "id": run.pk,
-        "status": reading.V2_STATUS[RunStatus(run.status)],
-        "created_at": iso(run.created_at),
-        "task_id": run.task_id,
-        "last_activity_at": iso(run.finished_at or run.updated_at),
-        "error_code": run.error_class.rpartition(".")[2] or None,
-        "next_retry_at": iso(run.next_retry_at),
-        "auto_retry_count": run.lost_attempts,
-        "auto_recovery_attempt_count": None,
-        "cancelled_at": iso(run.cancel_requested_at),
-        "needs_reply": run.needs_somebody,
-    }
-
-
 @router.get("/runs/{run_id}")
 def get_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
-    return _whole_run(find_run(_scoped(request, user_id), run_id))
+    return whole_run_out(find_run(scoped(request, user_id), run_id))
 
 
 @router.get("/runs/{run_id}/stream")
@@ -342,7 +328,7 @@ def join_stream(request: ApiRequest, run_id: int, user_id: str | None = None) ->
     run = find_run(request.auth.for_end_user(user_id), run_id)
     if run.is_finished:
         raise Conflict("The run is over; read it instead of joining it.", code="run_not_active")
-    return _stream(request, run, is_join=True)
+    return open_stream(request, run, is_join=True)
 
 
 @router.get("/runs/{run_id}/messages")
@@ -392,7 +378,7 @@ def list_files(
 ) -> list[dict[str, Any]]:
     """What the run wrote, and what came with its message."""
     run = find_run(request.auth.for_end_user(user_id), run_id)
-    return [_file_out(file) for file in reading.files_of(run)]
+    return [file_out(file) for file in reading.files_of(run)]
 
 
 @router.get("/runs/{run_id}/files/{name}/download")
@@ -409,7 +395,7 @@ def download_file(
 @router.post("/runs/{run_id}/cancel")
 def cancel_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
     """Stop the run. One that is executing says so once its worker stopped."""
-    run = find_run(_scoped(request, user_id), run_id)
+    run = find_run(scoped(request, user_id), run_id)
     request.auth.require("data.runs.write")
     if run.is_finished:
         raise Conflict(
@@ -422,20 +408,20 @@ def cancel_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> 
 @router.post("/runs/{run_id}/archive")
 def archive_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
     """Take the run out of the lists; again is fine."""
-    run = _find_to_change(request, run_id, user_id)
+    run = find_to_change(request, run_id, user_id)
     return run_out(lifecycle.set_archived(run, archived=True))
 
 
 @router.post("/runs/{run_id}/unarchive")
 def unarchive_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
-    run = _find_to_change(request, run_id, user_id)
+    run = find_to_change(request, run_id, user_id)
     return run_out(lifecycle.set_archived(run, archived=False))
 
 
 @router.post("/runs/{run_id}/view")
 def view_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
     """Somebody looked at the run."""
-    run = find_run(_scoped(request, user_id), run_id)
+    run = find_run(scoped(request, user_id), run_id)
     return run_out(lifecycle.mark_viewed(run))
 
 
@@ -452,248 +438,3 @@ def unshare_run(request: ApiRequest, run_id: int, user_id: str | None = None) ->
     """Revoke the link; the next one is another."""
     sharing.unshare(request.auth, find_run(request.auth.for_end_user(user_id), run_id))
     return Status(204, None)
-
-
-# --- shared -------------------------------------------------------------------------------------
-
-
-def options_of(body: dict[str, Any]) -> creation.Options:
-    return creation.Options(**{name: body[name] for name in OPTIONS if name in body})
-
-
-def _scoped(request: ApiRequest, user_id: str | None) -> Access:
-    """The access of this request, narrowed to `user_id`. Raises `Invalid` in strict mode."""
-    request.auth.require("data.runs.read")
-    access = request.auth.for_end_user(user_id)
-    if access.api_key:  # the strict mode lets sessions read
-        access.require_end_user()
-    return access
-
-
-def _in_scope(
-    request: ApiRequest, user_id: str | None, *, include_end_user_runs: bool = False
-) -> Any:
-    """The runs of an end user, or the account's own (contract v2 1.9)."""
-    runs = Run.objects.visible_to(_scoped(request, user_id))
-    if user_id is None and not include_end_user_runs:
-        runs = runs.filter(end_user=None)
-    return runs
-
-
-def _find_to_change(request: ApiRequest, run_id: int, user_id: str | None) -> Run:
-    request.auth.require("data.runs.write")
-    return find_run(request.auth.for_end_user(user_id), run_id)
-
-
-def find_run(access: Access, run_id: int) -> Run:
-    """A run that exists for the caller; what it may not open is as absent (contract v2 1.5)."""
-    access.require("data.runs.read")
-    try:
-        return reading.get_run(access, pk=run_id)
-    except Forbidden:
-        raise NotFound("There is no such run.", code="runs.not_found") from None
-
-
-def answer(
-    request: ApiRequest,
-    response: HttpResponse,
-    run: Run,
-    *,
-    stream: bool,
-    is_replay: bool,
-    status: int = 201,
-) -> Any:
-    """The run as JSON, as a stream, or, for a replayed key, as it is now (contract v2 1.8)."""
-    headers = {}
-    if run.starts_left is not None:
-        headers["X-RateLimit-Remaining"] = str(run.starts_left)
-        headers["X-RateLimit-Reset"] = str(int(time.time()) + 60)
-    if stream and not is_replay:
-        return _stream(request, run, headers)
-    run = reading.get_run(access_of_request(request), pk=run.pk)
-    if is_replay:
-        status, headers["Idempotent-Replay"] = 200, "true"
-    for name, value in headers.items():
-        response[name] = value
-    return Status(status, run_out(run))
-
-
-def _stream(
-    request: ApiRequest, run: Run, headers: dict[str, str] | None = None, *, is_join: bool = False
-) -> HttpResponse:
-    plan = StreamPlan(
-        run.pk,
-        V2Frames(run, is_join=is_join) if is_join else V2Frames(run),
-        still_allowed=lambda: _may_read(request, run.pk),
-    )
-    return hand_over(request, plan, {"X-Run-Id": str(run.pk)} | (headers or {}))
-
-
-def _may_read(request: ApiRequest, run_id: int) -> bool:
-    try:
-        find_run(access_of_request(request), run_id)
-    except DomainError:
-        return False
-    return True
-
-
-def share_out(request: ApiRequest, row: Run | Artifact) -> dict[str, Any]:
-    path = sharing.path_of(row)
-    return {"share_token": sharing.token_of(row), "share_url": f"{address_of(request)}{path}"}
-
-
-def _file_out(file: StoredFile) -> dict[str, Any]:
-    return {"name": file.name, "size": file.size, "label": None}
-
-
-def message_out(run: Run, message: messages.RunMessage) -> dict[str, Any]:
-    """A RunMessage (contract v2 2.1); its id is unique within the account."""
-    step = message.step
-    asks_model = step is not None and step.kind == StepKind.MODEL
-    took = None
-    if step is not None and step.finished_at is not None:
-        took = int((step.finished_at - step.started_at).total_seconds() * 1000)
-    return {
-        "id": run.pk * MOST_MESSAGES + message.sequence,
-        "run_id": run.pk,
-        "sequence": message.sequence,
-        "role": message.role,
-        "content": message.text,
-        "content_blocks": message.blocks,
-        "event_metadata": {} if message.trace is None else {"event_trace": message.trace},
-        "created_at": iso(message.created_at),
-        "input_tokens": step.input_tokens if step and asks_model else None,
-        "output_tokens": step.output_tokens if step and asks_model else None,
-        "cache_creation_tokens": step.cache_write_tokens if step and asks_model else None,
-        "cache_read_tokens": step.cache_read_tokens if step and asks_model else None,
-        "claude_cost_usd": money(step.cost) if step and step.cost is not None else None,
-        "sandbox_cost_usd": None,
-        "execution_time_ms": took,
-        "error_message": step.error or None if step else None,
-    }
-
-
-TRIGGER_SOURCES = {"app": "manual", "cli": "manual"}
-# Those of ours that the wire has no word for.
-CHANNELS = {"schedule": None}
-
-
-def _whole_run(run: Run) -> dict[str, Any]:
-    """A run by itself: with what is looked up for one alone."""
-    written = [_file_out(file) for file in reading.files_of(run)] if run.is_finished else None
-    repeats = creation.repeats_actions(run) if run.is_finished else None
-    return run_out(run) | {"files": written, "repeats_actions": repeats}
-
-
-def run_out(run: Run) -> dict[str, Any]:
-    """A run with every key of contract v2 2.1; null where there is nothing to say."""
-    over = run.is_finished
-    failed = run.status == RunStatus.FAILED
-    answer = run.answer.content if run.answer else None
-    shown: dict[str, Any] = {
-        "id": run.pk,
-        "teammate_id": run.teammate_id,
-        "task_id": run.task_id,
-        "task_name": run.task.name,
-        "user_id": run.end_user.external_id if run.end_user else None,
-        "metadata": run.metadata,
-        "description": run.title,
-        "status": reading.V2_STATUS[RunStatus(run.status)],
-        "output": "The run failed." if failed else answer,
-        "output_data": run.output_data,
-        "error": run.error_message or None,
-        "error_code": run.error_class.rpartition(".")[2] or None,
-        "failure_kind": _failure_kind(run),
-        "stop_reason": run.stop_reason or None,
-        "is_expired": run.erased_at is not None,
-        "permission_mode": run.permission_mode,
-        "human_in_the_loop": run.human_in_the_loop,
-        "run_mode": run.permission_mode,
-        "sandbox_state": None,
-        "trigger_source": TRIGGER_SOURCES.get(run.channel, run.channel),
-        "channel": CHANNELS.get(run.channel, run.channel),
-        "billing_surface": "api" if run.end_user_id else "platform",
-        "auth_method": "api_key" if run.api_key_id else "session",
-        "auth_provider": None,
-        "started_by": _starter_out(run.started_by),
-        "email_address": run.teammate.email_address,
-        "model": run.route.alias if run.route else None,
-        "effort": run.effort or None,
-        "tools": run.tools,
-        "memory": run.memory,
-        "history": run.history,
-        "task_setup_tools": run.task_setup_tools,
-        "feedback": run.feedback,
-        "output_schema": run.output_schema,
-        "max_turns": run.max_turns,
-        "skill": run.skill or None,
-        "email_notifications": run.email_notifications,
-        "created_at": iso(run.created_at),
-        "updated_at": iso(run.updated_at),
-        "started_at": iso(run.started_at),
-        "turn_started_at": iso(run.started_at),
-        "last_activity_at": iso(run.finished_at or run.updated_at),
-        "last_viewed_at": iso(run.last_viewed_at),
-        "notified_at": None,
-        "notified_channel": None,
-        "retryable": run.status in creation.RETRYABLE,
-        "can_continue": failed or run.status == RunStatus.CANCELLED,
-        "retry_of_run_id": run.retry_of_id,
-        "retry_count": int(run.retried_by_id is not None),
-        "auto_retry_count": run.lost_attempts,
-        "auto_recovery_attempt_count": None,
-        "next_retry_at": iso(run.next_retry_at),
-        "retried_by_run_id": run.retried_by_id,
-        "retried_at": iso(run.retried_at),
-        "retry_blocked_reason": None,
-        "retry_blocked_message": None,
-        "repeats_actions": None,
-        "recovery_repeats_actions": None,
-        "archived": run.archived_at is not None,
-        "share_token": sharing.token_of(run),
-        "retention_mode": run.organization.retention_mode,
-        "closing_preview": answer[:200] if answer and over else None,
-        "latest_message_preview": answer[:200] if answer else None,
-        "files": None,
-        "needs_reply": run.needs_somebody,
-        "needs_me": run.needs_somebody,
-        "needs_me_run": run.needs_somebody,
-        "needs_me_message_ids": [],
-        "delivery": None,
-        "queued_message_id": None,
-        "pending_queued_message_ids": [],
-        "cancelled_queued_message_ids": [],
-        "usage": _usage_out(run),
-    }
-    return shown
-
-
-def _starter_out(starter: Run | None) -> dict[str, Any] | None:
-    if starter is None:
-        return None
-    return {
-        "run_id": starter.pk,
-        "teammate_id": starter.teammate_id,
-        "teammate_name": starter.teammate.name,
-        "teammate_template_slug": starter.teammate.template_slug or None,
-    }
-
-
-def _failure_kind(run: Run) -> str | None:
-    if run.status != RunStatus.FAILED:
-        return None
-    limits = ("rate_limited", "quota_exceeded", "max_turns")
-    return "limit" if run.error_class.endswith(limits) else "error"
-
-
-def _usage_out(run: Run) -> dict[str, Any] | None:
-    if run.input_tokens is None:
-        return None
-    return {
-        "input_tokens": run.input_tokens,
-        "output_tokens": run.output_tokens,
-        "cache_read_tokens": run.cache_read_tokens,
-        "cache_creation_tokens": run.cache_write_tokens,
-        "total_tokens": run.total_tokens,
-        "cost_usd": None if run.cost is None else money(run.cost),
-    }

@@ -6,7 +6,7 @@ from ninja import Router
 from pydantic import Field
 
 from runs import answers, asking, gates
-from runs.api.v2 import find_run
+from runs.api.v2_answers import find_run
 from runs.models import Gate, GateStatus, Run
 from teammates.access import Access
 from teammates.api.schemas import ApiRequest, Input, iso

@@ -9,7 +9,8 @@ from ninja import Router, Status
 from pydantic import Field
 
 from runs import artifacts, export, reports, retention, sharing, webhooks
-from runs.api.v2 import find_run, share_out
+from runs.api.v2_answers import find_run
+from runs.api.v2_shapes import share_out
 from runs.models import Artifact, WebhookDelivery, WebhookEndpoint
 from teammates.access import Access
 from teammates.api.schemas import ApiRequest, Input, Limit, address_of, iso, paged

@@ -7,7 +7,7 @@ from ninja import Router, Status
 from pydantic import Field
 
 from runs import creation, schedules, tasks
-from runs.api.v2 import MADE, answer, options_of
+from runs.api.v2_answers import MADE, answer, options_of, scoped
 from runs.models import Lesson, Task, Trigger, TriggerKind
 from teammates import end_users, hooks, roster
 from teammates.access import Access
@@ -145,7 +145,7 @@ def list_tasks(
     starting_after: int | None = None,
 ) -> dict[str, Any]:
     """Saved tasks, newest first; archived ones only if asked for."""
-    found = Task.objects.visible_to(_scoped(request, user_id)).saved()
+    found = Task.objects.visible_to(scoped(request, user_id)).saved()
     if teammate_id is not None:
         found = found.filter(teammate=teammate_id)
     if not include_archived:
@@ -155,7 +155,7 @@ def list_tasks(
 
 @router.get("/tasks/{task_id}")
 def get_task(request: ApiRequest, task_id: int, user_id: str | None = None) -> dict[str, Any]:
-    return task_out(tasks.get_task(_scoped(request, user_id), task_id))
+    return task_out(tasks.get_task(scoped(request, user_id), task_id))
 
 
 @router.patch("/tasks/{task_id}")
@@ -337,7 +337,7 @@ def list_triggers(
     filters = {
         name: value for name, value in (("kind", type), ("task", task_id)) if value is not None
     }
-    access = _scoped(request, user_id)
+    access = scoped(request, user_id)
     rows = list(tasks.list_triggers(access, after=starting_after, **filters)[: limit + 1])
     last = rows[limit - 1] if len(rows) > limit else None
     return {
@@ -348,14 +348,6 @@ def list_triggers(
 
 
 # --- shared -------------------------------------------------------------------------------------
-
-
-def _scoped(request: ApiRequest, user_id: str | None) -> Access:
-    request.auth.require("data.runs.read")
-    access = request.auth.for_end_user(user_id)
-    if access.api_key:  # the strict mode lets sessions read
-        access.require_end_user()
-    return access
 
 
 def _find(request: ApiRequest, task_id: int, user_id: str | None) -> Task:

@@ -1,0 +1,105 @@
+"""What v2's routes of runs share: finding one, and answering with it as JSON or as a stream."""
+
+import time
+from typing import Any
+
+from django.http import HttpResponse
+from ninja import Status
+
+from runs import creation, reading
+from runs.api.frames_v2 import V2Frames
+from runs.api.v2_shapes import run_out
+from runs.consumers import StreamPlan, hand_over
+from runs.models import Run
+from teammates.access import Access
+from teammates.api.bearer import access_of_request
+from teammates.api.schemas import ApiRequest
+from teammates.errors import DomainError, Forbidden, NotFound
+
+OPTIONS = (
+    "model", "effort", "permission_mode", "human_in_the_loop", "tools", "memory", "history",
+    "task_setup_tools", "feedback", "metadata", "output_schema", "max_turns", "skill",
+    "email_notifications",
+)  # fmt: skip
+# What a route that makes a run may answer.
+MADE = {200: Any, 201: dict[str, Any]}
+
+
+def options_of(body: dict[str, Any]) -> creation.Options:
+    return creation.Options(**{name: body[name] for name in OPTIONS if name in body})
+
+
+def scoped(request: ApiRequest, user_id: str | None) -> Access:
+    """The access of this request, narrowed to `user_id`. Raises `Invalid` in strict mode."""
+    request.auth.require("data.runs.read")
+    access = request.auth.for_end_user(user_id)
+    if access.api_key:  # the strict mode lets sessions read
+        access.require_end_user()
+    return access
+
+
+def in_scope(
+    request: ApiRequest, user_id: str | None, *, include_end_user_runs: bool = False
+) -> Any:
+    """The runs of an end user, or the account's own (contract v2 1.9)."""
+    runs = Run.objects.visible_to(scoped(request, user_id))
+    if user_id is None and not include_end_user_runs:
+        runs = runs.filter(end_user=None)
+    return runs
+
+
+def find_to_change(request: ApiRequest, run_id: int, user_id: str | None) -> Run:
+    request.auth.require("data.runs.write")
+    return find_run(request.auth.for_end_user(user_id), run_id)
+
+
+def find_run(access: Access, run_id: int) -> Run:
+    """A run that exists for the caller; what it may not open is as absent (contract v2 1.5)."""
+    access.require("data.runs.read")
+    try:
+        return reading.get_run(access, pk=run_id)
+    except Forbidden:
+        raise NotFound("There is no such run.", code="runs.not_found") from None
+
+
+def answer(
+    request: ApiRequest,
+    response: HttpResponse,
+    run: Run,
+    *,
+    stream: bool,
+    is_replay: bool,
+    status: int = 201,
+) -> Any:
+    """The run as JSON, as a stream, or, for a replayed key, as it is now (contract v2 1.8)."""
+    headers = {}
+    if run.starts_left is not None:
+        headers["X-RateLimit-Remaining"] = str(run.starts_left)
+        headers["X-RateLimit-Reset"] = str(int(time.time()) + 60)
+    if stream and not is_replay:
+        return open_stream(request, run, headers)
+    run = reading.get_run(access_of_request(request), pk=run.pk)
+    if is_replay:
+        status, headers["Idempotent-Replay"] = 200, "true"
+    for name, value in headers.items():
+        response[name] = value
+    return Status(status, run_out(run))
+
+
+def open_stream(
+    request: ApiRequest, run: Run, headers: dict[str, str] | None = None, *, is_join: bool = False
+) -> HttpResponse:
+    plan = StreamPlan(
+        run.pk,
+        V2Frames(run, is_join=is_join) if is_join else V2Frames(run),
+        still_allowed=lambda: _may_read(request, run.pk),
+    )
+    return hand_over(request, plan, {"X-Run-Id": str(run.pk)} | (headers or {}))
+
+
+def _may_read(request: ApiRequest, run_id: int) -> bool:
+    try:
+        find_run(access_of_request(request), run_id)
+    except DomainError:
+        return False
+    return True
