@@ -62,7 +62,8 @@ def verify(request: HttpRequest, token: str) -> HttpResponse:
     form = None if user.has_usable_password() else PasswordForm(request.POST or None)
     if request.method == "POST" and (form is None or form.is_valid()):
         accounts.verify(user, password=form.cleaned_data["password"] if form else None)
-        login(request, user, backend="django.contrib.auth.backends.ModelBackend")
+        if form is not None:  # a link alone signs nobody in who has a password
+            login(request, user, backend="django.contrib.auth.backends.ModelBackend")
         messages.success(request, "Thank you, your address is confirmed.")
         return redirect("runs:home")
     status = 422 if form and form.errors else 200
