@@ -1,5 +1,6 @@
 """What every request passes through: its id, the edges of the APIs, sign-in and errors of pages."""
 
+import logging
 import secrets
 import time
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from urllib.parse import quote
 
 from django.conf import settings
 from django.contrib import messages
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -17,6 +19,8 @@ from teammates import audit
 from teammates.access import Access, access_of_member
 from teammates.errors import DomainError, Forbidden, NotFound
 from teammates.models import User
+
+logger = logging.getLogger("muster.audit")
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
@@ -76,11 +80,14 @@ def audit_log(get_response: GetResponse) -> GetResponse:
         response = get_response(request)
         access = getattr(request, "auth", None)
         if isinstance(access, Access) and request.path.startswith(AUDITED):
-            audit.record(
-                access, method=request.method or "", status=response.status_code,
-                path=request.path_info.removeprefix(AUDITED),
-                duration_ms=int((time.monotonic() - began) * 1000),
-            )  # fmt: skip
+            try:
+                audit.record(
+                    access, method=request.method or "", status=response.status_code,
+                    path=request.path_info.removeprefix(AUDITED),
+                    duration_ms=int((time.monotonic() - began) * 1000),
+                )  # fmt: skip
+            except DatabaseError:  # what was asked is done: its answer must not be lost
+                logger.exception("%s %s is not in the audit log", request.method, request.path)
         return response
 
     return middleware

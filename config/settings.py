@@ -92,8 +92,9 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_JSON_BYTES
 UNVERIFIED_RUNS = (
     int(env_number("MUSTER_UNVERIFIED_RUNS", 0)) if "MUSTER_UNVERIFIED_RUNS" in os.environ else None
 )
-# How long a closed account can still be brought back.
+# How long the rows of a closed account are kept, and those of the audit log.
 ERASE_AFTER_DAYS = env_number("MUSTER_ERASE_AFTER_DAYS", 30)
+AUDIT_DAYS = env_number("MUSTER_AUDIT_DAYS", 90)
 # Web fetch and model providers may reach private addresses only where an operator says so.
 ALLOW_PRIVATE_ADDRESSES = env_bool("MUSTER_ALLOW_PRIVATE_ADDRESSES", False)
 

@@ -158,7 +158,7 @@ def _of_earlier_runs(run: Run) -> list[Said]:
             organization=run.organization, teammate=run.teammate, end_user=run.end_user,
             status__in=FINISHED, created_at__lte=run.created_at,
         )
-        .exclude(pk=run.pk)
+        .exclude(pk__in=[run.pk, run.retry_of_id or run.pk])
         .select_related("prompt", "answer")
         .newest_first()[:HISTORY_RUNS]
     )  # fmt: skip

@@ -265,12 +265,12 @@ def retry_run(access: Access, run: Run, *, confirm: bool = False) -> tuple[Run, 
     with transaction.atomic():
         # The run's row is the lock: of two retries at once, the second finds the first.
         Run.objects.select_for_update(no_key=True).get(pk=run.pk)
-        run.refresh_from_db(fields=["status"])
+        run.refresh_from_db(fields=["status", "erased_at"])
         if (under_way := run.retries.filter(status__in=ACTIVE).order_by("-id").first()) is not None:
             return under_way, False
-        if run.status not in RETRYABLE:
+        if not run.is_retryable:
             raise Conflict(
-                f"Only a failed or cancelled run can be tried again; this one is {run.status}.",
+                "Only a failed or cancelled run whose words are kept can be tried again.",
                 code="run_not_retryable",
             )
         if not confirm and repeats_actions(run):
@@ -292,7 +292,7 @@ def retry_run(access: Access, run: Run, *, confirm: bool = False) -> tuple[Run, 
 
 def repeats_actions(run: Run) -> bool:
     """Whether the run did, or may have done, something that trying again would do again."""
-    done = run.tool_calls.filter(is_action=True)
+    done = run.tool_calls.exclude(is_action=False)
     return done.filter(
         status__in=[CallStatus.DONE, CallStatus.UNKNOWN, CallStatus.RUNNING]
     ).exists()
@@ -368,13 +368,9 @@ def run_in_thread(
     check_options(access, options)
     with transaction.atomic():
         if persona_id is not None:
-            teammate, version = roster.get_persona(access.organization, persona_id)
+            teammate, version = roster.get_persona(access, persona_id)
         else:
-            teammate = (
-                teammate
-                or _current(thread.teammate)
-                or roster.default_teammate(access.organization)
-            )
+            teammate = teammate or _current(thread.teammate) or roster.default_teammate(access)
             version = teammate.current_version
         route = connections.get_route(access.organization, route_id) if route_id else None
         if message is not None:
@@ -520,7 +516,7 @@ def _teammate_for(
             access.organization, by=access.user, end_user=end_user, email_inbox=email_inbox,
             **made_of,
         )  # fmt: skip
-    return roster.default_teammate(access.organization)
+    return roster.default_teammate(access)
 
 
 def _attach(run: Run, attachments: Sequence[Attachment]) -> None:
@@ -571,6 +567,8 @@ def queue(
         raise Conflict(
             f"{teammate.name} is paused; enable the teammate first.", code="teammates.disabled"
         )
+    # The thread first, then its end user: everybody who starts a run takes them in this order.
+    Thread.objects.select_for_update(no_key=True).get(pk=thread.pk)
     starts_left = usage.check_limits(thread.end_user) if thread.end_user else None
     _check_verified(access)
     inherited = of_task(task).or_else(of_version(version)) if task else of_version(version)

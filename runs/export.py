@@ -48,7 +48,7 @@ SECTIONS: dict[str, tuple[type[models.Model], str]] = {
 # Never given away, whatever row has them.
 SECRET = frozenset({
     "secret", "hash", "hook_hash", "hook_prefix", "share_nonce", "environment", "auth_config",
-    "stored_as", "setup_token_hash", "worker", "fence", "lease_until",
+    "stored_as", "setup_token_hash", "command", "worker", "fence", "lease_until",
 })  # fmt: skip
 
 

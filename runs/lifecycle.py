@@ -119,7 +119,7 @@ WITH RECURSIVE orgs AS (
 ), room AS (
     SELECT o.id, o.max_running - (SELECT count(*) FROM runs_run
                                   WHERE organization_id = o.id AND status = 'running') AS free
-    FROM orgs JOIN teammates_organization o USING (id)
+    FROM orgs JOIN teammates_organization o USING (id) WHERE o.closed_at IS NULL
 ), heads AS (
     SELECT h.id, h.teammate_id, h.free_in_teammate, row_number() OVER w AS nth_of_teammate,
            row_number() OVER (PARTITION BY room.id ORDER BY h.id) AS turn
@@ -242,7 +242,8 @@ def close_runs_of_archived() -> int:
             locked = Run.objects.select_for_update(skip_locked=True, no_key=True, of=("self",))
             run = locked.filter(pk=pk, status__in=[S.QUEUED, S.WAITING, S.PAUSED]).first()
             if run is not None:
-                finish_locked(run, Outcome(S.CLOSED, stop_reason="closed:teammate_archived"))
+                gone = "teammate_archived" if run.organization.closed_at is None else "account"
+                finish_locked(run, Outcome(S.CLOSED, stop_reason=f"closed:{gone}"))
     return len(orphans)
 
 

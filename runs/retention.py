@@ -2,17 +2,39 @@
 
 import logging
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.conf import settings
-from django.core.files.storage import default_storage
 from django.db import transaction
+from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
-from runs.models import FINISHED, Gate, Run, RunFile, Step, Task, ToolCall
+from runs import lifecycle
+from runs.models import (
+    ACTIVE,
+    FINISHED,
+    Gate,
+    IdempotencyKey,
+    Notice,
+    Run,
+    RunFile,
+    RunStatus,
+    Step,
+    Task,
+    ToolCall,
+)
 from teammates import sessions
 from teammates.access import Access
-from teammates.models import APIKey, Membership, Organization, RetentionMode, Teammate
+from teammates.errors import Conflict, Forbidden
+from teammates.models import (
+    APIKey,
+    AuditEntry,
+    Membership,
+    Organization,
+    RefreshToken,
+    RetentionMode,
+    Teammate,
+)
+from threads import files
 from threads.models import File, Message, Thread
 
 logger = logging.getLogger("muster.retention")
@@ -20,7 +42,13 @@ logger = logging.getLogger("muster.retention")
 ERASED = "(erased)"
 # Readers of a run that has just ended are still served.
 ERASE_AFTER = timedelta(minutes=2)
-KEPT_EVENTS = ("run.", "step.")
+KEPT_EVENTS = (
+    "run.started", "run.attempt.started", "run.attempt.released", "run.attempt.lost",
+    "run.route.selected", "run.paused", "run.resumed", "run.llm.retry", "run.provider_fallback",
+    "run.cancel_requested", "run.completed", "run.failed", "run.cancelled", "run.closed",
+    "step.started", "step.completed",
+)  # fmt: skip
+BATCH = 200  # runs that one transaction deletes
 
 
 # --- accounts -----------------------------------------------------------------------------------
@@ -30,6 +58,14 @@ def close_account(access: Access) -> Organization:
     """Shut an organization at once: no credential works, nothing starts. Its rows are erased after
     `settings.ERASE_AFTER_DAYS`. For its owner."""
     access.require("org.account.manage")
+    if access.user is not None and not access.user.has_usable_password():
+        raise Forbidden("Claim the account first: open the link in the mail.")
+    if access.organization.is_home:
+        raise Conflict(
+            "This is the installation's own account. To be rid of it, stop Muster and delete its "
+            "data folder.",
+            code="account.is_home",
+        )
     now = timezone.now()
     with transaction.atomic():
         organization = Organization.objects.select_for_update().get(pk=access.organization.pk)
@@ -41,6 +77,8 @@ def close_account(access: Access) -> Organization:
             "user"
         ):
             sessions.end_all_sessions(membership.user)
+    for run in Run.objects.filter(organization=organization, status=RunStatus.RUNNING):
+        lifecycle.cancel_run(run)  # what waits is closed by the sweep
     return organization
 
 
@@ -53,6 +91,9 @@ def erased_at(organization: Organization) -> datetime | None:
 def erase_closed() -> int:
     """Erase one organization that was closed long enough ago; whether there was one."""
     due = timezone.now() - timedelta(days=settings.ERASE_AFTER_DAYS)
+    runs = Run.objects.filter(organization__closed_at__lt=due).order_by("id")
+    while ids := list(runs.values_list("pk", flat=True)[:BATCH]):
+        Run.objects.filter(pk__in=ids).delete()
     with transaction.atomic():
         closed = Organization.objects.select_for_update(skip_locked=True)
         organization = closed.filter(closed_at__lt=due).order_by("id").first()
@@ -71,7 +112,6 @@ def _erase(organization: Organization) -> None:
         user for user in people if Membership.objects.filter(user=user).count() == 1
     ]  # fmt: skip
     Organization.objects.filter(pk=organization.pk).update(default_teammate=None)
-    Run.objects.filter(organization=organization).delete()
     Task.objects.filter(organization=organization).delete()
     Thread.objects.filter(organization=organization).delete()
     mine = Teammate.objects.filter(organization=organization)
@@ -82,56 +122,77 @@ def _erase(organization: Organization) -> None:
     organization.delete()
     for user in gone:
         user.delete()
-    transaction.on_commit(lambda: _delete_files(paths))
-
-
-def _delete_files(paths: list[str]) -> None:
-    for path in paths:
-        if not File.objects.filter(stored_as=path).exists():
-            default_storage.delete(path)
+    transaction.on_commit(lambda: files.delete_unused(paths))
 
 
 # --- metadata only ------------------------------------------------------------------------------
 
 
 def erase_said(limit: int = 50) -> int:
-    """Erase what was said in finished runs of organizations that keep numbers alone; how many."""
+    """Erase what was said in finished runs of organizations that keep numbers alone, from the
+    moment on that they do; how many. A thread in which something still works is left alone."""
+    working = Run.objects.filter(thread=OuterRef("thread"), status__in=ACTIVE)
     due = (
         Run.objects.filter(
             organization__retention_mode=RetentionMode.METADATA_ONLY, erased_at=None,
+            created_at__gte=F("organization__metadata_only_since"),
             status__in=FINISHED, finished_at__lt=timezone.now() - ERASE_AFTER,
         )
+        .exclude(Exists(working))
         .order_by("id")
-        .values_list("pk", flat=True)[:limit]
+        .values_list("pk", "thread_id")[:limit]
     )  # fmt: skip
-    for run_id in list(due):
+    erased = 0
+    for run_id, thread_id in list(due):
         with transaction.atomic():
-            _erase_said(run_id)
-    return len(due)
+            # The thread first, as whoever replies does: nothing begins in it meanwhile.
+            Thread.objects.select_for_update(no_key=True).get(pk=thread_id)
+            if not Run.objects.filter(thread=thread_id, status__in=ACTIVE).exists():
+                erased += _erase_said(run_id)
+    return erased
 
 
-def _erase_said(run_id: int) -> None:
+def _erase_said(run_id: int) -> int:
     """Words, arguments, results and files go; states, times, names of tools and costs stay."""
-    run = Run.objects.select_for_update(no_key=True).select_related("task").get(pk=run_id)
-    said = [pk for pk in (run.prompt_id, run.answer_id) if pk is not None]
-    Message.objects.filter(pk__in=said).update(content=ERASED)
+    runs = Run.objects.select_for_update(no_key=True, of=("self",)).select_related("task")
+    run = runs.filter(pk=run_id, erased_at=None).first()
+    if run is None:
+        return 0
+    Message.objects.filter(thread=run.thread_id).update(content=ERASED)
     Thread.objects.filter(pk=run.thread_id).update(title=ERASED)
     if run.task.is_ad_hoc:
         Task.objects.filter(pk=run.task_id).update(name=ERASED, instructions=ERASED)
     Step.objects.filter(run=run).update(request=None, response=None, error="")
     ToolCall.objects.filter(run=run).update(arguments=None, result=None, summary="", error="")
     Gate.objects.filter(run=run).update(prompt="", request={}, answer=None, card={})
-    kept: Any = run.events.none()
-    for beginning in KEPT_EVENTS:
-        kept = kept | run.events.filter(type__startswith=beginning)
-    run.events.exclude(seq__in=list(kept.values_list("seq", flat=True))).delete()
-    run.events.filter(type__in=("run.waiting_for_input", "run.input_provided")).delete()
-    run.events.filter(type__in=("run.context.loaded", "run.context_compacted")).delete()
-    files = list(File.objects.filter(run_files__run=run))
+    Notice.objects.filter(run=run).delete()
+    _erase_events(run)
+    written = list(File.objects.filter(run_files__run=run))
     RunFile.objects.filter(run=run).delete()
-    unused = [file for file in files if not file.run_files.exists()]
+    unused = [file for file in written if not file.run_files.exists()]
     File.objects.filter(pk__in=[file.pk for file in unused]).delete()
     run.output_data, run.told, run.erased_at = None, None, timezone.now()
     run.error_message = run.error_message and "The run failed; what it said is not kept."
     run.save(update_fields=["output_data", "told", "erased_at", "error_message"])
-    transaction.on_commit(lambda: _delete_files([file.stored_as for file in unused]))
+    paths = [file.stored_as for file in unused]
+    transaction.on_commit(lambda: files.delete_unused(paths))
+    return 1
+
+
+def _erase_events(run: Run) -> None:
+    """What tells of states stays, without its words: the one place where events are edited."""
+    run.events.exclude(type__in=KEPT_EVENTS).delete()
+    for event in run.events.filter(data__has_key="message"):
+        words = {name: value for name, value in event.data.items() if name != "message"}
+        run.events.filter(seq=event.seq).update(data=words)
+
+
+# --- rows that nobody needs any more ------------------------------------------------------------
+
+
+def forget_old() -> None:
+    """Ended sessions, expired idempotency keys, and old entries of the audit log."""
+    now = timezone.now()
+    RefreshToken.objects.filter(expires_at__lt=now).delete()
+    IdempotencyKey.objects.filter(claimed_at__lt=now - timedelta(days=2)).delete()
+    AuditEntry.objects.filter(created_at__lt=now - timedelta(days=settings.AUDIT_DAYS)).delete()

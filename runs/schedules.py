@@ -17,6 +17,7 @@ from teammates.errors import Invalid
 SHORTEST_INTERVAL = 60  # seconds
 LONGEST_INTERVAL = 366 * 24 * 3600
 EARLIEST = timedelta(seconds=180)  # of a single run, from now
+LATEST = timedelta(days=3653)
 TIMINGS = ("cron", "interval_seconds", "run_at")
 # cronsim knows five fields alone.
 ALIASES = {
@@ -95,8 +96,10 @@ def _checked_instant(text: str | datetime) -> datetime:
         at = text if isinstance(text, datetime) else datetime.fromisoformat(text)
     except ValueError:
         raise Invalid("run_at must be an instant such as 2027-01-31T09:00:00+01:00.") from None
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
-    if at < timezone.now() + EARLIEST:
-        raise Invalid("run_at must be at least 180 seconds ahead.")
+    try:
+        at = (at.replace(tzinfo=UTC) if at.tzinfo is None else at).astimezone(UTC)
+    except OverflowError:
+        at = datetime.max.replace(tzinfo=UTC)
+    if not timezone.now() + EARLIEST <= at <= timezone.now() + LATEST:
+        raise Invalid("run_at must be at least 180 seconds and at most ten years ahead.")
     return at

@@ -51,24 +51,38 @@ def create_task(
     return task
 
 
-def update_task(access: Access, task: Task, **changes: Any) -> Task:
-    """Change what is given. Raises `Invalid`, and `NotFound` for an archived task."""
+def create_armed_task(
+    access: Access,
+    teammate: Teammate,
+    *,
+    schedule: str | None = None,
+    timezone: str = "UTC",
+    webhook: bool = False,
+    **fields: Any,
+) -> tuple[Task, str | None]:
+    """A task with what starts it, all or nothing; with the token of its webhook, shown once."""
+    with transaction.atomic():
+        task = create_task(access, teammate, **fields)
+        if schedule is not None:
+            add_schedule(access, task, cron=schedule, timezone=timezone)
+        return task, make_webhook(access, task)[1] if webhook else None
+
+
+def update_task(access: Access, task: Task, *, enabled: bool | None = None, **changes: Any) -> Task:
+    """Change what is given. A paused task's schedules rest with it; what else starts it is
+    switched off, and people switch it on again.
+
+    Raises `Invalid`, and `NotFound` for an archived task.
+    """
     with transaction.atomic():
         locked = _locked(access, task)
         _apply(locked, changes)
+        if enabled is not None:
+            locked.status = TaskStatus.ENABLED if enabled else TaskStatus.DISABLED
         locked.save()
-    return locked
-
-
-def set_enabled(access: Access, task: Task, *, enabled: bool) -> Task:
-    """Pause a task, or let it start again. Its schedules rest with it; what else starts it is
-    switched off, and people switch it on again."""
-    with transaction.atomic():
-        locked = _locked(access, task)
-        locked.status = TaskStatus.ENABLED if enabled else TaskStatus.DISABLED
-        locked.save(update_fields=["status", "updated_at"])
-        if not enabled:
-            locked.triggers.exclude(kind=TriggerKind.SCHEDULE).update(enabled=False)
+        if enabled is False:
+            events = locked.triggers.exclude(kind=TriggerKind.SCHEDULE)
+            events.update(enabled=False, hook_enabled=False)
     return locked
 
 
@@ -79,7 +93,7 @@ def archive_task(access: Access, task: Task) -> None:
         current = Task.objects.current().filter(pk=task.pk)
         now = timezone.now()
         if current.update(status=TaskStatus.ARCHIVED, archived_at=now, updated_at=now):
-            task.triggers.update(enabled=False)
+            task.triggers.update(enabled=False, hook_enabled=False)
     task.refresh_from_db()
 
 

@@ -172,7 +172,7 @@ def _list_teammates(run: Run, access: Access, call: ToolCall, arguments: dict[st
     return [
         {"teammate_id": one.pk, "name": one.name, "role": one.current_version.role,
          "tools": one.current_version.tools, "status": one.status}
-        for one in _teammates(run).with_version().order_by("-id")[:MOST_LISTED]
+        for one in _teammates(run, access).with_version().order_by("-id")[:MOST_LISTED]
     ]  # fmt: skip
 
 
@@ -187,7 +187,7 @@ def _create_teammate(run: Run, access: Access, call: ToolCall, arguments: dict[s
 
 
 def _update_teammate(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
-    teammate = _teammate(run, arguments["teammate_id"])
+    teammate = _teammate(run, access, arguments["teammate_id"])
     roster.require_editor(access, teammate)
     _refuse_stronger(run, teammate)
     changes = {k: v for k, v in arguments.items() if k in ("role", "instructions")}
@@ -220,7 +220,7 @@ def _kept_from(run: Run, teammate: Teammate) -> set[str]:
 
 
 def _set_inbox(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
-    teammate = _teammate(run, arguments["teammate_id"])
+    teammate = _teammate(run, access, arguments["teammate_id"])
     roster.require_editor(access, teammate)
     changed = roster.set_inbox(teammate, enabled=arguments["enabled"])
     return {"teammate_id": changed.pk, "address": changed.email_address}
@@ -236,7 +236,7 @@ def _list_tasks(run: Run, access: Access, call: ToolCall, arguments: dict[str, A
 
 def _create_task(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     wanted = arguments.get("teammate_id")
-    teammate = _teammate(run, wanted) if wanted else run.teammate
+    teammate = _teammate(run, access, wanted) if wanted else run.teammate
     task = tasks.create_task(
         access, teammate, name=arguments["name"], instructions=arguments["instructions"],
         end_user=run.end_user,
@@ -341,14 +341,13 @@ def _list_apps(run: Run, access: Access, call: ToolCall, arguments: dict[str, An
     ]
 
 
-def _teammates(run: Run) -> Any:
-    return Teammate.objects.current().filter(
-        organization=run.organization, end_user=run.end_user
-    )  # fmt: skip
+def _teammates(run: Run, access: Access) -> Any:
+    """The scope's teammates; for a member, without colleagues' personal ones."""
+    return Teammate.objects.visible_to(access).current().filter(end_user=run.end_user)
 
 
-def _teammate(run: Run, teammate_id: int) -> Teammate:
-    found: Teammate | None = _teammates(run).with_version().filter(pk=teammate_id).first()
+def _teammate(run: Run, access: Access, teammate_id: int) -> Teammate:
+    found: Teammate | None = _teammates(run, access).with_version().filter(pk=teammate_id).first()
     if found is None:
         raise NotFound("There is no such teammate in this scope; list_teammates names them.")
     return found

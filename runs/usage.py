@@ -13,7 +13,7 @@ from django.db import connection
 from django.db.models import Max, Sum
 from django.utils import timezone
 
-from runs.models import Channel, Run, Usage, UsageDay
+from runs.models import Run, Usage, UsageDay
 from teammates.access import Access
 from teammates.errors import Invalid, PaymentRequired, TooMany
 from teammates.models import EndUser
@@ -21,6 +21,7 @@ from teammates.models import EndUser
 LANES = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 LONGEST_SERIES = 366  # days
 DEFAULT_SERIES = 30
+FIRST_YEAR = 2000
 
 _ADD = f"""
 INSERT INTO runs_usageday (organization_id, day, end_user_id, teammate_id, created_by_id, is_api,
@@ -46,7 +47,7 @@ def add_to_day(run: Run, rows: list[Usage], *, at: datetime) -> None:
         cursor.executemany(_ADD, [
             (
                 run.organization_id, at.astimezone(UTC).date(), run.end_user_id, run.teammate_id,
-                run.created_by_id, run.channel != Channel.APP, row.model_name, int(number == 0),
+                run.created_by_id, run.is_api, row.model_name, int(number == 0),
                 *(getattr(row, lane) for lane in LANES), row.cost or Decimal(0), at,
             )
             for number, row in enumerate(ordered)
@@ -107,6 +108,8 @@ def series(
 ) -> dict[date, list[UsageDay]]:
     """Each day from `start` to `end` (today; 30 days) with its rows. Raises `Invalid`."""
     end = end or timezone.now().astimezone(UTC).date()
+    if end.year < FIRST_YEAR:
+        raise Invalid(f"end_date must not be before {FIRST_YEAR}.")
     start = start or end - timedelta(days=DEFAULT_SERIES - 1)
     if start > end:
         raise Invalid("start_date must not be after end_date.")

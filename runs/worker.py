@@ -30,6 +30,7 @@ logger = logging.getLogger("muster.worker")
 CHANNEL = "runs"
 DRAIN_SECONDS = 3.0  # short steps may end before runs are handed back
 CANCEL_SECONDS = 3.0
+TIDY_SECONDS = 60
 
 
 class Worker:
@@ -54,6 +55,7 @@ class Worker:
             asyncio.create_task(self._keep_leases(), name="leases"),
             asyncio.create_task(self._keep_promises(), name="promises"),
             asyncio.create_task(self._send_mail(), name="mail"),
+            asyncio.create_task(self._tidy(), name="tidy"),
             asyncio.create_task(self._claim_loop(), name="claims"),
         ]
         stopped = asyncio.create_task(self._stopping.wait())
@@ -184,12 +186,18 @@ class Worker:
             return None
 
     async def _keep_promises(self) -> None:
-        """Decide gates whose time is up, forget what is not to be kept."""
+        """Decide gates whose time is up."""
         while True:
             await self._try(gates.expire_due)
+            await asyncio.sleep(settings.POLL_SECONDS)
+
+    async def _tidy(self) -> None:
+        """Forget what is not to be kept."""
+        while True:
             await self._try(retention.erase_said)
             await self._try(retention.erase_closed)
-            await asyncio.sleep(settings.POLL_SECONDS)
+            await self._try(retention.forget_old)
+            await asyncio.sleep(TIDY_SECONDS)
 
     async def _send_mail(self) -> None:
         """Mail the notices that are due; a slow mail server delays nothing else."""

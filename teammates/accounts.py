@@ -15,7 +15,6 @@ from django.core.exceptions import ValidationError
 from django.core.mail import EmailMessage
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
-from django.db.models import F
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.timezone import now
@@ -29,7 +28,7 @@ from teammates.models import Membership, Organization, RetentionMode, Role, User
 logger = logging.getLogger("muster.accounts")
 
 MOST_WRONG_PASSWORDS = 10  # in a row
-LOCKED_FOR = timedelta(minutes=15)
+LOCKED_FOR = timedelta(minutes=5)
 PER_END_USER = (
     "per_end_user_run_limit", "per_end_user_cost_limit_cents", "per_end_user_rate_per_minute",
 )  # fmt: skip
@@ -143,23 +142,29 @@ def sign_in(*, login: str, password: str) -> Access:
 
 
 def _checked_by_password(user: User, password: str) -> User:
-    """The user, if the password is theirs. Ten wrong ones in a row lock the account for a while."""
-    if user.locked_until is not None and user.locked_until > now():
-        left = int((user.locked_until - now()).total_seconds()) + 1
+    """The user, if the password is theirs. Ten wrong ones in a row lock the account for a while.
+
+    The user's row is held: guesses at one account are made one by one.
+    """
+    with transaction.atomic():
+        locked = User.objects.select_for_update(no_key=True).get(pk=user.pk)
+        left = locked.locked_until and (locked.locked_until - now()).total_seconds()
+        is_right = not (left and left > 0) and locked.is_active and locked.check_password(password)
+        if is_right:
+            locked.failed_sign_ins, locked.locked_until = 0, None
+        elif not (left and left > 0):
+            locked.failed_sign_ins += 1
+            if locked.failed_sign_ins >= MOST_WRONG_PASSWORDS:
+                locked.failed_sign_ins, locked.locked_until = 0, now() + LOCKED_FOR
+        locked.save(update_fields=["failed_sign_ins", "locked_until"])
+    if left and left > 0:
         raise TooMany(
-            f"Too many wrong passwords; try again in {left // 60 + 1} minutes.",
-            code="auth.locked", retry_after=left,
+            f"Too many wrong passwords; try again in {int(left) // 60 + 1} minutes.",
+            code="auth.locked", retry_after=int(left) + 1,
         )  # fmt: skip
-    if not user.is_active or not user.check_password(password):
-        changed = User.objects.filter(pk=user.pk)
-        changed.update(failed_sign_ins=F("failed_sign_ins") + 1)
-        changed.filter(failed_sign_ins__gte=MOST_WRONG_PASSWORDS).update(
-            locked_until=now() + LOCKED_FOR, failed_sign_ins=0
-        )
+    if not is_right:
         raise _wrong_password()
-    if user.failed_sign_ins or user.locked_until:
-        User.objects.filter(pk=user.pk).update(failed_sign_ins=0, locked_until=None)
-    return user
+    return locked
 
 
 def _wrong_password() -> NotSignedIn:
@@ -172,7 +177,7 @@ def change_password(user: User, *, current: str, new: str) -> User:
     Raises `NotSignedIn` for a wrong current one, `Invalid` for a weak new one, `TooMany`.
     """
     check_password(new, field="new_password")
-    _checked_by_password(user, current)
+    user = _checked_by_password(user, current)
     with transaction.atomic():
         user.set_password(new)
         user.save(update_fields=["password", "updated_at"])
@@ -189,7 +194,8 @@ class _VerificationTokens(PasswordResetTokenGenerator):
     key_salt = "teammates.verification"
 
     def _make_hash_value(self, user: Any, timestamp: int) -> str:
-        return f"{user.pk}{user.email}{user.password}{user.email_verified_at}{timestamp}"
+        known = (user.pk, user.email, user.password, user.email_verified_at, user.session_version)
+        return f"{known}{timestamp}"
 
 
 def verification_link(user: User) -> str:
@@ -251,6 +257,9 @@ def update_settings(access: Access, **changes: Any) -> Organization:
     if changes.get("retention_mode", "standard") not in RetentionMode.values:
         raise Invalid(f"retention_mode must be one of {', '.join(RetentionMode.values)}.")
     organization = access.organization
+    mode = changes.get("retention_mode", organization.retention_mode)
+    if mode != organization.retention_mode:  # what was said before is not touched
+        changes["metadata_only_since"] = now() if mode == RetentionMode.METADATA_ONLY else None
     for name, value in changes.items():
         setattr(organization, name, value)
     organization.save(update_fields=[*changes, "updated_at"])

@@ -4,6 +4,7 @@ from typing import Any
 
 from teammates.access import Access
 from teammates.errors import Invalid
+from teammates.fields import clean_text
 from teammates.models import AuditEntry
 
 AUTH = ("all", "api_key", "dashboard")
@@ -15,6 +16,7 @@ LONGEST_PATH = 500
 
 def record(access: Access, *, method: str, path: str, status: int, duration_ms: int) -> None:
     """Write down one request; `path` is what follows the API's prefix."""
+    path = clean_text(path)
     resource, resource_id, action = _named(method, path.strip("/").split("/"))
     AuditEntry.objects.create(
         organization=access.organization, user=access.user,

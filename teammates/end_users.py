@@ -20,39 +20,42 @@ HIGHEST = 2**31 - 1
 
 def find_or_create(organization: Organization, external_id: str) -> EndUser:
     """The end user of that name, with a profile from now on. Raises `Invalid` for a bad name."""
+    return _find_or_create(organization, external_id)[0]
+
+
+def _find_or_create(organization: Organization, external_id: str) -> tuple[EndUser, bool]:
+    """The same, and whether the profile is new: of two at once, one made it."""
     check_end_user_id(external_id)
-    found, _ = EndUser.objects.get_or_create(organization=organization, external_id=external_id)
+    found, is_new = EndUser.objects.get_or_create(
+        organization=organization, external_id=external_id
+    )
     if found.removed_at is not None:
-        EndUser.objects.filter(pk=found.pk).update(removed_at=None)
-        found.removed_at = None
-    return found
+        removed = EndUser.objects.filter(pk=found.pk, removed_at__isnull=False)
+        is_new, found.removed_at = bool(removed.update(removed_at=None)), None
+    return found, is_new
 
 
 def create_end_user(access: Access, external_id: str, **profile: Any) -> EndUser:
     """Make a profile. Raises `Invalid`, `Conflict` if there is one, made by hand or by use."""
     access.require("data.runs.write")
-    check_end_user_id(external_id)
-    fields = _checked(profile)
+    fields = _checked(access, profile)
     with transaction.atomic():
-        # Locked, so that of two at once the second finds the first.
-        Organization.objects.select_for_update(no_key=True).get(pk=access.organization.pk)
-        known = EndUser.objects.filter(organization=access.organization, external_id=external_id)
-        if known.filter(removed_at=None).exists():
+        found, is_new = _find_or_create(access.organization, external_id)
+        if not is_new:
             raise Conflict(f"There is an end user {external_id!r} already.", code="users.duplicate")
-        found = find_or_create(access.organization, external_id)
         return _saved(found, fields)
 
 
 def update_end_user(access: Access, end_user: EndUser, **changes: Any) -> EndUser:
     """Change what is given; None clears. Raises `Invalid`."""
     access.require("data.runs.write")
-    return _saved(end_user, _checked(changes))
+    return _saved(end_user, _checked(access, changes))
 
 
 def remove_profile(access: Access, end_user: EndUser) -> None:
-    """Forget who an end user is; their runs, memories and teammates stay."""
+    """Forget who an end user is; their runs, memories, teammates and limits stay."""
     access.require("data.runs.write")
-    blank: dict[str, Any] = dict.fromkeys(TEXTS, "") | dict.fromkeys((*LIMITS, "metadata"))
+    blank: dict[str, Any] = dict.fromkeys(TEXTS, "") | {"metadata": None}
     _saved(end_user, blank | {"removed_at": timezone.now()})
 
 
@@ -78,8 +81,10 @@ def _saved(end_user: EndUser, fields: dict[str, Any]) -> EndUser:
     return end_user
 
 
-def _checked(fields: dict[str, Any]) -> dict[str, Any]:
+def _checked(access: Access, fields: dict[str, Any]) -> dict[str, Any]:
     checked = dict(fields)
+    if LIMITS.keys() & checked.keys():  # whoever sets the account's limits sets these
+        access.require("org.settings.manage")
     for name, longest in TEXTS.items():
         if name in checked:
             checked[name] = (checked[name] or "").strip()

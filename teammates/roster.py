@@ -276,7 +276,7 @@ def _rest_triggers(teammate: Teammate, status: TeammateStatus) -> None:
         stopped = task.triggers.all()
         if status == TeammateStatus.DISABLED:
             stopped = stopped.exclude(kind="schedule")
-        stopped.update(enabled=False)
+        stopped.update(enabled=False, hook_enabled=False)
 
 
 def may_edit(access: Access, teammate: Teammate) -> bool:
@@ -301,12 +301,11 @@ def get_teammate(access: Access, teammate_id: int) -> Teammate:
     return found
 
 
-def get_persona(organization: Organization, persona_id: str) -> tuple[Teammate, TeammateVersion]:
+def get_persona(access: Access, persona_id: str) -> tuple[Teammate, TeammateVersion]:
     """A v1 persona, `key` or `key@version`. Raises `NotFound`."""
     key, at, number = persona_id.partition("@")
-    teammate = (
-        Teammate.objects.current().with_version().filter(organization=organization, key=key).first()
-    )
+    current = Teammate.objects.visible_to(replace(access, end_user=None)).current()
+    teammate = current.with_version().filter(key=key).first()
     if teammate is None:
         raise NotFound(f"There is no persona {key!r}.", code="personas.not_found")
     if not at:
@@ -323,12 +322,13 @@ def get_persona(organization: Organization, persona_id: str) -> tuple[Teammate, 
     return teammate, found
 
 
-def default_teammate(organization: Organization) -> Teammate:
-    """Who answers when nobody is named. Raises `NotFound` if all are archived."""
-    current = Teammate.objects.current().with_version().filter(organization=organization)
+def default_teammate(access: Access) -> Teammate:
+    """Who answers when nobody is named. Raises `NotFound` if nobody works that the asker sees."""
+    enabled = Teammate.objects.visible_to(replace(access, end_user=None)).with_version()
+    enabled = enabled.filter(end_user=None, status=TeammateStatus.ENABLED)
     found = (
-        current.filter(pk=organization.default_teammate_id or 0).first()
-        or current.filter(end_user=None, status=TeammateStatus.ENABLED).order_by("id").first()
+        enabled.filter(pk=access.organization.default_teammate_id or 0).first()
+        or enabled.order_by("id").first()
     )
     if found is None:
         raise NotFound("There is no teammate yet; create one.", code="personas.not_found")

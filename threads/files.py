@@ -3,11 +3,12 @@
 import hashlib
 import mimetypes
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
-from django.db import transaction
+from django.db import connection, transaction
 
 from teammates.errors import Invalid
 from threads.models import File, Thread
@@ -31,6 +32,7 @@ def write_file(thread: Thread, *, name: str, content: bytes) -> File:
             return last
         path = f"{thread.organization_id}/{sha256[:2]}/{sha256}"
         # Named by content: a crash between here and the commit leaves a file, never a row without.
+        _lock_path(path)
         _store(path, content)
         return File.objects.create(
             thread=thread,
@@ -41,6 +43,21 @@ def write_file(thread: Thread, *, name: str, content: bytes) -> File:
             sha256=sha256,
             stored_as=path,
         )
+
+
+def delete_unused(paths: Iterable[str]) -> None:
+    """Delete stored contents that no file has any more."""
+    for path in sorted(set(paths)):
+        with transaction.atomic():
+            _lock_path(path)
+            if not File.objects.filter(stored_as=path).exists():
+                default_storage.delete(path)
+
+
+def _lock_path(path: str) -> None:
+    """Held to the end of the transaction: nobody deletes a content while it is written again."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(44, hashtext(%s))", [path])
 
 
 def _store(path: str, content: bytes) -> None:

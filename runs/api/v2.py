@@ -19,7 +19,6 @@ from runs.api.v2_answers import (
     in_scope,
     open_stream,
     options_of,
-    scoped,
 )
 from runs.api.v2_shapes import (
     activity_out,
@@ -31,6 +30,7 @@ from runs.api.v2_shapes import (
 )
 from runs.models import Run, RunStatus
 from teammates.api.schemas import ApiRequest, Input, Limit, iso, money, page
+from teammates.api.scopes import scoped
 from teammates.errors import Conflict, Invalid
 from teammates.fields import clean, clean_text, no_number
 from teammates.models import Teammate
@@ -206,7 +206,7 @@ def _read(body: type[B], text: str) -> B:
         raise ValidationError(
             [{**wrong, "loc": ("body", *wrong["loc"])} for wrong in error.errors()]
         ) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Invalid("payload must be the JSON of the request.") from None
 
 

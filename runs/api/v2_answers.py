@@ -14,6 +14,7 @@ from runs.models import Run
 from teammates.access import Access
 from teammates.api.bearer import access_of_request
 from teammates.api.schemas import ApiRequest
+from teammates.api.scopes import scoped
 from teammates.errors import DomainError, Forbidden, NotFound
 
 OPTIONS = (
@@ -27,15 +28,6 @@ MADE = {200: Any, 201: dict[str, Any]}
 
 def options_of(body: dict[str, Any]) -> creation.Options:
     return creation.Options(**{name: body[name] for name in OPTIONS if name in body})
-
-
-def scoped(request: ApiRequest, user_id: str | None) -> Access:
-    """The access of this request, narrowed to `user_id`. Raises `Invalid` in strict mode."""
-    request.auth.require("data.runs.read")
-    access = request.auth.for_end_user(user_id)
-    if access.api_key:  # the strict mode lets sessions read
-        access.require_end_user()
-    return access
 
 
 def in_scope(

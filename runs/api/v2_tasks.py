@@ -7,11 +7,22 @@ from ninja import Router, Status
 from pydantic import Field
 
 from runs import creation, schedules, tasks
-from runs.api.v2_answers import MADE, answer, options_of, scoped
+from runs.api.v2_answers import MADE, answer, options_of
 from runs.models import Lesson, Task, Trigger, TriggerKind
 from teammates import end_users, hooks, roster
 from teammates.access import Access
-from teammates.api.schemas import ApiRequest, Input, Limit, address_of, iso, paged, whole
+from teammates.api.schemas import (
+    ApiRequest,
+    EnabledIn,
+    Input,
+    Limit,
+    address_of,
+    changes_of,
+    iso,
+    paged,
+    whole,
+)
+from teammates.api.scopes import scoped
 from teammates.errors import Invalid
 from teammates.template_catalog import CATALOG
 
@@ -64,10 +75,6 @@ class TaskRunIn(Input):
     max_turns: int | None = None
 
 
-class EnabledIn(Input):
-    enabled: bool
-
-
 class TimingFields(Input):
     cron: str | None = None
     interval_seconds: int | None = None
@@ -105,6 +112,10 @@ CLEARED: dict[str, Any] = {
 }  # fmt: skip
 
 
+# Of a new task: what is no field of its own.
+ARMING = {"teammate_id", "user_id", "webhook", "schedule", "schedule_timezone"}
+
+
 # --- tasks --------------------------------------------------------------------------------------
 
 
@@ -117,21 +128,17 @@ def create_task(request: ApiRequest, payload: TaskCreate) -> Any:
     teammate = roster.get_teammate(access, payload.teammate_id)
     if teammate.end_user is None:
         access.for_end_user(payload.user_id).require_end_user()
-    if payload.schedule is not None:  # before anything is made
-        schedules.check_timezone(payload.schedule_timezone)
-        schedules.checked_timing(cron=payload.schedule)
     end_user = None
     if payload.user_id is not None:
         end_user = end_users.find_or_create(access.organization, payload.user_id)
-    extras = {"teammate_id", "user_id", "webhook", "schedule", "schedule_timezone"}
-    task = tasks.create_task(access, teammate, end_user=end_user, **_changes(payload, extras))
-    if payload.schedule is not None:
-        tasks.add_schedule(access, task, cron=payload.schedule, timezone=payload.schedule_timezone)
+    task, token = tasks.create_armed_task(
+        access, teammate, end_user=end_user, schedule=payload.schedule,
+        timezone=payload.schedule_timezone, webhook=payload.webhook,
+        **changes_of(payload, WIRE, CLEARED, without=ARMING),
+    )  # fmt: skip
     shown = task_out(task)
-    if payload.webhook:
-        _, token = tasks.make_webhook(access, task)
-        url = address_of(request) + hooks.path("tasks", task.pk, token)
-        shown |= {"webhook_enabled": True, "webhook_url": url}
+    if token is not None:
+        shown["webhook_url"] = address_of(request) + hooks.path("tasks", task.pk, token)
     return Status(201, shown)
 
 
@@ -164,10 +171,9 @@ def update_task(
 ) -> dict[str, Any]:
     """Change what is given; null clears."""
     task = _find(request, task_id, user_id)
-    if changes := _changes(payload, {"status"}):
-        task = tasks.update_task(request.auth, task, **changes)
-    if payload.status is not None:
-        task = tasks.set_enabled(request.auth, task, enabled=payload.status == "enabled")
+    enabled = None if payload.status is None else payload.status == "enabled"
+    changes = changes_of(payload, WIRE, CLEARED, without={"status"})
+    tasks.update_task(request.auth, task, enabled=enabled, **changes)
     return task_out(tasks.get_task(request.auth, task.pk))
 
 
@@ -352,19 +358,6 @@ def list_triggers(
 
 def _find(request: ApiRequest, task_id: int, user_id: str | None) -> Task:
     return tasks.get_task(request.auth.for_end_user(user_id), task_id)
-
-
-def _changes(payload: TaskFields, without: set[str]) -> dict[str, Any]:
-    """What the body says, in our words."""
-    changes: dict[str, Any] = {}
-    for wire in payload.model_fields_set - without:
-        value, name = getattr(payload, wire), WIRE.get(wire, wire)
-        if value is None:
-            if name not in CLEARED:
-                continue  # null leaves it
-            value = CLEARED[name]
-        changes[name] = value
-    return changes
 
 
 def _masked_url(request: ApiRequest, trigger: Trigger) -> str | None:

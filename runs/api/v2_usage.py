@@ -6,7 +6,7 @@ from typing import Any, Literal
 from ninja import Router
 
 from runs import usage
-from runs.models import ACTIVE, Run, UsageDay
+from runs.models import Run, RunStatus, UsageDay
 from teammates import end_users
 from teammates.api.schemas import ApiRequest, Limit, iso, money, paged
 from teammates.models import EndUser
@@ -28,7 +28,7 @@ def get_usage(request: ApiRequest) -> dict[str, Any]:
     access = request.auth
     access.require("data.runs.read")
     month = usage.this_month(access)
-    running = Run.objects.visible_to(access).filter(status__in=ACTIVE)
+    running = Run.objects.visible_to(access).filter(status=RunStatus.RUNNING)
     return {
         "plan": "inactive",
         "runs_used": month["runs"],

@@ -275,6 +275,12 @@ class Run(Named):
                 name="run_queued",
                 condition=models.Q(status=RunStatus.QUEUED),
             ),
+            # What is still to be erased (`retention.erase_said`).
+            models.Index(
+                fields=["organization", "finished_at"],
+                name="run_not_erased",
+                condition=models.Q(erased_at=None, finished_at__isnull=False),
+            ),
             # The claim's limits, the leases and the sweeper.
             models.Index(
                 fields=["organization"],
@@ -292,6 +298,16 @@ class Run(Named):
     @property
     def is_finished(self) -> bool:
         return self.status in FINISHED
+
+    @property
+    def is_retryable(self) -> bool:
+        ended_badly = self.status in (RunStatus.FAILED, RunStatus.CANCELLED)
+        return ended_badly and self.erased_at is None
+
+    @property
+    def is_api(self) -> bool:
+        """Started by a program or by itself, not by a person on a page."""
+        return self.channel not in (Channel.APP, Channel.CLI)
 
     @property
     def needs_somebody(self) -> bool:

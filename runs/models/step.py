@@ -93,7 +93,7 @@ class ToolCall(models.Model):
     attempt = models.PositiveIntegerField(null=True)
     title = models.CharField(max_length=200, blank=True, default="")  # the tool's, as it was
     summary = models.TextField(blank=True, default="")  # what this call does, in words
-    is_action = models.BooleanField(default=False)  # `Tool.is_action`, as it was
+    is_action = models.BooleanField(null=True)  # `Tool.is_action`, as it was; None: not known
     # What was approved (`Tool.digest`): only exactly that may run without asking.
     approved_digest = models.CharField(max_length=64, blank=True, default="")
     # The standing permission that let it through.

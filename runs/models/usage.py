@@ -43,8 +43,9 @@ class UsageDay(models.Model):
         EndUser, null=True, on_delete=models.CASCADE, related_name="usage_days"
     )
     teammate = models.ForeignKey(Teammate, on_delete=models.CASCADE, related_name="usage_days")
+    # A number, also of people who are gone: sums of the past do not change with them.
     created_by = models.ForeignKey(
-        User, null=True, on_delete=models.CASCADE, related_name="usage_days"
+        User, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+"
     )
     is_api = models.BooleanField()  # started by a program, else by a person or by itself
     model_name = models.CharField(max_length=200)  # empty: no model was called

@@ -21,6 +21,26 @@ class Input(Schema):
     model_config = ConfigDict(extra="forbid")
 
 
+class EnabledIn(Input):
+    enabled: bool
+
+
+def changes_of(
+    payload: Input, wire: dict[str, str], cleared: dict[str, Any], *, without: set[str]
+) -> dict[str, Any]:
+    """What a body says, in our words: `wire` translates, `cleared` is what null stands for (a
+    field that it does not name is left alone), `without` is no field of the thing."""
+    changes: dict[str, Any] = {}
+    for said in payload.model_fields_set - without:
+        value, name = getattr(payload, said), wire.get(said, said)
+        if value is None:
+            if name not in cleared:
+                continue
+            value = cleared[name]
+        changes[name] = value
+    return changes
+
+
 class ApiRequest(HttpRequest):
     """A request that passed authentication."""
 

@@ -7,6 +7,16 @@ from teammates.access import Access
 from teammates.api.schemas import ApiRequest
 
 
+def scoped(request: ApiRequest, user_id: str | None, permission: str = "data.runs.read") -> Access:
+    """The operator's view (contract v2 1.9): everything of the account, or one end user's. Raises
+    `Invalid` in strict mode without one, where a key asks."""
+    request.auth.require(permission)
+    access: Access = request.auth.for_end_user(user_id)
+    if access.api_key:  # the strict mode lets sessions read
+        access.require_end_user()
+    return access
+
+
 def exact_scope(request: ApiRequest, user_id: str | None, *, is_strict: bool = True) -> Access:
     """The access of this request in one scope. Raises `Invalid` in strict mode without one, where
     the resource `is_strict` (contract v2 1.9)."""

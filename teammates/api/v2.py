@@ -8,7 +8,18 @@ from ninja import Router, Status
 
 from teammates import end_users, hooks, knowledge, prompting, roster
 from teammates.access import Access
-from teammates.api.schemas import ApiRequest, Input, Limit, address_of, iso, paged, whole
+from teammates.api.schemas import (
+    ApiRequest,
+    EnabledIn,
+    Input,
+    Limit,
+    address_of,
+    changes_of,
+    iso,
+    paged,
+    whole,
+)
+from teammates.api.scopes import scoped
 from teammates.api.v2_knowledge import document_out
 from teammates.errors import Invalid, NotFound, Unsuitable
 from teammates.models import PromptProfile, Teammate
@@ -71,10 +82,6 @@ class TeammateUpdate(TeammateFields):
     visibility: str | None = None
 
 
-class EnabledIn(Input):
-    enabled: bool
-
-
 class ResetIn(Input):
     fields: list[str] | None = None
 
@@ -104,6 +111,8 @@ CLEARED: dict[str, Any] = {
 }  # fmt: skip
 # What other parts of the hosted product would hold, and this one has not.
 FOREIGN = ("group_id", "bridge_id", "slack_channels")
+# Of a new teammate: what is no field of its own.
+MAKING = ("user_id", "email_inbox", "webhook", "from_template")
 FROM_A_TEMPLATE = ("instructions", "role", "goals", "tools")
 
 
@@ -123,8 +132,9 @@ def create_teammate(request: ApiRequest, payload: TeammateCreate) -> Any:
     if payload.user_id is not None:
         end_user = end_users.find_or_create(access.organization, payload.user_id)
     if template is not None:
+        own = {name: value for name, value in changes.items() if name not in FROM_A_TEMPLATE}
         teammate = roster.create_from_template(
-            access, template, end_user=end_user, email_inbox=payload.email_inbox, **changes
+            access, template, end_user=end_user, email_inbox=payload.email_inbox, **own
         )
     else:
         teammate = roster.create_teammate(
@@ -149,7 +159,7 @@ def list_teammates(
     fields: str | None = None,
 ) -> dict[str, Any]:
     """Newest first; archived ones only if asked for."""
-    teammates = Teammate.objects.visible_to(_scoped(request, user_id))
+    teammates = Teammate.objects.visible_to(scoped(request, user_id, "data.personas.read"))
     if not include_archived:
         teammates = teammates.current()
     rows = teammates.with_version().with_activity().order_by("-id")
@@ -160,7 +170,7 @@ def list_teammates(
 def get_teammate(
     request: ApiRequest, teammate_id: int, user_id: str | None = None
 ) -> dict[str, Any]:
-    return teammate_out(_find(_scoped(request, user_id), teammate_id), request)
+    return teammate_out(_find(scoped(request, user_id, "data.personas.read"), teammate_id), request)
 
 
 @both("patch", "/{teammate_id}")
@@ -229,7 +239,7 @@ def get_system_prompt(
     request: ApiRequest, teammate_id: int, user_id: str | None = None
 ) -> dict[str, Any]:
     """What it is told before anything is asked of it."""
-    teammate = _find(_scoped(request, user_id), teammate_id)
+    teammate = _find(scoped(request, user_id, "data.personas.read"), teammate_id)
     version = teammate.current_version
     prompt = prompting.standing_prompt(teammate.name, version)
     return {
@@ -304,7 +314,7 @@ def list_documents(
     request: ApiRequest, teammate_id: int, user_id: str | None = None
 ) -> dict[str, Any]:
     """The teammate's own documents, newest first."""
-    teammate = _find(_scoped(request, user_id), teammate_id)
+    teammate = _find(scoped(request, user_id, "data.personas.read"), teammate_id)
     rows = knowledge.list_documents(replace(request.auth, end_user=teammate.end_user))
     return whole([document_out(one) for one in rows.filter(teammate=teammate)])
 
@@ -313,7 +323,7 @@ def list_documents(
 def get_document(
     request: ApiRequest, teammate_id: int, name: str, user_id: str | None = None
 ) -> dict[str, Any]:
-    teammate = _find(_scoped(request, user_id), teammate_id)
+    teammate = _find(scoped(request, user_id, "data.personas.read"), teammate_id)
     scope = replace(request.auth, end_user=teammate.end_user)
     document = knowledge.get_document(scope, teammate=teammate, name=name)
     return document_out(document) | {"content": document.content}
@@ -324,7 +334,7 @@ def list_repositories(
     request: ApiRequest, teammate_id: int, user_id: str | None = None
 ) -> dict[str, Any]:
     """None: teammates here have no repositories of their own."""
-    _find(_scoped(request, user_id), teammate_id)
+    _find(scoped(request, user_id, "data.personas.read"), teammate_id)
     return whole([])
 
 
@@ -376,16 +386,7 @@ def _template_of(payload: TeammateCreate) -> TeammateTemplate | None:
 def _changes(payload: TeammateFields) -> dict[str, Any]:
     """What the body says, in our words."""
     _refuse_foreign(payload)
-    changes: dict[str, Any] = {}
-    own = payload.model_fields_set - {*FOREIGN, "user_id", "email_inbox", "webhook"}
-    for wire in own - {"from_template"}:
-        value, name = getattr(payload, wire), WIRE.get(wire, wire)
-        if value is None:
-            if name not in CLEARED:
-                continue  # null leaves it
-            value = CLEARED[name]
-        changes[name] = value
-    return changes
+    return changes_of(payload, WIRE, CLEARED, without={*FOREIGN, *MAKING})
 
 
 def _refuse_foreign(payload: TeammateFields) -> None:
@@ -395,14 +396,6 @@ def _refuse_foreign(payload: TeammateFields) -> None:
         raise NotFound("There is no such bridge.", code="bridges.not_found")
     if payload.slack_channels:
         raise Invalid("slack_channels: no Slack workspace is connected.")
-
-
-def _scoped(request: ApiRequest, user_id: str | None) -> Access:
-    request.auth.require("data.personas.read")
-    access = request.auth.for_end_user(user_id)
-    if access.api_key:  # the strict mode lets sessions read
-        access.require_end_user()
-    return access
 
 
 def _find(access: Access, teammate_id: int) -> Teammate:

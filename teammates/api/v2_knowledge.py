@@ -239,7 +239,10 @@ def delete_document(request: ApiRequest, document_id: int, user_id: str | None =
 
 def _document(request: ApiRequest, document_id: int, user_id: str | None) -> Document:
     access = exact_scope(request, user_id, is_strict=False)
-    return knowledge.get_document(access, pk=document_id)
+    document = knowledge.get_document(access, pk=document_id)
+    if document.teammate_id is not None:  # as visible as its teammate
+        roster.get_teammate(request.auth, document.teammate_id)
+    return document
 
 
 def document_out(document: Document) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class Organization(Named):
     retention_mode = models.CharField(
         max_length=13, choices=RetentionMode.choices, default=RetentionMode.STANDARD
     )
+    metadata_only_since = models.DateTimeField(null=True)
     # What one end user may do in a calendar month (UTC), and in a minute; None: no limit.
     per_end_user_run_limit = models.PositiveIntegerField(null=True)
     per_end_user_cost_limit_cents = models.PositiveBigIntegerField(null=True)

@@ -7,12 +7,12 @@ from django.core.files.storage import default_storage
 from django.test import Client
 from django.utils import timezone
 
-from runs import export, retention, tasks
+from runs import creation, export, lifecycle, retention, tasks
 from runs.models import Lesson, Run, RunFile, RunStatus, UsageDay
-from teammates import keys, knowledge, roster
+from teammates import accounts, keys, knowledge, roster, sessions
 from teammates.access import Access
-from teammates.errors import Forbidden, NotSignedIn
-from teammates.models import Organization, RetentionMode, User
+from teammates.errors import Conflict, Forbidden, NotSignedIn
+from teammates.models import Organization, RefreshToken, User
 from tests import factories
 from tests.factories import LETTER, make_gate, make_key, make_run
 from threads import files
@@ -85,7 +85,11 @@ def test_where_numbers_alone_are_kept_words_go_and_numbers_stay(
     run = with_everything(alice)
     other = make_gate(alice, arguments=LETTER).run
     before = (UsageDay.objects.count(), run.status, run.input_tokens)
-    Organization.objects.update(retention_mode=RetentionMode.METADATA_ONLY)
+    Run.objects.filter(pk=run.pk).update(finished_at=timezone.now() - timedelta(minutes=3))
+    accounts.update_settings(alice, retention_mode="metadata_only")
+    assert retention.erase_said() == 0  # what was said before stays
+    Organization.objects.update(metadata_only_since=run.created_at)
+    Run.objects.filter(pk=run.pk).update(finished_at=timezone.now())
     assert retention.erase_said() == 0  # its readers are still served
     Run.objects.filter(pk=run.pk).update(finished_at=timezone.now() - timedelta(minutes=3))
     with django_capture_on_commit_callbacks(execute=True):  # type: ignore[operator]
@@ -98,9 +102,7 @@ def test_where_numbers_alone_are_kept_words_go_and_numbers_stay(
         Message.objects.filter(thread=run.thread).values_list("content", flat=True)
     )
     assert not File.objects.filter(thread=run.thread).exists()
-    assert {kind.partition(".")[0] for kind in run.events.values_list("type", flat=True)} <= {
-        "run", "step",
-    }  # fmt: skip
+    assert set(run.events.values_list("type", flat=True)) <= set(retention.KEPT_EVENTS)
     assert other.events.filter(type="run.waiting_for_input").exists()
     client = Client(headers={"Authorization": f"Bearer {make_key(alice)}"})
     shown = client.get(f"/api/v2/runs/{run.pk}").json()
@@ -111,3 +113,33 @@ def test_where_numbers_alone_are_kept_words_go_and_numbers_stay(
     client.force_login(alice.user)
     assert client.get(f"/runs/{run.pk}/").status_code == 200
     assert client.get(run.thread.get_absolute_url()).status_code == 200
+
+
+def test_what_still_works_in_a_thread_keeps_its_words(alice: Access) -> None:
+    accounts.update_settings(alice, retention_mode="metadata_only")
+    run = make_run(alice, message="keep me", status=RunStatus.FAILED)
+    Run.objects.filter(pk=run.pk).update(finished_at=timezone.now() - timedelta(minutes=3))
+    again = creation.retry_run(alice, run)[0]
+    assert retention.erase_said() == 0
+    lifecycle.cancel_run(again)
+    assert retention.erase_said() == 1
+    run.refresh_from_db()
+    with pytest.raises(Conflict, match="words are kept"):
+        creation.retry_run(alice, run)
+
+
+def test_the_home_of_an_installation_is_not_closed(alice: Access) -> None:
+    Organization.objects.update(is_home=True)
+    alice.organization.refresh_from_db()
+    with pytest.raises(Conflict):
+        retention.close_account(alice)
+
+
+def test_old_rows_are_forgotten(alice: Access) -> None:
+    sessions.open_session(alice)
+    sessions.open_session(alice)
+    RefreshToken.objects.filter(pk=RefreshToken.objects.first().pk).update(  # type: ignore[union-attr]
+        expires_at=timezone.now()
+    )
+    retention.forget_old()
+    assert RefreshToken.objects.count() == 1

@@ -1,6 +1,6 @@
 """When schedules are due, over clock changes too."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from itertools import islice
 
 import pytest
@@ -58,12 +58,19 @@ def test_short_names_are_known() -> None:
 @pytest.mark.parametrize("given", [
     {}, {"cron": "* * * *"}, {"cron": "* * * * * *"}, {"cron": "61 * * * *"}, {"cron": ""},
     {"cron": "0 0 31 2 *"}, {"interval_seconds": 59}, {"interval_seconds": 10**12},
+    {"run_at": "9999-12-31T23:59:59-14:00"}, {"run_at": "2200-01-01T00:00:00Z"},
     {"run_at": "tomorrow"}, {"run_at": "2020-01-01T00:00:00Z"},
     {"cron": "0 0 * * *", "interval_seconds": 60},
 ])  # fmt: skip
 def test_what_is_no_timing_is_refused(given: dict[str, object]) -> None:
     with pytest.raises(Invalid):
         schedules.checked_timing(**given)
+
+
+def test_an_instant_with_an_offset_is_the_same_in_utc() -> None:
+    at = datetime.now(timezone(timedelta(hours=1))) + timedelta(hours=1)
+    found = schedules.checked_timing(run_at=at.isoformat())["run_at"]
+    assert (found, found.utcoffset()) == (at, timedelta(0))
 
 
 def test_an_instant_without_an_offset_is_utc() -> None:

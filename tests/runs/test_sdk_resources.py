@@ -724,12 +724,11 @@ def test_a_stream_that_is_cut_behind_any_frame_is_joined_again(client: Any) -> N
     frames = len(list(whole))
     assert whole.text.endswith(text)
     for cut in range(1, frames, 3):
-        stream = client.runs.create(message=message)
-        events = iter(stream)
-        for _ in range(cut):
-            next(events)
-        run_id = stream.run_id
-        stream.close()
+        with client.runs.create(message=message) as stream:
+            events = iter(stream)
+            for _ in range(cut):
+                next(events)
+            run_id = stream.run_id  # and the connection is cut here
         try:
             joined = client.runs.stream(run_id)
             list(joined)

@@ -14,10 +14,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from config.api import v2
-from runs import artifacts, tasks, webhooks
+from runs import artifacts, tasks, tool_verbs, webhooks
 from runs.models import Lesson, Run, RunFile, RunStatus
 from teammates import end_users, keys, knowledge, permissions, roster, servers
 from teammates.access import Access
+from teammates.errors import Forbidden, NotFound
 from teammates.models import EndUser
 from tests import factories
 from tests.factories import make_gate, make_key, make_run
@@ -183,6 +184,72 @@ def test_a_gate_of_another_account_cannot_be_decided(alice: Access, eve_client: 
     assert eve_client.post(url, body, content_type="application/json").status_code == 404
     gate.refresh_from_db()
     assert gate.is_pending
+
+
+def test_a_colleagues_personal_teammate_is_out_of_reach(alice: Access) -> None:
+    bob = factories.make_bob(alice)
+    of = everything_of(alice)
+    client, ids = client_of(bob), of["ids"]
+    for path in (f"/agents/{ids['teammate_id']}", f"/documents/{ids['document_id']}",
+                 f"/tasks/{ids['task_id']}", f"/runs/{ids['run_id']}",
+                 f"/artifacts/{ids['artifact_id']}"):  # fmt: skip
+        assert client.get(f"/api/v2{path}").status_code == 404, path
+    agent = roster.get_teammate(alice, ids["teammate_id"])
+    run = make_run(bob)
+    assert agent.pk not in [row["teammate_id"] for row in tool_verbs.VERBS["list_teammates"](
+        run, bob, None, {}  # type: ignore[arg-type]
+    )]  # fmt: skip
+    with pytest.raises(NotFound):
+        roster.get_persona(bob, agent.key)
+    roster.update_teammate(agent, by=alice.user, visibility="organization")
+    assert client.get(f"/api/v2/agents/{agent.pk}").status_code == 200
+    assert roster.get_persona(bob, agent.key)[0] == agent
+    assert client.patch(
+        f"/api/v2/agents/{agent.pk}", {"name": "Mine"}, content_type="application/json"
+    ).status_code == 403  # fmt: skip
+
+
+def test_a_member_sets_no_limits_and_lifts_none(alice: Access) -> None:
+    end_users.create_end_user(alice, "kim", run_limit=0)
+    bob = factories.make_bob(alice)
+    with pytest.raises(Forbidden):
+        end_users.update_end_user(bob, end_users.get_end_user(bob, "kim"), run_limit=None)
+    end_users.remove_profile(bob, end_users.get_end_user(bob, "kim"))
+    assert end_users.find_or_create(alice.organization, "kim").run_limit == 0
+
+
+def test_a_task_that_cannot_be_armed_is_not_made(alice: Access) -> None:
+    agent = roster.create_teammate(alice.organization, by=alice.user, name="Ada")
+    roster.set_enabled(agent, enabled=False)
+    body = {"teammate_id": agent.pk, "instructions": "x", "schedule": "0 9 * * 1"}
+    made = client_of(alice).post("/api/v2/tasks", body, content_type="application/json")
+    assert made.status_code == 400
+    assert not agent.tasks.exists()
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status"), [
+    ("get", "/users/a%00b", None, 422),
+    ("get", "/usage/timeseries?end_date=0001-01-05", None, 422),
+    ("get", "/usage/timeseries?start_date=x", None, 422),
+    ("post", "/agents", {"from_template": "research-analyst", "role": None}, 201),
+    ("get", "/agents/99999999999999999999999", None, 404),
+    ("get", "/runs?starting_after=99999999999999999999999", None, 422),
+    ("get", "/agents?limit=0", None, 422), ("get", "/agents?limit=101", None, 422),
+    ("get", "/agents?nonsense=1", None, 422), ("get", "/nothing", None, 404),
+    ("put", "/agents", {}, 405), ("get", "/agents/x%2Fy", None, 404),
+])  # fmt: skip
+def test_odd_requests_have_clear_answers(
+    alice: Access, method: str, path: str, body: Any, status: int
+) -> None:
+    client = client_of(alice)
+    given = {} if body is None else {"data": body, "content_type": "application/json"}
+    for slash in ("", "/") if "?" not in path else ("",):
+        response = getattr(client, method)(f"/api/v2{path}{slash}", **given)
+        assert response.status_code == status, response.content
+        if status >= 400:
+            said = response.json()["error"]
+            assert (said["code"], said["error_code"]) == (status, said["details"]["error_code"])
+            assert said["request_id"] == response["X-Request-Id"]
 
 
 @pytest.mark.parametrize(("path", "body"), [
