@@ -190,7 +190,7 @@ def test_memories_are_kept_told_and_shown_with_the_reason(alice: Access) -> None
 
 
 def test_memories_of_scopes_and_of_other_teammates_never_mix(alice: Access) -> None:
-    normal, work = (roster.get_persona(alice.organization, key)[0] for key in ("normal", "work"))
+    normal, work = (roster.get_persona(alice, key)[0] for key in ("normal", "work"))
     customer = end_users.find_or_create(alice.organization, "cust_1")
     theirs = Access(alice.organization, alice.role, alice.user, None, customer)
     knowledge.add_memory(alice, "Of the account.")
@@ -210,7 +210,7 @@ def test_what_fits_the_request_is_told_first_when_not_everything_is(alice: Acces
     knowledge.add_memory(alice, "Refunds need the signature of Bo.")
     for number in range(60):
         knowledge.add_memory(alice, f"Fact number {number}.")
-    normal = roster.get_persona(alice.organization, "normal")[0]
+    normal = roster.get_persona(alice, "normal")[0]
     told = knowledge.memories_for(alice.organization, None, normal, "please look at the refunds")
     assert len(told) == knowledge.TOLD_MEMORIES
     assert (told[0].memory.content, told[0].why) == (
@@ -271,7 +271,7 @@ def test_what_a_run_makes_is_never_looser_than_the_run(alice: Access) -> None:
 
 
 def test_a_task_says_what_its_runs_inherit(alice: Access) -> None:
-    normal = roster.get_persona(alice.organization, "normal")[0]
+    normal = roster.get_persona(alice, "normal")[0]
     task = Task.objects.create(
         organization=alice.organization, teammate=normal, name="t", instructions="x",
         permission_mode="approval", memory=False, effort="low",

@@ -270,7 +270,7 @@ def test_an_approval_is_asked_before_the_call(alice: Access, allow: bool) -> Non
 
 
 def test_a_teammate_that_asks_first_asks_before_it_writes(alice: Access) -> None:
-    careful = roster.get_persona(alice.organization, "work")[0]
+    careful = roster.get_persona(alice, "work")[0]
     run = make_run(alice, message="file plan.txt", teammate=careful)
     work_until(lambda: Run.objects.get(pk=run.pk).status == RunStatus.WAITING)
     assert not File.objects.exists()

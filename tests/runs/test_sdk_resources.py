@@ -273,6 +273,13 @@ def test_end_users(owner: Any) -> None:
             owner.users.create(user_id="z", **bad)
 
 
+def test_names_with_signs_of_urls_are_one_segment(owner: Any) -> None:
+    for name in ("50%", "a?b=c", "x#y", "a:b", "back\\slash", "a b", "ü€", "a%2Eb", "+plus+"):
+        owner.users.create(user_id=name, name=name)
+        assert owner.users.get(name).name == name
+        owner.users.delete(name)
+
+
 def test_the_limits_of_an_end_user_hold(owner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     owner.users.create(user_id="few", run_limit=1)
     owner.runs.create(message="slow 1 1ms", stream=False, user_id="few")
