@@ -197,11 +197,7 @@ def steps_of(run: Run, *, after: int = 0) -> list[Said]:
     calls: dict[int, list[ToolCall]] = {}
     for call in ToolCall.objects.filter(run=run).order_by("step_id", "number"):
         calls.setdefault(call.step_id, []).append(call)
-    done = (
-        Step.objects.filter(run=run, status=StepStatus.DONE, number__gt=after)
-        .exclude(kind=StepKind.COMPACTION)
-        .defer("request")
-    )
+    done = Step.objects.filter(run=run, number__gt=after).turns().defer("request")
     for step in done.order_by("number"):
         if step.kind == StepKind.MODEL:
             said.append(Turn.from_json(step.response or {"parts": [], "finish_reason": ""}))

@@ -14,6 +14,7 @@ from django.utils import timezone
 from runs import lifecycle, usage
 from runs.models import (
     ACTIVE,
+    RETRYABLE,
     CallStatus,
     Channel,
     HistoryOf,
@@ -50,7 +51,6 @@ KEY_LIFE = timedelta(hours=24)
 MOST_TURNS = 2000
 MOST_ATTACHMENTS = 20  # of a message
 CLAIM_SECONDS = 20  # that a second request with a key waits for the first
-RETRYABLE = (RunStatus.FAILED, RunStatus.CANCELLED)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from django.db.models import F
 
 from runs import events
-from runs.models import Run, RunStatus, Step, StepKind, StepStatus, ToolCall
+from runs.models import Run, RunStatus, Step, StepKind, ToolCall
 from teammates.errors import Invalid
 from teammates.providers.base import Text, Thinking, ToolRequest, Turn
 from teammates.tools.masking import masked
@@ -45,7 +45,7 @@ def messages_of(
     if sum((after is not None, before is not None, tail)) > 1:
         raise Invalid("Give one of after_sequence, before_sequence and tail.")
     from_the_end = tail or before is not None
-    steps = Step.objects.filter(run=run, status=StepStatus.DONE).exclude(kind=StepKind.COMPACTION)
+    steps = Step.objects.filter(run=run).turns()
     if after is not None:
         steps = steps.filter(number__gte=after)
     if before is not None:
@@ -158,5 +158,4 @@ def headline_of(run: Run) -> str | None:
 
 def count_of(run: Run) -> int:
     """How many messages the run has."""
-    done = Step.objects.filter(run=run, status=StepStatus.DONE).exclude(kind=StepKind.COMPACTION)
-    return done.count() + (run.prompt_id is not None)
+    return Step.objects.filter(run=run).turns().count() + (run.prompt_id is not None)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.db.models import OuterRef, Q, Subquery
 
-from runs.models import ACTIVE, FINISHED, Run, RunFile, RunStatus
+from runs.models import ACTIVE, FINISHED, NEEDS_SOMEBODY, Run, RunFile, RunStatus
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid, NotFound
 from teammates.models import Teammate
@@ -54,14 +54,13 @@ def awaiting_first(runs: Any, last: Run | None, limit: int) -> list[Run]:
     """Up to `limit` runs behind `last`: those that need somebody, then the rest, newest first.
 
     Two queries, each on its index."""
-    is_awaiting = Q(status=RunStatus.WAITING) | Q(asks_back=True)
     found: list[Run] = []
     if last is None or last.needs_somebody:
-        first = runs.filter(is_awaiting).newest_first()
+        first = runs.filter(NEEDS_SOMEBODY).newest_first()
         found = list((first.older_than(last) if last else first)[:limit])
         last = None
     if len(found) < limit:
-        rest = runs.exclude(is_awaiting).newest_first()
+        rest = runs.exclude(NEEDS_SOMEBODY).newest_first()
         found += (rest.older_than(last) if last else rest)[: limit - len(found)]
     return found
 

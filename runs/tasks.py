@@ -1,7 +1,7 @@
 """Tasks: saved work, the triggers that start it, and the lessons of its runs."""
 
 import secrets
-from typing import Any
+from typing import Any, NoReturn
 
 from django.db import transaction
 from django.db.models import F
@@ -170,9 +170,7 @@ def add_schedule(access: Access, task: Task, *, timezone: str = "UTC", **timing:
     return _add_trigger(access, task, TriggerKind.SCHEDULE, timezone=timezone, **checked)
 
 
-def add_event(
-    access: Access, task: Task, *, app: str, event: str, settings: dict[str, Any] | None
-) -> Trigger:
+def refuse_event(app: str, event: str) -> NoReturn:
     """An app's event. Raises `NotFound` for an unknown app, `Invalid` for an event it has not."""
     known = servers.get_app(app)
     raise Invalid(

@@ -148,16 +148,17 @@ def _checked_by_password(user: User, password: str) -> User:
     """
     with transaction.atomic():
         locked = User.objects.select_for_update(no_key=True).get(pk=user.pk)
-        left = locked.locked_until and (locked.locked_until - now()).total_seconds()
-        is_right = not (left and left > 0) and locked.is_active and locked.check_password(password)
+        until = locked.locked_until
+        left = max(0.0, (until - now()).total_seconds()) if until else 0.0
+        is_right = not left and locked.is_active and locked.check_password(password)
         if is_right:
             locked.failed_sign_ins, locked.locked_until = 0, None
-        elif not (left and left > 0):
+        elif not left:
             locked.failed_sign_ins += 1
             if locked.failed_sign_ins >= MOST_WRONG_PASSWORDS:
                 locked.failed_sign_ins, locked.locked_until = 0, now() + LOCKED_FOR
         locked.save(update_fields=["failed_sign_ins", "locked_until"])
-    if left and left > 0:
+    if left:
         raise TooMany(
             f"Too many wrong passwords; try again in {int(left) // 60 + 1} minutes.",
             code="auth.locked", retry_after=int(left) + 1,

@@ -289,10 +289,7 @@ def create_trigger(
     else:
         if payload.app is None or payload.trigger_name is None:
             raise Invalid("app and trigger_name are required for the type app.")
-        trigger = tasks.add_event(
-            request.auth, task, app=payload.app, event=payload.trigger_name,
-            settings=payload.trigger_config,
-        )  # fmt: skip
+        tasks.refuse_event(payload.app, payload.trigger_name)
     shown = trigger_out(request, tasks.get_trigger(task, tasks.wire_id(trigger)))
     return Status(201, shown | ({"url": live_url} if live_url else {}))
 

@@ -40,6 +40,9 @@ class RunStatus(models.TextChoices):
 
 
 BUSY = (RunStatus.RUNNING, RunStatus.WAITING, RunStatus.PAUSED)  # of these, one per thread
+RETRYABLE = (RunStatus.FAILED, RunStatus.CANCELLED)
+# v2's needs-you: what waits at a gate, and what ended with a question.
+NEEDS_SOMEBODY = models.Q(status=RunStatus.WAITING) | models.Q(asks_back=True)
 ACTIVE = (RunStatus.QUEUED, *BUSY)
 FINISHED = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.CLOSED)
 
@@ -97,9 +100,7 @@ class RunQuerySet(models.QuerySet["Run"]):
         return self.filter(status__in=[RunStatus.WAITING, RunStatus.PAUSED])
 
     def awaiting_reply(self) -> Self:
-        """v2's needs-you: what waits at a gate, and what ended with a question."""
-        waits = models.Q(status=RunStatus.WAITING) | models.Q(asks_back=True)
-        return self.filter(waits, archived_at=None)
+        return self.filter(NEEDS_SOMEBODY, archived_at=None)
 
 
 def new_trace_id() -> str:
@@ -261,7 +262,7 @@ class Run(Named):
             models.Index(
                 fields=["organization", "-created_at", "-id"],
                 name="run_list_awaiting",
-                condition=models.Q(status=RunStatus.WAITING) | models.Q(asks_back=True),
+                condition=NEEDS_SOMEBODY,
             ),
             models.Index(fields=["organization", "-updated_at"], name="run_last_change"),
             models.Index(
@@ -301,8 +302,7 @@ class Run(Named):
 
     @property
     def is_retryable(self) -> bool:
-        ended_badly = self.status in (RunStatus.FAILED, RunStatus.CANCELLED)
-        return ended_badly and self.erased_at is None
+        return self.status in RETRYABLE and self.erased_at is None
 
     @property
     def is_api(self) -> bool:

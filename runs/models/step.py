@@ -1,6 +1,6 @@
 """Steps (one model call, or one batch of tool calls) and the journal of tool calls."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from django.db import models
 
@@ -21,6 +21,12 @@ class StepStatus(models.TextChoices):
     RUNNING = "running", "Running"
     DONE = "done", "Done"
     STOPPED = "stopped", "Stopped"  # by a cancel, a failure or a lost worker
+
+
+class StepQuerySet(models.QuerySet["Step"]):
+    def turns(self) -> Self:
+        """What was said and done for good: finished, and no summary of it."""
+        return self.filter(status=StepStatus.DONE).exclude(kind=StepKind.COMPACTION)
 
 
 class Step(models.Model):
@@ -49,6 +55,8 @@ class Step(models.Model):
     cost = models.DecimalField(null=True, max_digits=14, decimal_places=6)
     usage_estimated = models.BooleanField(default=False)
     error = models.TextField(blank=True, default="")
+
+    objects = StepQuerySet.as_manager()
 
     class Meta:
         constraints: ClassVar = [
