@@ -1,18 +1,114 @@
 """What the frame of every page shows."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from django.http import HttpRequest
+from django.urls import reverse
 
 from runs.models import Run
-from teammates.models import User
+from teammates.access import Access
+from teammates.models import Membership, User
+
+THEMES = (("auto", "Auto"), ("light", "Light"), ("dark", "Dark"))
+MOST_COUNTED = 100
+
+
+@dataclass(frozen=True)
+class Place:
+    """An entry of the navigation; `permission` says who has it."""
+
+    label: str
+    icon: str
+    route: str
+    key: str = ""  # behind g
+    on_phone: bool = False
+    permission: str = ""
+    starts_group: bool = False
+    is_exact: bool = False  # pages below it are entries of their own
+
+
+PLACES = (
+    Place("Home", "house", "runs:home", "h", on_phone=True, is_exact=True),
+    Place("Needs you", "hand", "runs:needs_you", "n", on_phone=True),
+    Place("Threads", "message-square", "runs:thread_list", "t", on_phone=True),
+    Place("Teammates", "users", "teammates:teammate_list", "m"),
+    Place("Runs", "list-tree", "runs:run_list", "r", on_phone=True),
+    Place("Usage & cost", "chart-column", "runs:usage", "u", starts_group=True),
+    Place("Settings", "settings", "teammates:settings", "s"),
+)
+
+
+SETTINGS = (
+    Place("General", "building-2", "teammates:settings", is_exact=True),
+    Place("Models & prices", "cpu", "teammates:model_settings"),
+    Place("Members", "users", "teammates:member_list", permission="org.members.list"),
+    Place("API keys", "key-round", "teammates:key_list"),
+    Place("Tools", "wrench", "teammates:tool_list"),
+    Place("Apps", "plug", "teammates:server_list"),
+    Place("Permissions", "shield", "teammates:permission_list"),
+    Place("Memory", "brain", "teammates:memory_list"),
+    Place("Skills", "book-open", "teammates:skill_list"),
+    Place("Reports", "flag", "runs:report_list", permission="data.personas.manage"),
+    Place("Appearance", "palette", "teammates:appearance"),
+)
+KEYBOARD = (
+    ("Everywhere", (
+        ("Search", "/"), ("Go anywhere", "Ctrl K"), ("New thread", "c"),
+        ("Fold the side away", "Ctrl B"), ("This help", "?"),
+        *((place.label, f"g {place.key}") for place in PLACES),
+    )),
+    ("Lists", (
+        ("Move", "j k"), ("Open", "Enter"), ("Look without opening", "Space"), ("Choose", "x"),
+        ("Filter", "f"), ("Newest, older", "[ ]"),
+    )),
+    ("A run", (
+        ("Timeline", "t"), ("Messages", "m"), ("Try again", "r"), ("Stop", "Shift C"),
+        ("Unfold, fold all", "e w"),
+    )),
+    ("Needs you", (
+        ("Approve", "a"), ("Deny", "d"), ("Edit", "s"), ("Snooze", "h"), ("Choose", "x"),
+    )),
+    ("Composer", (
+        ("Send", "Enter"), ("New line", "Shift Enter"), ("Send, wherever", "Ctrl Enter"),
+        ("Stop the run", "Esc Esc"),
+    )),
+)  # fmt: skip
 
 
 def shell(request: HttpRequest) -> dict[str, Any]:
     theme = request.COOKIES.get("theme", "auto")
-    context: dict[str, Any] = {"theme": theme if theme in ("light", "dark") else "auto"}
+    context: dict[str, Any] = {
+        "theme": theme if theme in dict(THEMES) else "auto",
+        "themes": THEMES,
+        "side": "narrow" if request.COOKIES.get("side") == "narrow" else "wide",
+    }
     access = getattr(request, "access", None)
     if access is None or not isinstance(request.user, User):
         return context
-    needs_you = Run.objects.visible_to(access).needing_a_person()[:100].count()
-    return context | {"access": access, "needs_you": needs_you}
+    needs_you = Run.objects.visible_to(access).needing_a_person()[:MOST_COUNTED].count()
+    memberships = Membership.objects.filter(user=request.user, organization__closed_at=None)
+    return context | {
+        "access": access,
+        "organizations": [m.organization for m in memberships.select_related("organization")],
+        "needs_you": needs_you,
+        "places": _places(request, access, PLACES),
+        "settings_places": _places(request, access, SETTINGS)
+        if (request.path.startswith("/settings/"))
+        else [],
+        "keyboard": KEYBOARD,
+        "has_keys": request.COOKIES.get("keys") != "off",
+    }
+
+
+def _places(
+    request: HttpRequest, access: Access, places: tuple[Place, ...]
+) -> list[dict[str, Any]]:
+    shown = []
+    for place in places:
+        if place.permission and not access.may(place.permission):
+            continue
+        url = reverse(place.route)
+        is_here = request.path == url if place.is_exact else request.path.startswith(url)
+        shown.append({"place": place, "url": url, "is_here": is_here})
+    return shown

@@ -13,12 +13,14 @@ from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils import timezone
 
 from config.api import envelope_for, error_response, status_of
 from teammates import audit
-from teammates.access import Access, access_of_member
+from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, NotFound
 from teammates.models import User
+from teammates.pages import access_of_session
 
 logger = logging.getLogger("muster.audit")
 
@@ -100,7 +102,10 @@ class page_access:  # noqa: N801  # named like the other middlewares
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        return self.get_response(request)
+        try:
+            return self.get_response(request)
+        finally:
+            timezone.deactivate()
 
     def process_view(
         self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
@@ -108,7 +113,7 @@ class page_access:  # noqa: N801  # named like the other middlewares
         if envelope_for(request.path) is not None or getattr(view, "is_public", False):
             return None
         user = request.user
-        access = access_of_member(user) if isinstance(user, User) else None
+        access = access_of_session(user, request.session) if isinstance(user, User) else None
         if access is None:
             target = f"{reverse(settings.LOGIN_URL)}?next={quote(request.get_full_path())}"
             if request.headers.get("HX-Request"):
@@ -117,6 +122,7 @@ class page_access:  # noqa: N801  # named like the other middlewares
                 return response
             return HttpResponseRedirect(target)
         request.access = access  # type: ignore[attr-defined]
+        timezone.activate(access.organization.timezone)
         return None
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:

@@ -104,6 +104,7 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
+    "django.contrib.postgres",
     "servestatic.runserver_nostatic",
     "django.contrib.staticfiles",
     "django_htmx",
@@ -143,6 +144,7 @@ TEMPLATES = [
                 "django.contrib.messages.context_processors.messages",
                 "config.context.shell",
             ],
+            "builtins": ["teammates.templatetags.muster", "teammates.templatetags.parts"],
         },
     }
 ]

@@ -52,7 +52,7 @@ TRANSITIONS: dict[RunStatus, set[RunStatus]] = {
 }
 WORK_CHANNEL = "muster_work"  # something is queued: claim
 CANCEL_CHANNEL = "muster_cancel"  # payload: the run whose worker should stop
-LIVE_CHANNEL = "muster_live"  # payload: the organization where what needs people changed
+LIVE_CHANNEL = "muster_live"  # payload: the organization where a run came into another state
 MAX_LOST_ATTEMPTS = 20
 CLAIM_LOCK = 42
 
@@ -101,7 +101,7 @@ def queue_run(run: Run) -> Run:
         "model": run.route.alias if run.route else None,
     }
     run.last_seq = events.append_or_raise(run.pk, None, [NewEvent("run.started", started)])
-    _notify(WORK_CHANNEL)
+    _notify({WORK_CHANNEL: "", LIVE_CHANNEL: run.organization_id})
     return run
 
 
@@ -146,7 +146,7 @@ UPDATE runs_run SET status = 'running', worker = %(worker)s, fence = fence + 1,
     started_at = coalesce(started_at, statement_timestamp()), next_retry_at = NULL,
     updated_at = statement_timestamp()
 FROM picked WHERE runs_run.id = picked.id AND runs_run.status = 'queued'
-RETURNING runs_run.id, runs_run.fence, runs_run.attempt
+RETURNING runs_run.id, runs_run.fence, runs_run.attempt, runs_run.organization_id
 """
 
 
@@ -162,7 +162,10 @@ def claim_runs(*, worker: str, limit: int) -> list[Lease]:
         # A statement of its own: the snapshot of the claim must be younger than the lock.
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CLAIM_LOCK])
         cursor.execute(_CLAIM, {"n": limit, "worker": worker, "lease": settings.LEASE_SECONDS})
-        leases = [Lease(*row) for row in cursor.fetchall()]
+        rows = cursor.fetchall()
+        leases = [Lease(*row[:3]) for row in rows]
+        for organization_id in {row[3] for row in rows}:
+            _notify({LIVE_CHANNEL: organization_id})
         events.append(
             events.Batch(
                 lease.run_id,
@@ -281,7 +284,7 @@ def _end_attempt(run: Run, event: str, *, reason: str) -> None:
         lost_attempts=lost,
         available_at=Now(),
     )
-    _notify(WORK_CHANNEL)
+    _notify({WORK_CHANNEL: ""})
 
 
 def retry_later(
@@ -374,14 +377,13 @@ def wait_locked(run: Run, gate: Gate, asked: list[NewEvent]) -> None:
         status=CallStatus.WAITING, started_at=Coalesce("started_at", Now())
     )
     _transition(run, S.WAITING, *asked, fence=F("fence") + 1, lease_until=None, worker="")
-    _notify(LIVE_CHANNEL, str(run.organization_id))
+    _notify({LIVE_CHANNEL: run.organization_id})
 
 
 def resume_locked(run: Run, *new: NewEvent) -> Run:
     """Put a waiting or paused run back into its old place. The caller holds its row."""
     _transition(run, S.QUEUED, *new, available_at=Now(), pause_reason="")
-    _notify(WORK_CHANNEL)
-    _notify(LIVE_CHANNEL, str(run.organization_id))
+    _notify({WORK_CHANNEL: "", LIVE_CHANNEL: run.organization_id})
     return run
 
 
@@ -466,9 +468,8 @@ def finish_locked(run: Run, outcome: Outcome) -> Run:
         stop_reason=outcome.stop_reason[:500],
         **fields,
     )
-    _notify(WORK_CHANNEL)  # the next one in the thread may start
-    if was_waiting:
-        _notify(LIVE_CHANNEL, str(run.organization_id))
+    # The next one in the thread may start.
+    _notify({WORK_CHANNEL: "", LIVE_CHANNEL: run.organization_id})
     usage.add_to_day(run, rows, at=finished_at)
     return run
 
@@ -506,7 +507,7 @@ def cancel_run(run: Run, *, by: User | None = None, seen: int | None = None) -> 
             ],
         )
         if run.status == S.RUNNING:
-            _notify(CANCEL_CHANNEL, str(run.pk))
+            _notify({CANCEL_CHANNEL: run.pk})
         else:
             finish_locked(run, Outcome(S.CANCELLED, stop_reason="cancelled:person"))
     return run
@@ -593,6 +594,8 @@ def _transition(run: Run, to: RunStatus, *new: NewEvent, **fields: Any) -> Run:
     return run
 
 
-def _notify(channel: str, payload: str = "") -> None:
+def _notify(news: dict[str, str | int]) -> None:
+    """Tell each channel its payload when the transaction commits."""
+    calls = ", ".join("pg_notify(%s, %s)" for _ in news)
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_notify(%s, %s)", [channel, payload])
+        cursor.execute(f"SELECT {calls}", [str(word) for pair in news.items() for word in pair])

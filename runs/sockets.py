@@ -16,8 +16,9 @@ from runs.consumers import RECHECK_SECONDS
 from runs.live import Watcher
 from runs.models import Run
 from runs.runtime import runtime
-from teammates.access import Access, access_of_member
+from teammates.access import Access
 from teammates.models import User
+from teammates.pages import access_of_session
 
 logger = logging.getLogger("muster.sockets")
 
@@ -42,7 +43,7 @@ class RunSocket(AsyncWebsocketConsumer):
 
     def _find(self) -> Run | None:
         user = User.objects.filter(pk=self.scope["user"].pk).first()
-        access = access_of_member(user) if user else None
+        access = access_of_session(user, self.scope["session"]) if user else None
         if access is None or not access.may("data.runs.read"):
             return None
         run_id = self.scope["url_route"]["kwargs"]["run_id"]
@@ -94,7 +95,7 @@ class LiveSocket(AsyncWebsocketConsumer):
 
     def _find(self) -> Access | None:
         user = User.objects.filter(pk=self.scope["user"].pk).first()
-        access = access_of_member(user) if user else None
+        access = access_of_session(user, self.scope["session"]) if user else None
         return access if access is not None and access.may("data.runs.read") else None
 
     def _tell(self, message: dict[str, Any]) -> None:

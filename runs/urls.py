@@ -1,6 +1,6 @@
 from django.urls import path
 
-from runs.views import gates, home, reports, runs, shared, threads
+from runs.views import design, gates, home, reports, runs, search, shared, threads, usage
 
 app_name = "runs"
 urlpatterns = [
@@ -16,7 +16,12 @@ urlpatterns = [
     path("shared/runs/<str:token>/", shared.shared_run, name="shared_run"),
     path("shared/runs/<str:token>/<str:name>", shared.shared_file, name="shared_file"),
     path("shared/artifacts/<str:token>", shared.shared_artifact, name="shared_artifact"),
+    path("search/", search.search_page, name="search"),
+    path("design/", design.design, name="design"),
     path("demo/", home.demo_words, name="demo"),
+    path("first-steps/dismiss/", home.first_steps_dismiss, name="first_steps_dismiss"),
+    path("usage/", usage.usage_page, name="usage"),
+    path("status", home.status, name="status"),
     path("threads/", threads.thread_list, name="thread_list"),
     path("threads/new/", threads.thread_new, name="thread_new"),
     path("threads/<int:thread_id>/", threads.thread_detail, name="thread_detail"),

@@ -18,7 +18,7 @@ from django.conf import settings
 
 from config.database import in_db
 from config.wakeups import WakeUps
-from runs import execution, gates, lifecycle, notices, retention
+from runs import execution, fleet, gates, lifecycle, notices, retention
 from runs.attempt import Attempt
 from runs.lifecycle import Lease
 from runs.recording import Recorder
@@ -49,6 +49,7 @@ class Worker:
         """Work until `stop` is called. If a side task dies, so does the worker."""
         await self._try(lifecycle.expire_leases_of_dead, _machine(), _is_alive)
         await self._try(lifecycle.sweep_expired)
+        await self._try(fleet.beat, self.name, running=0, capacity=settings.WORKER_CONCURRENCY)
         sides = [
             asyncio.create_task(self._consume(), name="channel"),
             asyncio.create_task(self._recorder.run(), name="recorder"),
@@ -67,6 +68,7 @@ class Worker:
             sides[-1].cancel()
             await asyncio.gather(sides[-1], return_exceptions=True)
             await self._drain()
+            await self._try(fleet.leave, self.name)
             for task in [*sides, stopped]:
                 task.cancel()
             await asyncio.gather(*sides, stopped, return_exceptions=True)
@@ -174,6 +176,9 @@ class Worker:
                     elif run_id in to_cancel:
                         self._stop_attempt(run_id, "cancel")
             await self._try(lifecycle.sweep_expired)
+            await self._try(
+                fleet.beat, self.name, running=len(held), capacity=settings.WORKER_CONCURRENCY
+            )
             await self._try(lifecycle.close_runs_of_archived)
 
     async def _try(self, verb: Any, *args: Any, **kwargs: Any) -> Any:

@@ -27,7 +27,8 @@ MEMBER = frozenset({
 ADMIN = MEMBER | {
     "data.personas.manage", "data.llm_credentials.manage", "data.usage.read",
     "data.permissions.manage", "data.mcp_configs.manage", "data.webhooks.manage",
-    "org.members.list", "org.settings.manage", "org.audit_read",
+    "org.members.list", "org.members.invite", "org.members.revoke", "org.settings.manage",
+    "org.audit_read",
 }  # fmt: skip
 OWNER = ADMIN | {"org.account.manage"}
 PERMISSIONS: dict[str, frozenset[str]] = {
@@ -54,6 +55,10 @@ class Access:
         return PERMISSIONS[self.role]
 
     @property
+    def role_label(self) -> str:
+        return str(Role(self.role).label)
+
+    @property
     def is_admin(self) -> bool:
         return self.role in (Role.OWNER, Role.ADMIN)
 
@@ -64,7 +69,7 @@ class Access:
         """Raise `Forbidden` unless the role has `permission`."""
         if not self.may(permission):
             raise Forbidden(
-                f"Your role ({Role(self.role).label}) does not include {permission}.",
+                f"Your role ({self.role_label}) does not include {permission}.",
                 code="auth.forbidden",
             )
 

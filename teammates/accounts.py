@@ -15,6 +15,7 @@ from django.core.exceptions import ValidationError
 from django.core.mail import EmailMessage
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.timezone import now
@@ -85,7 +86,7 @@ def set_up_owner(
         organization.timezone = timezone
         organization.setup_token_hash = ""
         organization.save(update_fields=["name", "timezone", "setup_token_hash"])
-        user = _create_user(email=email, password=password)
+        user = create_user(email=email, password=password)
         user.email_verified_at = now()  # whoever has the link runs this machine
         user.save(update_fields=["email_verified_at"])
         Membership.objects.create(organization=organization, user=user, role=Role.OWNER)
@@ -111,7 +112,7 @@ def register(
     Raises `Conflict` for a taken e-mail or name, `Invalid` for a bad one or a weak password.
     """
     with transaction.atomic():
-        user = _create_user(email=email, password=password, username=username, name=name)
+        user = create_user(email=email, password=password, username=username, name=name)
         organization = found_organization(
             name=f"{user.display_name}'s organization", require_end_user_id=require_end_user_id
         )
@@ -246,6 +247,22 @@ def verify(user: User, *, password: str | None = None) -> User:
     return user
 
 
+# --- first steps --------------------------------------------------------------------------------
+
+
+def shows_first_steps(access: Access) -> bool:
+    return _membership(access).filter(settled_in_at=None).exists()
+
+
+def hide_first_steps(access: Access) -> None:
+    """Put the newcomer's list away; again is fine. The menu of the person has it still."""
+    _membership(access).filter(settled_in_at=None).update(settled_in_at=now())
+
+
+def _membership(access: Access) -> QuerySet[Membership]:
+    return Membership.objects.filter(organization=access.organization, user=access.user)
+
+
 # --- settings -----------------------------------------------------------------------------------
 
 
@@ -267,7 +284,7 @@ def update_settings(access: Access, **changes: Any) -> Organization:
     return organization
 
 
-def _create_user(*, email: str, password: str | None, username: str = "", name: str = "") -> User:
+def create_user(*, email: str, password: str | None, username: str = "", name: str = "") -> User:
     email = email.strip()
     try:
         validate_email(email)

@@ -1,7 +1,6 @@
 from django.urls import path
-from django.views.generic import RedirectView
 
-from teammates.views import entry, knowledge, models, roster, tools
+from teammates.views import entry, keys, knowledge, members, models, roster, settings, tools
 
 app_name = "teammates"
 urlpatterns = [
@@ -14,13 +13,34 @@ urlpatterns = [
     path("teammates/<int:teammate_id>/", roster.teammate_detail, name="teammate_detail"),
     path("teammates/<int:teammate_id>/edit/", roster.teammate_edit, name="teammate_edit"),
     path("teammates/<int:teammate_id>/archive/", roster.teammate_archive, name="teammate_archive"),
-    path("settings/", RedirectView.as_view(pattern_name="teammates:model_settings")),
+    path("settings/", settings.general, name="settings"),
+    path("settings/appearance/", settings.appearance, name="appearance"),
     path("settings/models/", models.model_settings, name="model_settings"),
     path("settings/models/<int:model_id>/test/", models.model_test, name="model_test"),
     path("settings/models/<int:model_id>/default/", models.model_default, name="model_default"),
     path("settings/providers/<int:provider_id>/key/", models.provider_key, name="provider_key"),
-    path("settings/keys/new/", models.key_new, name="key_new"),
-    path("settings/keys/<int:key_id>/revoke/", models.key_revoke, name="key_revoke"),
+    path("settings/members/", members.member_list, name="member_list"),
+    path("settings/members/<int:membership_id>/role/", members.member_role, name="member_role"),
+    path(
+        "settings/members/<int:membership_id>/remove/", members.member_remove, name="member_remove"
+    ),
+    path("settings/invitations/new/", members.invitation_new, name="invitation_new"),
+    path(
+        "settings/invitations/<int:invitation_id>/renew/",
+        members.invitation_renew,
+        name="invitation_renew",
+    ),
+    path(
+        "settings/invitations/<int:invitation_id>/revoke/",
+        members.invitation_revoke,
+        name="invitation_revoke",
+    ),
+    path("join/<str:token>/", members.join, name="join"),
+    path("organization/", members.organization_switch, name="organization_switch"),
+    path("settings/keys/", keys.key_list, name="key_list"),
+    path("settings/keys/new/", keys.key_new, name="key_new"),
+    path("settings/keys/<int:key_id>/rotate/", keys.key_rotate, name="key_rotate"),
+    path("settings/keys/<int:key_id>/revoke/", keys.key_revoke, name="key_revoke"),
     path("settings/models/<int:model_id>/limits/", models.model_limits, name="model_limits"),
     path("settings/tools/", tools.tool_list, name="tool_list"),
     path("settings/tools/<str:name>/", tools.tool_detail, name="tool_detail"),

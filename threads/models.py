@@ -2,11 +2,13 @@
 
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.urls import reverse
 
 from teammates.fields import Named
 from teammates.models import EndUser, Organization, Teammate, User
+from teammates.searching import name_vector_of, vector_of
 
 if TYPE_CHECKING:
     from teammates.access import Access
@@ -39,6 +41,10 @@ class Thread(Named):
     )
     title = models.CharField(max_length=200, blank=True, default="")
     is_private = models.BooleanField(default=False)
+    # Kept at the top of its maker's list.
+    starred_at = models.DateTimeField(null=True)
+    # The thread that this one was forked from.
+    parent = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="forks")
     next_position = models.BigIntegerField(default=0)
     deleted_at = models.DateTimeField(null=True)
 
@@ -57,6 +63,7 @@ class Thread(Named):
                 name="thread_list_own",
                 condition=models.Q(deleted_at=None, is_private=False),
             ),
+            GinIndex(vector_of("title"), name="thread_search"),
         ]
 
     def __str__(self) -> str:
@@ -85,6 +92,7 @@ class Message(Named):
         ]
         indexes: ClassVar = [
             models.Index(fields=["thread", "id"], name="message_in_thread"),
+            GinIndex(vector_of("content"), name="message_search"),
         ]
 
     def __str__(self) -> str:
@@ -109,6 +117,9 @@ class File(Named):
                 condition=~models.Q(name="") & ~models.Q(name__contains="/"),
                 name="file_name_is_a_basename",
             ),
+        ]
+        indexes: ClassVar = [
+            GinIndex(name_vector_of("name"), name="file_search"),
         ]
 
     def __str__(self) -> str:

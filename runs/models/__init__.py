@@ -28,6 +28,7 @@ from runs.models.step import CALLS_A_MODEL, CallStatus, Step, StepKind, StepStat
 from runs.models.task import Lesson, Task, TaskStatus, Trigger, TriggerKind
 from runs.models.usage import Usage, UsageDay
 from runs.models.webhook import DeliveryStatus, WebhookDelivery, WebhookEndpoint
+from runs.models.worker import WorkerBeat
 
 __all__ = [
     "ACTIVE",
@@ -69,4 +70,5 @@ __all__ = [
     "UsageDay",
     "WebhookDelivery",
     "WebhookEndpoint",
+    "WorkerBeat",
 ]

@@ -1,38 +1,81 @@
-"""The home page, and the page that explains the demo model."""
+"""The home page with its live board, what the demo understands, and how the installation does."""
 
 from datetime import timedelta
+from typing import Any
 
 from django.http import HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.utils import timezone
+from django.views.decorators.http import require_GET, require_POST
 
-from runs.models import Channel, Notice, NoticeKind, Run, RunStatus
+from runs import board, fleet, usage
+from runs.models import FINISHED, Notice, NoticeKind, Run, RunStatus
+from runs.usage import Span
+from teammates import accounts
 from teammates.models import Teammate
 from teammates.pages import PageRequest
 from teammates.providers import demo
 
+RECENT = timedelta(days=3)
+MOST_COUNTED = 1000
 
+
+@require_GET
 def home(request: PageRequest) -> HttpResponse:
-    """What goes on, and whom one can talk to."""
+    """What needs the person, what goes on, and what came of it. htmx asks for the board alone."""
+    context = _board(request)
+    if request.headers.get("HX-Request"):
+        return render(request, "runs/_board.html", context)
     access = request.access
-    runs = Run.objects.visible_to(access)
-    day = timezone.now() - timedelta(days=1)
     teammates = Teammate.objects.visible_to(access).current().filter(end_user=None).with_version()
-    return render(request, "runs/home.html", {
-        "needs_you_runs": runs.needing_a_person().with_names().newest_first()[:10],
+    return render(request, "runs/home.html", context | {
         "notices": Notice.objects.filter(
             user=access.user, kind=NoticeKind.MESSAGE, dismissed_at=None,
             run__organization=access.organization,
         ).select_related("run__teammate").order_by("-id")[:10],
-        "running": runs.filter(status__in=[RunStatus.QUEUED, RunStatus.RUNNING])[:1000].count(),
-        "failed": runs.filter(status=RunStatus.FAILED, created_at__gte=day)[:1000].count(),
-        "today": runs.filter(created_at__gte=day)[:10_000].count(),
-        "is_new_here": not runs.filter(channel=Channel.APP).exists(),
-        "recent": runs.with_names().newest_first()[:8],
-        "teammates": teammates.order_by("id")[:12],
+        "teammates": teammates.order_by("id")[:50],
         "chosen": access.organization.default_teammate_id,
     })  # fmt: skip
 
 
+def _board(request: PageRequest) -> dict[str, Any]:
+    access = request.access
+    runs = Run.objects.visible_to(access)
+    now = timezone.now()
+    week = usage.by_day(access, Span.last(7))
+    unseen = runs.filter(
+        status__in=FINISHED, last_viewed_at=None, created_at__gte=now - RECENT, archived_at=None
+    ).exclude(status=RunStatus.CLOSED)  # fmt: skip
+    shows_steps = "first-steps" in request.GET or accounts.shows_first_steps(access)
+    return {
+        "rows": board.rows(access),
+        "waiting": runs.needing_a_person()[:MOST_COUNTED].count(),
+        "running": runs.filter(status__in=[RunStatus.QUEUED, RunStatus.RUNNING])[
+            :MOST_COUNTED
+        ].count(),
+        "failed": runs.filter(
+            status=RunStatus.FAILED, created_at__gte=now - timedelta(days=1)
+        )[:MOST_COUNTED].count(),
+        "week": week,
+        "today": week[-1],
+        "unseen": unseen.with_names().select_related("answer").newest_first()[:6],
+        "is_anybody_working": fleet.is_anybody_working(),
+        "first_steps": board.first_steps(access) if shows_steps else [],
+    }  # fmt: skip
+
+
+@require_POST
+def first_steps_dismiss(request: PageRequest) -> HttpResponse:
+    accounts.hide_first_steps(request.access)
+    return redirect("runs:home")
+
+
 def demo_words(request: PageRequest) -> HttpResponse:
     return render(request, "runs/demo.html", {"words": demo.WORDS})
+
+
+@require_GET
+def status(request: PageRequest) -> HttpResponse:
+    """Version, workers, queue and database: for everybody, without anything of the organization."""
+    context = {"health": fleet.health(), "silent_before": timezone.now() - fleet.silent_after()}
+    return render(request, "runs/status.html", context)

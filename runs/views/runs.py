@@ -12,10 +12,9 @@ from runs.consumers import StreamPlan, hand_over
 from runs.fragments import PageFrames
 from runs.models import Run, RunStatus, StepKind
 from runs.views.threads import with_transcripts
-from teammates.access import access_of_member
 from teammates.errors import Forbidden, NotFound
 from teammates.models import PermissionMode
-from teammates.pages import PageRequest
+from teammates.pages import PageRequest, access_of_session
 
 PAGE_SIZE = 40
 EVENTS_SHOWN = 500
@@ -147,7 +146,7 @@ def run_stream(request: PageRequest, run_id: int) -> HttpResponse:
     def may_read() -> bool:
         assert user is not None
         user.refresh_from_db()
-        access = access_of_member(user) if user.is_active else None
+        access = access_of_session(user, request.session) if user.is_active else None
         return access is not None and Run.objects.visible_to(access).filter(pk=run.pk).exists()
 
     plan = StreamPlan(

@@ -3,6 +3,7 @@ from teammates.models.audit import AuditEntry
 from teammates.models.knowledge import Audience, Author, Document, Memory, Skill, SkillStatus
 from teammates.models.people import (
     EndUser,
+    Invitation,
     Membership,
     Organization,
     RetentionMode,
@@ -32,6 +33,7 @@ __all__ = [
     "Document",
     "Effort",
     "EndUser",
+    "Invitation",
     "Membership",
     "Memory",
     "Model",

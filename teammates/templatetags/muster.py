@@ -1,6 +1,8 @@
-"""Tags of the pages: icons, times, money, Markdown."""
+"""How pages say things: times, money, sizes, names, Markdown. Built into every template."""
 
-from datetime import datetime, timedelta
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -16,51 +18,10 @@ from teammates.tools.masking import MASK
 
 register = template.Library()
 
-# Drawn on a 24 x 24 grid with a stroke of 1.75.
-ICONS = {
-    "home": "M3 11l9-8 9 8M5 10v10h5v-6h4v6h5V10",
-    "hand": "M8 13V5.5a1.5 1.5 0 0 1 3 0V11m0-6.5a1.5 1.5 0 0 1 3 0V11m0-4.5a1.5 1.5 0 0 1 3 0V15"
-    "a6 6 0 0 1-6 6 6 6 0 0 1-5-2.7L4 14.5a1.5 1.5 0 0 1 2.4-1.8L8 14.5",
-    "talk": "M4 5h16v11H9l-5 4z",
-    "people": "M9 11a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7zM2.5 20a6.5 6.5 0 0 1 13 0M16 4.5a3.5 3.5 "
-    "0 0 1 0 6.5M18 14.3a6.5 6.5 0 0 1 3.5 5.7",
-    "runs": "M4 6h16M4 12h10M4 18h6M17 14l4 3-4 3z",
-    "cog": "M12 9a3 3 0 1 0 0 6 3 3 0 0 0 0-6zM4 12h2m12 0h2M12 4v2m0 12v2M6.3 6.3l1.5 1.5m8.4 8.4 "
-    "1.5 1.5m0-11.4-1.5 1.5m-8.4 8.4-1.5 1.5",
-    "file": "M6 3h8l4 4v14H6zM14 3v4h4",
-    "plus": "M12 5v14M5 12h14",
-    "stop": "M7 7h10v10H7z",
-    "clock": "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18zM12 7v5l3 2",
-    "check": "M5 12.5l4.5 4.5L19 7.5",
-    "cross": "M6 6l12 12M18 6L6 18",
-    "pause": "M8 5v14M16 5v14",
-    "turn": "M12 3a9 9 0 1 1-9 9",
-    "none": "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18zM6 6l12 12",
-    "mark": "M4 19V6l8 7 8-7v13M4 6l8 13 8-13",
-}
-STATUS_ICONS = {
-    "queued": "clock", "running": "turn", "waiting": "hand", "paused": "pause",
-    "completed": "check", "failed": "cross", "cancelled": "none", "closed": "none",
-}  # fmt: skip
-
-
-@register.simple_tag
-def icon(name: str) -> SafeString:
-    return format_html(
-        '<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="1.75" '
-        'stroke-linecap="round" stroke-linejoin="round" aria-hidden="true"><path d="{}"/></svg>',
-        ICONS[name],
-    )
-
-
-@register.simple_tag
-def status_icon(status: str) -> SafeString:
-    return icon(STATUS_ICONS[status])
-
 
 @register.simple_tag
 def ago(at: datetime | None) -> SafeString:
-    """A moment as people say it; the exact one on hover."""
+    """A moment as people say it; the exact one, here and in UTC, on hover."""
     if at is None:
         return mark_safe("–")
     age = timezone.now() - at
@@ -69,11 +30,36 @@ def ago(at: datetime | None) -> SafeString:
     elif age < timedelta(days=7):
         words = f"{timesince(at, depth=1)} ago"
     else:
-        words = f"{at:%-d %b %Y}"
+        words = f"{timezone.localtime(at):%-d %b %Y}"
     return format_html(
-        '<time datetime="{}" title="{}">{}</time>', at.isoformat(), f"{at:%a %-d %b %Y, %H:%M} UTC",
-        words,
-    )  # fmt: skip
+        '<time datetime="{}" title="{}">{}</time>', at.isoformat(), moment(at), words
+    )
+
+
+@register.filter
+def moment(at: datetime | None) -> str:
+    """An instant in full: Mon 3 Nov 2026, 09:00 (Berlin), 08:00 UTC."""
+    if at is None:
+        return "–"
+    local, utc = timezone.localtime(at), at.astimezone(UTC)
+    if local.utcoffset() == utc.utcoffset():
+        return f"{utc:%a %-d %b %Y, %H:%M} UTC"
+    return f"{local:%a %-d %b %Y, %H:%M} ({city()}), {utc:%H:%M} UTC"
+
+
+@register.filter
+def clock(at: datetime | None) -> str:
+    """The time of a day with its place: 09:00 (Berlin); with the date unless that is today."""
+    if at is None:
+        return "–"
+    local = timezone.localtime(at)
+    is_today = local.date() == timezone.localdate()
+    return f"{local:%H:%M} ({city()})" if is_today else f"{local:%a %-d %b, %H:%M} ({city()})"
+
+
+def city() -> str:
+    """The place that names the organization's timezone: Berlin of Europe/Berlin."""
+    return timezone.get_current_timezone_name().rpartition("/")[2].replace("_", " ")
 
 
 @register.filter
@@ -116,6 +102,40 @@ def label(name: str) -> str:
 
 
 @register.filter
+def short(amount: int | None) -> str:
+    """A count that fits: 812, 1.4 k, 38 k, 2.1 M."""
+    if amount is None:
+        return "–"
+    for size, unit in ((1_000_000_000, " G"), (1_000_000, " M"), (1_000, " k")):
+        if amount >= size:
+            scaled = amount / size
+            return f"{scaled:.1f}{unit}" if scaled < 10 else f"{scaled:.0f}{unit}"
+    return str(amount)
+
+
+@register.filter
+def percent(share: float | None) -> str:
+    return "–" if share is None else f"{round(share * 100)} %"
+
+
+@register.filter
+def named(prefix: str, pk: Any) -> str:
+    """An element's id: {{ "revoke"|named:key.pk }}."""
+    return f"{prefix}-{pk}"
+
+
+@register.filter
+def column(rows: list[dict[str, Any]], name: str) -> list[Any]:
+    """One value of each row, for a chart."""
+    return [row[name] for row in rows]
+
+
+@register.filter
+def at(values: Sequence[Any], index: int) -> Any:
+    return values[index]
+
+
+@register.filter
 def is_text(value: Any) -> bool:
     return isinstance(value, str)
 
@@ -139,12 +159,8 @@ def markdown(text: str) -> SafeString:
 
 
 @register.filter
-def initial(name: str) -> str:
-    return name.strip()[:1].upper() or "?"
-
-
-@register.filter
 def filesize(size: int) -> str:
+    """Bytes as people read them: 812 B, 1.4 kB."""
     amount = float(size)
     for unit in ("B", "kB", "MB"):
         if amount < 1000:
@@ -155,6 +171,4 @@ def filesize(size: int) -> str:
 
 @register.filter
 def pretty(value: Any) -> str:
-    import json
-
     return json.dumps(value, indent=2, ensure_ascii=False)

@@ -9,7 +9,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from teammates import accounts
 from teammates.errors import DomainError, NotSignedIn, TooMany
-from teammates.forms import PasswordForm, SetupForm, SignInForm
+from teammates.forms.people import PasswordForm, SetupForm, SignInForm
 from teammates.pages import public
 
 

@@ -9,7 +9,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from teammates import knowledge, roster
 from teammates.access import Access
 from teammates.errors import DomainError, NotFound
-from teammates.forms import MemoryForm, SkillForm
+from teammates.forms.knowledge import MemoryForm, SkillForm
 from teammates.models import Author, Memory, Skill, SkillStatus, Teammate
 from teammates.pages import PageRequest
 

@@ -1,4 +1,4 @@
-"""Models and keys."""
+"""Models, their providers and prices."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
-from teammates import connections, keys
+from teammates import connections
 from teammates.access import Access
 from teammates.errors import DomainError
-from teammates.forms import KeyForm, ModelForm, ProviderForm
+from teammates.forms.models import KeyForm, ModelForm, ProviderForm
 from teammates.models import Effort, Model, Provider
 from teammates.pages import PageRequest
 from teammates.providers import try_out
@@ -19,7 +19,7 @@ from teammates.providers import try_out
 
 @require_http_methods(["GET", "POST"])
 def model_settings(request: PageRequest) -> HttpResponse:
-    """Providers with their models and prices, and the organization's API keys."""
+    """Providers with their models and prices, and what they cost."""
     access = request.access
     form = ProviderForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
@@ -43,7 +43,6 @@ def _settings_page(request: PageRequest, form: ProviderForm, **more: Any) -> Htt
         .order_by("id"),
         "models": Model.objects.filter(organization=organization).order_by("alias"),
         "efforts": Effort.choices,
-        "keys": keys.visible_keys(request.access).filter(revoked_at=None)[:100],
         "may_manage": request.access.may("data.llm_credentials.manage"),
         **more,
     }
@@ -86,24 +85,6 @@ def model_default(request: PageRequest, model_id: int) -> HttpResponse:
     model = get_object_or_404(Model, organization=request.access.organization, pk=model_id)
     connections.set_default_model(request.access, model)
     messages.success(request, f"{model.alias} is used wherever no model is named.")
-    return redirect("teammates:model_settings")
-
-
-@require_POST
-def key_new(request: PageRequest) -> HttpResponse:
-    """A new key; its secret is on this page and nowhere else."""
-    access = request.access
-    access.require("data.api_keys.manage")
-    name = request.POST.get("name", "").strip() or "Key"
-    _, secret = keys.create_key(access.organization, name=name, by=access.user)
-    return _settings_page(request, ProviderForm(), secret=secret)
-
-
-@require_POST
-def key_revoke(request: PageRequest, key_id: int) -> HttpResponse:
-    request.access.require("data.api_keys.manage")
-    key = keys.revoke_key(keys.get_key(request.access, pk=key_id))
-    messages.success(request, f"The key {key.name} no longer works.")
     return redirect("teammates:model_settings")
 
 

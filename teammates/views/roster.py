@@ -7,7 +7,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from teammates import roster
 from teammates.errors import DomainError
-from teammates.forms import TeammateForm
+from teammates.forms.roster import TeammateForm
 from teammates.models import Teammate, Visibility
 from teammates.pages import PageRequest
 from teammates.tools import GROUPS

@@ -14,7 +14,7 @@ from teammates import permissions, servers, tools
 from teammates.access import Access
 from teammates.catalog import CATALOG
 from teammates.errors import DomainError, Invalid, NotFound
-from teammates.forms import PermissionForm, ServerForm, ToolForm
+from teammates.forms.tools import PermissionForm, ServerForm, ToolForm
 from teammates.models import (
     PermissionPolicy,
     PolicySource,

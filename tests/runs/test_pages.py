@@ -27,7 +27,9 @@ def signed_in(access: Access) -> Client:
     return client
 
 
-@pytest.mark.parametrize("path", ["/", "/runs/", "/threads/", "/teammates/", "/settings/models/"])
+@pytest.mark.parametrize(
+    "path", ["/", "/runs/", "/threads/", "/teammates/", "/settings/models/", "/settings/keys/"]
+)
 def test_pages_need_the_same_number_of_queries_for_one_row_and_for_many(
     client: Client, alice: Access, path: str
 ) -> None:
@@ -113,7 +115,7 @@ def test_a_key_is_shown_once_and_stored_nowhere(client: Client) -> None:
 
     page = client.post("/settings/keys/new/", {"name": "ci"}).content.decode()
     (secret,) = set(re.findall(r"m8_[0-9a-f]{64}", page))
-    assert secret not in client.get("/settings/models/").content.decode()
+    assert secret not in client.get("/settings/keys/").content.decode()
 
 
 def test_a_provider_whose_model_is_refused_is_not_left_behind(client: Client) -> None:

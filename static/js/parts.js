@@ -1,0 +1,110 @@
+// What parts do on every page: menus that close, texts that are copied, refusals that are said.
+import { toast } from "./toast.js";
+
+export function setCookie(name, value) {
+  document.cookie = name + "=" + value + ";path=/;max-age=31536000;samesite=lax";
+}
+
+document.addEventListener("click", async (event) => {
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    if (!menu.contains(event.target)) menu.open = false;
+  }
+  const theme = event.target.closest("[data-theme-choice]");
+  if (theme) {
+    event.preventDefault();
+    document.documentElement.dataset.theme = theme.value;
+    setCookie("theme", theme.value);
+    for (const one of theme.parentElement.children) one.setAttribute("aria-pressed", one === theme);
+  }
+  const button = event.target.closest("[data-copy]");
+  if (button) {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    const before = [...button.childNodes];
+    button.textContent = "Copied";
+    setTimeout(() => button.replaceChildren(...before), 1500);
+  }
+});
+document.addEventListener("keydown", (event) => {
+  const menu = event.key === "Escape" && event.target.closest?.("details.menu[open]");
+  if (!menu) return;
+  menu.open = false;
+  menu.querySelector("summary").focus();
+  event.stopPropagation();
+});
+document.addEventListener("change", (event) => {
+  if (event.target.matches("[data-submits]")) event.target.form.requestSubmit();
+});
+
+// Only the fields of the chosen kind are shown.
+function showKind(select) {
+  for (const box of select.form.querySelectorAll("[data-for]")) {
+    box.closest(".field").hidden = !box.dataset.for.split(" ").includes(select.value);
+  }
+}
+for (const select of document.querySelectorAll('select[name="kind"]')) {
+  if (!select.form?.querySelector("[data-for]")) continue;
+  showKind(select);
+  select.addEventListener("change", () => showKind(select));
+}
+
+// A timezone that was only guessed by the server is guessed better here.
+for (const select of document.querySelectorAll("select[data-guess-timezone]")) {
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  if ([...select.options].some((option) => option.value === zone)) select.value = zone;
+}
+
+// Code in answers can be copied.
+function addCopyButtons() {
+  for (const block of document.querySelectorAll(".prose pre:not(:has(.copy-code))")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "copy-code little";
+    button.textContent = "Copy";
+    button.dataset.copy = block.textContent;
+    block.append(button);
+  }
+}
+addCopyButtons();
+document.addEventListener("htmx:oobAfterSwap", addCopyButtons);
+document.addEventListener("htmx:afterSettle", addCopyButtons);
+
+// What a request was refused with is said where it was made; nothing typed is lost.
+document.addEventListener("htmx:responseError", (event) => {
+  let message = "That did not work. Try again.";
+  try { message = JSON.parse(event.detail.xhr.responseText).message || message; } catch { /* no JSON */ }
+  sayProblem(event.target, message);
+});
+document.addEventListener("htmx:sendError", (event) => {
+  if (event.target.matches("[hx-trigger]:not(form)")) return; // it asks again by itself
+  sayProblem(event.target, "Not sent: the server cannot be reached. Try again in a moment.");
+});
+function sayProblem(element, message) {
+  const form = element.closest("form");
+  if (!form) {
+    toast(message, { look: "bad", stays: true });
+    return;
+  }
+  let place = form.querySelector("[data-problem]");
+  if (!place) {
+    place = document.createElement("p");
+    place.dataset.problem = "";
+    place.className = "error";
+    place.setAttribute("role", "alert");
+    form.append(place);
+  }
+  place.textContent = message;
+}
+document.addEventListener("htmx:beforeRequest", (event) => {
+  event.target.closest("form")?.querySelector("[data-problem]")?.remove();
+});
+
+// A form with changes that are not saved says so before it is left.
+for (const form of document.querySelectorAll("form[data-guards]")) {
+  let isDirty = false;
+  form.addEventListener("input", () => {
+    isDirty = true;
+    for (const sign of form.querySelectorAll("[data-unsaved]")) sign.hidden = false;
+  });
+  form.addEventListener("submit", () => { isDirty = false; });
+  window.addEventListener("beforeunload", (event) => { if (isDirty) event.preventDefault(); });
+}

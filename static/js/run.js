@@ -1,0 +1,88 @@
+// The run being watched. The page holds its events up to data-after. The stream brings `text`,
+// which grows one text node, and `html`, a fragment that htmx swaps in out of band. Both carry the
+// number of the run's event, so that a new connection goes on behind the last one seen.
+const live = { source: null, element: null, after: "0", waiting: [], timer: 0, wait: 1000 };
+
+function nearBottom() {
+  return document.documentElement.scrollHeight - window.scrollY - window.innerHeight < 80;
+}
+export function toBottom() {
+  window.scrollTo(0, document.documentElement.scrollHeight);
+}
+
+function follow() {
+  if (live.source || document.hidden) return;
+  clearTimeout(live.timer);
+  const element = document.querySelector("[data-stream]");
+  if (!element) return;
+  if (live.element !== element) {
+    live.element = element;
+    live.after = element.dataset.after;
+  }
+  const source = new EventSource(element.dataset.stream + "?after=" + encodeURIComponent(live.after));
+  live.source = source;
+  source.addEventListener("open", () => {
+    live.wait = 1000;
+    document.getElementById("lost").hidden = true;
+  });
+  source.addEventListener("text", (event) => {
+    live.after = event.lastEventId || live.after;
+    live.waiting.push(JSON.parse(event.data));
+    if (live.waiting.length === 1) requestAnimationFrame(grow);
+  });
+  source.addEventListener("html", (event) => {
+    grow();
+    live.after = event.lastEventId || live.after;
+    const stick = nearBottom();
+    htmx.swap(document.body, event.data, { swapStyle: "none" });
+    if (stick) toBottom();
+  });
+  source.addEventListener("say", (event) => {
+    document.getElementById("say").textContent = event.data;
+  });
+  source.addEventListener("end", () => {
+    grow();
+    leave();
+    element.removeAttribute("data-stream");
+    live.element = null;
+    document.dispatchEvent(new CustomEvent("muster:idle"));
+    follow();
+  });
+  source.addEventListener("error", () => { if (live.source === source) lose(); });
+}
+
+function lose() {
+  if (!live.source) return;
+  document.getElementById("lost").hidden = false;
+  leave();
+  live.timer = setTimeout(follow, live.wait);
+  live.wait = Math.min(live.wait * 2, 15000);
+}
+
+function grow() {
+  if (!live.waiting.length) return;
+  const stick = nearBottom();
+  for (const piece of live.waiting.splice(0)) {
+    const block = document.getElementById(piece.block);
+    if (!block) continue;
+    if (!block.firstChild) block.append("");
+    block.firstChild.appendData(piece.text);
+  }
+  if (stick) toBottom();
+}
+
+function leave() {
+  clearTimeout(live.timer);
+  live.source?.close();
+  live.source = null;
+}
+
+document.addEventListener("visibilitychange", () => { if (document.hidden) leave(); else follow(); });
+document.addEventListener("htmx:afterSettle", follow);
+document.addEventListener("click", (event) => { if (event.target.closest("[data-reconnect]")) follow(); });
+window.addEventListener("offline", lose);
+window.addEventListener("online", follow);
+window.addEventListener("pagehide", leave);
+window.addEventListener("pageshow", follow);
+if (document.querySelector("[data-thread]")) toBottom();
+follow();

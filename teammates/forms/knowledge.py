@@ -1,0 +1,37 @@
+"""Input of the pages about memories and skills."""
+
+from typing import Any
+
+from django import forms
+
+from teammates.models import (
+    Teammate,
+)
+
+
+class MemoryForm(forms.Form):
+    content = forms.CharField(label="Something to remember", max_length=300)
+
+
+class SkillForm(forms.Form):
+    name = forms.CharField(label="Name", max_length=200)
+    description = forms.CharField(
+        label="When to use it", max_length=1000,
+        help_text="Teammates read this to decide whether they load it.",
+    )  # fmt: skip
+    body = forms.CharField(
+        label="Instructions", max_length=50_000,
+        widget=forms.Textarea(attrs={"rows": 12, "class": "mono"}),
+    )  # fmt: skip
+    teammate = forms.ChoiceField(label="For", required=False)
+    is_active = forms.BooleanField(label="Teammates may load it", required=False, initial=True)
+
+    def __init__(self, teammates: list[Teammate], *args: Any, is_new: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not is_new:
+            del self.fields["teammate"]
+            return
+        del self.fields["is_active"]
+        field = self.fields["teammate"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = [("", "All teammates"), *((t.pk, t.name) for t in teammates)]

@@ -1,0 +1,47 @@
+"""Input of the pages about models and their providers."""
+
+from typing import Any
+
+from django import forms
+
+from teammates.models import (
+    Effort,
+    Model,
+    Organization,
+    ProviderKind,
+)
+
+
+class ModelForm(forms.Form):
+    fallback = forms.ModelChoiceField(queryset=Model.objects.none(), required=False)
+    max_effort = forms.ChoiceField(choices=Effort.choices)
+    context_window = forms.IntegerField(min_value=1_000, max_value=10_000_000)
+
+    def __init__(self, organization: Organization, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["fallback"]
+        assert isinstance(field, forms.ModelChoiceField)
+        field.queryset = Model.objects.filter(organization=organization)
+
+
+class ProviderForm(forms.Form):
+    kind = forms.ChoiceField(label="Provider", choices=ProviderKind.choices[1:])
+    name = forms.CharField(label="Name", max_length=100)
+    api_key = forms.CharField(
+        label="API key", required=False, max_length=500,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+        help_text="Stored encrypted, never shown again. Local servers need none.",
+    )  # fmt: skip
+    base_url = forms.CharField(
+        label="Address", required=False, max_length=500,
+        help_text="Only for servers of your own, such as http://127.0.0.1:11434/v1.",
+    )  # fmt: skip
+    model = forms.CharField(
+        label="First model", max_length=200, help_text="As the provider calls it."
+    )
+
+
+class KeyForm(forms.Form):
+    api_key = forms.CharField(
+        label="API key", max_length=500, widget=forms.PasswordInput(attrs={"autocomplete": "off"})
+    )

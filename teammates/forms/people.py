@@ -1,0 +1,116 @@
+"""Input of the pages about people: set-up, sign-in, the organization."""
+
+import zoneinfo
+from typing import ClassVar
+
+from django import forms
+from django.core.exceptions import ValidationError
+
+from teammates import accounts
+from teammates.errors import Invalid
+from teammates.models import Organization, Role
+
+
+def _timezones() -> list[str]:
+    """UTC and the names that people know: a region and a city."""
+    regions = ("Africa", "America", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific")
+    known = zoneinfo.available_timezones()
+    return ["UTC", *sorted(z for z in known if z.partition("/")[0] in regions and "/" in z)]
+
+
+class PasswordForm(forms.Form):
+    password = forms.CharField(
+        label="Password",
+        max_length=1024,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        help_text="At least 8 characters, and not a common one.",
+    )
+
+    def clean_password(self) -> str:
+        password: str = self.cleaned_data["password"]
+        try:
+            accounts.check_password(password)
+        except Invalid as error:
+            raise ValidationError(error.message.removeprefix("password: ")) from None
+        return password
+
+
+class SetupForm(PasswordForm):
+    field_order = ("organization_name", "email", "password", "timezone")
+    organization_name = forms.CharField(label="Organization", max_length=200)
+    email = forms.EmailField(label="Your e-mail address", max_length=254)
+    timezone = forms.ChoiceField(
+        label="Timezone", choices=[(z, z) for z in _timezones()],
+        initial="UTC",
+    )  # fmt: skip
+
+
+class SignInForm(forms.Form):
+    email = forms.CharField(
+        label="E-mail address", max_length=256,
+        widget=forms.TextInput(attrs={"autocomplete": "username", "inputmode": "email"}),
+    )  # fmt: skip
+    password = forms.CharField(
+        label="Password", max_length=1024,
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+    )  # fmt: skip
+
+
+class OrganizationForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in stubs alone
+    timezone = forms.ChoiceField(
+        label="Timezone", choices=[(z, z) for z in _timezones()],
+        help_text="Times on pages are this place's; usage is counted in days of UTC.",
+    )  # fmt: skip
+
+    class Meta:
+        model = Organization
+        fields = (
+            "name", "timezone", "approval_email_enabled", "result_email_enabled",
+            "retention_mode", "require_end_user_id", "per_end_user_run_limit",
+            "per_end_user_cost_limit_cents", "per_end_user_rate_per_minute",
+        )  # fmt: skip
+        labels: ClassVar = {
+            "name": "Name",
+            "approval_email_enabled": "Mail whoever started a run when it waits for a decision",
+            "result_email_enabled": "Mail the result of a run that asked for it",
+            "retention_mode": "What is kept of a run that is over",
+            "require_end_user_id": "Strict mode: every API call must name an end user",
+            "per_end_user_run_limit": "Runs a month",
+            "per_end_user_cost_limit_cents": "Cents a month",
+            "per_end_user_rate_per_minute": "Runs a minute",
+        }
+        help_texts: ClassVar = {
+            "retention_mode": "Numbers alone: what was said is erased two minutes after a run "
+            "ends, from when you save this on. What was said before stays.",
+            "require_end_user_id": "For products with customers of their own: nothing of one "
+            "customer can be reached in the name of another, or of nobody.",
+            "per_end_user_run_limit": "Empty: no limit.",
+            "per_end_user_cost_limit_cents": "Empty: no limit.",
+            "per_end_user_rate_per_minute": "Empty: no limit.",
+        }
+
+
+class NewKeyForm(forms.Form):
+    name = forms.CharField(
+        label="What is it for?", max_length=200,
+        widget=forms.TextInput(attrs={"placeholder": "Nightly import", "autocomplete": "off"}),
+    )  # fmt: skip
+    expires_in_days = forms.TypedChoiceField(
+        label="Works for", coerce=int, empty_value=None, required=False, initial="90",
+        choices=[("30", "30 days"), ("90", "90 days"), ("365", "a year"), ("", "ever")],
+    )  # fmt: skip
+
+
+class InvitationForm(forms.Form):
+    email = forms.EmailField(
+        label="E-mail address", max_length=254,
+        widget=forms.EmailInput(attrs={"autocomplete": "off"}),
+    )  # fmt: skip
+    role = forms.ChoiceField(label="Role", choices=Role.choices, initial=Role.MEMBER)
+
+
+class JoinForm(PasswordForm):
+    field_order = ("name", "password")
+    name = forms.CharField(
+        label="Your name", max_length=150, widget=forms.TextInput(attrs={"autocomplete": "name"})
+    )

@@ -1,0 +1,143 @@
+"""Input of the pages about tools, apps and permissions."""
+
+import json
+import shlex
+from typing import Any, ClassVar
+
+from django import forms
+from django.core.exceptions import ValidationError
+
+from teammates.models import (
+    AuthType,
+    ServerKind,
+    ToolMode,
+    ToolServer,
+)
+
+
+class ToolForm(forms.Form):
+    mode = forms.ChoiceField(
+        label="When it is called",
+        choices=[
+            (ToolMode.DEFAULT, "As declared: it asks where the run's mode says so"),
+            (ToolMode.ASK, "Always ask: in every mode, whatever was allowed before"),
+            (ToolMode.OFF, "Off: no teammate has it"),
+        ],
+        widget=forms.RadioSelect,
+    )
+    approvals = forms.TypedChoiceField(
+        label="Who must agree", coerce=int, choices=[(1, "One person"), (2, "Two people")]
+    )
+    expires_after = forms.IntegerField(
+        label="Minutes until it counts as denied", required=False, min_value=1,
+        help_text="Empty: it waits as long as people need.",
+    )  # fmt: skip
+
+
+class PermissionForm(forms.Form):
+    tool = forms.ChoiceField(label="Tool or app")
+    argument = forms.CharField(
+        label="Only if this argument", required=False, max_length=100,
+        help_text="Empty: whatever the arguments are.",
+    )  # fmt: skip
+    text = forms.CharField(
+        label="is", required=False, max_length=1000, help_text="* stands for any text: *@acme.com"
+    )
+    user_id = forms.CharField(label="Only for the end user", required=False, max_length=255)
+
+    def __init__(self, choices: list[tuple[str, str]], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["tool"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = choices
+
+    @property
+    def pattern(self) -> dict[str, str]:
+        name = self.cleaned_data["argument"].strip()
+        return {name: self.cleaned_data["text"]} if name else {}
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        if bool(given.get("argument")) != bool(given.get("text")):
+            raise ValidationError("Give both the argument and what it must be, or neither.")
+        return given
+
+
+class ServerForm(forms.Form):
+    name = forms.CharField(label="Name", max_length=200)
+    kind = forms.ChoiceField(label="Kind", choices=ServerKind.choices, initial="mcp_http")
+    url = forms.CharField(label="Address", required=False, max_length=2000)
+    command = forms.CharField(
+        label="Program", required=False, max_length=2000,
+        help_text="Only for programs on this machine: the command with its arguments.",
+    )  # fmt: skip
+    environment = forms.CharField(
+        label="Environment of the program", required=False,
+        widget=forms.Textarea(attrs={"rows": 2, "class": "mono", "placeholder": "NAME=value"}),
+    )  # fmt: skip
+    auth_type = forms.ChoiceField(label="Credential", choices=AuthType.choices)
+    auth_name = forms.CharField(
+        label="Name of the header or parameter", required=False, max_length=100
+    )
+    secret = forms.CharField(
+        label="Key", required=False, max_length=5000,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+        help_text="Stored encrypted, never shown again.",
+    )  # fmt: skip
+    tool_defs = forms.CharField(
+        label="Operations of the REST API", required=False,
+        widget=forms.Textarea(attrs={"rows": 8, "class": "mono"}),
+        help_text='JSON, such as [{"name": "find_invoices", "method": "GET", "path": "/invoices", '
+        '"parameters": {"type": "object", "properties": {"customer": {"type": "string"}}}}]. '
+        "Arguments of the path go there, others into the query, or into the body of a POST.",
+    )  # fmt: skip
+    description = forms.CharField(label="What it is for", required=False, max_length=1000)
+
+    # The kinds that a field is for; the script hides it for the others.
+    FOR: ClassVar = {
+        "url": "rest_api mcp_http mcp_sse", "command": "mcp_stdio", "environment": "mcp_stdio",
+        "auth_type": "rest_api mcp_http mcp_sse", "secret": "rest_api mcp_http mcp_sse",
+        "auth_name": "rest_api mcp_http mcp_sse", "tool_defs": "rest_api",
+    }  # fmt: skip
+
+    def __init__(self, *args: Any, server: ToolServer | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._server = server
+        for name, kinds in self.FOR.items():
+            self.fields[name].widget.attrs["data-for"] = kinds
+        if server is not None:
+            self.fields["kind"].disabled = True
+            stays = "Empty: the stored one stays."
+            names = ", ".join(name for name, _ in server.connection.environment)
+            self.fields["secret"].help_text = stays
+            self.fields["environment"].help_text = f"{stays} It has {names}." if names else ""
+
+    def clean_command(self) -> list[str]:
+        try:
+            return shlex.split(self.cleaned_data["command"])
+        except ValueError as error:
+            raise ValidationError(f"This is not a command line: {error}.") from None
+
+    def clean_tool_defs(self) -> list[Any]:
+        text = self.cleaned_data["tool_defs"].strip()
+        if not text:
+            return []
+        try:
+            given = json.loads(text)
+        except ValueError as error:
+            raise ValidationError(f"This is not JSON: {error}.") from None
+        if not isinstance(given, list):
+            raise ValidationError("This must be a list of operations.")
+        return given
+
+    @property
+    def fields_of_server(self) -> dict[str, Any]:
+        """What was given, in the words of `servers`."""
+        given = dict(self.cleaned_data)
+        name = given.pop("auth_name").strip()
+        key = {"custom_header": "header_name", "api_key_in_url": "param_name"}
+        given["auth_config"] = {key[given["auth_type"]]: name} if given["auth_type"] in key else {}
+        for kept in ("secret", "environment"):  # never shown: left empty, it stays
+            if not given[kept] and self._server is not None:
+                del given[kept]
+        return given

@@ -1,0 +1,49 @@
+"""Full-text search: words as people type them, and pieces of text that show where they stand."""
+
+import re
+
+from django.contrib.postgres.search import SearchHeadline, SearchQuery, SearchVector
+from django.db.models import CharField, F, Func, Value
+from django.db.models.functions import Left
+from django.utils.html import escape
+from django.utils.safestring import SafeString, mark_safe
+
+CONFIG = "simple"  # words as they are, in any language
+MOST_WORDS = 12
+# A vector holds at most 1 MB; the beginning of a text is what is searched.
+SEARCHED_CHARACTERS = 50_000
+BEGIN, END = "\x02", "\x03"  # of a found word; PostgreSQL's own marks would be HTML
+
+
+def query_of(text: str) -> SearchQuery | None:
+    """All of the words, each as the beginning of one; None if there is no word."""
+    words = re.findall(r"[^\W_]+", text)[:MOST_WORDS]
+    if not words:
+        return None
+    return SearchQuery(" & ".join(f"{w}:*" for w in words), config=CONFIG, search_type="raw")
+
+
+def vector_of(field: str) -> SearchVector:
+    """The words of a text; models index exactly this expression."""
+    return SearchVector(Left(field, SEARCHED_CHARACTERS), config=CONFIG)
+
+
+def name_vector_of(field: str) -> SearchVector:
+    """The words of a file's name: report-2.csv is report, 2 and csv."""
+    words = Func(
+        F(field), Value("._-"), Value("   "), function="translate", output_field=CharField()
+    )
+    return SearchVector(words, config=CONFIG)
+
+
+def headline_of(field: str, query: SearchQuery) -> SearchHeadline:
+    """About twenty words of a text around what was found; `marked` makes HTML of it."""
+    return SearchHeadline(
+        Left(field, SEARCHED_CHARACTERS), query, config=CONFIG, start_sel=BEGIN, stop_sel=END,
+        max_words=22, min_words=10, max_fragments=1,
+    )  # fmt: skip
+
+
+def marked(headline: str) -> SafeString:
+    html = escape(" ".join(headline.split()))
+    return mark_safe(html.replace(BEGIN, "<mark>").replace(END, "</mark>"))

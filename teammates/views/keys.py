@@ -1,0 +1,72 @@
+"""API keys: listed, made, replaced, revoked. A secret is on the page that made it, and nowhere
+else."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_POST
+
+from teammates import keys
+from teammates.errors import DomainError
+from teammates.forms.people import NewKeyForm
+from teammates.models import APIKey
+from teammates.pages import PageRequest
+
+PAGE_SIZE = 100
+
+
+@require_GET
+def key_list(request: PageRequest) -> HttpResponse:
+    return _page(request, NewKeyForm())
+
+
+def _page(request: PageRequest, form: NewKeyForm, **more: Any) -> HttpResponse:
+    access = request.access
+    context = {
+        "form": form,
+        "keys": keys.visible_keys(access).filter(revoked_at=None)[:PAGE_SIZE],
+        "may_manage": access.may("data.api_keys.manage"),
+        **more,
+    }
+    status = 422 if form.errors else 200
+    return render(request, "teammates/key_list.html", context, status=status)
+
+
+@require_POST
+def key_new(request: PageRequest) -> HttpResponse:
+    access = request.access
+    access.require("data.api_keys.manage")
+    form = NewKeyForm(request.POST)
+    if not form.is_valid():
+        return _page(request, form)
+    try:
+        key, secret = keys.create_key(
+            access.organization, name=form.cleaned_data["name"], by=access.user,
+            expires_in_days=form.cleaned_data["expires_in_days"],
+        )  # fmt: skip
+    except DomainError as error:
+        form.add_error(None, error.message)
+        return _page(request, form)
+    return _page(request, NewKeyForm(), made=key, secret=secret)
+
+
+@require_POST
+def key_rotate(request: PageRequest, key_id: int) -> HttpResponse:
+    """A new secret for a key; the old one is dead at once."""
+    request.access.require("data.api_keys.manage")
+    key, secret = keys.rotate_key(_find(request, key_id))
+    return _page(request, NewKeyForm(), made=key, secret=secret)
+
+
+@require_POST
+def key_revoke(request: PageRequest, key_id: int) -> HttpResponse:
+    request.access.require("data.api_keys.manage")
+    key = keys.revoke_key(_find(request, key_id))
+    messages.success(request, f"The key {key.name} no longer works.")
+    return redirect("teammates:key_list")
+
+
+def _find(request: PageRequest, key_id: int) -> APIKey:
+    return keys.get_key(request.access, pk=key_id)
