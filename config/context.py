@@ -32,8 +32,9 @@ PLACES = (
     Place("Home", "house", "runs:home", "h", on_phone=True, is_exact=True),
     Place("Needs you", "hand", "runs:needs_you", "n", on_phone=True),
     Place("Threads", "message-square", "runs:thread_list", "t", on_phone=True),
-    Place("Teammates", "users", "teammates:teammate_list", "m"),
+    Place("Teammates", "users", "runs:teammate_list", "m"),
     Place("Runs", "list-tree", "runs:run_list", "r", on_phone=True),
+    Place("Files", "folder", "runs:file_list", "f"),
     Place("Usage & cost", "chart-column", "runs:usage", "u", starts_group=True),
     Place("Settings", "settings", "teammates:settings", "s"),
 )
@@ -43,6 +44,7 @@ SETTINGS = (
     Place("General", "building-2", "teammates:settings", is_exact=True),
     Place("Models & prices", "cpu", "teammates:model_settings"),
     Place("Members", "users", "teammates:member_list", permission="org.members.list"),
+    Place("End users", "circle", "runs:end_user_list", permission="data.usage.read"),
     Place("API keys", "key-round", "teammates:key_list"),
     Place("Tools", "wrench", "teammates:tool_list"),
     Place("Apps", "plug", "teammates:server_list"),
@@ -50,6 +52,7 @@ SETTINGS = (
     Place("Memory", "brain", "teammates:memory_list"),
     Place("Skills", "book-open", "teammates:skill_list"),
     Place("Reports", "flag", "runs:report_list", permission="data.personas.manage"),
+    Place("Audit log", "scroll-text", "teammates:audit_log", permission="org.audit_read"),
     Place("Appearance", "palette", "teammates:appearance"),
 )
 KEYBOARD = (

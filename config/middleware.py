@@ -72,20 +72,27 @@ def _in_envelope(request: HttpRequest, response: HttpResponse) -> HttpResponse:
 
 
 AUDITED = "/api/v2/"
+READING = ("GET", "HEAD", "OPTIONS")
 
 
 def audit_log(get_response: GetResponse) -> GetResponse:
-    """Every request to v2 that somebody signed is written down with how it ended."""
+    """Every request to v2 that somebody signed is written down with how it ended, and whatever a
+    person changed on a page."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         began = time.monotonic()
         response = get_response(request)
-        access = getattr(request, "auth", None)
-        if isinstance(access, Access) and request.path.startswith(AUDITED):
+        by_program, by_person = getattr(request, "auth", None), getattr(request, "access", None)
+        access = None
+        if isinstance(by_program, Access) and request.path.startswith(AUDITED):
+            access = by_program
+        elif isinstance(by_person, Access) and request.method not in READING:
+            access = by_person
+        if access is not None:
             try:
                 audit.record(
                     access, method=request.method or "", status=response.status_code,
-                    path=request.path_info.removeprefix(AUDITED),
+                    path=request.path_info.removeprefix(AUDITED).removeprefix("/"),
                     duration_ms=int((time.monotonic() - began) * 1000),
                 )  # fmt: skip
             except DatabaseError:  # what was asked is done: its answer must not be lost

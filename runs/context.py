@@ -144,7 +144,8 @@ def _of_thread(run: Run) -> list[Said]:
     placed: list[tuple[float, Message]] = []
     for message in messages:
         answered = getattr(message, "answered_by", None)
-        if message.role == MessageRole.USER and message.pk <= limit:
+        is_copied = message.role == MessageRole.ASSISTANT and answered is None  # of a fork
+        if message.pk <= limit and (message.role == MessageRole.USER or is_copied):
             placed.append((message.pk, message))
         elif answered is not None and answered.position < run.position:
             placed.append(((answered.prompt_id or message.pk) + 0.5, message))

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import OperationalError, connection, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from runs import lifecycle, usage
@@ -24,6 +25,7 @@ from runs.models import (
     RunStatus,
     Task,
     TaskStatus,
+    ToolCall,
 )
 from teammates import connections, end_users, knowledge, roster, servers
 from teammates.access import Access
@@ -254,7 +256,9 @@ def start_first_session(access: Access, teammate_id: int, *, options: Options) -
         return run
 
 
-def retry_run(access: Access, run: Run, *, confirm: bool = False) -> tuple[Run, bool]:
+def retry_run(
+    access: Access, run: Run, *, confirm: bool = False, channel: Channel = Channel.API
+) -> tuple[Run, bool]:
     """A new run of the same request with the same settings, and whether it is new: one that is
     under way is returned instead.
 
@@ -282,7 +286,7 @@ def retry_run(access: Access, run: Run, *, confirm: bool = False) -> tuple[Run, 
         teammate = roster.get_teammate(replace(access.everything(), end_user=None), run.teammate_id)
         again = queue(
             access, thread, run.prompt, teammate, teammate.current_version, of_run(run),
-            channel=Channel.API, history_of=HistoryOf(run.history_of), reply_to=run.reply_to,
+            channel=channel, history_of=HistoryOf(run.history_of), reply_to=run.reply_to,
             is_resolved=True, task=run.task, retry_of=run,
         )  # fmt: skip
         for attached in RunFile.objects.filter(run=run, is_attachment=True):
@@ -292,10 +296,15 @@ def retry_run(access: Access, run: Run, *, confirm: bool = False) -> tuple[Run, 
 
 def repeats_actions(run: Run) -> bool:
     """Whether the run did, or may have done, something that trying again would do again."""
+    return actions_of(run).exists()
+
+
+def actions_of(run: Run) -> QuerySet[ToolCall]:
+    """What the run did, or may have done, that changes something."""
     done = run.tool_calls.exclude(is_action=False)
     return done.filter(
         status__in=[CallStatus.DONE, CallStatus.UNKNOWN, CallStatus.RUNNING]
-    ).exists()
+    ).order_by("pk")  # fmt: skip
 
 
 def _title_of(text: str) -> str:
@@ -337,14 +346,19 @@ def reply_to_run(
 
 
 def start_thread(
-    access: Access, *, message: str, teammate: Teammate | None, options: Options | None = None
+    access: Access,
+    *,
+    message: str,
+    teammate: Teammate | None,
+    options: Options | None = None,
+    attachments: Sequence[Attachment] = (),
 ) -> Run:
     """The pages: a conversation with its first message and run, all or nothing."""
     with transaction.atomic():
         thread = conversations.create_thread(access, teammate=teammate)
         return run_in_thread(
             access, thread, message=message, teammate=teammate, options=options,
-            channel=Channel.APP,
+            channel=Channel.APP, attachments=attachments,
         )  # fmt: skip
 
 
@@ -358,6 +372,7 @@ def run_in_thread(
     route_id: str | None = None,
     options: Options | None = None,
     channel: Channel = Channel.API,
+    attachments: Sequence[Attachment] = (),
 ) -> Run:
     """v1 and the pages: a run on the thread as it stands, or with a new message.
 
@@ -377,12 +392,58 @@ def run_in_thread(
             prompt: Message | None = conversations.post_message(access, thread, message)
         else:
             prompt = _unanswered(thread)
-        return queue(
+        run = queue(
             access, thread, prompt, teammate, version,
             # Somebody is there to ask: the mode says what needs asking.
             replace(options, human_in_the_loop=options.human_in_the_loop is not False),
             channel=channel, persona_id=persona_id or "", route=route,
         )  # fmt: skip
+        _attach(run, attachments)
+        return run
+
+
+def stop_others(access: Access, run: Run) -> None:
+    """Cancel what keeps a queued run waiting in its thread, so that it comes next.
+
+    Raises `Conflict` if it does not wait in the queue.
+    """
+    access.require("data.runs.write")
+    if run.status != RunStatus.QUEUED:
+        raise Conflict("This message is being worked on already.", code="runs.not_queued")
+    ahead = Run.objects.filter(thread=run.thread_id, status__in=ACTIVE, position__lt=run.position)
+    for other in ahead.order_by("position"):
+        lifecycle.cancel_run(other, by=access.user)
+
+
+def edit_queued(access: Access, run: Run, message: str) -> Run:
+    """Say it otherwise while no worker has taken it up. Holds the run's row.
+
+    Raises `Invalid`, `Conflict` once it is being worked on.
+    """
+    access.require("data.runs.write")
+    content = conversations.checked_message(message)
+    with transaction.atomic():
+        locked = (
+            Run.objects.select_for_update(of=("self",), no_key=True).with_names().get(pk=run.pk)
+        )
+        if locked.status != RunStatus.QUEUED or locked.attempt or locked.prompt is None:
+            raise Conflict("This message is being worked on already.", code="runs.not_queued")
+        locked.prompt.content = content
+        locked.prompt.save(update_fields=["content", "updated_at"])
+    return locked
+
+
+def fork_thread(access: Access, run: Run) -> Thread:
+    """A new conversation that begins with what was said up to and in `run`, and has its files."""
+    access.require("data.threads.write")
+    before = Run.objects.filter(thread=run.thread_id, position__lte=run.position)
+    said: list[Message] = list(
+        Message.objects.filter(thread=run.thread_id, runs=None, answered_by=None)
+        .filter(pk__lt=run.prompt_id or run.answer_id or 0).order_by("pk")
+    )  # fmt: skip
+    for one in before.select_related("prompt", "answer").order_by("position"):
+        said.extend(message for message in (one.prompt, one.answer) if message is not None)
+    return conversations.fork_thread(access, run.thread, said)
 
 
 # --- at most once -------------------------------------------------------------------------------

@@ -73,6 +73,8 @@ class PageFrames:
         if block := transcript.new_block(event):
             inner = render_to_string(block.template, context | {"block": block})
             pieces.append(f'<div hx-swap-oob="beforeend:#run-{run_id}-body">{inner}</div>')
+        if (strip := transcript.strip_of(event)) is not None:
+            pieces.append(render_to_string("runs/_strip.html", context | {"strip": strip}))
         if event.type == "message.completed" and not data["content"].endswith(events.CUT):
             context["id"] = transcript.element_id(run_id, "step", data["step"])
             pieces.append(render_to_string("runs/_said.html", context))

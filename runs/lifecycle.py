@@ -34,7 +34,7 @@ from runs.models import (
     Usage,
 )
 from teammates.errors import Conflict, TooMany
-from teammates.fields import clean
+from teammates.fields import clean, clean_text
 from teammates.models import TeammateStatus, User
 from teammates.providers.base import estimate_tokens
 from threads.models import Message, MessageRole, Thread
@@ -366,6 +366,12 @@ def mark_viewed(run: Run) -> Run:
     return run
 
 
+def mark_thread_viewed(thread: Thread) -> None:
+    """Somebody looked at the results of a thread."""
+    unseen = Run.objects.filter(thread=thread, last_viewed_at=None)
+    unseen.exclude(finished_at=None).update(last_viewed_at=timezone.now())
+
+
 def wait_locked(run: Run, gate: Gate, asked: list[NewEvent]) -> None:
     """Stop at `gate`, which is saved here: the worker's slot is free, and the run waits as long as
     people need. One that should be cancelled ends instead. The caller holds the run's row."""
@@ -510,6 +516,23 @@ def cancel_run(run: Run, *, by: User | None = None, seen: int | None = None) -> 
             _notify({CANCEL_CHANNEL: run.pk})
         else:
             finish_locked(run, Outcome(S.CANCELLED, stop_reason="cancelled:person"))
+    return run
+
+
+def close_run(run: Run, *, by: User | None, reason: str = "") -> Run:
+    """An admin ends what nobody executes: queued, waiting or paused. Again is fine.
+
+    Raises `Conflict` for a run that a worker holds: that one is stopped (`cancel_run`).
+    """
+    with transaction.atomic():
+        run = Run.objects.select_for_update(of=("self",), no_key=True).with_names().get(pk=run.pk)
+        if run.is_finished:
+            return run
+        if run.status == S.RUNNING:
+            raise Conflict("A worker is at it: stop it instead.", code="runs.running")
+        who = by.display_name if by else "an admin"
+        why = f": {reason.strip()}" if reason.strip() else ""
+        finish_locked(run, Outcome(S.CLOSED, stop_reason=clean_text(f"closed by {who}{why}")))
     return run
 
 

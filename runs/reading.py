@@ -1,17 +1,33 @@
 """Finding runs: one, or a page of a list."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import OuterRef, Q, Subquery
+from django.db.models import Count, OuterRef, Q, Subquery, Sum
+from django.db.models.functions import Coalesce, Left
 
-from runs.models import ACTIVE, FINISHED, NEEDS_SOMEBODY, Run, RunFile, RunStatus
+from runs import fleet
+from runs.models import (
+    ACTIVE,
+    FINISHED,
+    NEEDS_SOMEBODY,
+    Gate,
+    GateStatus,
+    Run,
+    RunFile,
+    RunStatus,
+    Step,
+    StepKind,
+    StepStatus,
+)
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid, NotFound
 from teammates.models import Teammate
-from threads.models import File
+from threads.models import File, Message, Thread
 
+MOST_STARRED = 50
 # The words of the wire and the states they mean (design 5).
 V1_FILTER = {
     "running": [RunStatus.QUEUED, RunStatus.RUNNING],
@@ -63,6 +79,135 @@ def awaiting_first(runs: Any, last: Run | None, limit: int) -> list[Run]:
         rest = runs.exclude(NEEDS_SOMEBODY).newest_first()
         found += (rest.older_than(last) if last else rest)[: limit - len(found)]
     return found
+
+
+def threads_of(access: Access, *, after: Thread | None = None, limit: int) -> list[Thread]:
+    """The asker's own threads, newest first, each with `status`, `words` and `is_new` of its last
+    run and message. One query."""
+    threads = Thread.objects.visible_to(access).listed().filter(created_by=access.user)
+    if after is not None:
+        threads = threads.filter(updated_at__lte=after.updated_at).exclude(
+            updated_at=after.updated_at, pk__gte=after.pk
+        )
+    return list(with_last(threads).order_by("-updated_at", "-id")[:limit])
+
+
+def starred_threads(access: Access) -> list[Thread]:
+    threads = Thread.objects.visible_to(access).listed().filter(created_by=access.user)
+    return list(with_last(threads.exclude(starred_at=None)).order_by("-starred_at")[:MOST_STARRED])
+
+
+def with_last(threads: Any) -> Any:
+    """Beside each thread: the state of its last run, whether its result is still to be looked at,
+    and the beginning of what was said last."""
+    runs = Run.objects.filter(thread=OuterRef("pk")).order_by("-created_at", "-id")
+    said = Message.objects.filter(thread=OuterRef("pk")).order_by("-id")
+    unseen = Q(last_viewed_at=None) & Q(status__in=FINISHED)
+    return threads.with_names().annotate(
+        status=Subquery(runs.values("status")[:1]),
+        is_new=Subquery(runs.annotate(new=unseen).values("new")[:1]),
+        words=Subquery(said.annotate(beginning=Left("content", 90)).values("beginning")[:1]),
+    )  # fmt: skip
+
+
+def sums_of(thread: Thread) -> dict[str, Any]:
+    """How many runs a thread has, what they used and what that cost."""
+    return Run.objects.filter(thread=thread).aggregate(
+        runs=Count("id"), cost=Sum("cost"), input_tokens=Sum("input_tokens"),
+        output_tokens=Sum("output_tokens"),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ContextUse:
+    """How much of what a model can read the last call of a thread took."""
+
+    used: int
+    size: int
+
+
+def context_use(thread: Thread) -> ContextUse | None:
+    """Of the newest model call that is over; None if there was none yet."""
+    step = (
+        Step.objects.filter(run__thread=thread, kind=StepKind.MODEL, status=StepStatus.DONE)
+        .select_related("run__route").only("input_tokens", "output_tokens", "run__route")
+        .order_by("-id").first()
+    )  # fmt: skip
+    if step is None or step.run.route is None:
+        return None
+    size = step.run.route.context_window
+    return ContextUse(step.input_tokens + step.output_tokens, size)
+
+
+# --- one run, as its page shows it --------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a run is not finished, in a sentence; `url` leads to what can be done."""
+
+    words: str
+    since: datetime
+    gate: Gate | None = None
+
+
+def reason_of(run: Run) -> Reason | None:
+    """None for a run that is over or that a worker is at."""
+    match run.status:
+        case RunStatus.WAITING:
+            gate = Gate.objects.filter(run=run, status=GateStatus.PENDING).order_by("pk").first()
+            if gate is not None:
+                return Reason(f"Waits for a decision: {gate.prompt}", gate.created_at, gate)
+        case RunStatus.PAUSED:
+            return Reason(run.pause_reason or "Paused", run.updated_at)
+        case RunStatus.QUEUED:
+            return Reason(_why_queued(run), run.available_at)
+    return None
+
+
+def _why_queued(run: Run) -> str:
+    if run.next_retry_at is not None:
+        return "The model did not answer; it is asked again soon"
+    ahead = Run.objects.filter(
+        thread=run.thread_id, status__in=ACTIVE, position__lt=run.position
+    ).count()
+    if ahead:
+        return f"Waits for {ahead} message{'s' if ahead > 1 else ''} before it in the thread"
+    if not fleet.is_anybody_working():
+        return "No worker is running; it begins as soon as one does"
+    running = Run.objects.filter(organization=run.organization_id, status=RunStatus.RUNNING).count()
+    if running >= run.organization.max_running:
+        return f"Waits for a place: {running} runs of the organization are at work"
+    return "Waits for a worker"
+
+
+def failed_step(run: Run) -> Step | None:
+    """Where a run failed: its last step."""
+    if run.status != RunStatus.FAILED:
+        return None
+    return Step.objects.filter(run=run).defer("request", "response").order_by("-number").first()
+
+
+def counts_of(run: Run) -> dict[str, int]:
+    """How much is behind each tab of the run's page. One query."""
+    mine = {"run": OuterRef("pk")}
+
+    def count(rows: Any) -> Coalesce:
+        found = rows.filter(**mine).order_by().values("run").annotate(n=Count("pk")).values("n")
+        return Coalesce(Subquery(found), 0)
+
+    started = Run.objects.filter(started_by=OuterRef("pk")).order_by().values("started_by")
+    row = Run.objects.filter(pk=run.pk).annotate(
+        n_files=count(RunFile.objects), n_gates=count(Gate.objects),
+        n_started=Coalesce(Subquery(started.annotate(n=Count("pk")).values("n")), 0),
+    ).values("n_files", "n_gates", "n_started").get()  # fmt: skip
+    return {
+        "files": row["n_files"], "approvals": row["n_gates"], "events": run.last_seq,
+        "attempts": run.attempt, "children": row["n_started"],
+    }  # fmt: skip
+
+
+# --- what teammates do --------------------------------------------------------------------------
 
 
 def activity(access: Access, runs: Any) -> dict[int, list[Run]]:

@@ -75,6 +75,7 @@ class Transcript:
     run_id: int
     blocks: dict[str, Block] = field(default_factory=dict)
     todos: list[dict[str, Any]] = field(default_factory=list)
+    strip: str = ""  # what goes on, in one line
     last_seq: int = 0
 
     def complete(self, step: int, turn: Turn) -> None:
@@ -98,6 +99,8 @@ class Transcript:
             self.blocks.pop(gone, None)
         if block := new_block(event):
             self.blocks[block.id] = block
+        if (strip := strip_of(event)) is not None:
+            self.strip = strip
         if event.type == "todo.updated":
             self.todos = data["items"]
         elif event.type in ("tool.result", "tool.denied"):
@@ -177,6 +180,21 @@ def remark_of(event: LoggedEvent) -> tuple[str, ...] | None:
         case "tool.denied" if data.get("reason") in ("plan_required", "non_interactive"):
             return (f"Not done: {data['message'].partition(':')[0]}.",)
     return None
+
+
+def strip_of(event: LoggedEvent) -> str | None:
+    """The line about what goes on, behind an event; None leaves it as it was."""
+    match event.type:
+        case "step.started":
+            number = event.data["step"]
+            word = "Reading what was found" if event.data["kind"] == "tools" else "Writing"
+            return f"{word} · step {number}"
+        case "tool.call" if not is_question(event):
+            title, say = describe(event.data)
+            return say or title
+        case "run.waiting_for_input" | "run.attempt.lost" | "run.attempt.released":
+            return ""
+    return "" if event.is_terminal else None
 
 
 def gone_block(event: LoggedEvent) -> str:

@@ -1,6 +1,20 @@
 from django.urls import path
 
-from runs.views import design, gates, home, reports, runs, search, shared, threads, usage
+from runs.views import (
+    design,
+    end_users,
+    files,
+    gates,
+    home,
+    reports,
+    run_list,
+    runs,
+    search,
+    shared,
+    teammates,
+    threads,
+    usage,
+)
 
 app_name = "runs"
 urlpatterns = [
@@ -18,6 +32,33 @@ urlpatterns = [
     path("shared/artifacts/<str:token>", shared.shared_artifact, name="shared_artifact"),
     path("search/", search.search_page, name="search"),
     path("design/", design.design, name="design"),
+    path("teammates/", teammates.teammate_list, name="teammate_list"),
+    path("teammates/new/", teammates.teammate_new, name="teammate_new"),
+    path("teammates/new/preview/", teammates.teammate_preview, name="teammate_new_preview"),
+    path("teammates/templates/", teammates.template_list, name="template_list"),
+    path("teammates/<int:teammate_id>/", teammates.teammate_detail, name="teammate_detail"),
+    path("teammates/<int:teammate_id>/act/", teammates.teammate_act, name="teammate_act"),
+    path(
+        "teammates/<int:teammate_id>/preview/", teammates.teammate_preview, name="teammate_preview"
+    ),
+    path(
+        "teammates/<int:teammate_id>/versions/<int:number>/restore/",
+        teammates.version_restore,
+        name="version_restore",
+    ),
+    path("files/", files.file_list, name="file_list"),
+    path("files/<uuid:uid>/view/", files.file_detail, name="file_detail"),
+    path("files/<uuid:uid>/page/", files.file_page, name="file_page"),
+    path("files/<uuid:uid>/delete/", files.file_delete, name="file_delete"),
+    path("settings/end-users/", end_users.end_user_list, name="end_user_list"),
+    path(
+        "settings/end-users/<int:end_user_id>/", end_users.end_user_detail, name="end_user_detail"
+    ),
+    path(
+        "settings/end-users/<int:end_user_id>/remove/",
+        end_users.end_user_remove,
+        name="end_user_remove",
+    ),
     path("demo/", home.demo_words, name="demo"),
     path("first-steps/dismiss/", home.first_steps_dismiss, name="first_steps_dismiss"),
     path("usage/", usage.usage_page, name="usage"),
@@ -26,12 +67,29 @@ urlpatterns = [
     path("threads/new/", threads.thread_new, name="thread_new"),
     path("threads/<int:thread_id>/", threads.thread_detail, name="thread_detail"),
     path("threads/<int:thread_id>/send/", threads.thread_send, name="thread_send"),
+    path("threads/<int:thread_id>/panel/", threads.thread_panel, name="thread_panel"),
+    path("threads/<int:thread_id>/star/", threads.thread_star, name="thread_star"),
     path("threads/<int:thread_id>/rename/", threads.thread_rename, name="thread_rename"),
     path("threads/<int:thread_id>/delete/", threads.thread_delete, name="thread_delete"),
-    path("runs/", runs.run_list, name="run_list"),
+    path("runs/", run_list.run_list, name="run_list"),
+    path("runs/news/", run_list.run_news, name="run_news"),
+    path("runs/act/", run_list.runs_act, name="runs_act"),
+    path("runs/views/save/", run_list.view_save, name="view_save"),
+    path("runs/views/<int:view_id>/delete/", run_list.view_delete, name="view_delete"),
+    path("runs/<int:run_id>/peek/", runs.run_peek, name="run_peek"),
     path("runs/<int:run_id>/", runs.run_detail, name="run_detail"),
     path("runs/<int:run_id>/stream", runs.run_stream, name="run_stream"),
     path("runs/<int:run_id>/mode/", runs.run_mode, name="run_mode"),
     path("runs/<int:run_id>/cancel/", runs.run_cancel, name="run_cancel"),
+    path("runs/<int:run_id>/steps/<int:number>/", runs.run_step, name="run_step"),
+    path("runs/<int:run_id>/events.jsonl", runs.run_events, name="run_events"),
+    path("runs/<int:run_id>/archive/", runs.run_archive, name="run_archive"),
+    path("runs/<int:run_id>/close/", runs.run_close, name="run_close"),
+    path("runs/<int:run_id>/retry/", runs.run_retry, name="run_retry"),
+    path("runs/<int:run_id>/edit/", runs.run_edit, name="run_edit"),
+    path("runs/<int:run_id>/next/", runs.run_next, name="run_next"),
+    path("runs/<int:run_id>/fork/", runs.run_fork, name="run_fork"),
+    path("runs/<int:run_id>/share/", runs.run_share, name="run_share"),
+    path("runs/<int:run_id>/unshare/", runs.run_unshare, name="run_unshare"),
     path("runs/<int:run_id>/answer/", gates.gate_decide, name="gate_decide"),
 ]

@@ -127,6 +127,24 @@ def by_day(access: Access, span: Span, **filters: Any) -> list[dict[str, Any]]:
     return [found.get(day) or {"day": day, **none} for day in span.days]
 
 
+def by_teammate(access: Access, span: Span) -> dict[int, dict[str, Any]]:
+    """Of each teammate: runs and cost in `span`, and the runs of each of its last seven days."""
+    rows = days_of(access).filter(day__gte=span.start, day__lte=span.end)
+    week = span.days[-7:]
+    found: dict[int, dict[str, Any]] = {}
+    for row in rows.values("teammate", "day").annotate(n=Sum("runs"), spent=Sum("cost")).order_by():
+        sums = found.setdefault(row["teammate"], {
+            "runs": 0, "cost": Decimal(0), "week": dict.fromkeys(week, 0),
+        })  # fmt: skip
+        sums["runs"] += row["n"]
+        sums["cost"] += row["spent"]
+        if row["day"] in sums["week"]:
+            sums["week"][row["day"]] += row["n"]
+    for sums in found.values():
+        sums["week"] = list(sums["week"].values())
+    return found
+
+
 def by_end_user(access: Access, end_users: list[EndUser]) -> dict[int, dict[str, Any]]:
     """This month's sums of each, in one query."""
     rows = (

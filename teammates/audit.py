@@ -29,6 +29,8 @@ def record(access: Access, *, method: str, path: str, status: int, duration_ms: 
 
 def _named(method: str, segments: list[str]) -> tuple[str, str, str]:
     """Resource, its id, and what was done to it: POST /runs/7/cancel is run, 7, cancel."""
+    if segments[0] == "settings" and len(segments) > 2:  # a page: /settings/keys/7/revoke/
+        segments = segments[1:]
     first, rest = segments[0], segments[1:]
     singular = first[:-1] if first.endswith("s") else first
     resource = RESOURCES.get(first, singular).replace("-", "_")

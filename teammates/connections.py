@@ -225,6 +225,23 @@ def get_route(organization: Organization, route_id: str) -> Model:
     return found
 
 
+def set_price(
+    access: Access,
+    model: Model,
+    *,
+    uncached_input: str,
+    cache_read: str,
+    cache_write: str,
+    output: str,
+) -> None:
+    """What a model costs from now on, in dollars per million tokens; what was booked stays.
+
+    Raises `Invalid`.
+    """
+    access.require("data.llm_credentials.manage")
+    _set_price(model, uncached_input, cache_read, cache_write, output)
+
+
 def _set_price(
     model: Model, uncached_input: str, cache_read: str, cache_write: str, output: str
 ) -> None:

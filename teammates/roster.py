@@ -335,6 +335,14 @@ def default_teammate(access: Access) -> Teammate:
     return found
 
 
+def make_default(access: Access, teammate: Teammate) -> None:
+    """Who answers from now on when nobody is named. Raises `Unsuitable` if they are not at work."""
+    access.require("org.settings.manage")
+    if not teammate.is_enabled or teammate.end_user_id is not None:
+        raise Unsuitable("Only an enabled teammate of the account answers for it.")
+    Organization.objects.filter(pk=access.organization.pk).update(default_teammate=teammate)
+
+
 def find_or_create_by_name(
     access: Access, *, name: str, end_user: EndUser | None, **fields: Any
 ) -> Teammate:

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from teammates.views import entry, keys, knowledge, members, models, roster, settings, tools
+from teammates.views import audit, entry, keys, knowledge, members, models, settings, tools
 
 app_name = "teammates"
 urlpatterns = [
@@ -8,17 +8,21 @@ urlpatterns = [
     path("verify/<str:token>/", entry.verify, name="verify"),
     path("sign-in/", entry.sign_in, name="sign_in"),
     path("sign-out/", entry.sign_out, name="sign_out"),
-    path("teammates/", roster.teammate_list, name="teammate_list"),
-    path("teammates/new/", roster.teammate_new, name="teammate_new"),
-    path("teammates/<int:teammate_id>/", roster.teammate_detail, name="teammate_detail"),
-    path("teammates/<int:teammate_id>/edit/", roster.teammate_edit, name="teammate_edit"),
-    path("teammates/<int:teammate_id>/archive/", roster.teammate_archive, name="teammate_archive"),
     path("settings/", settings.general, name="settings"),
     path("settings/appearance/", settings.appearance, name="appearance"),
     path("settings/models/", models.model_settings, name="model_settings"),
+    path("settings/models/local/", models.local_servers, name="local_servers"),
+    path("settings/models/<int:model_id>/price/", models.model_price, name="model_price"),
+    path("settings/providers/<int:provider_id>/models/", models.model_new, name="model_new"),
+    path(
+        "settings/providers/<int:provider_id>/delete/",
+        models.provider_delete,
+        name="provider_delete",
+    ),
     path("settings/models/<int:model_id>/test/", models.model_test, name="model_test"),
     path("settings/models/<int:model_id>/default/", models.model_default, name="model_default"),
     path("settings/providers/<int:provider_id>/key/", models.provider_key, name="provider_key"),
+    path("settings/audit/", audit.audit_log, name="audit_log"),
     path("settings/members/", members.member_list, name="member_list"),
     path("settings/members/<int:membership_id>/role/", members.member_role, name="member_role"),
     path(

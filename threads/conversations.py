@@ -12,7 +12,8 @@ from teammates.access import Access
 from teammates.errors import Forbidden, Invalid, NotFound
 from teammates.fields import clean_text
 from teammates.models import EndUser, Teammate
-from threads.models import Message, MessageRole, Thread
+from threads.files import current_files
+from threads.models import File, Message, MessageRole, Thread
 
 LONGEST_TITLE = 200  # bytes
 LONGEST_MESSAGE = 1_000_000  # bytes
@@ -44,6 +45,36 @@ def rename_thread(access: Access, thread: Thread, *, title: str | None) -> Threa
     thread.title = _checked_title(title)
     thread.save(update_fields=["title", "updated_at"])
     return thread
+
+
+def star_thread(access: Access, thread: Thread, *, starred: bool) -> Thread:
+    """Keep a thread at the top of its maker's list, or no longer; again is fine."""
+    access.require("data.threads.write")
+    thread.starred_at = (thread.starred_at or timezone.now()) if starred else None
+    thread.save(update_fields=["starred_at"])
+    return thread
+
+
+def fork_thread(access: Access, thread: Thread, said: list[Message]) -> Thread:
+    """A new thread of the same scope and teammate with copies of `said`, in order, and with the
+    files of `thread` as they are now."""
+    with transaction.atomic():
+        fork = create_thread(access, teammate=thread.teammate, end_user=thread.end_user)
+        Thread.objects.filter(pk=fork.pk).update(parent=thread, title=thread.title)
+        for message in said:  # one by one: their numbers are their order
+            Message.objects.create(
+                thread=fork, created_by=message.created_by, role=message.role,
+                content=message.content,
+            )  # fmt: skip
+        File.objects.bulk_create(
+            File(
+                thread=fork, name=file.name, size=file.size, content_type=file.content_type,
+                sha256=file.sha256, stored_as=file.stored_as,
+            )
+            for file in current_files(thread)
+        )  # fmt: skip
+        fork.refresh_from_db()
+    return fork
 
 
 def delete_thread(access: Access, thread: Thread) -> None:

@@ -45,6 +45,12 @@ def write_file(thread: Thread, *, name: str, content: bytes) -> File:
         )
 
 
+def delete_file(file: File) -> None:
+    """Delete one version, and its content if nothing else has it."""
+    file.delete()
+    delete_unused([file.stored_as])
+
+
 def delete_unused(paths: Iterable[str]) -> None:
     """Delete stored contents that no file has any more."""
     for path in sorted(set(paths)):

@@ -23,6 +23,7 @@ from runs.models.run import (
     Run,
     RunFile,
     RunStatus,
+    RunView,
 )
 from runs.models.step import CALLS_A_MODEL, CallStatus, Step, StepKind, StepStatus, ToolCall
 from runs.models.task import Lesson, Task, TaskStatus, Trigger, TriggerKind
@@ -58,6 +59,7 @@ __all__ = [
     "Run",
     "RunFile",
     "RunStatus",
+    "RunView",
     "Step",
     "StepKind",
     "StepStatus",

@@ -50,12 +50,12 @@ FINISHED = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatu
 class Channel(models.TextChoices):
     """Where a run came from."""
 
-    API = "api"
-    APP = "app"
-    CLI = "cli"
-    SCHEDULE = "schedule"
-    EMAIL = "email"
-    WEBHOOK = "webhook"
+    API = "api", "a program"
+    APP = "app", "a page"
+    CLI = "cli", "the command line"
+    SCHEDULE = "schedule", "a schedule"
+    EMAIL = "email", "an e-mail"
+    WEBHOOK = "webhook", "a webhook"
 
 
 class HistoryOf(models.TextChoices):
@@ -378,3 +378,24 @@ class IdempotencyKey(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class RunView(models.Model):
+    """A query of the list of runs that somebody keeps under a name."""
+
+    id = models.BigAutoField(primary_key=True)
+    organization = models.ForeignKey(
+        Organization, on_delete=models.CASCADE, related_name="run_views"
+    )
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="run_views")
+    name = models.CharField(max_length=100)
+    query = models.CharField(max_length=1000, blank=True)
+    is_shared = models.BooleanField(default=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint("organization", "user", "name", name="run_view_once"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

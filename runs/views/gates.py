@@ -14,17 +14,19 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from runs import answers, cards, gates, notices
 from runs.gates import Decision
-from runs.models import ASKING, DecidedVia, Gate, GateKind, GateStatus, GateVisit, Run
+from runs.models import ASKING, DecidedVia, Gate, GateKind, GateStatus, GateVisit, Run, RunStatus
 from runs.views.runs import find_run
 from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, DomainError, Invalid, NotFound
 from teammates.fields import no_number
 from teammates.pages import PageRequest, public
+from teammates.templatetags.parts import Tab
 from teammates.tools.ask import APPROVE, PLAN_HEADER, REVISE
 from teammates.tools.masking import MASK
 
 TABS = [("mine", "Mine"), ("team", "Team"), ("snoozed", "Snoozed"), ("done", "Done")]
 PAGE_SIZE = 50
+MOST_BESIDES = 10
 LOOKING_SECONDS = 60
 SNOOZES = {"1h": timedelta(hours=1), "4h": timedelta(hours=4), "1d": timedelta(days=1)}
 
@@ -44,7 +46,12 @@ def needs_you(request: PageRequest) -> HttpResponse:
     context = {
         "may_remember": access.may("data.permissions.manage"),
         "tab": tab,
-        "tabs": TABS if access.is_admin else [t for t in TABS if t[0] != "team"],
+        "tabs": [
+            Tab(label, f"?tab={name}", name == tab)
+            for name, label in TABS
+            if access.is_admin or name != "team"
+        ],
+        **(_besides(access) if tab == "mine" else {}),
         "rows": _with_visitors(rows, access),
         "chosen": chosen,
         "is_first": not request.GET.get("after"),
@@ -57,6 +64,16 @@ def needs_you(request: PageRequest) -> HttpResponse:
     if request.headers.get("HX-Request") and request.headers.get("HX-Target") == "gate-list":
         return render(request, "runs/_gate_list.html", context)
     return render(request, "runs/needs_you.html", context)
+
+
+def _besides(access: Access) -> dict[str, Any]:
+    """Own runs that wait for somebody without a gate: their answer asks back, or they pause."""
+    own = Run.objects.visible_to(access).filter(created_by=access.user).with_names()
+    asking = own.awaiting_reply().filter(asks_back=True).select_related("answer")
+    return {
+        "asking_back": asking.newest_first()[:MOST_BESIDES],
+        "paused": own.filter(status=RunStatus.PAUSED).newest_first()[:MOST_BESIDES],
+    }
 
 
 def _of(access: Access) -> "QuerySet[Gate]":

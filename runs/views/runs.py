@@ -1,91 +1,93 @@
-"""Runs: the list, one run, its stream, its stop, and its gates."""
+"""One run: its page, its stream, and what can be done with it."""
 
+import json
 from typing import Any
 
 from django.contrib import messages
+from django.db.models import Count, Q, Sum
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from runs import cards, events, gates, lifecycle, reading
+from runs import cards, creation, events, gates, lifecycle, reading, sharing, timeline
 from runs.consumers import StreamPlan, hand_over
 from runs.fragments import PageFrames
-from runs.models import Run, RunStatus, StepKind
+from runs.models import Channel, Run, StepKind
 from runs.views.threads import with_transcripts
 from teammates.errors import Forbidden, NotFound
 from teammates.models import PermissionMode
 from teammates.pages import PageRequest, access_of_session
+from teammates.providers.base import Turn
+from teammates.templatetags.parts import Tab
 
-PAGE_SIZE = 40
 EVENTS_SHOWN = 500
+MOST_DOWNLOADED = 20_000  # events
+ATTEMPT_EVENTS = (
+    "run.attempt.started", "run.attempt.lost", "run.attempt.released", "run.llm.retry",
+)  # fmt: skip
 
 
-def run_list(request: PageRequest) -> HttpResponse:
-    """Newest first, by status if asked."""
-    status = request.GET.get("status", "")
-    runs = Run.objects.visible_to(request.access).with_names()
-    states = {"active": [RunStatus.QUEUED, RunStatus.RUNNING], "waiting": [RunStatus.WAITING,
-              RunStatus.PAUSED], "completed": [RunStatus.COMPLETED], "failed": [RunStatus.FAILED],
-              "cancelled": [RunStatus.CANCELLED, RunStatus.CLOSED]}  # fmt: skip
-    if status in states:
-        runs = runs.filter(status__in=states[status])
-    after = request.GET.get("after", "")
-    if after.isdecimal() and (
-        last := Run.objects.visible_to(request.access).filter(pk=after).first()
-    ):
-        runs = runs.older_than(last)
-    rows = list(runs.newest_first()[: PAGE_SIZE + 1])
-    return render(request, "runs/run_list.html", {
-        "runs": rows[:PAGE_SIZE],
-        "last": rows[PAGE_SIZE - 1] if len(rows) > PAGE_SIZE else None,
-        "is_first": not after,
-        "status": status if status in states else "",
-        "filters": [("", "All"), ("active", "Running"), ("waiting", "Needs you"),
-                    ("completed", "Completed"), ("failed", "Failed"), ("cancelled", "Cancelled")],
-    })  # fmt: skip
-
-
+@require_GET
 def run_detail(request: PageRequest, run_id: int) -> HttpResponse:
-    """A run with one of its tabs; htmx asks for the tab alone."""
+    """A run with one of its tabs; htmx asks for the head (`part`) or the tab alone."""
     run = find_run(request, run_id)
     tab = request.GET.get("tab", "timeline")
     if tab not in PARTS:
         tab = "timeline"
-    context: dict[str, Any] = {
-        "run": run, "tab": tab, "tabs": list(PARTS), "is_live": not run.is_finished,
-        "modes": PermissionMode.choices,
-    }  # fmt: skip
+    context: dict[str, Any] = {"run": run, "tab": tab, "is_live": not run.is_finished}
+    if request.GET.get("part") == "head":
+        return render(request, "runs/_head.html", context | _head(request, run))
     context |= PARTS[tab](request, run)
     if request.headers.get("HX-Request"):
-        return render(request, f"runs/_{tab}.html", context | {"is_fragment": True})
-    return render(request, "runs/run_detail.html", context)
+        return render(request, f"runs/_{tab}.html", context)
+    if run.is_finished and run.created_by == request.access.user:
+        lifecycle.mark_viewed(run)
+    return render(request, "runs/run_detail.html", context | _head(request, run) | {
+        "tabs": _tabs(run, tab), "modes": PermissionMode.choices,
+        "repeats": [call.summary or call.title or call.name
+                    for call in creation.actions_of(run)[:20]] if run.is_retryable else [],
+        "link": request.build_absolute_uri(path) if (path := sharing.path_of(run)) else "",
+    })  # fmt: skip
+
+
+def _head(request: PageRequest, run: Run) -> dict[str, Any]:
+    return {"reason": reading.reason_of(run), "failed_step": reading.failed_step(run)}
+
+
+def _tabs(run: Run, current: str) -> list[Tab]:
+    counts = reading.counts_of(run)
+    return [
+        Tab(name.title(), f"{run.get_absolute_url()}?tab={name}", name == current,
+            counts.get(name))
+        for name in PARTS
+    ]  # fmt: skip
+
+
+@require_GET
+def run_peek(request: PageRequest, run_id: int) -> HttpResponse:
+    """A run in short, beside the list."""
+    run = find_run(request, run_id)
+    return render(request, "runs/_peek.html", {
+        "run": run, "reason": reading.reason_of(run), "drawn": timeline.draw(run),
+    })  # fmt: skip
 
 
 def _timeline(request: PageRequest, run: Run) -> dict[str, Any]:
-    """Steps with their calls, as bars on one axis (in thousandths of the run's length)."""
-    from django.utils import timezone
+    return {"drawn": timeline.draw(run, hide_idle=request.GET.get("idle") != "shown")}
 
-    steps = list(run.steps.prefetch_related("tool_calls").order_by("number"))
-    begins = run.started_at or run.created_at
-    ends = run.finished_at or timezone.now()
-    length = max((ends - begins).total_seconds(), 0.001)
 
-    def bar(started: Any, finished: Any) -> dict[str, Any]:
-        left = max((started - begins).total_seconds() / length * 1000, 0) if started else 0
-        until = finished or ends
-        width = (until - started).total_seconds() / length * 1000 if started else 0
-        ms = int((until - started).total_seconds() * 1000) if started else None
-        return {"x": round(left, 1), "width": round(max(width, 3), 1), "ms": ms}
-
-    rows: list[dict[str, Any]] = []
-    for step in steps:
-        rows.append({"step": step, **bar(step.started_at, step.finished_at)})
-        if step.kind == StepKind.TOOLS:
-            rows.extend(
-                {"call": call, **bar(call.started_at, call.finished_at)}
-                for call in step.tool_calls.all()
-            )
-    return {"rows": rows}
+@require_GET
+def run_step(request: PageRequest, run_id: int, number: int) -> HttpResponse:
+    """What one step was given and gave; what was sent is for admins."""
+    run = find_run(request, run_id)
+    step = run.steps.prefetch_related("tool_calls").filter(number=number).first()
+    if step is None:
+        raise NotFound("The run has no such step.", code="runs.not_found")
+    return render(request, "runs/_step.html", {
+        "run": run, "step": step,
+        "turn": Turn.from_json(step.response) if step.response else None,
+        "sent": step.request if request.access.is_admin else None,
+    })  # fmt: skip
 
 
 def _messages(request: PageRequest, run: Run) -> dict[str, Any]:
@@ -122,17 +124,60 @@ def _context(request: PageRequest, run: Run) -> dict[str, Any]:
 
 def _events(request: PageRequest, run: Run) -> dict[str, Any]:
     after = request.GET.get("after_seq", "0")
-    rows = events.read(run.pk, after=int(after) if after.isdecimal() else 0, limit=EVENTS_SHOWN)
-    return {"events": rows, "next_seq": rows[-1].seq if len(rows) == EVENTS_SHOWN else None}
+    start = int(after) if after.isdecimal() and len(after) < 19 else 0
+    rows = events.read(run.pk, after=start, limit=EVENTS_SHOWN)
+    kind = request.GET.get("type", "")
+    return {
+        "events": [row for row in rows if not kind or row.type == kind],
+        "types": sorted({row.type for row in rows}), "type": kind, "after_seq": start,
+        "next_seq": rows[-1].seq if len(rows) == EVENTS_SHOWN else None,
+    }  # fmt: skip
+
+
+@require_GET
+def run_events(request: PageRequest, run_id: int) -> HttpResponse:
+    """The log as JSON lines."""
+    run = find_run(request, run_id)
+    lines: list[str] = []
+    after = 0
+    while len(lines) < MOST_DOWNLOADED:
+        rows = events.read(run.pk, after=after, limit=EVENTS_SHOWN)
+        lines += [json.dumps({
+            "seq": row.seq, "type": row.type, "data": row.data,
+            "created_at": row.created_at.isoformat(),
+        }, ensure_ascii=False) for row in rows]  # fmt: skip
+        if len(rows) < EVENTS_SHOWN:
+            break
+        after = rows[-1].seq
+    return HttpResponse(
+        "\n".join(lines) + "\n", content_type="application/x-ndjson; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="run-{run.pk}-events.jsonl"'},
+    )  # fmt: skip
 
 
 def _files(request: PageRequest, run: Run) -> dict[str, Any]:
     return {"files": reading.files_of(run)}
 
 
+def _attempts(request: PageRequest, run: Run) -> dict[str, Any]:
+    log = run.events.filter(type__in=ATTEMPT_EVENTS).order_by("seq")
+    return {"attempts": log[:200]}
+
+
+def _children(request: PageRequest, run: Run) -> dict[str, Any]:
+    """The runs that this one's teammate started, and the tries of the same."""
+    family = Run.objects.visible_to(request.access).with_names()
+    started = list(family.filter(started_by=run).order_by("pk")[:100])
+    tries = family.filter(Q(retry_of=run) | Q(pk=run.retry_of_id or 0)).order_by("pk")
+    whole = Run.objects.filter(Q(root=run) | Q(pk=run.pk)).aggregate(
+        cost=Sum("cost"), runs=Count("pk")
+    )
+    return {"started": started, "tries": tries[:100], "whole": whole}
+
+
 PARTS = {
-    "timeline": _timeline, "messages": _messages, "approvals": _approvals, "context": _context,
-    "events": _events, "files": _files,
+    "timeline": _timeline, "messages": _messages, "events": _events, "files": _files,
+    "approvals": _approvals, "context": _context, "attempts": _attempts, "children": _children,
 }  # fmt: skip
 
 
@@ -164,6 +209,91 @@ def run_mode(request: PageRequest, run_id: int) -> HttpResponse:
     run = find_run(request, run_id)
     gates.switch_mode(request.access, run, request.POST.get("permission_mode", ""))
     messages.success(request, f"The run's mode: {run.get_permission_mode_display().lower()}.")
+    return redirect(run)
+
+
+@require_POST
+def run_retry(request: PageRequest, run_id: int) -> HttpResponse:
+    """Try again; what would be done twice is asked about first (`confirm`)."""
+    run = find_run(request, run_id)
+    is_sure = bool(request.POST.get("confirm"))
+    again, _ = creation.retry_run(request.access, run, confirm=is_sure, channel=Channel.APP)
+    return redirect(_back(request, again))
+
+
+def _back(request: PageRequest, run: Run) -> str:
+    """To the conversation, or to the run for those who came from a run's page."""
+    return run.thread.get_absolute_url() if request.POST.get("to") == "thread" else (
+        run.get_absolute_url()
+    )  # fmt: skip
+
+
+@require_POST
+def run_edit(request: PageRequest, run_id: int) -> HttpResponse:
+    """Say a queued message otherwise."""
+    run = find_run(request, run_id)
+    creation.edit_queued(request.access, run, request.POST.get("message", ""))
+    return redirect(run.thread)
+
+
+@require_POST
+def run_next(request: PageRequest, run_id: int) -> HttpResponse:
+    """Stop what keeps a queued message waiting."""
+    run = find_run(request, run_id)
+    creation.stop_others(request.access, run)
+    return redirect(run.thread)
+
+
+@require_POST
+def run_fork(request: PageRequest, run_id: int) -> HttpResponse:
+    """Go on from here in a new conversation."""
+    thread = creation.fork_thread(request.access, find_run(request, run_id))
+    messages.success(request, "This is a copy: what you say here stays here.")
+    return redirect(thread)
+
+
+@require_POST
+def run_share(request: PageRequest, run_id: int) -> HttpResponse:
+    """Make a public link, and show it."""
+    run = sharing.share(request.access, find_run(request, run_id))
+    return _share_box(request, run)
+
+
+@require_POST
+def run_unshare(request: PageRequest, run_id: int) -> HttpResponse:
+    run = find_run(request, run_id)
+    sharing.unshare(request.access, run)
+    run.share_nonce = ""
+    return _share_box(request, run)
+
+
+def _share_box(request: PageRequest, run: Run) -> HttpResponse:
+    path = sharing.path_of(run)
+    link = request.build_absolute_uri(path) if path else ""
+    if request.headers.get("HX-Request"):
+        return render(request, "runs/_share.html", {"run": run, "link": link})
+    said = f"Everybody with this link can read it: {link}" if link else "The link is revoked."
+    messages.success(request, said)
+    return redirect(_back(request, run))
+
+
+@require_POST
+def run_archive(request: PageRequest, run_id: int) -> HttpResponse:
+    """Take a run out of the list, or back into it."""
+    request.access.require("data.runs.write")
+    run = find_run(request, run_id)
+    lifecycle.set_archived(run, archived=run.archived_at is None)
+    messages.success(request, "Archived." if run.archived_at else "Back in the list.")
+    return redirect(run)
+
+
+@require_POST
+def run_close(request: PageRequest, run_id: int) -> HttpResponse:
+    """End a run that nobody executes, for good, with a reason."""
+    access = request.access
+    access.require("data.usage.read")
+    run = find_run(request, run_id)
+    lifecycle.close_run(run, by=access.user, reason=request.POST.get("reason", ""))
     return redirect(run)
 
 

@@ -1,40 +1,83 @@
 """Threads: the list, a conversation, and saying something in it."""
 
+import hashlib
+import secrets
+from collections.abc import Callable
+from pathlib import PurePath
 from typing import Any
 
+from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_http_methods, require_POST
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs import creation, events
-from runs.models import Channel, Run, Step, StepKind, StepStatus
+from runs import compaction, creation, events, lifecycle, reading
+from runs.creation import Attachment
+from runs.models import Channel, Run, RunFile, Step, StepKind, StepStatus
+from runs.search import threads_saying
 from runs.transcript import Transcript
 from teammates import roster
+from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, NotFound
-from teammates.models import Teammate
+from teammates.models import Model, Teammate
 from teammates.pages import PageRequest
+from teammates.providers import demo
 from teammates.providers.base import Turn
-from threads import conversations
-from threads.models import Thread
+from threads import conversations, files
+from threads.models import Message, Thread
 
 SHOWN_RUNS = 50
-PAGE_SIZE = 30
+PAGE_SIZE = 60
+SIDE_LIST = 30
+MOST_TEAMMATES = 200
+MOST_LOOSE = 200
+LONGEST_SEARCH = 200  # characters
 
 
+@require_GET
 def thread_list(request: PageRequest) -> HttpResponse:
-    """Own threads, newest first."""
-    before = None
-    if last := request.GET.get("after", ""):
-        found = Thread.objects.visible_to(request.access).filter(pk=last).first() if (
-            last.isdecimal()
-        ) else None  # fmt: skip
-        before = (found.updated_at, found.uid) if found else None
-    threads = conversations.list_threads(request.access, limit=PAGE_SIZE + 1, before=before)
-    return render(request, "threads/thread_list.html", {
-        "threads": threads[:PAGE_SIZE],
-        "last": threads[PAGE_SIZE - 1] if len(threads) > PAGE_SIZE else None,
-        "is_first": before is None,
-    })  # fmt: skip
+    """Own threads in groups of their age, or those that say what is sought."""
+    if request.headers.get("HX-Request"):
+        at = request.GET.get("at", "")
+        context = {"list": _list(request, limit=SIDE_LIST), "current": int(at or 0) if (
+            at.isdecimal() and len(at) < 19) else 0}  # fmt: skip
+        return render(request, "threads/_list.html", context)
+    return render(request, "threads/thread_list.html", _list(request))
+
+
+def _list(request: PageRequest, *, limit: int = PAGE_SIZE) -> dict[str, Any]:
+    access = request.access
+    sought = request.GET.get("q", "").strip()[:LONGEST_SEARCH]
+    if sought:
+        own = Thread.objects.visible_to(access).listed().filter(created_by=access.user)
+        return {"sought": sought, "found": threads_saying(own, sought, limit=limit)}
+    after = request.GET.get("after", "")
+    last = Thread.objects.visible_to(access).filter(pk=after).first() if (
+        after.isdecimal() and len(after) < 19
+    ) else None  # fmt: skip
+    rows = reading.threads_of(access, after=last, limit=limit + 1)
+    shown = rows[:limit]
+    return {
+        "starred": reading.starred_threads(access) if last is None else [],
+        "groups": _by_age([thread for thread in shown if thread.starred_at is None]),
+        "newest": "?" if last else None,
+        "older": f"?after={shown[-1].pk}" if len(rows) > limit else None,
+    }
+
+
+def _by_age(threads: list[Thread]) -> list[tuple[str, list[Thread]]]:
+    """Today, yesterday, the last seven days, then month by month, in the organization's time."""
+    today = timezone.localdate()
+    groups: dict[str, list[Thread]] = {}
+    for thread in threads:
+        day = timezone.localtime(thread.updated_at).date()
+        age = (today - day).days
+        name = "Today" if age < 1 else "Yesterday" if age == 1 else (
+            "Last 7 days" if age < 7 else f"{day:%B %Y}"
+        )  # fmt: skip
+        groups.setdefault(name, []).append(thread)
+    return list(groups.items())
 
 
 @require_http_methods(["GET", "POST"])
@@ -44,57 +87,99 @@ def thread_new(request: PageRequest) -> HttpResponse:
     error = ""
     if request.method == "POST":
         try:
-            run = creation.start_thread(
+            run = _at_most_once(request, None, lambda: creation.start_thread(
                 access,
                 message=request.POST.get("message", ""),
                 teammate=_chosen(request),
                 options=_options(request),
-            )
+                attachments=_attachments(request),
+            ))  # fmt: skip
         except DomainError as refusal:
             error = refusal.message
         else:
             return redirect(run.thread)
-    teammates = Teammate.objects.visible_to(access).current().with_version()
-    chosen = request.POST.get("teammate") or request.GET.get("teammate") or ""
-    return render(request, "threads/thread_new.html", {
-        "teammates": teammates.order_by("id")[:200],
-        "chosen": int(chosen) if chosen.isdecimal() else access.organization.default_teammate_id,
+    context = composer_of(access)
+    wanted = request.POST.get("teammate") or request.GET.get("teammate") or ""
+    chosen = int(wanted) if wanted.isdecimal() else context["chosen"]
+    return render(request, "threads/thread_new.html", context | _list(request, limit=SIDE_LIST) | {
+        "chosen": chosen,
+        "mate": next((one for one in context["teammates"] if one.pk == chosen), None),
+        "examples": demo.EXAMPLES,
         "error": error,
-        "message": request.POST.get("message", ""),
+        "message": request.POST.get("message", "") or request.GET.get("message", ""),
     }, status=422 if error else 200)  # fmt: skip
 
 
+def composer_of(access: Access) -> dict[str, Any]:
+    """Whom a message can go to, and what they can think with."""
+    teammates = Teammate.objects.visible_to(access).current().with_version()
+    models = Model.objects.filter(organization=access.organization).by_priority()
+    return {
+        "teammates": list(teammates.order_by("id")[:MOST_TEAMMATES]),
+        "chosen": access.organization.default_teammate_id,
+        "models": [model for model in models if model.provider.is_ready],
+        "once": secrets.token_hex(8),
+    }
+
+
+@require_GET
 def thread_detail(request: PageRequest, thread_id: int) -> HttpResponse:
     thread = _thread(request, thread_id)
     runs = list(
         Run.objects.filter(thread=thread).with_names().select_related("answer", "route")
         .order_by("-position")[:SHOWN_RUNS]
     )[::-1]  # fmt: skip
-    teammates = Teammate.objects.visible_to(request.access).current().with_version()
-    return render(request, "threads/thread_detail.html", {
+    before, behind = _without_run(thread, runs)
+    if thread.created_by == request.access.user:
+        lifecycle.mark_thread_viewed(thread)
+    context = composer_of(request.access)
+    return render(request, "threads/thread_detail.html", context | _panel(thread) | {
+        "side": _list(request, limit=SIDE_LIST),
+        "current": thread.pk,
         "thread": thread,
         "runs": with_transcripts(runs),
-        "loose": _without_run(thread, runs),
+        "said_before": before,
+        "loose": behind,
         "has_more": len(runs) == SHOWN_RUNS,
-        "teammates": teammates.order_by("id")[:200],
-        "chosen": thread.teammate_id or request.access.organization.default_teammate_id,
+        "chosen": thread.teammate_id or context["chosen"],
         "is_live": any(not run.is_finished for run in runs),
+        "message": request.GET.get("message", ""),
     })  # fmt: skip
+
+
+@require_GET
+def thread_panel(request: PageRequest, thread_id: int) -> HttpResponse:
+    """What stands beside a conversation; asked for again when a run of it changes."""
+    thread = _thread(request, thread_id)
+    return render(request, "threads/_panel.html", {"thread": thread} | _panel(thread))
+
+
+def _panel(thread: Thread) -> dict[str, Any]:
+    used = reading.context_use(thread)
+    return {
+        "files": files.current_files(thread),
+        "sums": reading.sums_of(thread),
+        "context_use": used,
+        "compacts_at": int(used.size * compaction.TRIGGER) if used else None,
+    }
 
 
 @require_POST
 def thread_send(request: PageRequest, thread_id: int) -> HttpResponse:
-    """Say something; while a run is busy the new one waits its turn."""
+    """Say something; while a run is busy the new one waits its turn, or the busy one is stopped."""
     thread = _thread(request, thread_id)
-    run = creation.run_in_thread(
+    run = _at_most_once(request, thread, lambda: creation.run_in_thread(
         request.access, thread, message=request.POST.get("message", ""),
         teammate=_chosen(request), options=_options(request), channel=Channel.APP,
-    )  # fmt: skip
+        attachments=_attachments(request),
+    ))  # fmt: skip
+    if request.POST.get("how") == "stop":
+        creation.stop_others(request.access, run)
     if not request.headers.get("HX-Request"):
         return redirect(thread)
     run = Run.objects.with_names().get(pk=run.pk)
     (shown,) = with_transcripts([run])
-    return render(request, "runs/_run.html", {"run": shown})
+    return render(request, "runs/_run.html", {"run": shown, "may_edit": True})
 
 
 @require_POST
@@ -105,16 +190,38 @@ def thread_rename(request: PageRequest, thread_id: int) -> HttpResponse:
 
 
 @require_POST
+def thread_star(request: PageRequest, thread_id: int) -> HttpResponse:
+    thread = _thread(request, thread_id)
+    starred = request.POST.get("starred") == "1"
+    conversations.star_thread(request.access, thread, starred=starred)
+    return redirect(thread)
+
+
+@require_POST
 def thread_delete(request: PageRequest, thread_id: int) -> HttpResponse:
-    conversations.delete_thread(request.access, _thread(request, thread_id))
+    thread = _thread(request, thread_id)
+    conversations.delete_thread(request.access, thread)
+    messages.success(request, f"“{thread}” is deleted. Its runs and what they cost stay on record.")
     return redirect("runs:thread_list")
+
+
+def _at_most_once(request: PageRequest, thread: Thread | None, make: Callable[[], Run]) -> Run:
+    """The run of a form that was sent twice is made once. Another text is another message."""
+    token = request.POST.get("once", "")
+    if not token:
+        return make()
+    said = hashlib.sha256(request.POST.get("message", "").encode()).hexdigest()[:16]
+    where = thread.pk if thread else "new"
+    key = f"page:{request.user.pk}:{where}:{token[:64]}:{said}"
+    return creation.once(request.access, key, {"message": said}, make)[0]
 
 
 def with_transcripts(runs: list[Run]) -> list[Run]:
     """Each run with `transcript`, its blocks up to the run's `last_seq`.
 
-    Three queries for all of them: what happened, what finished model calls said (from their
-    steps: the log has it in pieces), and the pieces of the calls that are still speaking.
+    Four queries for all of them: what happened, what finished model calls said (from their
+    steps: the log has it in pieces), the pieces of the calls that are still speaking, and the
+    files that came with the messages.
     """
     by_id = {run.pk: Transcript(run.pk) for run in runs}
     ends = {run.pk: run.last_seq for run in runs}
@@ -129,15 +236,26 @@ def with_transcripts(runs: list[Run]) -> list[Run]:
     for step in steps:
         if step.response is not None and step.last_seq and step.last_seq <= ends[step.run_id]:
             by_id[step.run_id].complete(step.number, Turn.from_json(step.response))
+    attached: dict[int, list[Any]] = {}
+    for row in RunFile.objects.filter(run_id__in=by_id, is_attachment=True).select_related("file"):
+        attached.setdefault(row.run_id, []).append(row.file)
     for run in runs:
+        run.attached = attached.get(run.pk, [])  # type: ignore[attr-defined]
         by_id[run.pk].last_seq = run.last_seq
         run.transcript = by_id[run.pk]  # type: ignore[attr-defined]
     return runs
 
 
-def _without_run(thread: Thread, runs: list[Run]) -> list[Any]:
-    """Messages that programs posted and that no run has taken up yet."""
-    return list(thread.messages.filter(runs=None, role="user").order_by("id")[:20])
+def _without_run(thread: Thread, runs: list[Run]) -> tuple[list[Message], list[Message]]:
+    """Messages of no run: those from before the first shown run (of a fork), and those that
+    programs posted since and that no run has taken up yet."""
+    first = next((run.prompt_id for run in runs if run.prompt_id), None)
+    said = list(
+        thread.messages.filter(runs=None, answered_by=None).order_by("-id")[:MOST_LOOSE]
+    )[::-1]  # fmt: skip
+    if first is None:
+        return said, []
+    return [m for m in said if m.pk < first], [m for m in said if m.pk > first]
 
 
 def _thread(request: PageRequest, thread_id: int) -> Thread:
@@ -148,8 +266,20 @@ def _thread(request: PageRequest, thread_id: int) -> Thread:
 
 
 def _options(request: PageRequest) -> creation.Options:
-    """What the composer overrides; an empty mode is the teammate's own."""
-    return creation.Options(permission_mode=request.POST.get("permission_mode") or None)
+    """What the composer overrides; what is empty is as the teammate has it."""
+    given = request.POST
+    return creation.Options(
+        permission_mode=given.get("permission_mode") or None, model=given.get("model") or None
+    )
+
+
+def _attachments(request: PageRequest) -> list[Attachment]:
+    """The files of the form; the browser's own folders are none of ours."""
+    return [
+        Attachment(PurePath(given.name or "file").name, given.read())
+        for given in request.FILES.getlist("files")
+        if given.name or given.size
+    ]
 
 
 def _chosen(request: PageRequest) -> Teammate | None:

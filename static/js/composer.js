@@ -25,6 +25,8 @@ function setUp(form) {
       return;
     }
     form.reset();
+    const once = form.querySelector('input[name="once"]');
+    if (once) once.value = crypto.randomUUID?.() ?? String(Math.random());
     if (files) showFiles(form, files);
     toBottom();
   });
@@ -75,6 +77,14 @@ function showFiles(form, files) {
 }
 
 for (const form of document.querySelectorAll("form[data-composer]")) setUp(form);
+
+// While a run is busy a message is queued, or sent instead of it.
+function showHow() {
+  const busy = Boolean(document.querySelector("[data-stream]"));
+  for (const one of document.querySelectorAll("[data-when]")) one.hidden = (one.dataset.when === "busy") !== busy;
+}
+document.addEventListener("muster:idle", () => setTimeout(showHow));
+document.addEventListener("htmx:afterSettle", showHow);
 
 // An example in an empty thread becomes the message.
 document.addEventListener("click", (event) => {

@@ -108,3 +108,14 @@ for (const form of document.querySelectorAll("form[data-guards]")) {
   form.addEventListener("submit", () => { isDirty = false; });
   window.addEventListener("beforeunload", (event) => { if (isDirty) event.preventDefault(); });
 }
+
+// Forms that came with the live stream know no token; the page does.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method !== "post" || form.querySelector('input[name="csrfmiddlewaretoken"]')?.value) return;
+  const token = document.createElement("input");
+  token.type = "hidden";
+  token.name = "csrfmiddlewaretoken";
+  token.value = JSON.parse(document.body.getAttribute("hx-headers"))["X-CSRFToken"];
+  form.append(token);
+}, true);

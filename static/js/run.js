@@ -1,7 +1,7 @@
 // The run being watched. The page holds its events up to data-after. The stream brings `text`,
 // which grows one text node, and `html`, a fragment that htmx swaps in out of band. Both carry the
 // number of the run's event, so that a new connection goes on behind the last one seen.
-const live = { source: null, element: null, after: "0", waiting: [], timer: 0, wait: 1000 };
+const live = { source: null, element: null, after: "0", waiting: [], timer: 0, wait: 1000, told: 0 };
 
 function nearBottom() {
   return document.documentElement.scrollHeight - window.scrollY - window.innerHeight < 80;
@@ -27,12 +27,17 @@ function follow() {
   });
   source.addEventListener("text", (event) => {
     live.after = event.lastEventId || live.after;
+    if ("watch" in element.dataset) return;
     live.waiting.push(JSON.parse(event.data));
     if (live.waiting.length === 1) requestAnimationFrame(grow);
   });
   source.addEventListener("html", (event) => {
     grow();
     live.after = event.lastEventId || live.after;
+    if ("watch" in element.dataset) {
+      tellPage();
+      return;
+    }
     const stick = nearBottom();
     htmx.swap(document.body, event.data, { swapStyle: "none" });
     if (stick) toBottom();
@@ -45,7 +50,7 @@ function follow() {
     leave();
     element.removeAttribute("data-stream");
     live.element = null;
-    document.dispatchEvent(new CustomEvent("muster:idle"));
+    htmx.trigger(document.body, "muster:idle");
     follow();
   });
   source.addEventListener("error", () => { if (live.source === source) lose(); });
@@ -57,6 +62,16 @@ function lose() {
   leave();
   live.timer = setTimeout(follow, live.wait);
   live.wait = Math.min(live.wait * 2, 15000);
+}
+
+// A run's own page draws its parts again instead, at most twice a second; what somebody reads stays.
+function tellPage() {
+  if (live.told) return;
+  live.told = setTimeout(() => {
+    live.told = 0;
+    htmx.trigger(document.body, "muster:run");
+    if (!document.querySelector("#tab details[open]")) htmx.trigger(document.body, "muster:tab");
+  }, 500);
 }
 
 function grow() {

@@ -114,3 +114,15 @@ class JoinForm(PasswordForm):
     name = forms.CharField(
         label="Your name", max_length=150, widget=forms.TextInput(attrs={"autocomplete": "name"})
     )
+
+
+class EndUserForm(forms.Form):
+    name = forms.CharField(label="Name", max_length=255, required=False)
+    email = forms.CharField(label="E-mail address", max_length=254, required=False)
+    company = forms.CharField(label="Company", max_length=255, required=False)
+    run_limit = forms.IntegerField(
+        label="Runs a month", required=False, min_value=0,
+        help_text="Empty: as for everybody. 0: blocked.",
+    )  # fmt: skip
+    cost_limit_cents = forms.IntegerField(label="Cents a month", required=False, min_value=0)
+    rate_per_minute = forms.IntegerField(label="Runs a minute", required=False, min_value=1)

@@ -140,7 +140,7 @@ class Teammate(Reachable, Named):
         return self.name
 
     def get_absolute_url(self) -> str:
-        return reverse("teammates:teammate_detail", args=[self.pk])
+        return reverse("runs:teammate_detail", args=[self.pk])
 
     @property
     def is_archived(self) -> bool:

@@ -55,6 +55,12 @@ PLAN_BEGINS = "This is what I would do:"
 _SUMMARY = re.compile(r"\(Summary of what came before[^)]*\)\nDone so far: (.*?)\.\n\n")
 
 # Shown on the page "What the demo model understands"; a test holds it against the script.
+# For whoever does not know yet what to say.
+EXAMPLES = (
+    "Say hello, please think and show me everything",
+    "Write the file report.csv and tell me what is in it",
+    "Make a plan for a spring party and ask me before you begin",
+)
 WORDS: list[tuple[str, str]] = [
     ("think", "thinks aloud before it answers"),
     ("todo", "keeps a to-do list while it works"),

@@ -14,7 +14,7 @@ from django.utils.timesince import timesince
 
 from teammates import markdown as markdown_module
 from teammates.tools import REGISTRY
-from teammates.tools.masking import MASK
+from teammates.tools.masking import MASK, masked
 
 register = template.Library()
 
@@ -63,9 +63,10 @@ def city() -> str:
 
 
 @register.filter
-def money(cost: Decimal | None) -> str:
-    """Dollars: two digits that matter below a cent, else two decimals."""
-    if cost is None:
+def money(cost: Any) -> str:
+    """Dollars (a Decimal; of nothing, a dash): two digits that matter below a cent, else two
+    decimals."""
+    if cost is None or cost == "":
         return "–"
     if cost == 0:
         return "$0.00"
@@ -131,6 +132,11 @@ def column(rows: list[dict[str, Any]], name: str) -> list[Any]:
 
 
 @register.filter
+def attribute(thing: Any, name: str) -> Any:
+    return getattr(thing, name)
+
+
+@register.filter
 def at(values: Sequence[Any], index: int) -> Any:
     return values[index]
 
@@ -167,6 +173,18 @@ def filesize(size: int) -> str:
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1000
     return f"{amount:.1f} GB"
+
+
+@register.filter
+def closing(text: str) -> str:
+    """The last line of a text, where a question to the reader stands."""
+    return text.strip().rpartition("\n")[2][-160:]
+
+
+@register.filter
+def hidden(value: Any) -> Any:
+    """A call's arguments or result without secrets."""
+    return masked(value)
 
 
 @register.filter

@@ -6,7 +6,7 @@ from asgiref.sync import async_to_sync
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from teammates import connections
 from teammates.access import Access
@@ -15,6 +15,7 @@ from teammates.forms.models import KeyForm, ModelForm, ProviderForm
 from teammates.models import Effort, Model, Provider
 from teammates.pages import PageRequest
 from teammates.providers import try_out
+from teammates.providers.local import find_servers
 
 
 @require_http_methods(["GET", "POST"])
@@ -90,6 +91,50 @@ def model_default(request: PageRequest, model_id: int) -> HttpResponse:
 
 def _provider(access: Access, provider_id: int) -> Provider:
     return get_object_or_404(Provider, organization=access.organization, pk=provider_id)
+
+
+@require_GET
+def local_servers(request: PageRequest) -> HttpResponse:
+    """Model servers that answer on this machine, with a button to connect each."""
+    access = request.access
+    access.require("data.llm_credentials.manage")
+    if not access.organization.is_home:  # private addresses are for the machine's own
+        return HttpResponse("")
+    connected = set(
+        Provider.objects.filter(organization=access.organization).values_list("base_url", flat=True)
+    )
+    found = [one for one in async_to_sync(find_servers)() if one.base_url not in connected]
+    return render(request, "teammates/_local_servers.html", {"found": found})
+
+
+@require_POST
+def model_new(request: PageRequest, provider_id: int) -> HttpResponse:
+    """One more model of a provider."""
+    name = request.POST.get("name", "").strip()
+    provider = _provider(request.access, provider_id)
+    model = connections.add_model(
+        request.access, provider, alias=request.POST.get("alias", "").strip() or name, name=name
+    )
+    messages.success(request, f"{model.alias} is offered. Test it, and set its price.")
+    return redirect("teammates:model_settings")
+
+
+@require_POST
+def model_price(request: PageRequest, model_id: int) -> HttpResponse:
+    model = get_object_or_404(Model, organization=request.access.organization, pk=model_id)
+    lanes = ("uncached_input", "cache_read", "cache_write", "output")
+    given = {lane: request.POST.get(lane, "").strip() or "0" for lane in lanes}
+    connections.set_price(request.access, model, **given)
+    messages.success(request, f"The price of {model.alias} holds from now on.")
+    return redirect("teammates:model_settings")
+
+
+@require_POST
+def provider_delete(request: PageRequest, provider_id: int) -> HttpResponse:
+    provider = _provider(request.access, provider_id)
+    connections.delete_provider(request.access, provider)
+    messages.success(request, f"{provider.name} is gone, with its models. Past runs keep theirs.")
+    return redirect("teammates:model_settings")
 
 
 @require_POST

@@ -1,5 +1,6 @@
 from tests.conftest import Server
 from tests.e2e.conftest import OpenPage, start_thread
+from tests.e2e.pages import PAGES, RUN_TABS, TEAMMATE_TABS
 
 SLOW = "slow 60 40ms"
 ALL_WORDS = " ".join(f"word{n}" for n in range(1, 61))
@@ -16,7 +17,7 @@ def test_a_newcomer_sees_a_run_think_ask_act_and_write_a_file(
     page.get_by_text("Completed").wait_for()
     assert page.get_by_text("Approved by ann").is_visible()
     with page.expect_download() as download:
-        page.get_by_role("link", name="report.csv").click()
+        page.locator("#messages").get_by_label("Download report.csv").click()
     assert download.value.suggested_filename == "report.csv"
     live = page.locator("#messages").inner_text()
     page.reload()
@@ -82,7 +83,7 @@ def test_everything_works_without_javascript(open_page: OpenPage, site: Server) 
         if page.get_by_text("Completed").count():
             break
         page.reload()
-    assert page.get_by_role("link", name="report.csv").is_visible()
+    assert page.locator("#messages").get_by_label("Download report.csv").is_visible()
     page.get_by_role("link", name="Details").click()
     assert page.locator("dd", has_text="$0.00").is_visible()
 
@@ -96,13 +97,8 @@ def test_every_page_answers_in_both_themes_without_sideways_scroll(
         page.get_by_text("Completed").wait_for()
         run = page.get_by_role("link", name="Details").get_attribute("href")
         paths = [
-            "/", "/threads/", "/threads/new/", "/teammates/", "/teammates/new/", "/teammates/1/",
-            "/teammates/1/edit/", "/runs/", "/runs/?status=failed", "/settings/models/", "/demo/",
-            "/needs-you/", "/needs-you/?tab=done", "/settings/tools/", "/settings/tools/web_fetch/",
-            "/settings/apps/", "/settings/permissions/", "/settings/memories/",
-            "/settings/skills/", "/settings/skills/new/", "/settings/reports/",
-            *(f"{run}?tab={tab}" for tab in ("timeline", "messages", "approvals", "context",
-                                             "events", "files")),
+            *PAGES, *(f"{run}?tab={tab}" for tab in RUN_TABS),
+            *(f"/teammates/1/?tab={tab}" for tab in TEAMMATE_TABS),
         ]  # fmt: skip
         for path in paths:
             answer = page.goto(site.url + path)

@@ -103,8 +103,8 @@ def test_sign_in_goes_back_to_where_one_wanted_to_be(alice: Access) -> None:
 def test_an_edit_makes_the_next_version(client: Client, alice: Access) -> None:
     teammate = Teammate.objects.get(organization=alice.organization, key="normal")
     form = {"name": "Demo", "instructions": "New ones.", "permission_mode": "approval"}
-    assert client.post(f"/teammates/{teammate.pk}/edit/", form).status_code == 302
-    assert client.post(f"/teammates/{teammate.pk}/edit/", form).status_code == 302
+    assert client.post(f"/teammates/{teammate.pk}/?tab=setup", form).status_code == 302
+    assert client.post(f"/teammates/{teammate.pk}/?tab=setup", form).status_code == 302
     teammate.refresh_from_db()
     assert teammate.current_version.number == 2
     assert teammate.versions.get(number=1).instructions != "New ones."

@@ -130,12 +130,12 @@ def test_the_form_of_a_teammate_keeps_what_it_does_not_show(alice: Access) -> No
         disabled_tools=["write_file", "web"], memory=True, history=False,
     )  # fmt: skip
     client = signed_in(alice)
-    page = client.get(f"/teammates/{teammate.pk}/edit/").content.decode()
+    page = client.get(f"/teammates/{teammate.pk}/?tab=setup").content.decode()
     assert 'value="shop"' in page
     form = {"name": "Ada", "permission_mode": "autonomous", "apps": [],
             "built_in": ["ask", "plan", "files", "memory", "web", "lessons", "skills", "notify",
                          "task_setup_tools"]}  # fmt: skip
-    assert client.post(f"/teammates/{teammate.pk}/edit/", form).status_code == 302
+    assert client.post(f"/teammates/{teammate.pk}/?tab=setup", form).status_code == 302
     teammate.refresh_from_db()
     version = roster.get_teammate(alice, teammate.pk).current_version
     assert version.tools == ["gmail"]

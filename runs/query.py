@@ -1,0 +1,267 @@
+"""The query bar of the list of runs: `status:failed teammate:Ops cost:>0.5 "refund"`.
+
+A query is a list of terms. Each narrows the list; pages show each as a chip that can be taken away.
+"""
+
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from django.db.models import DurationField, Exists, ExpressionWrapper, F, OuterRef, Q
+from django.utils import timezone
+
+from runs.models import Channel, Gate, Run, RunFile, RunStatus, ToolCall
+from runs.search import runs_asked
+from teammates.errors import Invalid
+
+DEFAULT = "is:top since:7d"
+LONGEST = 1000  # characters
+MOST_TERMS = 20
+# The words for states; the rest are the states' own.
+STATES = {
+    "running": [RunStatus.QUEUED, RunStatus.RUNNING],
+    "needs-you": [RunStatus.WAITING, RunStatus.PAUSED],
+    "cancelled": [RunStatus.CANCELLED, RunStatus.CLOSED],
+    "active": [RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.PAUSED],
+}  # fmt: skip
+UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+COMPARED = {">": "gt", "<": "lt", ">=": "gte", "<=": "lte", "": "gte"}
+
+
+@dataclass(frozen=True)
+class Term:
+    """One word of a query: `key` is empty for words that are searched."""
+
+    text: str
+    key: str = ""
+    value: str = ""
+    problem: str = ""
+
+
+def parse(query: str) -> list[Term]:
+    """The terms of a query; what is not understood says so in its `problem`."""
+    terms = []
+    for word in _words(query[:LONGEST])[:MOST_TERMS]:
+        key, colon, value = word.partition(":")
+        if not colon or not re.fullmatch(r"[a-z]+", key):
+            terms.append(Term(word, value=word))
+        elif key not in FILTERS:
+            known = ", ".join(sorted(FILTERS))
+            terms.append(Term(word, key, value, f"{key}: is not known. Known are {known}."))
+        else:
+            terms.append(Term(word, key, value, _problem_of(key, value)))
+    return terms
+
+
+def written(terms: list[Term]) -> str:
+    """Terms as a query again."""
+    return " ".join(_quoted(term) for term in terms)
+
+
+def without(terms: list[Term], term: Term) -> str:
+    return written([one for one in terms if one is not term])
+
+
+def with_term(terms: list[Term], key: str, value: str) -> str:
+    """The query with `key` set to `value`, whatever it was."""
+    return written([*(one for one in terms if one.key != key), Term("", key, value)])
+
+
+def apply(runs: Any, terms: list[Term]) -> Any:
+    """The runs that fit all terms; one with a problem fits everything."""
+    for term in terms:
+        if term.problem:
+            continue
+        runs = FILTERS[term.key](runs, term.value) if term.key else runs_asked(runs, term.value)
+    if not any(term.key == "is" and term.value == "archived" for term in terms):
+        runs = runs.filter(archived_at=None)
+    return runs
+
+
+def span_of(terms: list[Term]) -> tuple[datetime | None, datetime | None]:
+    """From when to when the terms reach; None where they say nothing."""
+    begins, ends = None, None
+    for term in terms:
+        if term.problem or term.key not in ("since", "until", "on"):
+            continue
+        first, last = _days(term.value)
+        if term.key in ("since", "on"):
+            begins = first
+        if term.key in ("until", "on"):
+            ends = last
+    return begins, ends
+
+
+def _words(query: str) -> list[str]:
+    lexer = shlex.shlex(query, posix=True)
+    lexer.whitespace_split, lexer.commenters, lexer.escape, lexer.quotes = True, "", "", '"'
+    try:
+        return list(lexer)
+    except ValueError:  # a quote that does not end
+        return query.replace('"', " ").split()
+
+
+def _quoted(term: Term) -> str:
+    value = term.value.replace('"', "")
+    value = f'"{value}"' if not value or re.search(r"\s", value) else value
+    return f"{term.key}:{value}" if term.key else value
+
+
+def _problem_of(key: str, value: str) -> str:
+    try:
+        FILTERS[key](Run.objects.none(), value)
+    except Invalid as error:
+        return f"{key}:{value}: {error.message}"
+    return ""
+
+
+# --- filters ------------------------------------------------------------------------------------
+
+
+def _status(runs: Any, value: str) -> Any:
+    states = [state for word in value.split(",") for state in STATES.get(word, [word])]
+    unknown = [state for state in states if state not in RunStatus.values]
+    if unknown:
+        known = ", ".join(sorted({*STATES, *RunStatus.values}))
+        raise Invalid(f"it is one of {known}.")
+    return runs.filter(status__in=states)
+
+
+def _named(*fields: str) -> Callable[[Any, str], Any]:
+    def narrow(runs: Any, value: str) -> Any:
+        if not value:
+            raise Invalid("a name must follow.")
+        wanted = Q()
+        for field in fields:
+            wanted |= Q(**{field: value})
+        return runs.filter(wanted)
+
+    return narrow
+
+
+def _model(runs: Any, value: str) -> Any:
+    return runs.filter(Q(model_name=value) | Q(route__alias=value))
+
+
+def _channel(runs: Any, value: str) -> Any:
+    if value not in Channel.values:
+        raise Invalid(f"it is one of {', '.join(Channel.values)}.")
+    return runs.filter(channel=value)
+
+
+def _is(runs: Any, value: str) -> Any:
+    match value:
+        case "top":
+            return runs.filter(started_by=None)
+        case "archived":
+            return runs.exclude(archived_at=None)
+        case "retry":
+            return runs.exclude(retry_of=None)
+        case "shared":
+            return runs.exclude(share_nonce="")
+        case "new":
+            return runs.filter(last_viewed_at=None).exclude(finished_at=None)
+    raise Invalid("it is one of top, archived, retry, shared, new.")
+
+
+def _has(runs: Any, value: str) -> Any:
+    mine = {"run": OuterRef("pk")}
+    match value:
+        case "approval":
+            return runs.filter(Exists(Gate.objects.filter(**mine)))
+        case "file":
+            return runs.filter(Exists(RunFile.objects.filter(**mine)))
+        case "tool":
+            return runs.filter(Exists(ToolCall.objects.filter(**mine)))
+        case "error":
+            return runs.exclude(error_class="")
+    raise Invalid("it is one of approval, file, tool, error.")
+
+
+def _tool(runs: Any, value: str) -> Any:
+    return runs.filter(Exists(ToolCall.objects.filter(run=OuterRef("pk"), name=value)))
+
+
+def _number_of(field: str) -> Callable[[Any, str], Any]:
+    def narrow(runs: Any, value: str) -> Any:
+        if not (value.isascii() and value.isdecimal() and len(value) < 19):
+            raise Invalid("a number must follow.")
+        return runs.filter(**{field: int(value)})
+
+    return narrow
+
+
+def _cost(runs: Any, value: str) -> Any:
+    sign, amount = _compared(value)
+    try:
+        dollars = Decimal(amount.removeprefix("$"))
+    except InvalidOperation:
+        raise Invalid("dollars must follow, as cost:>0.5.") from None
+    if not dollars.is_finite() or abs(dollars) >= 10**8:
+        raise Invalid("dollars must follow, as cost:>0.5.")
+    return runs.filter(**{f"cost__{COMPARED[sign]}": dollars})
+
+
+def _duration(runs: Any, value: str) -> Any:
+    sign, amount = _compared(value)
+    found = re.fullmatch(r"(\d{1,7}(?:\.\d+)?)(ms|s|m|h)?", amount)
+    if found is None:
+        raise Invalid("a length must follow, as duration:>30s or duration:<5m.")
+    length = timedelta(seconds=float(found[1]) * SECONDS[found[2] or "s"])
+    worked = ExpressionWrapper(F("finished_at") - F("started_at"), output_field=DurationField())
+    return runs.annotate(worked=worked).filter(**{f"worked__{COMPARED[sign]}": length})
+
+
+def _compared(value: str) -> tuple[str, str]:
+    found = re.fullmatch(r"(>=|<=|>|<|)(.+)", value)
+    if found is None:
+        raise Invalid("a value must follow.")
+    return found[1], found[2]
+
+
+def _since(runs: Any, value: str) -> Any:
+    return runs.filter(created_at__gte=_days(value)[0])
+
+
+def _until(runs: Any, value: str) -> Any:
+    return runs.filter(created_at__lt=_days(value)[1])
+
+
+def _on(runs: Any, value: str) -> Any:
+    first, behind = _days(value)
+    return runs.filter(created_at__gte=first, created_at__lt=behind)
+
+
+def _days(value: str) -> tuple[datetime, datetime]:
+    """The instants that a day begins and ends at (UTC); of `24h` or `7d`, that long ago, twice."""
+    if found := re.fullmatch(r"(\d{1,4})([mhdw])", value):
+        at = timezone.now() - timedelta(**{UNITS[found[2]]: int(found[1])})
+        return at, at
+    try:
+        day = date.fromisoformat(value)
+        at = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        return at, at + timedelta(days=1)
+    except (ValueError, OverflowError):
+        pass
+    try:
+        at = datetime.fromisoformat(value)
+    except ValueError:
+        raise Invalid("a day such as 2026-11-30, or a length such as 24h or 7d.") from None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return at, at
+
+
+FILTERS: dict[str, Callable[[Any, str], Any]] = {
+    "status": _status, "teammate": _named("teammate__name", "teammate__key"),
+    "task": _named("task__name"), "by": _named("created_by__name", "created_by__email"),
+    "user": _named("end_user__external_id", "end_user__name"), "key": _named("api_key__name"),
+    "model": _model, "channel": _channel, "is": _is, "has": _has, "tool": _tool,
+    "error": _named("error_class"), "thread": _number_of("thread_id"),
+    "version": _number_of("teammate_version__number"), "cost": _cost, "duration": _duration,
+    "since": _since, "until": _until, "on": _on,
+}  # fmt: skip

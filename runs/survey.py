@@ -1,0 +1,98 @@
+"""A list of runs as a whole: how many of each state in each stretch of time, how long they took,
+what they cost, and which errors they ended with. Of the newest `MOST`, so that it never counts a
+table."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.db import connection
+
+from runs.models import RunStatus
+
+MOST = 10_000
+BUCKETS = 48
+WIDTHS = [timedelta(seconds=s) for s in (
+    60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 7 * 86400, 30 * 86400, 365 * 86400,
+)]  # fmt: skip
+SERIES = (
+    (RunStatus.COMPLETED, "is-completed"), (RunStatus.FAILED, "is-failed"),
+    (RunStatus.WAITING, "is-waiting"), (RunStatus.RUNNING, "is-running"),
+    (RunStatus.QUEUED, "is-queued"), (RunStatus.PAUSED, "is-paused"),
+    (RunStatus.CANCELLED, "is-cancelled"), (RunStatus.CLOSED, "is-closed"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Survey:
+    counted: int
+    is_cut: bool
+    begins: datetime | None
+    width: timedelta
+    buckets: dict[datetime, dict[str, int]]
+    median_ms: int | None
+    p95_ms: int | None
+    cost: Decimal
+
+    @property
+    def starts(self) -> list[datetime]:
+        """When each bucket begins, without a gap."""
+        if not self.buckets:
+            return []
+        first, last = min(self.buckets), max(self.buckets)
+        count = int((last - first) / self.width) + 1
+        return [first + n * self.width for n in range(count)]
+
+
+def survey(runs: Any, *, begins: datetime | None, ends: datetime) -> Survey:
+    """Of a queryset of runs. Two queries."""
+    newest = runs.newest_first().values_list(
+        "created_at", "status", "cost", "started_at", "finished_at"
+    )[: MOST + 1]
+    inner, params = newest.query.sql_with_params()
+    rows = f"({inner}) AS r(at, status, cost, began, ended)"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""SELECT count(*), min(at), sum(cost),
+                percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY extract(
+                    epoch FROM ended - began) * 1000) FILTER (WHERE ended IS NOT NULL)
+                FROM {rows}""",
+            params,
+        )
+        counted, oldest, cost, lengths = cursor.fetchone()
+        if not counted:
+            return Survey(0, False, begins, WIDTHS[0], {}, None, None, Decimal(0))
+        span = ends - min(begins, oldest) if begins and counted <= MOST else ends - oldest
+        width = next((one for one in WIDTHS if span / one <= BUCKETS), WIDTHS[-1])
+        cursor.execute(
+            f"""SELECT date_bin(%s, at, '2024-01-01'), status, count(*)
+                FROM {rows} GROUP BY 1, 2""",
+            (width, *params),  # type: ignore[arg-type]  # psycopg knows intervals
+        )
+        buckets: dict[datetime, dict[str, int]] = {}
+        for at, status, n in cursor.fetchall():
+            buckets.setdefault(at, {})[status] = n
+    median, p95 = lengths or (None, None)
+    return Survey(
+        min(counted, MOST), counted > MOST, begins, width, buckets,
+        None if median is None else int(median), None if p95 is None else int(p95),
+        cost or Decimal(0),
+    )  # fmt: skip
+
+
+def errors(runs: Any) -> list[dict[str, Any]]:
+    """The messages that runs failed with, most frequent first. One query."""
+    failed = runs.filter(status=RunStatus.FAILED).newest_first()
+    inner, params = failed.values_list("error_class", "error_message", "created_at", "id")[
+        :MOST
+    ].query.sql_with_params()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""SELECT class, message, count(*), min(at), max(at), max(id)
+                FROM ({inner}) AS r(class, message, at, id)
+                GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 50""",
+            params,
+        )
+        names = ("error_class", "message", "runs", "first", "last", "newest_id")
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

@@ -1,0 +1,168 @@
+"""Files: what teammates made and people brought, found again, looked at, compared."""
+
+import csv
+import difflib
+import json
+from io import StringIO
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.db.models import Exists, OuterRef, Subquery
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_POST
+
+from runs.models import RunFile
+from teammates.errors import NotFound
+from teammates.pages import PageRequest
+from teammates.searching import name_vector_of, query_of
+from threads import files
+from threads.models import File, Thread
+
+PAGE_SIZE = 50
+LARGEST_PREVIEW = 2_000_000  # bytes that are read to be shown
+MOST_ROWS = 200  # of a table
+LONGEST_SHOWN = 200_000  # characters
+KINDS = (("", "All"), ("made", "Made by teammates"), ("brought", "Brought by people"))
+IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml", "image/avif")
+
+
+@require_GET
+def file_list(request: PageRequest) -> HttpResponse:
+    """The newest version of each file, newest first."""
+    sought, kind = request.GET.get("q", "").strip()[:200], request.GET.get("kind", "")
+    rows = _visible(request)
+    newer = File.objects.filter(
+        thread=OuterRef("thread"), name=OuterRef("name"), version__gt=OuterRef("version")
+    )
+    rows = rows.filter(~Exists(newer))
+    if (query := query_of(sought)) is not None:
+        rows = rows.annotate(words=name_vector_of("name")).filter(words=query)
+    if kind in ("made", "brought"):
+        came = RunFile.objects.filter(file=OuterRef("pk"), is_attachment=kind == "brought")
+        rows = rows.filter(Exists(came))
+    after = request.GET.get("after", "")
+    if after.isdecimal() and len(after) < 19:
+        rows = rows.filter(pk__lt=int(after))
+    shown = list(_with_origin(rows).order_by("-pk")[: PAGE_SIZE + 1])
+    keep = "".join(f"&{name}={request.GET[name]}" for name in ("kind",) if request.GET.get(name))
+    return render(request, "runs/file_list.html", {
+        "files": shown[:PAGE_SIZE], "sought": sought, "kind": kind, "kinds": KINDS,
+        "older": f"?after={shown[PAGE_SIZE - 1].pk}&q={sought}{keep}"
+        if len(shown) > PAGE_SIZE else None,
+        "newest": f"?q={sought}{keep}" if after else None,
+    })  # fmt: skip
+
+
+@require_GET
+def file_detail(request: PageRequest, uid: UUID) -> HttpResponse:
+    """What is in a file, where it comes from, and its other versions."""
+    file = _find(request, uid)
+    versions = list(
+        _with_origin(File.objects.filter(thread=file.thread, name=file.name)).order_by("-version")
+    )
+    other = next(
+        (one for one in versions if str(one.version) == request.GET.get("compare", "")), None
+    )
+    return render(request, "runs/file_detail.html", {
+        "file": file, "versions": versions, "other": other,
+        "diff": _diff(other, file) if other else None,
+        "preview": None if other else _preview(file),
+        "runs": [row.run for row in RunFile.objects.filter(file=file).select_related(
+            "run__prompt", "run__task", "run__teammate")[:20]],
+    })  # fmt: skip
+
+
+@require_GET
+def file_page(request: PageRequest, uid: UUID) -> HttpResponse:
+    """A generated page, where it can run nothing, load nothing and reach nothing of ours."""
+    file = _find(request, uid)
+    if file.content_type != "text/html":
+        raise NotFound("This file is no page.")
+    return HttpResponse(
+        files.read_file(file), content_type="text/html; charset=utf-8",
+        headers={
+            "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; "
+            "img-src data:; frame-ancestors 'self'",
+            "X-Frame-Options": "SAMEORIGIN", "X-Content-Type-Options": "nosniff",
+        },
+    )  # fmt: skip
+
+
+@require_POST
+def file_delete(request: PageRequest, uid: UUID) -> HttpResponse:
+    """Delete one version; the others stay."""
+    request.access.require("data.threads.write")
+    file = _find(request, uid)
+    files.delete_file(file)
+    messages.success(request, f"Version {file.version} of {file.name} is deleted.")
+    return redirect("runs:file_list")
+
+
+def _visible(request: PageRequest) -> Any:
+    threads = Thread.objects.visible_to(request.access)
+    return File.objects.filter(thread__in=threads).select_related("thread")
+
+
+def _with_origin(rows: Any) -> Any:
+    """With the newest run that has it, and its teammate."""
+    came = RunFile.objects.filter(file=OuterRef("pk")).order_by("-run_id")
+    return rows.annotate(
+        run_number=Subquery(came.values("run_id")[:1]),
+        mate=Subquery(came.values("run__teammate__name")[:1]),
+        is_brought=Subquery(came.values("is_attachment")[:1]),
+    )  # fmt: skip
+
+
+def _find(request: PageRequest, uid: UUID) -> File:
+    found: File | None = _with_origin(_visible(request)).filter(uid=uid).first()
+    if found is None:
+        raise NotFound("There is no such file.", code="files.not_found")
+    return found
+
+
+def _preview(file: File) -> dict[str, Any]:
+    """What a page can show of a file: `kind` says how."""
+    if file.content_type in IMAGES:
+        return {"kind": "image"}
+    if file.content_type == "text/html":
+        return {"kind": "page"}
+    if file.size > LARGEST_PREVIEW:
+        return {"kind": "none", "why": "It is too large to be shown here."}
+    text = _text(file)
+    if text is None:
+        return {"kind": "none", "why": "It is no text; download it to look at it."}
+    if file.name.endswith(".csv"):
+        rows = list(csv.reader(StringIO(text[:LONGEST_SHOWN])))
+        return {"kind": "table", "head": rows[0] if rows else [], "rows": rows[1 : MOST_ROWS + 1],
+                "more": max(len(rows) - 1 - MOST_ROWS, 0)}  # fmt: skip
+    if file.name.endswith((".md", ".markdown")):
+        return {"kind": "prose", "text": text[:LONGEST_SHOWN]}
+    if file.name.endswith(".json"):
+        try:
+            text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+        except ValueError:
+            pass
+    return {"kind": "text", "text": text[:LONGEST_SHOWN], "is_cut": len(text) > LONGEST_SHOWN}
+
+
+def _text(file: File) -> str | None:
+    try:
+        text = files.read_file(file).decode()
+    except UnicodeDecodeError:
+        return None
+    return None if "\x00" in text else text
+
+
+def _diff(before: File, after: File) -> list[tuple[str, str]]:
+    """Sign and line of what differs; one line that says so where it cannot be told."""
+    if max(before.size, after.size) > LARGEST_PREVIEW // 4:
+        return [(" ", "These versions are too large to be compared here.")]
+    old, new = _text(before), _text(after)
+    if old is None or new is None:
+        return [(" ", "These versions are no texts; download both to compare them.")]
+    lines = list(
+        difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=3)
+    )[2:]  # fmt: skip
+    return [(line[:1], line[1:]) for line in lines] or [(" ", "They are the same.")]

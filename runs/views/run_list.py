@@ -1,0 +1,272 @@
+"""The list of runs: its query bar, what it looks like as a whole, acts on several, and exports."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_POST
+
+from runs import creation, lifecycle, query, saved_views
+from runs.models import Channel, Run, RunStatus
+from runs.query import Term
+from runs.survey import SERIES, errors, survey
+from teammates import charts
+from teammates.access import Access
+from teammates.errors import DomainError, Invalid
+from teammates.pages import PageRequest
+
+PAGE_SIZE = 50
+MOST_EXPORTED = 10_000
+MOST_AT_ONCE = 500
+MOST_WATCHED = 60  # rows whose state is asked for again
+MENUS = (
+    ("Status", "status", [
+        ("running", "Running"), ("needs-you", "Needs you"), ("completed", "Completed"),
+        ("failed", "Failed"), ("cancelled", "Cancelled"), ("queued", "Queued"),
+    ]),
+    ("Started", "since", [
+        ("1h", "Last hour"), ("24h", "Last 24 hours"), ("7d", "Last 7 days"),
+        ("30d", "Last 30 days"), ("90d", "Last 90 days"),
+    ]),
+    ("From", "channel", [
+        ("app", "A page"), ("api", "A program"), ("cli", "The command line"),
+        ("schedule", "A schedule"), ("webhook", "A webhook"), ("email", "An e-mail"),
+    ]),
+    ("More", "has", [
+        ("approval", "Asked somebody"), ("file", "Has files"), ("tool", "Used a tool"),
+        ("error", "Has an error"),
+    ]),
+)  # fmt: skip
+
+
+@require_GET
+def run_list(request: PageRequest) -> HttpResponse:
+    """Newest first, narrowed by `q`; without it, by what most people look for."""
+    access = request.access
+    sought = request.GET.get("q", query.DEFAULT)
+    terms = query.parse(sought)
+    filtered = query.apply(Run.objects.visible_to(access), terms)
+    if kind := request.GET.get("format"):
+        return _export(filtered, kind)
+    by_error = request.GET.get("group") == "error"
+    rows = [] if by_error else list(_behind(access, filtered, request.GET.get("after", "")))
+    begins, ends = query.span_of(terms)
+    whole = survey(filtered, begins=begins, ends=ends or timezone.now())
+    return render(request, "runs/run_list.html", {
+        "sought": sought,
+        "chips": [(term, query.without(terms, term)) for term in terms],
+        "problems": [term.problem for term in terms if term.problem],
+        "menus": [
+            (label, [(name, query.with_term(terms, key, value)) for value, name in choices])
+            for label, key, choices in MENUS
+        ],
+        "runs": rows[:PAGE_SIZE],
+        "newest_id": rows[0].pk if rows and not request.GET.get("after") else None,
+        "watched": ",".join(str(r.pk) for r in rows[:MOST_WATCHED] if not r.is_finished),
+        "errors": [
+            (one, query.with_term(terms, "error", one["error_class"])) for one in errors(filtered)
+        ] if by_error else [],
+        "by_error": by_error,
+        "newest": f"?{urlencode({'q': sought})}" if request.GET.get("after") else None,
+        "older": f"?{urlencode({'q': sought, 'after': rows[PAGE_SIZE - 1].pk})}"
+        if len(rows) > PAGE_SIZE else None,
+        "whole": whole,
+        "chart": _chart(whole, terms),
+        "views": saved_views.list_views(access),
+        "has_any": bool(rows) or Run.objects.visible_to(access).exists(),
+        "most_at_once": MOST_AT_ONCE,
+    })  # fmt: skip
+
+
+def _behind(access: Access, runs: Any, after: str) -> Any:
+    if after.isdecimal() and len(after) < 19:
+        last = Run.objects.visible_to(access).filter(pk=after).first()
+        runs = runs.older_than(last) if last else runs
+    return runs.with_names().newest_first()[: PAGE_SIZE + 1]
+
+
+def _chart(whole: Any, terms: list[Term]) -> charts.Bars | None:
+    starts = whole.starts
+    if not starts:
+        return None
+    series = []
+    for status, look in SERIES:
+        values = [whole.buckets.get(at, {}).get(status, 0) for at in starts]
+        if any(values):
+            series.append(charts.Series(RunStatus(status).label, look, values, str(sum(values))))
+    form = "%H:%M" if whole.width < timedelta(hours=12) else "%-d %b"
+    page = reverse("runs:run_list")
+    rest = [term for term in terms if term.key not in ("since", "until", "on")]
+
+    def url(at: Any) -> str:
+        ends = at + whole.width
+        narrowed = query.written([
+            *rest, Term("", "since", f"{at:%Y-%m-%dT%H:%M}"),
+            Term("", "until", f"{ends:%Y-%m-%dT%H:%M}"),
+        ])  # fmt: skip
+        return f"{page}?{urlencode({'q': narrowed})}"
+
+    names = [f"{timezone.localtime(at):{form}}" for at in starts]
+    return charts.stacked(
+        "Runs over time by state", names, series, say=lambda value: f"{value:g}",
+        urls=[url(at) for at in starts], height=110,
+    )  # fmt: skip
+
+
+@require_GET
+def run_news(request: PageRequest) -> HttpResponse:
+    """How many runs came to the list since it was drawn, and how its rows stand now."""
+    access = request.access
+    terms = query.parse(request.GET.get("q", query.DEFAULT))
+    newest = request.GET.get("newest", "")
+    new = 0
+    if newest.isdecimal() and len(newest) < 19:
+        filtered = query.apply(Run.objects.visible_to(access), terms)
+        new = filtered.filter(pk__gt=int(newest))[:100].count()
+    ids = [int(pk) for pk in request.GET.get("rows", "").split(",") if pk.isdecimal()]
+    rows = Run.objects.visible_to(access).filter(pk__in=ids[:MOST_WATCHED])
+    context = {"new": new, "runs": rows, "query": request.GET.urlencode()}
+    return render(request, "runs/_news.html", context)
+
+
+# --- several at once ----------------------------------------------------------------------------
+
+
+@require_POST
+def runs_act(request: PageRequest) -> HttpResponse:
+    """Cancel, try again or archive the chosen runs, or all that fit the query (`all`)."""
+    access = request.access
+    access.require("data.runs.write")
+    act = ACTS.get(request.POST.get("act", ""))
+    if act is None:
+        raise Invalid("Choose what to do.")
+    runs = Run.objects.visible_to(access)
+    if request.POST.get("all"):
+        runs = query.apply(runs, query.parse(request.POST.get("q", query.DEFAULT)))
+    else:
+        chosen = [int(pk) for pk in request.POST.getlist("run") if pk.isdecimal()]
+        runs = runs.filter(pk__in=chosen[:MOST_AT_ONCE])
+    word, verb = act
+    done = 0
+    skipped: dict[str, list[Run]] = {}
+    for run in runs.with_names().newest_first()[:MOST_AT_ONCE]:
+        try:
+            is_done = verb(access, run)
+        except DomainError as refusal:
+            skipped.setdefault(refusal.message, []).append(run)
+        else:
+            done += is_done
+            if not is_done:
+                skipped.setdefault("Nothing to do.", []).append(run)
+    messages.success(request, f"{done} {word}.")
+    for why, which in list(skipped.items())[:5]:
+        messages.warning(request, f"{len(which)} left as they were: {why}")
+    return redirect(f"{reverse('runs:run_list')}?{urlencode({'q': request.POST.get('q', '')})}")
+
+
+def _cancel(access: Access, run: Run) -> bool:
+    if run.is_finished:
+        return False
+    lifecycle.cancel_run(run, by=access.user)
+    return True
+
+
+def _retry(access: Access, run: Run) -> bool:
+    return creation.retry_run(access, run, channel=Channel.APP)[1]
+
+
+def _archive(access: Access, run: Run) -> bool:
+    if not run.is_finished:
+        raise Invalid("It is not over yet.")
+    lifecycle.set_archived(run, archived=True)
+    return True
+
+
+def _unarchive(access: Access, run: Run) -> bool:
+    lifecycle.set_archived(run, archived=False)
+    return True
+
+
+ACTS: dict[str, tuple[str, Callable[[Access, Run], bool]]] = {
+    "cancel": ("stopped", _cancel), "retry": ("tried again", _retry),
+    "archive": ("archived", _archive), "unarchive": ("back in the list", _unarchive),
+}  # fmt: skip
+
+
+# --- exports ------------------------------------------------------------------------------------
+
+COLUMNS: dict[str, Callable[[Run], Any]] = {
+    "id": lambda run: run.pk, "status": lambda run: run.status, "title": lambda run: run.title,
+    "teammate": lambda run: run.teammate.name, "version": lambda run: run.teammate_version.number,
+    "thread_id": lambda run: run.thread_id, "channel": lambda run: run.channel,
+    "started_by": lambda run: str(run.created_by or run.api_key or ""),
+    "end_user": lambda run: run.end_user.external_id if run.end_user else "",
+    "model": lambda run: run.model_name,
+    "created_at": lambda run: run.created_at.isoformat(),
+    "finished_at": lambda run: run.finished_at.isoformat() if run.finished_at else "",
+    "duration_ms": lambda run: run.duration_ms, "input_tokens": lambda run: run.input_tokens,
+    "output_tokens": lambda run: run.output_tokens,
+    "cost_usd": lambda run: None if run.cost is None else str(run.cost),
+    "error_class": lambda run: run.error_class, "error": lambda run: run.error_message,
+}  # fmt: skip
+
+
+def _export(runs: Any, kind: str) -> HttpResponse:
+    """Exactly the runs of the list, its newest `MOST_EXPORTED`, as CSV or as JSON lines."""
+    rows = (
+        {name: read(run) for name, read in COLUMNS.items()}
+        for run in runs.with_names().newest_first()[:MOST_EXPORTED]
+    )
+    if kind == "jsonl":
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        return _download(text, "application/x-ndjson", "runs.jsonl")
+    if kind != "csv":
+        raise Invalid("format must be csv or jsonl.")
+    written = StringIO()
+    lines = csv.writer(written)
+    lines.writerow(COLUMNS)
+    lines.writerows(_harmless(row) for row in rows)
+    return _download(written.getvalue(), "text/csv", "runs.csv")
+
+
+def _harmless(row: dict[str, Any]) -> Iterator[Any]:
+    """What a spreadsheet would take for a formula begins with a quote."""
+    for value in row.values():
+        is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@"))
+        yield f"'{value}" if is_formula else value
+
+
+def _download(text: str, kind: str, name: str) -> HttpResponse:
+    return HttpResponse(
+        text, content_type=f"{kind}; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )  # fmt: skip
+
+
+# --- saved views --------------------------------------------------------------------------------
+
+
+@require_POST
+def view_save(request: PageRequest) -> HttpResponse:
+    sought = request.POST.get("q", "")
+    view = saved_views.save_view(
+        request.access, name=request.POST.get("name", ""), query=sought,
+        is_shared=bool(request.POST.get("is_shared")),
+    )  # fmt: skip
+    messages.success(request, f"{view.name} is among your views.")
+    return redirect(f"{reverse('runs:run_list')}?{urlencode({'q': sought})}")
+
+
+@require_POST
+def view_delete(request: PageRequest, view_id: int) -> HttpResponse:
+    saved_views.delete_view(request.access, view_id)
+    return redirect("runs:run_list")
