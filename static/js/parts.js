@@ -35,6 +35,11 @@ document.addEventListener("change", (event) => {
   if (event.target.matches("[data-submits]")) event.target.form.requestSubmit();
 });
 
+// What scrolls sideways can be reached and moved with the keyboard.
+for (const box of document.querySelectorAll(".table, .chart-box, pre")) {
+  if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+}
+
 // Only the fields of the chosen kind are shown.
 function showKind(select) {
   for (const box of select.form.querySelectorAll("[data-for]")) {

@@ -72,9 +72,10 @@ def avatar(name: str, size: str = "") -> SafeString:
 
 @register.simple_tag
 def copy(text: Any, label: str = "Copy") -> SafeString:
+    words = label or mark_safe('<span class="sr-only">Copy</span>')
     return format_html(
         '<button type="button" class="quiet little" data-copy="{}">{}{}</button>',
-        text, icon("copy"), label,
+        text, icon("copy"), words,
     )  # fmt: skip
 
 
