@@ -26,6 +26,7 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   if (reviewKey(event) || runKey(event) || listKey(event)) return;
+  if (event.key === "e") document.querySelector("[data-export]")?.click();
   if (event.key === "c") location.href = "/threads/new/";
   if (event.key === "?") document.getElementById("keys")?.showModal();
   if (event.key === "[" || event.key === "]") document.querySelector('[data-key="' + event.key + '"]')?.click();

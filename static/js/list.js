@@ -49,7 +49,6 @@ export function listKey(event) {
       return true;
     }
     case "f": document.querySelector("[data-query]")?.focus(); event.preventDefault(); return true;
-    case "e": document.querySelector("[data-export]")?.click(); return true;
   }
   return false;
 }

@@ -12,6 +12,11 @@ PAGES = [
     "/settings/memories/", "/settings/skills/", "/settings/skills/new/", "/settings/reports/",
     "/settings/audit/", "/status", "/demo/",
 ]  # fmt: skip
+# Of those, what only owners and admins see.
+ADMIN_PAGES = [
+    "/settings/members/", "/settings/end-users/", "/settings/reports/", "/settings/audit/",
+    "/settings/skills/new/",
+]  # fmt: skip
 RUN_TABS = (
     "timeline", "messages", "events", "files", "approvals", "context", "attempts", "children",
 )  # fmt: skip
