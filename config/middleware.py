@@ -3,7 +3,7 @@
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -18,7 +18,7 @@ from django.utils import timezone
 from config.api import envelope_for, error_response, status_of
 from teammates import audit
 from teammates.access import Access
-from teammates.errors import DomainError, Forbidden, NotFound
+from teammates.errors import DomainError, Forbidden, Invalid, NotFound
 from teammates.models import User
 from teammates.pages import access_of_session
 
@@ -102,6 +102,12 @@ def audit_log(get_response: GetResponse) -> GetResponse:
     return middleware
 
 
+def _texts(request: HttpRequest) -> Iterator[str]:
+    for given in (request.GET, request.POST):
+        for values in given.lists():
+            yield from map(str, values[1])
+
+
 class page_access:  # noqa: N801  # named like the other middlewares
     """Pages need a session: `request.access` says whose. A `DomainError` becomes a message."""
 
@@ -130,6 +136,8 @@ class page_access:  # noqa: N801  # named like the other middlewares
             return HttpResponseRedirect(target)
         request.access = access  # type: ignore[attr-defined]
         timezone.activate(access.organization.timezone)
+        if any("\x00" in text for text in _texts(request)):  # PostgreSQL takes none
+            return self.process_exception(request, Invalid("A text must not contain NUL."))
         return None
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:

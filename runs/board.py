@@ -114,7 +114,7 @@ def first_steps(access: Access) -> list[Step]:
     runs = Run.objects.filter(organization=access.organization, created_by=access.user)
     decided = Gate.objects.filter(run__organization=access.organization, decided_by=access.user)
     mine = Membership.objects.filter(organization=access.organization)
-    keys = APIKey.objects.filter(organization=access.organization)
+    keys = APIKey.objects.filter(organization=access.organization, created_by=access.user)
     providers = Provider.objects.filter(organization=access.organization)
     is_connected = ~Q(api_key="") | Q(kind__in=[ProviderKind.OLLAMA, ProviderKind.COMPATIBLE])
     done = dict(mine.filter(user=access.user).annotate(
@@ -134,4 +134,5 @@ def first_steps(access: Access) -> list[Step]:
         ("connected", "Add a model of your own"), ("invited", "Invite somebody"),
         ("called", "Make the first call from a program"),
     ]  # fmt: skip
-    return [Step(key, words, bool(done[key])) for key, words in steps]
+    hidden = set() if access.may("org.members.invite") else {"connected", "invited"}
+    return [Step(key, words, bool(done[key])) for key, words in steps if key not in hidden]

@@ -385,7 +385,7 @@ def run_in_thread(
         if persona_id is not None:
             teammate, version = roster.get_persona(access, persona_id)
         else:
-            teammate = teammate or _current(thread.teammate) or roster.default_teammate(access)
+            teammate = teammate or _usual(access, thread) or roster.default_teammate(access)
             version = teammate.current_version
         route = connections.get_route(access.organization, route_id) if route_id else None
         if message is not None:
@@ -428,8 +428,12 @@ def edit_queued(access: Access, run: Run, message: str) -> Run:
         )
         if locked.status != RunStatus.QUEUED or locked.attempt or locked.prompt is None:
             raise Conflict("This message is being worked on already.", code="runs.not_queued")
-        locked.prompt.content = content
-        locked.prompt.save(update_fields=["content", "updated_at"])
+        if locked.retry_of_id is not None:  # what was tried before keeps its words
+            locked.prompt = conversations.post_message(access, locked.thread, content)
+            locked.save(update_fields=["prompt"])
+        else:
+            locked.prompt.content = content
+            locked.prompt.save(update_fields=["content", "updated_at"])
     return locked
 
 
@@ -591,8 +595,10 @@ def _attach(run: Run, attachments: Sequence[Attachment]) -> None:
         RunFile.objects.get_or_create(run=run, file=file, defaults={"is_attachment": True})
 
 
-def _current(teammate: Teammate | None) -> Teammate | None:
-    return None if teammate is None or teammate.is_archived else teammate
+def _usual(access: Access, thread: Thread) -> Teammate | None:
+    """Who answers in a thread, unless they are archived or the asker's no more."""
+    mine = Teammate.objects.visible_to(replace(access, end_user=None)).current().with_version()
+    return mine.filter(pk=thread.teammate_id or 0).first()
 
 
 def _unanswered(thread: Thread) -> Message | None:

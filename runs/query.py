@@ -48,7 +48,7 @@ def parse(query: str) -> list[Term]:
     terms = []
     for word in _words(query[:LONGEST])[:MOST_TERMS]:
         key, colon, value = word.partition(":")
-        if not colon or not re.fullmatch(r"[a-z]+", key):
+        if " " in key or not colon or not re.fullmatch(r"[a-z]+", key):
             terms.append(Term(word, value=word))
         elif key not in FILTERS:
             known = ", ".join(sorted(FILTERS))
@@ -202,7 +202,8 @@ def _cost(runs: Any, value: str) -> Any:
         dollars = Decimal(amount.removeprefix("$"))
     except InvalidOperation:
         raise Invalid("dollars must follow, as cost:>0.5.") from None
-    if not dollars.is_finite() or abs(dollars) >= 10**8:
+    exponent = dollars.as_tuple().exponent
+    if not isinstance(exponent, int) or exponent < -12 or abs(dollars) >= 10**8:
         raise Invalid("dollars must follow, as cost:>0.5.")
     return runs.filter(**{f"cost__{COMPARED[sign]}": dollars})
 

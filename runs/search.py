@@ -9,8 +9,15 @@ from django.db.models import Q
 from runs.models import Run, Task
 from teammates.access import Access
 from teammates.models import Teammate
-from teammates.searching import headline_of, marked, name_vector_of, query_of, vector_of
-from threads.models import File, Message, Thread
+from teammates.searching import (
+    headline_of,
+    marked,
+    name_query_of,
+    name_vector_of,
+    query_of,
+    vector_of,
+)
+from threads.models import File, Message, MessageRole, Thread
 
 LOOKED_AT = 5  # messages looked at for each thread that is shown
 
@@ -39,7 +46,7 @@ def search(access: Access, text: str, *, limit: int = 8) -> Found:
     tasks = Task.objects.visible_to(access).saved().current()
     threads = Thread.objects.visible_to(access).listed()
     files = File.objects.annotate(words=name_vector_of("name")).filter(
-        words=query, thread__in=Thread.objects.visible_to(access)
+        words=name_query_of(text), thread__in=Thread.objects.visible_to(access)
     )
     return Found(
         threads=threads_saying(threads, text, limit=limit),
@@ -78,5 +85,7 @@ def runs_asked(runs: Any, text: str) -> Any:
     query = query_of(text)
     if query is None:
         return runs
-    asked = Message.objects.annotate(words=vector_of("content")).filter(words=query)
+    asked = Message.objects.annotate(words=vector_of("content")).filter(
+        words=query, role=MessageRole.USER
+    )
     return runs.filter(prompt__in=asked)

@@ -98,12 +98,10 @@ def span_of(period: str) -> Span:
     return Span.last({"today": 1, "7d": 7, "90d": 90}.get(period, 30))
 
 
-def report(
-    access: Access, span: Span, *, by: str, measure: str, filters: dict[str, Any] | None = None
-) -> Report:
-    """Sums of `span` by one of `GROUPS`; `filters` are columns of the daily sums."""
+def report(access: Access, span: Span, *, by: str, measure: str) -> Report:
+    """Sums of `span` by one of `GROUPS`."""
     column = GROUPS[by][0]
-    days = usage.days_of(access).filter(**(filters or {}))
+    days = usage.days_of(access)
     now, was = _by_group(days, span, column), _by_group(days, span.before, column)
     names = _names(access, by, list(now))
     empty: dict[Any, Any] = {}

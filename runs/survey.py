@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from django.core.exceptions import EmptyResultSet
 from django.db import connection
 
 from runs.models import RunStatus
@@ -50,7 +51,10 @@ def survey(runs: Any, *, begins: datetime | None, ends: datetime) -> Survey:
     newest = runs.newest_first().values_list(
         "created_at", "status", "cost", "started_at", "finished_at"
     )[: MOST + 1]
-    inner, params = newest.query.sql_with_params()
+    try:
+        inner, params = newest.query.sql_with_params()
+    except EmptyResultSet:  # the filter can fit nothing
+        return Survey(0, False, begins, WIDTHS[0], {}, None, None, Decimal(0))
     rows = f"({inner}) AS r(at, status, cost, began, ended)"
     with connection.cursor() as cursor:
         cursor.execute(

@@ -59,6 +59,11 @@ class Access:
         return str(Role(self.role).label)
 
     @property
+    def may_act(self) -> bool:
+        """Viewers only look."""
+        return self.may("data.runs.write")
+
+    @property
     def is_admin(self) -> bool:
         return self.role in (Role.OWNER, Role.ADMIN)
 

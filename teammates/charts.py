@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 SPARK_WIDTH, SPARK_HEIGHT = 100, 24
 WIDTH, HEIGHT, LEFT, BOTTOM = 960, 200, 46, 22
-MOST_SERIES = 8
 Say = Callable[[float], str]  # writes one value
 
 
@@ -104,7 +103,8 @@ def stacked(
             urls[at] if urls else "", name if at % every == 0 else "",
             round(x + min(step * 0.14 + min(step * 0.72, 46) / 2, step / 2), 1),
         ))  # fmt: skip
-    lines = [(round(floor - part * (floor - 8), 1), say(top * part)) for part in (0, 0.5, 1)]
+    parts = (0, 1) if top in (0.5, 1) else (0, 0.5, 1)  # a half of one thing is none
+    lines = [(round(floor - part * (floor - 8), 1), say(top * part)) for part in parts]
     return Bars(label, columns, lines if top else lines[:1], list(series), WIDTH, height)
 
 

@@ -15,6 +15,7 @@ ANTHROPIC_MODELS = {
     "opus": ("claude-opus-4-5", "5", "0.5", "6.25", "25"),
     "fable": ("claude-opus-4-1", "15", "1.5", "18.75", "75"),
 }
+HIGHEST_PRICE = 100_000
 DEFAULT_URLS = {
     ProviderKind.OLLAMA: "http://127.0.0.1:11434/v1",
     ProviderKind.COMPATIBLE: "http://127.0.0.1:8080/v1",
@@ -249,8 +250,8 @@ def _set_price(
         lanes = [Decimal(lane) for lane in (uncached_input, cache_read, cache_write, output)]
     except InvalidOperation:
         raise Invalid("price must be a number of dollars per million tokens.") from None
-    if any(lane < 0 or not lane.is_finite() for lane in lanes):
-        raise Invalid("price must not be negative.")
+    if not all(lane.is_finite() and 0 <= lane < HIGHEST_PRICE for lane in lanes):
+        raise Invalid(f"price must be 0 to {HIGHEST_PRICE} dollars per million tokens.")
     ModelPrice.objects.create(
         model=model,
         uncached_input=lanes[0],

@@ -57,8 +57,11 @@ def list_members(access: Access) -> Any:
 
 
 def get_member(access: Access, membership_id: int) -> Membership:
-    """Raises `NotFound`."""
-    found: Membership | None = list_members(access).filter(pk=membership_id).first()
+    """One's own, or, for those who see the list, anybody's. Raises `NotFound`."""
+    rows = Membership.objects.filter(organization=access.organization).select_related("user")
+    if not access.may("org.members.list"):
+        rows = rows.filter(user=access.user)
+    found: Membership | None = rows.filter(pk=membership_id).first()
     if found is None:
         raise NotFound("There is no such member.", code="members.not_found")
     return found
@@ -171,8 +174,9 @@ def invite(access: Access, *, email: str, role: str) -> tuple[Invitation, str]:
 
 
 def renew(access: Access, invitation: Invitation) -> str:
-    """A new link for an invitation; the old one stops working."""
+    """A new link for an invitation; the old one stops working. Raises `Forbidden`."""
     access.require("org.members.invite")
+    _check_owners_invitation(access, invitation)
     token = secrets.token_urlsafe(24)
     invitation.token_hash = hash_secret(token)
     invitation.expires_at = timezone.now() + INVITED_FOR
@@ -181,8 +185,15 @@ def renew(access: Access, invitation: Invitation) -> str:
 
 
 def revoke(access: Access, invitation: Invitation) -> None:
-    access.require("org.members.invite")
+    access.require("org.members.revoke")
+    _check_owners_invitation(access, invitation)
     Invitation.objects.filter(pk=invitation.pk, accepted_at=None).delete()
+
+
+def _check_owners_invitation(access: Access, invitation: Invitation) -> None:
+    """Whoever has an owner's link becomes one."""
+    if invitation.role == Role.OWNER and access.role != Role.OWNER:
+        raise Forbidden("Only owners make owners.")
 
 
 def send(invitation: Invitation, link: str) -> bool:
@@ -220,9 +231,6 @@ def accept(invitation: Invitation, *, user: User) -> Membership:
         taken = Invitation.objects.filter(pk=invitation.pk, accepted_at=None)
         if not taken.update(accepted_at=timezone.now()):
             raise NotFound("This invitation was used already. Sign in instead.")
-        if user.email_verified_at is None:  # the link came by mail
-            user.email_verified_at = timezone.now()
-            user.save(update_fields=["email_verified_at"])
         membership, _ = Membership.objects.get_or_create(
             organization=invitation.organization, user=user, defaults={"role": invitation.role}
         )

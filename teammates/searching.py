@@ -10,6 +10,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 CONFIG = "simple"  # words as they are, in any language
 MOST_WORDS = 12
+PUNCTUATION = ".,;:!?\"'()[]{}<>|&*"
 # A vector holds at most 1 MB; the beginning of a text is what is searched.
 SEARCHED_CHARACTERS = 50_000
 BEGIN, END = "\x02", "\x03"  # of a found word; PostgreSQL's own marks would be HTML
@@ -17,10 +18,13 @@ BEGIN, END = "\x02", "\x03"  # of a found word; PostgreSQL's own marks would be 
 
 def query_of(text: str) -> SearchQuery | None:
     """All of the words, each as the beginning of one; None if there is no word."""
-    words = re.findall(r"[^\W_]+", text)[:MOST_WORDS]
+    words = [word.strip(PUNCTUATION) for word in text.replace("\x00", " ").split()]
+    words = [word for word in words if re.search(r"[^\W_]", word)][:MOST_WORDS]
     if not words:
         return None
-    return SearchQuery(" & ".join(f"{w}:*" for w in words), config=CONFIG, search_type="raw")
+    # Quoted, PostgreSQL takes addresses and file names apart as it did when it indexed them.
+    quoted = ("'" + word.replace("\\", "\\\\").replace("'", "''") + "':*" for word in words)
+    return SearchQuery(" & ".join(quoted), config=CONFIG, search_type="raw")
 
 
 def vector_of(field: str) -> SearchVector:
@@ -34,6 +38,11 @@ def name_vector_of(field: str) -> SearchVector:
         F(field), Value("._-"), Value("   "), function="translate", output_field=CharField()
     )
     return SearchVector(words, config=CONFIG)
+
+
+def name_query_of(text: str) -> SearchQuery | None:
+    """All of the words, for `name_vector_of`."""
+    return query_of(re.sub(r"[._-]", " ", text))
 
 
 def headline_of(field: str, query: SearchQuery) -> SearchHeadline:

@@ -12,7 +12,7 @@ from teammates.access import Access
 from teammates.errors import Forbidden, Invalid, NotFound
 from teammates.fields import clean_text
 from teammates.models import EndUser, Teammate
-from threads.files import current_files
+from threads.files import current_files, hold_paths
 from threads.models import File, Message, MessageRole, Thread
 
 LONGEST_TITLE = 200  # bytes
@@ -66,12 +66,14 @@ def fork_thread(access: Access, thread: Thread, said: list[Message]) -> Thread:
                 thread=fork, created_by=message.created_by, role=message.role,
                 content=message.content,
             )  # fmt: skip
+        kept = current_files(thread)
+        hold_paths(file.stored_as for file in kept)
         File.objects.bulk_create(
             File(
                 thread=fork, name=file.name, size=file.size, content_type=file.content_type,
                 sha256=file.sha256, stored_as=file.stored_as,
             )
-            for file in current_files(thread)
+            for file in kept
         )  # fmt: skip
         fork.refresh_from_db()
     return fork

@@ -60,6 +60,12 @@ def delete_unused(paths: Iterable[str]) -> None:
                 default_storage.delete(path)
 
 
+def hold_paths(paths: Iterable[str]) -> None:
+    """Keep contents from being deleted until the end of the transaction."""
+    for path in sorted(set(paths)):
+        _lock_path(path)
+
+
 def _lock_path(path: str) -> None:
     """Held to the end of the transaction: nobody deletes a content while it is written again."""
     with connection.cursor() as cursor:

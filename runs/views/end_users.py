@@ -1,6 +1,7 @@
 """End users: the organization's own customers, what they used and what they may."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.db.models import Q
@@ -40,7 +41,8 @@ def end_user_list(request: PageRequest) -> HttpResponse:
         "rows": [(one, sums.get(one.pk), usage.limits_of(one)) for one in shown[:PAGE_SIZE]],
         "sought": sought,
         "newest": "?" if after else None,
-        "older": f"?q={sought}&after={shown[PAGE_SIZE - 1].pk}" if len(shown) > PAGE_SIZE else None,
+        "older": f"?{urlencode({'q': sought, 'after': shown[PAGE_SIZE - 1].pk})}"
+        if len(shown) > PAGE_SIZE else None,
         "is_strict": access.organization.require_end_user_id,
     })  # fmt: skip
 

@@ -3,8 +3,10 @@
 import csv
 import difflib
 import json
+from contextlib import suppress
 from io import StringIO
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib import messages
@@ -16,7 +18,7 @@ from django.views.decorators.http import require_GET, require_POST
 from runs.models import RunFile
 from teammates.errors import NotFound
 from teammates.pages import PageRequest
-from teammates.searching import name_vector_of, query_of
+from teammates.searching import name_query_of, name_vector_of
 from threads import files
 from threads.models import File, Thread
 
@@ -37,7 +39,7 @@ def file_list(request: PageRequest) -> HttpResponse:
         thread=OuterRef("thread"), name=OuterRef("name"), version__gt=OuterRef("version")
     )
     rows = rows.filter(~Exists(newer))
-    if (query := query_of(sought)) is not None:
+    if (query := name_query_of(sought)) is not None:
         rows = rows.annotate(words=name_vector_of("name")).filter(words=query)
     if kind in ("made", "brought"):
         came = RunFile.objects.filter(file=OuterRef("pk"), is_attachment=kind == "brought")
@@ -46,12 +48,12 @@ def file_list(request: PageRequest) -> HttpResponse:
     if after.isdecimal() and len(after) < 19:
         rows = rows.filter(pk__lt=int(after))
     shown = list(_with_origin(rows).order_by("-pk")[: PAGE_SIZE + 1])
-    keep = "".join(f"&{name}={request.GET[name]}" for name in ("kind",) if request.GET.get(name))
+    keep = {"q": sought, "kind": kind}
     return render(request, "runs/file_list.html", {
         "files": shown[:PAGE_SIZE], "sought": sought, "kind": kind, "kinds": KINDS,
-        "older": f"?after={shown[PAGE_SIZE - 1].pk}&q={sought}{keep}"
+        "older": f"?{urlencode(keep | {'after': shown[PAGE_SIZE - 1].pk})}"
         if len(shown) > PAGE_SIZE else None,
-        "newest": f"?q={sought}{keep}" if after else None,
+        "newest": f"?{urlencode(keep)}" if after else None,
     })  # fmt: skip
 
 
@@ -134,16 +136,20 @@ def _preview(file: File) -> dict[str, Any]:
     if text is None:
         return {"kind": "none", "why": "It is no text; download it to look at it."}
     if file.name.endswith(".csv"):
-        rows = list(csv.reader(StringIO(text[:LONGEST_SHOWN])))
-        return {"kind": "table", "head": rows[0] if rows else [], "rows": rows[1 : MOST_ROWS + 1],
-                "more": max(len(rows) - 1 - MOST_ROWS, 0)}  # fmt: skip
+        try:
+            rows = list(csv.reader(StringIO(text[:LONGEST_SHOWN], newline="")))
+        except csv.Error:  # then it is shown as it is
+            rows = []
+        if rows:
+            return {"kind": "table", "head": rows[0], "rows": rows[1 : MOST_ROWS + 1],
+                    "more": max(len(rows) - 1 - MOST_ROWS, 0)}  # fmt: skip
     if file.name.endswith((".md", ".markdown")):
         return {"kind": "prose", "text": text[:LONGEST_SHOWN]}
     if file.name.endswith(".json"):
-        try:
-            text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-        except ValueError:
-            pass
+        with suppress(ValueError, RecursionError):
+            tidy = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+            tidy.encode()  # a lone surrogate cannot be shown
+            text = tidy
     return {"kind": "text", "text": text[:LONGEST_SHOWN], "is_cut": len(text) > LONGEST_SHOWN}
 
 

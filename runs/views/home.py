@@ -44,9 +44,12 @@ def _board(request: PageRequest) -> dict[str, Any]:
     now = timezone.now()
     week = usage.by_day(access, Span.last(7))
     unseen = runs.filter(
-        status__in=FINISHED, last_viewed_at=None, created_at__gte=now - RECENT, archived_at=None
+        status__in=FINISHED, last_viewed_at=None, created_at__gte=now - RECENT, archived_at=None,
+        created_by=access.user,
     ).exclude(status=RunStatus.CLOSED)  # fmt: skip
-    shows_steps = "first-steps" in request.GET or accounts.shows_first_steps(access)
+    shows_steps = access.may_act and (
+        "first-steps" in request.GET or accounts.shows_first_steps(access)
+    )
     return {
         "rows": board.rows(access),
         "waiting": runs.needing_a_person()[:MOST_COUNTED].count(),

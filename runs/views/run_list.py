@@ -56,7 +56,7 @@ def run_list(request: PageRequest) -> HttpResponse:
     terms = query.parse(sought)
     filtered = query.apply(Run.objects.visible_to(access), terms)
     if kind := request.GET.get("format"):
-        return _export(filtered, kind)
+        return _export(query.apply(Run.objects.visible_to(access), _understood(terms)), kind)
     by_error = request.GET.get("group") == "error"
     rows = [] if by_error else list(_behind(access, filtered, request.GET.get("after", "")))
     begins, ends = query.span_of(terms)
@@ -103,7 +103,10 @@ def _chart(whole: Any, terms: list[Term]) -> charts.Bars | None:
         values = [whole.buckets.get(at, {}).get(status, 0) for at in starts]
         if any(values):
             series.append(charts.Series(RunStatus(status).label, look, values, str(sum(values))))
-    form = "%H:%M" if whole.width < timedelta(hours=12) else "%-d %b"
+    span = starts[-1] - starts[0]
+    form = "%-d %b" if whole.width >= timedelta(days=1) else (
+        "%-d %b %H:%M" if span > timedelta(days=1) else "%H:%M"
+    )  # fmt: skip
     page = reverse("runs:run_list")
     rest = [term for term in terms if term.key not in ("since", "until", "on")]
 
@@ -115,7 +118,9 @@ def _chart(whole: Any, terms: list[Term]) -> charts.Bars | None:
         ])  # fmt: skip
         return f"{page}?{urlencode({'q': narrowed})}"
 
-    names = [f"{timezone.localtime(at):{form}}" for at in starts]
+    # Days are UTC's, as in the query bar.
+    is_days = whole.width >= timedelta(days=1)
+    names = [f"{at if is_days else timezone.localtime(at):{form}}" for at in starts]
     return charts.stacked(
         "Runs over time by state", names, series, say=lambda value: f"{value:g}",
         urls=[url(at) for at in starts], height=110,
@@ -134,7 +139,7 @@ def run_news(request: PageRequest) -> HttpResponse:
         new = filtered.filter(pk__gt=int(newest))[:100].count()
     ids = [int(pk) for pk in request.GET.get("rows", "").split(",") if pk.isdecimal()]
     rows = Run.objects.visible_to(access).filter(pk__in=ids[:MOST_WATCHED])
-    context = {"new": new, "runs": rows, "query": request.GET.urlencode()}
+    context = {"new": new, "runs": rows}
     return render(request, "runs/_news.html", context)
 
 
@@ -151,7 +156,7 @@ def runs_act(request: PageRequest) -> HttpResponse:
         raise Invalid("Choose what to do.")
     runs = Run.objects.visible_to(access)
     if request.POST.get("all"):
-        runs = query.apply(runs, query.parse(request.POST.get("q", query.DEFAULT)))
+        runs = query.apply(runs, _understood(query.parse(request.POST.get("q", query.DEFAULT))))
     else:
         chosen = [int(pk) for pk in request.POST.getlist("run") if pk.isdecimal()]
         runs = runs.filter(pk__in=chosen[:MOST_AT_ONCE])
@@ -171,6 +176,14 @@ def runs_act(request: PageRequest) -> HttpResponse:
     for why, which in list(skipped.items())[:5]:
         messages.warning(request, f"{len(which)} left as they were: {why}")
     return redirect(f"{reverse('runs:run_list')}?{urlencode({'q': request.POST.get('q', '')})}")
+
+
+def _understood(terms: list[Term]) -> list[Term]:
+    """A term that is not understood narrows nothing: nobody acts on what is left then."""
+    for term in terms:
+        if term.problem:
+            raise Invalid(term.problem)
+    return terms
 
 
 def _cancel(access: Access, run: Run) -> bool:

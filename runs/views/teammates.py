@@ -6,14 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib import messages
-from django.db.models import Count, Q
+from django.db.models import Count, Exists, OuterRef, Q
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from runs import usage
-from runs.models import Gate, GateStatus, Run, RunStatus, Task
+from runs.models import ACTIVE, Gate, GateStatus, Run, RunFile, RunStatus, Task
 from runs.survey import errors, survey
 from runs.usage import Span
 from teammates import connections, knowledge, roster
@@ -159,9 +159,7 @@ def _overview(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
         "succeeded": states.get(RunStatus.COMPLETED, 0) / ended if ended else None,
         "errors": errors(recent)[:5],
         "denied": denied.annotate(n=Count("pk")).order_by("-n")[:5],
-        "live": runs.exclude(status__in=[
-            RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.CLOSED,
-        ]).with_names().newest_first()[:5],
+        "live": runs.filter(status__in=ACTIVE).with_names().newest_first()[:5],
     }  # fmt: skip
 
 
@@ -254,7 +252,9 @@ def _versions(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
     versions = list(teammate.versions.select_related("created_by").order_by("-number")[:MOST])
     counts = {
         row["teammate_version"]: row
-        for row in Run.objects.filter(teammate=teammate).values("teammate_version").annotate(
+        for row in Run.objects.visible_to(request.access).filter(
+            teammate=teammate, created_at__gte=timezone.now() - LOOKED_BACK
+        ).values("teammate_version").annotate(
             runs=Count("pk"),
             completed=Count("pk", filter=Q(status=RunStatus.COMPLETED)),
             ended=Count("pk", filter=Q(status__in=[RunStatus.COMPLETED, RunStatus.FAILED])),
@@ -316,8 +316,9 @@ def _memory(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
 
 def _files(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
     runs = Run.objects.visible_to(request.access).filter(teammate=teammate)
-    rows = File.objects.filter(run_files__run__in=runs, run_files__is_attachment=False)
-    return {"files": rows.select_related("thread").distinct().order_by("-pk")[:50]}
+    made = RunFile.objects.filter(file=OuterRef("pk"), run__in=runs, is_attachment=False)
+    rows = File.objects.filter(Exists(made)).select_related("thread")
+    return {"files": rows.order_by("-pk")[:50]}
 
 
 def _access(request: PageRequest, teammate: Teammate) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from django.contrib import messages
+from django.db.models import Q
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -14,13 +15,13 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from runs import compaction, creation, events, lifecycle, reading
 from runs.creation import Attachment
-from runs.models import Channel, Run, RunFile, Step, StepKind, StepStatus
+from runs.models import Channel, Run, RunFile, RunStatus, Step, StepKind, StepStatus
 from runs.search import threads_saying
 from runs.transcript import Transcript
 from teammates import roster
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, NotFound
-from teammates.models import Model, Teammate
+from teammates.models import EndUser, Model, Teammate
 from teammates.pages import PageRequest
 from teammates.providers import demo
 from teammates.providers.base import Turn
@@ -110,9 +111,10 @@ def thread_new(request: PageRequest) -> HttpResponse:
     }, status=422 if error else 200)  # fmt: skip
 
 
-def composer_of(access: Access) -> dict[str, Any]:
-    """Whom a message can go to, and what they can think with."""
-    teammates = Teammate.objects.visible_to(access).current().with_version()
+def composer_of(access: Access, end_user: EndUser | None = None) -> dict[str, Any]:
+    """Whom a message can go to, in a thread of that end user, and what they can think with."""
+    mine = Q(end_user=None) | Q(end_user=end_user) if end_user else Q(end_user=None)
+    teammates = Teammate.objects.visible_to(access).current().filter(mine).with_version()
     models = Model.objects.filter(organization=access.organization).by_priority()
     return {
         "teammates": list(teammates.order_by("id")[:MOST_TEAMMATES]),
@@ -132,7 +134,8 @@ def thread_detail(request: PageRequest, thread_id: int) -> HttpResponse:
     before, behind = _without_run(thread, runs)
     if thread.created_by == request.access.user:
         lifecycle.mark_thread_viewed(thread)
-    context = composer_of(request.access)
+    context = composer_of(request.access, thread.end_user)
+    known = {teammate.pk for teammate in context["teammates"]}
     return render(request, "threads/thread_detail.html", context | _panel(thread) | {
         "side": _list(request, limit=SIDE_LIST),
         "current": thread.pk,
@@ -141,7 +144,7 @@ def thread_detail(request: PageRequest, thread_id: int) -> HttpResponse:
         "said_before": before,
         "loose": behind,
         "has_more": len(runs) == SHOWN_RUNS,
-        "chosen": thread.teammate_id or context["chosen"],
+        "chosen": thread.teammate_id if thread.teammate_id in known else context["chosen"],
         "is_live": any(not run.is_finished for run in runs),
         "message": request.GET.get("message", ""),
     })  # fmt: skip
@@ -151,6 +154,8 @@ def thread_detail(request: PageRequest, thread_id: int) -> HttpResponse:
 def thread_panel(request: PageRequest, thread_id: int) -> HttpResponse:
     """What stands beside a conversation; asked for again when a run of it changes."""
     thread = _thread(request, thread_id)
+    if thread.created_by == request.access.user:
+        lifecycle.mark_thread_viewed(thread)
     return render(request, "threads/_panel.html", {"thread": thread} | _panel(thread))
 
 
@@ -173,7 +178,7 @@ def thread_send(request: PageRequest, thread_id: int) -> HttpResponse:
         teammate=_chosen(request), options=_options(request), channel=Channel.APP,
         attachments=_attachments(request),
     ))  # fmt: skip
-    if request.POST.get("how") == "stop":
+    if request.POST.get("how") == "stop" and run.status == RunStatus.QUEUED:
         creation.stop_others(request.access, run)
     if not request.headers.get("HX-Request"):
         return redirect(thread)

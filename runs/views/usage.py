@@ -13,7 +13,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
-from runs import spending
+from runs import spending, usage
 from runs.spending import GROUPS, MEASURES, PERIODS, Group, Report
 from runs.usage import FIRST_YEAR, LONGEST_SERIES, Span
 from teammates import charts
@@ -25,6 +25,7 @@ SAYING: dict[str, charts.Say] = {
     "runs": lambda value: f"{value:g}",
     "tokens": lambda value: short(int(value)),
 }
+LAST_YEAR = 2200
 SERIES = 7  # of a chart, besides the others together
 
 
@@ -34,10 +35,12 @@ def usage_page(request: PageRequest) -> HttpResponse:
     by = query.get("by", "")
     measure = query.get("measure", "")
     span, period, problem = _span(query)
+    if measure not in MEASURES:  # a chart of nothing but zeros says nothing
+        spent = usage.totals(usage.days_of(request.access).filter(day__gte=span.start))["cost"]
+        measure = "cost" if spent else "runs"
     report = spending.report(
-        request.access, span, by=by if by in GROUPS else "model",
-        measure=measure if measure in MEASURES else "cost",
-    )  # fmt: skip
+        request.access, span, by=by if by in GROUPS else "model", measure=measure
+    )
     if query.get("format") == "csv":
         return _as_csv(report)
     sees_all = request.access.may("data.usage.read")
@@ -70,7 +73,7 @@ def _span(query: Any) -> tuple[Span, str, str]:
     span = Span(start, end)
     if start > end:
         return default, period, "The first day is after the last one."
-    if span.length > LONGEST_SERIES or start.year < FIRST_YEAR:
+    if span.length > LONGEST_SERIES or not FIRST_YEAR <= start.year <= LAST_YEAR:
         return default, period, f"At most {LONGEST_SERIES} days are shown at once."
     return span, period, ""
 

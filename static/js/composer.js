@@ -17,14 +17,16 @@ function setUp(form) {
     event.preventDefault();
     if (box.value.trim()) form.requestSubmit();
   });
-  form.addEventListener("submit", () => localStorage.removeItem(draftKey(form)));
+  // A draft goes once its message has arrived: what was typed since stays.
+  let sent = "";
+  form.addEventListener("submit", () => { sent = box.value; });
   form.addEventListener("htmx:afterRequest", (event) => {
-    if (event.target !== form) return;
-    if (!event.detail.successful) {
-      localStorage.setItem(draftKey(form), box.value);
-      return;
-    }
+    const isRedirect = event.detail.xhr?.getResponseHeader("HX-Redirect");
+    if (event.target !== form || !event.detail.successful || isRedirect) return;
+    const since = box.value === sent ? "" : box.value;
     form.reset();
+    box.value = since;
+    if (since) localStorage.setItem(draftKey(form), since); else localStorage.removeItem(draftKey(form));
     const once = form.querySelector('input[name="once"]');
     if (once) once.value = crypto.randomUUID?.() ?? String(Math.random());
     if (files) showFiles(form, files);
@@ -76,7 +78,18 @@ function showFiles(form, files) {
   }));
 }
 
+// The first message of a thread has arrived where its thread is shown.
+if (document.querySelector("[data-thread]")) {
+  const first = "draft:" + document.querySelector("[data-thread]").dataset.thread;
+  if (localStorage.getItem(first) && document.querySelectorAll(".said").length === 1) localStorage.removeItem(first);
+}
 for (const form of document.querySelectorAll("form[data-composer]")) setUp(form);
+
+// Nobody else sees what was not sent.
+document.addEventListener("submit", (event) => {
+  if (!event.target.matches("[data-sign-out]")) return;
+  for (const key of Object.keys(localStorage)) if (key.startsWith("draft:")) localStorage.removeItem(key);
+});
 
 // While a run is busy a message is queued, or sent instead of it.
 function showHow() {

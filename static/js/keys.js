@@ -16,7 +16,7 @@ document.addEventListener("keydown", (event) => {
     if (!closePeek()) event.target.blur?.();
     return;
   }
-  if (event.target.closest(IN_FIELD) || event.metaKey || event.altKey) return;
+  if (event.target.closest(IN_FIELD) || event.ctrlKey || event.metaKey || event.altKey) return;
   if ("noKeys" in document.body.dataset || document.querySelector("dialog[open]")) return;
   const before = awaiting;
   awaiting = event.key;
@@ -40,12 +40,21 @@ document.addEventListener("keydown", (event) => {
 function runKey(event) {
   if (!document.querySelector("[data-run]")) return false;
   if (event.key === "e" || event.key === "w") {
-    for (const row of document.querySelectorAll(".timeline > details")) row.open = event.key === "e";
+    if (!document.querySelector(".timeline")) return false;
+    foldSteps(event.key === "e");
     return true;
   }
   const act = document.querySelector('[data-run-key="' + CSS.escape(event.key) + '"]');
   act?.click();
   return Boolean(act);
+}
+
+document.addEventListener("click", (event) => {
+  const fold = event.target.closest('[data-run-key="e"], [data-run-key="w"]');
+  if (fold) foldSteps(fold.dataset.runKey === "e");
+});
+function foldSteps(open) {
+  for (const row of document.querySelectorAll(".timeline > details")) row.open = open;
 }
 
 function foldSide(event) {

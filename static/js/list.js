@@ -33,7 +33,7 @@ export function listKey(event) {
     case "j": go(all[Math.min(at + 1, all.length - 1)]); return true;
     case "k": go(all[Math.max(at - 1, 0)]); return true;
     case " ":
-      if (at < 0) return false;
+      if (at < 0 || event.target.closest("button, summary, input")) return false;
       event.preventDefault();
       if (!closePeek()) peek(all[at]);
       return true;

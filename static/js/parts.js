@@ -7,7 +7,7 @@ export function setCookie(name, value) {
 
 document.addEventListener("click", async (event) => {
   for (const menu of document.querySelectorAll("details.menu[open]")) {
-    if (!menu.contains(event.target)) menu.open = false;
+    if (!menu.contains(event.target) || event.target.closest(".sheet [commandfor], .sheet [hx-post], .sheet [data-copy]")) menu.open = false;
   }
   const theme = event.target.closest("[data-theme-choice]");
   if (theme) {
@@ -34,6 +34,9 @@ document.addEventListener("keydown", (event) => {
 document.addEventListener("change", (event) => {
   if (event.target.matches("[data-submits]")) event.target.form.requestSubmit();
 });
+
+// Where one is among the settings is in sight on a phone too.
+document.querySelector(".settings-nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 
 // What scrolls sideways can be reached and moved with the keyboard.
 for (const box of document.querySelectorAll(".table, .chart-box, pre")) {

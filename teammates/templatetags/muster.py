@@ -22,7 +22,7 @@ register = template.Library()
 @register.simple_tag
 def ago(at: datetime | None) -> SafeString:
     """A moment as people say it; the exact one, here and in UTC, on hover."""
-    if at is None:
+    if not at:
         return mark_safe("–")
     age = timezone.now() - at
     if age < timedelta(seconds=60):

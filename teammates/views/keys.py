@@ -9,7 +9,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from teammates import keys
-from teammates.errors import DomainError
+from teammates.errors import DomainError, Forbidden
 from teammates.forms.people import NewKeyForm
 from teammates.models import APIKey
 from teammates.pages import PageRequest
@@ -56,7 +56,10 @@ def key_new(request: PageRequest) -> HttpResponse:
 def key_rotate(request: PageRequest, key_id: int) -> HttpResponse:
     """A new secret for a key; the old one is dead at once."""
     request.access.require("data.api_keys.manage")
-    key, secret = keys.rotate_key(_find(request, key_id))
+    key = _find(request, key_id)
+    if key.created_by_id not in (None, request.user.pk):  # it acts as its maker
+        raise Forbidden("Only whoever made a key gets its new secret. Revoke it instead.")
+    key, secret = keys.rotate_key(key)
     return _page(request, NewKeyForm(), made=key, secret=secret)
 
 

@@ -1,0 +1,237 @@
+"""Pages as a whole: what each role gets, odd questions, sums, and what is written down."""
+
+import csv
+import io
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from runs import spending, timeline, usage
+from runs.models import Run, RunStatus, WorkerBeat
+from runs.usage import Span
+from teammates.access import Access
+from teammates.models import AuditEntry, Role, Teammate
+from tests.e2e.pages import ADMIN_PAGES, PAGES, RUN_TABS, TEAMMATE_TABS
+from tests.factories import make_bob, make_eve, make_gate, make_run
+
+
+def browser_of(access: Access) -> Client:
+    browser = Client()
+    assert access.user is not None
+    browser.force_login(access.user)
+    return browser
+
+
+@pytest.mark.parametrize("role", [Role.OWNER, Role.MEMBER, Role.VIEWER])
+def test_each_page_is_there_for_those_who_may_see_it(alice: Access, role: str) -> None:
+    access = alice if role == Role.OWNER else make_bob(alice, role=role)
+    browser = browser_of(access)
+    for path in PAGES:
+        expected = 403 if path in ADMIN_PAGES and role != Role.OWNER else 200
+        assert browser.get(path).status_code == expected, path
+    mate = Teammate.objects.get(organization=alice.organization, key="normal")
+    for tab in TEAMMATE_TABS:
+        assert browser.get(f"/teammates/{mate.pk}/?tab={tab}").status_code == 200, tab
+
+
+def test_a_run_of_each_state_has_all_its_tabs(alice: Access, bob: Access) -> None:
+    runs = [make_run(alice, status=state) for state in (
+        RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.COMPLETED, RunStatus.FAILED,
+        RunStatus.CANCELLED,
+    )]  # fmt: skip
+    runs.append(make_gate(alice).run)
+    for run in runs:
+        for tab in RUN_TABS:
+            page = browser_of(alice).get(f"/runs/{run.pk}/?tab={tab}")
+            assert page.status_code == 200, (run.status, tab)
+        assert browser_of(alice).get(f"/runs/{run.pk}/peek/").status_code == 200
+        assert browser_of(alice).get(f"/runs/{run.pk}/events.jsonl").status_code == 200
+        assert browser_of(bob).get(f"/runs/{run.pk}/").status_code == 404
+        assert browser_of(make_eve_once()).get(f"/runs/{run.pk}/peek/").status_code == 404
+
+
+def make_eve_once() -> Access:
+    from teammates.access import access_of_member
+    from teammates.models import User
+
+    known = User.objects.filter(email="eve@example.com").first()
+    access = access_of_member(known) if known else make_eve()
+    assert access is not None
+    return access
+
+
+@pytest.mark.parametrize("path", [
+    "/search/?q=a%00", "/teammates/?q=%00", "/runs/?q=by:a%00", "/settings/audit/?resource=%00",
+])  # fmt: skip
+def test_a_nul_is_refused_in_a_sentence(alice: Access, path: str) -> None:
+    answer = browser_of(alice).get(path)
+    assert answer.status_code == 422
+    assert "NUL" in answer.content.decode()
+
+
+@pytest.mark.parametrize("path", [
+    "/runs/?q=cost:>1e-99999", "/runs/?after=²", "/runs/?after=" + "9" * 30,
+    "/runs/?q=" + "a:" * 900,
+    "/usage/?period=custom&start=9999-12-01&end=9999-12-31", "/usage/?period=custom&start=x",
+    "/usage/?period=custom&start=2026-01-02&end=2026-01-01", "/threads/?after=" + "9" * 30,
+    "/files/?after=x", "/settings/audit/?after=" + "9" * 25, "/search/?q=%27%3A*%26%7C%5C",
+    "/needs-you/?gate=" + "9" * 30, "/teammates/?mode=x",
+])  # fmt: skip
+def test_odd_questions_get_an_answer(alice: Access, path: str) -> None:
+    make_run(alice, status=RunStatus.COMPLETED)
+    assert browser_of(alice).get(path).status_code in (200, 422), path
+
+
+def test_usage_adds_up_in_every_group_and_as_csv(alice: Access, bob: Access) -> None:
+    for who in (alice, alice, bob):
+        make_run(who, status=RunStatus.COMPLETED)
+    span = Span.last(7)
+    for by in spending.GROUPS:
+        report = spending.report(alice, span, by=by, measure="runs")
+        assert report.sums.runs == sum(group.sums.runs for group in report.groups) == 3
+        assert sum(sum(group.by_day) for group in report.groups) == 3
+    assert spending.report(bob, span, by="teammate", measure="runs").sums.runs == 1
+    page = browser_of(alice).get("/usage/?by=member&format=csv").content.decode()
+    rows = {row[0]: row[1] for row in csv.reader(io.StringIO(page))}
+    assert rows == {"Member": "Runs", "Alice": "2", "Bob": "1"}
+    assert [day["runs"] for day in usage.by_day(alice, span)] == [0, 0, 0, 0, 0, 0, 3]
+
+
+def test_an_export_has_exactly_what_the_list_shows(alice: Access) -> None:
+    make_run(alice, message="=cmd()", status=RunStatus.COMPLETED)
+    make_run(alice, message="other", status=RunStatus.FAILED)
+    browser = browser_of(alice)
+    page = browser.get("/runs/?q=status:completed&format=csv").content.decode()
+    (row,) = csv.DictReader(io.StringIO(page))
+    assert row["title"] == "'=cmd()"
+    assert browser.get("/runs/?q=status:completed&format=jsonl").content.count(b"\n") == 1
+    refused = browser.get("/runs/?q=status:faild&format=csv")
+    assert refused.status_code == 422
+
+
+def test_acts_on_several_do_what_they_can_and_say_the_rest(alice: Access, bob: Access) -> None:
+    queued, done = make_run(alice), make_run(alice, status=RunStatus.COMPLETED)
+    others = make_run(bob)
+    browser = browser_of(bob)
+    browser.post("/runs/act/", {"act": "cancel", "run": [queued.pk, others.pk]})
+    states = dict(Run.objects.values_list("pk", "status"))
+    assert (states[queued.pk], states[others.pk]) == ("queued", "cancelled")
+    owner = browser_of(alice)
+    said = owner.post(
+        "/runs/act/", {"act": "cancel", "run": [queued.pk, done.pk]}, follow=True
+    ).content.decode()
+    assert "1 stopped." in said
+    assert "1 left as they were" in said
+    before = Run.objects.filter(status="cancelled").count()
+    owner.post("/runs/act/", {"act": "cancel", "all": "1", "q": "status:faild"})
+    assert Run.objects.filter(status="cancelled").count() == before
+    viewer = browser_of(make_bob(alice, role=Role.VIEWER, email="v@example.com"))
+    assert viewer.post("/runs/act/", {"act": "archive", "run": [done.pk]}).status_code == 403
+
+
+def test_what_people_change_is_in_the_audit_log(alice: Access) -> None:
+    browser = browser_of(alice)
+    browser.get("/teammates/")
+    mate = Teammate.objects.get(organization=alice.organization, key="lite")
+    browser.post(f"/teammates/{mate.pk}/act/", {"act": "pause"})
+    entry = AuditEntry.objects.get()
+    assert (entry.resource_type, entry.resource_id, entry.action) == (
+        "agent", str(mate.pk), "agent.act",
+    )  # fmt: skip
+    assert "agent.act" in browser.get("/settings/audit/?auth=dashboard").content.decode()
+    assert AuditEntry.objects.count() == 1
+
+
+def test_an_edit_is_not_saved_over_a_colleagues(alice: Access) -> None:
+    browser = browser_of(alice)
+    mate = Teammate.objects.get(organization=alice.organization, key="normal")
+    form = {"name": "Demo", "instructions": "First.", "permission_mode": "approval", "base": "1"}
+    assert browser.post(f"/teammates/{mate.pk}/?tab=setup", form).status_code == 302
+    late = browser.post(f"/teammates/{mate.pk}/?tab=setup", form | {"instructions": "Late."})
+    assert late.status_code == 422
+    assert "saved v2 while you edited v1" in late.content.decode()
+    assert "Late." in late.content.decode()
+    saved = browser.post(
+        f"/teammates/{mate.pk}/?tab=setup", form | {"instructions": "Late.", "base": "2"}
+    )
+    assert saved.status_code == 302
+    compared = browser.get(f"/teammates/{mate.pk}/?tab=versions&a=2&b=3").content.decode()
+    assert "<ins>+ Late.</ins>" in compared
+    browser.post(f"/teammates/{mate.pk}/versions/2/restore/")
+    mate.refresh_from_db()
+    assert (mate.current_version.number, mate.current_version.instructions) == (4, "First.")
+
+
+def test_a_timeline_folds_the_waits_of_people(alice: Access) -> None:
+    from datetime import timedelta
+
+    from runs.models import Gate
+
+    gate = make_gate(alice)
+    Gate.objects.filter(pk=gate.pk).update(created_at=gate.created_at - timedelta(hours=2))
+    Run.objects.filter(pk=gate.run_id).update(
+        created_at=gate.created_at - timedelta(hours=2, seconds=3)
+    )
+    run = Run.objects.get(pk=gate.run_id)
+    folded = timeline.draw(run)
+    shown = timeline.draw(run, hide_idle=False)
+    assert (folded.is_folded, shown.is_folded, shown.has_waits) == (True, False, True)
+    assert [label for _, label in folded.folds] == ["2 h"]
+    for drawn in (folded, shown):
+        for row in drawn.rows:
+            for bar in row.bars:
+                assert 0 <= bar.x <= bar.x + bar.width <= timeline.AXIS + timeline.LEAST_BAR
+
+
+def test_workers_are_known_while_they_give_signs(alice: Access) -> None:
+    from runs import fleet
+
+    assert not fleet.is_anybody_working()
+    fleet.beat("one", running=1, capacity=5)
+    fleet.beat("one", running=2, capacity=5)
+    assert fleet.is_anybody_working()
+    assert WorkerBeat.objects.get().running == 2
+    assert "2 of 5" in browser_of(alice).get("/status").content.decode()
+    fleet.leave("one")
+    assert not fleet.is_anybody_working()
+
+
+def test_an_owners_key_and_invitation_are_not_an_admins(alice: Access) -> None:
+    from teammates import keys, members
+    from teammates.errors import Forbidden
+
+    admin = make_bob(alice, role=Role.ADMIN)
+    invitation, _ = members.invite(alice, email="new@example.com", role=Role.OWNER)
+    with pytest.raises(Forbidden):
+        members.renew(admin, invitation)
+    key, _ = keys.create_key(alice.organization, name="owner's", by=alice.user)
+    browser = browser_of(admin)
+    assert browser.post(f"/settings/keys/{key.pk}/rotate/").status_code == 403
+    assert browser.post(f"/settings/keys/{key.pk}/revoke/").status_code == 302
+
+
+LISTS: list[tuple[str, Any]] = [
+    (path, None) for path in ("/files/", "/usage/", "/settings/audit/", "/settings/end-users/")
+]
+
+
+@pytest.mark.parametrize("path", [path for path, _ in LISTS])
+def test_lists_need_the_same_queries_for_one_row_and_for_many(alice: Access, path: str) -> None:
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    from teammates import end_users
+    from threads import files
+
+    browser, counts = browser_of(alice), []
+    for round_ in range(2):
+        for n in range(1 + round_ * 6):
+            run = make_run(alice, status=RunStatus.COMPLETED)
+            files.write_file(run.thread, name="a.txt", content=b"1")
+            end_users.create_end_user(alice, f"customer-{round_}-{n}")
+            browser.post(f"/threads/{run.thread_id}/star/", {"starred": "1"})
+        with CaptureQueriesContext(connection) as queries:
+            assert browser.get(path).status_code == 200
+        counts.append(len(queries))
+    assert counts[0] == counts[1] < 22
