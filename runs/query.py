@@ -17,6 +17,7 @@ from django.utils import timezone
 from runs.models import Channel, Gate, Run, RunFile, RunStatus, ToolCall
 from runs.search import runs_asked
 from teammates.errors import Invalid
+from teammates.pages import number_of
 
 DEFAULT = "is:top since:7d"
 LONGEST = 1000  # characters
@@ -189,9 +190,9 @@ def _tool(runs: Any, value: str) -> Any:
 
 def _number_of(field: str) -> Callable[[Any, str], Any]:
     def narrow(runs: Any, value: str) -> Any:
-        if not (value.isascii() and value.isdecimal() and len(value) < 19):
+        if (number := number_of(value)) is None:
             raise Invalid("a number must follow.")
-        return runs.filter(**{field: int(value)})
+        return runs.filter(**{field: number})
 
     return narrow
 

@@ -18,7 +18,7 @@ from runs.models import Run
 from runs.runtime import runtime
 from teammates.access import Access
 from teammates.models import User
-from teammates.pages import access_of_session
+from teammates.pages import access_of_session, number_of
 
 logger = logging.getLogger("muster.sockets")
 
@@ -37,9 +37,7 @@ class RunSocket(AsyncWebsocketConsumer):
             return
         query = parse_qs(self.scope["query_string"].decode())
         after = query.get("after_seq", ["0"])[0]
-        self._pump = asyncio.create_task(
-            self._send_all(run, int(after) if after.isdecimal() else 0)
-        )
+        self._pump = asyncio.create_task(self._send_all(run, number_of(after) or 0))
 
     def _find(self) -> Run | None:
         user = User.objects.filter(pk=self.scope["user"].pk).first()

@@ -1,6 +1,6 @@
 """What pages share: the request behind sign-in, its organization, and the mark of those before."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.http import HttpRequest
@@ -22,6 +22,17 @@ def public(view: Callable[..., Any]) -> Callable[..., Any]:
     """Mark a page that needs no sign-in; `tests/test_urls.py` lists them by name."""
     view.is_public = True  # type: ignore[attr-defined]
     return view
+
+
+def number_of(text: str) -> int | None:
+    """The number that a query or a form names: an id, a version. None for anything else, and for
+    what no row can have."""
+    is_number = text.isascii() and text.isdecimal() and len(text) < 19
+    return int(text) if is_number else None
+
+
+def numbers_of(texts: Iterable[str]) -> list[int]:
+    return [number for text in texts if (number := number_of(text)) is not None]
 
 
 def access_of_session(user: User, session: Any) -> Access | None:

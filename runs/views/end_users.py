@@ -15,7 +15,7 @@ from teammates import end_users
 from teammates.errors import DomainError, NotFound
 from teammates.forms.people import EndUserForm
 from teammates.models import EndUser, Memory, PermissionPolicy
-from teammates.pages import PageRequest
+from teammates.pages import PageRequest, number_of
 
 PAGE_SIZE = 50
 
@@ -32,9 +32,9 @@ def end_user_list(request: PageRequest) -> HttpResponse:
             Q(external_id__icontains=sought) | Q(name__icontains=sought)
             | Q(company__icontains=sought) | Q(email__icontains=sought)
         )  # fmt: skip
-    after = request.GET.get("after", "")
-    if after.isdecimal() and len(after) < 19:
-        rows = rows.filter(pk__lt=int(after))
+    after = number_of(request.GET.get("after", ""))
+    if after is not None:
+        rows = rows.filter(pk__lt=after)
     shown = list(rows.select_related("organization")[: PAGE_SIZE + 1])
     sums = usage.by_end_user(access, shown[:PAGE_SIZE])
     return render(request, "runs/end_user_list.html", {

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from runs.models import RunFile
 from teammates.errors import NotFound
-from teammates.pages import PageRequest
+from teammates.pages import PageRequest, number_of
 from teammates.searching import name_query_of, name_vector_of
 from threads import files
 from threads.models import File, Thread
@@ -44,9 +44,9 @@ def file_list(request: PageRequest) -> HttpResponse:
     if kind in ("made", "brought"):
         came = RunFile.objects.filter(file=OuterRef("pk"), is_attachment=kind == "brought")
         rows = rows.filter(Exists(came))
-    after = request.GET.get("after", "")
-    if after.isdecimal() and len(after) < 19:
-        rows = rows.filter(pk__lt=int(after))
+    after = number_of(request.GET.get("after", ""))
+    if after is not None:
+        rows = rows.filter(pk__lt=after)
     shown = list(_with_origin(rows).order_by("-pk")[: PAGE_SIZE + 1])
     keep = {"q": sought, "kind": kind}
     return render(request, "runs/file_list.html", {

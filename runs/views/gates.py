@@ -19,7 +19,7 @@ from runs.views.runs import find_run
 from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, DomainError, Invalid, NotFound
 from teammates.fields import no_number
-from teammates.pages import PageRequest, public
+from teammates.pages import PageRequest, number_of, numbers_of, public
 from teammates.templatetags.parts import Tab
 from teammates.tools.ask import APPROVE, PLAN_HEADER, REVISE
 from teammates.tools.masking import MASK
@@ -90,8 +90,8 @@ def _listed(access: Access, tab: str, query: Any) -> list[Gate]:
     is_awake = ~Q(pk__in=snoozed.values("gate"))
     if tab == "done":
         rows = rows.filter(decided_at__isnull=False).exclude(status=GateStatus.CANCELLED)
-        if query.get("after", "").isdecimal():
-            last = Gate.objects.filter(pk=query["after"]).first()
+        if number := number_of(query.get("after", "")):
+            last = Gate.objects.filter(pk=number).first()
             if last is not None and last.decided_at is not None:
                 rows = rows.filter(
                     Q(decided_at__lt=last.decided_at)
@@ -108,7 +108,7 @@ def _listed(access: Access, tab: str, query: Any) -> list[Gate]:
         # What expires comes first, then what waits longest.
         rows = rows.order_by(F("expires_at").asc(nulls_last=True), "created_at")
     if teammate := query.get("teammate", ""):
-        rows = rows.filter(run__teammate_id=teammate if teammate.isdecimal() else 0)
+        rows = rows.filter(run__teammate_id=number_of(teammate) or 0)
     if tool := query.get("tool", ""):
         rows = rows.filter(tool_name=tool)
     return list(rows[:PAGE_SIZE])
@@ -142,8 +142,8 @@ def _with_visitors(rows: list[Gate], access: Access) -> list[dict[str, Any]]:
 
 
 def _chosen(access: Access, gate_id: str, rows: list[Gate]) -> Gate | None:
-    if gate_id.isdecimal() and len(gate_id) < 19:
-        return _of(access).filter(pk=gate_id).first()
+    if (number := number_of(gate_id)) is not None:
+        return _of(access).filter(pk=number).first()
     if len(gate_id) == 36:
         return _of(access).filter(uid=gate_id).first()
     return rows[0] if rows else None
@@ -199,7 +199,7 @@ def gate_snooze(request: PageRequest, gate_id: int) -> HttpResponse:
 def gates_approve(request: PageRequest) -> HttpResponse:
     """Approve several calls of the same tool at once; nothing of high risk."""
     access = request.access
-    wanted = [int(pk) for pk in request.POST.getlist("gate") if pk.isdecimal()][:PAGE_SIZE]
+    wanted = numbers_of(request.POST.getlist("gate"))[:PAGE_SIZE]
     rows = list(_of(access).filter(pk__in=wanted, kind=GateKind.APPROVAL).order_by("pk"))
     if len({gate.tool_name for gate in rows}) > 1:
         raise Invalid("Choose approvals of one tool; different ones are decided one by one.")

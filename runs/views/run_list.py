@@ -22,7 +22,7 @@ from runs.survey import SERIES, errors, survey
 from teammates import charts
 from teammates.access import Access
 from teammates.errors import DomainError, Invalid
-from teammates.pages import PageRequest
+from teammates.pages import PageRequest, number_of, numbers_of
 
 PAGE_SIZE = 50
 MOST_EXPORTED = 10_000
@@ -88,8 +88,8 @@ def run_list(request: PageRequest) -> HttpResponse:
 
 
 def _behind(access: Access, runs: Any, after: str) -> Any:
-    if after.isdecimal() and len(after) < 19:
-        last = Run.objects.visible_to(access).filter(pk=after).first()
+    if number := number_of(after):
+        last = Run.objects.visible_to(access).filter(pk=number).first()
         runs = runs.older_than(last) if last else runs
     return runs.with_names().newest_first()[: PAGE_SIZE + 1]
 
@@ -132,12 +132,11 @@ def run_news(request: PageRequest) -> HttpResponse:
     """How many runs came to the list since it was drawn, and how its rows stand now."""
     access = request.access
     terms = query.parse(request.GET.get("q", query.DEFAULT))
-    newest = request.GET.get("newest", "")
     new = 0
-    if newest.isdecimal() and len(newest) < 19:
+    if newest := number_of(request.GET.get("newest", "")):
         filtered = query.apply(Run.objects.visible_to(access), terms)
-        new = filtered.filter(pk__gt=int(newest))[:100].count()
-    ids = [int(pk) for pk in request.GET.get("rows", "").split(",") if pk.isdecimal()]
+        new = filtered.filter(pk__gt=newest)[:100].count()
+    ids = numbers_of(request.GET.get("rows", "").split(","))
     rows = Run.objects.visible_to(access).filter(pk__in=ids[:MOST_WATCHED])
     context = {"new": new, "runs": rows}
     return render(request, "runs/_news.html", context)
@@ -158,7 +157,7 @@ def runs_act(request: PageRequest) -> HttpResponse:
     if request.POST.get("all"):
         runs = query.apply(runs, _understood(query.parse(request.POST.get("q", query.DEFAULT))))
     else:
-        chosen = [int(pk) for pk in request.POST.getlist("run") if pk.isdecimal()]
+        chosen = numbers_of(request.POST.getlist("run"))
         runs = runs.filter(pk__in=chosen[:MOST_AT_ONCE])
     word, verb = act
     done = 0

@@ -16,7 +16,7 @@ from runs.models import Channel, Run, StepKind
 from runs.views.threads import with_transcripts
 from teammates.errors import Forbidden, NotFound
 from teammates.models import PermissionMode
-from teammates.pages import PageRequest, access_of_session
+from teammates.pages import PageRequest, access_of_session, number_of
 from teammates.providers.base import Turn
 from teammates.templatetags.parts import Tab
 
@@ -123,8 +123,7 @@ def _context(request: PageRequest, run: Run) -> dict[str, Any]:
 
 
 def _events(request: PageRequest, run: Run) -> dict[str, Any]:
-    after = request.GET.get("after_seq", "0")
-    start = int(after) if after.isdecimal() and len(after) < 19 else 0
+    start = number_of(request.GET.get("after_seq", "")) or 0
     rows = events.read(run.pk, after=start, limit=EVENTS_SHOWN)
     kind = request.GET.get("type", "")
     return {
@@ -197,7 +196,7 @@ def run_stream(request: PageRequest, run_id: int) -> HttpResponse:
     plan = StreamPlan(
         run.pk,
         PageFrames(run.teammate.name),
-        after=int(after) if after.isdecimal() else 0,
+        after=number_of(after) or 0,
         still_allowed=may_read,
     )
     return hand_over(request, plan, {})

@@ -28,7 +28,7 @@ from teammates.models import (
     TeammateVersion,
     Visibility,
 )
-from teammates.pages import PageRequest
+from teammates.pages import PageRequest, number_of
 from teammates.prompting import standing_prompt
 from teammates.providers.base import estimate_tokens
 from teammates.roster import VERSION_FIELDS
@@ -179,9 +179,9 @@ def _save(request: PageRequest, teammate: Teammate) -> HttpResponse:
     version = teammate.current_version
     now = TeammateForm.now(version) | {"name": teammate.name}
     form = TeammateForm(access.organization, request.POST, initial=now)
-    base = request.POST.get("base", "")
+    base = number_of(request.POST.get("base", ""))
     context: dict[str, Any] = {"form": form, "base": version.number}
-    if base.isdecimal() and int(base) != version.number:
+    if base is not None and base != version.number:
         who = version.created_by.display_name if version.created_by else "Somebody"
         form.add_error(
             None,

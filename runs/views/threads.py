@@ -22,7 +22,7 @@ from teammates import roster
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, NotFound
 from teammates.models import EndUser, Model, Teammate
-from teammates.pages import PageRequest
+from teammates.pages import PageRequest, number_of
 from teammates.providers import demo
 from teammates.providers.base import Turn
 from threads import conversations, files
@@ -40,9 +40,8 @@ LONGEST_SEARCH = 200  # characters
 def thread_list(request: PageRequest) -> HttpResponse:
     """Own threads in groups of their age, or those that say what is sought."""
     if request.headers.get("HX-Request"):
-        at = request.GET.get("at", "")
-        context = {"list": _list(request, limit=SIDE_LIST), "current": int(at or 0) if (
-            at.isdecimal() and len(at) < 19) else 0}  # fmt: skip
+        current = number_of(request.GET.get("at", ""))
+        context = {"list": _list(request, limit=SIDE_LIST), "current": current}
         return render(request, "threads/_list.html", context)
     return render(request, "threads/thread_list.html", _list(request))
 
@@ -53,10 +52,8 @@ def _list(request: PageRequest, *, limit: int = PAGE_SIZE) -> dict[str, Any]:
     if sought:
         own = Thread.objects.visible_to(access).listed().filter(created_by=access.user)
         return {"sought": sought, "found": threads_saying(own, sought, limit=limit)}
-    after = request.GET.get("after", "")
-    last = Thread.objects.visible_to(access).filter(pk=after).first() if (
-        after.isdecimal() and len(after) < 19
-    ) else None  # fmt: skip
+    number = number_of(request.GET.get("after", ""))
+    last = Thread.objects.visible_to(access).filter(pk=number).first() if number else None
     rows = reading.threads_of(access, after=last, limit=limit + 1)
     shown = rows[:limit]
     return {
@@ -101,7 +98,7 @@ def thread_new(request: PageRequest) -> HttpResponse:
             return redirect(run.thread)
     context = composer_of(access)
     wanted = request.POST.get("teammate") or request.GET.get("teammate") or ""
-    chosen = int(wanted) if wanted.isdecimal() else context["chosen"]
+    chosen = number_of(wanted) or context["chosen"]
     return render(request, "threads/thread_new.html", context | _list(request, limit=SIDE_LIST) | {
         "chosen": chosen,
         "mate": next((one for one in context["teammates"] if one.pk == chosen), None),
@@ -288,5 +285,5 @@ def _attachments(request: PageRequest) -> list[Attachment]:
 
 
 def _chosen(request: PageRequest) -> Teammate | None:
-    chosen = request.POST.get("teammate", "")
-    return roster.get_teammate(request.access, int(chosen)) if chosen.isdecimal() else None
+    chosen = number_of(request.POST.get("teammate", ""))
+    return None if chosen is None else roster.get_teammate(request.access, chosen)

@@ -11,7 +11,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from teammates import audit, members
-from teammates.pages import PageRequest
+from teammates.pages import PageRequest, number_of
 
 PAGE_SIZE = 100
 MOST_EXPORTED = 10_000
@@ -24,8 +24,8 @@ def audit_log(request: PageRequest) -> HttpResponse:
     way = query.get("auth", "all")
     way = way if way in audit.AUTH else "all"
     wanted: dict[str, Any] = {"resource_type": query.get("resource") or None}
-    if query.get("user", "").isdecimal() and len(query["user"]) < 19:
-        wanted["user_id"] = int(query["user"])
+    if (user := number_of(query.get("user", ""))) is not None:
+        wanted["user_id"] = user
     entries = audit.list_entries(request.access, auth=way, **wanted).select_related("user")
     if query.get("changes"):
         entries = entries.exclude(method="GET")
@@ -33,9 +33,9 @@ def audit_log(request: PageRequest) -> HttpResponse:
         entries = entries.filter(status__gte=400)
     if query.get("format") == "csv":
         return _as_csv(entries[:MOST_EXPORTED])
-    after = query.get("after", "")
-    if after.isdecimal() and len(after) < 19:
-        entries = entries.filter(pk__lt=int(after))
+    after = number_of(query.get("after", ""))
+    if after is not None:
+        entries = entries.filter(pk__lt=after)
     rows = list(entries[: PAGE_SIZE + 1])
     keep = query.copy()
     keep.pop("after", None)

@@ -11,7 +11,7 @@ from teammates.access import Access
 from teammates.errors import DomainError, NotFound
 from teammates.forms.knowledge import MemoryForm, SkillForm
 from teammates.models import Author, Memory, Skill, SkillStatus, Teammate
-from teammates.pages import PageRequest
+from teammates.pages import PageRequest, number_of
 
 PAGE_SIZE = 50
 
@@ -33,8 +33,8 @@ def memory_list(request: PageRequest) -> HttpResponse:
     query = request.GET.get("q", "").strip()
     if query:
         rows = rows.filter(content__icontains=query)
-    if request.GET.get("after", "").isdecimal():
-        rows = rows.filter(pk__lt=request.GET["after"])
+    if (after := number_of(request.GET.get("after", ""))) is not None:
+        rows = rows.filter(pk__lt=after)
     found = list(rows.order_by("-id")[: PAGE_SIZE + 1])
     return render(request, "teammates/memory_list.html", {
         "memories": found[:PAGE_SIZE],
