@@ -1,13 +1,16 @@
-"""What pages share: the request behind sign-in, its organization, and the mark of those before."""
+"""What pages share: the request behind sign-in, its organization and numbers, what is downloaded."""
 
+import csv
 from collections.abc import Callable, Iterable
+from io import StringIO
 from typing import Any
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 from teammates.access import Access, access_of_member
 from teammates.models import Organization, User
 
+FORMULA = ("=", "+", "-", "@")  # what a cell of a spreadsheet begins with to be one
 ORGANIZATION = "organization"  # in the session: the uid of the one that was chosen
 
 
@@ -43,3 +46,21 @@ def access_of_session(user: User, session: Any) -> Access | None:
 
 def choose_organization(request: HttpRequest, organization: Organization) -> None:
     request.session[ORGANIZATION] = str(organization.uid)
+
+
+def text_download(text: str, *, kind: str, name: str) -> HttpResponse:
+    return HttpResponse(
+        text, content_type=f"{kind}; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )  # fmt: skip
+
+
+def csv_download(rows: Iterable[Iterable[Any]], *, name: str) -> HttpResponse:
+    """Rows as CSV. What a spreadsheet would take for a formula begins with a quote."""
+    written = StringIO()
+    csv.writer(written).writerows([_harmless(value) for value in row] for row in rows)
+    return text_download(written.getvalue(), kind="text/csv", name=name)
+
+
+def _harmless(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

@@ -1,10 +1,8 @@
 """The list of runs: its query bar, what it looks like as a whole, acts on several, and exports."""
 
-import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
-from io import StringIO
 from typing import Any
 from urllib.parse import urlencode
 
@@ -22,7 +20,7 @@ from runs.survey import SERIES, errors, survey
 from teammates import charts
 from teammates.access import Access
 from teammates.errors import DomainError, Invalid
-from teammates.pages import PageRequest, number_of, numbers_of
+from teammates.pages import PageRequest, csv_download, number_of, numbers_of, text_download
 
 PAGE_SIZE = 50
 MOST_EXPORTED = 10_000
@@ -56,7 +54,8 @@ def run_list(request: PageRequest) -> HttpResponse:
     terms = query.parse(sought)
     filtered = query.apply(Run.objects.visible_to(access), terms)
     if kind := request.GET.get("format"):
-        return _export(query.apply(Run.objects.visible_to(access), _understood(terms)), kind)
+        _refuse_problems(terms)
+        return _export(filtered, kind)
     by_error = request.GET.get("group") == "error"
     rows = [] if by_error else list(_behind(access, filtered, request.GET.get("after", "")))
     begins, ends = query.span_of(terms)
@@ -155,7 +154,9 @@ def runs_act(request: PageRequest) -> HttpResponse:
         raise Invalid("Choose what to do.")
     runs = Run.objects.visible_to(access)
     if request.POST.get("all"):
-        runs = query.apply(runs, _understood(query.parse(request.POST.get("q", query.DEFAULT))))
+        terms = query.parse(request.POST.get("q", query.DEFAULT))
+        _refuse_problems(terms)
+        runs = query.apply(runs, terms)
     else:
         chosen = numbers_of(request.POST.getlist("run"))
         runs = runs.filter(pk__in=chosen[:MOST_AT_ONCE])
@@ -177,12 +178,11 @@ def runs_act(request: PageRequest) -> HttpResponse:
     return redirect(f"{reverse('runs:run_list')}?{urlencode({'q': request.POST.get('q', '')})}")
 
 
-def _understood(terms: list[Term]) -> list[Term]:
+def _refuse_problems(terms: list[Term]) -> None:
     """A term that is not understood narrows nothing: nobody acts on what is left then."""
     for term in terms:
         if term.problem:
             raise Invalid(term.problem)
-    return terms
 
 
 def _cancel(access: Access, run: Run) -> bool:
@@ -240,28 +240,10 @@ def _export(runs: Any, kind: str) -> HttpResponse:
     )
     if kind == "jsonl":
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        return _download(text, "application/x-ndjson", "runs.jsonl")
+        return text_download(text, kind="application/x-ndjson", name="runs.jsonl")
     if kind != "csv":
         raise Invalid("format must be csv or jsonl.")
-    written = StringIO()
-    lines = csv.writer(written)
-    lines.writerow(COLUMNS)
-    lines.writerows(_harmless(row) for row in rows)
-    return _download(written.getvalue(), "text/csv", "runs.csv")
-
-
-def _harmless(row: dict[str, Any]) -> Iterator[Any]:
-    """What a spreadsheet would take for a formula begins with a quote."""
-    for value in row.values():
-        is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@"))
-        yield f"'{value}" if is_formula else value
-
-
-def _download(text: str, kind: str, name: str) -> HttpResponse:
-    return HttpResponse(
-        text, content_type=f"{kind}; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="{name}"'},
-    )  # fmt: skip
+    return csv_download([COLUMNS, *(row.values() for row in rows)], name="runs.csv")
 
 
 # --- saved views --------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from runs.models import Channel, Run, StepKind
 from runs.views.threads import with_transcripts
 from teammates.errors import Forbidden, NotFound
 from teammates.models import PermissionMode
-from teammates.pages import PageRequest, access_of_session, number_of
+from teammates.pages import PageRequest, access_of_session, number_of, text_download
 from teammates.providers.base import Turn
 from teammates.templatetags.parts import Tab
 
@@ -148,10 +148,9 @@ def run_events(request: PageRequest, run_id: int) -> HttpResponse:
         if len(rows) < EVENTS_SHOWN:
             break
         after = rows[-1].seq
-    return HttpResponse(
-        "\n".join(lines) + "\n", content_type="application/x-ndjson; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="run-{run.pk}-events.jsonl"'},
-    )  # fmt: skip
+    return text_download(
+        "\n".join(lines) + "\n", kind="application/x-ndjson", name=f"run-{run.pk}-events.jsonl"
+    )
 
 
 def _files(request: PageRequest, run: Run) -> dict[str, Any]:

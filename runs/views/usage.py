@@ -1,10 +1,8 @@
 """Usage and cost: one page for whoever pays, and for everybody what is theirs."""
 
-import csv
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
-from io import StringIO
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,7 +15,7 @@ from runs import spending, usage
 from runs.spending import GROUPS, MEASURES, PERIODS, Group, Report
 from runs.usage import FIRST_YEAR, LONGEST_SERIES, Span
 from teammates import charts
-from teammates.pages import PageRequest
+from teammates.pages import PageRequest, csv_download
 from teammates.templatetags.muster import money, short
 
 SAYING: dict[str, charts.Say] = {
@@ -115,13 +113,8 @@ def _runs_url(group: Group, report: Report) -> str:
 
 def _as_csv(report: Report) -> HttpResponse:
     """The table that is shown, and nothing else."""
-    written = StringIO()
-    csv.writer(written).writerows(_lines(report))
     name = f"usage-{report.span.start}-{report.span.end}-by-{report.by}.csv"
-    return HttpResponse(
-        written.getvalue(), content_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="{name}"'},
-    )  # fmt: skip
+    return csv_download(_lines(report), name=name)
 
 
 def _lines(report: Report) -> Iterator[list[Any]]:
@@ -131,9 +124,7 @@ def _lines(report: Report) -> Iterator[list[Any]]:
     ]  # fmt: skip
     for group in report.groups:
         sums = group.sums
-        # A spreadsheet must not take a name for a formula.
-        name = f"'{group.name}" if group.name.startswith(("=", "+", "-", "@")) else group.name
         yield [
-            name, sums.runs, sums.uncached_tokens, sums.cache_read_tokens,
+            group.name, sums.runs, sums.uncached_tokens, sums.cache_read_tokens,
             sums.cache_write_tokens, sums.output_tokens, sums.cost, group.before.cost,
         ]  # fmt: skip
