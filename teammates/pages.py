@@ -1,4 +1,4 @@
-"""What pages share: the request behind sign-in, its organization and numbers, what is downloaded."""
+"""What pages share: the request behind sign-in, its organization, numbers, and downloads."""
 
 import csv
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from teammates.access import Access, access_of_member
 from teammates.models import Organization, User
 
-FORMULA = ("=", "+", "-", "@")  # what a cell of a spreadsheet begins with to be one
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell of a spreadsheet begins with to be one
 ORGANIZATION = "organization"  # in the session: the uid of the one that was chosen
 
 
