@@ -1,9 +1,9 @@
 """The workers, and how the installation is doing: for pages; nothing else relies on it."""
 
+import tomllib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 
 from django.conf import settings
@@ -15,16 +15,14 @@ from django.utils import timezone
 from runs.models import Run, RunStatus, WorkerBeat
 
 SILENT_AFTER = timedelta(seconds=15)
-FORGOTTEN_AFTER = timedelta(days=1)
 
 
 def beat(name: str, *, running: int, capacity: int) -> None:
-    """A worker is there. Forgets those that have long been silent."""
+    """A worker is there."""
     WorkerBeat.objects.update_or_create(
         name=name, defaults={"version": version(), "seen_at": Now(), "running": running,
                              "capacity": capacity},
     )  # fmt: skip
-    WorkerBeat.objects.filter(seen_at__lt=timezone.now() - FORGOTTEN_AFTER).delete()
 
 
 def leave(name: str) -> None:
@@ -70,10 +68,5 @@ def health() -> Health:
 @cache
 def version() -> str:
     """The version in `pyproject.toml`: the project is run from its folder, not installed."""
-    try:
-        return metadata.version("muster")
-    except metadata.PackageNotFoundError:
-        import tomllib
-
-        project = tomllib.loads(Path(settings.BASE_DIR, "pyproject.toml").read_text())
-        return str(project["project"]["version"])
+    project = tomllib.loads(Path(settings.BASE_DIR, "pyproject.toml").read_text())
+    return str(project["project"]["version"])

@@ -21,6 +21,7 @@ from runs.models import (
     Step,
     Task,
     ToolCall,
+    WorkerBeat,
 )
 from teammates import sessions
 from teammates.access import Access
@@ -191,8 +192,10 @@ def _erase_events(run: Run) -> None:
 
 
 def forget_old() -> None:
-    """Ended sessions, expired idempotency keys, and old entries of the audit log."""
+    """Ended sessions, expired idempotency keys, old entries of the audit log, and workers that have
+    long been silent."""
     now = timezone.now()
     RefreshToken.objects.filter(expires_at__lt=now).delete()
     IdempotencyKey.objects.filter(claimed_at__lt=now - timedelta(days=2)).delete()
     AuditEntry.objects.filter(created_at__lt=now - timedelta(days=settings.AUDIT_DAYS)).delete()
+    WorkerBeat.objects.filter(seen_at__lt=now - timedelta(days=1)).delete()

@@ -3,7 +3,7 @@
 All of it comes from the daily sums (`UsageDay`); the number of queries does not depend on them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -53,9 +53,13 @@ class Sums:
     def cost_per_run(self) -> Decimal | None:
         return self.cost / self.runs if self.runs else None
 
-    def add(self, row: dict[str, Any]) -> None:
-        for name in ("runs", "cost", *LANES):
-            setattr(self, name, getattr(self, name) + row[name])
+    @classmethod
+    def of(cls, rows: Iterable[dict[str, Any]]) -> "Sums":
+        sums = cls()
+        for row in rows:
+            for name in ("runs", "cost", *LANES):
+                setattr(sums, name, getattr(sums, name) + row[name])
+        return sums
 
 
 @dataclass
@@ -98,29 +102,23 @@ def span_of(period: str) -> Span:
     return Span.last({"today": 1, "7d": 7, "90d": 90}.get(period, 30))
 
 
-def report(access: Access, span: Span, *, by: str, measure: str) -> Report:
-    """Sums of `span` by one of `GROUPS`."""
+def report(access: Access, span: Span, *, by: str, measure: str = "") -> Report:
+    """Sums of `span` by one of `GROUPS`; without a measure, by cost if there was any:
+    a chart of nothing but zeros says nothing."""
     column = GROUPS[by][0]
     days = usage.days_of(access)
     now, was = _by_group(days, span, column), _by_group(days, span.before, column)
     names = _names(access, by, list(now))
-    empty: dict[Any, Any] = {}
-    groups, total, before = [], Sums(), Sums()
-    for key, rows in now.items():
-        sums = Sums()
-        for row in rows.values():
-            sums.add(row)
-        last = Sums()
-        for row in was.get(key, empty).values():
-            last.add(row)
-        values = [_measured(rows.get(day), measure) for day in span.days]
-        groups.append(Group(key, names(key), sums, last, values))
-    for rows in now.values():
-        for row in rows.values():
-            total.add(row)
-    for rows in was.values():
-        for row in rows.values():
-            before.add(row)
+    total = Sums.of(row for rows in now.values() for row in rows.values())
+    before = Sums.of(row for rows in was.values() for row in rows.values())
+    measure = measure or ("cost" if total.cost else "runs")
+    groups = [
+        Group(
+            key, names(key), Sums.of(rows.values()), Sums.of(was.get(key, {}).values()),
+            [_measured(rows.get(day), measure) for day in span.days],
+        )
+        for key, rows in now.items()
+    ]  # fmt: skip
     whole = sum(sum(group.by_day) for group in groups) or Decimal(1)
     for group in groups:
         group.share = float(sum(group.by_day) / whole)

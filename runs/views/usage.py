@@ -11,7 +11,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
-from runs import spending, usage
+from runs import spending
 from runs.spending import GROUPS, MEASURES, PERIODS, Group, Report
 from runs.usage import FIRST_YEAR, LONGEST_SERIES, Span
 from teammates import charts
@@ -33,12 +33,10 @@ def usage_page(request: PageRequest) -> HttpResponse:
     by = query.get("by", "")
     measure = query.get("measure", "")
     span, period, problem = _span(query)
-    if measure not in MEASURES:  # a chart of nothing but zeros says nothing
-        spent = usage.totals(usage.days_of(request.access).filter(day__gte=span.start))["cost"]
-        measure = "cost" if spent else "runs"
     report = spending.report(
-        request.access, span, by=by if by in GROUPS else "model", measure=measure
-    )
+        request.access, span, by=by if by in GROUPS else "model",
+        measure=measure if measure in MEASURES else "",
+    )  # fmt: skip
     if query.get("format") == "csv":
         return _as_csv(report)
     sees_all = request.access.may("data.usage.read")
