@@ -5,6 +5,7 @@ from typing import Any
 
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.functional import SimpleLazyObject
 
 from runs.models import Run
 from teammates.access import Access
@@ -89,13 +90,16 @@ def shell(request: HttpRequest) -> dict[str, Any]:
     access = getattr(request, "access", None)
     if access is None or not isinstance(request.user, User):
         return context
-    needs_you = Run.objects.visible_to(access).needing_a_person()[:MOST_COUNTED].count()
+    waiting = Run.objects.visible_to(access).needing_a_person()[:MOST_COUNTED]
     memberships = Membership.objects.filter(user=request.user, organization__closed_at=None)
+    # A part of a page shows nothing of its frame: lazy, so that only frames ask for it.
     return context | {
         "access": access,
-        "organizations": [m.organization for m in memberships.select_related("organization")],
-        "needs_you": needs_you,
-        "places": _places(request, access, PLACES),
+        "organizations": SimpleLazyObject(
+            lambda: [m.organization for m in memberships.select_related("organization")]
+        ),
+        "needs_you": SimpleLazyObject(waiting.count),
+        "places": SimpleLazyObject(lambda: _places(request, access, PLACES)),
         "settings_places": _places(request, access, SETTINGS)
         if (request.path.startswith("/settings/"))
         else [],

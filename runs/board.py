@@ -2,12 +2,24 @@
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
-from django.db.models import Exists, OuterRef, Q, Sum
-from django.utils import timezone
+from django.db.models import (
+    Case,
+    Count,
+    Exists,
+    F,
+    OuterRef,
+    Q,
+    Subquery,
+    When,
+    Window,
+)
 
-from runs import reading, usage
+from runs import usage
 from runs.models import (
+    ACTIVE,
+    FINISHED,
     CallStatus,
     Channel,
     Gate,
@@ -16,10 +28,12 @@ from runs.models import (
     RunStatus,
     ToolCall,
 )
+from runs.usage import Span
 from teammates.access import Access
 from teammates.models import APIKey, Invitation, Membership, Provider, ProviderKind, Teammate
 
 MOST_ROWS = 50
+MOST_LOOKED_AT = 200  # of a newcomer's runs
 # What needs a look comes first.
 ORDER = (RunStatus.WAITING, RunStatus.PAUSED, RunStatus.RUNNING, RunStatus.QUEUED, RunStatus.FAILED)
 IDLE = len(ORDER)
@@ -46,33 +60,49 @@ class Row:
 
 
 def rows(access: Access) -> list[Row]:
-    """Five queries, whatever the number of teammates."""
-    teammates = Teammate.objects.visible_to(access).current().filter(end_user=None).with_version()
-    runs = Run.objects.visible_to(access).with_names()
-    by_teammate = reading.activity(access, runs)
-    active = [run.pk for group in by_teammate.values() for run in group if not run.is_finished]
-    calls = _open_calls(active)
-    today = timezone.now().date()
-    spent = dict(
-        usage.days_of(access).filter(day=today).values_list("teammate").annotate(Sum("cost"))
+    """The `MOST_ROWS` teammates that most need a look. Six queries, whatever is under way."""
+    runs = Run.objects.visible_to(access)
+    teammates = Teammate.objects.visible_to(access).current().filter(end_user=None)
+    under_way = _under_way(runs.filter(teammate__in=teammates))
+    first = list(under_way)[:MOST_ROWS]
+    ended = runs.filter(teammate=OuterRef("pk"), status__in=FINISHED).newest_first()
+    chosen = (
+        teammates.annotate(
+            is_idle=Case(When(pk__in=first, then=False), default=True),
+            ended=Subquery(ended.values("pk")[:1]),
+        )
+        .order_by("is_idle", F("ended").desc(nulls_last=True), "id")
+        .values_list("pk", "ended")[:MOST_ROWS]
     )
-    found = [
-        _row(teammate, by_teammate.get(teammate.pk, []), calls, spent)
-        for teammate in teammates.order_by("id")[:MOST_ROWS]
-    ]
+    shown_run = {pk: under_way[pk][0] if pk in under_way else ended for pk, ended in chosen}
+    by_id = Teammate.objects.with_version().in_bulk(list(shown_run))
+    run_by_id = runs.with_names().in_bulk([pk for pk in shown_run.values() if pk])
+    calls = _open_calls(list(run_by_id))
+    spent = usage.by_teammate(access, Span.last(1))
+    found = []
+    for pk, run_id in shown_run.items():
+        run = run_by_id.get(run_id) if run_id else None
+        found.append(Row(
+            by_id[pk], run, _doing(run, calls.get(run.pk)) if run else "",
+            more=under_way[pk][1] - 1 if pk in under_way else 0,
+            spent_today=spent[pk]["cost"] if pk in spent else Decimal(0),
+        ))  # fmt: skip
     return sorted(found, key=lambda row: row.place)
 
 
-def _row(
-    teammate: Teammate, runs: list[Run], calls: dict[int, ToolCall], spent: dict[int, Decimal]
-) -> Row:
-    active = [run for run in runs if not run.is_finished]
-    active.sort(key=lambda run: ORDER.index(RunStatus(run.status)))
-    run = next(iter(active or runs), None)
-    return Row(
-        teammate, run, _doing(run, calls.get(run.pk)) if run else "", max(len(active) - 1, 0),
-        spent.get(teammate.pk, Decimal(0)),
-    )  # fmt: skip
+def _under_way(runs: Any) -> dict[int, tuple[int, int]]:
+    """Of each busy teammate the run that most needs a look, and how many it has; the teammates
+    that most need one first."""
+    place = Case(*(When(status=status, then=at) for at, status in enumerate(ORDER)), default=IDLE)
+    firsts = (
+        runs.filter(status__in=ACTIVE)
+        .annotate(place=place, together=Window(Count("pk"), partition_by="teammate"))
+        .order_by("teammate", "place", "-created_at", "-id")
+        .distinct("teammate")
+        .values_list("teammate_id", "pk", "together", "place", "created_at")
+    )
+    ordered = sorted(firsts, key=lambda row: (row[3], -row[4].timestamp()))
+    return {teammate: (run, together) for teammate, run, together, *_ in ordered}
 
 
 def _open_calls(run_ids: list[int]) -> dict[int, ToolCall]:
@@ -111,7 +141,8 @@ class Step:
 
 def first_steps(access: Access) -> list[Step]:
     """What a newcomer has tried, in one query."""
-    runs = Run.objects.filter(organization=access.organization, created_by=access.user)
+    mine_newest = Run.objects.filter(organization=access.organization, created_by=access.user)
+    runs = Run.objects.filter(pk__in=mine_newest.newest_first().values("pk")[:MOST_LOOKED_AT])
     decided = Gate.objects.filter(run__organization=access.organization, decided_by=access.user)
     mine = Membership.objects.filter(organization=access.organization)
     keys = APIKey.objects.filter(organization=access.organization, created_by=access.user)

@@ -76,9 +76,10 @@ def with_term(terms: list[Term], key: str, value: str) -> str:
 def apply(runs: Any, terms: list[Term]) -> Any:
     """The runs that fit all terms; one with a problem fits everything."""
     for term in terms:
-        if term.problem:
-            continue
-        runs = FILTERS[term.key](runs, term.value) if term.key else runs_asked(runs, term.value)
+        if term.key and not term.problem:
+            runs = FILTERS[term.key](runs, term.value)
+    # All words at once: looked up one by one, PostgreSQL reads what the most frequent one fits.
+    runs = runs_asked(runs, " ".join(term.value for term in terms if not term.key))
     if not any(term.key == "is" and term.value == "archived" for term in terms):
         runs = runs.filter(archived_at=None)
     return runs

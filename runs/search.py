@@ -50,9 +50,7 @@ def search(access: Access, text: str, *, limit: int = 8) -> Found:
     )
     return Found(
         threads=threads_saying(threads, text, limit=limit),
-        runs=list(runs_asked(Run.objects.visible_to(access), text).with_names().newest_first()[
-            :limit
-        ]),
+        runs=runs_asked(Run.objects.visible_to(access), text).newest_first().page(limit),
         teammates=list(teammates.filter(named | Q(version__role__icontains=text.strip()))[:limit]),
         tasks=list(tasks.filter(named).select_related("teammate").order_by("-id")[:limit]),
         files=list(files.select_related("thread").order_by("-id")[:limit]),

@@ -23,7 +23,34 @@ REFERENCE: dict[tuple[str, str], tuple[str, str, str]] = {
     ("reads", "rps"): ("382", "Aegra", "≥ 760"),
     ("lists", "first_p95_ms"): ("26", "Aegra", "≤ 10"),
     ("lists", "deepest_p95_ms"): ("66", "Aegra", "≤ 10"),
-    ("lists", "runs_page_p95_ms"): ("–", "", "≤ 150"),
+    **{
+        ("pages", f"{page}_p95_ms"): ("–", "", "≤ 150")
+        for page in (
+            "home",
+            "runs",
+            "runs_deep",
+            "runs_asked",
+            "runs_said",
+            "threads",
+            "teammates",
+            "files",
+            "needs_you",
+            "usage",
+            "audit",
+            "search",
+            "search_short",
+        )
+    },
+    **{("pages", f"{page}_p95_ms"): ("–", "", "≤ 200") for page in ("run", "thread")},
+    **{
+        ("pages", f"{part}_part_p95_ms"): ("–", "", "≤ 80")
+        for part in (
+            "board",
+            "peek",
+            "news",
+            "panel",
+        )
+    },
     ("start", "seconds"): ("2.2", "Aegra", "≤ 1.5"),
     ("start", "rss_mib"): ("148", "Aegra", "≤ 100"),
 }

@@ -14,20 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
-import psycopg
 
 from config.errors import StartError
 from config.postgres import Cluster
+from runs.bench.filling import Filled, fill
 from runs.bench.load import Connection
 
 TICKS = os.sysconf("SC_CLK_TCK")
-
-_FILL = """
-INSERT INTO runs_run ({columns}, uid, thread_id, position, created_at, prompt_id, answer_id)
-SELECT {columns}, gen_random_uuid(), thread_id, position + 10 + n,
-       created_at - make_interval(secs => n), prompt_id, NULL
-FROM runs_run, generate_series(1, %(n)s) n WHERE uid = %(uid)s
-"""
 
 
 @dataclass
@@ -39,6 +32,7 @@ class Site:
     start_seconds: float
     setup_link: str
     _pages: httpx2.Client | None = field(default=None)
+    _filled: Filled | None = field(default=None)
 
     def cpu_seconds(self) -> float:
         """Processor time of the server's own process so far; PostgreSQL's is not in it."""
@@ -63,29 +57,19 @@ class Site:
         await connection.request("POST", f"/v1/runs/{run}:cancel")
         connection.close()
 
-    def fill_with_runs(self, count: int) -> str:
-        """Copy one finished run `count` times, each a second older; return a deep one's id."""
-        with httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False) as client:
-            headers = {"authorization": f"Bearer {self.key}"}
-            items = client.get("/v1/runs?status=completed&limit=1", headers=headers).json()
-        connection = Cluster(self.folder).connect("muster")
-        with connection:
-            rows = connection.execute(
-                "SELECT column_name FROM information_schema.columns WHERE table_name = 'runs_run'"
-            ).fetchall()
-            own = {"id", "uid", "thread_id", "position", "created_at", "prompt_id", "answer_id"}
-            columns = ", ".join(name for (name,) in rows if name not in own)
-            uid = items[0]["run_id"]
-            fill = psycopg.sql.SQL(_FILL.format(columns=columns))
-            connection.execute(fill, {"n": count, "uid": uid})
-            connection.execute("ANALYZE runs_run")
-            row = connection.execute(
-                "SELECT uid FROM runs_run ORDER BY created_at OFFSET 30 LIMIT 1"
-            ).fetchone()
-        assert row
-        return str(row[0])
+    def fill_with_runs(self, count: int) -> Filled:
+        """As an organization is after `count` runs; once, whatever is asked for later."""
+        if self._filled is None:
+            self.open_page("/")  # the owner, whose runs half of them are
+            with httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False) as client:
+                headers = {"authorization": f"Bearer {self.key}"}
+                client.post("/api/v2/runs", headers=headers, json={"message": "Hello"}, timeout=60)
+                items = client.get("/v1/runs?status=completed&limit=1", headers=headers).json()
+            with Cluster(self.folder).connect("muster") as connection:
+                self._filled = fill(connection, like=items[0]["run_id"], count=count)
+        return self._filled
 
-    def open_page(self, path: str) -> None:
+    def open_page(self, path: str, **headers: str) -> None:
         """Open a page as the owner, who is made the first time."""
         if self._pages is None:
             self._pages = httpx2.Client(
@@ -97,8 +81,9 @@ class Site:
                 "csrfmiddlewaretoken": token, "organization_name": "Bench", "timezone": "UTC",
                 "email": "bench@example.com", "password": "bench_pwd_123456",
             })  # fmt: skip
-        if self._pages.get(path).status_code != 200:
-            raise ValueError(f"{path} did not answer")
+        response = self._pages.get(path, headers=headers)
+        if response.status_code != 200:
+            raise ValueError(f"{path} answered {response.status_code}")
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def run_list(request: PageRequest) -> HttpResponse:
         _refuse_problems(terms)
         return _export(filtered, kind)
     by_error = request.GET.get("group") == "error"
-    rows = [] if by_error else list(_behind(access, filtered, request.GET.get("after", "")))
+    rows = [] if by_error else _behind(access, filtered, request.GET.get("after", ""))
     begins, ends = query.span_of(terms)
     whole = survey(filtered, begins=begins, ends=ends or timezone.now())
     return render(request, "runs/run_list.html", {
@@ -86,11 +86,12 @@ def run_list(request: PageRequest) -> HttpResponse:
     })  # fmt: skip
 
 
-def _behind(access: Access, runs: Any, after: str) -> Any:
+def _behind(access: Access, runs: Any, after: str) -> list[Run]:
     if number := number_of(after):
         last = Run.objects.visible_to(access).filter(pk=number).first()
         runs = runs.older_than(last) if last else runs
-    return runs.with_names().newest_first()[: PAGE_SIZE + 1]
+    page: list[Run] = runs.newest_first().page(PAGE_SIZE + 1)
+    return page
 
 
 def _chart(whole: Any, terms: list[Term]) -> charts.Bars | None:
