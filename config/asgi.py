@@ -8,17 +8,14 @@ import django as django_package
 
 django_package.setup(set_prefix=False)
 
-from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
-import ninja  # noqa: E402
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
-from django.conf import settings  # noqa: E402
-from servestatic import ServeStaticASGI  # noqa: E402
 
 from config.handler import Handler  # noqa: E402
 from config.sockets import SameOrigin, websocket_urls  # noqa: E402
+from config.static import with_static_files  # noqa: E402
 from runs.consumers import PLAN, EventStream  # noqa: E402
 
 
@@ -44,16 +41,7 @@ class WithStreams:
 
 
 django = Handler()
-web = ServeStaticASGI(
-    WithStreams(),
-    root=str(settings.BASE_DIR / "static"),
-    prefix=settings.STATIC_URL,
-    max_age=0 if settings.DEBUG else 3600,
-)
-# The pages of the API docs bring their own files.
-web.add_files(str(Path(ninja.__file__).parent / "static"), prefix=settings.STATIC_URL)
-
 application = ProtocolTypeRouter({
-    "http": web,
+    "http": with_static_files(WithStreams()),
     "websocket": SameOrigin(AuthMiddlewareStack(URLRouter(websocket_urls))),
 })  # fmt: skip

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.middleware.gzip import GZipMiddleware
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -25,6 +26,20 @@ from teammates.pages import access_of_session
 logger = logging.getLogger("muster.audit")
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
+
+
+def compressed_pages(get_response: GetResponse) -> GetResponse:
+    """Pages leave compressed; streams, whose pieces must leave at once, and downloads do not."""
+    gzip = GZipMiddleware(get_response)
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        is_page = response.get("Content-Type", "").startswith("text/html")
+        if is_page and not response.streaming:
+            gzip.process_response(request, response)
+        return response
+
+    return middleware
 
 
 def request_id(get_response: GetResponse) -> GetResponse:

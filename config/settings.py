@@ -118,6 +118,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "config.middleware.compressed_pages",
     "config.middleware.request_id",
     "csp.middleware.CSPMiddleware",
     "config.middleware.api_edges",
