@@ -11,8 +11,8 @@ from django.views.decorators.http import require_GET, require_POST
 from runs import board, fleet, usage
 from runs.models import FINISHED, Notice, NoticeKind, Run, RunStatus
 from runs.usage import Span
+from runs.views.threads import composer_of
 from teammates import accounts
-from teammates.models import Teammate
 from teammates.pages import PageRequest
 from teammates.providers import demo
 
@@ -26,15 +26,11 @@ def home(request: PageRequest) -> HttpResponse:
     context = _board(request)
     if request.headers.get("HX-Request"):
         return render(request, "runs/_board.html", context)
-    access = request.access
-    teammates = Teammate.objects.visible_to(access).current().filter(end_user=None).with_version()
-    return render(request, "runs/home.html", context | {
+    return render(request, "runs/home.html", context | composer_of(request.access) | {
         "notices": Notice.objects.filter(
-            user=access.user, kind=NoticeKind.MESSAGE, dismissed_at=None,
-            run__organization=access.organization,
+            user=request.access.user, kind=NoticeKind.MESSAGE, dismissed_at=None,
+            run__organization=request.access.organization,
         ).select_related("run__teammate").order_by("-id")[:10],
-        "teammates": teammates.order_by("id")[:50],
-        "chosen": access.organization.default_teammate_id,
     })  # fmt: skip
 
 

@@ -1,15 +1,27 @@
-from tests.conftest import Server
-from tests.e2e.conftest import OpenPage, start_thread
+import re
+import signal
+
+from playwright.sync_api import Browser, expect
+
+from tests import fake_models
+from tests.conftest import MakeServer, Server
+from tests.e2e.conftest import OpenPage, sign_in, start_thread
 from tests.e2e.pages import PAGES, RUN_TABS, TEAMMATE_TABS
 
 SLOW = "slow 60 40ms"
 ALL_WORDS = " ".join(f"word{n}" for n in range(1, 61))
 
 
-def test_a_newcomer_sees_a_run_think_ask_act_and_write_a_file(
-    open_page: OpenPage, site: Server
+def test_a_newcomer_comes_from_the_printed_link_to_a_run_with_an_approval_and_a_file(
+    browser: Browser, make_server: MakeServer
 ) -> None:
-    page = open_page()
+    """Without any key; then they connect a model of their own, test it, and ask it."""
+    server = make_server()
+    page = browser.new_context().new_page()
+    page.set_default_timeout(60_000)
+    sign_in(page, server)
+    steps = page.get_by_label("First steps").get_by_role("listitem")
+    expect(steps.filter(has_text="(done)")).to_have_count(0)
     page.get_by_role("button", name="Say hello").click()
     page.get_by_role("radio", name="Short (Recommended)").check()
     page.get_by_role("button", name="Answer").click()
@@ -22,6 +34,50 @@ def test_a_newcomer_sees_a_run_think_ask_act_and_write_a_file(
     live = page.locator("#messages").inner_text()
     page.reload()
     assert page.locator("#messages").inner_text() == live
+    page.get_by_role("link", name="Details").click()
+    page.get_by_role("heading", level=1).wait_for()
+    page.goto(server.url)
+    expect(steps.filter(has_text="(done)")).to_have_count(4)
+    with fake_models.serve() as models:
+        page.get_by_role("link", name="Add a model of your own").click()
+        page.get_by_role("button", name="Connect a provider").click()
+        form = page.get_by_role("dialog")
+        form.get_by_label("Provider").select_option(label="OpenAI-compatible server")
+        form.get_by_label("Name").fill("Ours")
+        form.get_by_label("Address").fill(f"{models.url}/v1")
+        form.get_by_label("First model").fill("ok")
+        form.get_by_role("button", name="Connect").click()
+        row = page.get_by_role("row", name=re.compile("^ok "))
+        row.get_by_role("button", name="Test").click()
+        page.get_by_text("ok answered in").wait_for()
+        page.goto(server.url)
+        expect(steps.filter(has_text="(done)")).to_have_count(5)
+        page.get_by_label("Message").fill("Say something")
+        page.get_by_label("Model", exact=True).select_option("ok")
+        page.get_by_role("button", name="Send").click()
+        page.locator(".prose", has_text="Hello wörld").wait_for()
+    server.stop()
+
+
+def test_a_server_that_dies_in_mid_stream_and_comes_back_goes_on_in_the_open_page(
+    browser: Browser, make_server: MakeServer
+) -> None:
+    server = make_server(MUSTER_LEASE_SECONDS="1")
+    page = browser.new_context().new_page()
+    page.set_default_timeout(60_000)
+    sign_in(page, server)
+    start_thread(page, server, SLOW)
+    page.get_by_text("word12 ").wait_for()
+    server.stop(signal.SIGKILL)
+    page.get_by_text("Live updates stopped").wait_for()
+    server.start()
+    page.get_by_text("Completed").wait_for()
+    expect(page.locator(".prose").last).to_have_text(ALL_WORDS)
+    expect(page.get_by_text("Live updates stopped")).to_be_hidden()
+    live = page.locator("#messages").inner_text()
+    page.reload()
+    assert page.locator("#messages").inner_text() == live
+    server.stop()
 
 
 def test_a_reload_in_mid_run_shows_the_same_text_and_goes_on(
