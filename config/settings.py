@@ -103,12 +103,12 @@ INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
+    "django.contrib.humanize",
     "django.contrib.messages",
     "django.contrib.postgres",
     "servestatic.runserver_nostatic",
     "django.contrib.staticfiles",
     "django_htmx",
-    "template_partials",
     "csp",
     "channels",
     "ninja",
@@ -145,7 +145,11 @@ TEMPLATES = [
                 "django.contrib.messages.context_processors.messages",
                 "config.context.shell",
             ],
-            "builtins": ["teammates.templatetags.muster", "teammates.templatetags.parts"],
+            "builtins": [
+                "django.contrib.humanize.templatetags.humanize",
+                "teammates.templatetags.muster",
+                "teammates.templatetags.parts",
+            ],
         },
     }
 ]

@@ -40,6 +40,18 @@ IDLE = len(ORDER)
 
 
 @dataclass(frozen=True)
+class Busy:
+    """What a teammate has under way: the run that most needs a look, and how many there are."""
+
+    run_id: int
+    status: str
+    count: int
+
+    def get_status_display(self) -> str:
+        return str(RunStatus(self.status).label)
+
+
+@dataclass(frozen=True)
 class Row:
     teammate: Teammate
     run: Run | None  # under way, or else the one that ended last
@@ -63,8 +75,8 @@ def rows(access: Access) -> list[Row]:
     """The `MOST_ROWS` teammates that most need a look. Six queries, whatever is under way."""
     runs = Run.objects.visible_to(access)
     teammates = Teammate.objects.visible_to(access).current().filter(end_user=None)
-    under_way = _under_way(runs.filter(teammate__in=teammates))
-    first = list(under_way)[:MOST_ROWS]
+    busy = under_way(runs.filter(teammate__in=teammates))
+    first = list(busy)[:MOST_ROWS]
     ended = runs.filter(teammate=OuterRef("pk"), status__in=FINISHED).newest_first()
     chosen = (
         teammates.annotate(
@@ -74,7 +86,7 @@ def rows(access: Access) -> list[Row]:
         .order_by("is_idle", F("ended").desc(nulls_last=True), "id")
         .values_list("pk", "ended")[:MOST_ROWS]
     )
-    shown_run = {pk: under_way[pk][0] if pk in under_way else ended for pk, ended in chosen}
+    shown_run = {pk: busy[pk].run_id if pk in busy else ended for pk, ended in chosen}
     by_id = Teammate.objects.with_version().in_bulk(list(shown_run))
     run_by_id = runs.with_names().in_bulk([pk for pk in shown_run.values() if pk])
     calls = _open_calls(list(run_by_id))
@@ -84,25 +96,24 @@ def rows(access: Access) -> list[Row]:
         run = run_by_id.get(run_id) if run_id else None
         found.append(Row(
             by_id[pk], run, _doing(run, calls.get(run.pk)) if run else "",
-            more=under_way[pk][1] - 1 if pk in under_way else 0,
+            more=busy[pk].count - 1 if pk in busy else 0,
             spent_today=spent[pk]["cost"] if pk in spent else Decimal(0),
         ))  # fmt: skip
     return sorted(found, key=lambda row: row.place)
 
 
-def _under_way(runs: Any) -> dict[int, tuple[int, int]]:
-    """Of each busy teammate the run that most needs a look, and how many it has; the teammates
-    that most need one first."""
+def under_way(runs: Any) -> dict[int, Busy]:
+    """Of each teammate at work in `runs`; those that most need a look first. One query."""
     place = Case(*(When(status=status, then=at) for at, status in enumerate(ORDER)), default=IDLE)
     firsts = (
         runs.filter(status__in=ACTIVE)
         .annotate(place=place, together=Window(Count("pk"), partition_by="teammate"))
         .order_by("teammate", "place", "-created_at", "-id")
         .distinct("teammate")
-        .values_list("teammate_id", "pk", "together", "place", "created_at")
+        .values_list("teammate_id", "pk", "status", "together", "place", "created_at")
     )
-    ordered = sorted(firsts, key=lambda row: (row[3], -row[4].timestamp()))
-    return {teammate: (run, together) for teammate, run, together, *_ in ordered}
+    ordered = sorted(firsts, key=lambda row: (row[4], -row[5].timestamp()))
+    return {teammate: Busy(run, status, count) for teammate, run, status, count, *_ in ordered}
 
 
 def _open_calls(run_ids: list[int]) -> dict[int, ToolCall]:

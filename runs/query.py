@@ -3,6 +3,7 @@
 A query is a list of terms. Each narrows the list; pages show each as a chip that can be taken away.
 """
 
+import difflib
 import re
 import shlex
 from collections.abc import Callable
@@ -31,6 +32,16 @@ STATES = {
 }  # fmt: skip
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+SAID = {
+    "is:top": "Not started by a run", "is:archived": "Archived", "is:retry": "Tries again",
+    "is:shared": "Shared", "is:new": "Not looked at", "since:1h": "Last hour",
+    "since:24h": "Last 24 hours", "since:7d": "Last 7 days", "since:30d": "Last 30 days",
+    "since:90d": "Last 90 days", "status:needs-you": "Needs you", "status:running": "Running",
+    "status:completed": "Completed", "status:failed": "Failed", "status:cancelled": "Cancelled",
+    "status:queued": "Queued", "has:approval": "Asked somebody", "has:file": "Has files",
+    "has:tool": "Used a tool", "has:error": "Has an error", "channel:app": "From a page",
+    "channel:api": "From a program",
+}  # fmt: skip
 COMPARED = {">": "gt", "<": "lt", ">=": "gte", "<=": "lte", "": "gte"}
 
 
@@ -43,6 +54,11 @@ class Term:
     value: str = ""
     problem: str = ""
 
+    @property
+    def said(self) -> str:
+        """As people say it, where a query has words of its own."""
+        return SAID.get(self.text, self.text)
+
 
 def parse(query: str) -> list[Term]:
     """The terms of a query; what is not understood says so in its `problem`."""
@@ -52,11 +68,17 @@ def parse(query: str) -> list[Term]:
         if " " in key or not colon or not re.fullmatch(r"[a-z]+", key):
             terms.append(Term(word, value=word))
         elif key not in FILTERS:
-            known = ", ".join(sorted(FILTERS))
-            terms.append(Term(word, key, value, f"{key}: is not known. Known are {known}."))
+            terms.append(Term(word, key, value, _unknown(key)))
         else:
             terms.append(Term(word, key, value, _problem_of(key, value)))
     return terms
+
+
+def _unknown(key: str) -> str:
+    near = difflib.get_close_matches(key, FILTERS, n=1)
+    if near:
+        return f"{key}: is not known. Did you mean {near[0]}:?"
+    return f"{key}: is not known. Known are {', '.join(sorted(FILTERS))}."
 
 
 def written(terms: list[Term]) -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -106,7 +107,7 @@ def with_last(threads: Any) -> Any:
     return threads.with_names().annotate(
         status=Subquery(runs.values("status")[:1]),
         is_new=Subquery(runs.annotate(new=unseen).values("new")[:1]),
-        words=Subquery(said.annotate(beginning=Left("content", 90)).values("beginning")[:1]),
+        words=Subquery(said.annotate(beginning=Left("content", 160)).values("beginning")[:1]),
     )  # fmt: skip
 
 
@@ -179,6 +180,16 @@ def _why_queued(run: Run) -> str:
     if running >= run.organization.max_running:
         return f"Waits for a place: {running} runs of the organization are at work"
     return "Waits for a worker"
+
+
+def so_far(run: Run) -> dict[str, Any] | None:
+    """What the finished steps of a run under way used and cost; None once it is over."""
+    if run.is_finished:
+        return None
+    return run.steps.aggregate(
+        cost=Coalesce(Sum("cost"), Decimal(0)), input_tokens=Coalesce(Sum("input_tokens"), 0),
+        output_tokens=Coalesce(Sum("output_tokens"), 0),
+    )  # fmt: skip
 
 
 def failed_step(run: Run) -> Step | None:

@@ -94,6 +94,12 @@ class Report:
     def change(self) -> float | None:
         return _change(self.sums.cost, self.before.cost)
 
+    @property
+    def saved_share(self) -> float | None:
+        """Of what it would have cost without caching."""
+        whole = self.sums.cost + self.saved_by_cache
+        return float(self.saved_by_cache / whole) if whole else None
+
 
 def span_of(period: str) -> Span:
     """The days of one of `PERIODS`, as of today (UTC)."""

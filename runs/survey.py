@@ -3,7 +3,7 @@ what they cost, and which errors they ended with. Of the newest `MOST`, so that 
 table."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -14,6 +14,7 @@ from runs.models import RunStatus
 
 MOST = 10_000
 BUCKETS = 48
+ORIGIN = datetime(2024, 1, 1, tzinfo=UTC)  # a Monday, so that weeks begin on one
 WIDTHS = [timedelta(seconds=s) for s in (
     60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 7 * 86400, 30 * 86400, 365 * 86400,
 )]  # fmt: skip
@@ -30,6 +31,7 @@ class Survey:
     counted: int
     is_cut: bool
     begins: datetime | None
+    ends: datetime
     width: timedelta
     buckets: dict[datetime, dict[str, int]]
     median_ms: int | None
@@ -38,12 +40,17 @@ class Survey:
 
     @property
     def starts(self) -> list[datetime]:
-        """When each bucket begins, without a gap."""
+        """When each bucket of the span begins, also of those without a run."""
         if not self.buckets:
             return []
-        first, last = min(self.buckets), max(self.buckets)
+        first, last = self._begin_of(self.begins or min(self.buckets)), self._begin_of(self.ends)
+        first, last = min(first, *self.buckets), max(last, *self.buckets)
         count = int((last - first) / self.width) + 1
         return [first + n * self.width for n in range(count)]
+
+    def _begin_of(self, at: datetime) -> datetime:
+        """When the bucket that `at` is in begins."""
+        return at - (at - ORIGIN) % self.width
 
 
 def survey(runs: Any, *, begins: datetime | None, ends: datetime) -> Survey:
@@ -54,7 +61,7 @@ def survey(runs: Any, *, begins: datetime | None, ends: datetime) -> Survey:
     try:
         inner, params = newest.query.sql_with_params()
     except EmptyResultSet:  # the filter can fit nothing
-        return Survey(0, False, begins, WIDTHS[0], {}, None, None, Decimal(0))
+        return Survey(0, False, begins, ends, WIDTHS[0], {}, None, None, Decimal(0))
     rows = f"({inner}) AS r(at, status, cost, began, ended)"
     with connection.cursor() as cursor:
         cursor.execute(
@@ -66,20 +73,21 @@ def survey(runs: Any, *, begins: datetime | None, ends: datetime) -> Survey:
         )
         counted, oldest, cost, lengths = cursor.fetchone()
         if not counted:
-            return Survey(0, False, begins, WIDTHS[0], {}, None, None, Decimal(0))
+            return Survey(0, False, begins, ends, WIDTHS[0], {}, None, None, Decimal(0))
         span = ends - min(begins, oldest) if begins and counted <= MOST else ends - oldest
         width = next((one for one in WIDTHS if span / one <= BUCKETS), WIDTHS[-1])
         cursor.execute(
-            f"""SELECT date_bin(%s, at, '2024-01-01'), status, count(*)
+            f"""SELECT date_bin(%s, at, %s), status, count(*)
                 FROM {rows} GROUP BY 1, 2""",
-            (width, *params),  # type: ignore[arg-type]  # psycopg knows intervals
+            (width, ORIGIN, *params),  # type: ignore[arg-type]  # psycopg knows intervals
         )
         buckets: dict[datetime, dict[str, int]] = {}
         for at, status, n in cursor.fetchall():
             buckets.setdefault(at, {})[status] = n
     median, p95 = lengths or (None, None)
     return Survey(
-        min(counted, MOST), counted > MOST, begins, width, buckets,
+        min(counted, MOST), counted > MOST, begins if counted <= MOST else None, ends, width,
+        buckets,
         None if median is None else int(median), None if p95 is None else int(p95),
         cost or Decimal(0),
     )  # fmt: skip

@@ -39,7 +39,8 @@ class Row:
     bars: list[Bar]
     step: Step
     call: ToolCall | None = None
-    is_void: bool = False
+    is_void: bool = False  # stopped, and made again
+    is_cause: bool = False  # of the run's failure
 
 
 @dataclass
@@ -107,16 +108,16 @@ class Axis:
         return Bar(round(min(x, AXIS - least), 1), round(width, 1), look)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Places in hundredths, and labels; none on a folded axis: they would not add up."""
-        if self.folded:
-            return []
+        """Places in hundredths, and labels of the time since the start: where the axis is folded
+        they go on behind the fold."""
         whole = (self.ends - self.begins).total_seconds()
         step = next((one for one in NICE_TICKS if whole / one <= 6), whole or 1)
         ticks, at = [], 0.0
         while at <= whole:
             label = f"{at:g} s" if at < 120 else f"{at / 60:g} min"
-            place = self.place(self.begins + timedelta(seconds=at))
-            ticks.append((round(place / AXIS * 100, 2), label))
+            when = self.begins + timedelta(seconds=at)
+            if not any(first < when < last for first, last in self.folded):
+                ticks.append((round(self.place(when) / AXIS * 100, 2), label))
             at += step
         return ticks
 
@@ -148,11 +149,13 @@ def _of_step(run: Run, step: Step, axis: Axis, now: datetime) -> Row:
     if run.attempt > 1:
         note = " · ".join(filter(None, [note, f"attempt {step.attempt}"]))
     look = step.status if step.status == StepStatus.STOPPED else step.kind
+    is_stopped = step.status == StepStatus.STOPPED
     return Row(
-        f"step-{step.number}", icon, f"{step.number}. {names[step.kind]}", note, step.status,
+        f"step-{step.number}", "circle-x" if is_stopped and is_cause else icon,
+        f"{step.number}. {names[step.kind]}", note, step.status,
         _ms(step.started_at, step.finished_at or (None if run.is_finished else now)),
-        [] if step.kind == StepKind.TOOLS else [axis.bar(step.started_at, ends, look)], step,
-        is_void=step.status == StepStatus.STOPPED,
+        [axis.bar(step.started_at, ends, look)], step,
+        is_void=is_stopped and not is_cause, is_cause=is_stopped and is_cause,
     )  # fmt: skip
 
 

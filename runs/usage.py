@@ -127,9 +127,9 @@ def by_day(access: Access, span: Span, **filters: Any) -> list[dict[str, Any]]:
     return [found.get(day) or {"day": day, **none} for day in span.days]
 
 
-def by_teammate(access: Access, span: Span) -> dict[int, dict[str, Any]]:
+def by_teammate(access: Access, span: Span, **filters: Any) -> dict[int, dict[str, Any]]:
     """Of each teammate: runs and cost in `span`, and the runs of each of its last seven days."""
-    rows = days_of(access).filter(day__gte=span.start, day__lte=span.end)
+    rows = days_of(access).filter(day__gte=span.start, day__lte=span.end, **filters)
     week = span.days[-7:]
     found: dict[int, dict[str, Any]] = {}
     for row in rows.values("teammate", "day").annotate(n=Sum("runs"), spent=Sum("cost")).order_by():

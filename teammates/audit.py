@@ -45,6 +45,28 @@ def _named(method: str, segments: list[str]) -> tuple[str, str, str]:
     return resource, resource_id, ".".join([*words[:1], verb])
 
 
+DONE = {
+    "create": "Created", "update": "Changed", "set": "Set", "delete": "Deleted", "get": "Looked at",
+    "list": "Listed", "cancel": "Stopped", "retry": "Tried again", "archive": "Archived",
+    "close": "Closed", "share": "Shared", "unshare": "Stopped sharing", "fork": "Copied",
+    "edit": "Edited", "next": "Sent at once", "send": "Wrote in", "answer": "Decided in",
+    "new": "Created", "rotate": "Renewed", "revoke": "Revoked", "restore": "Restored",
+    "rename": "Renamed", "star": "Starred", "invite": "Invited to", "remove": "Removed",
+    "role": "Gave another role to", "act": "Changed", "save": "Saved", "test": "Tested",
+    "price": "Set the price of", "default": "Made default", "key": "Set the key of",
+    "limits": "Changed the limits of", "mode": "Changed the mode of", "snooze": "Snoozed",
+}  # fmt: skip
+THINGS = {"agent": "teammate", "agent_template": "template", "user": "end user"}
+
+
+def words_of(entry: AuditEntry) -> str:
+    """What was done, as people say it: Created a teammate."""
+    thing = THINGS.get(entry.resource_type, entry.resource_type).replace("_", " ").replace("-", " ")
+    verb = entry.action.rpartition(".")[2]
+    said = DONE.get(verb) or f"{verb.replace('_', ' ').replace('-', ' ').capitalize()}:"
+    return f"{said} {thing}".strip()
+
+
 def list_entries(access: Access, *, auth: str = "all", **filters: Any) -> Any:
     """The organization's entries, newest first; `filters` are fields that must be equal, None for
     any. Raises `Invalid` for another `auth` than `AUTH`."""

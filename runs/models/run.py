@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from django.db import models
 from django.db.models.functions import Now
 from django.urls import reverse
+from django.utils import timezone
 
 from runs.models.task import Task
 from teammates.fields import Named, iff
@@ -332,6 +333,13 @@ class Run(Named):
         if self.started_at is None or self.finished_at is None:
             return None
         return int((self.finished_at - self.started_at).total_seconds() * 1000)
+
+    @property
+    def worked_ms(self) -> int | None:
+        """`duration_ms`; of a run that is not over, until now."""
+        if self.started_at is None or self.finished_at is not None:
+            return self.duration_ms
+        return int((timezone.now() - self.started_at).total_seconds() * 1000)
 
     @property
     def total_tokens(self) -> int | None:

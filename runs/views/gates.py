@@ -19,7 +19,9 @@ from runs.views.runs import find_run
 from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, DomainError, Invalid, NotFound
 from teammates.fields import no_number
+from teammates.models import Teammate
 from teammates.pages import PageRequest, number_of, numbers_of, public
+from teammates.templatetags.muster import tool_title
 from teammates.templatetags.parts import Tab
 from teammates.tools.ask import APPROVE, PLAN_HEADER, REVISE
 from teammates.tools.masking import MASK
@@ -47,7 +49,12 @@ def needs_you(request: PageRequest) -> HttpResponse:
         "may_remember": access.may("data.permissions.manage"),
         "tab": tab,
         "tabs": [
-            Tab(label, f"?tab={name}", name == tab)
+            Tab(
+                label,
+                f"?tab={name}",
+                name == tab,
+                len(rows) if name == tab and name != "done" else None,
+            )
             for name, label in TABS
             if access.is_admin or name != "team"
         ],
@@ -80,7 +87,7 @@ def _of(access: Access) -> "QuerySet[Gate]":
     """The gates of the runs that the asker sees, with what a row shows."""
     return Gate.objects.filter(run__in=Run.objects.visible_to(access)).select_related(
         "run__teammate", "run__created_by", "run__end_user", "run__thread", "run__task",
-        "decided_by", "tool_call",
+        "run__prompt", "decided_by", "tool_call",
     )  # fmt: skip
 
 
@@ -121,7 +128,14 @@ def _filters(request: PageRequest) -> list[tuple[str, str]]:
         if request.GET.get(name):
             query = request.GET.copy()
             del query[name]
-            shown.append((f"{name} {request.GET[name]}", query.urlencode()))
+            wanted = request.GET[name]
+            if name == "tool":
+                said = tool_title(wanted)
+            else:
+                mine = Teammate.objects.visible_to(request.access)
+                mate = mine.filter(pk=number_of(wanted) or 0).first()
+                said = mate.name if mate else "Another teammate"
+            shown.append((said, query.urlencode()))
     return shown
 
 

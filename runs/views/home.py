@@ -46,6 +46,7 @@ def _board(request: PageRequest) -> dict[str, Any]:
     shows_steps = access.may_act and (
         "first-steps" in request.GET or accounts.shows_first_steps(access)
     )
+    steps = board.first_steps(access) if shows_steps else []
     return {
         "rows": board.rows(access),
         "waiting": runs.needing_a_person()[:MOST_COUNTED].count(),
@@ -59,7 +60,7 @@ def _board(request: PageRequest) -> dict[str, Any]:
         "today": week[-1],
         "unseen": unseen.with_names().select_related("answer").newest_first()[:6],
         "is_anybody_working": fleet.is_anybody_working(),
-        "first_steps": board.first_steps(access) if shows_steps else [],
+        "first_steps": steps, "has_begun": any(step.is_done for step in steps),
     }  # fmt: skip
 
 

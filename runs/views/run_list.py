@@ -20,11 +20,13 @@ from runs.survey import SERIES, errors, survey
 from teammates import charts
 from teammates.access import Access
 from teammates.errors import DomainError, Invalid
+from teammates.models import Teammate
 from teammates.pages import PageRequest, csv_download, number_of, numbers_of, text_download
 
 PAGE_SIZE = 50
 MOST_EXPORTED = 10_000
 MOST_AT_ONCE = 500
+MOST_CHOICES = 40
 MOST_WATCHED = 60  # rows whose state is asked for again
 MENUS = (
     ("Status", "status", [
@@ -53,6 +55,9 @@ def run_list(request: PageRequest) -> HttpResponse:
     sought = request.GET.get("q", query.DEFAULT)
     terms = query.parse(sought)
     filtered = query.apply(Run.objects.visible_to(access), terms)
+    problems = [term.problem for term in terms if term.problem]
+    if problems:  # what was meant is not known: nothing is shown that could be acted on
+        filtered = filtered.none()
     if kind := request.GET.get("format"):
         _refuse_problems(terms)
         return _export(filtered, kind)
@@ -63,10 +68,11 @@ def run_list(request: PageRequest) -> HttpResponse:
     return render(request, "runs/run_list.html", {
         "sought": sought,
         "chips": [(term, query.without(terms, term)) for term in terms],
-        "problems": [term.problem for term in terms if term.problem],
+        "problems": problems,
         "menus": [
             (label, [(name, query.with_term(terms, key, value)) for value, name in choices])
-            for label, key, choices in MENUS
+            for label, key, choices in (*MENUS, _teammates(access))
+            if choices
         ],
         "runs": rows[:PAGE_SIZE],
         "newest_id": rows[0].pk if rows and not request.GET.get("after") else None,
@@ -83,7 +89,14 @@ def run_list(request: PageRequest) -> HttpResponse:
         "views": saved_views.list_views(access),
         "has_any": bool(rows) or Run.objects.visible_to(access).exists(),
         "most_at_once": MOST_AT_ONCE,
+        "shows_archived": any((term.key, term.value) == ("is", "archived") for term in terms),
     })  # fmt: skip
+
+
+def _teammates(access: Access) -> tuple[str, str, list[tuple[str, str]]]:
+    mine = Teammate.objects.visible_to(access).current().filter(end_user=None)
+    names = mine.order_by("display_order", "id").values_list("key", "name")
+    return "Teammate", "teammate", list(names[:MOST_CHOICES])
 
 
 def _behind(access: Access, runs: Any, after: str) -> list[Run]:
@@ -103,10 +116,7 @@ def _chart(whole: Any, terms: list[Term]) -> charts.Bars | None:
         values = [whole.buckets.get(at, {}).get(status, 0) for at in starts]
         if any(values):
             series.append(charts.Series(RunStatus(status).label, look, values, str(sum(values))))
-    span = starts[-1] - starts[0]
-    form = "%-d %b" if whole.width >= timedelta(days=1) else (
-        "%-d %b %H:%M" if span > timedelta(days=1) else "%H:%M"
-    )  # fmt: skip
+    form = "%-d %b" if whole.width >= timedelta(days=1) else "%-d %b %H:%M"
     page = reverse("runs:run_list")
     rest = [term for term in terms if term.key not in ("since", "until", "on")]
 

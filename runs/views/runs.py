@@ -1,6 +1,7 @@
 """One run: its page, its stream, and what can be done with it."""
 
 import json
+from itertools import pairwise
 from typing import Any
 
 from django.contrib import messages
@@ -44,14 +45,17 @@ def run_detail(request: PageRequest, run_id: int) -> HttpResponse:
         lifecycle.mark_viewed(run)
     return render(request, "runs/run_detail.html", context | _head(request, run) | {
         "tabs": _tabs(run, tab), "modes": PermissionMode.choices,
-        "repeats": [call.summary or call.title or call.name
-                    for call in creation.actions_of(run)[:20]] if run.is_retryable else [],
         "link": request.build_absolute_uri(path) if (path := sharing.path_of(run)) else "",
     })  # fmt: skip
 
 
 def _head(request: PageRequest, run: Run) -> dict[str, Any]:
-    return {"reason": reading.reason_of(run), "failed_step": reading.failed_step(run)}
+    return {
+        "reason": reading.reason_of(run), "failed_step": reading.failed_step(run),
+        "so_far": reading.so_far(run),
+        "repeats": [call.summary or call.title or call.name
+                    for call in creation.actions_of(run)[:20]] if run.is_retryable else [],
+    }  # fmt: skip
 
 
 def _tabs(run: Run, current: str) -> list[Tab]:
@@ -126,8 +130,13 @@ def _events(request: PageRequest, run: Run) -> dict[str, Any]:
     start = number_of(request.GET.get("after_seq", "")) or 0
     rows = events.read(run.pk, after=start, limit=EVENTS_SHOWN)
     kind = request.GET.get("type", "")
+    shown = [row for row in rows if not kind or row.type == kind]
+    delays = [None, *(
+        int((row.created_at - before.created_at).total_seconds() * 1000)
+        for before, row in pairwise(shown)
+    )]  # fmt: skip
     return {
-        "events": [row for row in rows if not kind or row.type == kind],
+        "events": list(zip(shown, delays, strict=False)),
         "types": sorted({row.type for row in rows}), "type": kind, "after_seq": start,
         "next_seq": rows[-1].seq if len(rows) == EVENTS_SHOWN else None,
     }  # fmt: skip

@@ -12,8 +12,8 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs import usage
-from runs.models import ACTIVE, Gate, GateStatus, Run, RunFile, RunStatus, Task
+from runs import board, usage
+from runs.models import ACTIVE, FINISHED, Gate, GateStatus, Run, RunFile, RunStatus, Task
 from runs.survey import errors, survey
 from runs.usage import Span
 from teammates import connections, knowledge, roster
@@ -38,7 +38,7 @@ from teammates.tools import GROUPS
 from threads.models import File
 
 MOST = 200
-LOOKED_BACK = timedelta(days=30)
+DAYS = 30
 # Fields of a version as people call them.
 FIELD_NAMES = {
     "role": "Role", "goals": "Goals", "instructions": "Instructions", "model": "Model",
@@ -66,9 +66,10 @@ def teammate_list(request: PageRequest) -> HttpResponse:
     if mode in PermissionMode.values:
         rows = rows.filter(version__permission_mode=mode)
     shown = list(rows.order_by("display_order", "id")[:MOST])
-    sums = usage.by_teammate(access, Span.last(30))
+    sums = usage.by_teammate(access, Span.last(DAYS))
+    busy = board.under_way(Run.objects.visible_to(access).filter(teammate__in=shown))
     return render(request, "runs/teammate_list.html", {
-        "rows": [(one, sums.get(one.pk)) for one in shown],
+        "rows": [(one, sums.get(one.pk), busy.get(one.pk)) for one in shown],
         "sought": sought, "mode": mode, "modes": PermissionMode.choices,
         "shows_archived": shows_archived, "is_filtered": bool(sought or mode),
         "templates": list(CATALOG.values())[:4],
@@ -144,7 +145,7 @@ def _page(
 def _overview(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
     access = request.access
     runs = Run.objects.visible_to(access).filter(teammate=teammate)
-    since = timezone.now() - LOOKED_BACK
+    since = timezone.now() - timedelta(days=DAYS)
     recent = runs.filter(created_at__gte=since)
     whole = survey(recent, begins=since, ends=timezone.now())
     states: dict[str, int] = {}
@@ -153,9 +154,12 @@ def _overview(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
             states[state] = states.get(state, 0) + n
     ended = states.get(RunStatus.COMPLETED, 0) + states.get(RunStatus.FAILED, 0)
     denied = Gate.objects.filter(run__in=recent, status=GateStatus.DENIED).values("tool_name")
+    sums = usage.by_teammate(access, Span.last(DAYS), teammate=teammate).get(teammate.pk)
     return {
-        "runs": runs.with_names().newest_first()[:10],
+        "runs": runs.filter(status__in=FINISHED).with_names().newest_first()[:10],
         "whole": whole,
+        "sums": sums,
+        "cost_per_run": sums["cost"] / sums["runs"] if sums and sums["runs"] else None,
         "succeeded": states.get(RunStatus.COMPLETED, 0) / ended if ended else None,
         "errors": errors(recent)[:5],
         "denied": denied.annotate(n=Count("pk")).order_by("-n")[:5],
@@ -253,7 +257,7 @@ def _versions(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
     counts = {
         row["teammate_version"]: row
         for row in Run.objects.visible_to(request.access).filter(
-            teammate=teammate, created_at__gte=timezone.now() - LOOKED_BACK
+            teammate=teammate, created_at__gte=timezone.now() - timedelta(days=DAYS)
         ).values("teammate_version").annotate(
             runs=Count("pk"),
             completed=Count("pk", filter=Q(status=RunStatus.COMPLETED)),

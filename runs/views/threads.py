@@ -143,8 +143,14 @@ def thread_detail(request: PageRequest, thread_id: int) -> HttpResponse:
         "has_more": len(runs) == SHOWN_RUNS,
         "chosen": thread.teammate_id if thread.teammate_id in known else context["chosen"],
         "is_live": any(not run.is_finished for run in runs),
-        "message": request.GET.get("message", ""),
+        "message": _said_in(thread, request.GET.get("again", "")),
     })  # fmt: skip
+
+
+def _said_in(thread: Thread, run: str) -> str:
+    """What was asked in a run of the thread, to be edited and asked again."""
+    asked = Message.objects.filter(runs=number_of(run) or 0, thread=thread)
+    return asked.values_list("content", flat=True).first() or ""
 
 
 @require_GET

@@ -16,9 +16,10 @@ document.addEventListener("click", async (event) => {
     setCookie("theme", theme.value);
     for (const one of theme.parentElement.children) one.setAttribute("aria-pressed", one === theme);
   }
-  const button = event.target.closest("[data-copy]");
+  const button = event.target.closest("[data-copy], [data-copy-answer]");
   if (button) {
-    await navigator.clipboard.writeText(button.dataset.copy);
+    const answer = "copyAnswer" in button.dataset && [...button.closest(".run").querySelectorAll(".prose")];
+    await navigator.clipboard.writeText(answer ? answer.map((said) => said.innerText).join("\n\n") : button.dataset.copy);
     const before = [...button.childNodes];
     button.textContent = "Copied";
     setTimeout(() => button.replaceChildren(...before), 1500);
@@ -35,8 +36,12 @@ document.addEventListener("change", (event) => {
   if (event.target.matches("[data-submits]")) event.target.form.requestSubmit();
 });
 
-// Where one is among the settings is in sight on a phone too.
-document.querySelector(".settings-nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+// Where one is among tabs is in sight on a phone too.
+for (const here of document.querySelectorAll(".settings-nav [aria-current], .tabs [aria-current]")) {
+  here.scrollIntoView({ block: "nearest", inline: "center" });
+}
+// The newest of a chart is at its right.
+for (const box of document.querySelectorAll(".chart-box")) box.scrollLeft = box.scrollWidth;
 
 // What scrolls sideways can be reached and moved with the keyboard.
 for (const box of document.querySelectorAll(".table, .chart-box, pre")) {

@@ -73,7 +73,8 @@ class TeammateForm(forms.Form):
         ]
         field = self.fields["model"]
         assert isinstance(field, forms.ChoiceField)
-        field.choices = [("", "The organization's default"), *shown]
+        default = next((m.alias for m in models if m.is_default), "")
+        field.choices = [("", f"The organization's default ({default})"), *shown]
 
     @staticmethod
     def now(version: TeammateVersion) -> dict[str, Any]:

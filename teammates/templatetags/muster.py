@@ -8,15 +8,18 @@ from typing import Any
 
 from django import template
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, strip_tags
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.timesince import timesince
 
 from teammates import markdown as markdown_module
+from teammates.catalog import CATALOG
 from teammates.tools import REGISTRY
 from teammates.tools.masking import MASK, masked
 
 register = template.Library()
+
+NOISE = ("trace_id", "attempt", "role", "route_id")  # of events: the same in all, or nobody's
 
 
 @register.simple_tag
@@ -57,6 +60,7 @@ def clock(at: datetime | None) -> str:
     return f"{local:%H:%M} ({city()})" if is_today else f"{local:%a %-d %b, %H:%M} ({city()})"
 
 
+@register.simple_tag
 def city() -> str:
     """The place that names the organization's timezone: Berlin of Europe/Berlin."""
     return timezone.get_current_timezone_name().rpartition("/")[2].replace("_", " ")
@@ -93,6 +97,12 @@ def seconds(milliseconds: int | None) -> str:
         return f"{whole:.0f} s"
     minutes, rest = divmod(int(whole), 60)
     return f"{minutes} min {rest} s"
+
+
+@register.filter
+def uncapital(words: str) -> str:
+    """To go on in a sentence: Write x becomes write x, CSV stays."""
+    return words if words[1:2].isupper() else words[:1].lower() + words[1:]
 
 
 @register.filter
@@ -137,6 +147,11 @@ def attribute(thing: Any, name: str) -> Any:
 
 
 @register.filter
+def of(values: dict[Any, Any], key: Any) -> Any:
+    return values.get(key)
+
+
+@register.filter
 def at(values: Sequence[Any], index: int) -> Any:
     return values[index]
 
@@ -157,6 +172,18 @@ def may_be_fixed(value: Any) -> bool:
 def tool_title(name: str) -> str:
     tool = REGISTRY.get(name)
     return tool.title if tool else name
+
+
+@register.filter
+def app_name(name: str) -> str:
+    app = CATALOG.get(name)
+    return app.display_name if app else label(name)
+
+
+@register.filter
+def plain(text: str) -> str:
+    """The words of Markdown in one line, for previews."""
+    return " ".join(strip_tags(markdown_module.render(text)).split())
 
 
 @register.filter
@@ -185,6 +212,18 @@ def closing(text: str) -> str:
 def hidden(value: Any) -> Any:
     """A call's arguments or result without secrets."""
     return masked(value)
+
+
+@register.filter
+def in_line(data: dict[str, Any]) -> str:
+    """What an event tells, in a line: the words alone if it has any."""
+    said = next((data[name] for name in ("message", "text", "content", "summary", "title")
+                 if isinstance(data.get(name), str) and data[name]), None)  # fmt: skip
+    if said:
+        return " ".join(said.split())
+    return " ".join(f"{name}={json.dumps(value, ensure_ascii=False)}"
+                    for name, value in data.items()
+                    if name not in NOISE and value not in (None, "", [], {}))  # fmt: skip
 
 
 @register.filter

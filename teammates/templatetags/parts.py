@@ -103,9 +103,13 @@ def opens(id: str) -> SafeString:
 
 
 @register.simple_block_tag
-def menu(content: str, label: str, icon: str = "ellipsis", side: str = "") -> SafeString:
+def menu(
+    content: str, label: str, icon: str = "ellipsis", side: str = "", *, shows_label: bool = False
+) -> SafeString:
     """A button with more to do behind it. `side`: left, up."""
-    return _part("_menu", content=content, label=label, icon=icon, side=side)
+    return _part(
+        "_menu", content=content, label=label, icon=icon, side=side, shows_label=shows_label
+    )
 
 
 @register.simple_tag

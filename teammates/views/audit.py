@@ -9,11 +9,17 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from teammates import audit, members
+from teammates.models import APIKey
 from teammates.pages import PageRequest, csv_download, number_of
 
 PAGE_SIZE = 100
 MOST_EXPORTED = 10_000
-WAYS = (("all", "Everybody"), ("api_key", "Programs"), ("dashboard", "People"))
+WAYS = (("all", "People and programs"), ("dashboard", "People"), ("api_key", "Programs"))
+PLACES = {
+    "run": "/runs/",
+    "agent": "/teammates/",
+    "thread": "/threads/",
+}  # of the rows that have a page
 
 
 @require_GET
@@ -25,7 +31,7 @@ def audit_log(request: PageRequest) -> HttpResponse:
     if (user := number_of(query.get("user", ""))) is not None:
         wanted["user_id"] = user
     entries = audit.list_entries(request.access, auth=way, **wanted).select_related("user")
-    if query.get("changes"):
+    if not query.get("reads"):
         entries = entries.exclude(method="GET")
     if query.get("failed"):
         entries = entries.filter(status__gte=400)
@@ -41,10 +47,19 @@ def audit_log(request: PageRequest) -> HttpResponse:
     if len(rows) > PAGE_SIZE:
         keep["after"] = str(rows[PAGE_SIZE - 1].pk)
     return render(request, "teammates/audit_log.html", {
-        "entries": rows[:PAGE_SIZE], "way": way, "ways": WAYS,
+        "entries": [
+            (one, audit.words_of(one),
+             f"{place}{one.resource_id}/"
+             if one.resource_id and (place := PLACES.get(one.resource_type)) else "")
+            for one in rows[:PAGE_SIZE]
+        ],
+        "key_names": dict(APIKey.objects.filter(
+            organization=request.access.organization
+        ).values_list("prefix", "name")),
+        "way": way, "ways": WAYS,
         "members": members.list_members(request.access),
         "user": wanted.get("user_id"), "resource": query.get("resource", ""),
-        "is_filtered": any(query.get(n) for n in ("user", "resource", "failed", "changes", "auth")),
+        "is_filtered": any(query.get(n) for n in ("user", "resource", "failed", "auth")),
         "newest": newest if after else None,
         "older": f"?{keep.urlencode()}" if len(rows) > PAGE_SIZE else None,
         "kept_for": timedelta(days=settings.AUDIT_DAYS).days,

@@ -23,9 +23,12 @@ def member_list(request: PageRequest) -> HttpResponse:
 
 def _page(request: PageRequest, form: InvitationForm, **more: Any) -> HttpResponse:
     access = request.access
+    people = list(members.list_members(access))
+    owners = [one.pk for one in people if one.role == Role.OWNER]
     context = {
         "form": form,
-        "members": members.list_members(access),
+        "members": people,
+        "last_owner": owners[0] if len(owners) == 1 else None,
         "invitations": members.list_invitations(access),
         "roles": Role.choices,
         "abilities": members.abilities(),

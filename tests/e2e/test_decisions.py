@@ -55,7 +55,7 @@ def test_an_approval_with_edits_a_question_and_a_plan_in_the_thread(
     page.get_by_role("button", name="Approve the plan").click()
     page.get_by_role("radio", name="Long").check()
     page.get_by_role("button", name="Answer").click()
-    page.get_by_text("Demo wants to: Write notes.txt").wait_for()
+    page.get_by_text("Demo wants to write notes.txt").wait_for()
     edit(page, "Name", "better.txt")
     page.get_by_text("Completed").wait_for()
     card = page.locator("#messages").get_by_role("link", name="better.txt", exact=True)
@@ -181,7 +181,7 @@ def test_a_standing_permission_is_given_shown_with_what_it_let_through_and_revok
 ) -> None:
     page = open_page()
     start_thread(page, site, "approve it")
-    page.get_by_label("Always allow Pretend to send").check()
+    page.get_by_label("Always allow “Pretend to send").check()
     page.get_by_label("Only with").select_option("to")
     page.get_by_role("button", name="Approve", exact=True).click()
     page.get_by_text("Completed").wait_for()

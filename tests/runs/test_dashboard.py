@@ -142,7 +142,7 @@ def test_what_people_change_is_in_the_audit_log(alice: Access) -> None:
     assert (entry.resource_type, entry.resource_id, entry.action) == (
         "agent", str(mate.pk), "agent.act",
     )  # fmt: skip
-    assert "agent.act" in browser.get("/settings/audit/?auth=dashboard").content.decode()
+    assert "Changed teammate" in browser.get("/settings/audit/?auth=dashboard").content.decode()
     assert AuditEntry.objects.count() == 1
 
 

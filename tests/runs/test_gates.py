@@ -699,7 +699,9 @@ def test_snoozing_is_everybodys_own(alice: Access) -> None:
     gate = make_gate(alice)
     signed_in(bob).post(f"/needs-you/{gate.pk}/snooze/", {"for": "1d"})
     assert "Pretend to send" in signed_in(alice).get("/needs-you/").content.decode()
-    assert "Nothing needs you" in signed_in(bob).get("/needs-you/?tab=team").content.decode()
+    assert (
+        "Nobody else is waited for" in signed_in(bob).get("/needs-you/?tab=team").content.decode()
+    )
 
 
 def test_a_program_that_asks_is_allowed_at_once_in_autonomous_mode_and_listed_otherwise(
