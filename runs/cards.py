@@ -2,7 +2,6 @@
 the teammate itself wrote is marked as such. Secrets are masked.
 """
 
-import difflib
 import json
 import re
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from typing import Any
 from runs import consent
 from runs.events import fitting, fitting_json
 from runs.models import ASKING, Gate, GateKind, Run, Step, StepKind, ToolCall
+from teammates.diffs import changed_lines
 from teammates.fields import clean
 from teammates.models import ToolSetting
 from teammates.providers.base import Turn
@@ -74,10 +74,9 @@ def _diff(run: Run, request: dict[str, Any]) -> list[list[str]]:
     file = files.find_file(run.thread, str(request.get("name", "")))
     if file is None or file.size > LARGEST_DIFFED:
         return []
-    before = files.read_file(file).decode(errors="replace").splitlines()
-    after = str(request.get("content", "")).splitlines()
-    lines = list(difflib.unified_diff(before, after, lineterm="", n=2))[2:]
-    shown = [[line[:1], line[1:400]] for line in lines[:MOST_DIFFED]]
+    before = files.read_file(file).decode(errors="replace")
+    lines = changed_lines(before, str(request.get("content", "")), around=2)
+    shown = [[sign, line[:399]] for sign, line in lines[:MOST_DIFFED]]
     if len(lines) > MOST_DIFFED:
         shown.append(["…", f"and {len(lines) - MOST_DIFFED} more lines"])
     return shown or [[" ", "Nothing would change."]]

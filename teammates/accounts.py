@@ -1,6 +1,5 @@
 """Organizations and people: founded, set up, registered, signed in."""
 
-import logging
 import re
 import secrets
 from datetime import timedelta
@@ -12,21 +11,17 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.contrib.auth.tokens import PasswordResetTokenGenerator
 from django.core.exceptions import ValidationError
-from django.core.mail import EmailMessage
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
-from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.timezone import now
 
-from teammates import connections, end_users, roster, sessions
+from teammates import connections, end_users, mail, roster, sessions
 from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
 from teammates.fields import hash_secret
 from teammates.models import Membership, Organization, RetentionMode, Role, User
-
-logger = logging.getLogger("muster.accounts")
 
 MOST_WRONG_PASSWORDS = 10  # in a row
 LOCKED_FOR = timedelta(minutes=5)
@@ -210,16 +205,11 @@ def send_verification(user: User, *, address: str) -> None:
     """Mail the link; `address` is this installation's. Once verified, nothing is sent."""
     if user.email_verified_at is not None:
         return
-    text = render_to_string(
-        "emails/verify.txt",
-        {"user": user, "link": address + verification_link(user),
-         "days": settings.PASSWORD_RESET_TIMEOUT // 86400,
-         "needs_password": not user.has_usable_password()},
-    )  # fmt: skip
-    try:
-        EmailMessage("Confirm your e-mail address", text, to=[user.email]).send()
-    except OSError:
-        logger.exception("The verification mail to user %s was not sent", user.pk)
+    mail.send(user.email, "Confirm your e-mail address", "verify", {
+        "user": user, "link": address + verification_link(user),
+        "days": settings.PASSWORD_RESET_TIMEOUT // 86400,
+        "needs_password": not user.has_usable_password(),
+    })  # fmt: skip
 
 
 def user_of_verification(token: str) -> User:

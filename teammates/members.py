@@ -1,24 +1,19 @@
 """The people of an organization: invited, given a role, removed."""
 
-import logging
 import secrets
 from datetime import timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.core.mail import EmailMessage
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
-from django.template.loader import render_to_string
 from django.utils import timezone
 
-from teammates import accounts
+from teammates import accounts, mail
 from teammates.access import PERMISSIONS, Access
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound
 from teammates.fields import hash_secret
 from teammates.models import Invitation, Membership, Organization, Role, User
-
-logger = logging.getLogger("muster.members")
 
 INVITED_FOR = timedelta(days=7)
 MOST_OPEN = 100  # invitations of an organization
@@ -198,16 +193,10 @@ def _check_owners_invitation(access: Access, invitation: Invitation) -> None:
 
 def send(invitation: Invitation, link: str) -> bool:
     """Mail the link; returns whether a mail server took it."""
-    text = render_to_string("emails/invitation.txt", {
+    subject = f"You are invited to {invitation.organization.name} on Muster"
+    return mail.send(invitation.email, subject, "invitation", {
         "invitation": invitation, "link": link, "days": INVITED_FOR.days,
     })  # fmt: skip
-    subject = f"You are invited to {invitation.organization.name} on Muster"
-    try:
-        EmailMessage(" ".join(subject.split()), text, to=[invitation.email]).send()
-    except OSError:
-        logger.exception("Invitation %s was not mailed", invitation.pk)
-        return False
-    return True
 
 
 def find(token: str) -> Invitation:

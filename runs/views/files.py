@@ -1,7 +1,6 @@
 """Files: what teammates made and people brought, found again, looked at, compared."""
 
 import csv
-import difflib
 import json
 from contextlib import suppress
 from io import StringIO
@@ -16,6 +15,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from runs.models import RunFile
+from teammates.diffs import changed_lines
 from teammates.errors import NotFound
 from teammates.pages import PageRequest, number_of
 from teammates.searching import name_query_of, name_vector_of
@@ -168,7 +168,4 @@ def _diff(before: File, after: File) -> list[tuple[str, str]]:
     old, new = _text(before), _text(after)
     if old is None or new is None:
         return [(" ", "These versions are no texts; download both to compare them.")]
-    lines = list(
-        difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=3)
-    )[2:]  # fmt: skip
-    return [(line[:1], line[1:]) for line in lines] or [(" ", "They are the same.")]
+    return changed_lines(old, new) or [(" ", "They are the same.")]

@@ -1,6 +1,5 @@
 """Teammates: the list, the templates, and one of them with its tabs."""
 
-import difflib
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -18,6 +17,7 @@ from runs.survey import errors, survey
 from runs.usage import Span
 from teammates import connections, knowledge, roster
 from teammates.access import Access
+from teammates.diffs import changed_lines
 from teammates.errors import DomainError, Invalid, NotFound
 from teammates.forms.roster import TeammateForm
 from teammates.models import (
@@ -278,13 +278,8 @@ def _changes(old: TeammateVersion, new: TeammateVersion) -> list[dict[str, Any]]
         before, after = getattr(old, name), getattr(new, name)
         if before == after:
             continue
-        lines = None
-        if name in ("instructions", "goals"):
-            lines = [
-                (line[:1], line[1:])
-                for line in list(difflib.unified_diff(
-                    before.splitlines(), after.splitlines(), lineterm="", n=3))[2:]
-            ]  # fmt: skip
+        is_text = name in ("instructions", "goals")
+        lines = changed_lines(before, after) if is_text else None
         found.append({
             "name": FIELD_NAMES[name], "lines": lines,
             "before": _in_words(name, before), "after": _in_words(name, after),

@@ -118,6 +118,12 @@ def tabs(items: Sequence[Tab], label: str, look: str = "") -> SafeString:
 
 
 @register.simple_tag
+def diff(lines: Sequence[Sequence[str]], label: str) -> SafeString:
+    """Lines of `diffs.changed_lines`."""
+    return _part("_diff", lines=lines, label=label)
+
+
+@register.simple_tag
 def pager(newest: str | None, older: str | None) -> SafeString:
     """Links to the first page and to the next one; None where there is none."""
     return _part("_pager", newest=newest, older=older)

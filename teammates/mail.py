@@ -1,0 +1,20 @@
+"""Mails about accounts, sent at once. What runs have to tell is in `runs/notices.py`."""
+
+import logging
+from typing import Any
+
+from django.core.mail import EmailMessage
+from django.template.loader import render_to_string
+
+logger = logging.getLogger("muster.mail")
+
+
+def send(to: str, subject: str, template: str, context: dict[str, Any]) -> bool:
+    """Mail what `templates/emails/<template>.txt` says; whether a mail server took it."""
+    text = render_to_string(f"emails/{template}.txt", context)
+    try:
+        EmailMessage(" ".join(subject.split()), text, to=[to]).send()
+    except OSError:
+        logger.exception("“%s” was not mailed to %s", subject, to)
+        return False
+    return True
