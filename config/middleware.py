@@ -106,7 +106,8 @@ def audit_log(get_response: GetResponse) -> GetResponse:
         if access is not None:
             try:
                 audit.record(
-                    access, method=request.method or "", status=response.status_code,
+                    access, method=request.method or "",
+                    status=getattr(request, "refused_with", response.status_code),
                     path=request.path_info.removeprefix(AUDITED).removeprefix("/"),
                     duration_ms=int((time.monotonic() - began) * 1000),
                 )  # fmt: skip
@@ -165,6 +166,7 @@ class page_access:  # noqa: N801  # named like the other middlewares
         if is_fragment:  # the page's script shows it where it was caused
             return JsonResponse({"message": error.message}, status=status)
         messages.error(request, error.message)
+        request.refused_with = status  # type: ignore[attr-defined]  # for the audit log
         back = request.headers.get("Referer") or request.path
         return redirect(back) if request.method == "POST" else render(
             request, "errors/error.html", {"error": error}, status=status

@@ -68,7 +68,7 @@ def _need(run: Run, tool: Tool, modes: set[str], setting: ToolSetting | None) ->
         return (
             f"{tool.title.partition(':')[0]} is not trusted yet"
             if tool.server
-            else "this always needs an approval"
+            else "this needs an approval unless somebody always allows it"
         )
     if tool.changes and modes - {PermissionMode.AUTONOMOUS}:
         return f"{run.teammate.name} asks before it changes something"

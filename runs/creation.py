@@ -409,7 +409,10 @@ def stop_others(access: Access, run: Run) -> None:
     """
     access.require("data.runs.write")
     if run.status != RunStatus.QUEUED:
-        raise Conflict("This message is being worked on already.", code="runs.not_queued")
+        raise Conflict(
+            "This message is being worked on already. Send your words as the next one.",
+            code="runs.not_queued",
+        )
     ahead = Run.objects.filter(thread=run.thread_id, status__in=ACTIVE, position__lt=run.position)
     for other in ahead.order_by("position"):
         lifecycle.cancel_run(other, by=access.user)
@@ -427,7 +430,10 @@ def edit_queued(access: Access, run: Run, message: str) -> Run:
             Run.objects.select_for_update(of=("self",), no_key=True).with_names().get(pk=run.pk)
         )
         if locked.status != RunStatus.QUEUED or locked.attempt or locked.prompt is None:
-            raise Conflict("This message is being worked on already.", code="runs.not_queued")
+            raise Conflict(
+                "This message is being worked on already. Send your words as the next one.",
+                code="runs.not_queued",
+            )
         if locked.retry_of_id is not None:  # what was tried before keeps its words
             locked.prompt = conversations.post_message(access, locked.thread, content)
             locked.save(update_fields=["prompt"])

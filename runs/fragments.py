@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from django.template.loader import render_to_string
+from django.utils import timezone
 
 from runs import events, transcript
 from runs.events import LoggedEvent
@@ -32,8 +33,9 @@ class PageFrames:
 
     is_over = False
 
-    def __init__(self, teammate: str) -> None:
-        self._teammate = teammate
+    def __init__(self, teammate: str, timezone: str) -> None:
+        """`timezone`: that of the organization, as the rest of the page has it."""
+        self._teammate, self._timezone = teammate, timezone
 
     def begin(self) -> bytes:
         return b"retry: 2000\n\n"
@@ -45,10 +47,12 @@ class PageFrames:
         return b"event: end\ndata: \n\n"  # also where the page knew the terminal event already
 
     def write(self, batch: list[LoggedEvent]) -> bytes:
-        return b"".join(
-            event.frame(("page", self._teammate), lambda event=event: self._frames(event))  # type: ignore[misc]
-            for event in batch
-        )
+        name = ("page", self._teammate, self._timezone)
+        with timezone.override(self._timezone):
+            return b"".join(
+                event.frame(name, lambda event=event: self._frames(event))  # type: ignore[misc]
+                for event in batch
+            )
 
     def _frames(self, event: LoggedEvent) -> bytes:
         data, run_id = event.data, event.run_id

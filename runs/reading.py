@@ -12,6 +12,7 @@ from django.db.models.functions import Coalesce, Left
 from runs import fleet
 from runs.models import (
     ACTIVE,
+    BUSY,
     FINISHED,
     NEEDS_SOMEBODY,
     Gate,
@@ -102,10 +103,14 @@ def with_last(threads: Any) -> Any:
     """Beside each thread: the state of its last run, whether its result is still to be looked at,
     and the beginning of what was said last."""
     runs = Run.objects.filter(thread=OuterRef("pk")).order_by("-created_at", "-id")
+    busy = runs.filter(status__in=BUSY).order_by()
     said = Message.objects.filter(thread=OuterRef("pk")).order_by("-id")
     unseen = Q(last_viewed_at=None) & Q(status__in=FINISHED)
     return threads.with_names().annotate(
-        status=Subquery(runs.values("status")[:1]),
+        # What works or waits (one at most) comes before what is queued behind it.
+        status=Coalesce(
+            Subquery(busy.values("status")[:1]), Subquery(runs.values("status")[:1])
+        ),
         is_new=Subquery(runs.annotate(new=unseen).values("new")[:1]),
         words=Subquery(said.annotate(beginning=Left("content", 160)).values("beginning")[:1]),
     )  # fmt: skip

@@ -27,7 +27,7 @@ MEASURES = {"cost": "Cost", "runs": "Runs", "tokens": "Tokens"}
 GROUPS = {
     "model": ("model_name", "Model"), "teammate": ("teammate", "Teammate"),
     "member": ("created_by", "Member"), "end_user": ("end_user", "End user"),
-    "source": ("is_api", "Started by"),
+    "source": ("is_api", "Way of starting"),
 }  # fmt: skip
 MOST_ROWS = 200
 

@@ -68,6 +68,7 @@ urlpatterns = [
     path("threads/<int:thread_id>/", threads.thread_detail, name="thread_detail"),
     path("threads/<int:thread_id>/send/", threads.thread_send, name="thread_send"),
     path("threads/<int:thread_id>/panel/", threads.thread_panel, name="thread_panel"),
+    path("threads/<int:thread_id>/news/", threads.thread_news, name="thread_news"),
     path("threads/<int:thread_id>/star/", threads.thread_star, name="thread_star"),
     path("threads/<int:thread_id>/rename/", threads.thread_rename, name="thread_rename"),
     path("threads/<int:thread_id>/delete/", threads.thread_delete, name="thread_delete"),

@@ -74,8 +74,9 @@ class Access:
         """Raise `Forbidden` unless the role has `permission`."""
         if not self.may(permission):
             raise Forbidden(
-                f"Your role ({self.role_label}) does not include {permission}.",
+                f"Your role ({self.role_label}) does not allow this. Ask an owner or an admin.",
                 code="auth.forbidden",
+                permission=permission,
             )
 
     def require_end_user(self) -> None:

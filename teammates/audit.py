@@ -38,6 +38,8 @@ def _named(method: str, segments: list[str]) -> tuple[str, str, str]:
     words = [word for word in rest if not word.isdecimal() and word != resource_id]
     if words and method == "POST":
         return resource, resource_id, words[-1]
+    if method == "POST" and resource_id:  # the form of a page about it
+        return resource, resource_id, "update"
     if method == "GET":
         verb = "get" if resource_id or words else "list"
     else:

@@ -113,3 +113,9 @@ CATALOG: dict[str, App] = {
         ),
     )
 }  # fmt: skip
+
+
+def display_name(name: str) -> str:
+    """google_ads is Google Ads, whether it is in the catalogue or not."""
+    app = CATALOG.get(name)
+    return app.display_name if app else name.replace("_", " ").title()

@@ -85,6 +85,8 @@ def stacked(
     """
     totals = [sum(one.values[at] for one in series) for at in range(len(names))]
     top = nice(max(totals, default=0))
+    if top > 1 and all(float(total).is_integer() for total in totals):
+        top += top % 2  # half of it is a whole number, too
     floor, step = height - BOTTOM, (WIDTH - LEFT) / max(len(names), 1)
     every = max(1, -(-len(names) // 12))
     columns = []

@@ -197,7 +197,7 @@ def resolve_model(organization: Organization, alias: str = "") -> Model:
     if not alias:
         found = models.first()
         if found is None:
-            raise Invalid("No model is set up; add one in Models & keys.")
+            raise Invalid("No model is set up; add one in Models & prices.")
         return found
     provider, hat, name = alias.partition("^")
     found = (
@@ -263,4 +263,4 @@ def _set_price(
 
 def _check_url(url: str) -> None:
     if url and not url.startswith(("http://", "https://")):
-        raise Invalid("base_url must start with http:// or https://.")
+        raise Invalid("The address (base_url) must start with http:// or https://.")

@@ -14,7 +14,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
-from teammates import connections, hooks, servers
+from teammates import catalog, connections, hooks, servers
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound, Unsuitable
 from teammates.models import (
@@ -131,8 +131,9 @@ def create_from_template(
     connected = ToolServer.objects.filter(organization=access.organization, end_user=end_user)
     missing = sorted(set(template.required_apps) - set(connected.values_list("slug", flat=True)))
     if missing:
+        names = ", ".join(map(catalog.display_name, missing))
         raise Unsuitable(
-            f"Connect {', '.join(missing)} first: {template.name} works with it.",
+            f"Connect {names} first: {template.name} works with it.",
             code="missing_integration", missing=missing,
         )  # fmt: skip
     with transaction.atomic():

@@ -22,6 +22,11 @@ urlpatterns = [
     path("settings/models/<int:model_id>/test/", models.model_test, name="model_test"),
     path("settings/models/<int:model_id>/default/", models.model_default, name="model_default"),
     path("settings/providers/<int:provider_id>/key/", models.provider_key, name="provider_key"),
+    path(
+        "settings/providers/<int:provider_id>/address/",
+        models.provider_address,
+        name="provider_address",
+    ),
     path("settings/audit/", audit.audit_log, name="audit_log"),
     path("settings/members/", members.member_list, name="member_list"),
     path("settings/members/<int:membership_id>/role/", members.member_role, name="member_role"),

@@ -60,7 +60,7 @@ def fork_thread(access: Access, thread: Thread, said: list[Message]) -> Thread:
     files of `thread` as they are now."""
     with transaction.atomic():
         fork = create_thread(access, teammate=thread.teammate, end_user=thread.end_user)
-        Thread.objects.filter(pk=fork.pk).update(parent=thread, title=thread.title)
+        Thread.objects.filter(pk=fork.pk).update(parent=thread, title=_copied(thread.title))
         for message in said:  # one by one: their numbers are their order
             Message.objects.create(
                 thread=fork, created_by=message.created_by, role=message.role,
@@ -77,6 +77,11 @@ def fork_thread(access: Access, thread: Thread, said: list[Message]) -> Thread:
         )  # fmt: skip
         fork.refresh_from_db()
     return fork
+
+
+def _copied(title: str) -> str:
+    sign = " (copy)"
+    return title[: LONGEST_TITLE - len(sign)].removesuffix(sign) + sign if title else title
 
 
 def delete_thread(access: Access, thread: Thread) -> None:

@@ -183,7 +183,8 @@ def runs_act(request: PageRequest) -> HttpResponse:
             done += is_done
             if not is_done:
                 skipped.setdefault("Nothing to do.", []).append(run)
-    messages.success(request, f"{done} {word}.")
+    if done:
+        messages.success(request, f"{done} {word}.")
     for why, which in list(skipped.items())[:5]:
         messages.warning(request, f"{len(which)} left as they were: {why}")
     return redirect(f"{reverse('runs:run_list')}?{urlencode({'q': request.POST.get('q', '')})}")

@@ -203,7 +203,7 @@ def run_stream(request: PageRequest, run_id: int) -> HttpResponse:
 
     plan = StreamPlan(
         run.pk,
-        PageFrames(run.teammate.name),
+        PageFrames(run.teammate.name, request.access.organization.timezone),
         after=number_of(after) or 0,
         still_allowed=may_read,
     )
@@ -240,6 +240,8 @@ def run_edit(request: PageRequest, run_id: int) -> HttpResponse:
     """Say a queued message otherwise."""
     run = find_run(request, run_id)
     creation.edit_queued(request.access, run, request.POST.get("message", ""))
+    if request.headers.get("HX-Request"):
+        return HttpResponse(status=204, headers={"HX-Refresh": "true"})
     return redirect(run.thread)
 
 

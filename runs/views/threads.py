@@ -154,6 +154,16 @@ def _said_in(thread: Thread, run: str) -> str:
 
 
 @require_GET
+def thread_news(request: PageRequest, thread_id: int) -> HttpResponse:
+    """Runs behind `after`: what was said in another tab, or by a program."""
+    thread = _thread(request, thread_id)
+    after = number_of(request.GET.get("after", "")) or 0
+    runs = Run.objects.filter(thread=thread, pk__gt=after).with_names()
+    newest = runs.select_related("answer", "route").order_by("-position")[:SHOWN_RUNS]
+    return render(request, "threads/_news.html", {"runs": with_transcripts(list(newest)[::-1])})
+
+
+@require_GET
 def thread_panel(request: PageRequest, thread_id: int) -> HttpResponse:
     """What stands beside a conversation; asked for again when a run of it changes."""
     thread = _thread(request, thread_id)

@@ -37,6 +37,7 @@ function setUp(form) {
 
 function attachFiles(form, box, files) {
   form.classList.add("scripted");
+  files.tabIndex = -1; // the button beside it opens it
   form.querySelector("[data-attach]")?.addEventListener("click", () => files.click());
   files.addEventListener("change", () => showFiles(form, files));
   const add = (more) => {
@@ -110,7 +111,7 @@ document.addEventListener("click", (event) => {
 
 let escaped = 0;
 document.addEventListener("keydown", (event) => {
-  if (event.key !== "Escape" || !event.target.closest?.("form[data-composer]")) return;
+  if (event.key !== "Escape" || !document.querySelector("[data-thread]") || event.target.closest?.("dialog, details.menu[open]")) return;
   if (event.timeStamp - escaped < 700) document.querySelector("[data-stop]")?.click();
   escaped = event.timeStamp;
 });

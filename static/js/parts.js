@@ -48,6 +48,9 @@ for (const box of document.querySelectorAll(".table, .chart-box, pre")) {
   if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
 }
 
+// A dialog whose form was refused is open again.
+document.querySelector("[data-reopen]")?.click();
+
 // Only the fields of the chosen kind are shown.
 function showKind(select) {
   for (const box of select.form.querySelectorAll("[data-for]")) {

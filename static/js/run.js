@@ -24,6 +24,7 @@ function follow() {
   source.addEventListener("open", () => {
     live.wait = 1000;
     document.getElementById("lost").hidden = true;
+    document.querySelector("form.composer [data-problem]")?.remove();
   });
   source.addEventListener("text", (event) => {
     live.after = event.lastEventId || live.after;
@@ -92,6 +93,29 @@ function leave() {
   live.source = null;
 }
 
+// What was said in another tab, or by a program, appears in the open thread too.
+let isLooking = false;
+document.addEventListener("muster:board", async () => {
+  const log = document.querySelector("[data-news]");
+  if (!log || isLooking) return;
+  isLooking = true;
+  try {
+    const known = [...log.querySelectorAll(":scope > .run")].map((run) => Number(run.id.slice(4)));
+    const answer = await fetch(log.dataset.news + "?after=" + Math.max(0, ...known));
+    const fresh = document.createElement("template");
+    fresh.innerHTML = answer.ok ? await answer.text() : "";
+    const runs = [...fresh.content.querySelectorAll(".run")];
+    // A message that is just being sent comes with its own answer.
+    const isSending = document.querySelector("form.composer.htmx-request");
+    if (!runs.length || isSending || runs.some((run) => document.getElementById(run.id))) return;
+    const stick = nearBottom();
+    htmx.swap(log, fresh.innerHTML, { swapStyle: "beforeend" });
+    if (stick) toBottom();
+  } finally {
+    isLooking = false;
+  }
+});
+
 document.addEventListener("visibilitychange", () => { if (document.hidden) leave(); else follow(); });
 document.addEventListener("htmx:afterSettle", follow);
 document.addEventListener("click", (event) => { if (event.target.closest("[data-reconnect]")) follow(); });
@@ -99,5 +123,14 @@ window.addEventListener("offline", lose);
 window.addEventListener("online", follow);
 window.addEventListener("pagehide", leave);
 window.addEventListener("pageshow", follow);
-if (document.querySelector("[data-thread]")) toBottom();
+// A form that leads back to the thread leaves the reader where they were.
+const place = "place:" + location.pathname;
+document.addEventListener("submit", (event) => {
+  if (event.target.closest(".thread-head")) sessionStorage.setItem(place, String(window.scrollY));
+});
+if (document.querySelector("[data-thread]")) {
+  const before = sessionStorage.getItem(place);
+  sessionStorage.removeItem(place);
+  if (before === null) toBottom(); else window.scrollTo(0, Number(before));
+}
 follow();

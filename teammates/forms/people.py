@@ -1,7 +1,7 @@
 """Input of the pages about people: set-up, sign-in, the organization."""
 
 import zoneinfo
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -89,6 +89,11 @@ class OrganizationForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in
             "per_end_user_rate_per_minute": "Empty: no limit.",
         }
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in accounts.PER_END_USER:
+            self.fields[name].required = False
+
 
 class NewKeyForm(forms.Form):
     name = forms.CharField(
@@ -104,7 +109,7 @@ class NewKeyForm(forms.Form):
 class InvitationForm(forms.Form):
     email = forms.EmailField(
         label="E-mail address", max_length=254,
-        widget=forms.EmailInput(attrs={"autocomplete": "off"}),
+        widget=forms.EmailInput(attrs={"autocomplete": "off", "autofocus": True}),
     )  # fmt: skip
     role = forms.ChoiceField(label="Role", choices=Role.choices, initial=Role.MEMBER)
 

@@ -22,6 +22,10 @@ class TeammateForm(forms.Form):
     role = forms.CharField(
         label="Role", max_length=200, required=False, help_text="One line: what it is for."
     )
+    goals = forms.CharField(
+        label="Goals", max_length=20_000, required=False,
+        widget=forms.Textarea(attrs={"rows": 2}), help_text="What good work of its looks like.",
+    )  # fmt: skip
     instructions = forms.CharField(
         label="Instructions", max_length=100_000, required=False,
         widget=forms.Textarea(attrs={"rows": 8, "class": "mono"}),
@@ -85,7 +89,7 @@ class TeammateForm(forms.Form):
             "apps": version.tools, "built_in": [name for name in GROUPS if name not in off],
         } | {
             name: getattr(version, name)
-            for name in ("role", "instructions", "model", "effort", "permission_mode")
+            for name in ("role", "goals", "instructions", "model", "effort", "permission_mode")
         }  # fmt: skip
 
     def changes(self, before: TeammateVersion | None = None) -> dict[str, Any]:

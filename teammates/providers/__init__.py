@@ -40,7 +40,7 @@ async def _make_client(connection: Connection) -> ModelClient:
     if connection.kind in ("anthropic", "openai") and not connection.api_key:
         raise ProviderError(
             "config.missing",
-            f"{connection.kind.title()} has no key. Save one in Models & keys, and try again.",
+            f"{connection.kind.title()} has no key. Save one in Models & prices, and try again.",
         )
     # In a thread: importing a vendor's package takes seconds, and leases are renewed here.
     module = await asyncio.to_thread(importlib.import_module, _MODULES[connection.kind])

@@ -224,7 +224,7 @@ def _explain(error: Exception, label: str, model: str) -> Exception:
     if isinstance(error, exceptions.ModelAuthenticationError):
         return ProviderError(
             "provider.unauthorized",
-            f"{label} refused the key. Nothing was run. Check the key in Models & keys.",
+            f"{label} refused the key. Nothing was run. Check the key in Models & prices.",
         )
     if isinstance(error, exceptions.ModelQuotaExceededError):
         return ProviderError(
@@ -241,7 +241,7 @@ def _explain(error: Exception, label: str, model: str) -> Exception:
     if isinstance(error, exceptions.ModelNotFoundError):
         return ProviderError(
             "provider.model_not_found",
-            f"{label} does not offer the model {model}. Choose another in Models & keys.",
+            f"{label} does not offer the model {model}. Choose another in Models & prices.",
         )
     if isinstance(error, exceptions.ModelContextWindowExceededError):
         return ProviderError(
@@ -263,7 +263,7 @@ def _explain(error: Exception, label: str, model: str) -> Exception:
         return ProviderError(
             "provider.unreachable",
             f"{label} could not be reached or broke the connection. "
-            "Check its address in Models & keys, and try again.",
+            "Check its address in Models & prices, and try again.",
             is_transient=True,
         )
     if isinstance(error, exceptions.ModelHTTPError):

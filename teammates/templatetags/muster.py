@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.timesince import timesince
 
 from teammates import markdown as markdown_module
-from teammates.catalog import CATALOG
+from teammates.catalog import display_name
 from teammates.tools import REGISTRY
 from teammates.tools.masking import MASK, masked
 
@@ -176,8 +176,7 @@ def tool_title(name: str) -> str:
 
 @register.filter
 def app_name(name: str) -> str:
-    app = CATALOG.get(name)
-    return app.display_name if app else label(name)
+    return display_name(name)
 
 
 @register.filter

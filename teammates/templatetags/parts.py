@@ -45,8 +45,8 @@ def icon(name: str) -> SafeString:
     drawn = (settings.BASE_DIR / "static" / LUCIDE / f"{name}.svg").read_text()
     shapes = drawn[drawn.index(">", drawn.index("<svg")) + 1 : drawn.rindex("</svg>")]
     return mark_safe(
-        '<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="1.9" '
-        'stroke-linecap="round" stroke-linejoin="round" aria-hidden="true">'
+        '<svg class="icon" viewBox="0 0 24 24" fill="none" stroke="currentColor" '
+        'stroke-width="1.9" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true">'
         f"{' '.join(shapes.split())}</svg>"
     )
 

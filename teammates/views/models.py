@@ -6,6 +6,7 @@ from asgiref.sync import async_to_sync
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.text import Truncator
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from teammates import connections
@@ -16,6 +17,7 @@ from teammates.models import Effort, Model, Provider
 from teammates.pages import PageRequest
 from teammates.providers import try_out
 from teammates.providers.local import find_servers
+from teammates.templatetags.muster import plain
 
 
 @require_http_methods(["GET", "POST"])
@@ -30,9 +32,22 @@ def model_settings(request: PageRequest) -> HttpResponse:
         except DomainError as error:
             form.add_error(None, error.message)
         else:
-            messages.success(request, f"{provider.name} is connected. Test its model next.")
+            _say_connected(request, provider)
             return redirect("teammates:model_settings")
     return _settings_page(request, form)
+
+
+def _say_connected(request: PageRequest, provider: Provider) -> None:
+    """An address is tried at once; what costs money waits for a click."""
+    model = provider.models.order_by("id").first()
+    if not provider.base_url or model is None:
+        messages.success(request, f"{provider.name} is connected. Test its model next.")
+        return
+    tested = async_to_sync(try_out)(provider.connection, model.name)
+    if tested.error:
+        messages.warning(request, f"{provider.name} is saved, but did not answer: {tested.error}")
+    else:
+        messages.success(request, f"{provider.name} is connected: {model.alias} answered.")
 
 
 def _settings_page(request: PageRequest, form: ProviderForm, **more: Any) -> HttpResponse:
@@ -64,6 +79,15 @@ def provider_key(request: PageRequest, provider_id: int) -> HttpResponse:
 
 
 @require_POST
+def provider_address(request: PageRequest, provider_id: int) -> HttpResponse:
+    provider = _provider(request.access, provider_id)
+    address = request.POST.get("base_url", "")
+    connections.update_provider(request.access, provider, base_url=address)
+    _say_connected(request, provider)
+    return redirect("teammates:model_settings")
+
+
+@require_POST
 def model_test(request: PageRequest, model_id: int) -> HttpResponse:
     """Make one small call and say what came of it."""
     request.access.require("data.llm_credentials.manage")
@@ -72,12 +96,11 @@ def model_test(request: PageRequest, model_id: int) -> HttpResponse:
         organization=request.access.organization, pk=model_id,
     )  # fmt: skip
     tested = async_to_sync(try_out)(model.provider.connection, model.name)
+    said = Truncator(plain(tested.text)).words(12)
     if tested.error:
         messages.error(request, f"{model.alias}: {tested.error}")
     else:
-        messages.success(
-            request, f"{model.alias} answered in {tested.milliseconds} ms: “{tested.text}”"
-        )
+        messages.success(request, f"{model.alias} answered in {tested.milliseconds} ms: “{said}”")
     return redirect("teammates:model_settings")
 
 

@@ -127,6 +127,72 @@ def test_stop_ends_a_run_and_says_so(open_page: OpenPage, site: Server) -> None:
     assert page.get_by_role("button", name="Stop").count() == 0
 
 
+def test_escape_twice_stops_the_run_wherever_the_focus_is(
+    open_page: OpenPage, site: Server
+) -> None:
+    page = open_page()
+    start_thread(page, site, "slow 1000 40ms")
+    page.get_by_text("word5 ").wait_for()
+    page.get_by_label("Message").focus()
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    page.locator(".chip", has_text="Cancelled").wait_for()
+
+
+def test_what_is_said_in_one_tab_appears_in_the_other(open_page: OpenPage, site: Server) -> None:
+    page = open_page()
+    start_thread(page, site, "slow 2 10ms")
+    page.get_by_text("Completed").wait_for()
+    other = page.context.new_page()
+    other.goto(page.url)
+    page.get_by_label("Message").fill("slow 5 40ms please")
+    page.get_by_label("Message").press("Enter")
+    other.locator(".said", has_text="slow 5 40ms please").wait_for(timeout=60_000)
+    other.locator(".prose", has_text="word5").wait_for(timeout=60_000)
+    for tab in (page, other):
+        expect(tab.locator("#messages > .run")).to_have_count(2)
+
+
+def test_words_typed_into_a_waiting_message_that_begins_meanwhile_are_kept(
+    open_page: OpenPage, site: Server
+) -> None:
+    page = open_page(expects_errors=True)
+    start_thread(page, site, "slow 1000 20ms")
+    page.get_by_label("Message").fill("slow 1000 21ms")
+    page.get_by_label("Message").press("Enter")
+    page.get_by_role("button", name="Edit").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Message").fill("Something else entirely")
+    page.evaluate("document.querySelector('[data-stop]').click()")
+    page.locator(".chip", has_text="Running").last.wait_for()
+    dialog.get_by_role("button", name="Save").click()
+    dialog.get_by_text("being worked on already").wait_for()
+    expect(dialog.get_by_label("Message")).to_have_value("Something else entirely")
+
+
+def test_a_live_card_tells_the_time_of_the_organization(open_page: OpenPage, site: Server) -> None:
+    page = open_page()
+
+    def choose(zone: str) -> None:
+        page.goto(f"{site.url}/settings/")
+        page.get_by_label("Timezone").select_option(zone)
+        with page.expect_navigation():
+            page.get_by_role("button", name="Save").click()
+
+    choose("Asia/Tokyo")
+    start_thread(page, site, "ask me")
+    page.get_by_text("(Tokyo)").wait_for()
+    choose("UTC")
+
+
+def test_a_menu_in_a_table_lies_over_it(open_page: OpenPage, site: Server) -> None:
+    page = open_page()
+    page.goto(f"{site.url}/settings/models/")
+    page.locator('summary[aria-label="More about demo"]').last.click()
+    page.get_by_role("button", name="Limits and fallback").first.click(timeout=10_000)
+    page.get_by_role("dialog").get_by_label("When it cannot answer").wait_for()
+
+
 def test_everything_works_without_javascript(open_page: OpenPage, site: Server) -> None:
     page = open_page(java_script_enabled=False)
     start_thread(page, site, "approve file")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 
 import pytest
 from django.db import connection
@@ -133,6 +134,22 @@ def test_acts_on_several_do_what_they_can_and_say_the_rest(alice: Access, bob: A
     assert viewer.post("/runs/act/", {"act": "archive", "run": [done.pk]}).status_code == 403
 
 
+def test_settings_are_saved_without_a_limit_and_a_limit_is_taken_away(alice: Access) -> None:
+    browser, stored = browser_of(alice), alice.organization
+    given = {"name": "Acme", "timezone": "Asia/Tokyo", "retention_mode": stored.retention_mode}
+    browser.post("/settings/", given | {"per_end_user_run_limit": "7"})
+    stored.refresh_from_db()
+    assert (stored.timezone, stored.per_end_user_run_limit) == ("Asia/Tokyo", 7)
+    fields = re.findall(
+        r"<input[^>]*per_end_user[^>]*>", browser.get("/settings/").content.decode()
+    )
+    assert len(fields) == 3
+    assert not any(" required" in field for field in fields)
+    browser.post("/settings/", given | {"timezone": "UTC"})
+    stored.refresh_from_db()
+    assert (stored.timezone, stored.per_end_user_run_limit) == ("UTC", None)
+
+
 def test_what_people_change_is_in_the_audit_log(alice: Access) -> None:
     browser = browser_of(alice)
     browser.get("/teammates/")
@@ -235,7 +252,7 @@ def test_the_board_shows_first_who_needs_a_look_among_more_than_it_shows(alice: 
 @pytest.mark.parametrize("path", [
     "/", "/runs/", "/threads/", "/teammates/", "/files/", "/needs-you/", "/usage/",
     "/settings/audit/", "/settings/keys/", "/settings/members/", "/settings/end-users/",
-    "/search/?q=plain",
+    "/settings/models/", "/search/?q=plain",
 ])  # fmt: skip
 def test_a_page_asks_the_database_as_often_for_one_row_as_for_twenty(
     alice: Access, path: str
