@@ -55,6 +55,7 @@ SETTINGS = (
     Place("Reports", "flag", "runs:report_list", permission="data.personas.manage"),
     Place("Audit log", "scroll-text", "teammates:audit_log", permission="org.audit_read"),
     Place("Appearance", "palette", "teammates:appearance"),
+    Place("Your account", "user-round", "teammates:account"),
 )
 KEYBOARD = (
     ("Everywhere", (

@@ -168,6 +168,12 @@ def _wrong_password() -> NotSignedIn:
     return NotSignedIn("E-mail or password is wrong.", code="auth.invalid_credentials")
 
 
+def rename_user(user: User, name: str) -> None:
+    """What colleagues see instead of the address. Raises `Invalid`."""
+    user.name = _checked_name(name, field="name")
+    user.save(update_fields=["name", "updated_at"])
+
+
 def change_password(user: User, *, current: str, new: str) -> User:
     """Give a person another password and end all their sessions; keys of programs stay.
 

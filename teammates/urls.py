@@ -1,6 +1,6 @@
 from django.urls import path
 
-from teammates.views import audit, entry, keys, knowledge, members, models, settings, tools
+from teammates.views import account, audit, entry, keys, knowledge, members, models, settings, tools
 
 app_name = "teammates"
 urlpatterns = [
@@ -9,6 +9,7 @@ urlpatterns = [
     path("sign-in/", entry.sign_in, name="sign_in"),
     path("sign-out/", entry.sign_out, name="sign_out"),
     path("settings/", settings.general, name="settings"),
+    path("settings/account/", account.account, name="account"),
     path("settings/appearance/", settings.appearance, name="appearance"),
     path("settings/models/", models.model_settings, name="model_settings"),
     path("settings/models/local/", models.local_servers, name="local_servers"),

@@ -56,6 +56,25 @@ class SignInForm(forms.Form):
     )  # fmt: skip
 
 
+class NameForm(forms.Form):
+    name = forms.CharField(
+        label="Your name", max_length=200,
+        widget=forms.TextInput(attrs={"autocomplete": "name"}),
+    )  # fmt: skip
+
+
+class ChangePasswordForm(forms.Form):
+    current = forms.CharField(
+        label="Password of now", max_length=1024,
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+    )  # fmt: skip
+    new = forms.CharField(
+        label="New password", max_length=1024,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        help_text="At least eight characters, none of the common ones.",
+    )  # fmt: skip
+
+
 class OrganizationForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in stubs alone
     timezone = forms.ChoiceField(
         label="Timezone", choices=[(z, z) for z in _timezones()],

@@ -10,7 +10,7 @@ PAGES = [
     "/settings/members/", "/settings/end-users/", "/settings/keys/", "/settings/tools/",
     "/settings/tools/web_fetch/", "/settings/apps/", "/settings/permissions/",
     "/settings/memories/", "/settings/skills/", "/settings/skills/new/", "/settings/reports/",
-    "/settings/audit/", "/status", "/demo/",
+    "/settings/audit/", "/settings/account/", "/status", "/demo/",
 ]  # fmt: skip
 # Of those, what only owners and admins see.
 ADMIN_PAGES = [

@@ -188,12 +188,12 @@ def test_a_standing_permission_is_given_shown_with_what_it_let_through_and_revok
     start_thread(page, site, "approve it")
     page.get_by_text("Completed").wait_for()
     page.goto(f"{site.url}/settings/permissions/")
-    row = page.get_by_role("row", name="pretend_send")
+    row = page.get_by_role("row", name="Pretend to send")
     assert "to = kim@example.com" in row.inner_text()
     assert row.locator("td.number").inner_text() == "1"
     row.get_by_role("button", name="Revoke").click()
     assert page.get_by_text("asks again").is_visible()
-    assert page.get_by_role("row", name="pretend_send").count() == 0
+    assert page.get_by_role("row", name="Pretend to send").count() == 0
 
 
 def test_a_server_is_connected_tested_and_given_to_a_teammate(
@@ -209,9 +209,9 @@ def test_a_server_is_connected_tested_and_given_to_a_teammate(
     page.get_by_label("Program", exact=True).fill(" ".join(program("ok")))
     page.get_by_role("button", name="Connect and test").click()
     page.get_by_text("Weather answers and offers 3 tools.").wait_for()
-    assert page.get_by_role("link", name="Weather: make rain").is_visible()
+    assert page.get_by_role("link", name="Weather: make rain", exact=True).is_visible()
     page.get_by_role("button", name="Trust: ask only where the mode does").click()
-    page.get_by_role("link", name="Weather: make rain").click()
+    page.get_by_role("link", name="Weather: make rain", exact=True).click()
     page.get_by_label("Off: no teammate has it").check()
     page.get_by_role("button", name="Save").click()
     page.goto(f"{site.url}/teammates/new/")

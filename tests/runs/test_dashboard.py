@@ -150,6 +150,22 @@ def test_settings_are_saved_without_a_limit_and_a_limit_is_taken_away(alice: Acc
     assert (stored.timezone, stored.per_end_user_run_limit) == ("UTC", None)
 
 
+def test_a_new_password_signs_other_browsers_out_and_not_this_one(alice: Access) -> None:
+    assert alice.user is not None
+    alice.user.set_password("old pass phrase")
+    alice.user.save()
+    here, elsewhere = Client(), Client()
+    for browser in (here, elsewhere):
+        browser.post("/sign-in/", {"email": alice.user.email, "password": "old pass phrase"})
+        assert browser.get("/settings/account/").status_code == 200
+    form = {"form": "password", "current": "wrong", "new": "another pass phrase"}
+    assert here.post("/settings/account/", form).status_code == 422
+    here.post("/settings/account/", form | {"current": "old pass phrase"})
+    here.post("/settings/account/", {"form": "name", "name": "Alice B."})
+    assert "Alice B." in here.get("/settings/account/").content.decode()
+    assert elsewhere.get("/settings/account/").status_code == 302
+
+
 def test_what_people_change_is_in_the_audit_log(alice: Access) -> None:
     browser = browser_of(alice)
     browser.get("/teammates/")

@@ -1,0 +1,40 @@
+"""One's own account: name and password."""
+
+from django.contrib import messages
+from django.contrib.auth import login
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods
+
+from teammates import accounts
+from teammates.errors import DomainError
+from teammates.forms.people import ChangePasswordForm, NameForm
+from teammates.pages import PageRequest
+
+
+@require_http_methods(["GET", "POST"])
+def account(request: PageRequest) -> HttpResponse:
+    """Two forms; a new password ends the sessions of all other browsers."""
+    user = request.access.user
+    assert user is not None
+    asked = request.POST.get("form", "")
+    name = NameForm(request.POST if asked == "name" else None, initial={"name": user.name})
+    password = ChangePasswordForm(request.POST if asked == "password" else None)
+    form = {"name": name, "password": password}.get(asked)
+    if form is not None and form.is_valid():
+        try:
+            if form is name:
+                accounts.rename_user(user, form.cleaned_data["name"])
+                messages.success(request, "Your name is saved.")
+            else:
+                changed = accounts.change_password(user, **form.cleaned_data)
+                login(request, changed, backend="django.contrib.auth.backends.ModelBackend")
+                messages.success(
+                    request, "Your password is changed; other browsers are signed out."
+                )
+            return redirect("teammates:account")
+        except DomainError as error:
+            form.add_error(None, error.message)
+    status = 422 if name.errors or password.errors else 200
+    context = {"name": name, "password": password}
+    return render(request, "teammates/account.html", context, status=status)
