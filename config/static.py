@@ -33,7 +33,7 @@ def with_static_files(application: Any) -> Any:
 def _compressed_copy(folder: Path) -> Path:
     copies.append(TemporaryDirectory(prefix="muster-static-"))
     copy = Path(copies[-1].name) / "static"
-    shutil.copytree(folder, copy)
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("docs"))
     compressor = Compressor(use_brotli=False, use_zstd=False, quiet=True)
     for path in copy.rglob("*"):
         if path.is_file() and compressor.should_compress(path.name):

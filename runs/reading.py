@@ -219,7 +219,7 @@ def counts_of(run: Run) -> dict[str, int]:
     ).values("n_files", "n_gates", "n_started").get()  # fmt: skip
     return {
         "files": row["n_files"], "approvals": row["n_gates"], "events": run.last_seq,
-        "attempts": run.attempt, "children": row["n_started"],
+        "attempts": run.lost_attempts + min(run.attempt, 1), "children": row["n_started"],
     }  # fmt: skip
 
 

@@ -146,7 +146,7 @@ def _of_step(run: Run, step: Step, axis: Axis, now: datetime) -> Row:
     is_cause = bool(step.error) or (run.status == RunStatus.FAILED and step.finished_at is not None)
     if step.status == StepStatus.STOPPED:
         note = " · ".join(filter(None, [note, "failed" if is_cause else "stopped"]))
-    if run.attempt > 1:
+    if run.lost_attempts:
         note = " · ".join(filter(None, [note, f"attempt {step.attempt}"]))
     look = step.status if step.status == StepStatus.STOPPED else step.kind
     is_stopped = step.status == StepStatus.STOPPED

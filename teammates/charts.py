@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 SPARK_WIDTH, SPARK_HEIGHT = 100, 24
 WIDTH, HEIGHT, LEFT, BOTTOM = 960, 200, 46, 22
+ROUND = (0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 Say = Callable[[float], str]  # writes one value
 
 
@@ -111,10 +112,10 @@ def stacked(
 
 
 def nice(value: float) -> float:
-    """The next round number above a value: 1, 2, 5 times a power of ten."""
+    """The next round number above a value: 1, 2, 3 and the like, times a power of ten."""
     if value <= 0:
         return 0
     power = 10.0 ** (len(f"{int(value)}") - 1) if value >= 1 else 1.0
     while value < power / 2:
         power /= 10
-    return next(power * part for part in (0.5, 1, 2, 2.5, 5, 10) if value <= power * part * 1.0001)
+    return next(power * part for part in ROUND if value <= power * part * 1.0001)
