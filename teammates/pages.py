@@ -2,9 +2,11 @@
 
 import csv
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 
 from teammates.access import Access, access_of_member
@@ -36,6 +38,45 @@ def number_of(text: str) -> int | None:
 
 def numbers_of(texts: Iterable[str]) -> list[int]:
     return [number for text in texts if (number := number_of(text)) is not None]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some rows of a list, and the queries of its first page and of the next one."""
+
+    rows: list[Any]
+    newest: str | None
+    older: str | None
+
+
+def page_of(request: HttpRequest, rows: Any, *order: str, size: int) -> Page:
+    """`size` rows behind the one that `?after=` names, in `order`: never null, and unique as a
+    whole. The links keep the rest of the query."""
+    after = number_of(request.GET.get("after", ""))
+    if after is not None:
+        rows = rows.filter(_behind(rows.model, after, order))
+    found = list(rows.order_by(*order)[: size + 1])
+    keep = request.GET.copy()
+    keep.pop("after", None)
+    newest = f"?{keep.urlencode()}" if after is not None else None
+    older = None
+    if len(found) > size:
+        keep["after"] = str(found[size - 1].pk)
+        older = f"?{keep.urlencode()}"
+    return Page(found[:size], newest, older)
+
+
+def _behind(model: Any, after: int, order: tuple[str, ...]) -> Q:
+    """What follows a row in `order`; of its number alone also where the row is gone."""
+    if order in (("id",), ("-id",)):
+        return Q(pk__gt=after) if order == ("id",) else Q(pk__lt=after)
+    last = model._default_manager.filter(pk=after).first()
+    wanted, equal = Q(), dict[str, Any]()
+    for field in order if last else ():
+        name, value = field.removeprefix("-"), getattr(last, field.removeprefix("-"))
+        wanted |= Q(**equal, **{f"{name}__{'lt' if field != name else 'gt'}": value})
+        equal[name] = value
+    return wanted
 
 
 def access_of_session(user: User, session: Any) -> Access | None:

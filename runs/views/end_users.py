@@ -1,7 +1,6 @@
 """End users: the organization's own customers, what they used and what they may."""
 
 from typing import Any
-from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.db.models import Q
@@ -15,7 +14,7 @@ from teammates import end_users
 from teammates.errors import DomainError, NotFound
 from teammates.forms.people import EndUserForm
 from teammates.models import EndUser, Memory, PermissionPolicy
-from teammates.pages import PageRequest, number_of
+from teammates.pages import PageRequest, page_of
 
 PAGE_SIZE = 50
 
@@ -32,17 +31,11 @@ def end_user_list(request: PageRequest) -> HttpResponse:
             Q(external_id__icontains=sought) | Q(name__icontains=sought)
             | Q(company__icontains=sought) | Q(email__icontains=sought)
         )  # fmt: skip
-    after = number_of(request.GET.get("after", ""))
-    if after is not None:
-        rows = rows.filter(pk__lt=after)
-    shown = list(rows.select_related("organization")[: PAGE_SIZE + 1])
-    sums = usage.by_end_user(access, shown[:PAGE_SIZE])
+    page = page_of(request, rows.select_related("organization"), "-id", size=PAGE_SIZE)
+    sums = usage.by_end_user(access, page.rows)
     return render(request, "runs/end_user_list.html", {
-        "rows": [(one, sums.get(one.pk), usage.limits_of(one)) for one in shown[:PAGE_SIZE]],
-        "sought": sought,
-        "newest": "?" if after else None,
-        "older": f"?{urlencode({'q': sought, 'after': shown[PAGE_SIZE - 1].pk})}"
-        if len(shown) > PAGE_SIZE else None,
+        "rows": [(one, sums.get(one.pk), usage.limits_of(one)) for one in page.rows],
+        "sought": sought, "page": page,
         "is_strict": access.organization.require_end_user_id,
     })  # fmt: skip
 

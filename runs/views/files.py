@@ -5,7 +5,6 @@ import json
 from contextlib import suppress
 from io import StringIO
 from typing import Any
-from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib import messages
@@ -17,7 +16,7 @@ from django.views.decorators.http import require_GET, require_POST
 from runs.models import RunFile
 from teammates.diffs import changed_lines
 from teammates.errors import NotFound
-from teammates.pages import PageRequest, number_of
+from teammates.pages import PageRequest, page_of
 from teammates.searching import name_query_of, name_vector_of
 from threads import files
 from threads.models import File, Thread
@@ -44,16 +43,9 @@ def file_list(request: PageRequest) -> HttpResponse:
     if kind in ("made", "brought"):
         came = RunFile.objects.filter(file=OuterRef("pk"), is_attachment=kind == "brought")
         rows = rows.filter(Exists(came))
-    after = number_of(request.GET.get("after", ""))
-    if after is not None:
-        rows = rows.filter(pk__lt=after)
-    shown = list(_with_origin(rows).order_by("-pk")[: PAGE_SIZE + 1])
-    keep = {"q": sought, "kind": kind}
     return render(request, "runs/file_list.html", {
-        "files": shown[:PAGE_SIZE], "sought": sought, "kind": kind, "kinds": KINDS,
-        "older": f"?{urlencode(keep | {'after': shown[PAGE_SIZE - 1].pk})}"
-        if len(shown) > PAGE_SIZE else None,
-        "newest": f"?{urlencode(keep)}" if after else None,
+        "page": page_of(request, _with_origin(rows), "-id", size=PAGE_SIZE),
+        "sought": sought, "kind": kind, "kinds": KINDS,
     })  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from runs import reports
 from runs.models import Notice, Report
-from teammates.pages import PageRequest, number_of
+from teammates.pages import PageRequest, page_of
 
 PAGE_SIZE = 30
 
@@ -21,12 +21,9 @@ def report_list(request: PageRequest) -> HttpResponse:
     found = Report.objects.filter(
         organization=access.organization, closed_at__isnull=not show_closed
     ).select_related("run__teammate", "run__prompt", "run__task", "closed_by")  # fmt: skip
-    if (after := number_of(request.GET.get("after", ""))) is not None:
-        found = found.filter(pk__lt=after)
-    rows = list(found.order_by("-id")[: PAGE_SIZE + 1])
+    page = page_of(request, found, "-id", size=PAGE_SIZE)
     return render(request, "runs/report_list.html", {
-        "reports": rows[:PAGE_SIZE],
-        "last": rows[PAGE_SIZE - 1] if len(rows) > PAGE_SIZE else None,
+        "reports": page.rows, "page": page,
         "show_closed": show_closed,
         "may_manage": True,
     })  # fmt: skip

@@ -28,7 +28,7 @@ from teammates.models import (
     TeammateVersion,
     Visibility,
 )
-from teammates.pages import PageRequest, number_of
+from teammates.pages import PageRequest, number_of, page_of
 from teammates.prompting import standing_prompt
 from teammates.providers.base import estimate_tokens
 from teammates.roster import VERSION_FIELDS
@@ -37,6 +37,7 @@ from teammates.templatetags.parts import Tab
 from teammates.tools import GROUPS
 from threads.models import File
 
+PAGE_SIZE = 60
 MOST = 200
 DAYS = 30
 # Fields of a version as people call them.
@@ -65,12 +66,13 @@ def teammate_list(request: PageRequest) -> HttpResponse:
         rows = rows.filter(Q(name__icontains=sought) | Q(version__role__icontains=sought))
     if mode in PermissionMode.values:
         rows = rows.filter(version__permission_mode=mode)
-    shown = list(rows.order_by("display_order", "id")[:MOST])
+    page = page_of(request, rows, "display_order", "id", size=PAGE_SIZE)
+    shown = page.rows
     sums = usage.by_teammate(access, Span.last(DAYS))
     busy = board.under_way(Run.objects.visible_to(access).filter(teammate__in=shown))
     return render(request, "runs/teammate_list.html", {
         "rows": [(one, sums.get(one.pk), busy.get(one.pk)) for one in shown],
-        "sought": sought, "mode": mode, "modes": PermissionMode.choices,
+        "page": page, "sought": sought, "mode": mode, "modes": PermissionMode.choices,
         "shows_archived": shows_archived, "is_filtered": bool(sought or mode),
         "templates": list(CATALOG.values())[:4],
     })  # fmt: skip

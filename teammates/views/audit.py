@@ -10,7 +10,7 @@ from django.views.decorators.http import require_GET
 
 from teammates import audit, members
 from teammates.models import APIKey
-from teammates.pages import PageRequest, csv_download, number_of
+from teammates.pages import PageRequest, csv_download, number_of, page_of
 
 PAGE_SIZE = 100
 MOST_EXPORTED = 10_000
@@ -37,21 +37,13 @@ def audit_log(request: PageRequest) -> HttpResponse:
         entries = entries.filter(status__gte=400)
     if query.get("format") == "csv":
         return _as_csv(entries[:MOST_EXPORTED])
-    after = number_of(query.get("after", ""))
-    if after is not None:
-        entries = entries.filter(pk__lt=after)
-    rows = list(entries[: PAGE_SIZE + 1])
-    keep = query.copy()
-    keep.pop("after", None)
-    newest = f"?{keep.urlencode()}"
-    if len(rows) > PAGE_SIZE:
-        keep["after"] = str(rows[PAGE_SIZE - 1].pk)
+    page = page_of(request, entries, "-id", size=PAGE_SIZE)
     return render(request, "teammates/audit_log.html", {
         "entries": [
             (one, audit.words_of(one),
              f"{place}{one.resource_id}/"
              if one.resource_id and (place := PLACES.get(one.resource_type)) else "")
-            for one in rows[:PAGE_SIZE]
+            for one in page.rows
         ],
         "key_names": dict(APIKey.objects.filter(
             organization=request.access.organization
@@ -60,8 +52,7 @@ def audit_log(request: PageRequest) -> HttpResponse:
         "members": members.list_members(request.access),
         "user": wanted.get("user_id"), "resource": query.get("resource", ""),
         "is_filtered": any(query.get(n) for n in ("user", "resource", "failed", "auth")),
-        "newest": newest if after else None,
-        "older": f"?{keep.urlencode()}" if len(rows) > PAGE_SIZE else None,
+        "page": page,
         "kept_for": timedelta(days=settings.AUDIT_DAYS).days,
     })  # fmt: skip
 

@@ -12,7 +12,7 @@ from teammates import keys
 from teammates.errors import DomainError, Forbidden
 from teammates.forms.people import NewKeyForm
 from teammates.models import APIKey
-from teammates.pages import PageRequest
+from teammates.pages import PageRequest, page_of
 
 PAGE_SIZE = 100
 
@@ -24,9 +24,12 @@ def key_list(request: PageRequest) -> HttpResponse:
 
 def _page(request: PageRequest, form: NewKeyForm, **more: Any) -> HttpResponse:
     access = request.access
+    working = keys.visible_keys(access).filter(revoked_at=None)
+    page = page_of(request, working, "-id", size=PAGE_SIZE)
     context = {
         "form": form,
-        "keys": keys.visible_keys(access).filter(revoked_at=None)[:PAGE_SIZE],
+        "keys": page.rows,
+        "page": page,
         "may_manage": access.may("data.api_keys.manage"),
         **more,
     }

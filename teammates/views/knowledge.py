@@ -11,7 +11,7 @@ from teammates.access import Access
 from teammates.errors import DomainError, NotFound
 from teammates.forms.knowledge import MemoryForm, SkillForm
 from teammates.models import Author, Memory, Skill, SkillStatus, Teammate
-from teammates.pages import PageRequest, number_of
+from teammates.pages import PageRequest, page_of
 
 PAGE_SIZE = 50
 
@@ -33,12 +33,9 @@ def memory_list(request: PageRequest) -> HttpResponse:
     query = request.GET.get("q", "").strip()
     if query:
         rows = rows.filter(content__icontains=query)
-    if (after := number_of(request.GET.get("after", ""))) is not None:
-        rows = rows.filter(pk__lt=after)
-    found = list(rows.order_by("-id")[: PAGE_SIZE + 1])
+    page = page_of(request, rows, "-id", size=PAGE_SIZE)
     return render(request, "teammates/memory_list.html", {
-        "memories": found[:PAGE_SIZE],
-        "last": found[PAGE_SIZE - 1] if len(found) > PAGE_SIZE else None,
+        "memories": page.rows, "page": page,
         "query": query,
         "form": form,
         "used": Memory.objects.filter(organization=access.organization, end_user=None).count(),
@@ -70,7 +67,9 @@ def _memories(access: Access) -> "QuerySet[Memory]":
 def skill_list(request: PageRequest) -> HttpResponse:
     skills = Skill.objects.filter(organization=request.access.organization)
     return render(request, "teammates/skill_list.html", {
-        "skills": skills.select_related("teammate", "end_user").order_by("name")[:200],
+        "page": page_of(
+            request, skills.select_related("teammate", "end_user"), "name", "id", size=PAGE_SIZE
+        ),
         "may_manage": request.access.may("data.personas.manage"),
     })  # fmt: skip
 

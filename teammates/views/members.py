@@ -13,7 +13,9 @@ from teammates import members
 from teammates.errors import DomainError
 from teammates.forms.people import InvitationForm, JoinForm
 from teammates.models import Invitation, Role, User
-from teammates.pages import PageRequest, choose_organization, public
+from teammates.pages import PageRequest, choose_organization, page_of, public
+
+PAGE_SIZE = 100
 
 
 @require_GET
@@ -23,11 +25,13 @@ def member_list(request: PageRequest) -> HttpResponse:
 
 def _page(request: PageRequest, form: InvitationForm, **more: Any) -> HttpResponse:
     access = request.access
-    people = list(members.list_members(access))
-    owners = [one.pk for one in people if one.role == Role.OWNER]
+    everybody = members.list_members(access)
+    page = page_of(request, everybody, "id", size=PAGE_SIZE)
+    owners = list(everybody.filter(role=Role.OWNER).values_list("pk", flat=True)[:2])
     context = {
         "form": form,
-        "members": people,
+        "members": page.rows,
+        "page": page,
         "last_owner": owners[0] if len(owners) == 1 else None,
         "invitations": members.list_invitations(access),
         "roles": Role.choices,

@@ -23,8 +23,11 @@ from teammates.models import (
     ServerStatus,
     ToolServer,
 )
-from teammates.pages import PageRequest
+from teammates.pages import PageRequest, page_of
 from teammates.tools.base import Tool
+
+PAGE_SIZE = 50
+
 
 # --- tools --------------------------------------------------------------------------------------
 
@@ -109,8 +112,9 @@ def permission_list(request: PageRequest) -> HttpResponse:
         else:
             messages.success(request, f"{form.cleaned_data['tool']} no longer asks for this.")
             return redirect("teammates:permission_list")
+    page = page_of(request, _policies(access), "-id", size=PAGE_SIZE)
     return render(request, "teammates/permission_list.html", {
-        "policies": _policies(access)[:200], "form": form,
+        "policies": page.rows, "page": page, "form": form,
         "may_manage": access.may("data.permissions.manage"),
     }, status=422 if form.errors else 200)  # fmt: skip
 

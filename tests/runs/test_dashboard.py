@@ -3,6 +3,8 @@
 import csv
 import io
 import re
+from html import unescape
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -12,9 +14,14 @@ from django.test.utils import CaptureQueriesContext
 from runs import board, spending, timeline, usage
 from runs.models import Run, RunStatus, WorkerBeat
 from runs.usage import Span
-from teammates import end_users
+from runs.views import end_users as end_users_views
+from runs.views import files as files_views
+from runs.views import teammates as runs_teammates
+from teammates import end_users, keys, knowledge, roster
 from teammates.access import Access
-from teammates.models import AuditEntry, Role, Teammate
+from teammates.models import AuditEntry, Author, Role, Teammate
+from teammates.views import keys as keys_views
+from teammates.views import knowledge as knowledge_views
 from tests.e2e.pages import ADMIN_PAGES, PAGES, RUN_TABS, TEAMMATE_TABS
 from tests.factories import make_bob, make_eve, make_gate, make_run
 from threads import files
@@ -287,3 +294,36 @@ def test_a_page_asks_the_database_as_often_for_one_row_as_for_twenty(
             assert browser.get(path).status_code == 200
         counts.append(len(queries))
     assert counts[0] == counts[1] < 24
+
+
+@pytest.mark.parametrize(("path", "module", "link"), [
+    ("/teammates/?q=Copy", runs_teammates, r'<h2 class="cut"><a href="([^"]*)"'),
+    ("/settings/skills/", knowledge_views, r'class="title" href="([^"]*)"'),
+    ("/settings/keys/", keys_views, r"/settings/keys/(\d+)/revoke/"),
+    ("/settings/memories/", knowledge_views, r"/settings/memories/(\d+)/forget/"),
+    ("/files/", files_views, r'class="title" href="([^"]*)"'),
+    ("/settings/end-users/", end_users_views, r"/settings/end-users/(\d+)/\""),
+])  # fmt: skip
+def test_each_list_goes_on_behind_its_last_row(
+    alice: Access, monkeypatch: pytest.MonkeyPatch, path: str, module: Any, link: str
+) -> None:
+    monkeypatch.setattr(module, "PAGE_SIZE", 2)
+    mate = Teammate.objects.get(organization=alice.organization, key="normal")
+    for n in range(5):
+        roster.create_teammate(alice.organization, by=alice.user, name=f"Copy {n}")
+        knowledge.add_skill(alice, name=f"Skill {n}", description="d", body="b")
+        keys.create_key(alice.organization, name="k", by=alice.user)
+        knowledge.add_memory(alice, f"Tea at {n}.", author=Author.PERSON)
+        run = make_run(alice, status=RunStatus.COMPLETED)
+        files.write_file(run.thread, name="a.txt", content=b"1")
+        end_users.create_end_user(alice, f"customer-{n}")
+    Teammate.objects.exclude(pk=mate.pk).update(display_order=1)
+    browser, seen, at = browser_of(alice), list[str](), path
+    for _ in range(6):
+        page = browser.get(at).content.decode()
+        seen += dict.fromkeys(re.findall(link, page))
+        older = re.search(r'href="(\?[^"]*after=\d+[^"]*)"[^>]*>Older', page)
+        if older is None:
+            break
+        at = path.partition("?")[0] + unescape(older[1])
+    assert len(seen) == len(set(seen)) >= 5
