@@ -19,7 +19,7 @@ from django.utils import timezone
 from config.api import envelope_for, error_response, status_of
 from teammates import audit
 from teammates.access import Access
-from teammates.errors import DomainError, Forbidden, Invalid, NotFound
+from teammates.errors import Conflict, DomainError, Forbidden, Invalid, NotFound
 from teammates.models import User
 from teammates.pages import access_of_session
 
@@ -154,6 +154,12 @@ class page_access:  # noqa: N801  # named like the other middlewares
         timezone.activate(access.organization.timezone)
         if any("\x00" in text for text in _texts(request)):  # PostgreSQL takes none
             return self.process_exception(request, Invalid("A text must not contain NUL."))
+        whose = request.headers.get("X-Organization") or request.POST.get("of_organization")
+        if request.method == "POST" and whose and whose != str(access.organization.uid):
+            return self.process_exception(request, Conflict(
+                f"Nothing was done: you have gone to {access.organization.name} in another tab.",
+                code="pages.other_organization",
+            ))  # fmt: skip
         return None
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:

@@ -125,6 +125,17 @@ for (const form of document.querySelectorAll("form[data-guards]")) {
   window.addEventListener("beforeunload", (event) => { if (isDirty) event.preventDefault(); });
 }
 
+// A form says whose page it is on: another tab may have gone to another organization meanwhile.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method !== "post" || "anyOrganization" in form.dataset || form.elements.of_organization) return;
+  const whose = document.createElement("input");
+  whose.type = "hidden";
+  whose.name = "of_organization";
+  whose.value = document.body.dataset.organization ?? "";
+  form.append(whose);
+}, { capture: true });
+
 // Forms that came with the live stream know no token; the page does.
 document.addEventListener("submit", (event) => {
   const form = event.target;

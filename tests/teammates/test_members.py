@@ -15,6 +15,7 @@ from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, DomainError, Forbidden, Invalid, NotFound
 from teammates.models import Invitation, Membership, Role, User
 from tests.factories import PASSWORD, make_bob, make_eve
+from threads.models import Thread
 
 
 def membership_of(access: Access) -> Membership:
@@ -145,6 +146,10 @@ def test_a_browser_works_in_the_organization_that_it_chose(alice: Access) -> Non
     assert str(alice.organization.uid) in home
     browser.post("/organization/", {"organization": str(alice.organization.uid)})
     assert browser.get("/").context["access"].organization == alice.organization
+    stale = {"message": "Hello", "of_organization": str(eve.organization.uid)}
+    refused = browser.post("/threads/new/", stale, follow=True).content.decode()
+    assert "in another tab" in refused
+    assert not Thread.objects.exists()
     stranger = make_bob(make_bob_elsewhere(), email="z@example.com").organization
     browser.post("/organization/", {"organization": str(stranger.uid)})
     assert browser.get("/").context["access"].organization == alice.organization
