@@ -164,7 +164,7 @@ def test_words_typed_into_a_waiting_message_that_begins_meanwhile_are_kept(
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Message").fill("Something else entirely")
     page.evaluate("document.querySelector('[data-stop]').click()")
-    page.locator(".chip", has_text="Running").last.wait_for()
+    page.locator("#messages > .run").nth(1).locator(".chip", has_text="Running").wait_for()
     dialog.get_by_role("button", name="Save").click()
     dialog.get_by_text("being worked on already").wait_for()
     expect(dialog.get_by_label("Message")).to_have_value("Something else entirely")

@@ -130,8 +130,8 @@ def test_a_tool_call_of_a_real_adapter_is_made_and_told(
 @pytest.mark.parametrize(
     ("model", "error_class", "says"),
     [
-        ("401", "provider.unauthorized", "Check the key in Models & keys"),
-        ("404", "provider.model_not_found", "Choose another in Models & keys"),
+        ("401", "provider.unauthorized", "Check the key in Models & prices"),
+        ("404", "provider.model_not_found", "Choose another in Models & prices"),
         ("400", "provider.rejected", "refused the request"),
     ],
 )
@@ -193,7 +193,7 @@ def test_an_unreachable_server_fails_with_a_sentence(alice: Access, models: Fake
 def test_a_missing_key_fails_with_the_place_to_set_it(alice: Access) -> None:
     run = finish(make_run(alice, options=creation.Options(model="sonnet")))
     assert (run.status, run.error_class) == (RunStatus.FAILED, "config.missing")
-    assert "Models & keys" in run.error_message
+    assert "Models & prices" in run.error_message
 
 
 @pytest.mark.parametrize("kind", ["openai", "anthropic"])
