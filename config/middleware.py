@@ -155,7 +155,10 @@ class page_access:  # noqa: N801  # named like the other middlewares
         if any("\x00" in text for text in _texts(request)):  # PostgreSQL takes none
             return self.process_exception(request, Invalid("A text must not contain NUL."))
         whose = request.headers.get("X-Organization") or request.POST.get("of_organization")
-        if request.method == "POST" and whose and whose != str(access.organization.uid):
+        is_stale = bool(whose) and whose != str(access.organization.uid)
+        if is_stale and request.method != "POST":  # a part of a page that asks for itself again
+            return HttpResponse(status=204, headers={"HX-Refresh": "true"})
+        if is_stale:
             return self.process_exception(request, Conflict(
                 f"Nothing was done: you have gone to {access.organization.name} in another tab.",
                 code="pages.other_organization",

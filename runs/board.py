@@ -83,14 +83,14 @@ def rows(access: Access) -> list[Row]:
             is_idle=Case(When(pk__in=first, then=False), default=True),
             ended=Subquery(ended.values("pk")[:1]),
         )
-        .order_by("is_idle", F("ended").desc(nulls_last=True), "id")
+        .order_by(*(["is_idle"] if first else []), F("ended").desc(nulls_last=True), "id")
         .values_list("pk", "ended")[:MOST_ROWS]
     )
     shown_run = {pk: busy[pk].run_id if pk in busy else ended for pk, ended in chosen}
     by_id = Teammate.objects.with_version().in_bulk(list(shown_run))
     run_by_id = runs.with_names().in_bulk([pk for pk in shown_run.values() if pk])
     calls = _open_calls(list(run_by_id))
-    spent = usage.by_teammate(access, Span.last(1))
+    spent = usage.by_teammate(access, Span.last(1), teammate__in=list(shown_run))
     found = []
     for pk, run_id in shown_run.items():
         run = run_by_id.get(run_id) if run_id else None

@@ -9,11 +9,13 @@ from typing import Any
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connection
+from django.utils import timezone
 
 from runs.models import RunStatus
 
 MOST = 10_000
 BUCKETS = 48
+EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
 ORIGIN = datetime(2024, 1, 1, tzinfo=UTC)  # a Monday, so that weeks begin on one
 WIDTHS = [timedelta(seconds=s) for s in (
     60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 7 * 86400, 30 * 86400, 365 * 86400,
@@ -54,7 +56,10 @@ class Survey:
 
 
 def survey(runs: Any, *, begins: datetime | None, ends: datetime) -> Survey:
-    """Of a queryset of runs. Two queries."""
+    """Of a queryset of runs. Two queries. What is asked for before `EARLIEST` or after now is not
+    drawn."""
+    ends = min(ends, timezone.now())
+    begins = begins and max(begins, EARLIEST)
     newest = runs.newest_first().values_list(
         "created_at", "status", "cost", "started_at", "finished_at"
     )[: MOST + 1]
@@ -96,9 +101,11 @@ def survey(runs: Any, *, begins: datetime | None, ends: datetime) -> Survey:
 def errors(runs: Any) -> list[dict[str, Any]]:
     """The messages that runs failed with, most frequent first. One query."""
     failed = runs.filter(status=RunStatus.FAILED).newest_first()
-    inner, params = failed.values_list("error_class", "error_message", "created_at", "id")[
-        :MOST
-    ].query.sql_with_params()
+    newest = failed.values_list("error_class", "error_message", "created_at", "id")[:MOST]
+    try:
+        inner, params = newest.query.sql_with_params()
+    except EmptyResultSet:
+        return []
     with connection.cursor() as cursor:
         cursor.execute(
             f"""SELECT class, message, count(*), min(at), max(at), max(id)

@@ -68,7 +68,7 @@ def draw(run: Run, *, hide_idle: bool = True) -> Drawn:
     axis = Axis(run.created_at, now, long if hide_idle else [])
     rows = []
     for step in steps:
-        rows.append(_of_step(run, step, axis, now))
+        rows.append(_of_step(run, step, axis, now, is_last=step is steps[-1]))
         if step.kind == StepKind.TOOLS:
             rows.extend(
                 _of_call(run, step, call, axis, now, waits) for call in step.tool_calls.all()
@@ -138,24 +138,25 @@ def _length(span: timedelta) -> str:
     return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
 
 
-def _of_step(run: Run, step: Step, axis: Axis, now: datetime) -> Row:
+def _of_step(run: Run, step: Step, axis: Axis, now: datetime, *, is_last: bool) -> Row:
     ends = step.finished_at or now
     icon = {"model": "sparkles", "tools": "wrench", "compaction": "scroll-text"}[step.kind]
     names = {"model": "Model call", "tools": "Tools", "compaction": "Summary of what came before"}
     note = step.model_alias
-    is_cause = bool(step.error) or (run.status == RunStatus.FAILED and step.finished_at is not None)
-    if step.status == StepStatus.STOPPED:
-        note = " · ".join(filter(None, [note, "failed" if is_cause else "stopped"]))
+    is_stopped = step.status == StepStatus.STOPPED
+    is_cause = is_stopped and is_last and run.status == RunStatus.FAILED
+    if is_stopped:
+        did = "failed" if is_cause or step.error else "stopped"
+        note = " · ".join(filter(None, [note, did]))
     if run.lost_attempts:
         note = " · ".join(filter(None, [note, f"attempt {step.attempt}"]))
     look = step.status if step.status == StepStatus.STOPPED else step.kind
-    is_stopped = step.status == StepStatus.STOPPED
     return Row(
-        f"step-{step.number}", "circle-x" if is_stopped and is_cause else icon,
+        f"step-{step.number}", "circle-x" if is_cause else icon,
         f"{step.number}. {names[step.kind]}", note, step.status,
         _ms(step.started_at, step.finished_at or (None if run.is_finished else now)),
         [axis.bar(step.started_at, ends, look)], step,
-        is_void=is_stopped and not is_cause, is_cause=is_stopped and is_cause,
+        is_void=is_stopped and not is_cause, is_cause=is_cause,
     )  # fmt: skip
 
 

@@ -29,6 +29,8 @@ def record(access: Access, *, method: str, path: str, status: int, duration_ms: 
 
 def _named(method: str, segments: list[str]) -> tuple[str, str, str]:
     """Resource, its id, and what was done to it: POST /runs/7/cancel is run, 7, cancel."""
+    if method == "POST" and (of_page := PAGES.get("/".join(segments))):
+        return of_page[0], "", of_page[1]
     if segments[0] == "settings" and len(segments) > 2:  # a page: /settings/keys/7/revoke/
         segments = segments[1:]
     first, rest = segments[0], segments[1:]
@@ -47,6 +49,15 @@ def _named(method: str, segments: list[str]) -> tuple[str, str, str]:
     return resource, resource_id, ".".join([*words[:1], verb])
 
 
+# Resource and verb of the forms whose path names neither.
+PAGES = {
+    "organization": ("organization", "switch"), "settings": ("settings", "update"),
+    "settings/account": ("account", "update"), "settings/appearance": ("appearance", "update"),
+    "settings/models": ("provider", "create"), "settings/memories": ("memory", "create"),
+    "settings/permissions": ("permission", "create"), "settings/apps": ("app", "create"),
+    "runs/act": ("runs", "act"), "needs-you/approve": ("decisions", "approve"),
+    "first-steps/dismiss": ("first_steps", "dismiss"),
+}  # fmt: skip
 DONE = {
     "create": "Created", "update": "Changed", "set": "Set", "delete": "Deleted", "get": "Looked at",
     "list": "Listed", "cancel": "Stopped", "retry": "Tried again", "archive": "Archived",
@@ -56,6 +67,7 @@ DONE = {
     "rename": "Renamed", "star": "Starred", "invite": "Invited to", "remove": "Removed",
     "role": "Gave another role to", "act": "Changed", "save": "Saved", "test": "Tested",
     "price": "Set the price of", "default": "Made default", "key": "Set the key of",
+    "switch": "Went to", "approve": "Approved", "dismiss": "Put away",
     "limits": "Changed the limits of", "mode": "Changed the mode of", "snooze": "Snoozed",
 }  # fmt: skip
 THINGS = {"agent": "teammate", "agent_template": "template", "user": "end user"}

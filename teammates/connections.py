@@ -15,6 +15,7 @@ ANTHROPIC_MODELS = {
     "opus": ("claude-opus-4-5", "5", "0.5", "6.25", "25"),
     "fable": ("claude-opus-4-1", "15", "1.5", "18.75", "75"),
 }
+LONGEST_URL = 500
 HIGHEST_PRICE = 100_000
 DEFAULT_URLS = {
     ProviderKind.OLLAMA: "http://127.0.0.1:11434/v1",
@@ -79,13 +80,19 @@ def connect(
 def update_provider(
     access: Access, provider: Provider, *, api_key: str | None = None, base_url: str | None = None
 ) -> Provider:
-    """Change key or address; None leaves it."""
+    """Change key or address; None leaves it. Another address loses the key: whoever is asked there
+    must not be handed it. Raises `Invalid`."""
     access.require("data.llm_credentials.manage")
     if api_key is not None:
         provider.api_key = api_key.strip()
-    if base_url is not None:
+    if base_url is not None and base_url.strip() != provider.base_url:
+        if not provider.has_address:
+            raise Invalid(f"{provider.name} has no address of yours.")
+        if not base_url.strip() or len(base_url.strip()) > LONGEST_URL:
+            raise Invalid(f"The address must have 1 to {LONGEST_URL} characters.")
         _check_url(base_url.strip())
         provider.base_url = base_url.strip()
+        provider.api_key = api_key.strip() if api_key else ""
     provider.save(update_fields=["api_key", "base_url", "updated_at"])
     return provider
 

@@ -54,7 +54,7 @@ def page_of(request: HttpRequest, rows: Any, *order: str, size: int) -> Page:
     whole. The links keep the rest of the query."""
     after = number_of(request.GET.get("after", ""))
     if after is not None:
-        rows = rows.filter(_behind(rows.model, after, order))
+        rows = rows.filter(_behind(rows, after, order))
     found = list(rows.order_by(*order)[: size + 1])
     keep = request.GET.copy()
     keep.pop("after", None)
@@ -66,11 +66,11 @@ def page_of(request: HttpRequest, rows: Any, *order: str, size: int) -> Page:
     return Page(found[:size], newest, older)
 
 
-def _behind(model: Any, after: int, order: tuple[str, ...]) -> Q:
-    """What follows a row in `order`; of its number alone also where the row is gone."""
+def _behind(rows: Any, after: int, order: tuple[str, ...]) -> Q:
+    """What follows one of `rows` in `order`; of its number alone also where it is gone."""
     if order in (("id",), ("-id",)):
         return Q(pk__gt=after) if order == ("id",) else Q(pk__lt=after)
-    last = model._default_manager.filter(pk=after).first()
+    last = rows.filter(pk=after).first()
     wanted, equal = Q(), dict[str, Any]()
     for field in order if last else ():
         name, value = field.removeprefix("-"), getattr(last, field.removeprefix("-"))

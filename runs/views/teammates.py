@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.db.models import Count, Exists, OuterRef, Q
+from django.db.models.functions import Coalesce
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -38,6 +39,7 @@ from teammates.tools import GROUPS
 from threads.models import File
 
 PAGE_SIZE = 60
+LAST_PLACE = 2**31 - 1  # of those that nobody put in order
 MOST = 200
 DAYS = 30
 # Fields of a version as people call them.
@@ -66,9 +68,10 @@ def teammate_list(request: PageRequest) -> HttpResponse:
         rows = rows.filter(Q(name__icontains=sought) | Q(version__role__icontains=sought))
     if mode in PermissionMode.values:
         rows = rows.filter(version__permission_mode=mode)
-    page = page_of(request, rows, "display_order", "id", size=PAGE_SIZE)
+    rows = rows.annotate(place=Coalesce("display_order", LAST_PLACE))
+    page = page_of(request, rows, "place", "id", size=PAGE_SIZE)
     shown = page.rows
-    sums = usage.by_teammate(access, Span.last(DAYS))
+    sums = usage.by_teammate(access, Span.last(DAYS), teammate__in=shown)
     busy = board.under_way(Run.objects.visible_to(access).filter(teammate__in=shown))
     return render(request, "runs/teammate_list.html", {
         "rows": [(one, sums.get(one.pk), busy.get(one.pk)) for one in shown],

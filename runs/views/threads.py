@@ -22,7 +22,7 @@ from teammates import roster
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, NotFound
 from teammates.models import EndUser, Model, Teammate
-from teammates.pages import PageRequest, number_of
+from teammates.pages import PageRequest, number_of, numbers_of
 from teammates.providers import demo
 from teammates.providers.base import Turn
 from threads import conversations, files
@@ -155,10 +155,11 @@ def _said_in(thread: Thread, run: str) -> str:
 
 @require_GET
 def thread_news(request: PageRequest, thread_id: int) -> HttpResponse:
-    """Runs behind `after`: what was said in another tab, or by a program."""
+    """Runs behind `after` without the `known` ones: what was said elsewhere."""
     thread = _thread(request, thread_id)
     after = number_of(request.GET.get("after", "")) or 0
-    runs = Run.objects.filter(thread=thread, pk__gt=after).with_names()
+    known = numbers_of(request.GET.get("known", "").split(",")[:MOST_LOOSE])
+    runs = Run.objects.filter(thread=thread, pk__gt=after).exclude(pk__in=known).with_names()
     newest = runs.select_related("answer", "route").order_by("-position")[:SHOWN_RUNS]
     return render(request, "threads/_news.html", {"runs": with_transcripts(list(newest)[::-1])})
 

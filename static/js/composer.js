@@ -111,7 +111,7 @@ document.addEventListener("click", (event) => {
 
 let escaped = 0;
 document.addEventListener("keydown", (event) => {
-  if (event.key !== "Escape" || !document.querySelector("[data-thread]") || event.target.closest?.("dialog, details.menu[open]")) return;
+  if (event.key !== "Escape" || !document.querySelector("[data-thread]") || document.querySelector(":popover-open") || event.target.closest?.("dialog, details.menu[open], input, select")) return;
   if (event.timeStamp - escaped < 700) document.querySelector("[data-stop]")?.click();
   escaped = event.timeStamp;
 });

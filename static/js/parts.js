@@ -92,9 +92,9 @@ document.addEventListener("htmx:responseError", (event) => {
 });
 document.addEventListener("htmx:sendError", (event) => {
   if (event.target.matches("[hx-trigger]:not(form)")) return; // it asks again by itself
-  sayProblem(event.target, "Not sent: the server cannot be reached. Try again in a moment.");
+  sayProblem(event.target, "Not sent: the server cannot be reached. Try again in a moment.", "connection");
 });
-function sayProblem(element, message) {
+function sayProblem(element, message, kind = "refused") {
   const form = element.closest("form");
   if (!form) {
     toast(message, { look: "bad", stays: true });
@@ -108,6 +108,7 @@ function sayProblem(element, message) {
     place.setAttribute("role", "alert");
     form.append(place);
   }
+  place.dataset.problem = kind;
   place.textContent = message;
 }
 document.addEventListener("htmx:beforeRequest", (event) => {

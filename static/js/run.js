@@ -24,7 +24,7 @@ function follow() {
   source.addEventListener("open", () => {
     live.wait = 1000;
     document.getElementById("lost").hidden = true;
-    document.querySelector("form.composer [data-problem]")?.remove();
+    document.querySelector('form.composer [data-problem="connection"]')?.remove();
   });
   source.addEventListener("text", (event) => {
     live.after = event.lastEventId || live.after;
@@ -94,27 +94,32 @@ function leave() {
 }
 
 // What was said in another tab, or by a program, appears in the open thread too.
+const shownRuns = () => [...document.querySelectorAll("[data-news] > .run")].map((run) => Number(run.id.slice(4)));
+const firstLook = Math.max(0, ...shownRuns());
 let isLooking = false;
-document.addEventListener("muster:board", async () => {
+async function lookForNews() {
   const log = document.querySelector("[data-news]");
   if (!log || isLooking) return;
   isLooking = true;
+  let again = false;
   try {
-    const known = [...log.querySelectorAll(":scope > .run")].map((run) => Number(run.id.slice(4)));
-    const answer = await fetch(log.dataset.news + "?after=" + Math.max(0, ...known));
-    const fresh = document.createElement("template");
-    fresh.innerHTML = answer.ok ? await answer.text() : "";
-    const runs = [...fresh.content.querySelectorAll(".run")];
-    // A message that is just being sent comes with its own answer.
-    const isSending = document.querySelector("form.composer.htmx-request");
-    if (!runs.length || isSending || runs.some((run) => document.getElementById(run.id))) return;
-    const stick = nearBottom();
-    htmx.swap(log, fresh.innerHTML, { swapStyle: "beforeend" });
-    if (stick) toBottom();
+    const known = shownRuns();
+    const since = known.filter((id) => id > firstLook);
+    const answer = await fetch(log.dataset.news + "?after=" + firstLook + "&known=" + since.join(","));
+    const html = answer.ok ? (await answer.text()).trim() : "";
+    // A message that is just being sent comes with its own answer: look again behind it.
+    again = Boolean(html) && (document.querySelector("form.composer.htmx-request") !== null || shownRuns().length !== known.length);
+    if (html && !again) {
+      const stick = nearBottom();
+      htmx.swap(log, html, { swapStyle: "beforeend" });
+      if (stick) toBottom();
+    }
   } finally {
     isLooking = false;
   }
-});
+  if (again) setTimeout(lookForNews, 500);
+}
+document.addEventListener("muster:board", lookForNews);
 
 document.addEventListener("visibilitychange", () => { if (document.hidden) leave(); else follow(); });
 document.addEventListener("htmx:afterSettle", follow);
@@ -126,7 +131,7 @@ window.addEventListener("pageshow", follow);
 // A form that leads back to the thread leaves the reader where they were.
 const place = "place:" + location.pathname;
 document.addEventListener("submit", (event) => {
-  if (event.target.closest(".thread-head")) sessionStorage.setItem(place, String(window.scrollY));
+  if (event.target.matches(".thread-head form") && event.submitter?.name === "starred") sessionStorage.setItem(place, String(window.scrollY));
 });
 if (document.querySelector("[data-thread]")) {
   const before = sessionStorage.getItem(place);

@@ -46,6 +46,11 @@ class Provider(Named):
         return self.kind in (ProviderKind.ANTHROPIC, ProviderKind.OPENAI)
 
     @property
+    def has_address(self) -> bool:
+        """Whether it is a server of one's own."""
+        return self.kind in (ProviderKind.COMPATIBLE, ProviderKind.OLLAMA)
+
+    @property
     def is_ready(self) -> bool:
         return bool(self.api_key) or not self.needs_key
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from html import unescape
 from typing import Any
 
 from django import template
@@ -182,7 +183,7 @@ def app_name(name: str) -> str:
 @register.filter
 def plain(text: str) -> str:
     """The words of Markdown in one line, for previews."""
-    return " ".join(strip_tags(markdown_module.render(text)).split())
+    return " ".join(unescape(strip_tags(markdown_module.render(text))).split())
 
 
 @register.filter

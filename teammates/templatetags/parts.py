@@ -124,9 +124,11 @@ def diff(lines: Sequence[Sequence[str]], label: str) -> SafeString:
 
 
 @register.simple_tag
-def pager(newest: str | None, older: str | None) -> SafeString:
+def pager(
+    newest: str | None, older: str | None, first: str = "Newest", following: str = "Older"
+) -> SafeString:
     """Links to the first page and to the next one; None where there is none."""
-    return _part("_pager", newest=newest, older=older)
+    return _part("_pager", newest=newest, older=older, first=first, following=following)
 
 
 @register.simple_tag

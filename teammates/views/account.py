@@ -1,7 +1,7 @@
 """One's own account: name and password."""
 
 from django.contrib import messages
-from django.contrib.auth import login
+from django.contrib.auth import update_session_auth_hash
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
@@ -28,7 +28,7 @@ def account(request: PageRequest) -> HttpResponse:
                 messages.success(request, "Your name is saved.")
             else:
                 changed = accounts.change_password(user, **form.cleaned_data)
-                login(request, changed, backend="django.contrib.auth.backends.ModelBackend")
+                update_session_auth_hash(request, changed)
                 messages.success(
                     request, "Your password is changed; other browsers are signed out."
                 )

@@ -46,7 +46,8 @@ def audit_log(request: PageRequest) -> HttpResponse:
             for one in page.rows
         ],
         "key_names": dict(APIKey.objects.filter(
-            organization=request.access.organization
+            organization=request.access.organization,
+            prefix__in={one.key_prefix for one in page.rows},
         ).values_list("prefix", "name")),
         "way": way, "ways": WAYS,
         "members": members.list_members(request.access),

@@ -180,9 +180,11 @@ def test_a_live_card_tells_the_time_of_the_organization(open_page: OpenPage, sit
             page.get_by_role("button", name="Save").click()
 
     choose("Asia/Tokyo")
-    start_thread(page, site, "ask me")
-    page.get_by_text("(Tokyo)").wait_for()
-    choose("UTC")
+    try:
+        start_thread(page, site, "ask me")
+        page.get_by_text("(Tokyo)").wait_for()
+    finally:
+        choose("UTC")
 
 
 def test_a_menu_in_a_table_lies_over_it(open_page: OpenPage, site: Server) -> None:

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from runs.bench.filling import fill
-from tests.conftest import MakeServer, Server
+from tests.conftest import MakeServer, Server, wait_for
 from tests.e2e.conftest import OpenPage, sign_in, start_thread
 from tests.e2e.pages import PAGES
 
@@ -92,8 +92,7 @@ def busy_site(make_server: MakeServer, browser: Browser) -> Iterator[Server]:
     with server.client() as client:
         made = client.post("/api/v2/runs", json={"message": "Hello", "stream": False}).json()
         run = f"/api/v2/runs/{made['id']}"
-        while client.get(run).json()["status"] != "completed":
-            pass
+        wait_for(lambda: client.get(run).json()["status"] == "completed")
         uid = client.get("/v1/runs?limit=1").json()[0]["run_id"]
     with psycopg.connect(server.database_url, autocommit=True) as connection:
         fill(connection, like=uid, count=10_000)

@@ -10,6 +10,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils.html import conditional_escape
 
 from runs import board, spending, timeline, usage
 from runs.models import Run, RunStatus, WorkerBeat
@@ -17,9 +18,10 @@ from runs.usage import Span
 from runs.views import end_users as end_users_views
 from runs.views import files as files_views
 from runs.views import teammates as runs_teammates
-from teammates import end_users, keys, knowledge, roster
+from teammates import connections, end_users, keys, knowledge, roster
 from teammates.access import Access
-from teammates.models import AuditEntry, Author, Role, Teammate
+from teammates.models import AuditEntry, Author, Provider, Role, Teammate
+from teammates.templatetags.muster import plain
 from teammates.views import keys as keys_views
 from teammates.views import knowledge as knowledge_views
 from tests.e2e.pages import ADMIN_PAGES, PAGES, RUN_TABS, TEAMMATE_TABS
@@ -83,7 +85,8 @@ def test_a_nul_is_refused_in_a_sentence(alice: Access, path: str) -> None:
 
 @pytest.mark.parametrize("path", [
     "/runs/?q=cost:>1e-99999", "/runs/?after=²", "/runs/?after=" + "9" * 30,
-    "/runs/?q=" + "a:" * 900,
+    "/runs/?q=" + "a:" * 900, "/runs/?q=bogus:1&group=error", "/runs/?q=until:9999-12-31",
+    "/runs/?q=since:0001-01-01", "/runs/?q=since:9999-12-31", "/runs/?q=on:9999-12-31",
     "/usage/?period=custom&start=9999-12-01&end=9999-12-31", "/usage/?period=custom&start=x",
     "/usage/?period=custom&start=2026-01-02&end=2026-01-01", "/threads/?after=" + "9" * 30,
     "/files/?after=x", "/settings/audit/?after=" + "9" * 25, "/search/?q=%27%3A*%26%7C%5C",
@@ -285,6 +288,9 @@ def test_a_page_asks_the_database_as_often_for_one_row_as_for_twenty(
         for n in range(times):
             run = make_run(alice, status=RunStatus.COMPLETED)
             files.write_file(run.thread, name="plain.txt", content=b"1")
+            keys.create_key(alice.organization, name="k", by=alice.user)
+            roster.create_teammate(alice.organization, by=alice.user, name=f"Mate {times} {n}")
+            make_bob(alice, email=f"bob-{times}-{n}@example.com")
             end_users.create_end_user(alice, f"customer-{times}-{n}")
             browser.post(f"/threads/{run.thread_id}/star/", {"starred": "1"})
             make_run(alice)
@@ -293,7 +299,7 @@ def test_a_page_asks_the_database_as_often_for_one_row_as_for_twenty(
         with CaptureQueriesContext(connection) as queries:
             assert browser.get(path).status_code == 200
         counts.append(len(queries))
-    assert counts[0] == counts[1] < 24
+    assert counts[0] == counts[1] < 26
 
 
 @pytest.mark.parametrize(("path", "module", "link"), [
@@ -308,7 +314,6 @@ def test_each_list_goes_on_behind_its_last_row(
     alice: Access, monkeypatch: pytest.MonkeyPatch, path: str, module: Any, link: str
 ) -> None:
     monkeypatch.setattr(module, "PAGE_SIZE", 2)
-    mate = Teammate.objects.get(organization=alice.organization, key="normal")
     for n in range(5):
         roster.create_teammate(alice.organization, by=alice.user, name=f"Copy {n}")
         knowledge.add_skill(alice, name=f"Skill {n}", description="d", body="b")
@@ -317,13 +322,53 @@ def test_each_list_goes_on_behind_its_last_row(
         run = make_run(alice, status=RunStatus.COMPLETED)
         files.write_file(run.thread, name="a.txt", content=b"1")
         end_users.create_end_user(alice, f"customer-{n}")
-    Teammate.objects.exclude(pk=mate.pk).update(display_order=1)
+    Teammate.objects.filter(name__in=["Copy 1", "Copy 3"]).update(display_order=1)
     browser, seen, at = browser_of(alice), list[str](), path
     for _ in range(6):
         page = browser.get(at).content.decode()
         seen += dict.fromkeys(re.findall(link, page))
-        older = re.search(r'href="(\?[^"]*after=\d+[^"]*)"[^>]*>Older', page)
+        older = re.search(r'href="(\?[^"]*after=\d+[^"]*)"[^>]*>(?:Older|More)<', page)
         if older is None:
             break
         at = path.partition("?")[0] + unescape(older[1])
     assert len(seen) == len(set(seen)) >= 5
+
+
+def test_another_address_of_a_model_server_loses_its_key(alice: Access) -> None:
+    browser = browser_of(alice)
+    for kind, address in (("openai_compatible", "http://127.0.0.1:9/v1"), ("anthropic", "")):
+        connections.connect(
+            alice, kind=kind, name=kind, api_key="sk-secret", base_url=address, model=kind
+        )
+    mine = Provider.objects.filter(organization=alice.organization)
+    ours, vendor = mine.get(name="openai_compatible"), mine.get(name="anthropic")
+    for address in ("", "x" * 501, "ftp://127.0.0.1/"):
+        browser.post(f"/settings/providers/{ours.pk}/address/", {"base_url": address})
+    ours.refresh_from_db()
+    assert (ours.base_url, ours.api_key) == ("http://127.0.0.1:9/v1", "sk-secret")
+    browser.post(f"/settings/providers/{ours.pk}/address/", {"base_url": "http://127.0.0.1:10/v1"})
+    browser.post(
+        f"/settings/providers/{vendor.pk}/address/", {"base_url": "http://127.0.0.1:10/v1"}
+    )
+    ours.refresh_from_db()
+    vendor.refresh_from_db()
+    assert (ours.base_url, ours.api_key) == ("http://127.0.0.1:10/v1", "")
+    assert (vendor.base_url, vendor.api_key) == ("", "sk-secret")
+
+
+def test_a_preview_is_plain_words() -> None:
+    words = plain("R&D: **a** < b\n\n- <script>x</script>")
+    assert words == "R&D: a < b <script>x</script>"
+    assert conditional_escape(words) == "R&amp;D: a &lt; b &lt;script&gt;x&lt;/script&gt;"
+
+
+def test_a_thread_tells_only_what_is_new_in_it(alice: Access, bob: Access) -> None:
+    first = make_run(alice, message="the first", status=RunStatus.COMPLETED)
+    other = make_run(alice, message="the second", thread=first.thread, status=RunStatus.COMPLETED)
+    third = make_run(alice, message="the third", thread=first.thread)
+    path = f"/threads/{first.thread_id}/news/?after={first.pk}&known={other.pk}"
+    news = browser_of(alice).get(path).content.decode()
+    assert f'id="run-{third.pk}"' in news
+    assert "the first" not in news
+    assert "the second" not in news
+    assert browser_of(bob).get(path).status_code == 404
