@@ -102,9 +102,13 @@ def apply(runs: Any, terms: list[Term]) -> Any:
             runs = FILTERS[term.key](runs, term.value)
     # All words at once: looked up one by one, PostgreSQL reads what the most frequent one fits.
     runs = runs_asked(runs, " ".join(term.value for term in terms if not term.key))
-    if not any(term.key == "is" and term.value == "archived" for term in terms):
+    if not asks_for_archived(terms):
         runs = runs.filter(archived_at=None)
     return runs
+
+
+def asks_for_archived(terms: list[Term]) -> bool:
+    return any((term.key, term.value) == ("is", "archived") for term in terms)
 
 
 def span_of(terms: list[Term]) -> tuple[datetime | None, datetime | None]:

@@ -20,7 +20,7 @@ from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, DomainError, Invalid, NotFound
 from teammates.fields import no_number
 from teammates.models import Teammate
-from teammates.pages import PageRequest, number_of, numbers_of, public
+from teammates.pages import PageRequest, number_of, numbers_of, page_of, public
 from teammates.templatetags.muster import tool_title
 from teammates.templatetags.parts import Tab
 from teammates.tools.ask import APPROVE, PLAN_HEADER, REVISE
@@ -43,7 +43,11 @@ def needs_you(request: PageRequest) -> HttpResponse:
     tab = request.GET.get("tab", "")
     if tab not in dict(TABS):
         tab = "mine"
-    rows = _listed(access, tab, request.GET)
+    listed = _listed(access, tab, request.GET)
+    page = None
+    if tab == "done":
+        page = page_of(request, listed, "-decided_at", "-pk", size=PAGE_SIZE)
+    rows = page.rows if page else list(listed[:PAGE_SIZE])
     chosen = _chosen(access, request.GET.get("gate", ""), rows)
     context = {
         "may_remember": access.may("data.permissions.manage"),
@@ -61,8 +65,7 @@ def needs_you(request: PageRequest) -> HttpResponse:
         **(_besides(access) if tab == "mine" else {}),
         "rows": _with_visitors(rows, access),
         "chosen": chosen,
-        "is_first": not request.GET.get("after"),
-        "last": rows[-1] if tab == "done" and len(rows) == PAGE_SIZE else None,
+        "page": page,
         "filters": _filters(request),
         "last_decided": _of(access).filter(decided_by=access.user).order_by("-decided_at").first()
         if not rows
@@ -91,20 +94,12 @@ def _of(access: Access) -> "QuerySet[Gate]":
     )  # fmt: skip
 
 
-def _listed(access: Access, tab: str, query: Any) -> list[Gate]:
+def _listed(access: Access, tab: str, query: Any) -> "QuerySet[Gate]":
     rows = _of(access)
     snoozed = GateVisit.objects.filter(user=access.user, snoozed_until__gt=timezone.now())
     is_awake = ~Q(pk__in=snoozed.values("gate"))
     if tab == "done":
         rows = rows.filter(decided_at__isnull=False).exclude(status=GateStatus.CANCELLED)
-        if number := number_of(query.get("after", "")):
-            last = Gate.objects.filter(pk=number).first()
-            if last is not None and last.decided_at is not None:
-                rows = rows.filter(
-                    Q(decided_at__lt=last.decided_at)
-                    | Q(decided_at=last.decided_at, pk__lt=last.pk)
-                )
-        rows = rows.order_by("-decided_at", "-pk")
     else:
         rows = rows.filter(status=GateStatus.PENDING)
         rows = rows.exclude(is_awake) if tab == "snoozed" else rows.filter(is_awake)
@@ -118,7 +113,7 @@ def _listed(access: Access, tab: str, query: Any) -> list[Gate]:
         rows = rows.filter(run__teammate_id=number_of(teammate) or 0)
     if tool := query.get("tool", ""):
         rows = rows.filter(tool_name=tool)
-    return list(rows[:PAGE_SIZE])
+    return rows
 
 
 def _filters(request: PageRequest) -> list[tuple[str, str]]:

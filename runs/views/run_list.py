@@ -89,7 +89,7 @@ def run_list(request: PageRequest) -> HttpResponse:
         "views": saved_views.list_views(access),
         "has_any": bool(rows) or Run.objects.visible_to(access).exists(),
         "most_at_once": MOST_AT_ONCE,
-        "shows_archived": any((term.key, term.value) == ("is", "archived") for term in terms),
+        "shows_archived": query.asks_for_archived(terms),
     })  # fmt: skip
 
 

@@ -61,7 +61,7 @@ def teammate_list(request: PageRequest) -> HttpResponse:
     access = request.access
     query = request.GET
     shows_archived = "archived" in query
-    rows = Teammate.objects.visible_to(access).with_version().with_activity()
+    rows = Teammate.objects.visible_to(access).with_version().with_last_active()
     rows = rows.filter(archived_at__isnull=False) if shows_archived else rows.current()
     sought, mode = query.get("q", "").strip()[:200], query.get("mode", "")
     if sought:

@@ -161,7 +161,7 @@ def thread_news(request: PageRequest, thread_id: int) -> HttpResponse:
     known = numbers_of(request.GET.get("known", "").split(",")[:MOST_LOOSE])
     runs = Run.objects.filter(thread=thread, pk__gt=after).exclude(pk__in=known).with_names()
     newest = runs.select_related("answer", "route").order_by("-position")[:SHOWN_RUNS]
-    return render(request, "threads/_news.html", {"runs": with_transcripts(list(newest)[::-1])})
+    return render(request, "threads/_runs.html", {"runs": with_transcripts(list(newest)[::-1])})
 
 
 @require_GET

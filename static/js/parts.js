@@ -103,7 +103,6 @@ function sayProblem(element, message, kind = "refused") {
   let place = form.querySelector("[data-problem]");
   if (!place) {
     place = document.createElement("p");
-    place.dataset.problem = "";
     place.className = "error";
     place.setAttribute("role", "alert");
     form.append(place);
@@ -126,24 +125,23 @@ for (const form of document.querySelectorAll("form[data-guards]")) {
   window.addEventListener("beforeunload", (event) => { if (isDirty) event.preventDefault(); });
 }
 
-// A form says whose page it is on: another tab may have gone to another organization meanwhile.
-document.addEventListener("submit", (event) => {
-  const form = event.target;
-  if (form.method !== "post" || "anyOrganization" in form.dataset || form.elements.of_organization) return;
-  const whose = document.createElement("input");
-  whose.type = "hidden";
-  whose.name = "of_organization";
-  whose.value = document.body.dataset.organization ?? "";
-  form.append(whose);
-}, { capture: true });
+function addHidden(form, name, value) {
+  const field = document.createElement("input");
+  field.type = "hidden";
+  field.name = name;
+  field.value = value;
+  form.append(field);
+}
 
+// A form says whose page it is on: another tab may have gone to another organization meanwhile.
 // Forms that came with the live stream know no token; the page does.
 document.addEventListener("submit", (event) => {
   const form = event.target;
-  if (form.method !== "post" || form.querySelector('input[name="csrfmiddlewaretoken"]')?.value) return;
-  const token = document.createElement("input");
-  token.type = "hidden";
-  token.name = "csrfmiddlewaretoken";
-  token.value = JSON.parse(document.body.getAttribute("hx-headers"))["X-CSRFToken"];
-  form.append(token);
+  if (form.method !== "post") return;
+  if (!("anyOrganization" in form.dataset) && !form.elements.of_organization) {
+    addHidden(form, "of_organization", document.body.dataset.organization ?? "");
+  }
+  if (!form.querySelector('input[name="csrfmiddlewaretoken"]')?.value) {
+    addHidden(form, "csrfmiddlewaretoken", JSON.parse(document.body.getAttribute("hx-headers"))["X-CSRFToken"]);
+  }
 }, true);

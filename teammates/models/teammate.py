@@ -1,7 +1,7 @@
 """Teammates (v1: personas, v2: agents) and their immutable versions."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from django.conf import settings
 from django.db import models
@@ -55,14 +55,22 @@ class TeammateQuerySet(models.QuerySet["Teammate"]):
     def with_version(self) -> Self:
         return self.select_related("version", "end_user", "organization")
 
-    def with_activity(self) -> Self:
-        """Beside each, when its last run began, and which and how many are under way."""
+    def _own_runs(self) -> "models.QuerySet[Any]":
         runs = self.model.runs.rel.related_model._default_manager
-        own = runs.filter(teammate=models.OuterRef("pk"))
+        own: models.QuerySet[Any] = runs.filter(teammate=models.OuterRef("pk"))
+        return own
+
+    def with_last_active(self) -> Self:
+        """Beside each, when its last run began."""
+        newest = self._own_runs().order_by("-created_at")
+        return self.annotate(last_active_at=models.Subquery(newest.values("created_at")[:1]))
+
+    def with_activity(self) -> Self:
+        """`with_last_active`, and which runs and how many are under way."""
+        own = self._own_runs()
         under_way = own.filter(status__in=["queued", "running", "waiting", "paused"])
         count = under_way.order_by().values("teammate").annotate(n=models.Count("pk")).values("n")
-        return self.annotate(
-            last_active_at=models.Subquery(own.order_by("-created_at").values("created_at")[:1]),
+        return self.with_last_active().annotate(
             active_run_id=models.Subquery(under_way.order_by("-pk").values("pk")[:1]),
             active_run_count=models.Subquery(count),
         )
