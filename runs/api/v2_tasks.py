@@ -6,7 +6,7 @@ from django.http import HttpResponse
 from ninja import Router, Status
 from pydantic import Field
 
-from runs import creation, schedules, tasks
+from runs import creation, schedules, tasks, triggers
 from runs.api.v2_answers import MADE, answer, options_of
 from runs.models import Lesson, Task, Trigger, TriggerKind
 from teammates import end_users, hooks, roster
@@ -131,7 +131,7 @@ def create_task(request: ApiRequest, payload: TaskCreate) -> Any:
     end_user = None
     if payload.user_id is not None:
         end_user = end_users.find_or_create(access.organization, payload.user_id)
-    task, token = tasks.create_armed_task(
+    task, token = triggers.create_armed_task(
         access, teammate, end_user=end_user, schedule=payload.schedule,
         timezone=payload.schedule_timezone, webhook=payload.webhook,
         **changes_of(payload, WIRE, CLEARED, without=ARMING),
@@ -211,7 +211,7 @@ def run_task(
 def make_webhook(request: ApiRequest, task_id: int, user_id: str | None = None) -> Any:
     """A webhook, or a new token for it. The address is not shown again."""
     task = _find(request, task_id, user_id)
-    _, token = tasks.make_webhook(request.auth, task)
+    _, token = triggers.make_webhook(request.auth, task)
     path = hooks.path("tasks", task.pk, token)
     return Status(201, {"enabled": True, "url": address_of(request) + path})
 
@@ -221,7 +221,7 @@ def pause_webhook(
     request: ApiRequest, task_id: int, payload: EnabledIn, user_id: str | None = None
 ) -> dict[str, Any]:
     task = _find(request, task_id, user_id)
-    trigger = tasks.pause_webhook(request.auth, task, paused=not payload.enabled)
+    trigger = triggers.pause_webhook(request.auth, task, paused=not payload.enabled)
     return {
         "enabled": trigger is not None and trigger.enabled,
         "url": _masked_url(request, trigger) if trigger else None,
@@ -230,7 +230,7 @@ def pause_webhook(
 
 @router.delete("/tasks/{task_id}/webhook", response={204: None})
 def remove_webhook(request: ApiRequest, task_id: int, user_id: str | None = None) -> Any:
-    tasks.remove_webhook(request.auth, _find(request, task_id, user_id))
+    triggers.remove_webhook(request.auth, _find(request, task_id, user_id))
     return Status(204, None)
 
 
@@ -280,17 +280,17 @@ def create_trigger(
         raise Invalid("cron, interval_seconds and run_at are for the type schedule.")
     live_url = None
     if payload.type == "schedule":
-        trigger = tasks.add_schedule(request.auth, task, timezone=payload.timezone, **timing)
+        trigger = triggers.add_schedule(request.auth, task, timezone=payload.timezone, **timing)
     elif payload.type == "webhook":
-        trigger, token = tasks.make_webhook(request.auth, task)
+        trigger, token = triggers.make_webhook(request.auth, task)
         live_url = address_of(request) + hooks.path("tasks", task.pk, token)
     elif payload.type == "email":
-        trigger = tasks.open_inbox(request.auth, task, allowed_senders=payload.allowed_senders)
+        trigger = triggers.open_inbox(request.auth, task, allowed_senders=payload.allowed_senders)
     else:
         if payload.app is None or payload.trigger_name is None:
             raise Invalid("app and trigger_name are required for the type app.")
-        tasks.refuse_event(payload.app, payload.trigger_name)
-    shown = trigger_out(request, tasks.get_trigger(task, tasks.wire_id(trigger)))
+        triggers.refuse_event(payload.app, payload.trigger_name)
+    shown = trigger_out(request, triggers.get_trigger(task, triggers.wire_id(trigger)))
     return Status(201, shown | ({"url": live_url} if live_url else {}))
 
 
@@ -313,9 +313,9 @@ def update_trigger(
 ) -> dict[str, Any]:
     """Pause or wake it, or give a schedule another time, which replaces the one it had."""
     task = _find(request, task_id, user_id)
-    trigger = tasks.get_trigger(task, trigger_id)
+    trigger = triggers.get_trigger(task, trigger_id)
     given = {name: value for name, value in payload.dict().items() if value is not None}
-    return trigger_out(request, tasks.update_trigger(request.auth, task, trigger, **given))
+    return trigger_out(request, triggers.update_trigger(request.auth, task, trigger, **given))
 
 
 @router.delete("/tasks/{task_id}/triggers/{trigger_id}", response={204: None}, tags=["triggers"])
@@ -323,7 +323,7 @@ def delete_trigger(
     request: ApiRequest, task_id: int, trigger_id: str, user_id: str | None = None
 ) -> Any:
     task = _find(request, task_id, user_id)
-    tasks.delete_trigger(request.auth, task, tasks.get_trigger(task, trigger_id))
+    triggers.delete_trigger(request.auth, task, triggers.get_trigger(task, trigger_id))
     return Status(204, None)
 
 
@@ -341,12 +341,12 @@ def list_triggers(
         name: value for name, value in (("kind", type), ("task", task_id)) if value is not None
     }
     access = scoped(request, user_id)
-    rows = list(tasks.list_triggers(access, after=starting_after, **filters)[: limit + 1])
+    rows = list(triggers.list_triggers(access, after=starting_after, **filters)[: limit + 1])
     last = rows[limit - 1] if len(rows) > limit else None
     return {
         "data": [trigger_out(request, trigger) for trigger in rows[:limit]],
         "has_more": last is not None,
-        "next_starting_after": last and f"{last.task_id}:{tasks.wire_id(last)}",
+        "next_starting_after": last and f"{last.task_id}:{triggers.wire_id(last)}",
     }
 
 
@@ -374,7 +374,7 @@ def _is_modified(task: Task) -> bool:
 
 def task_out(task: Task) -> dict[str, Any]:
     """A task with every key of contract v2 2.3."""
-    webhook = tasks.webhook_of(task)
+    webhook = triggers.webhook_of(task)
     return {
         "id": task.pk,
         "teammate_id": task.teammate_id,
@@ -432,7 +432,7 @@ def trigger_out(request: ApiRequest, trigger: Trigger) -> dict[str, Any]:
     """A trigger (contract v2 2.3); the address of a webhook is masked."""
     is_webhook = trigger.kind == TriggerKind.WEBHOOK
     return {
-        "id": tasks.wire_id(trigger),
+        "id": triggers.wire_id(trigger),
         "type": trigger.kind,
         "enabled": trigger.is_armed,
         "task_id": trigger.task_id,

@@ -26,7 +26,8 @@ from runs.models.run import (
     RunView,
 )
 from runs.models.step import CALLS_A_MODEL, CallStatus, Step, StepKind, StepStatus, ToolCall
-from runs.models.task import Lesson, Task, TaskStatus, Trigger, TriggerKind
+from runs.models.task import Lesson, Task, TaskStatus
+from runs.models.trigger import Trigger, TriggerKind
 from runs.models.usage import Usage, UsageDay
 from runs.models.webhook import DeliveryStatus, WebhookDelivery, WebhookEndpoint
 from runs.models.worker import WorkerBeat

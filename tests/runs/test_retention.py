@@ -7,7 +7,7 @@ from django.core.files.storage import default_storage
 from django.test import Client
 from django.utils import timezone
 
-from runs import creation, export, lifecycle, retention, tasks
+from runs import creation, export, lifecycle, retention, tasks, triggers
 from runs.models import Lesson, Run, RunFile, RunStatus, UsageDay
 from teammates import accounts, keys, knowledge, roster, sessions
 from teammates.access import Access
@@ -23,7 +23,7 @@ def with_everything(access: Access) -> Run:
     """A run with a file, an answer, a task that learned, and what teammates know."""
     agent = roster.create_teammate(access.organization, by=access.user, name="Ada")
     task = tasks.create_task(access, agent, instructions="x")
-    tasks.add_schedule(access, task, interval_seconds=3600)
+    triggers.add_schedule(access, task, interval_seconds=3600)
     Lesson.objects.create(task=task, text="x", last_reaffirmed_at=timezone.now())
     knowledge.add_memory(access, "x", teammate=agent)
     knowledge.write_document(access, name="x", content="x", teammate=agent)
