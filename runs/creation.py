@@ -47,7 +47,7 @@ from teammates.models import (
     TeammateVersion,
 )
 from threads import conversations, files
-from threads.models import Message, MessageRole, Thread
+from threads.models import File, Message, MessageRole, Thread
 
 KEY_LIFE = timedelta(hours=24)
 MOST_TURNS = 2000
@@ -203,7 +203,7 @@ def run_task(
         everybody = replace(access.everything(), end_user=None)
         teammate = roster.get_teammate(everybody, task.teammate_id)
         thread = conversations.create_thread(
-            access, title=_title_of(task.name), teammate=teammate, end_user=end_user
+            access, title=title_of(task.name), teammate=teammate, end_user=end_user
         )
         prompt = conversations.post_message(access, thread, prompt_of(task))
         return queue(
@@ -243,7 +243,7 @@ def start_first_session(access: Access, teammate_id: int, *, options: Options) -
                 f"{teammate.name} had its first session already.", code="first_session_exists"
             )
         thread = conversations.create_thread(
-            access, title=f"Meet {_title_of(teammate.name)}"[:150], teammate=teammate,
+            access, title=f"Meet {title_of(teammate.name)}"[:150], teammate=teammate,
             end_user=teammate.end_user,
         )  # fmt: skip
         prompt = conversations.post_message(access, thread, FIRST_SESSION)
@@ -307,7 +307,7 @@ def actions_of(run: Run) -> QuerySet[ToolCall]:
     ).order_by("pk")  # fmt: skip
 
 
-def _title_of(text: str) -> str:
+def title_of(text: str) -> str:
     """As much of it as a thread's title holds."""
     return text.encode()[: conversations.LONGEST_TITLE].decode(errors="ignore")
 
@@ -591,13 +591,23 @@ def _teammate_for(
 
 
 def _attach(run: Run, attachments: Sequence[Attachment]) -> None:
-    """Put files beside the run's message; one that would hide another gets a name of its own."""
+    """Put files beside the run's message."""
+    attach(run, write_attachments(Thread.objects.get(pk=run.thread_id), attachments))
+
+
+def write_attachments(thread: Thread, attachments: Sequence[Attachment]) -> list[File]:
+    """Store files in a thread; one that would hide another gets a name of its own."""
     if len(attachments) > MOST_ATTACHMENTS:
         raise Invalid(f"files: at most {MOST_ATTACHMENTS} come with a message.")
-    thread = Thread.objects.get(pk=run.thread_id)
+    written = []
     for one in attachments:
         name = files.free_name(thread, one.name, one.sha256)
-        file = files.write_file(thread, name=name, content=one.content)
+        written.append(files.write_file(thread, name=name, content=one.content))
+    return written
+
+
+def attach(run: Run, written: Sequence[File]) -> None:
+    for file in written:
         RunFile.objects.get_or_create(run=run, file=file, defaults={"is_attachment": True})
 
 

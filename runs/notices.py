@@ -43,6 +43,11 @@ def tell(run: Run, *, title: str, text: str) -> int:
     return _tell(run, NoticeKind.MESSAGE, title[:200], text=text, due_at=timezone.now())
 
 
+def tell_of_trouble(run: Run, *, title: str, text: str) -> int:
+    """Something that runs by itself has stopped doing so; returns how many people are told."""
+    return _tell(run, NoticeKind.TROUBLE, title[:200], text=text, due_at=timezone.now())
+
+
 def _tell(run: Run, kind: NoticeKind, title: str, **fields: object) -> int:
     made = Notice.objects.bulk_create(
         Notice(user=user, run=run, kind=kind, title=title, **fields) for user in _people_of(run)

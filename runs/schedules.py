@@ -4,7 +4,9 @@ Computed from the definition alone, so that it is the same in every process.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -18,6 +20,8 @@ SHORTEST_INTERVAL = 60  # seconds
 LONGEST_INTERVAL = 366 * 24 * 3600
 EARLIEST = timedelta(seconds=180)  # of a single run, from now
 LATEST = timedelta(days=3653)
+# cronsim thinks in local time: what begins within an hour that happens twice is cut off by us.
+OVERLAP_OF_CLOCKS = timedelta(hours=3)
 TIMINGS = ("cron", "interval_seconds", "run_at")
 # cronsim knows five fields alone.
 ALIASES = {
@@ -28,21 +32,52 @@ ALIASES = {
 
 
 def next_times(trigger: Trigger, after: datetime | None = None) -> Iterator[datetime]:
-    """When a schedule is due, from `after` (now) on, in UTC; nothing for other triggers."""
+    """When a schedule is due, behind `after` (now), in UTC and in order; nothing for other
+    triggers."""
     after = after or timezone.now()
     if trigger.run_at is not None:
         if trigger.run_at > after:
             yield trigger.run_at
     elif trigger.interval_seconds is not None:
-        passed = max(after - trigger.starts_at, timedelta(0)).total_seconds()
-        count = int(passed // trigger.interval_seconds)
+        count = _intervals(trigger, after)
         while True:
             count += 1
             yield trigger.starts_at + timedelta(seconds=count * trigger.interval_seconds)
     elif trigger.cron:
-        local = after.astimezone(ZoneInfo(trigger.timezone))
-        for at in CronSim(ALIASES.get(trigger.cron, trigger.cron), local):
-            yield at.astimezone(UTC)
+        last = after
+        for at in _cron(trigger, after - OVERLAP_OF_CLOCKS):
+            if at > last:
+                yield at
+                last = at
+
+
+def past_times(trigger: Trigger, until: datetime) -> Iterator[datetime]:
+    """When a schedule was due, from `until` backwards, in UTC; without end for most."""
+    if trigger.run_at is not None:
+        if trigger.run_at <= until:
+            yield trigger.run_at
+    elif trigger.interval_seconds is not None:
+        for count in range(_intervals(trigger, until), 0, -1):
+            yield trigger.starts_at + timedelta(seconds=count * trigger.interval_seconds)
+    elif trigger.cron:
+        last = until + timedelta(microseconds=1)
+        for at in _cron(trigger, until + OVERLAP_OF_CLOCKS, reverse=True):
+            if at < last:
+                yield at
+                last = at
+
+
+def _intervals(trigger: Trigger, until: datetime) -> int:
+    """How many whole intervals of a schedule have passed."""
+    assert trigger.interval_seconds is not None
+    passed = max(until - trigger.starts_at, timedelta(0)).total_seconds()
+    return int(passed // trigger.interval_seconds)
+
+
+def _cron(trigger: Trigger, start: datetime, *, reverse: bool = False) -> Iterator[datetime]:
+    text = ALIASES.get(trigger.cron, trigger.cron)
+    for at in CronSim(text, start.astimezone(ZoneInfo(trigger.timezone)), reverse=reverse):
+        yield at.astimezone(UTC)
 
 
 def next_time(trigger: Trigger) -> datetime | None:
@@ -103,3 +138,68 @@ def _checked_instant(text: str | datetime) -> datetime:
     if not timezone.now() + EARLIEST <= at <= timezone.now() + LATEST:
         raise Invalid("run_at must be at least 180 seconds and at most ten years ahead.")
     return at
+
+
+# --- what people see of it ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Due:
+    """One of the next times: the instant, what a clock there shows, and what is odd about it."""
+
+    at: datetime
+    local: datetime
+    note: str
+
+
+def preview(trigger: Trigger, count: int = 10, after: datetime | None = None) -> list[Due]:
+    """The next `count` times of a schedule, with a note where the clocks change that day."""
+    zone = ZoneInfo(trigger.timezone)
+    return [
+        Due(at, at.astimezone(zone), _note(trigger, at, zone))
+        for at in islice(next_times(trigger, after), count)
+    ]
+
+
+def _note(trigger: Trigger, at: datetime, zone: ZoneInfo) -> str:
+    local = at.astimezone(zone)
+    change = _clock_change(local)
+    if change is None or trigger.run_at is not None:
+        return ""
+    before, behind = change  # what the clocks show at that moment, by the old and the new offset
+    if behind > before:
+        skipped = f"{before:%H:%M} to {behind:%H:%M}"
+        if trigger.cron and local.replace(tzinfo=None) == behind:
+            return f"The clocks go forward: {skipped} does not exist, so it runs at once behind it."
+        return f"The clocks go forward: {skipped} does not exist that day."
+    twice = f"{behind:%H:%M} to {before:%H:%M}"
+    if not behind <= local.replace(tzinfo=None) < before:
+        return f"The clocks go back: {twice} happens twice that day."
+    if trigger.cron and _has_fixed_hours(trigger.cron):
+        return f"The clocks go back: {local:%H:%M} happens twice, it runs once."
+    which = "second" if local.fold else "first"
+    return f"The clocks go back: {local:%H:%M} happens twice, this is the {which} time."
+
+
+def _has_fixed_hours(cron: str) -> bool:
+    """Whether cron means times of the clock, each once a day, and not every so often."""
+    minute, hour = ALIASES.get(cron, cron).split()[:2]
+    return not minute.startswith("*") and not hour.startswith("*")
+
+
+def _clock_change(local: datetime) -> tuple[datetime, datetime] | None:
+    """What the clocks of that local day show when they change: the old time and the new one."""
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    begins, ends = midnight.astimezone(UTC), (midnight + timedelta(days=1)).astimezone(UTC)
+    zone = local.tzinfo
+    old, new = (at.astimezone(zone).utcoffset() for at in (begins, ends))
+    if old is None or new is None or old == new:
+        return None
+    while ends - begins > timedelta(seconds=1):
+        middle = begins + (ends - begins) / 2
+        if middle.astimezone(zone).utcoffset() == old:
+            begins = middle
+        else:
+            ends = middle
+    at = (ends.replace(microsecond=0) if ends.microsecond < 500_000 else ends).replace(tzinfo=None)
+    return at + old, at + new

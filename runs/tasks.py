@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from runs.models import Lesson, Run, Task, TaskStatus, TriggerKind
 from teammates import connections, roster, servers
-from teammates.access import Access
+from teammates.access import Access, access_of_owner
 from teammates.errors import Forbidden, Invalid, NotFound, Unsuitable
 from teammates.models import Effort, EndUser, PermissionMode, Teammate
 
@@ -61,7 +61,12 @@ def update_task(access: Access, task: Task, *, enabled: bool | None = None, **ch
         if enabled is not None:
             locked.status = TaskStatus.ENABLED if enabled else TaskStatus.DISABLED
         locked.save()
-        if enabled is False:
+        if enabled:
+            take_over(access, locked)
+            # What was due while it rested is past: times count from now on.
+            schedules = locked.triggers.filter(kind=TriggerKind.SCHEDULE)
+            schedules.update(armed_at=timezone.now(), next_at=None)
+        elif enabled is False:
             events = locked.triggers.exclude(kind=TriggerKind.SCHEDULE)
             events.update(enabled=False, hook_enabled=False)
     return locked
@@ -96,12 +101,20 @@ def lock(access: Access, task: Task) -> Task:
     require_editor(access, task)
     locked = (
         Task.objects.select_for_update(of=("self",), no_key=True)
-        .select_related("teammate", "end_user", "organization")
+        .select_related("teammate", "end_user", "organization", "created_by")
         .get(pk=task.pk)
     )
     if locked.is_archived:
         raise NotFound("This task is archived.", code="tasks.not_found")
     return locked
+
+
+def take_over(access: Access, task: Task) -> None:
+    """Whoever switches on what a person left behind who is no longer a member, owns it. The
+    caller holds the task's row."""
+    if access_of_owner(task.organization, task.created_by) is None:
+        task.created_by = access.user
+        task.save(update_fields=["created_by", "updated_at"])
 
 
 def require_editor(access: Access, task: Task) -> None:

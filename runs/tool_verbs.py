@@ -24,7 +24,7 @@ from runs.models import (
     ToolCall,
 )
 from teammates import knowledge, roster
-from teammates.access import Access, access_of_key, access_of_member
+from teammates.access import Access, access_of_key, access_of_owner
 from teammates.catalog import CATALOG
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound
 from teammates.models import (
@@ -55,8 +55,8 @@ def perform(run: Run, call: ToolCall, name: str, arguments: Any) -> Any:
 def access_of_run(run: Run) -> Access:
     """What the run may do: what whoever started it may, in its own scope and no other."""
     access = None
-    if run.created_by is not None:
-        access = access_of_member(run.created_by, str(run.organization.uid))
+    if run.created_by is not None or run.is_triggered:
+        access = access_of_owner(run.organization, run.created_by)
     elif run.api_key is not None:
         key = run.api_key
         role = Membership.objects.filter(

@@ -4,15 +4,22 @@ import secrets
 from typing import Any, NoReturn
 
 from django.db import transaction
+from django.utils import timezone
 
 from runs import schedules, tasks
-from runs.models import Task, TaskStatus, Trigger, TriggerKind
+from runs.models import Missed, Overlap, Rest, Task, TaskStatus, Trigger, TriggerKind
 from teammates import hooks, roster, servers
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound, Unsuitable
 from teammates.models import Teammate
 
 MOST_TRIGGERS = 50  # of a task
+MOST_MISSED = 100  # runs that are made up for at once
+MOST_FAILURES = 100
+RULES = ("overlap", "missed", "missed_limit", "failure_limit")
+# Events differ from each other: each has its run, and none is held back for the last ones' sake.
+OF_EVENTS: dict[str, Any] = {"overlap": Overlap.ALLOW, "failure_limit": None}
+WOKEN: dict[str, Any] = {"enabled": True, "rests_because": "", "failures": 0}
 
 
 def create_armed_task(
@@ -32,11 +39,15 @@ def create_armed_task(
         return task, make_webhook(access, task)[1] if webhook else None
 
 
-def add_schedule(access: Access, task: Task, *, timezone: str = "UTC", **timing: Any) -> Trigger:
-    """`timing`: one of `schedules.TIMINGS`. Raises `Invalid`, `Unsuitable` for a paused task."""
+def add_schedule(access: Access, task: Task, *, timezone: str = "UTC", **fields: Any) -> Trigger:
+    """`fields`: one of `schedules.TIMINGS`, and any of `RULES`. Raises `Invalid`, `Unsuitable` for
+    a paused task."""
     schedules.check_timezone(timezone)
-    checked = schedules.checked_timing(**timing)
-    return _add_trigger(access, task, TriggerKind.SCHEDULE, timezone=timezone, **checked)
+    rules = _checked_rules({name: fields.pop(name) for name in RULES if name in fields})
+    checked = schedules.checked_timing(**fields)
+    return _add_trigger(
+        access, task, TriggerKind.SCHEDULE, timezone=timezone, **checked, **rules, **_rearmed()
+    )
 
 
 def refuse_event(app: str, event: str) -> NoReturn:
@@ -59,9 +70,10 @@ def open_inbox(access: Access, task: Task, *, allowed_senders: list[str] | None)
             locked.save(update_fields=["allowed_senders", "updated_at"])
         _require_startable(locked)
         trigger, _ = Trigger.objects.get_or_create(
-            task=locked, kind=TriggerKind.EMAIL, defaults={"inbox_name": secrets.token_hex(8)}
-        )
-        _set(trigger, enabled=True)
+            task=locked, kind=TriggerKind.EMAIL,
+            defaults={"inbox_name": secrets.token_hex(8)} | OF_EVENTS,
+        )  # fmt: skip
+        _set(trigger, **WOKEN)
     return trigger
 
 
@@ -70,9 +82,11 @@ def make_webhook(access: Access, task: Task) -> tuple[Trigger, str]:
     with transaction.atomic():
         locked = tasks.lock(access, task)
         _require_startable(locked)
-        trigger, _ = Trigger.objects.get_or_create(task=locked, kind=TriggerKind.WEBHOOK)
+        trigger, _ = Trigger.objects.get_or_create(
+            task=locked, kind=TriggerKind.WEBHOOK, defaults=OF_EVENTS
+        )
         token = hooks.make_token(trigger)
-        _set(trigger, enabled=True, **{name: getattr(trigger, name) for name in hooks.FIELDS})
+        _set(trigger, **WOKEN, **{name: getattr(trigger, name) for name in hooks.FIELDS})
     return trigger, token
 
 
@@ -102,31 +116,63 @@ def webhook_of(task: Task) -> Trigger | None:
 def update_trigger(
     access: Access, task: Task, trigger: Trigger, *, enabled: bool | None = None, **changes: Any
 ) -> Trigger:
-    """Pause or wake a trigger, or give a schedule another time or timezone.
+    """Pause or wake a trigger, give it other rules (`RULES`), or a schedule another time or
+    timezone.
 
-    Raises `Invalid`, `Unsuitable` for waking one of a paused or archived task.
+    Raises `Invalid`, `Unsuitable` for waking one of a paused or archived task, or one that is over.
     """
     with transaction.atomic():
         locked = tasks.lock(access, task)
-        fields: dict[str, Any] = {}
+        fields = _checked_rules({name: changes.pop(name) for name in RULES if name in changes})
         if changes and trigger.kind != TriggerKind.SCHEDULE:
             raise Invalid(f"{', '.join(sorted(changes))}: only a schedule has this.")
         if (zone := changes.pop("timezone", None)) is not None:
             schedules.check_timezone(zone)
-            fields["timezone"] = zone
+            fields |= _rearmed() | {"timezone": zone}
         if changes:
-            fields |= schedules.checked_timing(**changes)
+            fields |= _rearmed() | schedules.checked_timing(**changes)
+            if trigger.rests_because == Rest.OVER and enabled is None:
+                enabled = True
         if enabled is not None:
-            if enabled:
-                _require_startable(locked)
-            fields["enabled"] = enabled
-            if trigger.kind == TriggerKind.WEBHOOK:
-                fields["hook_enabled"] = enabled
+            fields |= _switched(access, locked, trigger, enabled=enabled, is_new_time=bool(changes))
         if not fields:
-            raise Invalid("Give enabled, a time, or timezone.")
+            raise Invalid(f"Give enabled, a time, timezone, or one of {', '.join(RULES)}.")
         _set(trigger, **fields)
         trigger.task = locked
     return trigger
+
+
+def _switched(
+    access: Access, task: Task, trigger: Trigger, *, enabled: bool, is_new_time: bool
+) -> dict[str, Any]:
+    fields: dict[str, Any] = {"enabled": enabled}
+    if enabled:
+        _require_startable(task)
+        if trigger.run_at is not None and trigger.run_at <= timezone.now() and not is_new_time:
+            raise Unsuitable("Its time is over: give it another one.", code="trigger_over")
+        tasks.take_over(access, task)
+        fields |= WOKEN | (_rearmed() if not trigger.enabled else {})
+    if trigger.kind == TriggerKind.WEBHOOK:
+        hooks.pause(trigger, paused=not enabled)
+        fields["hook_enabled"] = enabled
+    return fields
+
+
+def _rearmed() -> dict[str, Any]:
+    """Its due times count from now on; the scheduler finds the next one."""
+    return {"armed_at": timezone.now(), "next_at": None}
+
+
+def _checked_rules(rules: dict[str, Any]) -> dict[str, Any]:
+    for name, known in (("overlap", Overlap.values), ("missed", Missed.values)):
+        if name in rules and rules[name] not in known:
+            raise Invalid(f"{name} must be one of {', '.join(known)}.")
+    limit = rules.get("failure_limit")
+    if limit is not None and not 1 <= limit <= MOST_FAILURES:
+        raise Invalid(f"failure_limit must be 1 to {MOST_FAILURES}, or null for never.")
+    if "missed_limit" in rules and not 1 <= (rules["missed_limit"] or 0) <= MOST_MISSED:
+        raise Invalid(f"missed_limit must be 1 to {MOST_MISSED}.")
+    return rules
 
 
 def delete_trigger(access: Access, task: Task, trigger: Trigger) -> None:

@@ -18,7 +18,7 @@ from django.conf import settings
 
 from config.database import in_db
 from config.wakeups import WakeUps
-from runs import execution, fleet, gates, lifecycle, notices, retention
+from runs import execution, fleet, gates, lifecycle, notices, retention, scheduler
 from runs.attempt import Attempt
 from runs.lifecycle import Lease
 from runs.recording import Recorder
@@ -55,6 +55,7 @@ class Worker:
             asyncio.create_task(self._recorder.run(), name="recorder"),
             asyncio.create_task(self._keep_leases(), name="leases"),
             asyncio.create_task(self._keep_promises(), name="promises"),
+            asyncio.create_task(self._keep_time(), name="time"),
             asyncio.create_task(self._send_mail(), name="mail"),
             asyncio.create_task(self._tidy(), name="tidy"),
             asyncio.create_task(self._claim_loop(), name="claims"),
@@ -194,6 +195,12 @@ class Worker:
         """Decide gates whose time is up."""
         while True:
             await self._try(gates.expire_due)
+            await asyncio.sleep(settings.POLL_SECONDS)
+
+    async def _keep_time(self) -> None:
+        """Start what is due."""
+        while True:
+            await self._try(scheduler.keep_time)
             await asyncio.sleep(settings.POLL_SECONDS)
 
     async def _tidy(self) -> None:

@@ -155,6 +155,14 @@ def access_of_member(user: User, organization_uid: str | None = None) -> Access 
     return Access(organization=membership.organization, role=membership.role, user=user)
 
 
+def access_of_owner(organization: Organization, owner: User | None) -> Access | None:
+    """What something that `owner` set up may do by itself: what they may. What no person set up
+    may what the organization's own keys may. None once the owner is no longer a member."""
+    if owner is None:
+        return Access(organization=organization, role=Role.ADMIN)
+    return access_of_member(owner, str(organization.uid))
+
+
 def role_in(organization: OuterRef, user: OuterRef) -> Subquery:
     """A user's role, as part of a query for something of theirs."""
     memberships = Membership.objects.filter(organization=organization, user=user)

@@ -269,11 +269,14 @@ def _set_status(teammate: Teammate, status: TeammateStatus) -> Teammate:
 def _rest_triggers(teammate: Teammate, status: TeammateStatus) -> None:
     """What starts the tasks of a teammate that stops, stops for good: people switch it on again.
 
-    Schedules of a paused one only rest (`Trigger.is_armed`), and go on with it.
+    Schedules of a paused one only rest (`Trigger.is_armed`), and go on with it: from then on, for
+    what was due meanwhile is past.
     """
-    if status == TeammateStatus.ENABLED:
-        return
     for task in teammate.tasks.filter(is_ad_hoc=False):
+        schedules = task.triggers.filter(kind="schedule")
+        if status == TeammateStatus.ENABLED:
+            schedules.update(armed_at=timezone.now(), next_at=None)
+            continue
         stopped = task.triggers.all()
         if status == TeammateStatus.DISABLED:
             stopped = stopped.exclude(kind="schedule")

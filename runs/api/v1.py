@@ -14,6 +14,7 @@ from runs.models import Run, RunStatus
 from teammates.api.bearer import access_of_request
 from teammates.api.schemas import ApiRequest, Input, iso
 from teammates.errors import DomainError, Invalid
+from teammates.models import User
 from threads import conversations
 
 router = Router(tags=["runs"])
@@ -164,16 +165,21 @@ def get_run(request: ApiRequest, run_id: UUID) -> dict[str, Any]:
         "org_id": organization,
         "account_id": organization,
         "thread_id": str(run.thread.uid),
-        "created_by_user_id": str(run.created_by.uid) if run.created_by else None,
+        "created_by_user_id": str(by.uid) if (by := _creator(run)) else None,
         "status": reading.V1_STATUS[RunStatus(run.status)],
         "created_at": iso(run.created_at),
         "trace_id": run.trace_id,
     }
 
 
+def _creator(run: Run) -> User | None:
+    """Who asked for it; nobody did where a trigger started it."""
+    return None if run.is_triggered else run.created_by
+
+
 def run_item(run: Run) -> dict[str, Any]:
     organization = str(run.organization.uid)
-    by = run.created_by
+    by = _creator(run)
     return {
         "run_id": str(run.uid),
         "org_id": organization,

@@ -102,7 +102,7 @@ def run_out(run: Run) -> dict[str, Any]:
         "trigger_source": TRIGGER_SOURCES.get(run.channel, run.channel),
         "channel": CHANNELS.get(run.channel, run.channel),
         "billing_surface": "api" if run.is_api else "platform",
-        "auth_method": "api_key" if run.api_key_id else "session",
+        "auth_method": None if run.is_triggered else "api_key" if run.api_key_id else "session",
         "auth_provider": None,
         "started_by": _starter_out(run.started_by),
         "email_address": run.teammate.email_address,

@@ -81,7 +81,16 @@ class TimingFields(Input):
     run_at: str | None = None
 
 
-class TriggerIn(TimingFields):
+class RuleFields(Input):
+    """Ours: what happens when it cannot be as planned."""
+
+    overlap: Literal["skip", "queue", "allow", "cancel"] | None = None
+    missed: Literal["latest", "all", "none"] | None = None
+    missed_limit: int | None = None
+    failure_limit: int | None = None
+
+
+class TriggerIn(TimingFields, RuleFields):
     type: Literal["schedule", "webhook", "email", "app"]
     timezone: str = "UTC"
     app: str | None = None
@@ -91,7 +100,7 @@ class TriggerIn(TimingFields):
     allowed_senders: list[str] | None = None
 
 
-class TriggerChange(TimingFields):
+class TriggerChange(TimingFields, RuleFields):
     enabled: bool | None = None
     timezone: str | None = None
 
@@ -280,7 +289,9 @@ def create_trigger(
         raise Invalid("cron, interval_seconds and run_at are for the type schedule.")
     live_url = None
     if payload.type == "schedule":
-        trigger = triggers.add_schedule(request.auth, task, timezone=payload.timezone, **timing)
+        trigger = triggers.add_schedule(
+            request.auth, task, timezone=payload.timezone, **timing, **_rules(payload)
+        )
     elif payload.type == "webhook":
         trigger, token = triggers.make_webhook(request.auth, task)
         live_url = address_of(request) + hooks.path("tasks", task.pk, token)
@@ -315,7 +326,14 @@ def update_trigger(
     task = _find(request, task_id, user_id)
     trigger = triggers.get_trigger(task, trigger_id)
     given = {name: value for name, value in payload.dict().items() if value is not None}
+    given |= _rules(payload)
     return trigger_out(request, triggers.update_trigger(request.auth, task, trigger, **given))
+
+
+def _rules(payload: RuleFields) -> dict[str, Any]:
+    """Those that are given; null means never for `failure_limit`, and nothing for the others."""
+    given = payload.dict(include=set(triggers.RULES), exclude_unset=True)
+    return {k: v for k, v in given.items() if v is not None or k == "failure_limit"}
 
 
 @router.delete("/tasks/{task_id}/triggers/{trigger_id}", response={204: None}, tags=["triggers"])
@@ -442,6 +460,8 @@ def trigger_out(request: ApiRequest, trigger: Trigger) -> dict[str, Any]:
         "run_at": iso(trigger.run_at),
         "timezone": trigger.timezone,
         "next_run": iso(schedules.next_time(trigger)),
+        **{rule: getattr(trigger, rule) for rule in triggers.RULES},
+        "rests_because": trigger.rests_because or None,
         "url": _masked_url(request, trigger) if is_webhook else None,
         "address": trigger.email_address,
         "app": trigger.app or None,

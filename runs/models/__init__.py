@@ -17,6 +17,7 @@ from runs.models.run import (
     FINISHED,
     NEEDS_SOMEBODY,
     RETRYABLE,
+    TRIGGERED,
     Channel,
     HistoryOf,
     IdempotencyKey,
@@ -27,7 +28,17 @@ from runs.models.run import (
 )
 from runs.models.step import CALLS_A_MODEL, CallStatus, Step, StepKind, StepStatus, ToolCall
 from runs.models.task import Lesson, Task, TaskStatus
-from runs.models.trigger import Trigger, TriggerKind
+from runs.models.trigger import (
+    Firing,
+    FiringStatus,
+    Missed,
+    Overlap,
+    Rest,
+    Skip,
+    Trigger,
+    TriggerKind,
+    TriggerQuerySet,
+)
 from runs.models.usage import Usage, UsageDay
 from runs.models.webhook import DeliveryStatus, WebhookDelivery, WebhookEndpoint
 from runs.models.worker import WorkerBeat
@@ -40,12 +51,15 @@ __all__ = [
     "FINISHED",
     "NEEDS_SOMEBODY",
     "RETRYABLE",
+    "TRIGGERED",
     "Artifact",
     "CallStatus",
     "Channel",
     "DecidedVia",
     "DeliveryStatus",
     "Event",
+    "Firing",
+    "FiringStatus",
     "Gate",
     "GateKind",
     "GateStatus",
@@ -54,13 +68,17 @@ __all__ = [
     "HistoryOf",
     "IdempotencyKey",
     "Lesson",
+    "Missed",
     "Notice",
     "NoticeKind",
+    "Overlap",
     "Report",
+    "Rest",
     "Run",
     "RunFile",
     "RunStatus",
     "RunView",
+    "Skip",
     "Step",
     "StepKind",
     "StepStatus",
@@ -69,6 +87,7 @@ __all__ = [
     "ToolCall",
     "Trigger",
     "TriggerKind",
+    "TriggerQuerySet",
     "Usage",
     "UsageDay",
     "WebhookDelivery",

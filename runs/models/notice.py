@@ -14,6 +14,8 @@ from teammates.models import User
 class NoticeKind(models.TextChoices):
     MESSAGE = "message", "A teammate says"
     NEEDS_YOU = "needs_you", "Needs you"
+    RESULT = "result", "A result"
+    TROUBLE = "trouble", "Something stopped"
 
 
 class Notice(Named):

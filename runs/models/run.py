@@ -59,6 +59,10 @@ class Channel(models.TextChoices):
     WEBHOOK = "webhook", "a webhook"
 
 
+# Nobody watches what these start.
+TRIGGERED = (Channel.SCHEDULE, Channel.EMAIL, Channel.WEBHOOK)
+
+
 class HistoryOf(models.TextChoices):
     """Whose earlier messages a run is told."""
 
@@ -316,6 +320,11 @@ class Run(Named):
     def is_api(self) -> bool:
         """Started by a program or by itself, not by a person on a page."""
         return self.channel not in (Channel.APP, Channel.CLI)
+
+    @property
+    def is_triggered(self) -> bool:
+        """Started by a trigger; `created_by` is who set that up."""
+        return self.channel in TRIGGERED
 
     @property
     def needs_somebody(self) -> bool:

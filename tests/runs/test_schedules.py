@@ -1,7 +1,7 @@
 """When schedules are due, over clock changes too."""
 
 from datetime import UTC, datetime, timedelta, timezone
-from itertools import islice
+from itertools import islice, takewhile
 
 import pytest
 
@@ -83,3 +83,71 @@ def test_an_instant_without_an_offset_is_utc() -> None:
 def test_what_is_no_timezone_is_refused(name: str) -> None:
     with pytest.raises(Invalid, match="timezone"):
         schedules.check_timezone(name)
+
+
+LORD_HOWE = "Australia/Lord_Howe"  # its clocks change by half an hour
+
+
+@pytest.mark.parametrize(("zone", "after", "cron", "expected"), [
+    (LORD_HOWE, "2026-04-04T00:00:00+00:00", "45 1 * * *",
+     ["2026-04-04T14:45:00+00:00", "2026-04-05T15:15:00+00:00"]),
+    (LORD_HOWE, "2026-10-03T00:00:00+00:00", "15 2 * * *",
+     ["2026-10-03T15:30:00+00:00", "2026-10-04T15:15:00+00:00"]),
+    ("America/New_York", "2026-10-31T12:00:00+00:00", "30 1 * * *",
+     ["2026-11-01T05:30:00+00:00", "2026-11-02T06:30:00+00:00"]),
+    # Seen from within the hour that happens twice: the time has passed.
+    ("Europe/Berlin", "2026-10-25T01:10:00+00:00", "30 2 * * *",
+     ["2026-10-26T01:30:00+00:00", "2026-10-27T01:30:00+00:00"]),
+    # Both hours end up at the same instant: it is due once.
+    ("Europe/Berlin", "2026-03-28T12:00:00+00:00", "0 2,3 * * *",
+     ["2026-03-29T01:00:00+00:00", "2026-03-30T00:00:00+00:00"]),
+    # Every so often goes on through both.
+    (LORD_HOWE, "2026-04-04T14:30:00+00:00", "*/30 * * * *",
+     ["2026-04-04T15:00:00+00:00", "2026-04-04T15:30:00+00:00"]),
+])  # fmt: skip
+def test_clock_changes_elsewhere(zone: str, after: str, cron: str, expected: list[str]) -> None:
+    assert times(2, after, cron=cron, timezone=zone) == expected
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", LORD_HOWE])
+@pytest.mark.parametrize("cron", [
+    "30 2 * * *", "30 1 * * *", "15 2 * * *", "*/15 * * * *", "0 * * * *", "0,30 1,2,3 * * *",
+])  # fmt: skip
+@pytest.mark.parametrize(("begins", "days"), [("03-01", 31), ("04-01", 9), ("10-01", 30)])
+def test_forwards_and_backwards_name_the_same_times_from_any_moment(
+    zone: str, cron: str, begins: str, days: int
+) -> None:
+    trigger = Trigger(kind=TriggerKind.SCHEDULE, cron=cron, timezone=zone)
+    start = datetime.fromisoformat(f"2026-{begins}T00:00:00+00:00")
+    end = start + timedelta(days=days)
+    forwards = list(takewhile(lambda at: at <= end, schedules.next_times(trigger, start)))
+    backwards = takewhile(lambda at: at > start, schedules.past_times(trigger, end))
+    assert forwards == list(backwards)[::-1]
+    assert len(set(forwards)) == len(forwards)
+    # Whoever looks at some moment sees what is left, and nothing again.
+    for at in forwards[:: max(1, len(forwards) // 40)]:
+        late = at + timedelta(minutes=37)
+        found = takewhile(lambda due: due <= end, schedules.next_times(trigger, late))
+        assert list(found) == [due for due in forwards if due > late]
+
+
+@pytest.mark.parametrize(("cron", "after", "word"), [
+    ("30 2 * * *", "2026-10-24T12:00:00+00:00", "02:30 happens twice, it runs once"),
+    ("30 2 * * *", "2026-03-28T12:00:00+00:00", "02:00 to 03:00 does not exist, so it runs"),
+    ("0 9 * * *", "2026-03-28T12:00:00+00:00", "does not exist that day"),
+    ("0 9 * * *", "2026-10-24T12:00:00+00:00", "02:00 to 03:00 happens twice that day"),
+    ("30 * * * *", "2026-10-25T00:45:00+00:00", "this is the second time"),
+])  # fmt: skip
+def test_a_preview_says_what_the_clocks_do(cron: str, after: str, word: str) -> None:
+    trigger = Trigger(kind=TriggerKind.SCHEDULE, cron=cron, timezone="Europe/Berlin")
+    first, *others = schedules.preview(trigger, after=datetime.fromisoformat(after))
+    assert word in first.note
+    assert len(others) == 9
+    assert first.local.utcoffset() is not None
+    assert others[-1].note == "" or cron == "30 * * * *"
+
+
+def test_a_preview_knows_half_hours() -> None:
+    trigger = Trigger(kind=TriggerKind.SCHEDULE, cron="45 1 * * *", timezone=LORD_HOWE)
+    (due,) = schedules.preview(trigger, 1, datetime(2026, 4, 4, tzinfo=UTC))
+    assert due.note == "The clocks go back: 01:45 happens twice, it runs once."

@@ -1,0 +1,249 @@
+"""Something happens that is to start a run: a time comes, a call, a mail. Each is written down
+once, with the run that came of it or why none did.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, TypeVar
+
+from django.db import transaction
+from django.db.models import F, QuerySet
+from django.utils import timezone
+
+from runs import creation
+from runs.creation import Attachment, Options
+from runs.models import (
+    ACTIVE,
+    Channel,
+    Firing,
+    FiringStatus,
+    HistoryOf,
+    Overlap,
+    Run,
+    RunStatus,
+    Skip,
+    Task,
+    Trigger,
+    TriggerKind,
+)
+from teammates.access import Access, access_of_owner
+from teammates.errors import DomainError, Forbidden
+from teammates.fields import clean_text, hash_secret
+from teammates.models import EndUser, Organization, Teammate, User
+from threads import conversations
+from threads.models import File, Message, Thread
+
+logger = logging.getLogger("muster.firing")
+
+M = TypeVar("M")
+KEPT = 16 * 1024  # characters of what was received
+
+CHANNELS = {
+    TriggerKind.SCHEDULE: Channel.SCHEDULE,
+    TriggerKind.WEBHOOK: Channel.WEBHOOK,
+    TriggerKind.EMAIL: Channel.EMAIL,
+}
+
+
+@dataclass(frozen=True)
+class Cause:
+    """What happened: the words for the run, what came with them, and how the log names it."""
+
+    kind: TriggerKind
+    text: str = ""
+    title: str = ""
+    attachments: Sequence[Attachment] = ()
+    thread: Thread | None = None  # the conversation that it continues
+    due_at: datetime | None = None
+    source: str = ""
+    event_id: str = ""
+    received: str = ""
+    is_sample: bool = False
+
+
+@dataclass(frozen=True)
+class Target:
+    """Who is to work: a task over one of its triggers, or a teammate by itself."""
+
+    teammate: Teammate
+    task: Task | None = None
+    trigger: Trigger | None = None
+
+    @property
+    def organization(self) -> Organization:
+        return self.teammate.organization if self.task is None else self.task.organization
+
+    @property
+    def owner(self) -> User | None:
+        return (self.task or self.teammate).created_by
+
+    @property
+    def end_user(self) -> EndUser | None:
+        return (self.task or self.teammate).end_user
+
+    @property
+    def firings(self) -> "QuerySet[Firing]":
+        if self.trigger is not None:
+            return Firing.objects.filter(trigger=self.trigger)
+        return Firing.objects.filter(teammate=self.teammate, task=None)
+
+
+def target_of(row: Trigger | Teammate) -> Target:
+    """`row` with what `Trigger.objects.with_task`, or a teammate's `with_version`, loads."""
+    if isinstance(row, Teammate):
+        return Target(row)
+    return Target(row.task.teammate, row.task, row)
+
+
+# --- one firing ---------------------------------------------------------------------------------
+
+
+def fire(target: Target, cause: Cause, *, in_line: bool = False) -> Firing:
+    """Start a run, let it wait for the one before it, or leave it out, as the trigger's rules say.
+
+    `in_line`: it may wait behind others that wait. The caller holds the row of the trigger, or of
+    the teammate.
+    """
+    trigger = target.trigger
+    if trigger is not None and trigger.overlap != Overlap.ALLOW:
+        waiting = target.firings.filter(status=FiringStatus.WAITING)
+        assert target.task is not None
+        if waiting.exists() or active_runs(target.task).exists():
+            if trigger.overlap == Overlap.CANCEL:
+                waiting.update(status=FiringStatus.SKIPPED, reason=Skip.REPLACED)
+                return _let_wait(target, cause)
+            if in_line or (trigger.overlap == Overlap.QUEUE and not waiting.exists()):
+                return _let_wait(target, cause)
+            return leave_out(target, cause, Skip.OVERLAP, _who_works(target.task))
+    return _start(target, cause)
+
+
+def leave_out(target: Target, cause: Cause, reason: Skip, detail: str = "", n: int = 1) -> Firing:
+    """Write down that nothing was started; the same reason again only counts up."""
+    last = target.firings.order_by("-id").first()
+    if last is not None and (last.reason, last.detail, last.source) == (
+        reason, clean_text(detail)[:500], cause.source,
+    ):  # fmt: skip
+        last.times, last.last_at = F("times") + n, cause.due_at or timezone.now()
+        last.save(update_fields=["times", "last_at"])
+        last.refresh_from_db(fields=["times"])
+        return last
+    return _record(target, cause, FiringStatus.SKIPPED, reason=reason, detail=detail, times=n)
+
+
+def _start(target: Target, cause: Cause) -> Firing:
+    made, why = _attempt(
+        lambda: _run(target, cause.kind, *_post(target, cause), is_new=cause.thread is None)
+    )
+    if made is None:
+        return leave_out(target, cause, Skip.REFUSED, why)
+    return _record(target, cause, FiringStatus.STARTED, run=made)
+
+
+def _let_wait(target: Target, cause: Cause) -> Firing:
+    made, why = _attempt(lambda: _post(target, cause))
+    if made is None:
+        return leave_out(target, cause, Skip.REFUSED, why)
+    return _record(target, cause, FiringStatus.WAITING, prompt=made[0])
+
+
+def start_waiting(firing: Firing, target: Target) -> Firing:
+    """Start what waited; what it asks was posted when it came. The caller holds the trigger."""
+    prompt = firing.prompt
+    if prompt is None:
+        return _close(firing, FiringStatus.SKIPPED, reason=Skip.REFUSED, detail="It was deleted.")
+    files = list(File.objects.filter(thread=prompt.thread_id))
+    made, why = _attempt(lambda: _run(target, TriggerKind(firing.kind), prompt, files, is_new=True))
+    if made is None:
+        return _close(firing, FiringStatus.SKIPPED, reason=Skip.REFUSED, detail=why)
+    return _close(firing, FiringStatus.STARTED, run=made)
+
+
+def _close(firing: Firing, status: FiringStatus, **fields: Any) -> Firing:
+    firing.status = status
+    for name, value in fields.items():
+        setattr(firing, name, value[:500] if name == "detail" else value)
+    firing.save(update_fields=["status", *fields])
+    return firing
+
+
+def _attempt(make: Callable[[], M]) -> tuple[M | None, str]:
+    """What `make` makes, or why it could not: nothing of it is left then."""
+    try:
+        with transaction.atomic():
+            return make(), ""
+    except DomainError as error:
+        return None, error.message
+    except Exception:
+        logger.exception("A run could not be started")
+        return None, "Something went wrong inside Muster; the log of the worker has more."
+
+
+def _post(target: Target, cause: Cause) -> tuple[Message, list[File]]:
+    """What is to be asked, as a message with its files in the thread that it belongs to."""
+    access = _access(target)
+    thread = cause.thread or conversations.create_thread(
+        access, title=creation.title_of(cause.title or str(target.task or target.teammate)),
+        teammate=target.teammate, end_user=target.end_user,
+    )  # fmt: skip
+    text = cause.text
+    if target.task is not None and cause.thread is None:
+        text = creation.prompt_of(target.task, text)
+    prompt = conversations.post_message(access, thread, text)
+    return prompt, creation.write_attachments(thread, cause.attachments)
+
+
+def _run(
+    target: Target, kind: TriggerKind, prompt: Message, files: list[File], *, is_new: bool
+) -> Run:
+    teammate = target.teammate
+    run = creation.queue(
+        _access(target), prompt.thread, prompt, teammate, teammate.current_version,
+        Options(email_notifications=target.task is None or target.task.email_notifications),
+        channel=CHANNELS[kind], task=target.task,
+        history_of=HistoryOf.TEAMMATE if is_new else HistoryOf.THREAD,
+    )  # fmt: skip
+    creation.attach(run, files)
+    return run
+
+
+def _access(target: Target) -> Access:
+    access = access_of_owner(target.organization, target.owner)
+    if access is None:
+        assert target.owner is not None
+        raise Forbidden(
+            f"{target.owner.display_name}, who set this up, is no longer a member. An owner or an "
+            "admin takes it over by switching it on again."
+        )
+    return replace(access, end_user=target.end_user)
+
+
+def _record(target: Target, cause: Cause, status: FiringStatus, **fields: Any) -> Firing:
+    return Firing.objects.create(
+        organization=target.organization, teammate=target.teammate, task=target.task,
+        trigger=target.trigger, kind=cause.kind, status=status, due_at=cause.due_at,
+        source=clean_text(cause.source)[:320], event_id=event_key(cause.event_id),
+        received=clean_text(cause.received)[:KEPT], is_sample=cause.is_sample,
+        **fields | ({"detail": clean_text(fields["detail"])[:500]} if "detail" in fields else {}),
+    )  # fmt: skip
+
+
+def event_key(event_id: str) -> str:
+    """How the id of an event is kept: a long one by its hash."""
+    return event_id if len(event_id) <= 255 else hash_secret(event_id)
+
+
+def active_runs(task: Task) -> "QuerySet[Run]":
+    """What of a task is still under way."""
+    return Run.objects.filter(task=task, status__in=ACTIVE)
+
+
+def _who_works(task: Task) -> str:
+    run = active_runs(task).order_by("id").first()
+    if run is None:
+        return ""
+    return (
+        f"Run {run.pk} {'waits for somebody' if run.status == RunStatus.WAITING else 'was at it'}."
+    )

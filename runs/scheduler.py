@@ -1,0 +1,199 @@
+"""What is due is started, whoever looks: any number of processes may.
+
+The transaction that starts a run also moves its trigger's `next_at` on: each due time comes to
+exactly one firing, and a kill at any moment loses and repeats nothing.
+"""
+
+from datetime import datetime, timedelta
+from itertools import islice, takewhile
+
+from django.db import transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from config.database import database_now
+from runs import firing, lifecycle, notices, schedules
+from runs.firing import Cause, target_of
+from runs.models import (
+    Firing,
+    FiringStatus,
+    Missed,
+    Overlap,
+    Rest,
+    Run,
+    RunStatus,
+    Skip,
+    Trigger,
+    TriggerKind,
+    TriggerQuerySet,
+)
+
+LATE = timedelta(seconds=60)  # from then on a due time was missed
+MOST_COUNTED = 1000  # missed times that are counted one by one
+MOST_AT_ONCE = 100  # rows of one look
+
+
+def keep_time(now: datetime | None = None) -> None:
+    """One look: count outcomes, start what waited, start what is due. `now` is the database's
+    clock, unless a test says another."""
+    settle()
+    start_waiting()
+    arm()
+    fire_due(now)
+
+
+# --- schedules ----------------------------------------------------------------------------------
+
+
+def arm() -> int:
+    """Find the next time of each schedule that was set, changed or woken; how many there were."""
+    unarmed = Trigger.objects.armed().filter(kind=TriggerKind.SCHEDULE, next_at=None)
+    armed = 0
+    for pk in list(unarmed.values_list("pk", flat=True)[:MOST_AT_ONCE]):
+        with transaction.atomic():
+            trigger = _locked(unarmed.filter(pk=pk))
+            if trigger is not None:
+                _move_on(trigger, trigger.armed_at)
+                armed += 1
+    return armed
+
+
+def fire_due(now: datetime | None = None) -> int:
+    """Start what is due, each trigger in a transaction of its own; how many firings came of it."""
+    clock = now or Now()
+    due = Trigger.objects.armed().filter(next_at__lte=clock)
+    fired = 0
+    for pk in list(due.order_by("next_at").values_list("pk", flat=True)[:MOST_AT_ONCE]):
+        with transaction.atomic():
+            trigger = _locked(due.filter(pk=pk))
+            if trigger is not None:
+                fired += _fire(trigger, now or database_now())
+    return fired
+
+
+def _locked(rows: TriggerQuerySet) -> Trigger | None:
+    """The row, held to the end of the transaction; None if another process has it, or had it."""
+    return rows.with_task().select_for_update(skip_locked=True, no_key=True, of=("self",)).first()
+
+
+def _fire(trigger: Trigger, now: datetime) -> int:
+    since = trigger.next_at
+    assert since is not None
+    past = takewhile(lambda at: at >= since, schedules.past_times(trigger, now))
+    due = list(islice(past, MOST_COUNTED))  # newest first
+    to_run = _to_run(trigger, due, now)
+    target = target_of(trigger)
+    if missed := due[len(to_run) :]:
+        cause = Cause(TriggerKind.SCHEDULE, due_at=missed[-1])
+        left = firing.leave_out(target, cause, Skip.MISSED, n=len(missed))
+        if left.last_at is None and len(missed) > 1:
+            Firing.objects.filter(pk=left.pk).update(last_at=missed[0])
+    for at in reversed(to_run):
+        firing.fire(target, Cause(TriggerKind.SCHEDULE, due_at=at), in_line=len(to_run) > 1)
+    _move_on(trigger, now)
+    return len(to_run) + bool(missed)
+
+
+def _to_run(trigger: Trigger, due: list[datetime], now: datetime) -> list[datetime]:
+    """Of what is due, newest first: what is in time, and of the rest what its rule says."""
+    in_time = [at for at in due if now - at < LATE]
+    most = {Missed.NONE: 0, Missed.LATEST: 1, Missed.ALL: trigger.missed_limit}
+    return due[: max(len(in_time), most[Missed(trigger.missed)])]
+
+
+def _move_on(trigger: Trigger, behind: datetime) -> None:
+    """To the next time; a trigger that has none goes to rest."""
+    trigger.next_at = next(schedules.next_times(trigger, behind), None)
+    if trigger.next_at is None:
+        trigger.enabled, trigger.rests_because = False, Rest.OVER
+    trigger.save(update_fields=["next_at", "enabled", "rests_because"])
+
+
+# --- what waits for the run before it -----------------------------------------------------------
+
+
+def start_waiting() -> int:
+    """Start firings that waited and whose task is free now, the oldest first; how many.
+
+    Where the rule is to stop the old run, it is stopped here, outside of the firing's
+    transaction: one that ends a run holds nothing else.
+    """
+    waiting = Firing.objects.filter(status=FiringStatus.WAITING)
+    first = waiting.order_by("trigger_id", "id").distinct("trigger_id")
+    started = 0
+    for pk, trigger_id in list(first.values_list("pk", "trigger_id")[:MOST_AT_ONCE]):
+        if trigger_id is None:
+            _give_up(pk)
+            continue
+        _stop_old(trigger_id)
+        with transaction.atomic():
+            trigger = _locked(Trigger.objects.filter(pk=trigger_id))
+            found = waiting.select_related("prompt__thread").filter(pk=pk).first()
+            if trigger is None or found is None or firing.active_runs(trigger.task).exists():
+                continue
+            if not trigger.is_armed:
+                _give_up(pk)
+                continue
+            firing.start_waiting(found, target_of(trigger))
+            started += 1
+    return started
+
+
+def _give_up(pk: int) -> None:
+    waiting = Firing.objects.filter(pk=pk, status=FiringStatus.WAITING)
+    waiting.update(status=FiringStatus.SKIPPED, reason=Skip.PAUSED)
+
+
+def _stop_old(trigger_id: int) -> None:
+    trigger = Trigger.objects.with_task().get(pk=trigger_id)
+    if trigger.overlap == Overlap.CANCEL and trigger.is_armed:
+        for run in firing.active_runs(trigger.task).order_by("id"):
+            lifecycle.cancel_run(run)
+
+
+# --- what came of them --------------------------------------------------------------------------
+
+
+def settle() -> int:
+    """Count how the runs of firings ended; a trigger whose runs keep failing goes to rest."""
+    over = Q(run__finished_at__isnull=False) | Q(run=None)
+    unsettled = Firing.objects.unsettled().filter(over)
+    settled = 0
+    for pk, trigger_id in list(
+        unsettled.order_by("id").values_list("pk", "trigger_id")[:MOST_AT_ONCE]
+    ):
+        with transaction.atomic():
+            # The trigger first, as whoever fires it does.
+            trigger = _locked(Trigger.objects.filter(pk=trigger_id)) if trigger_id else None
+            if trigger is None and trigger_id is not None:
+                continue
+            changed = Firing.objects.unsettled().filter(pk=pk).update(settled_at=timezone.now())
+            run = Run.objects.with_names().filter(firing=pk).first()
+            if changed and trigger is not None and run is not None:
+                _count(trigger, run)
+            settled += changed
+    return settled
+
+
+def _count(trigger: Trigger, run: Run) -> None:
+    """Failures in a row, since the trigger was set or woken."""
+    if run.created_at < trigger.armed_at:
+        return
+    if run.status == RunStatus.COMPLETED:
+        Trigger.objects.filter(pk=trigger.pk).exclude(failures=0).update(failures=0)
+        return
+    if run.status != RunStatus.FAILED:
+        return
+    Trigger.objects.filter(pk=trigger.pk).update(failures=F("failures") + 1)
+    trigger.refresh_from_db(fields=["failures"])
+    limit = trigger.failure_limit
+    if limit is not None and trigger.failures >= limit and trigger.enabled:
+        Trigger.objects.filter(pk=trigger.pk).update(
+            enabled=False, hook_enabled=False, next_at=None, rests_because=Rest.FAILURES
+        )
+        notices.tell_of_trouble(
+            run,
+            title=f"{trigger.task.name} is paused: {trigger.failures} runs failed in a row",
+            text=f"The last one said: {run.error_message}",
+        )
