@@ -77,6 +77,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LEASE_SECONDS = env_number("MUSTER_LEASE_SECONDS", 30, least=0.2)
 WORKER_CONCURRENCY = int(env_number("MUSTER_WORKER_CONCURRENCY", 100, least=1))
 RETRY_SECONDS = env_number("MUSTER_RETRY_SECONDS", 1)  # before the first retry; doubles
+# The same for runs that a trigger started, once the quick retries were in vain; times five.
+PATIENT_RETRY_SECONDS = env_number("MUSTER_PATIENT_RETRY_SECONDS", 60)
 THREAD_QUEUE_LIMIT = int(env_number("MUSTER_THREAD_QUEUE_LIMIT", 20, least=1))
 GATHER_SECONDS = env_number("MUSTER_GATHER_SECONDS", 0.04)
 SSE_PING_SECONDS = env_number("MUSTER_SSE_PING_SECONDS", 15, least=0.1)

@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from django.conf import settings
 
@@ -40,6 +40,9 @@ logger = logging.getLogger("muster.execution")
 
 MAX_RETRIES = 3
 LONGEST_DELAY = 60.0  # seconds before a retry
+# Where nobody watches, a run is patient: more retries behind the quick ones, further and further.
+PATIENT_RETRIES = 4
+LONGEST_PATIENCE = 3600.0
 RECHECK_SECONDS = 60  # until a run asks an MCP server again what it offers
 # What another model may well be able to answer.
 FALL_BACK_ON = (
@@ -402,21 +405,11 @@ async def _cancel_model_step(attempt: Attempt, route: Model, streamed: _Streamed
 async def _recover(
     attempt: Attempt, state: State, streamed: _Streamed, error: ProviderError
 ) -> None:
-    """After an error of the model: go on with its fallback, queue the run again, or let it fail
+    """After an error of the model: queue the run again, go on with its fallback, or let it fail
     with what was used booked. Raises `Stopped` unless the run goes on at once."""
     if error.is_transient and state.retries < MAX_RETRIES:
-        delay = min(error.retry_after or settings.RETRY_SECONDS * 2**state.retries, LONGEST_DELAY)
-        await attempt.record.commit(
-            lifecycle.retry_later,
-            delay=delay,
-            why={
-                "attempt": state.retries + 1,
-                "max_attempts": MAX_RETRIES,
-                "error_class": error.error_class,
-                "message": str(error),
-            },
-        )
-        raise Stopped
+        delay = error.retry_after or settings.RETRY_SECONDS * 2**state.retries
+        await _retry_later(attempt, state, error, min(delay, LONGEST_DELAY))
     fallback = await in_db(connections.fallback_of, state.route)
     if fallback is not None and error.error_class in FALL_BACK_ON:
         await attempt.record.commit(
@@ -429,6 +422,10 @@ async def _recover(
             },
         )
         return
+    patience = state.retries - MAX_RETRIES
+    if error.is_transient and state.run.is_triggered and patience < PATIENT_RETRIES:
+        delay = max(error.retry_after or 0, settings.PATIENT_RETRY_SECONDS * 5**patience)
+        await _retry_later(attempt, state, error, min(delay, LONGEST_PATIENCE))
     outcome = Outcome(RunStatus.FAILED, error_class=error.error_class, error_message=str(error))
     if streamed.first_token_ms is None:
         await attempt.record.commit(lifecycle.finish_run, outcome)
@@ -437,6 +434,24 @@ async def _recover(
             steps.stop_model_step, step=streamed.step, route=state.route,
             result=streamed.result(), outcome=outcome,
         )  # fmt: skip
+    raise Stopped
+
+
+async def _retry_later(
+    attempt: Attempt, state: State, error: ProviderError, delay: float
+) -> NoReturn:
+    """`delay` in seconds. Raises `Stopped`."""
+    most = MAX_RETRIES + (PATIENT_RETRIES if state.run.is_triggered else 0)
+    await attempt.record.commit(
+        lifecycle.retry_later,
+        delay=delay,
+        why={
+            "attempt": state.retries + 1,
+            "max_attempts": most,
+            "error_class": error.error_class,
+            "message": str(error),
+        },
+    )
     raise Stopped
 
 

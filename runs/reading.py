@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.db.models import Count, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce, Left
+from django.utils import timezone
 
 from runs import fleet
 from runs.models import (
@@ -173,7 +174,8 @@ def reason_of(run: Run) -> Reason | None:
 
 def _why_queued(run: Run) -> str:
     if run.next_retry_at is not None:
-        return "The model did not answer; it is asked again soon"
+        at = timezone.localtime(run.next_retry_at)
+        return f"The model did not answer; it is asked again at {at:%H:%M:%S}"
     ahead = Run.objects.filter(
         thread=run.thread_id, status__in=ACTIVE, position__lt=run.position
     ).count()

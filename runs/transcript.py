@@ -14,6 +14,7 @@ from runs.events import LoggedEvent
 from teammates import tools
 from teammates.models import PermissionMode
 from teammates.providers.base import Thinking, Turn
+from teammates.templatetags.muster import seconds
 
 
 def element_id(run_id: int, kind: str, key: Any) -> str:
@@ -151,7 +152,8 @@ def remark_of(event: LoggedEvent) -> tuple[str, ...] | None:
     data = event.data
     match event.type:
         case "run.llm.retry":
-            return (f"{data['message']} Trying again in {data['delay_ms'] / 1000:.0f} s.",)
+            wait = seconds(data["delay_ms"])
+            return (f"{data['message']} Trying again in {wait}.",)
         case "run.attempt.lost" | "run.attempt.released":
             return ("The worker stopped; another one goes on from the last finished step.",)
         case "run.provider_fallback":

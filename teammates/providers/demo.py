@@ -81,6 +81,7 @@ WORDS: list[tuple[str, str]] = [
     ("stumble", "does its work, and fails when it should say what happened"),
     ("fail", "fails like a model that refuses the request"),
     ("flaky", "fails once like an overloaded provider, then works"),
+    ("swamped", "is overloaded five times in a row; only what nobody watches waits that long"),
     ("hello", "does one of each: a to-do list, a question, an approval and a file"),
 ]
 
@@ -204,7 +205,7 @@ def _script(
             "provider.rejected",
             "The demo model was told to fail. Send a message without that word.",
         )
-    if "flaky" in words and retries == 0:
+    if ("flaky" in words and retries == 0) or ("swamped" in words and retries < 5):
         raise ProviderError(
             "provider.overloaded", "The demo model plays an overloaded provider.", is_transient=True
         )

@@ -8,7 +8,7 @@ import pytest
 
 from config.wakeups import WakeUps
 from runs import answers, creation, lifecycle
-from runs.models import Event, Run, RunStatus, Step, ToolCall
+from runs.models import Channel, Event, Run, RunStatus, Step, ToolCall
 from runs.worker import Worker
 from teammates import connections, roster
 from teammates.access import Access
@@ -287,6 +287,17 @@ def test_a_flaky_provider_is_retried_and_nothing_is_billed_for_the_failure(alice
     failed, worked = Step.objects.filter(run=run).order_by("number")
     assert (failed.status, failed.input_tokens, failed.cost) == ("stopped", 0, 0)
     assert worked.status == "done"
+
+
+def test_only_a_run_that_nobody_watches_waits_for_a_swamped_provider(alice: Access) -> None:
+    watched = finish(make_run(alice, message="swamped"))
+    assert watched.status == RunStatus.FAILED
+    assert types(watched).count("run.llm.retry") == 3
+    alone = finish(make_run(alice, message="swamped", channel=Channel.SCHEDULE))
+    assert alone.status == RunStatus.COMPLETED
+    assert types(alone).count("run.llm.retry") == 5
+    retry = Event.objects.filter(run=alone, type="run.llm.retry").order_by("seq")[3].data
+    assert (retry["attempt"], retry["max_attempts"]) == (4, 7)
 
 
 def test_runs_that_stop_are_handed_back_with_what_was_finished(alice: Access) -> None:
