@@ -31,6 +31,7 @@ STATUS: list[tuple[type[DomainError], int]] = [
     (errors.Forbidden, 403),
     (errors.NotFound, 404),
     (errors.Conflict, 409),
+    (errors.TooLarge, 413),
     (errors.TooMany, 429),
     (errors.Unavailable, 503),
 ]
@@ -100,7 +101,8 @@ def _refuse_unknown_parameters(function: Callable[..., Any]) -> Callable[..., An
 
     @functools.wraps(function)
     def checked(request: HttpRequest, **given: Any) -> Any:
-        if unknown := sorted(set(request.GET) - set(given)):
+        takes_any = getattr(function, "takes_any_query", False)
+        if not takes_any and (unknown := sorted(set(request.GET) - set(given))):
             raise errors.Invalid(
                 f"Unknown query parameter: {', '.join(unknown)}.", code="unknown_query_parameter"
             )
@@ -200,8 +202,7 @@ def _make_api(*, title: str, name: str) -> NinjaAPI:
 
     @api.exception_handler(RequestDataTooBig)
     def too_big(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
-        refusal = DomainError("The request is too large.", code="http.request_too_large")
-        return error_response(request, refusal, 413)
+        return error_response(request, errors.TooLarge("The request is too large."))
 
     @api.exception_handler(Http404)
     def missing(request: HttpRequest, error: Http404) -> HttpResponse:
@@ -254,3 +255,4 @@ v2.add_router("", "runs.api.v2_usage.router")
 v2.add_router("", "runs.api.v2_outside.router")
 hooks.add_router("", "teammates.api.sessions.router")
 hooks.add_router("", "runs.api.v2_gates.hook")
+hooks.add_router("", "runs.api.incoming.router")

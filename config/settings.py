@@ -86,6 +86,7 @@ SSE_PING_SECONDS = env_number("MUSTER_SSE_PING_SECONDS", 15, least=0.1)
 AUTO_CONTINUE_SECONDS = env_number("MUSTER_AUTO_CONTINUE_SECONDS", 600, least=1)
 # A decision that is made this fast is not mailed about.
 NOTICE_SECONDS = env_number("MUSTER_NOTICE_SECONDS", 60, least=0)
+CALLS_PER_MINUTE = int(env_number("MUSTER_CALLS_PER_MINUTE", 60, least=1))  # of one webhook
 POLL_SECONDS = env_number("MUSTER_POLL_SECONDS", 2, least=0.1)
 MAX_JSON_BYTES = int(env_number("MUSTER_MAX_JSON_BYTES", 4 * 1024 * 1024, least=1))
 MAX_UPLOAD_BYTES = int(env_number("MUSTER_MAX_UPLOAD_BYTES", 100 * 1024 * 1024, least=1))

@@ -120,6 +120,14 @@ def fire(target: Target, cause: Cause, *, in_line: bool = False) -> Firing:
     return _start(target, cause)
 
 
+def find_event(target: Target, cause: Cause) -> Firing | None:
+    """The firing that an event with this id came to before."""
+    if not cause.event_id:
+        return None
+    known = target.firings.filter(kind=cause.kind, event_id=event_key(cause.event_id))
+    return known.exclude(status=FiringStatus.SKIPPED).select_related("run").first()
+
+
 def leave_out(target: Target, cause: Cause, reason: Skip, detail: str = "", n: int = 1) -> Firing:
     """Write down that nothing was started; the same reason again only counts up."""
     last = target.firings.order_by("-id").first()

@@ -70,6 +70,12 @@ class TooMany(DomainError):
         self.retry_after = retry_after  # seconds
 
 
+class TooLarge(DomainError):
+    """What was sent is too large."""
+
+    code = "http.request_too_large"
+
+
 class PaymentRequired(DomainError):
     """A limit on spending is reached."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -13,6 +13,8 @@ from teammates.access import Access
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
+
+V = TypeVar("V", bound=Callable[..., Any])
 
 
 class Input(Schema):
@@ -93,3 +95,9 @@ def money(value: Decimal | int) -> str:
 def iso(value: Any) -> str | None:
     """UTC, ending in Z; null stays null."""
     return None if value is None else value.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def takes_any_query(operation: V) -> V:
+    """For what strangers call: query parameters that it does not know are no mistake."""
+    operation.takes_any_query = True  # type: ignore[attr-defined]
+    return operation

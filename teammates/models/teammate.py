@@ -52,6 +52,10 @@ class TeammateQuerySet(models.QuerySet["Teammate"]):
     def current(self) -> Self:
         return self.exclude(status=TeammateStatus.ARCHIVED)
 
+    def with_owner(self) -> Self:
+        """With whose work it is, and in whose name."""
+        return self.with_version().select_related("organization", "end_user", "created_by")
+
     def with_version(self) -> Self:
         return self.select_related("version", "end_user", "organization")
 
