@@ -87,6 +87,7 @@ AUTO_CONTINUE_SECONDS = env_number("MUSTER_AUTO_CONTINUE_SECONDS", 600, least=1)
 # A decision that is made this fast is not mailed about.
 NOTICE_SECONDS = env_number("MUSTER_NOTICE_SECONDS", 60, least=0)
 CALLS_PER_MINUTE = int(env_number("MUSTER_CALLS_PER_MINUTE", 60, least=1))  # of one webhook
+WEBHOOK_SECONDS = env_number("MUSTER_WEBHOOK_SECONDS", 10, least=0.1)  # for a whole answer
 POLL_SECONDS = env_number("MUSTER_POLL_SECONDS", 2, least=0.1)
 MAX_JSON_BYTES = int(env_number("MUSTER_MAX_JSON_BYTES", 4 * 1024 * 1024, least=1))
 MAX_UPLOAD_BYTES = int(env_number("MUSTER_MAX_UPLOAD_BYTES", 100 * 1024 * 1024, least=1))
@@ -98,6 +99,7 @@ UNVERIFIED_RUNS = (
 # How long the rows of a closed account are kept, and those of the audit log.
 ERASE_AFTER_DAYS = env_number("MUSTER_ERASE_AFTER_DAYS", 30)
 AUDIT_DAYS = env_number("MUSTER_AUDIT_DAYS", 90)
+LOG_DAYS = env_number("MUSTER_LOG_DAYS", 30, least=2)  # of what triggers and webhooks did
 # Web fetch and model providers may reach private addresses only where an operator says so.
 ALLOW_PRIVATE_ADDRESSES = env_bool("MUSTER_ALLOW_PRIVATE_ADDRESSES", False)
 

@@ -18,7 +18,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
-from runs import events, usage
+from runs import deliveries, events, usage
 from runs.events import NewEvent, StaleLease
 from runs.models import (
     CALLS_A_MODEL,
@@ -101,6 +101,7 @@ def queue_run(run: Run) -> Run:
         "model": run.route.alias if run.route else None,
     }
     run.last_seq = events.append_or_raise(run.pk, None, [NewEvent("run.started", started)])
+    deliveries.queue(run)
     _notify({WORK_CHANNEL: "", LIVE_CHANNEL: run.organization_id})
     return run
 
@@ -383,6 +384,7 @@ def wait_locked(run: Run, gate: Gate, asked: list[NewEvent]) -> None:
         status=CallStatus.WAITING, started_at=Coalesce("started_at", Now())
     )
     _transition(run, S.WAITING, *asked, fence=F("fence") + 1, lease_until=None, worker="")
+    deliveries.queue(run)
     _notify({LIVE_CHANNEL: run.organization_id})
 
 
@@ -474,6 +476,7 @@ def finish_locked(run: Run, outcome: Outcome) -> Run:
         stop_reason=outcome.stop_reason[:500],
         **fields,
     )
+    deliveries.queue(run)
     # The next one in the thread may start.
     _notify({WORK_CHANNEL: "", LIVE_CHANNEL: run.organization_id})
     usage.add_to_day(run, rows, at=finished_at)

@@ -10,12 +10,10 @@ from typing import Any
 from django.db.models import F
 
 from runs import events
-from runs.models import Run, RunStatus, Step, StepKind, ToolCall
+from runs.models import Run, Step, StepKind, ToolCall
 from teammates.errors import Invalid
 from teammates.providers.base import Text, Thinking, ToolRequest, Turn
 from teammates.tools.masking import masked
-
-LONGEST_HEADLINE = 200  # characters
 
 
 @dataclass
@@ -137,23 +135,6 @@ def _fill_in_traces(run: Run, said: list[RunMessage]) -> None:
             for row in rows
             if one.step.first_seq <= row.seq <= ends
         ]
-
-
-# --- what came of it ----------------------------------------------------------------------------
-
-
-def summary_of(run: Run) -> str | None:
-    """The closing prose of a run that completed; None if it ended on a tool call."""
-    return run.answer.content if run.answer and run.status == RunStatus.COMPLETED else None
-
-
-def headline_of(run: Run) -> str | None:
-    """The first words of the summary, without marks of Markdown."""
-    lines = [line.strip(" #*_>-`\t") for line in (summary_of(run) or "").splitlines()]
-    first = next((line for line in lines if line), "")
-    if len(first) > LONGEST_HEADLINE:
-        first = first[: LONGEST_HEADLINE - 1].rsplit(" ", 1)[0] + "…"
-    return first or None
 
 
 def count_of(run: Run) -> int:

@@ -31,26 +31,6 @@ from teammates.models import Teammate
 from threads.models import File, Message, Thread
 
 MOST_STARRED = 50
-# The words of the wire and the states they mean (design 5).
-V1_FILTER = {
-    "running": [RunStatus.QUEUED, RunStatus.RUNNING],
-    "waiting_for_input": [RunStatus.WAITING],
-    "paused": [RunStatus.PAUSED],
-    "completed": [RunStatus.COMPLETED],
-    "failed": [RunStatus.FAILED],
-    "cancelled": [RunStatus.CANCELLED, RunStatus.CLOSED],
-}
-V2_FILTER = {
-    "running": [RunStatus.QUEUED, RunStatus.RUNNING],
-    "awaiting_approval": [RunStatus.WAITING],
-    "paused": [RunStatus.PAUSED],
-    "completed": [RunStatus.COMPLETED],
-    "failed": [RunStatus.FAILED],
-    "cancelled": [RunStatus.CANCELLED],
-    "closed": [RunStatus.CLOSED],
-}
-V1_STATUS = {status: word for word, states in V1_FILTER.items() for status in states}
-V2_STATUS = {status: word for word, states in V2_FILTER.items() for status in states}
 
 
 def get_run(access: Access, *, bare: bool = False, **lookup: Any) -> Run:

@@ -12,6 +12,10 @@ from runs import lifecycle
 from runs.models import (
     ACTIVE,
     FINISHED,
+    DeliveryAttempt,
+    DeliveryStatus,
+    Firing,
+    FiringStatus,
     Gate,
     IdempotencyKey,
     Notice,
@@ -21,6 +25,7 @@ from runs.models import (
     Step,
     Task,
     ToolCall,
+    WebhookDelivery,
     WorkerBeat,
 )
 from teammates import sessions
@@ -167,6 +172,11 @@ def _erase_said(run_id: int) -> int:
     ToolCall.objects.filter(run=run).update(arguments=None, result=None, summary="", error="")
     Gate.objects.filter(run=run).update(prompt="", request={}, answer=None, card={})
     Notice.objects.filter(run=run).delete()
+    WebhookDelivery.objects.filter(run=run).exclude(status=DeliveryStatus.PENDING).update(
+        body="", response_body=""
+    )
+    DeliveryAttempt.objects.filter(delivery__run=run).update(response_body="")
+    Firing.objects.filter(run=run).update(received="")
     _erase_events(run)
     written = list(File.objects.filter(run_files__run=run))
     RunFile.objects.filter(run=run).delete()
@@ -199,3 +209,6 @@ def forget_old() -> None:
     IdempotencyKey.objects.filter(claimed_at__lt=now - timedelta(days=2)).delete()
     AuditEntry.objects.filter(created_at__lt=now - timedelta(days=settings.AUDIT_DAYS)).delete()
     WorkerBeat.objects.filter(seen_at__lt=now - timedelta(days=1)).delete()
+    logged = now - timedelta(days=settings.LOG_DAYS)
+    WebhookDelivery.objects.filter(created_at__lt=logged).delete()
+    Firing.objects.filter(created_at__lt=logged).exclude(status=FiringStatus.WAITING).delete()

@@ -1,26 +1,38 @@
-"""Outgoing webhooks: where events of runs are sent."""
+"""Outgoing webhooks: where events of runs are sent, and what people do about deliveries."""
 
 import ipaddress
 import secrets
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from runs.models import WebhookEndpoint
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils import timezone
+
+from runs import deliveries
+from runs.models import DeliveryStatus, Dialect, WebhookDelivery, WebhookEndpoint
 from teammates.access import Access
-from teammates.errors import Conflict, Invalid, NotFound
+from teammates.errors import Conflict, Invalid, NotFound, Unsuitable
+from teammates.fields import new_uid
 from teammates.public_http import is_public
 
-EVENTS = (
-    "run.started", "run.completed", "run.failed", "run.cancelled", "run.awaiting_input",
-    "run.message_received", "run.message_cancelled", "balance.low", "balance.critical",
-    "balance.depleted",
-)  # fmt: skip
 DEFAULT_EVENTS = ["run.completed", "run.failed", "run.cancelled"]
 MOST_ENDPOINTS = 50  # of a scope
+LONGEST_DESCRIPTION = 200
+OLD_SECRET_LIFE = timedelta(hours=24)
+RESENT_EVERY = 0.2  # seconds
 LOCAL_ENDINGS = (".internal", ".local", ".localhost", ".home.arpa")
 
 
-def add_endpoint(access: Access, *, url: str, events: list[str] | None = None) -> WebhookEndpoint:
+def add_endpoint(
+    access: Access,
+    *,
+    url: str,
+    events: list[str] | None = None,
+    dialect: str = Dialect.TEAMMATES,
+    description: str = "",
+) -> WebhookEndpoint:
     """An endpoint for the scope of `access`, with a secret of its own.
 
     Raises `Invalid`, `Conflict` (too many).
@@ -29,8 +41,9 @@ def add_endpoint(access: Access, *, url: str, events: list[str] | None = None) -
     if WebhookEndpoint.objects.visible_to(access).count() >= MOST_ENDPOINTS:
         raise Conflict(f"A scope has at most {MOST_ENDPOINTS} webhooks.", code="webhooks.capacity")
     return WebhookEndpoint.objects.create(
-        organization=access.organization, end_user=access.end_user, url=_checked_url(url),
+        organization=access.organization, end_user=access.end_user, url=_checked_url(url, dialect),
         events=_checked_events(DEFAULT_EVENTS if events is None else events), secret=_new_secret(),
+        dialect=dialect, description=_checked_description(description),
     )  # fmt: skip
 
 
@@ -41,19 +54,33 @@ def update_endpoint(
     url: str | None = None,
     events: list[str] | None = None,
     active: bool | None = None,
+    description: str | None = None,
     rotate_secret: bool = False,
 ) -> WebhookEndpoint:
-    """Change what is given. Raises `Invalid`."""
+    """Change what is given. After `rotate_secret` the old secret is good for `OLD_SECRET_LIFE`.
+
+    Raises `Invalid`.
+    """
     access.require("data.webhooks.manage")
-    if url is not None:
-        endpoint.url = _checked_url(url)
-    if events is not None:
-        endpoint.events = _checked_events(events)
-    if active is not None:
-        endpoint.active = active
-    if rotate_secret:
-        endpoint.secret = _new_secret()
-    endpoint.save()
+    with transaction.atomic():
+        locked = WebhookEndpoint.objects.select_for_update(of=("self",), no_key=True)
+        endpoint = locked.select_related("end_user", "organization").get(pk=endpoint.pk)
+        if url is not None:
+            endpoint.url = _checked_url(url, endpoint.dialect)
+        if events is not None:
+            endpoint.events = _checked_events(events)
+        if description is not None:
+            endpoint.description = _checked_description(description)
+        if active is not None:
+            if active and not endpoint.active:
+                endpoint.failing_since = None
+            endpoint.active, endpoint.rests_because = active, ""
+        if rotate_secret:
+            endpoint.old_secret = endpoint.secret
+            endpoint.old_secret_until = timezone.now() + OLD_SECRET_LIFE
+            endpoint.secret = _new_secret()
+        endpoint.save()
+        deliveries.wake()
     return endpoint
 
 
@@ -63,9 +90,9 @@ def delete_endpoint(access: Access, endpoint: WebhookEndpoint) -> None:
     endpoint.delete()
 
 
-def get_endpoint(access: Access, endpoint_id: int) -> WebhookEndpoint:
+def get_endpoint(access: Access, **lookup: Any) -> WebhookEndpoint:
     """Raises `NotFound`."""
-    found: WebhookEndpoint | None = list_endpoints(access).filter(pk=endpoint_id).first()
+    found: WebhookEndpoint | None = list_endpoints(access).filter(**lookup).first()
     if found is None:
         raise NotFound("There is no such webhook.", code="webhooks.not_found")
     return found
@@ -75,7 +102,87 @@ def list_endpoints(access: Access) -> Any:
     """Of exactly one scope, newest first."""
     access.require("data.webhooks.manage")
     rows = WebhookEndpoint.objects.visible_to(access)
-    return rows.select_related("end_user").order_by("-id")
+    return rows.select_related("end_user", "organization").order_by("-id")
+
+
+# --- deliveries ---------------------------------------------------------------------------------
+
+
+def send_test(access: Access, endpoint: WebhookEndpoint) -> WebhookDelivery:
+    """Send a sample now, also to a paused endpoint; it is tried once."""
+    access.require("data.webhooks.manage")
+    event_id = f"evt_{new_uid().hex}"
+    with transaction.atomic():
+        made = WebhookDelivery.objects.create(
+            endpoint=endpoint, event_type=deliveries.TEST, event_id=event_id,
+            body=deliveries.body_of(endpoint, deliveries.TEST, event_id, None),
+            next_retry_at=timezone.now(),
+        )  # fmt: skip
+        deliveries.wake()
+    return made
+
+
+def get_delivery(endpoint: WebhookEndpoint, delivery_id: int) -> WebhookDelivery:
+    """Raises `NotFound`."""
+    found = endpoint.deliveries.filter(pk=delivery_id).select_related("endpoint").first()
+    if found is None:
+        raise NotFound("There is no such delivery.", code="deliveries.not_found")
+    return found
+
+
+def resend(access: Access, delivery: WebhookDelivery) -> None:
+    """Send a delivery again, under the same event id, with all its tries; one that is still to be
+    sent goes now. Raises `Unsuitable` for a paused endpoint."""
+    _require_awake(access, delivery.endpoint)
+    if not delivery.body:
+        raise Unsuitable("What it said was erased, so it cannot be sent again.")
+    with transaction.atomic():
+        WebhookDelivery.objects.filter(pk=delivery.pk).update(
+            status=DeliveryStatus.PENDING, tries=0, next_retry_at=timezone.now()
+        )
+        deliveries.wake()
+
+
+_RESEND = """
+WITH locked AS (
+    SELECT id FROM runs_webhookdelivery
+    WHERE endpoint_id = %s AND status = 'failed' AND run_id IS NOT NULL AND body <> ''
+      AND created_at >= %s
+    ORDER BY id FOR NO KEY UPDATE
+), failed AS (SELECT id, row_number() OVER (ORDER BY id) - 1 AS n FROM locked)
+UPDATE runs_webhookdelivery d SET status = 'pending', tries = 0,
+    next_retry_at = statement_timestamp() + failed.n * make_interval(secs => %s)
+FROM failed WHERE d.id = failed.id
+"""
+
+
+def resend_failed(access: Access, endpoint: WebhookEndpoint, *, since: datetime) -> int:
+    """Send everything again that was given up since then, `RESENT_EVERY` seconds apart; how many.
+
+    Raises `Unsuitable` for a paused endpoint.
+    """
+    _require_awake(access, endpoint)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_RESEND, [endpoint.pk, since, RESENT_EVERY])
+        count: int = cursor.rowcount
+        deliveries.wake()
+    return count
+
+
+def skip(access: Access, delivery: WebhookDelivery) -> None:
+    """Give up what is still to be sent, so that what follows it can go; again is fine."""
+    access.require("data.webhooks.manage")
+    waiting = WebhookDelivery.objects.filter(pk=delivery.pk, status=DeliveryStatus.PENDING)
+    who = access.user.display_name if access.user else "a program"
+    waiting.update(
+        status=DeliveryStatus.FAILED, next_retry_at=None, error=f"Skipped by {who}."[:500]
+    )
+
+
+def _require_awake(access: Access, endpoint: WebhookEndpoint) -> None:
+    access.require("data.webhooks.manage")
+    if not endpoint.active:
+        raise Unsuitable("The webhook is paused; wake it first.", code="webhook_paused")
 
 
 def _new_secret() -> str:
@@ -83,12 +190,20 @@ def _new_secret() -> str:
 
 
 def _checked_events(events: list[str]) -> list[str]:
-    if unknown := sorted(set(events) - set(EVENTS)):
-        raise Invalid(f"events: there is no {', '.join(unknown)}; there are {', '.join(EVENTS)}.")
+    if unknown := sorted(set(events) - set(deliveries.EVENTS)):
+        raise Invalid(
+            f"events: there is no {', '.join(unknown)}; there are {', '.join(deliveries.EVENTS)}."
+        )
     return list(dict.fromkeys(events))
 
 
-def _checked_url(url: str) -> str:
+def _checked_description(description: str) -> str:
+    if len(description) > LONGEST_DESCRIPTION:
+        raise Invalid(f"description must have at most {LONGEST_DESCRIPTION} characters.")
+    return description.strip()
+
+
+def _checked_url(url: str, dialect: str) -> str:
     """Literal hosts are checked here; names are resolved and checked when something is sent."""
     url = url.strip()
     try:
@@ -97,11 +212,14 @@ def _checked_url(url: str) -> str:
         _ = parts.port
     except ValueError:
         raise Invalid("url is not a URL.") from None
-    if parts.scheme != "https" or not host or len(url) > 2000:
-        raise Invalid("url must begin with https:// and have at most 2000 characters.")
+    private = settings.ALLOW_PRIVATE_ADDRESSES
+    schemes = ["https", "http"] if private or dialect == Dialect.THREADS else ["https"]
+    if parts.scheme not in schemes or not host or len(url) > 2000:
+        words = " or ".join(f"{scheme}://" for scheme in schemes)
+        raise Invalid(f"url must begin with {words} and have at most 2000 characters.")
     if parts.username or parts.password:
         raise Invalid("url must not hold a user name or a password.")
-    if not _may_be_public(host):
+    if not private and not _may_be_public(host):
         raise Invalid(f"url: {host} is not on the public internet.")
     return url
 

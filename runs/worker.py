@@ -20,6 +20,7 @@ from config.database import in_db
 from config.wakeups import WakeUps
 from runs import execution, fleet, gates, lifecycle, notices, retention, scheduler
 from runs.attempt import Attempt
+from runs.courier import Courier
 from runs.lifecycle import Lease
 from runs.recording import Recorder
 from teammates import providers
@@ -42,6 +43,7 @@ class Worker:
         self._attempts: dict[int, tuple[Attempt, asyncio.Task[None]]] = {}
         self._look = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._courier = Courier(wakeups)
         wakeups.subscribe(lifecycle.WORK_CHANNEL, self._wake_through_layer)
         wakeups.subscribe(lifecycle.CANCEL_CHANNEL, self._cancel)
 
@@ -57,6 +59,7 @@ class Worker:
             asyncio.create_task(self._keep_promises(), name="promises"),
             asyncio.create_task(self._keep_time(), name="time"),
             asyncio.create_task(self._send_mail(), name="mail"),
+            asyncio.create_task(self._courier.run(), name="webhooks"),
             asyncio.create_task(self._tidy(), name="tidy"),
             asyncio.create_task(self._claim_loop(), name="claims"),
         ]

@@ -76,6 +76,15 @@ class PublicTransport(httpx2.AsyncHTTPTransport):
         )
 
 
+def outside_client(*, may_be_private: bool) -> httpx2.AsyncClient:
+    """A client that follows no redirects and takes nothing from the environment."""
+    return httpx2.AsyncClient(
+        transport=httpx2.AsyncHTTPTransport(trust_env=False) if may_be_private
+        else PublicTransport(),
+        trust_env=False, timeout=httpx2.Timeout(20),
+    )  # fmt: skip
+
+
 def public_client() -> httpx2.AsyncClient:
     """A client without proxies, cookies or credentials from the environment."""
     return httpx2.AsyncClient(

@@ -71,6 +71,7 @@ class Server:
             "MUSTER_DATA": str(self.folder),
             "MUSTER_POLL_SECONDS": "2",
             "PYTHONUNBUFFERED": "1",
+            "MUSTER_ALLOW_PRIVATE_ADDRESSES": "false",
         } | self.environment  # fmt: skip
 
     def start(self, *options: str) -> "Server":

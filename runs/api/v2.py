@@ -10,7 +10,7 @@ from ninja.files import UploadedFile
 from pydantic import Field
 from pydantic import ValidationError as PydanticError
 
-from runs import creation, lifecycle, messages, reading, sharing
+from runs import creation, lifecycle, messages, reading, sharing, wording
 from runs.api.v2_answers import (
     MADE,
     answer,
@@ -247,9 +247,9 @@ def list_runs(
     if status == "archived":
         archived = "only"
     elif status is not None:
-        if status not in reading.V2_FILTER:
-            raise Invalid(f"status must be one of {', '.join(reading.V2_FILTER)}, archived.")
-        runs = runs.filter(status__in=reading.V2_FILTER[status])
+        if status not in wording.V2_FILTER:
+            raise Invalid(f"status must be one of {', '.join(wording.V2_FILTER)}, archived.")
+        runs = runs.filter(status__in=wording.V2_FILTER[status])
     if archived != "include":
         runs = runs.filter(archived_at__isnull=archived == "exclude")
     last = None
@@ -357,9 +357,9 @@ def get_outcome(request: ApiRequest, run_id: int, user_id: str | None = None) ->
     run = find_run(request.auth.for_end_user(user_id), run_id)
     return {
         "run_id": run.pk,
-        "status": reading.V2_STATUS[RunStatus(run.status)],
-        "summary": messages.summary_of(run),
-        "headline": messages.headline_of(run),
+        "status": wording.V2_STATUS[RunStatus(run.status)],
+        "summary": wording.summary_of(run),
+        "headline": wording.headline_of(run),
         "needs_reply": run.needs_somebody,
         "needs_reply_count": int(run.needs_somebody),
         "delivery_channel": "none",
@@ -399,7 +399,7 @@ def cancel_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> 
     request.auth.require("data.runs.write")
     if run.is_finished:
         raise Conflict(
-            f"The run is {reading.V2_STATUS[RunStatus(run.status)]} already.", code="run_not_active"
+            f"The run is {wording.V2_STATUS[RunStatus(run.status)]} already.", code="run_not_active"
         )
     lifecycle.cancel_run(run, by=request.auth.user)
     return run_out(find_run(request.auth, run.pk))

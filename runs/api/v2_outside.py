@@ -57,7 +57,7 @@ def list_webhooks(
 
 @router.get("/webhooks/{webhook_id}", tags=["webhooks"])
 def get_webhook(request: ApiRequest, webhook_id: int, user_id: str | None = None) -> dict[str, Any]:
-    return webhook_out(webhooks.get_endpoint(_scope(request, user_id), webhook_id))
+    return webhook_out(webhooks.get_endpoint(_scope(request, user_id), pk=webhook_id))
 
 
 @router.patch("/webhooks/{webhook_id}", tags=["webhooks"])
@@ -65,7 +65,7 @@ def update_webhook(
     request: ApiRequest, webhook_id: int, payload: WebhookChange, user_id: str | None = None
 ) -> dict[str, Any]:
     """Change what is given; `rotate_secret` answers with the new secret in full."""
-    endpoint = webhooks.get_endpoint(_scope(request, user_id), webhook_id)
+    endpoint = webhooks.get_endpoint(_scope(request, user_id), pk=webhook_id)
     changed = webhooks.update_endpoint(request.auth, endpoint, **payload.dict())
     shown = webhook_out(changed)
     return shown | ({"secret": changed.secret} if payload.rotate_secret else {})
@@ -73,7 +73,7 @@ def update_webhook(
 
 @router.delete("/webhooks/{webhook_id}", response={204: None}, tags=["webhooks"])
 def delete_webhook(request: ApiRequest, webhook_id: int, user_id: str | None = None) -> Any:
-    endpoint = webhooks.get_endpoint(_scope(request, user_id), webhook_id)
+    endpoint = webhooks.get_endpoint(_scope(request, user_id), pk=webhook_id)
     webhooks.delete_endpoint(request.auth, endpoint)
     return Status(204, None)
 
@@ -87,7 +87,7 @@ def list_deliveries(
     starting_after: int | None = None,
 ) -> dict[str, Any]:
     """What was sent, and how it was answered; newest first."""
-    endpoint = webhooks.get_endpoint(_scope(request, user_id), webhook_id)
+    endpoint = webhooks.get_endpoint(_scope(request, user_id), pk=webhook_id)
     return paged(endpoint.deliveries.order_by("-id"), limit, starting_after, delivery_out)
 
 
@@ -102,6 +102,8 @@ def webhook_out(endpoint: WebhookEndpoint) -> dict[str, Any]:
         "events": endpoint.events,
         "secret": f"{endpoint.secret[:4]}...",
         "active": endpoint.active,
+        "rests_because": endpoint.rests_because or None,
+        "old_secret_valid_until": iso(endpoint.old_secret_until),
         "created_at": iso(endpoint.created_at),
         "updated_at": iso(endpoint.updated_at),
         "user_id": endpoint.end_user.external_id if endpoint.end_user else None,
@@ -119,6 +121,7 @@ def delivery_out(delivery: WebhookDelivery) -> dict[str, Any]:
         "response_status_code": delivery.response_status,
         "response_body": delivery.response_body or None,
         "attempts": delivery.attempts,
+        "error": delivery.error or None,
         "next_retry_at": iso(delivery.next_retry_at),
         "created_at": iso(delivery.created_at),
     }

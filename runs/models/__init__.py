@@ -40,7 +40,14 @@ from runs.models.trigger import (
     TriggerQuerySet,
 )
 from runs.models.usage import Usage, UsageDay
-from runs.models.webhook import DeliveryStatus, WebhookDelivery, WebhookEndpoint
+from runs.models.webhook import (
+    DeliveryAttempt,
+    DeliveryStatus,
+    Dialect,
+    EndpointRest,
+    WebhookDelivery,
+    WebhookEndpoint,
+)
 from runs.models.worker import WorkerBeat
 
 __all__ = [
@@ -56,7 +63,10 @@ __all__ = [
     "CallStatus",
     "Channel",
     "DecidedVia",
+    "DeliveryAttempt",
     "DeliveryStatus",
+    "Dialect",
+    "EndpointRest",
     "Event",
     "Firing",
     "FiringStatus",

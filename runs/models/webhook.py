@@ -1,13 +1,34 @@
 """Whom Muster tells of runs: endpoints of other systems, and what was sent to them."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from django.db import models
 
 from runs.models.run import Run
-from teammates.fields import EncryptedField, Named
+from teammates.fields import EncryptedField, Named, iff
 from teammates.models import EndUser, Organization
 from teammates.models.scoped import ScopedQuerySet
+
+
+class Dialect(models.TextChoices):
+    """Whose contract says how a delivery looks and how it is signed."""
+
+    TEAMMATES = "v2", "Teammates API (v2)"
+    THREADS = "v1", "Threads API (v1)"
+
+
+class EndpointRest(models.TextChoices):
+    """Why an endpoint was paused by itself."""
+
+    FAILURES = "failures", "it answered nothing for a day"
+    GONE = "gone", "it said that it is gone (410)"
+
+
+class WebhookEndpointQuerySet(ScopedQuerySet):
+    def hearing(self) -> Self:
+        """Those whose events are written down: of one that was paused by itself, to be sent when it
+        is woken."""
+        return self.filter(models.Q(active=True) | ~models.Q(rests_because=""))
 
 
 class WebhookEndpoint(Named):
@@ -21,12 +42,26 @@ class WebhookEndpoint(Named):
     )
     url = models.CharField(max_length=2000)
     events = models.JSONField(default=list)
+    description = models.CharField(max_length=200, blank=True, default="")
+    dialect = models.CharField(max_length=2, choices=Dialect.choices, default=Dialect.TEAMMATES)
     secret = EncryptedField()
+    # The one before it, which is still good for a while.
+    old_secret = EncryptedField(blank=True, default="")
+    old_secret_until = models.DateTimeField(null=True)
     active = models.BooleanField(default=True)
+    failing_since = models.DateTimeField(null=True)  # no delivery has succeeded since
+    rests_because = models.CharField(
+        max_length=8, choices=EndpointRest.choices, blank=True, default=""
+    )
 
-    objects = ScopedQuerySet.as_manager()
+    objects = WebhookEndpointQuerySet.as_manager()
 
     class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(dialect__in=Dialect.values), name="webhook_dialect_known"
+            ),
+        ]
         indexes: ClassVar = [
             models.Index(fields=["organization", "end_user", "-id"], name="webhook_list"),
         ]
@@ -42,22 +77,26 @@ class DeliveryStatus(models.TextChoices):
 
 
 class WebhookDelivery(models.Model):
-    """One event for one endpoint, however often it was tried."""
+    """One event for one endpoint, however often it was tried. A test is of no run."""
 
     id = models.BigAutoField(primary_key=True)
     endpoint = models.ForeignKey(
         WebhookEndpoint, on_delete=models.CASCADE, related_name="deliveries"
     )
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="deliveries")
+    run = models.ForeignKey(Run, null=True, on_delete=models.CASCADE, related_name="deliveries")
     event_type = models.CharField(max_length=50)
     event_id = models.CharField(max_length=50)
+    body = models.TextField(blank=True, default="")  # as it is signed and sent
     status = models.CharField(
         max_length=7, choices=DeliveryStatus.choices, default=DeliveryStatus.PENDING
     )
     attempts = models.PositiveSmallIntegerField(default=0)
+    tries = models.PositiveSmallIntegerField(default=0)  # attempts since it was last asked for
     next_retry_at = models.DateTimeField(null=True)
     response_status = models.PositiveSmallIntegerField(null=True)
     response_body = models.TextField(blank=True, default="")
+    took_ms = models.PositiveIntegerField(null=True)
+    error = models.CharField(max_length=500, blank=True, default="")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -66,8 +105,42 @@ class WebhookDelivery(models.Model):
             models.CheckConstraint(
                 condition=models.Q(status__in=DeliveryStatus.values), name="delivery_status_known"
             ),
+            models.CheckConstraint(
+                condition=iff(
+                    models.Q(status=DeliveryStatus.PENDING), models.Q(next_retry_at__isnull=False)
+                ),
+                name="delivery_time_iff_pending",
+            ),
         ]
-        indexes: ClassVar = [models.Index(fields=["endpoint", "-id"], name="delivery_list")]
+        indexes: ClassVar = [
+            models.Index(fields=["endpoint", "-id"], name="delivery_list"),
+            models.Index(
+                fields=["next_retry_at"], name="delivery_due",
+                condition=models.Q(status=DeliveryStatus.PENDING),
+            ),
+            # What of its run is still ahead of it.
+            models.Index(
+                fields=["endpoint", "run", "id"], name="delivery_order",
+                condition=models.Q(status=DeliveryStatus.PENDING),
+            ),
+        ]  # fmt: skip
 
     def __str__(self) -> str:
         return f"{self.event_type} to {self.endpoint_id}"
+
+
+class DeliveryAttempt(models.Model):
+    """One request, and how it was answered."""
+
+    id = models.BigAutoField(primary_key=True)
+    delivery = models.ForeignKey(WebhookDelivery, on_delete=models.CASCADE, related_name="log")
+    at = models.DateTimeField()
+    took_ms = models.PositiveIntegerField()
+    request_headers = models.JSONField(default=dict)
+    response_status = models.PositiveSmallIntegerField(null=True)
+    response_headers = models.JSONField(default=dict)
+    response_body = models.TextField(blank=True, default="")
+    error = models.CharField(max_length=500, blank=True, default="")
+
+    def __str__(self) -> str:
+        return f"attempt {self.pk} at {self.delivery_id}"

@@ -803,6 +803,41 @@ def test_webhooks(client: Any) -> None:
     )
 
 
+def test_the_sdk_knows_our_signature(make_server: Any) -> None:
+    """A real run, a real receiver, the SDK's own check; the task was started by its webhook."""
+    import httpx2
+
+    from tests.receivers import serve_receiver
+
+    with serve_receiver() as receiver:
+        server = make_server(MUSTER_ALLOW_PRIVATE_ADDRESSES="true", MUSTER_POLL_SECONDS="0.2")
+        with m8tes.M8tes(api_key=server.key, base_url=f"{server.url}/api/v2") as client:
+            made = client.webhooks.create(
+                url=f"{receiver.url}/ok", events=["run.started", "run.completed"]
+            )
+            agent = client.agents.create(name="Ops")
+            task = client.tasks.create(agent_id=agent.id, instructions="Say hello", webhook=True)
+            called = httpx2.post(task.webhook_url, json={"a": 1}, trust_env=False)
+            assert called.status_code == 202
+            run_id = called.json()["run_id"]
+            client.runs.wait(run_id)
+            wait_for(lambda: len(receiver.seen) == 2)
+            for request in receiver.seen:
+                assert client.webhooks.verify_signature(
+                    request.body, request.headers, made.secret, tolerance_seconds=300
+                )
+                assert not client.webhooks.verify_signature(
+                    request.body + b" ", request.headers, made.secret
+                )
+            wait_for(lambda: all(
+                one.status == "success" for one in client.webhooks.list_deliveries(made.id).data
+            ))  # fmt: skip
+            newest, first = client.webhooks.list_deliveries(made.id).data
+            assert (newest.event_type, first.event_type) == ("run.completed", "run.started")
+            assert (newest.run_id, newest.attempts, newest.response_status_code) == (run_id, 1, 200)
+        server.stop()
+
+
 def test_servers_are_listed_by_scope(client: Any) -> None:
     made = client.mcp_servers.create(name="List me", url="https://example.com", user_id="cust_s")
     assert made.id in [one.id for one in client.mcp_servers.list(user_id="cust_s")]

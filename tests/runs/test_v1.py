@@ -283,3 +283,29 @@ def test_health(db: None) -> None:
     assert Client().get("/health").json() == {"status": "ok"}
     ready = Client().get("/readyz").json()
     assert (ready["match"], ready["schema_version"]) == (True, ready["expected_schema_version"])
+
+
+# --- webhook endpoints --------------------------------------------------------------------------
+
+
+def test_webhook_endpoints(api: Any, eve: Access, settings: Any) -> None:
+    settings.ALLOW_PRIVATE_ADDRESSES = False
+    path = "/webhook-endpoints"
+    made = api("post", path, {"url": "http://example.com/x", "events": ["run.interrupted"]})
+    assert made.status_code == 201
+    shown = made.json()
+    secret = shown.pop("secret")
+    assert int(secret, 16)
+    assert set(shown) == {"id", "org_id", "url", "events", "enabled", "created_at"}
+    one = f"{path}/{shown['id']}"
+    assert api("get", path).json() == [shown]
+    assert api("get", one).json() == shown
+    assert api("patch", one, {"enabled": False}).json() == shown | {"enabled": False}
+    for wrong in ({"url": "https://10.0.0.1", "events": []}, {"url": "https://a.b"},
+                  {"url": "https://a.b", "events": ["x"]}):  # fmt: skip
+        assert api("post", path, wrong).status_code == 422
+    theirs = {"authorization": f"Bearer {make_key(eve)}"}
+    assert api("get", one, headers=theirs).status_code == 404
+    assert api("delete", one, headers=theirs).status_code == 404
+    assert api("delete", one).json() == {"ok": True}
+    assert api("get", one).status_code == 404

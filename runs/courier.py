@@ -1,0 +1,278 @@
+"""Outgoing webhooks, the sending: at least once, in order for each run, for a day.
+
+A delivery is claimed by moving its next time on: whoever dies while sending leaves it to be sent
+again. No transaction is open while a request is under way.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx2
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import F
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from config.database import in_db
+from config.wakeups import WakeUps
+from runs import deliveries, notices
+from runs.models import (
+    DeliveryAttempt,
+    DeliveryStatus,
+    EndpointRest,
+    WebhookDelivery,
+    WebhookEndpoint,
+)
+from teammates.fields import clean_text
+from teammates.public_http import BlockedAddress, outside_client
+
+logger = logging.getLogger("muster.courier")
+
+CLAIMED_FOR = 60  # seconds
+AT_ONCE = 32  # requests of a process
+AT_ONCE_TO_ONE = 4  # of them to one endpoint
+KEPT = 16 * 1024  # bytes of an answer
+MOST_HEADERS = 40
+# Seconds until the next attempt; a little more than a day in all.
+DELAYS = (10, 60, 600, 3600, 5 * 3600, 18 * 3600)
+PAUSED_AFTER = timedelta(hours=24)
+# What a receiver answers that does not know the new secret yet.
+WRONG_SIGNATURE = (400, 401, 403)
+
+
+@dataclass
+class Attempt:
+    """One request, and what came back."""
+
+    at: datetime
+    request_headers: dict[str, str]
+    took_ms: int = 0
+    status: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    body: str = ""
+    error: str = ""
+
+    @property
+    def succeeded(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
+
+
+class Courier:
+    """One per worker. `run` until cancelled."""
+
+    def __init__(self, wakeups: WakeUps) -> None:
+        self._look = asyncio.Event()
+        self._under_way: dict[asyncio.Task[None], int] = {}
+        wakeups.subscribe(deliveries.CHANNEL, lambda _: self._look.set())
+
+    async def run(self) -> None:
+        async with outside_client(may_be_private=settings.ALLOW_PRIVATE_ADDRESSES) as client:
+            try:
+                while True:
+                    self._look.clear()
+                    claimed = await self._claim()
+                    for delivery in claimed:
+                        task = asyncio.create_task(self._deliver(client, delivery))
+                        self._under_way[task] = delivery.endpoint_id
+                        task.add_done_callback(self._ended)
+                    if not claimed:
+                        await self._wait()
+            finally:
+                for task in self._under_way:
+                    task.cancel()
+                await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(settings.POLL_SECONDS):
+                await self._look.wait()
+        except TimeoutError:
+            pass
+
+    async def _claim(self) -> list[WebhookDelivery]:
+        per_endpoint = Counter(self._under_way.values())
+        full = [pk for pk, n in per_endpoint.items() if n >= AT_ONCE_TO_ONE]
+        try:
+            return await in_db(claim_due, AT_ONCE - len(self._under_way), without=full)
+        except Exception:
+            logger.exception("Deliveries could not be claimed; trying again")
+            return []
+
+    async def _deliver(self, client: httpx2.AsyncClient, delivery: WebhookDelivery) -> None:
+        attempts = await send(client, delivery)
+        await in_db(record, delivery.pk, attempts)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._under_way.pop(task, None)
+        self._look.set()
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("A delivery broke off; it is sent again", exc_info=error)
+
+
+# --- claim --------------------------------------------------------------------------------------
+
+_CLAIM = """
+WITH due AS (
+    SELECT d.id, row_number() OVER (PARTITION BY d.endpoint_id ORDER BY d.next_retry_at, d.id) AS n
+    FROM runs_webhookdelivery d JOIN runs_webhookendpoint e ON e.id = d.endpoint_id
+    WHERE d.status = 'pending' AND d.next_retry_at <= statement_timestamp()
+      AND (e.active OR d.run_id IS NULL) AND d.endpoint_id <> ALL(%(without)s)
+      AND NOT EXISTS (
+        SELECT 1 FROM runs_webhookdelivery b WHERE b.endpoint_id = d.endpoint_id
+        AND b.run_id = d.run_id AND b.status = 'pending' AND b.id < d.id)
+), picked AS (
+    SELECT d.id FROM runs_webhookdelivery d JOIN due USING (id)
+    WHERE due.n <= %(of_one)s AND d.status = 'pending'
+      AND d.next_retry_at <= statement_timestamp()
+    ORDER BY d.id LIMIT %(n)s FOR NO KEY UPDATE OF d SKIP LOCKED
+)
+UPDATE runs_webhookdelivery d
+SET next_retry_at = statement_timestamp() + make_interval(secs => %(claimed_for)s)
+FROM picked WHERE d.id = picked.id RETURNING d.id
+"""
+
+
+def claim_due(limit: int, *, without: list[int]) -> list[WebhookDelivery]:
+    """Take up to `limit` deliveries that are due, none before an earlier one of its run, and none
+    for the endpoints `without`."""
+    if limit < 1:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(_CLAIM, {
+            "n": limit, "of_one": AT_ONCE_TO_ONE, "without": without, "claimed_for": CLAIMED_FOR,
+        })  # fmt: skip
+        ids = [row[0] for row in cursor.fetchall()]
+    found = WebhookDelivery.objects.filter(pk__in=ids).select_related("endpoint")
+    return list(found.order_by("id"))
+
+
+# --- send ---------------------------------------------------------------------------------------
+
+
+async def send(client: httpx2.AsyncClient, delivery: WebhookDelivery) -> list[Attempt]:
+    """Post a delivery, signed with the endpoint's secret; while the old one is still good, a
+    receiver that refuses the new signature is shown the old one."""
+    endpoint = delivery.endpoint
+    attempts = [await _post(client, delivery, endpoint.secret)]
+    until = endpoint.old_secret_until
+    if attempts[0].status in WRONG_SIGNATURE and until is not None and until > timezone.now():
+        attempts.append(await _post(client, delivery, endpoint.old_secret))
+    return attempts
+
+
+async def _post(client: httpx2.AsyncClient, delivery: WebhookDelivery, secret: str) -> Attempt:
+    headers = deliveries.headers_of(delivery, secret, int(time.time()))
+    attempt = Attempt(at=timezone.now(), request_headers=headers)
+    began = time.monotonic()
+    try:
+        async with (
+            asyncio.timeout(settings.WEBHOOK_SECONDS),
+            client.stream(
+                "POST", delivery.endpoint.url, content=delivery.body.encode(), headers=headers
+            ) as response,
+        ):
+            attempt.status = response.status_code
+            attempt.headers = dict(list(response.headers.items())[:MOST_HEADERS])
+            attempt.body = await _beginning(response)
+            if response.is_redirect:
+                where = response.headers.get("location", "")
+                attempt.error = f"Redirects are not followed. Enter its last address: {where}"
+            elif not attempt.succeeded:
+                attempt.error = f"It answered {response.status_code}."
+    except TimeoutError:
+        attempt.status = None
+        attempt.error = f"It did not answer within {settings.WEBHOOK_SECONDS:g} s."
+    except BlockedAddress as error:
+        attempt.error = str(error)
+    except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, ValueError) as error:
+        attempt.error = f"It could not be reached: {error or type(error).__name__}"
+    attempt.took_ms = int((time.monotonic() - began) * 1000)
+    return attempt
+
+
+async def _beginning(response: httpx2.Response) -> str:
+    """As much of an answer as is kept; the rest is not read."""
+    body = b""
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) >= KEPT:
+            break
+    return body[:KEPT].decode(errors="replace")
+
+
+# --- record -------------------------------------------------------------------------------------
+
+
+def record(delivery_id: int, attempts: list[Attempt]) -> None:
+    """Write down how a delivery was answered, and when it is tried again. Holds the delivery, then
+    its endpoint."""
+    with transaction.atomic():
+        locked = WebhookDelivery.objects.select_for_update(no_key=True)
+        delivery = locked.filter(pk=delivery_id).first()
+        if delivery is None:  # removed meanwhile
+            return
+        DeliveryAttempt.objects.bulk_create(
+            DeliveryAttempt(
+                delivery=delivery, at=one.at, took_ms=one.took_ms,
+                request_headers=one.request_headers, response_status=one.status,
+                response_headers=_clean_headers(one.headers),
+                response_body=clean_text(one.body), error=clean_text(one.error)[:500],
+            )
+            for one in attempts
+        )  # fmt: skip
+        last = attempts[-1]
+        delivery.attempts += len(attempts)
+        delivery.tries += 1
+        delivery.response_status, delivery.took_ms = last.status, last.took_ms
+        delivery.response_body, delivery.error = clean_text(last.body), clean_text(last.error)[:500]
+        if delivery.status == DeliveryStatus.PENDING:
+            _decide(delivery, last)
+        is_over = delivery.status != DeliveryStatus.PENDING
+        if is_over and delivery.run is not None and delivery.run.erased_at is not None:
+            delivery.body = ""  # it was kept only to be sent
+        delivery.save()
+        if delivery.run_id is not None:
+            _note_on_endpoint(delivery, last)
+
+
+def _decide(delivery: WebhookDelivery, last: Attempt) -> None:
+    if last.succeeded:
+        delivery.status, delivery.next_retry_at = DeliveryStatus.SUCCESS, None
+    elif delivery.run_id is None or delivery.tries > len(DELAYS):
+        delivery.status, delivery.next_retry_at = DeliveryStatus.FAILED, None
+    else:
+        wait = timedelta(seconds=DELAYS[delivery.tries - 1])
+        delivery.next_retry_at = timezone.now() + wait
+
+
+def _note_on_endpoint(delivery: WebhookDelivery, last: Attempt) -> None:
+    """An endpoint that took nothing for a day, or says that it is gone, is paused."""
+    rows = WebhookEndpoint.objects.filter(pk=delivery.endpoint_id)
+    if last.succeeded:
+        rows.exclude(failing_since=None).update(failing_since=None)
+        return
+    rows.update(failing_since=Coalesce(F("failing_since"), timezone.now()))
+    active = rows.filter(active=True)
+    failing = active.filter(failing_since__lte=timezone.now() - PAUSED_AFTER)
+    if last.status == 410 and active.update(active=False, rests_because=EndpointRest.GONE):
+        _tell(delivery, "says that it is gone (410)")
+    elif failing.update(active=False, rests_because=EndpointRest.FAILURES):
+        _tell(delivery, "took nothing for a day")
+
+
+def _tell(delivery: WebhookDelivery, why: str) -> None:
+    assert delivery.run is not None
+    notices.tell_of_trouble(
+        delivery.run, title=f"A webhook is paused: {delivery.endpoint.url[:100]} {why}",
+        text="Its events are kept, and sent when you wake it under Webhooks.",
+    )  # fmt: skip
+
+
+def _clean_headers(headers: dict[str, str]) -> dict[str, Any]:
+    return {clean_text(name): clean_text(value)[:1000] for name, value in headers.items()}
