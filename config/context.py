@@ -54,6 +54,7 @@ SETTINGS = (
     Place("Skills", "book-open", "teammates:skill_list"),
     Place("Reports", "flag", "runs:report_list", permission="data.personas.manage"),
     Place("Audit log", "scroll-text", "teammates:audit_log", permission="org.audit_read"),
+    Place("Notifications", "mail", "runs:notice_settings"),
     Place("Appearance", "palette", "teammates:appearance"),
     Place("Your account", "user-round", "teammates:account"),
 )

@@ -84,10 +84,14 @@ GATHER_SECONDS = env_number("MUSTER_GATHER_SECONDS", 0.04)
 SSE_PING_SECONDS = env_number("MUSTER_SSE_PING_SECONDS", 15, least=0.1)
 # A question whose options are recommended goes on with those after this long.
 AUTO_CONTINUE_SECONDS = env_number("MUSTER_AUTO_CONTINUE_SECONDS", 600, least=1)
+# A result that is looked at this fast is not mailed.
+RESULT_SECONDS = env_number("MUSTER_RESULT_SECONDS", 300, least=0)
 # A decision that is made this fast is not mailed about.
 NOTICE_SECONDS = env_number("MUSTER_NOTICE_SECONDS", 60, least=0)
 CALLS_PER_MINUTE = int(env_number("MUSTER_CALLS_PER_MINUTE", 60, least=1))  # of one webhook
 WEBHOOK_SECONDS = env_number("MUSTER_WEBHOOK_SECONDS", 10, least=0.1)  # for a whole answer
+# Where mails for teammates are taken, as host:port; off: nowhere. `--smtp` says otherwise.
+SMTP = os.environ.get("MUSTER_SMTP", "127.0.0.1:2525")
 POLL_SECONDS = env_number("MUSTER_POLL_SECONDS", 2, least=0.1)
 MAX_JSON_BYTES = int(env_number("MUSTER_MAX_JSON_BYTES", 4 * 1024 * 1024, least=1))
 MAX_UPLOAD_BYTES = int(env_number("MUSTER_MAX_UPLOAD_BYTES", 100 * 1024 * 1024, least=1))

@@ -97,6 +97,7 @@ def _teammates_body(
             "headline": headline_of(run),
             "needs_reply": run.needs_somebody,
             "needs_reply_count": int(run.needs_somebody),
+            "delivery_channel": "email" if run.is_mailed else "none",
             "metadata": run.metadata,
         }
         if answer and len(answer) > LARGEST_OUTPUT:

@@ -18,7 +18,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
-from runs import deliveries, events, usage
+from runs import deliveries, events, notices, usage
 from runs.events import NewEvent, StaleLease
 from runs.models import (
     CALLS_A_MODEL,
@@ -477,6 +477,7 @@ def finish_locked(run: Run, outcome: Outcome) -> Run:
         **fields,
     )
     deliveries.queue(run)
+    notices.tell_of_result(run)
     # The next one in the thread may start.
     _notify({WORK_CHANNEL: "", LIVE_CHANNEL: run.organization_id})
     usage.add_to_day(run, rows, at=finished_at)

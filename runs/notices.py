@@ -9,15 +9,27 @@ import logging
 import secrets
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 from django.core.mail import EmailMessage
 from django.db import transaction
+from django.db.models import QuerySet
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
 
-from runs.models import Gate, Notice, NoticeKind, Run
+from runs.models import (
+    Firing,
+    Gate,
+    Notice,
+    NoticeKind,
+    Run,
+    RunFile,
+    RunStatus,
+    TriggerKind,
+)
+from teammates.access import Access
 from teammates.errors import NotFound
 from teammates.models import Membership, Role, User
 
@@ -26,6 +38,8 @@ logger = logging.getLogger("muster.notices")
 MOST_ATTEMPTS = 5
 LINK_LIFE = timedelta(days=7)
 MOST_OWNERS = 3
+# An answer to such a mail goes on with the conversation.
+ANSWERABLE = (NoticeKind.RESULT, NoticeKind.MESSAGE)
 
 
 def tell_of_gate(run: Run, gate: Gate) -> None:
@@ -41,6 +55,35 @@ def tell_of_gate(run: Run, gate: Gate) -> None:
 def tell(run: Run, *, title: str, text: str) -> int:
     """A teammate's message to whoever started its run; returns how many people are told."""
     return _tell(run, NoticeKind.MESSAGE, title[:200], text=text, due_at=timezone.now())
+
+
+def tell_of_result(run: Run) -> None:
+    """Mail how a run ended, where somebody asked for that: at once to whoever started it by a
+    mail, to others unless they look at it themselves soon. Call in its terminal transaction."""
+    if run.status not in (RunStatus.COMPLETED, RunStatus.FAILED) or not run.is_mailed:
+        return
+    if not run.organization.result_email_enabled:
+        return
+    word = "could not finish" if run.status == RunStatus.FAILED else "is done"
+    title = f"{run.teammate.name} {word}: {run.thread.title or run.title}"
+    mail = Firing.objects.filter(run=run, kind=TriggerKind.EMAIL).first()
+    if mail is not None:
+        subject = mail.received.partition("\n")[0].removeprefix("Subject: ")
+        title = subject if subject.lower().startswith("re:") else f"Re: {subject or run.title}"
+        Notice.objects.create(
+            **_somebody(run, mail.source), run=run, kind=NoticeKind.RESULT, title=title[:200],
+            answers=mail.event_id if mail.event_id.startswith("<") else "",
+        )  # fmt: skip
+        return
+    at = timezone.now() + timedelta(seconds=settings.RESULT_SECONDS)
+    _tell(run, NoticeKind.RESULT, title[:200], due_at=at)
+
+
+def _somebody(run: Run, address: str) -> dict[str, Any]:
+    """A mail address, as a member where it is one's."""
+    members = Membership.objects.filter(organization=run.organization, user__is_active=True)
+    member = members.filter(user__email__iexact=address).select_related("user").first()
+    return {"user": member.user} if member else {"address": address}
 
 
 def tell_of_trouble(run: Run, *, title: str, text: str) -> int:
@@ -68,10 +111,19 @@ def _people_of(run: Run) -> list[User]:
     return [membership.user for membership in owners]
 
 
-def _is_still_a_member(notice: Notice) -> bool:
-    return Membership.objects.filter(
+def _is_wanted(notice: Notice) -> bool:
+    """Whether it is still worth a mail, and its person wants one."""
+    if notice.gate is not None and not notice.gate.is_pending:
+        return False
+    is_seen = notice.run.last_viewed_at is not None
+    if notice.kind == NoticeKind.RESULT and not notice.answers and is_seen:
+        return False
+    if notice.user is None:
+        return True
+    member = Membership.objects.filter(
         organization=notice.run.organization, user=notice.user, user__is_active=True
-    ).exists()  # fmt: skip
+    ).first()  # fmt: skip
+    return member is not None and notice.kind not in member.not_mailed
 
 
 # --- mail ---------------------------------------------------------------------------------------
@@ -90,12 +142,20 @@ def claim_due() -> list[Letter]:
         due = (
             Notice.objects.select_for_update(skip_locked=True, of=("self",))
             .filter(due_at__lte=timezone.now())
-            .select_related("user", "run__teammate", "run__organization", "gate")
+            .select_related(
+                "user",
+                "run__teammate",
+                "run__organization",
+                "run__answer",
+                "run__thread",
+                "run__prompt",
+                "run__task",
+                "gate",
+            )
             .order_by("due_at")[:20]
         )
         for notice in due:
-            is_decided = notice.gate is not None and not notice.gate.is_pending
-            if is_decided or not _is_still_a_member(notice):
+            if not _is_wanted(notice):
                 notice.due_at = None
                 notice.save(update_fields=["due_at"])
                 continue
@@ -113,18 +173,26 @@ def _letter(notice: Notice) -> Letter:
     notice.attempts += 1
     notice.due_at = timezone.now() + timedelta(minutes=5 * notice.attempts)
     notice.save(update_fields=["link_hash", "link_expires_at", "attempts", "due_at"])
+    run = notice.run
+    inbox = run.teammate.email_address
     context = {
-        "notice": notice, "run": notice.run, "gate": notice.gate, "link": link,
-        "run_url": public_url() + notice.run.get_absolute_url(),
+        "notice": notice, "run": run, "gate": notice.gate, "link": link, "inbox": inbox,
+        "run_url": public_url() + run.get_absolute_url(),
+        "settings_url": public_url() + reverse("runs:notice_settings"),
+        "files": RunFile.objects.filter(run=run, is_attachment=False).select_related("file")[:20],
     }  # fmt: skip
+    headers = {
+        "Message-ID": f"<{notice.uid}@{settings.MAIL_DOMAIN}>",
+        "Auto-Submitted": "auto-generated",
+    }
+    if notice.answers:
+        headers |= {"In-Reply-To": notice.answers, "References": notice.answers}
     message = EmailMessage(
         subject=" ".join(notice.title.split()),
         body=render_to_string(f"emails/{notice.kind}.txt", context),
-        to=[notice.user.email],
-        headers={
-            "Message-ID": f"<{notice.uid}@{settings.MAIL_DOMAIN}>",
-            "Auto-Submitted": "auto-generated",
-        },
+        to=[notice.user.email if notice.user else notice.address],
+        reply_to=[inbox] if inbox and notice.kind in ANSWERABLE else None,
+        headers=headers,
     )
     return Letter(notice.pk, message)
 
@@ -147,6 +215,12 @@ def record_sent(letter: Letter, problem: str) -> None:
     elif notice.attempts >= MOST_ATTEMPTS:
         notice.due_at = None
     notice.save(update_fields=["problem", "sent_at", "due_at"])
+
+
+def latest_of(access: Access) -> QuerySet[Notice]:
+    """One person's notices of the organization, newest first."""
+    mine = Notice.objects.filter(user=access.user, run__organization=access.organization)
+    return mine.select_related("run").order_by("-id")
 
 
 def public_url() -> str:

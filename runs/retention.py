@@ -8,7 +8,7 @@ from django.db import transaction
 from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
-from runs import lifecycle
+from runs import lifecycle, mailbox
 from runs.models import (
     ACTIVE,
     FINISHED,
@@ -209,6 +209,7 @@ def forget_old() -> None:
     IdempotencyKey.objects.filter(claimed_at__lt=now - timedelta(days=2)).delete()
     AuditEntry.objects.filter(created_at__lt=now - timedelta(days=settings.AUDIT_DAYS)).delete()
     WorkerBeat.objects.filter(seen_at__lt=now - timedelta(days=1)).delete()
+    mailbox.forget_old()
     logged = now - timedelta(days=settings.LOG_DAYS)
     WebhookDelivery.objects.filter(created_at__lt=logged).delete()
     Firing.objects.filter(created_at__lt=logged).exclude(status=FiringStatus.WAITING).delete()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from config.wakeups import WakeUps
+from runs import smtp
 from runs.live import LiveBoard
 from runs.streaming import Hub
 from runs.worker import Worker
@@ -21,6 +22,7 @@ class Runtime:
     board: LiveBoard
     worker: Worker | None
     _tasks: list["asyncio.Task[None]"]
+    mail: asyncio.Server | None = None
     _working: "asyncio.Task[None] | None" = None
 
     async def run_worker(self) -> None:
@@ -28,8 +30,15 @@ class Runtime:
         if self._working is not None:
             await asyncio.shield(self._working)
 
+    async def take_mail(self, address: str) -> None:
+        """Listen for mails at `host:port`. Raises `OSError` where nobody can."""
+        host, _, port = address.rpartition(":")
+        self.mail = await smtp.listen(host.strip("[]"), int(port))
+
     async def stop(self) -> None:
         """Drain the worker, then end the rest."""
+        if self.mail is not None:
+            self.mail.close()
         if self.worker is not None and self._working is not None:
             self.worker.stop()
             await asyncio.wait([self._working], timeout=8)

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db.models import F
 
-from runs import creation, notices, reports, tasks
+from runs import creation, mailbox, notices, reports, tasks
 from runs.models import (
     Channel,
     Gate,
@@ -138,6 +138,15 @@ def _read_document(run: Run, access: Access, call: ToolCall, arguments: dict[str
 def _learn_lesson(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     lesson = tasks.learn(run, arguments["text"], arguments.get("when_applicable", ""))
     return {"lesson_id": lesson.pk, "affirmed": lesson.reaffirm_count}
+
+
+def _read_mailbox(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    found = mailbox.mails_of(run.teammate, arguments.get("words", ""))
+    return [
+        {"from": one.sender, "subject": one.subject, "received_at": one.created_at.isoformat(),
+         "text": one.text[:10_000], "attachments": one.attachments}
+        for one in found[:20]
+    ]  # fmt: skip
 
 
 # --- telling ------------------------------------------------------------------------------------
@@ -372,6 +381,7 @@ VERBS: dict[str, Verb] = {
     "write_document": _write_document,
     "read_document": _read_document,
     "learn_lesson": _learn_lesson,
+    "read_mailbox": _read_mailbox,
     "notify": _notify,
     "report_issue": _report_issue,
     result_tool.NAME: _submit_result,

@@ -37,6 +37,8 @@ def tools_of_run(run: Run) -> Toolbox:
         off.append("lessons")
     if not (run.told or {}).get("skills"):
         off.append("skills")  # there are none to load
+    if not run.teammate.fetchmail_name:
+        off.append("mailbox")
     found = tools.offered(
         off=off,
         may_ask=run.human_in_the_loop,

@@ -10,6 +10,11 @@ from django.template.loader import render_to_string
 logger = logging.getLogger("muster.mail")
 
 
+def sends() -> bool:
+    """Whether a mail server is set; else mails are files in the data folder."""
+    return not settings.EMAIL_BACKEND.endswith("filebased.EmailBackend")
+
+
 def send(to: str, subject: str, template: str, context: dict[str, Any]) -> bool:
     """Mail what `templates/emails/<template>.txt` says; whether a mail server took it. Without one
     it lies in the data folder."""
@@ -19,4 +24,4 @@ def send(to: str, subject: str, template: str, context: dict[str, Any]) -> bool:
     except OSError:
         logger.exception("“%s” was not mailed to %s", subject, to)
         return False
-    return not settings.EMAIL_BACKEND.endswith("filebased.EmailBackend")
+    return sends()

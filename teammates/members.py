@@ -92,6 +92,17 @@ def remove_member(access: Access, membership: Membership) -> None:
         locked.delete()
 
 
+def not_mailed(access: Access) -> list[str]:
+    """Kinds of notices that the asker gets no mails about in this organization."""
+    mine = Membership.objects.filter(organization=access.organization, user=access.user)
+    return mine.values_list("not_mailed", flat=True).first() or []
+
+
+def choose_mails(access: Access, *, not_mailed: list[str]) -> None:
+    mine = Membership.objects.filter(organization=access.organization, user=access.user)
+    mine.update(not_mailed=not_mailed)
+
+
 def _locked(membership: Membership) -> Membership:
     """The row as it is now. The organization's row is the lock: two owners who leave at once must
     not both be second to last."""

@@ -72,6 +72,7 @@ class Server:
             "MUSTER_POLL_SECONDS": "2",
             "PYTHONUNBUFFERED": "1",
             "MUSTER_ALLOW_PRIVATE_ADDRESSES": "false",
+            "MUSTER_SMTP": "off",
         } | self.environment  # fmt: skip
 
     def start(self, *options: str) -> "Server":

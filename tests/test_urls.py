@@ -19,7 +19,7 @@ PUBLIC_OPERATIONS = {
     ("v1", "/auth/register"), ("v1", "/auth/login"), ("v1", "/auth/refresh"),
     ("v2", "/signup"), ("v2", "/token"), ("hooks", "/auth/register"), ("hooks", "/auth/login"),
     ("hooks", "/auth/refresh"), ("hooks", "/webhooks/tasks/{task_id}/{token}"),
-    ("hooks", "/webhooks/mates/{agent_id}/{token}"),
+    ("hooks", "/webhooks/mates/{agent_id}/{token}"), ("hooks", "/mail/{token}"),
 }  # fmt: skip
 HEALTH = {"healthz", "readyz", "health"}
 

@@ -1,12 +1,17 @@
-"""What other systems call without a key: the webhooks of tasks and teammates (contract v2 5.2)."""
+"""What other systems call without a key: the webhooks of tasks and teammates (contract v2 5.2), and
+the door for mail services."""
 
+import json
+from dataclasses import dataclass
+from email.utils import getaddresses
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest
+from django.utils.crypto import constant_time_compare
 from ninja import Router, Status
 
-from runs import incoming, wording
+from runs import incoming, mail, wording
 from runs.incoming import Call, Received
 from runs.models import FiringStatus, RunStatus, Skip
 from teammates.api.schemas import takes_any_query
@@ -14,6 +19,7 @@ from teammates.errors import Conflict, DomainError, Invalid, NotFound, TooLarge,
 
 router = Router(auth=None, tags=["webhooks"])
 
+MOST_RECIPIENTS = 50  # of one mail
 # Where senders put the id of an event, best known first.
 EVENT_ID_HEADERS = (
     "X-M8tes-Event-Id", "Webhook-Id", "Idempotency-Key", "X-GitHub-Delivery", "X-Event-Id",
@@ -69,3 +75,76 @@ def _refused(reason: Skip, detail: str) -> DomainError:
         case Skip.BODY:
             return Invalid(detail)
     return Conflict(detail or f"Nothing was started: {reason.label}.", code="not_started")
+
+
+# --- mail ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HandedOver:
+    """A mail as a mail service hands it over."""
+
+    raw: bytes
+    recipients: list[str]
+    sender: str | None = None  # as of `mail.receive`
+
+
+@router.post("/mail/{token}", response=dict[str, list[str]], tags=["mail"])
+@takes_any_query
+def take_mail(request: HttpRequest, token: str) -> Any:
+    """Take a mail from a mail service: as it is (`message/rfc822`, with `?to=`), or in the form of
+    Mailgun, SendGrid or Postmark. Answers which recipients are known here; 404 if none is."""
+    if not constant_time_compare(token, mail.http_token()):
+        raise NotFound("There is no such address.")
+    handed = _handed_over(request)
+    if not handed.raw or not handed.recipients:
+        raise Invalid("Give the mail as it is, as message/rfc822, and its recipients as ?to=.")
+    taken, unknown = [], []
+    for address in handed.recipients[:MOST_RECIPIENTS]:
+        try:
+            mail.receive(address, handed.raw, envelope_sender=handed.sender)
+            taken.append(address)
+        except NotFound:
+            unknown.append(address)
+    if not taken:
+        raise NotFound(f"Nobody has the address {', '.join(unknown)}.")
+    return {"taken": taken, "unknown": unknown}
+
+
+def _handed_over(request: HttpRequest) -> HandedOver:
+    """Raises `Invalid`, `TooLarge`."""
+    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind.startswith(("multipart/", "application/x-www-form")):
+        form = request.POST
+        if "body-mime" in form:  # Mailgun
+            return HandedOver(
+                form["body-mime"].encode(), _addresses(form.get("recipient", "")),
+                form.get("sender"),
+            )  # fmt: skip
+        envelope = _json(form.get("envelope", "{}"))  # SendGrid
+        return HandedOver(
+            form.get("email", "").encode(), list(map(str, envelope.get("to") or [])),
+            envelope.get("from"),
+        )  # fmt: skip
+    raw = request.read(mail.LARGEST_MAIL + 1)
+    if len(raw) > mail.LARGEST_MAIL:
+        raise TooLarge(f"A mail may have {mail.LARGEST_MAIL // 2**20} MiB.")
+    if kind == "application/json":  # Postmark
+        given = _json(raw.decode(errors="replace"))
+        recipients = _addresses(str(given.get("OriginalRecipient") or ""))
+        return HandedOver(str(given.get("RawEmail") or "").encode(), recipients)
+    return HandedOver(raw, request.GET.getlist("to"), request.GET.get("from"))
+
+
+def _addresses(text: str) -> list[str]:
+    return [address for _, address in getaddresses([text]) if address]
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        given = json.loads(text)
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        raise Invalid("The body is not a JSON object.")
+    return given

@@ -362,7 +362,7 @@ def get_outcome(request: ApiRequest, run_id: int, user_id: str | None = None) ->
         "headline": wording.headline_of(run),
         "needs_reply": run.needs_somebody,
         "needs_reply_count": int(run.needs_somebody),
-        "delivery_channel": "none",
+        "delivery_channel": "email" if run.is_mailed else "none",
         "output_data": run.output_data,
         "message_count": messages.count_of(run),
         "input_tokens": run.input_tokens or 0,

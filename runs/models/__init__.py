@@ -9,7 +9,8 @@ from runs.models.gate import (
     GateVisit,
     GateVote,
 )
-from runs.models.notice import Notice, NoticeKind
+from runs.models.mail import Mail
+from runs.models.notice import ON_HOME, Notice, NoticeKind
 from runs.models.report import Report
 from runs.models.run import (
     ACTIVE,
@@ -57,6 +58,7 @@ __all__ = [
     "CALLS_A_MODEL",
     "FINISHED",
     "NEEDS_SOMEBODY",
+    "ON_HOME",
     "RETRYABLE",
     "TRIGGERED",
     "Artifact",
@@ -78,6 +80,7 @@ __all__ = [
     "HistoryOf",
     "IdempotencyKey",
     "Lesson",
+    "Mail",
     "Missed",
     "Notice",
     "NoticeKind",

@@ -18,10 +18,19 @@ class NoticeKind(models.TextChoices):
     TROUBLE = "trouble", "Something stopped"
 
 
-class Notice(Named):
-    """One message to one person. Written in the transaction of what it tells; mailed later."""
+# What stays on somebody's home page until they put it away.
+ON_HOME = (NoticeKind.MESSAGE, NoticeKind.TROUBLE)
 
-    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="notices")
+
+class Notice(Named):
+    """One message to one person. Written in the transaction of what it tells; mailed later.
+
+    Somebody who is no member has an `address` instead: whoever started the run by a mail.
+    """
+
+    user = models.ForeignKey(User, null=True, on_delete=models.CASCADE, related_name="notices")
+    address = models.CharField(max_length=320, blank=True, default="")
+    answers = models.CharField(max_length=255, blank=True, default="")  # a mail's Message-ID
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="notices")
     gate = models.ForeignKey(Gate, null=True, on_delete=models.CASCADE, related_name="notices")
     kind = models.CharField(max_length=9, choices=NoticeKind.choices)
@@ -47,6 +56,10 @@ class Notice(Named):
                 condition=iff(models.Q(kind=NoticeKind.NEEDS_YOU), models.Q(gate__isnull=False)),
                 name="notice_has_a_gate_iff_it_needs_you",
             ),
+            models.CheckConstraint(
+                condition=iff(models.Q(user=None), ~models.Q(address="")),
+                name="notice_has_a_user_or_an_address",
+            ),
         ]
         indexes: ClassVar = [
             models.Index(
@@ -55,7 +68,7 @@ class Notice(Named):
             models.Index(
                 fields=["user", "-id"],
                 name="notice_list",
-                condition=models.Q(dismissed_at=None, kind="message"),
+                condition=models.Q(dismissed_at=None, kind__in=["message", "trouble"]),
             ),
         ]
 

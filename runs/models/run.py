@@ -327,6 +327,12 @@ class Run(Named):
         return self.channel in TRIGGERED
 
     @property
+    def is_mailed(self) -> bool:
+        """Whether its result goes to somebody by mail."""
+        is_ours = self.email_notifications and self.end_user_id is None
+        return is_ours or self.channel == Channel.EMAIL
+
+    @property
     def needs_somebody(self) -> bool:
         return self.status == RunStatus.WAITING or self.asks_back
 

@@ -382,6 +382,7 @@ def gate_link(request: HttpRequest, token: str) -> HttpResponse:
     except NotFound as error:
         return render(request, "runs/gate_link.html", {"gone": error.message}, status=404)
     gate = notice.gate
+    assert notice.user is not None, "who decides is a member"
     access = access_of_member(notice.user, str(notice.run.organization.uid))
     may_decide = access is not None and access.may("data.runs.write") and (
         Run.objects.visible_to(access).filter(pk=notice.run_id).exists()

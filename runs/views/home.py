@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from runs import board, fleet, usage
-from runs.models import FINISHED, Notice, NoticeKind, Run, RunStatus
+from runs.models import FINISHED, ON_HOME, Notice, Run, RunStatus
 from runs.usage import Span
 from runs.views.threads import composer_of
 from teammates import accounts
@@ -28,7 +28,7 @@ def home(request: PageRequest) -> HttpResponse:
         return render(request, "runs/_board.html", context)
     return render(request, "runs/home.html", context | composer_of(request.access) | {
         "notices": Notice.objects.filter(
-            user=request.access.user, kind=NoticeKind.MESSAGE, dismissed_at=None,
+            user=request.access.user, kind__in=ON_HOME, dismissed_at=None,
             run__organization=request.access.organization,
         ).select_related("run__teammate").order_by("-id")[:10],
     })  # fmt: skip

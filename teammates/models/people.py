@@ -129,6 +129,8 @@ class Membership(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     # The newcomer's list of first steps was put away.
     settled_in_at = models.DateTimeField(null=True)
+    # Kinds of notices that are not mailed to this person.
+    not_mailed = models.JSONField(default=list)
 
     class Meta:
         constraints: ClassVar = [

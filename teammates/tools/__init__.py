@@ -8,6 +8,7 @@ from teammates.tools.base import Tool
 from teammates.tools.documents import READ_DOCUMENT, WRITE_DOCUMENT
 from teammates.tools.files import LIST_FILES, READ_FILE, WRITE_FILE
 from teammates.tools.lessons import LEARN_LESSON
+from teammates.tools.mailbox import READ_MAILBOX
 from teammates.tools.memory import FORGET, RECALL, REMEMBER
 from teammates.tools.pretend import PRETEND_SEND
 from teammates.tools.setup import SETUP_TOOLS
@@ -21,7 +22,7 @@ REGISTRY: dict[str, Tool] = {
     for tool in (
         ASK_USER, UPDATE_TODOS, LIST_FILES, READ_FILE, WRITE_FILE, REMEMBER, RECALL, FORGET,
         WRITE_DOCUMENT, READ_DOCUMENT, LEARN_LESSON, WEB_FETCH, NOTIFY, LOAD_SKILL, *SETUP_TOOLS,
-        REPORT_ISSUE, PRETEND_SEND,
+        READ_MAILBOX, REPORT_ISSUE, PRETEND_SEND,
     )
 }  # fmt: skip
 
@@ -57,6 +58,7 @@ GROUPS: dict[str, Group] = {
         Group("lessons", "Lessons", "Runs of a task leave lessons for its later runs."),
         Group("history", "History", "Is told what earlier runs said.", True),
         Group("web", "Web", "Fetches pages from public addresses."),
+        Group("mailbox", "Mailbox", "Reads the mails of a mailbox of its own, if it has one."),
         Group("skills", "Skills", "Loads named instructions when they are needed."),
         Group("notify", "Notify", "Tells the person who started the work something at once."),
         Group(

@@ -45,6 +45,16 @@ class _Reader(HTMLParser):
         return "\n".join(self._texts)
 
 
+def read_html(html: str) -> tuple[str, str]:
+    """The title, and what of it one reads."""
+    reader = _Reader()
+    try:
+        reader.feed(html)
+    except AssertionError:  # the parser gives up on some broken markup
+        pass
+    return reader.title, reader.text
+
+
 async def _fetch(context: ToolContext, arguments: dict[str, Any]) -> Any:
     try:
         async with public_client() as client, client.stream("GET", arguments["url"]) as response:
@@ -65,12 +75,7 @@ def _result(response: httpx2.Response, body: bytes) -> dict[str, Any]:
     text = _decoded(body, response.encoding or "utf-8")
     result = {"url": str(response.url), "status": response.status_code}
     if "html" in kind:
-        reader = _Reader()
-        try:
-            reader.feed(text)
-        except AssertionError:  # the parser gives up on some broken markup
-            pass
-        result["title"], text = reader.title, reader.text
+        result["title"], text = read_html(text)
     elif not any(word in kind for word in ("text", "json", "xml", "csv")):
         raise ToolError(f"{response.url} is not text but {kind or 'of an unknown kind'}.")
     result["text"] = text[:LARGEST_TEXT]

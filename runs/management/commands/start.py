@@ -9,7 +9,7 @@ import sys
 import time
 from argparse import ArgumentParser
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.management import call_command
@@ -20,6 +20,9 @@ from config.database import check_server, close_pool
 from config.errors import StartError
 from config.postgres import Cluster
 
+if TYPE_CHECKING:
+    from runs.runtime import Runtime
+
 
 class Command(BaseCommand):
     help = "Start Muster: pages, APIs, streams and a worker, with its own PostgreSQL."
@@ -28,6 +31,10 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
         parser.add_argument("--port", type=int, default=8000, help="port to listen on")
+        parser.add_argument(
+            "--smtp", metavar="HOST:PORT",
+            help=f"where mails for teammates are taken, or off (now {settings.SMTP})",
+        )  # fmt: skip
         parser.add_argument("--no-worker", action="store_true", help="serve only; run no teammate")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -36,11 +43,13 @@ class Command(BaseCommand):
         # of the database waits for whoever computes.
         sys.setswitchinterval(0.001)
         try:
-            self._start(options["host"], options["port"], with_worker=not options["no_worker"])
+            self._start(options)
         except KeyboardInterrupt:
             self.stdout.write("Stopped.")
 
-    def _start(self, host: str, port: int, *, with_worker: bool) -> None:
+    def _start(self, options: dict[str, Any]) -> None:
+        host, port, smtp = options["host"], options["port"], options["smtp"]
+        check_mail_address(smtp or settings.SMTP)
         folder = data_folder.prepare()
         with contextlib.ExitStack() as stack:
             stack.enter_context(data_folder.locked(folder))
@@ -59,18 +68,22 @@ class Command(BaseCommand):
             _answer_to(host)
             settings.SERVED_AT = _url(host, port)
             welcome = _welcome(settings.SERVED_AT)
-            self._serve(host, port, with_worker=with_worker, welcome=welcome)
+            self._serve(host, port, smtp, with_worker=not options["no_worker"], welcome=welcome)
         self.stdout.write("Stopped.")
 
-    def _serve(self, host: str, port: int, *, with_worker: bool, welcome: str) -> None:
+    def _serve(
+        self, host: str, port: int, smtp: str | None, *, with_worker: bool, welcome: str
+    ) -> None:
         from config.server import Server  # isort: skip  # it installs the event loop
 
         from config.asgi import application
         from runs import runtime
 
         async def ready() -> None:
-            runtime.start(with_worker=with_worker, on_failure=server.fail)
+            running = runtime.start(with_worker=with_worker, on_failure=server.fail)
             self.stdout.write(welcome)
+            self.stdout.write(await take_mail(running, smtp))
+            self.stdout.write("\nStop it with Ctrl-C.")
             self.stdout.flush()
 
         async def stop() -> None:
@@ -93,6 +106,29 @@ class Command(BaseCommand):
             self.stdout.write("")
             raise
         self.stdout.write(f" {time.monotonic() - began:.1f} s")
+
+
+def check_mail_address(address: str) -> None:
+    """Raise `StartError` unless it is `host:port` or off."""
+    host, _, port = address.rpartition(":")
+    if address != "off" and not (host and port.isdecimal() and 1 <= int(port) <= 65535):
+        raise StartError(f"--smtp must be like 127.0.0.1:2525, or off, not {address!r}.")
+
+
+async def take_mail(running: "Runtime", wanted: str | None) -> str:
+    """Listen for mails; what to print. Raises `StartError` where the `wanted` address is taken; the
+    one that nobody asked for is done without."""
+    address = wanted or settings.SMTP
+    if address == "off":
+        return ""
+    try:
+        await running.take_mail(address)
+    except OSError as error:
+        why = f"Mails for teammates cannot be taken at {address} ({error.strerror or error})"
+        if wanted:
+            raise StartError(f"{why}; choose another with --smtp.") from None
+        return f"\n{why}. Choose another address with --smtp."
+    return f"\nMails to teammates (…@{settings.MAIL_DOMAIN}) are taken at {address}, over SMTP."
 
 
 def _as_interrupt(number: int, frame: Any) -> None:
@@ -149,5 +185,4 @@ def _welcome(url: str) -> str:
             f'  M8tes(api_key="{secret}", base_url="{url}/api/v2")'
             '.runs.create_and_wait(message="Say hello").output',
         ]
-    lines += ["", "Stop it with Ctrl-C."]
     return "\n".join(lines)

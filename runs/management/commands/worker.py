@@ -2,28 +2,37 @@
 
 import asyncio
 import signal
+from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand
 
 from config.database import check_server, close_pool
 from config.errors import StartError
+from runs.management.commands.start import check_mail_address, take_mail
 
 
 class Command(BaseCommand):
     help = "Run one more worker. The database must be up: start Muster first, or set DATABASE_URL."
     requires_system_checks = ()
 
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--smtp", metavar="HOST:PORT", default="off",
+            help="where mails for teammates are taken too (off)",
+        )  # fmt: skip
+
     def handle(self, *args: Any, **options: Any) -> None:
+        check_mail_address(options["smtp"])
         if why := check_server():
             raise StartError(
                 "The database does not answer; run `manage.py start` first, or set DATABASE_URL "
                 f"or MUSTER_DATA as it was set there ({why})."
             )
-        asyncio.run(self._work())
+        asyncio.run(self._work(options["smtp"]))
         close_pool()
 
-    async def _work(self) -> None:
+    async def _work(self, smtp: str) -> None:
         from runs import runtime
 
         stop = asyncio.Event()
@@ -33,6 +42,8 @@ class Command(BaseCommand):
         running = runtime.start(with_worker=True)
         assert running.worker is not None
         self.stdout.write(f"Worker {running.worker.name} is waiting for runs. Stop it with Ctrl-C.")
+        if smtp != "off":
+            self.stdout.write(await take_mail(running, smtp))
         self.stdout.flush()
         ended = asyncio.ensure_future(running.run_worker())
         stopped = asyncio.ensure_future(stop.wait())

@@ -1,0 +1,193 @@
+"""Reading mails: from the bytes of a mail to what of it matters here. No database."""
+
+import mimetypes
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from email import message_from_bytes, policy
+from email.message import EmailMessage, MIMEPart
+from email.utils import getaddresses
+
+from email_reply_parser import EmailReplyParser
+
+from teammates.fields import clean_text
+from teammates.tools.web import read_html
+
+MOST_ATTACHMENTS = 20
+LARGEST_ATTACHMENT = 20 * 1024 * 1024
+LONGEST_TEXT = 400_000  # characters
+MOST_HOPS = 40
+_ID = re.compile(r"<[^<>\s]+>")
+
+
+@dataclass(frozen=True)
+class Enclosed:
+    """A file that comes with a mail."""
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A mail. `why_automatic` says what gives away that no person wrote it; empty if one did."""
+
+    sender: str  # the address, lower case; empty: none, or several
+    sender_name: str = ""
+    subject: str = ""
+    text: str = ""
+    message_id: str = ""
+    references: tuple[str, ...] = ()  # of mails that it answers, nearest first
+    enclosed: tuple[Enclosed, ...] = ()
+    left_out: tuple[str, ...] = field(default=())
+    why_automatic: str = ""
+
+    @property
+    def new_text(self) -> str:
+        """Without what is quoted of earlier mails."""
+        return EmailReplyParser.parse_reply(self.text).strip() or self.text
+
+
+def read_letter(raw: bytes, *, envelope_sender: str | None = None) -> Letter:
+    """Never raises for a mail that is broken: what can be read of it is read.
+
+    `envelope_sender`: whom the sending server named; empty for bounces, None if not known.
+    """
+    message = message_from_bytes(raw, policy=policy.default)
+    assert isinstance(message, EmailMessage)
+    name, sender = _sender_of(message)
+    enclosed, left_out = _enclosed_in(message)
+    return Letter(
+        sender=sender,
+        sender_name=name,
+        subject=" ".join(_header(message, "Subject").split())[:500],
+        text=_text_of(message)[:LONGEST_TEXT],
+        message_id=next(iter(_ID.findall(_header(message, "Message-ID"))), ""),
+        references=_references_of(message),
+        enclosed=tuple(enclosed),
+        left_out=tuple(left_out),
+        why_automatic=_why_automatic(message, envelope_sender),
+    )
+
+
+def _header(message: EmailMessage, name: str) -> str:
+    """Its text; of a header that cannot be parsed, the raw one."""
+    try:
+        value = message.get(name)
+    except Exception:  # the parser of headers raises whatever it meets
+        value = next((v for k, v in message.raw_items() if k.lower() == name.lower()), None)
+    return clean_text(str(value)) if value is not None else ""
+
+
+def _sender_of(message: EmailMessage) -> tuple[str, str]:
+    found = [(n, a) for n, a in getaddresses([_header(message, "From")]) if "@" in a]
+    if len(found) != 1:
+        return "", ""
+    name, address = found[0]
+    return " ".join(name.split())[:200], address.strip().lower()
+
+
+def _references_of(message: EmailMessage) -> tuple[str, ...]:
+    answers = _ID.findall(_header(message, "In-Reply-To"))
+    thread = _ID.findall(_header(message, "References"))
+    return tuple(dict.fromkeys([*answers, *reversed(thread)]))[:50]
+
+
+def _why_automatic(message: EmailMessage, envelope_sender: str | None) -> str:
+    said = {name: _header(message, name).strip().lower() for name in (
+        "Auto-Submitted", "Precedence", "X-Autoreply", "X-Autorespond", "X-Loop", "Return-Path",
+    )}  # fmt: skip
+    if said["Auto-Submitted"] not in ("", "no"):
+        return f"Auto-Submitted: {said['Auto-Submitted']}"
+    if said["Precedence"] in ("bulk", "junk", "auto_reply"):
+        return f"Precedence: {said['Precedence']}"
+    for name in ("X-Autoreply", "X-Autorespond", "X-Loop"):
+        if said[name] not in ("", "no"):
+            return f"{name}: {said[name]}"
+    if envelope_sender == "" or said["Return-Path"] == "<>":
+        return "It has no sender to answer to."
+    if message.get_content_type() == "multipart/report":
+        return "It reports on a delivery."
+    if len(message.get_all("Received", [])) > MOST_HOPS:
+        return "It was passed on too often."
+    return ""
+
+
+# --- what it says -------------------------------------------------------------------------------
+
+
+def _text_of(message: EmailMessage) -> str:
+    try:
+        body = message.get_body(preferencelist=("plain", "html"))
+    except Exception:  # a mail whose parts contradict each other
+        body = None
+    if body is None:
+        return ""
+    text = clean_text(_decoded(body))
+    if body.get_content_type() == "text/html":
+        text = read_html(text)[1]
+    return text.replace("\r\n", "\n").strip()
+
+
+def _decoded(part: MIMEPart) -> str:
+    try:
+        content = part.get_content()
+        return content if isinstance(content, str) else ""
+    except (LookupError, ValueError, UnicodeError):  # a charset that does not exist, broken base64
+        payload = part.get_payload(decode=True)
+        return payload.decode(errors="replace") if isinstance(payload, bytes) else ""
+
+
+def _enclosed_in(message: EmailMessage) -> tuple[list[Enclosed], list[str]]:
+    """The files, and the names of those that are too large or too many."""
+    found: list[Enclosed] = []
+    left_out: list[str] = []
+    try:
+        parts = list(_files_of(message))
+    except Exception:
+        return [], []
+    for number, part in enumerate(parts, 1):
+        name = _name_of(part, number)
+        content = _bytes_of(part)
+        if len(content) > LARGEST_ATTACHMENT or len(found) >= MOST_ATTACHMENTS:
+            left_out.append(name)
+        elif content:
+            found.append(Enclosed(name, content))
+    return found, left_out
+
+
+def _files_of(part: MIMEPart) -> Iterator[MIMEPart]:
+    """The parts that are files; a mail within the mail is one."""
+    if part.get_content_type() == "message/rfc822":
+        yield part
+    elif part.is_multipart():
+        for inner in part.iter_parts():
+            yield from _files_of(inner)
+    elif _is_file(part):
+        yield part
+
+
+def _is_file(part: MIMEPart) -> bool:
+    if part.get_content_disposition() == "attachment" or part.get_filename():
+        return True
+    return part.get_content_maintype() not in ("text", "multipart", "message")
+
+
+def _name_of(part: MIMEPart, number: int) -> str:
+    """A flat, printable name."""
+    given = clean_text(part.get_filename() or "")
+    name = "".join(c if c.isprintable() else " " for c in re.split(r"[/\\]", given)[-1]).strip()
+    if name.strip(".") == "":
+        ending = mimetypes.guess_extension(part.get_content_type()) or ""
+        is_mail = part.get_content_type() == "message/rfc822"
+        name = f"attachment-{number}{'.eml' if is_mail else ending}"
+    stem, dot, ending = name.rpartition(".")
+    return f"{stem[:150]}{dot}{ending[:20]}" if stem else name[:170]
+
+
+def _bytes_of(part: MIMEPart) -> bytes:
+    if part.get_content_type() == "message/rfc822":
+        inner = part.get_payload(0) if part.is_multipart() else None
+        return inner.as_bytes() if isinstance(inner, EmailMessage) else b""
+    payload = part.get_payload(decode=True)
+    return payload if isinstance(payload, bytes) else b""

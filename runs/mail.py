@@ -1,0 +1,166 @@
+"""Mails that come in: for a task or a teammate, which they start, or for a mailbox that a teammate
+reads (contract v2 5.4)."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+from django.utils.crypto import salted_hmac
+
+from runs import firing, mailbox
+from runs.creation import Attachment
+from runs.firing import Cause, Target, target_of
+from runs.letters import Letter, read_letter
+from runs.models import (
+    Firing,
+    FiringStatus,
+    Mail,
+    Run,
+    Skip,
+    Trigger,
+    TriggerKind,
+)
+from teammates.errors import NotFound
+from teammates.models import Membership, Role, Teammate
+from threads.models import Thread
+
+LARGEST_MAIL = 25 * 1024 * 1024  # bytes
+MINUTE = timedelta(minutes=1)
+Inbox = Trigger | Teammate
+
+
+def http_token() -> str:
+    """What a mail service must know to hand mails over: for the whole installation, and the same
+    as long as its `SECRET_KEY` is."""
+    return salted_hmac("muster.mail", "in").hexdigest()
+
+
+def is_known(address: str) -> bool:
+    """Whether somebody here takes mails for this address."""
+    name = _name_of(address)
+    return name is not None and (
+        Trigger.objects.filter(kind=TriggerKind.EMAIL, inbox_name=name).exists()
+        or Teammate.objects.current().filter(inbox_name=name).exists()
+        or Teammate.objects.current().filter(fetchmail_name=name).exists()
+    )
+
+
+def receive(address: str, raw: bytes, *, envelope_sender: str | None = None) -> Firing | Mail:
+    """Take a mail; again is no second run. Raises `NotFound` for an address that nobody has.
+
+    `envelope_sender`: as of `letters.read_letter`.
+    """
+    letter = read_letter(raw, envelope_sender=envelope_sender)
+    name = _name_of(address)
+    with transaction.atomic():
+        # The row is the lock: of the same mail twice, the second finds the first.
+        held: dict[str, Any] = {"no_key": True, "of": ("self",)}
+        of_task = Trigger.objects.with_task().filter(kind=TriggerKind.EMAIL, inbox_name=name or "-")
+        mates = Teammate.objects.with_owner().current()
+        inbox: Inbox | None = (
+            of_task.select_for_update(**held).first()
+            or mates.filter(inbox_name=name or "-").select_for_update(**held).first()
+        )
+        if inbox is not None:
+            return _start(inbox, letter)
+        reader = mates.filter(fetchmail_name=name or "-").select_for_update(**held).first()
+        if reader is None:
+            raise NotFound(f"Nobody has the address {address}.", code="mail.no_such_address")
+        return mailbox.keep(reader, letter)
+
+
+def _name_of(address: str) -> str | None:
+    """The name of an inbox, from an address of our domain; what follows a + is the sender's."""
+    local, _, domain = address.strip().strip("<>").rpartition("@")
+    if domain.lower() != settings.MAIL_DOMAIN.lower():
+        return None
+    return local.partition("+")[0].lower() or None
+
+
+# --- what starts a run --------------------------------------------------------------------------
+
+
+def _start(inbox: Inbox, letter: Letter) -> Firing:
+    target = target_of(inbox)
+    cause = Cause(
+        TriggerKind.EMAIL, source=letter.sender, event_id=letter.message_id, title=letter.subject,
+        received=f"Subject: {letter.subject}\n\n{letter.text}",
+    )  # fmt: skip
+    if firing.find_event(target, cause) is not None:
+        return firing.leave_out(target, cause, Skip.DUPLICATE)
+    reason, detail = _refusal(inbox, target, letter)
+    if reason is not None:
+        return firing.leave_out(target, cause, reason, detail)
+    thread = _thread_of(target, letter)
+    attachments = [Attachment(one.name, one.content) for one in letter.enclosed]
+    text = _words_of(letter, is_answer=thread is not None)
+    return firing.fire(target, replace(cause, text=text, thread=thread, attachments=attachments))
+
+
+def _refusal(inbox: Inbox, target: Target, letter: Letter) -> tuple[Skip | None, str]:
+    is_armed = inbox.is_armed if isinstance(inbox, Trigger) else inbox.is_enabled
+    if not is_armed or target.organization.closed_at is not None:
+        return Skip.PAUSED, ""
+    if not letter.sender:
+        return Skip.BODY, "It names no sender, or several."
+    if letter.sender.endswith(f"@{settings.MAIL_DOMAIN.lower()}"):
+        return Skip.AUTOMATIC, "It came from an address of our own."
+    if letter.why_automatic:
+        return Skip.AUTOMATIC, letter.why_automatic
+    if not _is_allowed(target, letter.sender):
+        return Skip.SENDER, ""
+    lately = target.firings.filter(kind=TriggerKind.EMAIL, created_at__gt=timezone.now() - MINUTE)
+    if lately.exclude(status=FiringStatus.SKIPPED).count() >= settings.CALLS_PER_MINUTE:
+        return Skip.RATE, ""
+    return None, ""
+
+
+def _is_allowed(target: Target, sender: str) -> bool:
+    """Exact addresses or `@domain`; where none are named, whoever owns the work."""
+    allowed = (target.task or target.teammate).allowed_senders or _owners(target)
+    domain = sender[sender.rindex("@") :]
+    return any(entry.lower() in (sender, domain) for entry in allowed)
+
+
+def _owners(target: Target) -> list[str]:
+    if target.owner is not None:
+        return [target.owner.email]
+    owners = Membership.objects.filter(organization=target.organization, role=Role.OWNER)
+    return list(owners.values_list("user__email", flat=True))
+
+
+def _thread_of(target: Target, letter: Letter) -> Thread | None:
+    """The conversation that a mail continues: it answers one of ours, or one that began it."""
+    mine = Run.objects.filter(organization=target.organization, teammate=target.teammate)
+    uids = [uid for ref in letter.references if (uid := _notice_uid(ref))]
+    found = mine.filter(notices__uid__in=uids).order_by("-id").first() or (
+        mine.filter(firing__event_id__in=[firing.event_key(ref) for ref in letter.references])
+        .order_by("-id")
+        .first()
+        if letter.references
+        else None
+    )
+    if found is None:
+        return None
+    return Thread.objects.filter(pk=found.thread_id, deleted_at=None).first()
+
+
+def _notice_uid(reference: str) -> str | None:
+    """Of the Message-ID of a mail that we sent."""
+    uid, _, domain = reference.strip("<>").partition("@")
+    is_ours = domain.lower() == settings.MAIL_DOMAIN.lower()
+    is_uid = len(uid) == 36 and all(c in "0123456789abcdef-" for c in uid)
+    return uid if is_ours and is_uid else None
+
+
+def _words_of(letter: Letter, *, is_answer: bool) -> str:
+    text = letter.new_text if is_answer else letter.text
+    who = f"{letter.sender_name} <{letter.sender}>" if letter.sender_name else letter.sender
+    lines = [] if is_answer else [f"Mail from {who}: {letter.subject or 'no subject'}", ""]
+    lines.append(text or letter.subject or "(The mail has no text.)")
+    if letter.left_out:
+        lines += ["", f"Not taken over, too large or too many: {', '.join(letter.left_out)}"]
+    return "\n".join(lines)

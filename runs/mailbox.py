@@ -1,0 +1,43 @@
+"""The read-only mailboxes of teammates: mails that they may read, and that start nothing."""
+
+from datetime import timedelta
+
+from django.db.models import Q
+from django.utils import timezone
+
+from runs.letters import Letter
+from runs.models import Mail
+from teammates.models import Teammate
+
+MOST_KEPT = 100  # mails of a mailbox
+KEPT_FOR = timedelta(hours=48)
+
+
+def keep(teammate: Teammate, letter: Letter) -> Mail:
+    """Add a mail; the same again is the one that is there. The caller holds the teammate."""
+    known = Mail.objects.filter(teammate=teammate, message_id=letter.message_id[:255])
+    if letter.message_id and (again := known.first()) is not None:
+        return again
+    names = [one.name for one in letter.enclosed]
+    made = Mail.objects.create(
+        teammate=teammate, sender=letter.sender[:320], subject=letter.subject,
+        text=letter.text[:100_000], attachments=names,
+        message_id=letter.message_id[:255],
+    )  # fmt: skip
+    kept = Mail.objects.filter(teammate=teammate).order_by("-id")[:MOST_KEPT]
+    Mail.objects.filter(teammate=teammate).exclude(pk__in=kept.values("pk")).delete()
+    return made
+
+
+def forget_old() -> None:
+    Mail.objects.filter(created_at__lt=timezone.now() - KEPT_FOR).delete()
+
+
+def mails_of(teammate: Teammate, words: str = "") -> list[Mail]:
+    """What the mailbox holds, newest first; with `words`, where they occur."""
+    mine = Mail.objects.filter(teammate=teammate, created_at__gt=timezone.now() - KEPT_FOR)
+    if words:
+        mine = mine.filter(
+            Q(subject__icontains=words) | Q(text__icontains=words) | Q(sender__icontains=words)
+        )
+    return list(mine.order_by("-id")[:MOST_KEPT])

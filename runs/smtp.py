@@ -1,0 +1,79 @@
+"""The SMTP listener: takes mails for teammates and tasks, and relays for nobody."""
+
+import asyncio
+import logging
+from typing import Any
+
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from django.conf import settings
+
+from config.database import in_db
+from runs import mail
+from teammates.errors import NotFound
+
+logger = logging.getLogger("muster.smtp")
+
+MOST_RECIPIENTS = 20  # of one mail
+MOST_SESSIONS = 50
+IDLE_SECONDS = 60
+
+
+class Handler:
+    """What the server asks at each step of a session. A mail is taken when the database has it."""
+
+    async def handle_RCPT(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if len(envelope.rcpt_tos) >= MOST_RECIPIENTS:
+            return "452 Too many recipients"
+        try:
+            is_known = await in_db(mail.is_known, address)
+        except Exception:
+            logger.exception("An address could not be looked up")
+            return "451 Try again later"
+        if not is_known:
+            return "550 Nobody has this address"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        raw = envelope.content or b""
+        assert isinstance(raw, bytes)
+        for address in envelope.rcpt_tos:
+            try:
+                await in_db(mail.receive, address, raw, envelope_sender=envelope.mail_from)
+            except NotFound:
+                continue  # taken away since it was named
+            except Exception:
+                # The sender tries again; what was taken already is not taken twice.
+                logger.exception("A mail could not be taken")
+                return "451 Try again later"
+        return "250 Taken"
+
+
+async def listen(host: str, port: int) -> asyncio.Server:
+    """Take mails there until the server is closed. Raises `OSError` where nobody can listen."""
+    loop = asyncio.get_running_loop()
+    sessions: set[SMTP] = set()
+
+    class Limited(SMTP):
+        def connection_made(self, transport: Any) -> None:
+            if len(sessions) >= MOST_SESSIONS:
+                transport.write(b"421 Too many connections\r\n")
+                transport.close()
+                return
+            sessions.add(self)
+            super().connection_made(transport)
+
+        def connection_lost(self, error: Exception | None) -> None:
+            if self in sessions:
+                sessions.discard(self)
+                super().connection_lost(error)
+
+    def serve() -> SMTP:
+        return Limited(
+            Handler(), data_size_limit=mail.LARGEST_MAIL, enable_SMTPUTF8=True, decode_data=False,
+            hostname=settings.MAIL_DOMAIN, ident="Muster", timeout=IDLE_SECONDS, loop=loop,
+        )  # fmt: skip
+
+    return await loop.create_server(serve, host, port)

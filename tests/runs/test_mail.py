@@ -1,0 +1,373 @@
+"""Mails in and out: what starts a run, what continues one, what is told to whom."""
+
+import json
+import re
+import smtplib
+from datetime import timedelta
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from django.core import mail as outbox
+from django.test import Client
+from django.utils import timezone
+
+from runs import mail, mailbox, notices, tasks, triggers
+from runs.models import (
+    Channel,
+    Firing,
+    FiringStatus,
+    Mail,
+    Notice,
+    Run,
+    RunStatus,
+    Skip,
+    Task,
+)
+from teammates import members, roster
+from teammates.access import Access
+from teammates.errors import NotFound
+from teammates.models import Teammate
+from tests.conftest import MakeServer, free_port, wait_for
+from tests.factories import bring_to, make_alice, make_run
+from threads.models import File, Message
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def alice(db: None) -> Access:
+    return make_alice()
+
+
+@pytest.fixture
+def ops(alice: Access) -> Teammate:
+    """A teammate with an inbox."""
+    return roster.create_teammate(alice.organization, by=alice.user, name="Ops", email_inbox=True)
+
+
+def address_of(row: Teammate) -> str:
+    assert row.email_address is not None
+    return row.email_address
+
+
+def letter(text: str = "Sort the orders.", **headers: str) -> EmailMessage:
+    message = EmailMessage()
+    usual = {"From": "Alice <alice@example.com>", "Subject": "Orders", "Message-ID": "<1@x>"}
+    for name, value in (usual | {k.replace("_", "-"): v for k, v in headers.items()}).items():
+        message[name] = value
+    message.set_content(text)
+    return message
+
+
+def receive(row: Teammate, message: EmailMessage | None = None) -> Firing:
+    got = mail.receive(address_of(row), (message or letter()).as_bytes())
+    assert isinstance(got, Firing)
+    return got
+
+
+def mailed() -> list[Any]:
+    """Send what is due now; the mails."""
+    outbox.outbox.clear()
+    for one in notices.claim_due():
+        notices.record_sent(one, notices.send(one))
+    return list(outbox.outbox)
+
+
+# --- what starts a run --------------------------------------------------------------------------
+
+
+def test_a_mail_of_the_owner_starts_the_teammate_with_its_files(
+    alice: Access, ops: Teammate
+) -> None:
+    message = letter()
+    message.add_attachment(b"a,b\n", maintype="text", subtype="csv", filename="orders.csv")
+    run = receive(ops, message).run
+    assert run is not None
+    assert (run.channel, run.created_by, run.teammate) == (Channel.EMAIL, alice.user, ops)
+    assert run.prompt is not None
+    assert run.prompt.content == ("Mail from Alice <alice@example.com>: Orders\n\nSort the orders.")
+    assert run.thread.title == "Orders"
+    assert File.objects.get(run_files__run=run, run_files__is_attachment=True).name == "orders.csv"
+
+
+def test_a_mail_starts_a_task_at_its_own_address(alice: Access, ops: Teammate) -> None:
+    task = tasks.create_task(alice, ops, instructions="File what comes.")
+    trigger = triggers.open_inbox(alice, task, allowed_senders=["@partner.com"])
+    assert trigger.email_address != ops.email_address
+    message = letter(From="kim@partner.com")
+    got = mail.receive(trigger.email_address or "", message.as_bytes())
+    assert isinstance(got, Firing)
+    assert got.run is not None
+    assert got.run.task == task
+    assert got.run.prompt is not None
+    assert got.run.prompt.content.startswith("File what comes.\n\nMail from kim@partner.com")
+    listed = task.firings.get()
+    assert (listed.source, listed.status) == ("kim@partner.com", FiringStatus.STARTED)
+    triggers.update_trigger(alice, task, trigger, enabled=False)
+    again = mail.receive(trigger.email_address or "", letter(Message_ID="<2@x>").as_bytes())
+    assert isinstance(again, Firing)
+    assert again.reason == Skip.PAUSED
+
+
+@pytest.mark.parametrize(("allowed", "sender", "starts"), [
+    (None, "alice@example.com", True), (None, "ALICE@Example.com", True),
+    (None, "eve@example.com", False), ([], "alice@example.com", True),
+    (["kim@a.com"], "kim@a.com", True), (["kim@a.com"], "alice@example.com", False),
+    (["@a.com"], "kim@a.com", True), (["@a.com"], "kim@b.a.com", False),
+    (["@a.com"], "kim@evila.com", False),
+])  # fmt: skip
+def test_only_allowed_senders_start_something(
+    ops: Teammate, allowed: list[str] | None, sender: str, starts: bool
+) -> None:
+    Teammate.objects.filter(pk=ops.pk).update(allowed_senders=allowed)
+    firing = receive(ops, letter(From=sender))
+    assert (firing.run is not None) == starts
+    assert (firing.reason == Skip.SENDER) == (not starts)
+
+
+def test_the_same_mail_twice_starts_one_run(ops: Teammate) -> None:
+    first = receive(ops)
+    again = receive(ops)
+    assert (first.run is not None, again.reason) == (True, Skip.DUPLICATE)
+    assert Run.objects.count() == 1
+
+
+def test_what_machines_answer_starts_nothing(ops: Teammate) -> None:
+    assert receive(ops, letter(Auto_Submitted="auto-replied")).reason == Skip.AUTOMATIC
+    ours = letter(From=f"Ops <{address_of(ops)}>", Message_ID="<2@x>")
+    assert receive(ops, ours).reason == Skip.AUTOMATIC
+    bounce = mail.receive(
+        address_of(ops), letter(Message_ID="<3@x>").as_bytes(), envelope_sender=""
+    )
+    assert isinstance(bounce, Firing)
+    assert bounce.reason == Skip.AUTOMATIC
+    assert not Run.objects.exists()
+
+
+def test_nobody_has_other_addresses(ops: Teammate) -> None:
+    name, _, domain = address_of(ops).partition("@")
+    for wrong in (f"{name}@elsewhere.com", f"{name}x@{domain}", f"@{domain}", "", "x" * 5000):
+        assert not mail.is_known(wrong)
+        with pytest.raises(NotFound):
+            mail.receive(wrong, letter().as_bytes())
+    assert mail.is_known(f"{name.upper()}+tag@{domain.upper()}")
+    roster.archive_teammate(ops)
+    assert not mail.is_known(address_of(ops))
+
+
+# --- conversations ------------------------------------------------------------------------------
+
+
+def test_an_answer_to_the_result_goes_on_in_the_thread(alice: Access, ops: Teammate) -> None:
+    run = receive(ops).run
+    assert run is not None
+    bring_to(run, RunStatus.COMPLETED)
+    (result,) = mailed()
+    assert result.to == ["alice@example.com"]
+    assert result.subject == "Re: Orders"
+    assert "An answer." in result.body
+    assert result.reply_to == [address_of(ops)]
+    headers = result.message()
+    assert headers["In-Reply-To"] == "<1@x>"
+    assert headers["Auto-Submitted"] == "auto-generated"
+    answer = letter(
+        "And the rest?\n\nOn Mon, Ops wrote:\n> An answer.\n", Message_ID="<2@x>",
+        In_Reply_To=headers["Message-ID"], Subject="Re: Orders",
+    )  # fmt: skip
+    again = receive(ops, answer).run
+    assert again is not None
+    assert again.thread == run.thread
+    assert again.prompt is not None
+    assert again.prompt.content == "And the rest?"
+    # A client that names only the first mail of the conversation.
+    third = receive(ops, letter("Hm.", Message_ID="<3@x>", References="<0@x> <1@x>")).run
+    assert third is not None
+    assert third.thread == run.thread
+    assert receive(ops, letter(Message_ID="<4@x>", References="<9@x>")).run.thread != run.thread  # type: ignore[union-attr]
+
+
+def test_a_conversation_with_another_teammate_is_not_continued(
+    alice: Access, ops: Teammate
+) -> None:
+    other = roster.create_teammate(
+        alice.organization, by=alice.user, name="Other", email_inbox=True
+    )
+    first = receive(other).run
+    second = receive(ops, letter(Message_ID="<2@x>", In_Reply_To="<1@x>")).run
+    assert first is not None
+    assert second is not None
+    assert second.thread != first.thread
+
+
+# --- what is told -------------------------------------------------------------------------------
+
+
+def test_a_sender_who_is_no_member_gets_the_result_too(alice: Access, ops: Teammate) -> None:
+    Teammate.objects.filter(pk=ops.pk).update(allowed_senders=["kim@a.com"])
+    run = receive(ops, letter(From="kim@a.com")).run
+    assert run is not None
+    bring_to(run, RunStatus.FAILED)
+    (result,) = mailed()
+    assert result.to == ["kim@a.com"]
+    assert "It was refused." in result.body
+    assert "settings" not in result.body
+    notice = Notice.objects.get()
+    assert (notice.user, notice.address, notice.sent_at is not None) == (None, "kim@a.com", True)
+
+
+def test_a_result_is_mailed_unless_somebody_looked_at_it(alice: Access, ops: Teammate) -> None:
+    for seen in (False, True):
+        run = make_run(alice, teammate=ops)
+        Run.objects.filter(pk=run.pk).update(email_notifications=True)
+        bring_to(run, RunStatus.COMPLETED)
+        assert mailed() == []  # there is time to look at it
+        if seen:
+            Run.objects.filter(pk=run.pk).update(last_viewed_at=timezone.now())
+        waiting = Notice.objects.filter(sent_at=None)
+        waiting.update(due_at=timezone.now() - timedelta(seconds=1))
+        found = mailed()
+        assert len(found) == (0 if seen else 1)
+    assert all(not notice.due_at for notice in Notice.objects.all())
+
+
+def test_nobody_is_mailed_who_did_not_ask(alice: Access, ops: Teammate) -> None:
+    bring_to(make_run(alice, teammate=ops), RunStatus.COMPLETED)
+    assert not Notice.objects.exists()
+    members.choose_mails(alice, not_mailed=["result"])
+    run = receive(ops).run
+    assert run is not None
+    bring_to(run, RunStatus.COMPLETED)
+    assert mailed() == []
+    alice.organization.result_email_enabled = False
+    alice.organization.save()
+    Notice.objects.all().delete()
+    other = receive(ops, letter(Message_ID="<2@x>")).run
+    assert other is not None
+    bring_to(other, RunStatus.COMPLETED)
+    assert not Notice.objects.exists()
+
+
+# --- the read-only mailbox ----------------------------------------------------------------------
+
+
+def test_a_mailbox_keeps_mails_of_anybody_and_starts_nothing(alice: Access, ops: Teammate) -> None:
+    roster.set_fetchmail(ops, enabled=True)
+    assert ops.fetchmail_address not in (None, ops.email_address)
+    raw = letter("Your code is 4711.", From="noreply@shop.com", Auto_Submitted="auto-generated")
+    for _ in range(2):
+        got = mail.receive(ops.fetchmail_address or "", raw.as_bytes())
+        assert isinstance(got, Mail)
+    (kept,) = mailbox.mails_of(ops)
+    assert (kept.sender, kept.text) == ("noreply@shop.com", "Your code is 4711.")
+    assert mailbox.mails_of(ops, "4711")
+    assert not mailbox.mails_of(ops, "4712")
+    assert not Run.objects.exists()
+    assert not Firing.objects.exists()
+
+
+def test_a_mailbox_forgets(alice: Access, ops: Teammate) -> None:
+    roster.set_fetchmail(ops, enabled=True)
+    for number in range(mailbox.MOST_KEPT + 3):
+        mail.receive(ops.fetchmail_address or "", letter(Message_ID=f"<{number}@x>").as_bytes())
+    assert Mail.objects.count() == mailbox.MOST_KEPT
+    Mail.objects.update(created_at=timezone.now() - timedelta(hours=49))
+    assert mailbox.mails_of(ops) == []
+    mailbox.forget_old()
+    assert not Mail.objects.exists()
+
+
+# --- mail services ------------------------------------------------------------------------------
+
+
+def hand_over(**sent: Any) -> Any:
+    token = sent.pop("token", mail.http_token())
+    return Client().post(f"/api/v1/mail/{token}{sent.pop('query', '')}", **sent)
+
+
+def test_mail_services_hand_mails_over_in_their_forms(ops: Teammate) -> None:
+    to = address_of(ops)
+
+    def raw(number: int) -> str:
+        return letter(Message_ID=f"<{number}@x>").as_string()
+
+    as_it_is = hand_over(
+        data=raw(1).encode(), content_type="message/rfc822", query=f"?to={quote(to)}&to=x@y.z"
+    )
+    assert as_it_is.json() == {"taken": [to], "unknown": ["x@y.z"]}
+    mailgun = hand_over(data={"recipient": to, "sender": "a@b.c", "body-mime": raw(2)})
+    sendgrid = hand_over(data={"email": raw(3), "envelope": json.dumps({"to": [to], "from": "a"})})
+    postmark = hand_over(
+        data=json.dumps({"RawEmail": raw(4), "OriginalRecipient": to}),
+        content_type="application/json",
+    )
+    assert [one.status_code for one in (mailgun, sendgrid, postmark)] == [200] * 3
+    assert Run.objects.count() == 4
+
+
+def test_mail_services_are_refused_in_words(ops: Teammate) -> None:
+    kind, to = "message/rfc822", address_of(ops)
+    raw = letter().as_bytes()
+    wrong = hand_over(token="x" * 64, data=raw, content_type=kind, query=f"?to={to}")
+    assert wrong.status_code == 404
+    assert hand_over(data=raw, content_type=kind).status_code == 422
+    assert hand_over(data=b"", content_type=kind, query=f"?to={to}").status_code == 422
+    assert hand_over(data="[]", content_type="application/json").status_code == 422
+    assert hand_over(data={"email": "x", "envelope": "{"}).status_code == 422
+    unknown = hand_over(data=raw, content_type=kind, query="?to=x@y.z")
+    assert unknown.status_code == 404
+    assert "x@y.z" in unknown.json()["error"]["message"]
+    assert not Run.objects.exists()
+
+
+# --- a real session -----------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(databases=[])
+def test_a_mail_over_smtp_starts_a_run_and_its_result_comes_back(make_server: MakeServer) -> None:
+    port = free_port()
+    server = make_server("--smtp", f"127.0.0.1:{port}", MUSTER_POLL_SECONDS="0.2")
+    with server.client() as client:
+        made = client.post("/api/v2/agents", json={
+            "name": "Ops", "email_inbox": True, "allowed_senders": ["kim@example.com"],
+        }).raise_for_status().json()  # fmt: skip
+        to = made["email_address"]
+        message = letter("Say hello", From="Kim <kim@example.com>", To=to)
+        message.add_attachment(b"a,b\n", maintype="text", subtype="csv", filename="a.csv")
+        with smtplib.SMTP("127.0.0.1", port, timeout=30) as session:
+            assert session.has_extn("smtputf8") or session.ehlo()[0] == 250
+            with pytest.raises(smtplib.SMTPRecipientsRefused) as refused:
+                session.send_message(message, to_addrs=["nobody@elsewhere.com"])
+            assert refused.value.recipients["nobody@elsewhere.com"][0] == 550
+            session.send_message(message, to_addrs=[to])
+            session.send_message(message, to_addrs=[to])  # the same again
+            stranger = letter("Let me in", From="eve@example.com", Message_ID="<2@x>")
+            session.send_message(stranger, to_addrs=[to])
+            loop = letter("Away", From="kim@example.com", Auto_Submitted="auto-replied",
+                          Message_ID="<3@x>")  # fmt: skip
+            session.send_message(loop, to_addrs=[to])
+            huge = letter("x" * (26 * 1024 * 1024), Message_ID="<4@x>")
+            with pytest.raises((smtplib.SMTPResponseException, smtplib.SMTPServerDisconnected)):
+                session.send_message(huge, to_addrs=[to])
+        (run,) = client.get("/api/v2/runs").json()["data"]
+        assert run["channel"] == "email"
+        assert run["teammate_id"] == made["id"]
+        folder = Path(server.env["MUSTER_DATA"]) / "mail"
+        wait_for(lambda: any("kim@example.com" in read(file) for file in folder.iterdir()))
+        (sent,) = [read(file) for file in folder.iterdir() if "kim@example.com" in read(file)]
+        assert re.search(r"^Subject: Re: Orders$", sent, re.M)
+        assert re.search(rf"^Reply-To: {re.escape(to)}$", sent, re.M)
+        assert "In-Reply-To: <1@x>" in sent
+    assert server.stop() == 0
+
+
+def read(file: Path) -> str:
+    return file.read_text(errors="replace")
+
+
+def test_what_is_posted_is_a_message_of_its_own(alice: Access, ops: Teammate) -> None:
+    receive(ops)
+    assert Message.objects.count() == 1
+    assert Task.objects.filter(is_ad_hoc=True).count() == 1
