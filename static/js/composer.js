@@ -109,7 +109,7 @@ document.addEventListener("click", (event) => {
   box.focus();
 });
 
-let escaped = 0;
+let escaped = -Infinity; // time stamps count from the beginning of the page
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape" || !document.querySelector("[data-thread]") || document.querySelector(":popover-open") || event.target.closest?.("dialog, details.menu[open], input, select")) return;
   if (event.timeStamp - escaped < 700) document.querySelector("[data-stop]")?.click();
