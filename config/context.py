@@ -27,6 +27,7 @@ class Place:
     permission: str = ""
     starts_group: bool = False
     is_exact: bool = False  # pages below it are entries of their own
+    of_installation: bool = False  # only its own account has it
 
 
 PLACES = (
@@ -35,8 +36,10 @@ PLACES = (
     Place("Threads", "message-square", "runs:thread_list", "t", on_phone=True),
     Place("Teammates", "users", "runs:teammate_list", "m"),
     Place("Runs", "list-tree", "runs:run_list", "r", on_phone=True),
+    Place("Tasks", "calendar", "runs:task_list", "a"),
     Place("Files", "folder", "runs:file_list", "f"),
     Place("Usage & cost", "chart-column", "runs:usage", "u", starts_group=True),
+    Place("Webhooks", "webhook", "runs:webhook_list", "w", permission="data.webhooks.manage"),
     Place("Settings", "settings", "teammates:settings", "s"),
 )
 
@@ -55,6 +58,13 @@ SETTINGS = (
     Place("Reports", "flag", "runs:report_list", permission="data.personas.manage"),
     Place("Audit log", "scroll-text", "teammates:audit_log", permission="org.audit_read"),
     Place("Notifications", "mail", "runs:notice_settings"),
+    Place(
+        "Mail",
+        "send",
+        "runs:mail_settings",
+        permission="org.account.manage",
+        of_installation=True,
+    ),
     Place("Appearance", "palette", "teammates:appearance"),
     Place("Your account", "user-round", "teammates:account"),
 )
@@ -116,6 +126,8 @@ def _places(
     shown = []
     for place in places:
         if place.permission and not access.may(place.permission):
+            continue
+        if place.of_installation and not access.organization.is_home:
             continue
         url = reverse(place.route)
         is_here = request.path == url if place.is_exact else request.path.startswith(url)

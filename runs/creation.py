@@ -181,8 +181,10 @@ def run_task(
     options: Options,
     user_id: str | None = None,
     channel: Channel = Channel.API,
+    extra: str = "",
 ) -> Run:
-    """A run of a saved task, in a thread of its own and in the task's scope if it has one.
+    """A run of a saved task, in a thread of its own and in the task's scope if it has one; `extra`
+    is said behind its instructions.
 
     Raises `Unsuitable` for a paused or archived task, `NotFound` for another end user's.
     """
@@ -205,7 +207,7 @@ def run_task(
         thread = conversations.create_thread(
             access, title=title_of(task.name), teammate=teammate, end_user=end_user
         )
-        prompt = conversations.post_message(access, thread, prompt_of(task))
+        prompt = conversations.post_message(access, thread, prompt_of(task, extra))
         return queue(
             access, thread, prompt, teammate, teammate.current_version, options,
             channel=channel, history_of=HistoryOf.TEAMMATE, task=task,

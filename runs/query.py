@@ -172,6 +172,13 @@ def _named(*fields: str) -> Callable[[Any, str], Any]:
     return narrow
 
 
+def _task(runs: Any, value: str) -> Any:
+    """By its name or its id."""
+    number = number_of(value)
+    found = _named("task__name")(runs, value)
+    return found | runs.filter(task=number) if number is not None else found
+
+
 def _model(runs: Any, value: str) -> Any:
     return runs.filter(Q(model_name=value) | Q(route__alias=value))
 
@@ -287,7 +294,7 @@ def _days(value: str) -> tuple[datetime, datetime]:
 
 FILTERS: dict[str, Callable[[Any, str], Any]] = {
     "status": _status, "teammate": _named("teammate__name", "teammate__key"),
-    "task": _named("task__name"), "by": _named("created_by__name", "created_by__email"),
+    "task": _task, "by": _named("created_by__name", "created_by__email"),
     "user": _named("end_user__external_id", "end_user__name"), "key": _named("api_key__name"),
     "model": _model, "channel": _channel, "is": _is, "has": _has, "tool": _tool,
     "error": _named("error_class"), "thread": _number_of("thread_id"),

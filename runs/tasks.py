@@ -93,7 +93,9 @@ def get_task(access: Access, task_id: int) -> Task:
 
 def with_names(tasks: Any) -> Any:
     """Everything that a row of a list shows, in two queries."""
-    return tasks.select_related("teammate", "end_user", "organization").prefetch_related("triggers")
+    return tasks.select_related(
+        "teammate", "end_user", "organization", "created_by"
+    ).prefetch_related("triggers")
 
 
 def lock(access: Access, task: Task) -> Task:
@@ -117,10 +119,16 @@ def take_over(access: Access, task: Task) -> None:
         task.save(update_fields=["created_by", "updated_at"])
 
 
+def may_edit(access: Access, task: Task) -> bool:
+    """Whether the asker made the task, or is an admin."""
+    is_theirs = task.created_by_id == getattr(access.user, "pk", None)
+    return access.may("data.runs.write") and (access.is_admin or is_theirs)
+
+
 def require_editor(access: Access, task: Task) -> None:
-    """Raise `Forbidden` unless the asker made the task, or is an admin."""
+    """Raise `Forbidden` unless the asker may edit the task."""
     access.require("data.runs.write")
-    if not access.is_admin and task.created_by_id != getattr(access.user, "pk", None):
+    if not may_edit(access, task):
         raise Forbidden("This task is a colleague's.")
 
 

@@ -39,6 +39,33 @@ def create_armed_task(
         return task, make_webhook(access, task)[1] if webhook else None
 
 
+def create_task_with(
+    access: Access, teammate: Teammate, *, schedule: dict[str, Any] | None, **fields: Any
+) -> Task:
+    """A task, and if `schedule` says when, its first schedule, all or nothing."""
+    with transaction.atomic():
+        task = tasks.create_task(access, teammate, **fields)
+        if schedule is not None:
+            add_schedule(access, task, **schedule)
+    return task
+
+
+def duplicate_task(access: Access, task: Task) -> Task:
+    """A copy with paused copies of its schedules; its webhook and its inbox are its own."""
+    with transaction.atomic():
+        copy = tasks.create_task(
+            access, task.teammate, end_user=task.end_user,
+            **{name: getattr(task, name) for name in tasks.CHANGEABLE}
+            | {"name": f"{task.name[:240]} (copy)"},
+        )  # fmt: skip
+        for trigger in task.triggers.filter(kind=TriggerKind.SCHEDULE).order_by("id"):
+            Trigger.objects.create(
+                task=copy, kind=trigger.kind, enabled=False, timezone=trigger.timezone,
+                **{name: getattr(trigger, name) for name in (*schedules.TIMINGS, *RULES)},
+            )  # fmt: skip
+    return copy
+
+
 def add_schedule(access: Access, task: Task, *, timezone: str = "UTC", **fields: Any) -> Trigger:
     """`fields`: one of `schedules.TIMINGS`, and any of `RULES`. Raises `Invalid`, `Unsuitable` for
     a paused task."""
@@ -75,6 +102,12 @@ def open_inbox(access: Access, task: Task, *, allowed_senders: list[str] | None)
         )  # fmt: skip
         _set(trigger, **WOKEN)
     return trigger
+
+
+def close_inbox(access: Access, task: Task) -> None:
+    """Take the address away; again is fine. Mails to it are refused from now on."""
+    tasks.require_editor(access, task)
+    task.triggers.filter(kind=TriggerKind.EMAIL).delete()
 
 
 def make_webhook(access: Access, task: Task) -> tuple[Trigger, str]:

@@ -2,6 +2,7 @@
 
 import ipaddress
 import secrets
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -90,19 +91,53 @@ def delete_endpoint(access: Access, endpoint: WebhookEndpoint) -> None:
     endpoint.delete()
 
 
-def get_endpoint(access: Access, **lookup: Any) -> WebhookEndpoint:
+def get_endpoint(access: Access, *, every_scope: bool = False, **lookup: Any) -> WebhookEndpoint:
     """Raises `NotFound`."""
-    found: WebhookEndpoint | None = list_endpoints(access).filter(**lookup).first()
+    rows = list_endpoints(access, every_scope=every_scope)
+    found: WebhookEndpoint | None = rows.filter(**lookup).first()
     if found is None:
         raise NotFound("There is no such webhook.", code="webhooks.not_found")
     return found
 
 
-def list_endpoints(access: Access) -> Any:
-    """Of exactly one scope, newest first."""
+def list_endpoints(access: Access, *, every_scope: bool = False) -> Any:
+    """Of exactly one scope, newest first; or of all."""
     access.require("data.webhooks.manage")
     rows = WebhookEndpoint.objects.visible_to(access)
+    if every_scope:
+        rows = WebhookEndpoint.objects.filter(organization=access.organization)
     return rows.select_related("end_user", "organization").order_by("-id")
+
+
+@dataclass(frozen=True)
+class Health:
+    """How an endpoint's deliveries of the last day went."""
+
+    sent: int = 0
+    failed: int = 0
+    waiting: int = 0
+    p95_ms: int | None = None
+
+    @property
+    def success(self) -> float | None:
+        over = self.sent + self.failed
+        return self.sent / over if over else None
+
+
+_HEALTH = """
+SELECT endpoint_id, count(*) FILTER (WHERE status = 'success'),
+    count(*) FILTER (WHERE status = 'failed'), count(*) FILTER (WHERE status = 'pending'),
+    percentile_disc(0.95) WITHIN GROUP (ORDER BY took_ms) FILTER (WHERE status = 'success')
+FROM runs_webhookdelivery WHERE endpoint_id = ANY(%s) AND created_at > %s GROUP BY 1
+"""
+
+
+def health_of(endpoints: list[WebhookEndpoint]) -> dict[int, Health]:
+    """Of the last 24 hours, by endpoint. One query."""
+    since = timezone.now() - timedelta(hours=24)
+    with connection.cursor() as cursor:
+        cursor.execute(_HEALTH, [[one.pk for one in endpoints], since])
+        return {row[0]: Health(*row[1:]) for row in cursor.fetchall()}
 
 
 # --- deliveries ---------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Every run has a task; a run that was just asked for gets a silent one of its own
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from django.db import models
+from django.urls import reverse
 
 from teammates.fields import Named, iff
 from teammates.models import (
@@ -100,6 +101,9 @@ class Task(Named):
 
     def __str__(self) -> str:
         return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("runs:task_detail", args=[self.pk])
 
     @property
     def is_archived(self) -> bool:

@@ -3,6 +3,7 @@
 from typing import ClassVar, Self
 
 from django.db import models
+from django.urls import reverse
 
 from runs.models.run import Run
 from teammates.fields import EncryptedField, Named, iff
@@ -68,6 +69,9 @@ class WebhookEndpoint(Named):
 
     def __str__(self) -> str:
         return self.url
+
+    def get_absolute_url(self) -> str:
+        return reverse("runs:webhook_detail", args=[self.pk])
 
 
 class DeliveryStatus(models.TextChoices):

@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from runs import board, fleet, usage
-from runs.models import FINISHED, ON_HOME, Notice, Run, RunStatus
+from runs.models import FINISHED, ON_HOME, Notice, Run, RunStatus, Task, Trigger
 from runs.usage import Span
 from runs.views.threads import composer_of
 from teammates import accounts
@@ -59,6 +59,9 @@ def _board(request: PageRequest) -> dict[str, Any]:
         "week": week,
         "today": week[-1],
         "unseen": unseen.with_names().select_related("answer").newest_first()[:6],
+        "upcoming": Trigger.objects.armed().filter(
+            next_at__gte=now, task__in=Task.objects.visible_to(access).saved()
+        ).select_related("task__teammate").order_by("next_at")[:5],
         "is_anybody_working": fleet.is_anybody_working(),
         "first_steps": steps, "has_begun": any(step.is_done for step in steps),
     }  # fmt: skip

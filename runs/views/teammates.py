@@ -12,10 +12,11 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs import board, usage
+from runs import board, incoming, usage
 from runs.models import ACTIVE, FINISHED, Gate, GateStatus, Run, RunFile, RunStatus, Task
 from runs.survey import errors, survey
 from runs.usage import Span
+from runs.views.reach import SAMPLE, Reach, hook_address, say_what_came, what_starts
 from teammates import connections, knowledge, roster
 from teammates.access import Access
 from teammates.diffs import changed_lines
@@ -306,8 +307,16 @@ def _in_words(name: str, value: Any) -> str:
 
 
 def _triggers(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
-    tasks = Task.objects.visible_to(request.access).saved().current().filter(teammate=teammate)
-    return {"tasks": tasks.prefetch_related("triggers").order_by("-id")[:MOST]}
+    rows = Task.objects.visible_to(request.access).saved().current().filter(teammate=teammate)
+    shown = list(rows.prefetch_related("triggers").order_by("-id")[:MOST])
+    for task in shown:
+        task.teammate = teammate
+    calls = teammate.firings.filter(task=None).select_related("run", "task", "trigger", "teammate")
+    return {
+        "tasks": [(task, what_starts(task)) for task in shown],
+        "reach": Reach.of_teammate(request, teammate),
+        "calls": calls.order_by("-id")[:50],
+    }  # fmt: skip
 
 
 def _memory(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
@@ -367,6 +376,38 @@ def teammate_act(request: PageRequest, teammate_id: int) -> HttpResponse:
             raise Invalid("Choose what to do.")
     messages.success(request, f"{teammate.name} {said}.")
     return redirect(teammate)
+
+
+@require_POST
+def teammate_reach(request: PageRequest, teammate_id: int) -> HttpResponse:
+    """Its webhook, its address, who may write to it, and the mailbox that it reads."""
+    teammate = roster.get_teammate(request.access, teammate_id)
+    roster.require_editor(request.access, teammate)
+    act, live = request.POST.get("act", ""), ""
+    match act:
+        case "hook_make":
+            live = hook_address(request, "mates", teammate.pk, roster.make_webhook(teammate))
+        case "hook_pause" | "hook_wake":
+            roster.pause_webhook(teammate, paused=act == "hook_pause")
+        case "hook_remove":
+            roster.remove_webhook(teammate)
+            messages.success(request, "The webhook is gone; its log stays.")
+        case "hook_sample":
+            say_what_came(request, incoming.send_sample(teammate, SAMPLE).firing)
+        case "inbox_on" | "inbox_off":
+            roster.set_inbox(teammate, enabled=act == "inbox_on")
+        case "inbox_senders":
+            senders = request.POST.get("senders", "").replace(",", " ").split()
+            roster.update_teammate(teammate, by=request.access.user, allowed_senders=senders)
+            messages.success(request, "Saved who may write to it.")
+        case "mailbox_on" | "mailbox_off":
+            roster.set_fetchmail(teammate, enabled=act == "mailbox_on")
+        case _:
+            raise Invalid("Choose what to do.")
+    if live:
+        fresh = roster.get_teammate(request.access, teammate_id)
+        return _page(request, fresh, "triggers", _triggers(request, fresh) | {"live": live})
+    return redirect(f"{teammate.get_absolute_url()}?tab=triggers")
 
 
 @require_POST

@@ -1,6 +1,5 @@
 """Input of the pages about people: set-up, sign-in, the organization."""
 
-import zoneinfo
 from typing import Any, ClassVar
 
 from django import forms
@@ -9,13 +8,7 @@ from django.core.exceptions import ValidationError
 from teammates import accounts
 from teammates.errors import Invalid
 from teammates.models import Organization, Role
-
-
-def _timezones() -> list[str]:
-    """UTC and the names that people know: a region and a city."""
-    regions = ("Africa", "America", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific")
-    known = zoneinfo.available_timezones()
-    return ["UTC", *sorted(z for z in known if z.partition("/")[0] in regions and "/" in z)]
+from teammates.timezones import TIMEZONES
 
 
 class PasswordForm(forms.Form):
@@ -40,7 +33,7 @@ class SetupForm(PasswordForm):
     organization_name = forms.CharField(label="Organization", max_length=200)
     email = forms.EmailField(label="Your e-mail address", max_length=254)
     timezone = forms.ChoiceField(
-        label="Timezone", choices=[(z, z) for z in _timezones()],
+        label="Timezone", choices=[(z, z) for z in TIMEZONES],
         initial="UTC",
     )  # fmt: skip
 
@@ -77,7 +70,7 @@ class ChangePasswordForm(forms.Form):
 
 class OrganizationForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in stubs alone
     timezone = forms.ChoiceField(
-        label="Timezone", choices=[(z, z) for z in _timezones()],
+        label="Timezone", choices=[(z, z) for z in TIMEZONES],
         help_text="Times on pages are this place's; usage is counted in days of UTC.",
     )  # fmt: skip
 

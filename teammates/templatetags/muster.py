@@ -11,7 +11,7 @@ from django import template
 from django.utils import timezone
 from django.utils.html import format_html, strip_tags
 from django.utils.safestring import SafeString, mark_safe
-from django.utils.timesince import timesince
+from django.utils.timesince import timesince, timeuntil
 
 from teammates import markdown as markdown_module
 from teammates.catalog import display_name
@@ -29,7 +29,13 @@ def ago(at: datetime | None) -> SafeString:
     if not at:
         return mark_safe("–")
     age = timezone.now() - at
-    if age < timedelta(seconds=60):
+    if age < timedelta(days=-7):
+        words = f"{timezone.localtime(at):%a %-d %b %Y}"
+    elif age < timedelta(seconds=-60):
+        words = f"in {timeuntil(at, depth=1)}"
+    elif age < timedelta(0):
+        words = "in a moment"
+    elif age < timedelta(seconds=60):
         words = "just now"
     elif age < timedelta(days=7):
         words = f"{timesince(at, depth=1)} ago"

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser
 from tests.conftest import CHECKOUT, Server
 from tests.e2e import world
 from tests.e2e.conftest import sign_in
-from tests.e2e.pages import PAGES, RUN_TABS, TEAMMATE_TABS
+from tests.e2e.pages import PAGES, RUN_TABS, TEAMMATE_TABS, of_task, of_webhook
 
 SHOTS = CHECKOUT / ".shots"
 KINDS: dict[str, dict[str, object]] = {
@@ -25,7 +25,8 @@ KINDS: dict[str, dict[str, object]] = {
 MORE = [
     "/threads/1/", "/threads/3/", "/threads/10/", *(f"/runs/1/?tab={tab}" for tab in RUN_TABS),
     *(f"/runs/3/?tab={tab}" for tab in RUN_TABS), "/runs/4/",
-    *(f"/teammates/4/?tab={tab}" for tab in TEAMMATE_TABS),
+    *(f"/teammates/4/?tab={tab}" for tab in TEAMMATE_TABS), *of_task(5), *of_webhook(1),
+    "/webhooks/1/deliveries/1/",
 ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from playwright.sync_api import BrowserContext, Page
 
 from tests.conftest import Server
 from tests.e2e.conftest import PASSWORD, OpenPage, start_thread
-from tests.e2e.pages import ADMIN_PAGES, PAGES, RUN_TABS, TEAMMATE_TABS
+from tests.e2e.pages import ADMIN_PAGES, PAGES, RUN_TABS, TEAMMATE_TABS, of_work
 
 SERIOUS = ("serious", "critical")
 ALL_RULES = {"resultTypes": ["violations"]}
@@ -51,7 +51,7 @@ def test_axe_finds_nothing_serious_on_any_page_of_an_owner(
     card = page.locator("#messages").get_by_role("link", name="report.csv", exact=True)
     file = card.get_attribute("href")
     check(page, site, [
-        thread, str(file), *PAGES, *(f"{run}?tab={tab}" for tab in RUN_TABS),
+        thread, str(file), *PAGES, *of_work(site), *(f"{run}?tab={tab}" for tab in RUN_TABS),
         *(f"/teammates/1/?tab={tab}" for tab in TEAMMATE_TABS),
     ])  # fmt: skip
 

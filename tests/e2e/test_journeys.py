@@ -6,7 +6,7 @@ from playwright.sync_api import Browser, expect
 from tests import fake_models
 from tests.conftest import MakeServer, Server
 from tests.e2e.conftest import OpenPage, sign_in, start_thread
-from tests.e2e.pages import PAGES, RUN_TABS, TEAMMATE_TABS
+from tests.e2e.pages import PAGES, RUN_TABS, TEAMMATE_TABS, of_work
 
 SLOW = "slow 60 40ms"
 ALL_WORDS = " ".join(f"word{n}" for n in range(1, 61))
@@ -221,7 +221,7 @@ def test_every_page_answers_in_both_themes_without_sideways_scroll(
         page.get_by_text("Completed").wait_for()
         run = page.get_by_role("link", name="Details").get_attribute("href")
         paths = [
-            *PAGES, *(f"{run}?tab={tab}" for tab in RUN_TABS),
+            *PAGES, *of_work(site), *(f"{run}?tab={tab}" for tab in RUN_TABS),
             *(f"/teammates/1/?tab={tab}" for tab in TEAMMATE_TABS),
         ]  # fmt: skip
         for path in paths:

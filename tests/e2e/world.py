@@ -46,11 +46,46 @@ def fill(url: str, key: str, database_url: str) -> None:
         trust_env=False,
     ) as client:  # fmt: skip
         ids = {name: _teammate(client, *rest, name=name) for name, *rest in TEAMMATES}
+        _fill_tasks(client, ids)
         runs = [_run(client, ids[name], message) for name, message in ASKED]
         for run in runs[:-1]:
             _settle(client, run)
     with psycopg.connect(database_url) as connection:
         _write_month(connection, list(ids.values()))
+
+
+TASKS = [
+    ("Ops", "Reconcile the bank statement", {"schedule": "0 7 * * 1-5"}),
+    ("Research", "What is new in packaging", {"schedule": "0 9 * * 1"}),
+    ("Research", "Watch the prices of suppliers", {"schedule": "*/20 * * * *"}),
+    ("Support", "Sort the questions of the day", {"schedule": "0 7 * * *"}),
+    ("Support", "Answer a new order", {"webhook": True}),
+]
+
+
+def _fill_tasks(client: httpx2.Client, ids: dict[str, int]) -> None:
+    """Tasks with schedules, calls that were taken and refused, an inbox, a webhook."""
+    for name, words, fields in TASKS:
+        task = client.post("/tasks", json={
+            "teammate_id": ids[name], "name": words, "instructions": f"{words}.",
+            "schedule_timezone": "Europe/Berlin", **fields,
+        }).raise_for_status().json()  # fmt: skip
+        if hook := task["webhook_url"]:
+            for event in ("evt_1", "evt_1", "evt_2"):
+                httpx2.post(
+                    hook, json={"order": 4411, "total": "31.90"}, trust_env=False,
+                    headers={"X-M8tes-Event-Id": event},
+                ).raise_for_status()  # fmt: skip
+            httpx2.post(f"{hook}x", json={}, trust_env=False)
+            client.post(f"/tasks/{task['id']}/triggers", json={
+                "type": "email", "allowed_senders": ["@acme.com"],
+            }).raise_for_status()  # fmt: skip
+    client.post(f"/agents/{ids['Ops']}/email-inbox").raise_for_status()
+    client.post(f"/agents/{ids['Ops']}/webhook").raise_for_status()
+    client.post(f"/agents/{ids['Ops']}/fetchmail").raise_for_status()
+    client.post("/webhooks", json={
+        "url": "https://hooks.example.com/muster", "events": ["run.completed", "run.failed"],
+    }).raise_for_status()  # fmt: skip
 
 
 def _teammate(client: httpx2.Client, role: str, instructions: str, mode: str, *, name: str) -> int:

@@ -20,7 +20,7 @@ from runs.views import files as files_views
 from runs.views import teammates as runs_teammates
 from teammates import connections, end_users, keys, knowledge, roster
 from teammates.access import Access
-from teammates.models import AuditEntry, Author, Provider, Role, Teammate
+from teammates.models import AuditEntry, Author, Organization, Provider, Role, Teammate
 from teammates.templatetags.muster import plain
 from teammates.views import keys as keys_views
 from teammates.views import knowledge as knowledge_views
@@ -39,6 +39,7 @@ def browser_of(access: Access) -> Client:
 @pytest.mark.parametrize("role", [Role.OWNER, Role.MEMBER, Role.VIEWER])
 def test_each_page_is_there_for_those_who_may_see_it(alice: Access, role: str) -> None:
     access = alice if role == Role.OWNER else make_bob(alice, role=role)
+    Organization.objects.update(is_home=True)
     browser = browser_of(access)
     for path in PAGES:
         expected = 403 if path in ADMIN_PAGES and role != Role.OWNER else 200

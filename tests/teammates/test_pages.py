@@ -134,7 +134,7 @@ def test_the_form_of_a_teammate_keeps_what_it_does_not_show(alice: Access) -> No
     assert 'value="shop"' in page
     form = {"name": "Ada", "permission_mode": "autonomous", "apps": [],
             "built_in": ["ask", "plan", "files", "memory", "web", "lessons", "skills", "notify",
-                         "task_setup_tools"]}  # fmt: skip
+                         "mailbox", "task_setup_tools"]}  # fmt: skip
     assert client.post(f"/teammates/{teammate.pk}/?tab=setup", form).status_code == 302
     teammate.refresh_from_db()
     version = roster.get_teammate(alice, teammate.pk).current_version

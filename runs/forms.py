@@ -1,0 +1,204 @@
+"""Input of the pages about tasks and webhooks."""
+
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django import forms
+
+from runs import deliveries, schedules
+from runs.models import Dialect, Missed, Overlap, Task, Trigger
+from runs.schedules import WEEKDAYS, Sentence
+from teammates.access import Access
+from teammates.models import Model, PermissionMode, Teammate, TeammateStatus
+from teammates.timezones import TIMEZONES
+
+REPEATS = [
+    ("day", "Every day"), ("weekdays", "Monday to Friday"), ("week", "Every week"),
+    ("month", "Every month"), ("hour", "Every hour"), ("interval", "Every so many minutes"),
+    ("cron", "As cron says"), ("once", "Once"),
+]  # fmt: skip
+
+
+def _shown_for(*kinds: str, **more: Any) -> dict[str, Any]:
+    return {"data-for": " ".join(kinds)} | more
+
+
+class ScheduleForm(forms.Form):
+    """When a task is due, as a sentence, as cron, as an interval, or once; and its rules."""
+
+    kind = forms.ChoiceField(label="It runs", choices=REPEATS)
+    weekday = forms.TypedChoiceField(
+        label="On", coerce=int, choices=list(enumerate(WEEKDAYS)), required=False,
+        widget=forms.Select(attrs=_shown_for("week")),
+    )  # fmt: skip
+    monthday = forms.IntegerField(
+        label="On day", min_value=1, max_value=28, required=False,
+        help_text="1 to 28: every month has it.",
+        widget=forms.NumberInput(attrs=_shown_for("month")),
+    )  # fmt: skip
+    time = forms.TimeField(
+        label="At", required=False,
+        widget=forms.TimeInput(
+            format="%H:%M", attrs=_shown_for("day", "weekdays", "week", "month", type="time")
+        ),
+    )  # fmt: skip
+    minute = forms.IntegerField(
+        label="Minutes past the hour", min_value=0, max_value=59, required=False,
+        widget=forms.NumberInput(attrs=_shown_for("hour")),
+    )  # fmt: skip
+    minutes = forms.IntegerField(
+        label="Minutes between two runs", min_value=1, max_value=366 * 24 * 60, required=False,
+        widget=forms.NumberInput(attrs=_shown_for("interval")),
+    )  # fmt: skip
+    cron = forms.CharField(
+        label="Cron", max_length=200, required=False,
+        help_text="Minute, hour, day, month, weekday: “30 9 * * 1-5”. 0 and 7 are Sunday.",
+        widget=forms.TextInput(attrs=_shown_for("cron", **{"class": "mono"})),
+    )  # fmt: skip
+    at = forms.DateTimeField(
+        label="At", required=False, input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"],
+        widget=forms.DateTimeInput(
+            format="%Y-%m-%dT%H:%M", attrs=_shown_for("once", type="datetime-local")
+        ),
+    )  # fmt: skip
+    timezone = forms.ChoiceField(label="Of the clock in", choices=[(z, z) for z in TIMEZONES])
+    overlap = forms.ChoiceField(
+        label="If the run before it is still under way", choices=Overlap.choices
+    )
+    missed = forms.ChoiceField(label="If Muster was not running then", choices=Missed.choices)
+    missed_limit = forms.IntegerField(
+        label="At most so many of the missed ones", min_value=1, max_value=100, required=False
+    )
+    failure_limit = forms.IntegerField(
+        label="Pause after so many failed runs in a row", min_value=1, max_value=100,
+        required=False, help_text="Empty: never.",
+    )  # fmt: skip
+
+    @property
+    def when(self) -> list[forms.BoundField]:
+        return [self[name] for name in list(self.fields)[:9]]
+
+    @property
+    def rules(self) -> list[forms.BoundField]:
+        return [self[name] for name in list(self.fields)[9:]]
+
+    @property
+    def has_rule_errors(self) -> bool:
+        return any(field.errors for field in self.rules)
+
+    @staticmethod
+    def now(trigger: Trigger | None, zone: str) -> dict[str, Any]:
+        """What the form shows of a schedule; of none, a usual one."""
+        trigger = trigger or Trigger(cron="0 9 * * 1-5", timezone=zone)
+        said = schedules.sentence_of(trigger)
+        local = trigger.run_at and trigger.run_at.astimezone(ZoneInfo(trigger.timezone))
+        return {
+            "kind": said.kind, "weekday": said.weekday, "monthday": said.monthday,
+            "time": said.time, "minute": said.minute, "minutes": said.interval_seconds // 60,
+            "cron": said.cron or said.as_cron, "timezone": trigger.timezone,
+            "at": local and local.replace(tzinfo=None), "overlap": trigger.overlap,
+            "missed": trigger.missed, "missed_limit": trigger.missed_limit,
+            "failure_limit": trigger.failure_limit,
+        }  # fmt: skip
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        wanted = {"month": "monthday", "hour": "minute", "interval": "minutes", "cron": "cron",
+                  "once": "at"}.get(given.get("kind", ""), "time")  # fmt: skip
+        if wanted not in self.errors and given.get(wanted) in (None, ""):
+            self.add_error(wanted, "This is needed here.")
+        return given
+
+    def timing(self) -> dict[str, Any]:
+        """In the words of `triggers.add_schedule`, with its rules."""
+        given = self.cleaned_data
+        zone = given["timezone"]
+        fields: dict[str, Any] = {
+            "timezone": zone, "overlap": given["overlap"], "missed": given["missed"],
+            "failure_limit": given["failure_limit"],
+        }  # fmt: skip
+        if given["missed_limit"]:
+            fields["missed_limit"] = given["missed_limit"]
+        if given["kind"] == "once":
+            at: datetime = given["at"].replace(tzinfo=ZoneInfo(zone))
+            return fields | {"run_at": at.isoformat()}
+        if given["kind"] == "interval":
+            return fields | {"interval_seconds": given["minutes"] * 60}
+        time = given["time"]
+        said = Sentence(
+            given["kind"], time=f"{time:%H:%M}" if time else "00:00", weekday=given["weekday"] or 0,
+            monthday=given["monthday"] or 1, minute=given["minute"] or 0, cron=given["cron"],
+        )  # fmt: skip
+        return fields | {"cron": said.as_cron}
+
+    def draft(self) -> Trigger:
+        """The schedule that the form says, not saved. Raises `Invalid`."""
+        given = self.timing()
+        zone = given["timezone"]
+        timing = {name: given[name] for name in schedules.TIMINGS if name in given}
+        return Trigger(kind="schedule", timezone=zone, **schedules.checked_timing(**timing))
+
+
+class TaskForm(forms.Form):
+    teammate = forms.ModelChoiceField(label="Teammate", queryset=Teammate.objects.none())
+    name = forms.CharField(
+        label="Name", max_length=255, required=False,
+        help_text="Empty: the first words of the instructions.",
+    )  # fmt: skip
+    instructions = forms.CharField(
+        label="What is to be done", max_length=100_000,
+        widget=forms.Textarea(attrs={"rows": 7}),
+    )  # fmt: skip
+    expected_output = forms.CharField(
+        label="What should come of it", max_length=100_000, required=False,
+        widget=forms.Textarea(attrs={"rows": 2}),
+    )  # fmt: skip
+    permission_mode = forms.ChoiceField(
+        label="When it acts", required=False,
+        choices=[("", "As the teammate does"), *PermissionMode.choices],
+    )  # fmt: skip
+    model = forms.ChoiceField(label="Model", required=False)
+    email_notifications = forms.BooleanField(
+        label="Mail the result of runs that it starts by itself", required=False, initial=True
+    )
+    learns = forms.BooleanField(
+        label="Its runs leave lessons for later ones", required=False, initial=True
+    )
+
+    def __init__(self, access: Access, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        mates = self.fields["teammate"]
+        assert isinstance(mates, forms.ModelChoiceField)
+        seen = Teammate.objects.visible_to(access).exclude(status=TeammateStatus.ARCHIVED)
+        mates.queryset = seen.order_by("name")
+        models = self.fields["model"]
+        assert isinstance(models, forms.ChoiceField)
+        aliases = Model.objects.filter(organization=access.organization).by_priority()
+        models.choices = [("", "As the teammate does"), *((m.alias, m.alias) for m in aliases)]
+
+    @staticmethod
+    def now(task: Task) -> dict[str, Any]:
+        names = ("name", "instructions", "expected_output", "permission_mode", "model",
+                 "email_notifications", "learns")  # fmt: skip
+        return {name: getattr(task, name) for name in names} | {"teammate": task.teammate_id}
+
+    def changes(self) -> dict[str, Any]:
+        """In the words of `tasks`; without the teammate, which stays."""
+        return {name: value for name, value in self.cleaned_data.items() if name != "teammate"}
+
+
+class EndpointForm(forms.Form):
+    url = forms.CharField(
+        label="Address", max_length=2000, widget=forms.URLInput(attrs={"class": "mono"}),
+        help_text="https:// and on the public internet.",
+    )  # fmt: skip
+    description = forms.CharField(label="What it is for", max_length=200, required=False)
+    events = forms.MultipleChoiceField(
+        label="Events", required=False, widget=forms.CheckboxSelectMultiple,
+        choices=[(e, e) for e in deliveries.EVENTS if e in deliveries.EVENT_OF.values()],
+    )  # fmt: skip
+    dialect = forms.ChoiceField(
+        label="Body and signature", choices=Dialect.choices, required=False,
+        help_text="As the contract of that API says. It cannot be changed later.",
+    )  # fmt: skip

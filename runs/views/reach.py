@@ -1,0 +1,94 @@
+"""How the outside reaches a task or a teammate: what both pages show of a webhook and an inbox."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import messages
+from django.urls import reverse
+
+from runs import schedules
+from runs.models import Firing, Task, Trigger, TriggerKind
+from teammates import hooks
+from teammates.api.schemas import address_of
+from teammates.models import Reachable, Teammate
+from teammates.pages import PageRequest
+
+SAMPLE: dict[str, Any] = {
+    "message": "This is a sample: say that it arrived.", "event": "sample", "id": 4411,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Reach:
+    """A webhook and an inbox as a page shows them. `act` is where its forms are posted to."""
+
+    act: str
+    hook_url: str | None = None  # masked; None: there is none
+    hook_is_on: bool = False
+    example: str = ""  # a body that it takes
+    address: str | None = None
+    takes_mail: bool = False
+    senders: str = ""
+    owner: str = ""
+    mailbox: str | None = None
+    has_mailbox: bool = False  # whether it may have one
+
+    @classmethod
+    def of_task(
+        cls, request: PageRequest, task: Task, hook: Trigger | None, inbox: Trigger | None
+    ) -> "Reach":
+        return cls(
+            act=reverse("runs:trigger_act", args=[task.pk]),
+            hook_url=_masked(request, "tasks", task.pk, hook),
+            hook_is_on=hook is not None and hook.is_armed,
+            example='{"order": 4411}',
+            address=inbox.email_address if inbox else None,
+            takes_mail=inbox is not None and inbox.is_armed,
+            senders=", ".join(task.allowed_senders or []),
+            owner=task.created_by.email if task.created_by else "the owners",
+        )
+
+    @classmethod
+    def of_teammate(cls, request: PageRequest, teammate: Teammate) -> "Reach":
+        return cls(
+            act=reverse("runs:teammate_reach", args=[teammate.pk]),
+            hook_url=_masked(request, "mates", teammate.pk, teammate),
+            hook_is_on=teammate.hook_enabled and teammate.is_enabled,
+            example='{"message": "Hello", "order": 4411}',
+            address=teammate.email_address,
+            takes_mail=teammate.is_enabled,
+            senders=", ".join(teammate.allowed_senders or []),
+            owner=teammate.created_by.email if teammate.created_by else "the owners",
+            mailbox=teammate.fetchmail_address,
+            has_mailbox=True,
+        )
+
+
+def _masked(request: PageRequest, kind: str, row_id: int, row: Reachable | None) -> str | None:
+    path = hooks.masked_path(kind, row_id, row) if row is not None else None
+    return address_of(request) + path if path else None
+
+
+def hook_address(request: PageRequest, kind: str, row_id: int, token: str) -> str:
+    """The live address of a webhook: shown once."""
+    return address_of(request) + hooks.path(kind, row_id, token)
+
+
+def say_what_came(request: PageRequest, firing: Firing) -> None:
+    """Of a sample."""
+    if firing.run is not None:
+        messages.success(request, f"The sample started run {firing.run_id}.")
+    else:
+        why = firing.detail or firing.get_reason_display()
+        messages.error(request, f"The sample started nothing: {why}")
+
+
+def what_starts(task: Task) -> list[tuple[str, str, bool]]:
+    """An icon, words, and whether it is on, for each trigger of a task that has them loaded."""
+    icons = {TriggerKind.WEBHOOK: ("webhook", "Webhook"), TriggerKind.EMAIL: ("mail", "E-mail")}
+    found = []
+    for trigger in task.triggers.all():
+        trigger.task = task
+        icon, words = icons.get(TriggerKind(trigger.kind), ("clock", ""))
+        found.append((icon, words or schedules.in_words(trigger), trigger.is_armed))
+    return found

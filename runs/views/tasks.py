@@ -1,0 +1,448 @@
+"""Tasks: saved work, what starts it, what came of it; and everything that is due or was."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from itertools import islice, takewhile
+from typing import Any
+
+from django.contrib import messages
+from django.db.models import Avg, F, Window
+from django.db.models.functions import RowNumber
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from runs import creation, incoming, schedules, tasks, triggers
+from runs.forms import ScheduleForm, TaskForm
+from runs.models import (
+    FINISHED,
+    Channel,
+    Firing,
+    FiringStatus,
+    Run,
+    RunStatus,
+    Task,
+    TaskStatus,
+    Trigger,
+    TriggerKind,
+)
+from runs.views.reach import SAMPLE, Reach, hook_address, say_what_came, what_starts
+from teammates.access import Access
+from teammates.errors import DomainError, Invalid, NotFound
+from teammates.pages import PageRequest, number_of, page_of
+from teammates.templatetags.parts import Tab
+
+PAGE_SIZE = 25
+LAST_RUNS = 10
+DAY = timedelta(hours=24)
+MOST_PER_SCHEDULE = 24  # entries of one schedule in the agenda
+MOST_SCHEDULES = 200
+
+
+# --- lists --------------------------------------------------------------------------------------
+
+
+def _list_tabs(here: str) -> list[Tab]:
+    paths = {"Tasks": "/tasks/", "Next 24 hours": "/tasks/agenda/", "Log": "/tasks/log/"}
+    return [Tab(label, url, label == here) for label, url in paths.items()]
+
+
+@require_GET
+def task_list(request: PageRequest) -> HttpResponse:
+    """Saved tasks with what starts them next and how their last runs went."""
+    query = request.GET
+    sought, state = query.get("q", "").strip()[:200], query.get("state", "")
+    rows = Task.objects.visible_to(request.access).saved()
+    rows = rows.filter(status=state) if state in TaskStatus.values else rows.current()
+    if sought:
+        rows = rows.filter(name__icontains=sought)
+    if mate := number_of(query.get("teammate", "")):
+        rows = rows.filter(teammate=mate)
+    page = page_of(request, tasks.with_names(rows), "-id", size=PAGE_SIZE)
+    last = _last_runs(page.rows)
+    return render(request, "runs/task_list.html", {
+        "rows": [
+            (task, what_starts(task), _next_of(task), last.get(task.pk, [])) for task in page.rows
+        ],
+        "page": page, "sought": sought, "state": state, "states": TaskStatus.choices,
+        "is_filtered": bool(sought or state or mate), "tabs": _list_tabs("Tasks"),
+    })  # fmt: skip
+
+
+def _last_runs(shown: list[Task]) -> dict[int, list[Run]]:
+    """The last runs of each task, oldest first. One query."""
+    place = Window(RowNumber(), partition_by=F("task_id"), order_by=F("id").desc())
+    runs = Run.objects.filter(task__in=shown).annotate(place=place).filter(place__lte=LAST_RUNS)
+    found: dict[int, list[Run]] = {}
+    for run in runs.order_by("id"):
+        found.setdefault(run.task_id, []).append(run)
+    return found
+
+
+def _next_of(task: Task) -> datetime | None:
+    """When a schedule of the task is due next; its triggers are loaded."""
+    for trigger in task.triggers.all():
+        trigger.task = task
+    times = [schedules.next_time(trigger) for trigger in task.triggers.all()]
+    return min((at for at in times if at is not None), default=None)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A time in the agenda; `clashes` with others of the same teammate in the same minute."""
+
+    at: datetime
+    trigger: Trigger
+    clashes: bool = False
+
+    @property
+    def hour(self) -> str:
+        return f"{timezone.localtime(self.at):%a %H}:00"
+
+
+@require_GET
+def agenda(request: PageRequest) -> HttpResponse:
+    """What schedules will start within a day."""
+    now = timezone.now()
+    mine = Task.objects.visible_to(request.access).saved()
+    armed = Trigger.objects.armed().filter(task__in=mine, kind=TriggerKind.SCHEDULE).with_task()
+    found: list[tuple[datetime, Trigger]] = []
+    frequent: list[Trigger] = []
+    for trigger in armed.order_by("id")[:MOST_SCHEDULES]:
+        times = list(islice(_within(trigger, now, DAY), MOST_PER_SCHEDULE + 1))
+        if len(times) > MOST_PER_SCHEDULE:
+            frequent.append(trigger)
+        else:
+            found += [(at, trigger) for at in times]
+    minutes = Counter((at.replace(second=0), one.task.teammate_id) for at, one in found)
+    entries = [
+        Entry(at, one, minutes[at.replace(second=0), one.task.teammate_id] > 1)
+        for at, one in sorted(found, key=lambda pair: (pair[0], pair[1].pk))
+    ]
+    return render(request, "runs/task_agenda.html", {
+        "entries": entries, "frequent": [(one, schedules.in_words(one)) for one in frequent],
+        "tabs": _list_tabs("Next 24 hours"), "now": now,
+    })  # fmt: skip
+
+
+@require_GET
+def firing_log(request: PageRequest) -> HttpResponse:
+    """Everything that was to start a run, with what came of it."""
+    rows = firings_seen(request.access)
+    shows = request.GET.get("show", "")
+    if shows in FiringStatus.values:
+        rows = rows.filter(status=shows)
+    page = page_of(request, rows, "-id", size=50)
+    return render(request, "runs/task_log.html", {
+        "page": page, "shows": shows, "statuses": FiringStatus.choices, "tabs": _list_tabs("Log"),
+    })  # fmt: skip
+
+
+def firings_seen(access: Access) -> Any:
+    """The firings that the asker sees: of their tasks and teammates; of all, for admins."""
+    rows = Firing.objects.filter(organization=access.organization)
+    if access.end_user is None and access.is_admin:
+        return rows.select_related("task", "teammate", "run", "trigger")
+    of_tasks = rows.filter(task__in=Task.objects.visible_to(access))
+    of_mates = rows.filter(task=None, teammate__created_by=access.user)
+    return (of_tasks | of_mates).select_related("task", "teammate", "run", "trigger")
+
+
+# --- one ----------------------------------------------------------------------------------------
+
+
+@require_http_methods(["GET", "POST"])
+def task_new(request: PageRequest) -> HttpResponse:
+    """Saved work, perhaps with a schedule at once."""
+    access = request.access
+    form = TaskForm(access, request.POST or None, initial={
+        "teammate": number_of(request.GET.get("teammate", ""))
+        or access.organization.default_teammate_id,
+        "email_notifications": True, "learns": True,
+    })  # fmt: skip
+    usual = ScheduleForm.now(None, access.organization.timezone)
+    schedule = ScheduleForm(request.POST or None, initial=usual)
+    is_scheduled = "scheduled" in request.POST
+    if request.method == "POST" and form.is_valid() and (not is_scheduled or schedule.is_valid()):
+        try:
+            made = triggers.create_task_with(
+                access, form.cleaned_data["teammate"],
+                schedule=schedule.timing() if is_scheduled else None, **form.changes(),
+            )  # fmt: skip
+        except DomainError as error:
+            form.add_error(None, error.message)
+        else:
+            messages.success(request, f"{made.name} is ready.")
+            return redirect(made)
+    context = {"form": form, "schedule": schedule, "is_scheduled": is_scheduled}
+    has_errors = form.errors or (is_scheduled and schedule.errors)
+    return render(request, "runs/task_new.html", context, status=422 if has_errors else 200)
+
+
+@require_POST
+def schedule_preview(request: PageRequest) -> HttpResponse:
+    """When a schedule that is not saved yet would be due, and what it would cost."""
+    form = ScheduleForm(request.POST)
+    problem, draft = "", None
+    if form.is_valid():
+        try:
+            draft = form.draft()
+        except DomainError as error:
+            problem = error.message
+    else:
+        problem = "; ".join(f"{form[name].label}: {e[0]}" for name, e in form.errors.items())
+    context: dict[str, Any] = {"problem": problem}
+    if draft is not None:
+        task = Task.objects.visible_to(request.access).filter(
+            pk=number_of(request.POST.get("task", "")) or 0
+        ).first()  # fmt: skip
+        context |= {
+            "words": schedules.in_words(draft), "dues": schedules.preview(draft), "draft": draft,
+            "forecast": _forecast(draft, task) if task else None,
+        }  # fmt: skip
+    return render(request, "runs/_schedule_preview.html", context)
+
+
+def _forecast(trigger: Trigger, task: Task) -> Decimal | None:
+    """What a month of the schedule would cost, going by the task's last runs; None: not known."""
+    cost = Run.objects.filter(task=task, status__in=FINISHED).aggregate(each=Avg("cost"))["each"]
+    if cost is None:
+        return None
+    month = _within(trigger, timezone.now(), timedelta(days=30))
+    return Decimal(cost) * sum(1 for _ in islice(month, 50_000))
+
+
+def _within(trigger: Trigger, begins: datetime, span: timedelta) -> Iterator[datetime]:
+    ends = begins + span
+    return takewhile(lambda at: at <= ends, schedules.next_times(trigger, begins))
+
+
+@require_http_methods(["GET", "POST"])
+def task_detail(request: PageRequest, task_id: int) -> HttpResponse:
+    """One tab of a task; posting to `setup` saves it."""
+    task = _find(request, task_id)
+    tab = request.GET.get("tab", "overview")
+    if tab not in PARTS:
+        tab = "overview"
+    if request.method == "POST":
+        return _save(request, task)
+    return _page(request, task, tab, PARTS[tab](request, task))
+
+
+def _find(request: PageRequest, task_id: int) -> Task:
+    task = tasks.get_task(request.access, task_id)
+    if task.is_ad_hoc:
+        raise NotFound("There is no such task.")
+    return task
+
+
+def _page(
+    request: PageRequest, task: Task, tab: str, context: dict[str, Any], status: int = 200
+) -> HttpResponse:
+    labels = {"setup": "Set-up"}
+    frame = {
+        "task": task, "tab": tab, "template": f"runs/_task_{tab}.html",
+        "tabs": [
+            Tab(labels.get(name, name.title()), f"{task.get_absolute_url()}?tab={name}",
+                name == tab)
+            for name in PARTS
+        ],
+        "may_edit": tasks.may_edit(request.access, task) and not task.is_archived,
+    }  # fmt: skip
+    return render(request, "runs/task_detail.html", frame | context, status=status)
+
+
+def _overview(request: PageRequest, task: Task) -> dict[str, Any]:
+    upcoming: list[tuple[datetime, Trigger]] = []
+    for trigger in task.triggers.all():
+        trigger.task = task
+        if trigger.kind == TriggerKind.SCHEDULE and trigger.is_armed:
+            upcoming += [(due, trigger) for due in islice(schedules.next_times(trigger), 10)]
+    runs = Run.objects.filter(task=task)
+    ended = runs.filter(status__in=[RunStatus.COMPLETED, RunStatus.FAILED]).order_by("-id")[:50]
+    states = Counter(ended.values_list("status", flat=True))
+    total = sum(states.values())
+    return {
+        "upcoming": sorted(upcoming, key=lambda pair: pair[0])[:10],
+        "runs": runs.with_names().newest_first()[:10],
+        "succeeded": states[RunStatus.COMPLETED] / total if total else None,
+        "cost_per_run": runs.aggregate(each=Avg("cost"))["each"],
+        "waiting": task.firings.filter(status=FiringStatus.WAITING).count(),
+    }
+
+
+def _history(request: PageRequest, task: Task) -> dict[str, Any]:
+    rows = task.firings.select_related("task", "teammate", "run", "trigger")
+    return {"page": page_of(request, rows, "-id", size=50)}
+
+
+def _triggers(request: PageRequest, task: Task) -> dict[str, Any]:
+    of_kind: dict[str, list[Trigger]] = {}
+    for trigger in task.triggers.all():
+        trigger.task = task
+        of_kind.setdefault(trigger.kind, []).append(trigger)
+    hook = next(iter(of_kind.get(TriggerKind.WEBHOOK, [])), None)
+    inbox = next(iter(of_kind.get(TriggerKind.EMAIL, [])), None)
+    return {
+        "schedules": [
+            (one, schedules.in_words(one), schedules.next_time(one))
+            for one in of_kind.get(TriggerKind.SCHEDULE, [])
+        ],
+        "reach": Reach.of_task(request, task, hook, inbox),
+        "calls": task.firings.exclude(kind=TriggerKind.SCHEDULE).select_related("run")
+        .order_by("-id")[:50],
+    }  # fmt: skip
+
+
+def _lessons(request: PageRequest, task: Task) -> dict[str, Any]:
+    return {"lessons": tasks.lessons_of(task), "capacity": tasks.MOST_LESSONS}
+
+
+def _setup(request: PageRequest, task: Task) -> dict[str, Any]:
+    return {"form": TaskForm(request.access, initial=TaskForm.now(task))}
+
+
+PARTS: dict[str, Callable[[PageRequest, Task], dict[str, Any]]] = {
+    "overview": _overview, "history": _history, "triggers": _triggers, "lessons": _lessons,
+    "setup": _setup,
+}  # fmt: skip
+
+
+def _save(request: PageRequest, task: Task) -> HttpResponse:
+    given = request.POST.copy()
+    given["teammate"] = str(task.teammate_id)
+    form = TaskForm(request.access, given)
+    if form.is_valid():
+        try:
+            tasks.update_task(request.access, task, **form.changes())
+        except DomainError as error:
+            form.add_error(None, error.message)
+        else:
+            messages.success(request, "Saved. Runs that have begun stay as they were.")
+            return redirect(f"{task.get_absolute_url()}?tab=setup")
+    return _page(request, task, "setup", {"form": form}, status=422)
+
+
+# --- acts ---------------------------------------------------------------------------------------
+
+
+@require_POST
+def task_act(request: PageRequest, task_id: int) -> HttpResponse:
+    """Run now, pause, wake, duplicate, archive."""
+    access, task = request.access, _find(request, task_id)
+    match request.POST.get("act", ""):
+        case "run":
+            run = creation.run_task(
+                access, task, options=creation.Options(), channel=Channel.APP,
+                extra=request.POST.get("message", "").strip(),
+            )  # fmt: skip
+            return redirect(run.thread)
+        case "pause" | "wake" as act:
+            tasks.update_task(access, task, enabled=act == "wake")
+            rests = "is paused: its schedules rest, its webhook and its mail are switched off"
+            messages.success(request, f"{task.name} {rests if act == 'pause' else 'works again'}.")
+        case "duplicate":
+            copy = triggers.duplicate_task(access, task)
+            messages.success(request, "This is the copy. Its schedules are paused: look at them.")
+            return redirect(f"{copy.get_absolute_url()}?tab=triggers")
+        case "archive":
+            tasks.archive_task(access, task)
+            messages.success(request, f"{task.name} is archived; its runs stay.")
+            return redirect("runs:task_list")
+        case _:
+            raise Invalid("Choose what to do.")
+    return redirect(request.headers.get("Referer") or task)
+
+
+@require_http_methods(["GET", "POST"])
+def schedule_edit(
+    request: PageRequest, task_id: int, trigger_id: int | None = None
+) -> HttpResponse:
+    """A schedule, new or changed, beside a preview of its next times."""
+    access, task = request.access, _find(request, task_id)
+    tasks.require_editor(access, task)
+    trigger = triggers.get_trigger(task, f"schedule_{trigger_id}") if trigger_id else None
+    now = ScheduleForm.now(trigger, access.organization.timezone)
+    form = ScheduleForm(request.POST or None, initial=now)
+    if request.method == "POST" and form.is_valid():
+        try:
+            if trigger is None:
+                triggers.add_schedule(access, task, **form.timing())
+            else:
+                triggers.update_trigger(access, task, trigger, **form.timing())
+        except DomainError as error:
+            form.add_error(None, error.message)
+        else:
+            messages.success(request, "The schedule is saved.")
+            return redirect(f"{task.get_absolute_url()}?tab=triggers")
+    context: dict[str, Any] = {"task": task, "form": form, "trigger": trigger}
+    if not form.is_bound:
+        draft = trigger or Trigger(
+            kind="schedule", cron="0 9 * * 1-5", timezone=access.organization.timezone
+        )
+        context |= {
+            "words": schedules.in_words(draft), "dues": schedules.preview(draft), "draft": draft,
+            "forecast": _forecast(draft, task),
+        }  # fmt: skip
+    return render(request, "runs/schedule_edit.html", context, status=422 if form.errors else 200)
+
+
+@require_POST
+def trigger_act(request: PageRequest, task_id: int) -> HttpResponse:
+    """Pause, wake or remove a schedule; everything about the webhook and the inbox."""
+    access, task = request.access, _find(request, task_id)
+    act, live = request.POST.get("act", ""), ""
+    senders = request.POST.get("senders", "").replace(",", " ").split()
+    match act:
+        case "pause" | "wake" | "delete":
+            trigger = triggers.get_trigger(task, request.POST.get("trigger", ""))
+            if act == "delete":
+                triggers.delete_trigger(access, task, trigger)
+            else:
+                triggers.update_trigger(access, task, trigger, enabled=act == "wake")
+            said = {"pause": "paused", "wake": "on again", "delete": "removed"}[act]
+            messages.success(request, f"The schedule is {said}.")
+        case "hook_make":
+            live = hook_address(request, "tasks", task.pk, triggers.make_webhook(access, task)[1])
+        case "hook_pause" | "hook_wake":
+            triggers.pause_webhook(access, task, paused=act == "hook_pause")
+        case "hook_remove":
+            triggers.remove_webhook(access, task)
+            messages.success(request, "The webhook is gone; its log stays.")
+        case "hook_sample":
+            tasks.require_editor(access, task)
+            hook = triggers.webhook_of(task)
+            if hook is None:
+                raise NotFound("There is no webhook yet.")
+            got = incoming.send_sample(hook, SAMPLE)
+            say_what_came(request, got.firing)
+        case "inbox_on" | "inbox_off" | "inbox_senders":
+            if act == "inbox_off":
+                triggers.close_inbox(access, task)
+            else:
+                triggers.open_inbox(
+                    access, task, allowed_senders=senders if act == "inbox_senders" else None
+                )
+                messages.success(request, "The address takes mails.")
+        case _:
+            raise Invalid("Choose what to do.")
+    if live:
+        fresh = _find(request, task_id)
+        return _page(request, fresh, "triggers", _triggers(request, fresh) | {"live": live})
+    return redirect(f"{task.get_absolute_url()}?tab=triggers")
+
+
+@require_POST
+def lesson_act(request: PageRequest, task_id: int) -> HttpResponse:
+    """Forget one lesson, or all."""
+    access, task = request.access, _find(request, task_id)
+    if lesson := request.POST.get("lesson", ""):
+        tasks.forget_lesson(access, task, lesson)
+    else:
+        tasks.clear_lessons(access, task)
+    messages.success(request, "Forgotten.")
+    return redirect(f"{task.get_absolute_url()}?tab=lessons")

@@ -1,0 +1,195 @@
+"""The pages of outgoing webhooks and of mail."""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from runs import webhooks
+from runs.models import DeliveryStatus, RunStatus, WebhookEndpoint
+from teammates.access import Access
+from teammates.models import Organization, Role
+from tests.factories import make_bob, make_eve, make_run
+from tests.receivers import Receiver, serve_receiver
+from tests.runs.test_deliveries import deliver, make_endpoint
+from tests.runs.test_task_pages import browser_of, text_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def page(alice: Access) -> Client:
+    return browser_of(alice)
+
+
+@pytest.fixture
+def receiver() -> Any:
+    with serve_receiver() as running:
+        yield running
+
+
+def act(page: Client, endpoint: WebhookEndpoint, **given: str) -> Any:
+    return page.post(f"/webhooks/{endpoint.pk}/act/", given)
+
+
+def test_a_webhook_is_made_and_its_secret_shown_once(page: Client) -> None:
+    assert "No webhooks yet" in text_of(page.get("/webhooks/"))
+    made = page.post("/webhooks/new/", {"url": "https://a.example", "events": ["run.failed"]})
+    endpoint = WebhookEndpoint.objects.get()
+    assert endpoint.secret in made.content.decode()
+    assert endpoint.events == ["run.failed"]
+    assert endpoint.secret not in page.get(f"/webhooks/{endpoint.pk}/").content.decode()
+    changed = page.post(
+        f"/webhooks/{endpoint.pk}/change/", {"url": "https://b.example", "description": "Shop"}
+    )
+    assert changed.status_code == 302
+    endpoint.refresh_from_db()
+    assert (endpoint.url, endpoint.description, endpoint.events) == (
+        "https://b.example", "Shop", [],
+    )  # fmt: skip
+    wrong = page.post("/webhooks/new/", {"url": "ftp://a"})
+    assert wrong.status_code == 422
+    assert "url must begin with" in text_of(wrong)
+
+
+def test_deliveries_are_listed_filtered_and_shown(
+    page: Client, alice: Access, receiver: Receiver
+) -> None:
+    endpoint = make_endpoint(alice, f"{receiver.url}/broken")
+    run = make_run(alice, status=RunStatus.COMPLETED)
+    deliver()
+    path = f"/webhooks/{endpoint.pk}/"
+    shown = text_of(page.get(path))
+    assert "run.started" in shown
+    assert "Failing since" in shown
+    assert "No delivery matches" in text_of(page.get(f"{path}?status=success"))
+    assert "run.started" in text_of(page.get(f"{path}?status=pending&run={run.pk}"))
+    delivery = endpoint.deliveries.order_by("id")[0]
+    one = f"{path}deliveries/{delivery.pk}/"
+    for answer in (page.get(one), page.get(one, headers={"HX-Request": "1", "HX-Target": "peek"})):
+        said = answer.content.decode()
+        assert "It answered 500." in said
+        assert "Webhook-Signature: v1=" in said
+        assert "curl -X POST" in said
+    assert "100 %" not in text_of(page.get("/webhooks/"))
+
+
+def test_send_again_give_up_and_check_a_secret(
+    page: Client, alice: Access, receiver: Receiver
+) -> None:
+    endpoint = make_endpoint(alice, f"{receiver.url}/broken", events=["run.started"])
+    make_run(alice)
+    deliver()
+    delivery = endpoint.deliveries.get()
+    one = f"/webhooks/{endpoint.pk}/deliveries/{delivery.pk}/"
+    assert "Right:" in text_of(page.post(one, {"act": "verify", "secret": endpoint.secret}))
+    assert "Wrong:" in text_of(page.post(one, {"act": "verify", "secret": "x"}))
+    page.post(one, {"act": "skip"})
+    delivery.refresh_from_db()
+    assert (delivery.status, delivery.error) == (DeliveryStatus.FAILED, "Skipped by Alice.")
+    page.post(one, {"act": "resend"})
+    receiver.is_broken = False
+    deliver()
+    delivery.refresh_from_db()
+    assert delivery.status == DeliveryStatus.SUCCESS
+
+
+def test_test_pause_wake_rotate_resend_and_remove(
+    page: Client, alice: Access, receiver: Receiver
+) -> None:
+    endpoint = make_endpoint(alice, f"{receiver.url}/ok", events=["run.started"])
+    sent = act(page, endpoint, act="test")
+    assert "/deliveries/" in sent["Location"]
+    deliver()
+    assert "200" in text_of(page.get(sent["Location"]))
+    for what, is_active in (("pause", False), ("wake", True)):
+        act(page, endpoint, act=what)
+        endpoint.refresh_from_db()
+        assert endpoint.active == is_active
+    rotated = act(page, endpoint, act="rotate")
+    endpoint.refresh_from_db()
+    assert endpoint.secret in rotated.content.decode()
+    assert "Two secrets are good until" in text_of(page.get(f"/webhooks/{endpoint.pk}/"))
+    make_run(alice)
+    endpoint.deliveries.update(status=DeliveryStatus.FAILED, next_retry_at=None)
+    act(page, endpoint, act="resend", hours="24")
+    assert endpoint.deliveries.filter(status=DeliveryStatus.PENDING).count() == 1
+    act(page, endpoint, act="delete")
+    assert not WebhookEndpoint.objects.exists()
+
+
+def test_what_was_paused_by_itself_says_so(page: Client, alice: Access) -> None:
+    endpoint = make_endpoint(alice, "https://a.example")
+    WebhookEndpoint.objects.update(active=False, rests_because="failures")
+    assert "it answered nothing for a day" in text_of(page.get(f"/webhooks/{endpoint.pk}/"))
+
+
+def test_others_do_not_see_webhooks(alice: Access) -> None:
+    endpoint = make_endpoint(alice, "https://a.example")
+    webhooks.send_test(alice, endpoint)
+    for other, status in ((make_bob(alice), 403), (make_eve(), 404)):
+        theirs = browser_of(other)
+        for path in (
+            f"/webhooks/{endpoint.pk}/",
+            f"/webhooks/{endpoint.pk}/change/",
+            f"/webhooks/{endpoint.pk}/deliveries/{endpoint.deliveries.get().pk}/",
+        ):
+            assert theirs.get(path).status_code == status
+        act(theirs, endpoint, act="delete")
+    assert WebhookEndpoint.objects.exists()
+    admin = make_bob(alice, role=Role.ADMIN, email="ada@example.com")
+    assert browser_of(admin).get("/webhooks/").status_code == 200
+
+
+def test_the_list_takes_the_same_queries_for_one_and_for_many(page: Client, alice: Access) -> None:
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    def count() -> int:
+        with CaptureQueriesContext(connection) as found:
+            assert page.get("/webhooks/").status_code == 200
+        return len(found)
+
+    make_endpoint(alice, "https://a.example")
+    count()
+    one = count()
+    for number in range(6):
+        make_endpoint(alice, f"https://a{number}.example")
+    make_run(alice)
+    assert count() == one
+
+
+# --- mail ---------------------------------------------------------------------------------------
+
+
+def test_mails_that_no_server_took_are_read_on_a_page(
+    page: Client, alice: Access, settings: Any, tmp_path: Path
+) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+    settings.EMAIL_FILE_PATH = str(tmp_path)
+    assert page.get("/settings/mail/").status_code == 403  # not the installation's own account
+    Organization.objects.update(is_home=True)
+    assert "No mails yet" in text_of(page.get("/settings/mail/"))
+    page.post("/settings/notifications/test/")
+    shown = page.get("/settings/mail/")
+    assert "A test from Muster" in text_of(shown)
+    link = re.search(r'href="(\?mail=[^"]+)"', shown.content.decode())
+    assert link
+    assert "reach you" in text_of(page.get(f"/settings/mail/{link[1]}"))
+    assert page.get("/settings/mail/?mail=../../etc/passwd").status_code == 404
+    bob = make_bob(alice, role=Role.ADMIN)
+    assert browser_of(bob).get("/settings/mail/").status_code == 403
+
+
+def test_deliveries_older_than_the_log_are_forgotten(alice: Access) -> None:
+    from runs import retention
+
+    endpoint = make_endpoint(alice, "https://a.example", events=["run.started"])
+    make_run(alice)
+    endpoint.deliveries.update(created_at=timezone.now() - timedelta(days=31))
+    retention.forget_old()
+    assert not endpoint.deliveries.exists()
