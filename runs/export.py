@@ -5,8 +5,20 @@ from typing import Any
 
 from django.db import models
 
-from runs.models import Artifact, Lesson, Run, Task, Trigger, UsageDay, WebhookEndpoint
+from runs.models import (
+    Artifact,
+    Firing,
+    Lesson,
+    Mail,
+    Run,
+    Task,
+    Trigger,
+    UsageDay,
+    WebhookDelivery,
+    WebhookEndpoint,
+)
 from teammates.access import Access
+from teammates.fields import EncryptedField
 from teammates.models import (
     APIKey,
     Document,
@@ -41,13 +53,16 @@ SECTIONS: dict[str, tuple[type[models.Model], str]] = {
     "permissions": (PermissionPolicy, "organization"),
     "mcp_servers": (ToolServer, "organization"),
     "models": (Model, "organization"),
+    "firings": (Firing, "organization"),
+    "mails": (Mail, "teammate__organization"),
     "webhooks": (WebhookEndpoint, "organization"),
+    "webhook_deliveries": (WebhookDelivery, "endpoint__organization"),
     "keys": (APIKey, "organization"),
     "usage": (UsageDay, "organization"),
 }
 # Never given away, whatever row has them.
 SECRET = frozenset({
-    "secret", "hash", "hook_hash", "hook_prefix", "share_nonce", "environment", "auth_config",
+    "hash", "hook_hash", "hook_prefix", "share_nonce", "environment", "auth_config",
     "stored_as", "setup_token_hash", "command", "worker", "fence", "lease_until",
 })  # fmt: skip
 
@@ -64,7 +79,7 @@ def _row(row: models.Model) -> dict[str, Any]:
     return {
         field.attname: getattr(row, field.attname)
         for field in row._meta.concrete_fields
-        if field.name not in SECRET
+        if field.name not in SECRET and not isinstance(field, EncryptedField)
     }
 
 

@@ -209,12 +209,19 @@ def _run(
     teammate = target.teammate
     run = creation.queue(
         _access(target), prompt.thread, prompt, teammate, teammate.current_version,
-        Options(email_notifications=target.task is None or target.task.email_notifications),
+        Options(email_notifications=_is_mailed(target, kind)),
         channel=CHANNELS[kind], task=target.task,
         history_of=HistoryOf.TEAMMATE if is_new else HistoryOf.THREAD,
     )  # fmt: skip
     creation.attach(run, files)
     return run
+
+
+def _is_mailed(target: Target, kind: TriggerKind) -> bool:
+    """Results of schedules go to the owner; who calls a webhook is told in other ways, and whoever
+    wrote a mail gets an answer anyway."""
+    is_schedule = kind == TriggerKind.SCHEDULE
+    return is_schedule and target.task is not None and target.task.email_notifications
 
 
 def _access(target: Target) -> Access:

@@ -160,7 +160,7 @@ class TaskForm(forms.Form):
     )  # fmt: skip
     model = forms.ChoiceField(label="Model", required=False)
     email_notifications = forms.BooleanField(
-        label="Mail the result of runs that it starts by itself", required=False, initial=True
+        label="Mail the results of its schedules", required=False, initial=True
     )
     learns = forms.BooleanField(
         label="Its runs leave lessons for later ones", required=False, initial=True

@@ -7,11 +7,22 @@ from django.core.files.storage import default_storage
 from django.test import Client
 from django.utils import timezone
 
-from runs import creation, export, lifecycle, retention, tasks, triggers
+from runs import (
+    creation,
+    export,
+    lifecycle,
+    mail,
+    retention,
+    scheduler,
+    tasks,
+    triggers,
+    webhooks,
+)
 from runs.models import Lesson, Run, RunFile, RunStatus, UsageDay
 from teammates import accounts, keys, knowledge, roster, sessions
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden, NotSignedIn
+from teammates.fields import hash_secret
 from teammates.models import Organization, RefreshToken, User
 from tests import factories
 from tests.factories import LETTER, make_gate, make_key, make_run
@@ -23,7 +34,12 @@ def with_everything(access: Access) -> Run:
     """A run with a file, an answer, a task that learned, and what teammates know."""
     agent = roster.create_teammate(access.organization, by=access.user, name="Ada")
     task = tasks.create_task(access, agent, instructions="x")
-    triggers.add_schedule(access, task, interval_seconds=3600)
+    schedule = triggers.add_schedule(access, task, interval_seconds=3600)
+    webhooks.add_endpoint(access, url="https://example.com", events=["run.started"])
+    scheduler.arm()
+    scheduler.fire_due(schedule.starts_at + timedelta(hours=1))
+    roster.set_fetchmail(agent, enabled=True)
+    mail.receive(agent.fetchmail_address or "", b"From: kim@example.com\n\nThe secret plan")
     Lesson.objects.create(task=task, text="x", last_reaffirmed_at=timezone.now())
     knowledge.add_memory(access, "x", teammate=agent)
     knowledge.write_document(access, name="x", content="x", teammate=agent)
@@ -143,3 +159,16 @@ def test_old_rows_are_forgotten(alice: Access) -> None:
     )
     retention.forget_old()
     assert RefreshToken.objects.count() == 1
+
+
+def test_an_export_has_no_secret_in_it(alice: Access) -> None:
+    task = tasks.create_task(alice, roster.default_teammate(alice), instructions="x")
+    _, token = triggers.make_webhook(alice, task)
+    endpoint = webhooks.add_endpoint(alice, url="https://example.com", events=["run.started"])
+    rotated = webhooks.update_endpoint(alice, endpoint, rotate_secret=True)
+    make_run(alice)
+    document = {name: list(rows) for name, rows in export.sections(alice)}
+    assert document["webhook_deliveries"]
+    written = str(document)
+    for secret in (endpoint.secret, rotated.secret, token, hash_secret(token)):
+        assert secret not in written
