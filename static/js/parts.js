@@ -48,6 +48,10 @@ for (const box of document.querySelectorAll(".table, .chart-box, pre")) {
   if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
 }
 
+// What is shown once came of a form: loading the page again must not send that form again.
+const shown = document.querySelector("[data-shown-once]");
+if (shown) history.replaceState(null, "", shown.dataset.shownOnce);
+
 // A dialog whose form was refused is open again.
 document.querySelector("[data-reopen]")?.click();
 

@@ -89,6 +89,6 @@ def sign_in(page: Page, site: Server) -> None:
 
 def start_thread(page: Page, site: Server, message: str) -> None:
     page.goto(f"{site.url}/threads/new/")
-    page.get_by_label("Message").fill(message)
+    page.get_by_role("textbox", name="Message").fill(message)
     page.get_by_role("button", name="Send").click()
     page.wait_for_url(re.compile(r"/threads/\d+/$"))
