@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 from django.conf import settings
@@ -30,6 +31,7 @@ from runs.models import (
     WebhookEndpoint,
 )
 from teammates.fields import clean_text
+from teammates.models import Role
 from teammates.public_http import BlockedAddress, outside_client
 
 logger = logging.getLogger("muster.courier")
@@ -269,7 +271,8 @@ def _note_on_endpoint(delivery: WebhookDelivery, last: Attempt) -> None:
 def _tell(delivery: WebhookDelivery, why: str) -> None:
     assert delivery.run is not None
     notices.tell_of_trouble(
-        delivery.run, title=f"A webhook is paused: {delivery.endpoint.url[:100]} {why}",
+        delivery.run, role=Role.ADMIN,
+        title=f"A webhook is paused: {urlsplit(delivery.endpoint.url).hostname} {why}",
         text="Its events are kept, and sent when you wake it under Webhooks.",
     )  # fmt: skip
 

@@ -127,7 +127,10 @@ _BODIES: dict[Dialect, _Body] = {
 
 def headers_of(delivery: WebhookDelivery, secret: str, timestamp: int) -> dict[str, str]:
     """With the signature, made by `secret` at `timestamp` (Unix seconds)."""
-    shared = {"Content-Type": "application/json", "User-Agent": "Muster/0.1 (+webhooks)"}
+    shared = {
+        "Content-Type": "application/json", "User-Agent": "Muster/0.1 (+webhooks)",
+        "Accept-Encoding": "identity",
+    }  # fmt: skip
     if delivery.endpoint.dialect == Dialect.THREADS:
         signature = sign(secret, f"{timestamp}.{delivery.body}")
         return shared | {

@@ -262,3 +262,13 @@ def _who_works(task: Task) -> str:
     return (
         f"Run {run.pk} {'waits for somebody' if run.status == RunStatus.WAITING else 'was at it'}."
     )
+
+
+def firings_seen(access: Access) -> "QuerySet[Firing]":
+    """The firings that the asker sees: of their tasks and teammates; of all, for admins."""
+    rows = Firing.objects.filter(organization=access.organization)
+    if access.end_user is None and access.is_admin:
+        return rows.select_related("task", "teammate", "run", "trigger")
+    of_tasks = rows.filter(task__in=Task.objects.visible_to(access))
+    of_mates = rows.filter(task=None, teammate__created_by=access.user)
+    return (of_tasks | of_mates).select_related("task", "teammate", "run", "trigger")

@@ -3,6 +3,7 @@ reads (contract v2 5.4)."""
 
 from dataclasses import replace
 from datetime import timedelta
+from email.utils import parseaddr
 from typing import Any
 
 from django.conf import settings
@@ -92,6 +93,8 @@ def _start(inbox: Inbox, letter: Letter) -> Firing:
     if firing.find_event(target, cause) is not None:
         return firing.leave_out(target, cause, Skip.DUPLICATE)
     reason, detail = _refusal(inbox, target, letter)
+    if reason == Skip.SENDER:
+        cause = replace(cause, received="")  # strangers fill nothing
     if reason is not None:
         return firing.leave_out(target, cause, reason, detail)
     thread = _thread_of(target, letter)
@@ -106,7 +109,7 @@ def _refusal(inbox: Inbox, target: Target, letter: Letter) -> tuple[Skip | None,
         return Skip.PAUSED, ""
     if not letter.sender:
         return Skip.BODY, "It names no sender, or several."
-    if letter.sender.endswith(f"@{settings.MAIL_DOMAIN.lower()}"):
+    if is_known(letter.sender) or letter.sender == parseaddr(settings.DEFAULT_FROM_EMAIL)[1]:
         return Skip.AUTOMATIC, "It came from an address of our own."
     if letter.why_automatic:
         return Skip.AUTOMATIC, letter.why_automatic

@@ -86,16 +86,28 @@ def _somebody(run: Run, address: str) -> dict[str, Any]:
     return {"user": member.user} if member else {"address": address}
 
 
-def tell_of_trouble(run: Run, *, title: str, text: str) -> int:
-    """Something that runs by itself has stopped doing so; returns how many people are told."""
-    return _tell(run, NoticeKind.TROUBLE, title[:200], text=text, due_at=timezone.now())
+def tell_of_trouble(run: Run, *, title: str, text: str, role: str = "") -> int:
+    """Something that runs by itself has stopped doing so; returns how many people are told: whoever
+    started the run, or, with a `role`, all who have it or are owners."""
+    people = _with_role(run, role) if role else _people_of(run)
+    return _tell(run, NoticeKind.TROUBLE, title[:200], people, text=text, due_at=timezone.now())
 
 
-def _tell(run: Run, kind: NoticeKind, title: str, **fields: object) -> int:
+def _tell(
+    run: Run, kind: NoticeKind, title: str, people: list[User] | None = None, **fields: object
+) -> int:
+    people = _people_of(run) if people is None else people
     made = Notice.objects.bulk_create(
-        Notice(user=user, run=run, kind=kind, title=title, **fields) for user in _people_of(run)
+        Notice(user=user, run=run, kind=kind, title=title, **fields) for user in people
     )
     return len(made)
+
+
+def _with_role(run: Run, role: str) -> list[User]:
+    members = Membership.objects.filter(
+        organization=run.organization, user__is_active=True, role__in=[role, Role.OWNER]
+    ).select_related("user")  # fmt: skip
+    return [membership.user for membership in members.order_by("id")]
 
 
 def _people_of(run: Run) -> list[User]:

@@ -4,8 +4,10 @@ The transaction that starts a run also moves its trigger's `next_at` on: each du
 exactly one firing, and a kill at any moment loses and repeats nothing.
 """
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
-from itertools import islice, takewhile
 
 from django.db import transaction
 from django.db.models import F, Q
@@ -29,6 +31,8 @@ from runs.models import (
     TriggerQuerySet,
 )
 
+logger = logging.getLogger("muster.scheduler")
+
 LATE = timedelta(seconds=60)  # from then on a due time was missed
 MOST_COUNTED = 1000  # missed times that are counted one by one
 MOST_AT_ONCE = 100  # rows of one look
@@ -51,7 +55,7 @@ def arm() -> int:
     unarmed = Trigger.objects.armed().filter(kind=TriggerKind.SCHEDULE, next_at=None)
     armed = 0
     for pk in list(unarmed.values_list("pk", flat=True)[:MOST_AT_ONCE]):
-        with transaction.atomic():
+        with _one_of_many("Schedule", pk), transaction.atomic():
             trigger = _locked(unarmed.filter(pk=pk))
             if trigger is not None:
                 _move_on(trigger, trigger.armed_at)
@@ -65,11 +69,21 @@ def fire_due(now: datetime | None = None) -> int:
     due = Trigger.objects.armed().filter(next_at__lte=clock)
     fired = 0
     for pk in list(due.order_by("next_at").values_list("pk", flat=True)[:MOST_AT_ONCE]):
-        with transaction.atomic():
+        with _one_of_many("Schedule", pk), transaction.atomic():
             trigger = _locked(due.filter(pk=pk))
             if trigger is not None:
                 fired += _fire(trigger, now or database_now())
     return fired
+
+
+@contextmanager
+def _one_of_many(kind: str, pk: int) -> Iterator[None]:
+    """What goes wrong with one row must not hold up the others: it is logged, and looked at again
+    with the next look."""
+    try:
+        yield
+    except Exception:
+        logger.exception("%s %s could not be handled; the others go on", kind, pk)
 
 
 def _locked(rows: TriggerQuerySet) -> Trigger | None:
@@ -80,12 +94,7 @@ def _locked(rows: TriggerQuerySet) -> Trigger | None:
 def _fire(trigger: Trigger, now: datetime) -> int:
     since = trigger.next_at
     assert since is not None
-    past = takewhile(lambda at: at >= since, schedules.past_times(trigger, now))
-    due = list(islice(past, MOST_COUNTED))  # newest first
-    if len(due) < MOST_COUNTED and since not in due:
-        # Clocks that change in odd ways: backwards, the calendar may not name it. It was waited
-        # for, so it is due.
-        due.append(since)
+    due = schedules.due_times(trigger, since, now, MOST_COUNTED) or [since]  # newest first
     to_run = _to_run(trigger, due, now)
     target = target_of(trigger)
     if missed := due[len(to_run) :]:
@@ -107,7 +116,13 @@ def _to_run(trigger: Trigger, due: list[datetime], now: datetime) -> list[dateti
 
 
 def _move_on(trigger: Trigger, behind: datetime) -> None:
-    """To the next time; a trigger that has none goes to rest."""
+    """To the next time; a trigger that has none goes to rest.
+
+    Never back to a time that has its firing already: clocks of machines may step back.
+    """
+    newest = trigger.firings.exclude(due_at=None).order_by("-id").first()
+    if newest is not None and newest.due_at is not None:
+        behind = max(behind, newest.last_at or newest.due_at)
     trigger.next_at = next(schedules.next_times(trigger, behind), None)
     if trigger.next_at is None:
         trigger.enabled, trigger.rests_because = False, Rest.OVER
@@ -130,8 +145,9 @@ def start_waiting() -> int:
         if trigger_id is None:
             _give_up(pk)
             continue
-        _stop_old(trigger_id)
-        with transaction.atomic():
+        with _one_of_many("Firing", pk):
+            _stop_old(trigger_id)
+        with _one_of_many("Firing", pk), transaction.atomic():
             trigger = _locked(Trigger.objects.filter(pk=trigger_id))
             found = waiting.select_related("prompt__thread").filter(pk=pk).first()
             if trigger is None or found is None or firing.active_runs(trigger.task).exists():
@@ -167,7 +183,7 @@ def settle() -> int:
     for pk, trigger_id in list(
         unsettled.order_by("id").values_list("pk", "trigger_id")[:MOST_AT_ONCE]
     ):
-        with transaction.atomic():
+        with _one_of_many("Firing", pk), transaction.atomic():
             # The trigger first, as whoever fires it does.
             trigger = _locked(Trigger.objects.filter(pk=trigger_id)) if trigger_id else None
             if trigger is None and trigger_id is not None:

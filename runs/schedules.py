@@ -4,10 +4,11 @@ Computed from the definition alone, so that it is the same in every process.
 """
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -23,6 +24,7 @@ EARLIEST = timedelta(seconds=180)  # of a single run, from now
 LATEST = timedelta(days=3653)
 # cronsim thinks in local time: what begins within an hour that happens twice is cut off by us.
 OVERLAP_OF_CLOCKS = timedelta(hours=3)
+LONGEST_LOOK_BACK = timedelta(days=400)  # behind this, missed times are not looked for
 TIMINGS = ("cron", "interval_seconds", "run_at")
 # cronsim knows five fields alone.
 ALIASES = {
@@ -52,20 +54,20 @@ def next_times(trigger: Trigger, after: datetime | None = None) -> Iterator[date
                 last = at
 
 
-def past_times(trigger: Trigger, until: datetime) -> Iterator[datetime]:
-    """When a schedule was due, from `until` backwards, in UTC; without end for most."""
-    if trigger.run_at is not None:
-        if trigger.run_at <= until:
-            yield trigger.run_at
-    elif trigger.interval_seconds is not None:
-        for count in range(_intervals(trigger, until), 0, -1):
-            yield trigger.starts_at + timedelta(seconds=count * trigger.interval_seconds)
-    elif trigger.cron:
-        last = until + timedelta(microseconds=1)
-        for at in _cron(trigger, until + OVERLAP_OF_CLOCKS, reverse=True):
-            if at < last:
-                yield at
-                last = at
+def due_times(trigger: Trigger, since: datetime, until: datetime, most: int) -> list[datetime]:
+    """When a schedule was due from `since` on, up to `until`, newest first; the newest `most`.
+
+    Forwards, as everybody else reads the calendar: read backwards it names other times where
+    clocks change by odd steps. Whoever was away for long is not told of the beginning.
+    """
+    if trigger.interval_seconds is not None:
+        span = timedelta(seconds=trigger.interval_seconds * (most + 1))
+    else:
+        span = LONGEST_LOOK_BACK
+    begins = max(since, until - span)
+    before = begins - timedelta(microseconds=1)
+    times = takewhile(lambda at: at <= until, next_times(trigger, before))
+    return list(deque(times, maxlen=most))[::-1]
 
 
 def _intervals(trigger: Trigger, until: datetime) -> int:
@@ -75,9 +77,9 @@ def _intervals(trigger: Trigger, until: datetime) -> int:
     return int(passed // trigger.interval_seconds)
 
 
-def _cron(trigger: Trigger, start: datetime, *, reverse: bool = False) -> Iterator[datetime]:
+def _cron(trigger: Trigger, start: datetime) -> Iterator[datetime]:
     text = ALIASES.get(trigger.cron, trigger.cron)
-    for at in CronSim(text, start.astimezone(ZoneInfo(trigger.timezone)), reverse=reverse):
+    for at in CronSim(text, start.astimezone(ZoneInfo(trigger.timezone))):
         yield at.astimezone(UTC)
 
 

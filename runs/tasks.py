@@ -58,11 +58,13 @@ def update_task(access: Access, task: Task, *, enabled: bool | None = None, **ch
     with transaction.atomic():
         locked = lock(access, task)
         _apply(locked, changes)
+        is_woken = enabled and locked.status != TaskStatus.ENABLED
         if enabled is not None:
             locked.status = TaskStatus.ENABLED if enabled else TaskStatus.DISABLED
         locked.save()
         if enabled:
             take_over(access, locked)
+        if is_woken:
             # What was due while it rested is past: times count from now on.
             schedules = locked.triggers.filter(kind=TriggerKind.SCHEDULE)
             schedules.update(armed_at=timezone.now(), next_at=None)

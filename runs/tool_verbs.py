@@ -141,6 +141,8 @@ def _learn_lesson(run: Run, access: Access, call: ToolCall, arguments: dict[str,
 
 
 def _read_mailbox(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    # Codes lie there: who only talks to the teammate does not get them.
+    roster.require_editor(access, run.teammate)
     found = mailbox.mails_of(run.teammate, arguments.get("words", ""))
     return [
         {"from": one.sender, "subject": one.subject, "received_at": one.created_at.isoformat(),

@@ -72,7 +72,10 @@ class PublicTransport(httpx2.AsyncHTTPTransport):
     def __init__(self) -> None:
         super().__init__(trust_env=False)
         self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=ssl.create_default_context(), network_backend=_PublicBackend()
+            ssl_context=ssl.create_default_context(),
+            network_backend=_PublicBackend(),
+            max_connections=None,
+            keepalive_expiry=30,
         )
 
 

@@ -16,12 +16,11 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs import creation, incoming, schedules, tasks, triggers
+from runs import creation, firing, incoming, schedules, tasks, triggers
 from runs.forms import ScheduleForm, TaskForm
 from runs.models import (
     FINISHED,
     Channel,
-    Firing,
     FiringStatus,
     Run,
     RunStatus,
@@ -31,7 +30,6 @@ from runs.models import (
     TriggerKind,
 )
 from runs.views.reach import SAMPLE, Reach, hook_address, say_what_came, what_starts
-from teammates.access import Access
 from teammates.errors import DomainError, Invalid, NotFound
 from teammates.pages import PageRequest, number_of, page_of
 from teammates.templatetags.parts import Tab
@@ -132,7 +130,7 @@ def agenda(request: PageRequest) -> HttpResponse:
 @require_GET
 def firing_log(request: PageRequest) -> HttpResponse:
     """Everything that was to start a run, with what came of it."""
-    rows = firings_seen(request.access)
+    rows = firing.firings_seen(request.access)
     shows = request.GET.get("show", "")
     if shows in FiringStatus.values:
         rows = rows.filter(status=shows)
@@ -140,16 +138,6 @@ def firing_log(request: PageRequest) -> HttpResponse:
     return render(request, "runs/task_log.html", {
         "page": page, "shows": shows, "statuses": FiringStatus.choices, "tabs": _list_tabs("Log"),
     })  # fmt: skip
-
-
-def firings_seen(access: Access) -> Any:
-    """The firings that the asker sees: of their tasks and teammates; of all, for admins."""
-    rows = Firing.objects.filter(organization=access.organization)
-    if access.end_user is None and access.is_admin:
-        return rows.select_related("task", "teammate", "run", "trigger")
-    of_tasks = rows.filter(task__in=Task.objects.visible_to(access))
-    of_mates = rows.filter(task=None, teammate__created_by=access.user)
-    return (of_tasks | of_mates).select_related("task", "teammate", "run", "trigger")
 
 
 # --- one ----------------------------------------------------------------------------------------

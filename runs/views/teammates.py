@@ -12,7 +12,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs import board, incoming, usage
+from runs import board, firing, incoming, usage
 from runs.models import ACTIVE, FINISHED, Gate, GateStatus, Run, RunFile, RunStatus, Task
 from runs.survey import errors, survey
 from runs.usage import Span
@@ -311,7 +311,7 @@ def _triggers(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
     shown = list(rows.prefetch_related("triggers").order_by("-id")[:MOST])
     for task in shown:
         task.teammate = teammate
-    calls = teammate.firings.filter(task=None).select_related("run", "task", "trigger", "teammate")
+    calls = firing.firings_seen(request.access).filter(teammate=teammate, task=None)
     return {
         "tasks": [(task, what_starts(task)) for task in shown],
         "reach": Reach.of_teammate(request, teammate),

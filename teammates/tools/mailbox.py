@@ -18,4 +18,5 @@ READ_MAILBOX = Tool(
     ),
     run=Means.DOMAIN,
     group="mailbox",
+    safe_for_end_users=False,
 )

@@ -28,7 +28,7 @@ from runs.models import (
 from teammates import end_users
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid, Unsuitable
-from teammates.models import Organization
+from teammates.models import Organization, Role
 from teammates.public_http import outside_client
 from tests.factories import bring_to, make_alice, make_bob, make_gate, make_run
 from tests.receivers import Receiver, serve_receiver
@@ -301,8 +301,10 @@ def test_one_endpoint_does_not_take_all_places(alice: Access) -> None:
 def test_a_day_of_failures_pauses_it_and_its_people_are_told(
     alice: Access, receiver: Receiver
 ) -> None:
+    ada = make_bob(alice, role=Role.ADMIN, email="ada@example.com")
+    bob = make_bob(alice)
     endpoint = make_endpoint(alice, f"{receiver.url}/broken")
-    run = make_run(alice)
+    run = make_run(bob)
     deliver()
     endpoint.refresh_from_db()
     assert endpoint.failing_since is not None
@@ -311,7 +313,9 @@ def test_a_day_of_failures_pauses_it_and_its_people_are_told(
     deliver()
     endpoint.refresh_from_db()
     assert (endpoint.active, endpoint.rests_because) == (False, EndpointRest.FAILURES)
-    assert Notice.objects.get(kind="trouble").user == alice.user
+    told = Notice.objects.filter(kind="trouble")
+    assert {notice.user for notice in told} == {alice.user, ada.user}
+    assert all("/broken" not in notice.title for notice in told)
     # What happens meanwhile is kept, and sent in order when somebody wakes it.
     bring_to(run, RunStatus.COMPLETED)
     make_all_due()

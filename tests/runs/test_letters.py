@@ -90,9 +90,24 @@ def test_a_mail_that_was_passed_on_for_ever_is_a_loop() -> None:
     assert read_letter(raw.encode()).why_automatic
 
 
-@pytest.mark.parametrize("sender", ["", "nobody", "a@b.c, d@e.f", "undisclosed:;"])
+@pytest.mark.parametrize("sender", [
+    "", "nobody", "a@b.c, d@e.f", "undisclosed:;", "alice@example.com]eve@evil.com",
+    '"Alice" <alice@example.com> <eve@evil.com>', "Alice <alice@example.com>eve@evil.com",
+    "alice@example.com\nFrom: eve@evil.com", "alice@example.com eve@evil.com", "<@>",
+    "=?utf-8?q?alice=40example.com?= eve@evil.com",
+])  # fmt: skip
 def test_no_sender_or_several_are_none(sender: str) -> None:
     assert read_letter(f"From: {sender}\n\nx".encode()).sender == ""
+
+
+@pytest.mark.parametrize("text", [
+    "On " * 130_000, "On Monday it rained.\n" * 20_000, ">" * 400_000, "on:" * 100_000 + "\nOn",
+])  # fmt: skip
+def test_no_text_takes_long_to_read(text: str) -> None:
+    """Time is not measured: a slow reader would run into the limit of the tests."""
+    message = letter()
+    message.set_content(text)
+    assert read_letter(message.as_bytes()).new_text
 
 
 PIECES = st.sampled_from([

@@ -109,26 +109,37 @@ def test_clock_changes_elsewhere(zone: str, after: str, cron: str, expected: lis
     assert times(2, after, cron=cron, timezone=zone) == expected
 
 
-@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", LORD_HOWE])
-@pytest.mark.parametrize("cron", [
-    "30 2 * * *", "30 1 * * *", "15 2 * * *", "*/15 * * * *", "0 * * * *", "0,30 1,2,3 * * *",
+@pytest.mark.parametrize("zone", [
+    "Europe/Berlin", "America/New_York", LORD_HOWE, "Pacific/Chatham", "Africa/Cairo",
+    "America/Havana", "Africa/Casablanca", "America/St_Johns", "Asia/Beirut",
 ])  # fmt: skip
-@pytest.mark.parametrize(("begins", "days"), [("03-01", 31), ("04-01", 9), ("10-01", 30)])
-def test_forwards_and_backwards_name_the_same_times_from_any_moment(
+@pytest.mark.parametrize("cron", [
+    "30 2 * * *", "15 2 * * *", "*/15 2 * * *", "0 */2 * * *", "30 */2 * * *", "0,30 1,2,3 * * *",
+])  # fmt: skip
+@pytest.mark.parametrize(("begins", "days"), [("03-01", 40), ("09-20", 50)])
+def test_whoever_looks_late_finds_what_was_due_and_sees_what_is_left(
     zone: str, cron: str, begins: str, days: int
 ) -> None:
     trigger = Trigger(kind=TriggerKind.SCHEDULE, cron=cron, timezone=zone)
     start = datetime.fromisoformat(f"2026-{begins}T00:00:00+00:00")
     end = start + timedelta(days=days)
-    forwards = list(takewhile(lambda at: at <= end, schedules.next_times(trigger, start)))
-    backwards = takewhile(lambda at: at > start, schedules.past_times(trigger, end))
-    assert forwards == list(backwards)[::-1]
-    assert len(set(forwards)) == len(forwards)
-    # Whoever looks at some moment sees what is left, and nothing again.
-    for at in forwards[:: max(1, len(forwards) // 40)]:
+    times = list(takewhile(lambda at: at <= end, schedules.next_times(trigger, start)))
+    assert times == sorted(set(times))
+    found = schedules.due_times(trigger, times[0], end, 10_000)
+    assert found == times[::-1]
+    for at in times[:: max(1, len(times) // 40)]:
+        assert schedules.due_times(trigger, at, at + timedelta(seconds=1), 5) == [at]
         late = at + timedelta(minutes=37)
-        found = takewhile(lambda due: due <= end, schedules.next_times(trigger, late))
-        assert list(found) == [due for due in forwards if due > late]
+        left = takewhile(lambda due: due <= end, schedules.next_times(trigger, late))
+        assert list(left) == [due for due in times if due > late]
+
+
+def test_of_long_ago_the_newest_are_found_at_once() -> None:
+    every = Trigger(kind=TriggerKind.SCHEDULE, interval_seconds=60,
+                    starts_at=datetime(1990, 1, 1, tzinfo=UTC))  # fmt: skip
+    until = datetime(2026, 1, 1, tzinfo=UTC)
+    found = schedules.due_times(every, every.starts_at, until, 3)
+    assert found == [until - timedelta(minutes=n) for n in range(3)]
 
 
 @pytest.mark.parametrize(("cron", "after", "word"), [

@@ -10,9 +10,9 @@ from django.utils import timezone
 
 from runs import scheduler, tasks, triggers
 from runs.models import Firing, Run, RunStatus, Task, Trigger
-from teammates import roster
+from teammates import hooks, roster
 from teammates.access import Access
-from teammates.models import Teammate
+from teammates.models import Role, Teammate
 from tests.factories import bring_to, make_bob, make_eve
 
 pytestmark = pytest.mark.django_db
@@ -283,6 +283,20 @@ def test_addresses_and_who_may_write(page: Client, task: Task, ops: Teammate) ->
     page.post(f"/teammates/{ops.pk}/reach/", {"act": "mailbox_on"})
     ops.refresh_from_db()
     assert ops.fetchmail_address
+
+
+def test_colleagues_do_not_read_what_came_to_a_shared_teammate(
+    page: Client, alice: Access, ops: Teammate
+) -> None:
+    roster.update_teammate(ops, by=alice.user, visibility="organization")
+    live = hooks.path("mates", ops.pk, roster.make_webhook(ops))
+    Client().post(live, '{"message": "The code is 4711"}', content_type="application/json")
+    seen = f"{ops.get_absolute_url()}?tab=triggers"
+    assert "4711" in text_of(page.get(seen))
+    for role in (Role.MEMBER, Role.VIEWER):
+        other = browser_of(make_bob(alice, role=role, email=f"{role}@example.com"))
+        assert other.get(seen).status_code == 200
+        assert "4711" not in text_of(other.get(seen))
 
 
 def test_lessons_are_forgotten(page: Client, task: Task) -> None:
