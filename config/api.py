@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -197,7 +198,7 @@ def _make_api(*, title: str, name: str) -> NinjaAPI:
 
     @api.exception_handler(DataError)
     def unstorable(request: HttpRequest, error: DataError) -> HttpResponse:
-        logger.warning("%s %s: %s", request.method, request.path, error)
+        logger.warning("%s %s: %s", request.method, _without_token(request.path), error)
         return error_response(request, errors.Invalid("A value is too long or out of range."))
 
     @api.exception_handler(RequestDataTooBig)
@@ -210,7 +211,8 @@ def _make_api(*, title: str, name: str) -> NinjaAPI:
 
     @api.exception_handler(Exception)
     def crash(request: HttpRequest, error: Exception) -> HttpResponse:
-        logger.exception("%s %s crashed", request.method, request.path, exc_info=error)
+        where = _without_token(request.path)
+        logger.exception("%s %s crashed", request.method, where, exc_info=error)
         sorry = DomainError(
             "Something went wrong inside Muster. Nothing was half-done; try again, and give "
             "this request's id to your admin if it stays."
@@ -218,6 +220,11 @@ def _make_api(*, title: str, name: str) -> NinjaAPI:
         return error_response(request, sorry, 500)
 
     return api
+
+
+def _without_token(path: str) -> str:
+    """For the log: the last part of a webhook's path is its credential."""
+    return re.sub(r"/(webhooks/\w+/[^/]+|mail)/[^/]+", r"/\1/…", path)
 
 
 def _in_words(error: ValidationError) -> errors.Invalid:

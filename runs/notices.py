@@ -186,7 +186,7 @@ def _letter(notice: Notice) -> Letter:
     notice.due_at = timezone.now() + timedelta(minutes=5 * notice.attempts)
     notice.save(update_fields=["link_hash", "link_expires_at", "attempts", "due_at"])
     run = notice.run
-    inbox = run.teammate.email_address
+    inbox = _inbox_of(run)
     context = {
         "notice": notice, "run": run, "gate": notice.gate, "link": link, "inbox": inbox,
         "run_url": public_url() + run.get_absolute_url(),
@@ -207,6 +207,13 @@ def _letter(notice: Notice) -> Letter:
         headers=headers,
     )
     return Letter(notice.pk, message)
+
+
+def _inbox_of(run: Run) -> str | None:
+    """Where an answer goes on with the run's conversation: the address that its mail came to."""
+    mail = Firing.objects.filter(run=run, kind=TriggerKind.EMAIL).select_related("trigger").first()
+    came_to = mail.trigger.email_address if mail is not None and mail.trigger is not None else None
+    return came_to or run.teammate.email_address
 
 
 def send(letter: Letter) -> str:

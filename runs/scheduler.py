@@ -146,7 +146,7 @@ def start_waiting() -> int:
             _give_up(pk)
             continue
         with _one_of_many("Firing", pk):
-            _stop_old(trigger_id)
+            _stop_old(pk)
         with _one_of_many("Firing", pk), transaction.atomic():
             trigger = _locked(Trigger.objects.filter(pk=trigger_id))
             found = waiting.select_related("prompt__thread").filter(pk=pk).first()
@@ -165,10 +165,16 @@ def _give_up(pk: int) -> None:
     waiting.update(status=FiringStatus.SKIPPED, reason=Skip.PAUSED)
 
 
-def _stop_old(trigger_id: int) -> None:
-    trigger = Trigger.objects.with_task().get(pk=trigger_id)
-    if trigger.overlap == Overlap.CANCEL and trigger.is_armed:
-        for run in firing.active_runs(trigger.task).order_by("id"):
+def _stop_old(pk: int) -> None:
+    """What was under way when this firing came, if the rule is to stop that. A look that is late
+    must not stop the run that came of the firing meanwhile."""
+    waiting = Firing.objects.filter(pk=pk, status=FiringStatus.WAITING)
+    found = waiting.select_related("trigger__task__teammate").first()
+    if found is None or found.trigger is None or found.trigger.overlap != Overlap.CANCEL:
+        return
+    if found.trigger.is_armed:
+        old = firing.active_runs(found.trigger.task).filter(created_at__lt=found.created_at)
+        for run in old.order_by("id"):
             lifecycle.cancel_run(run)
 
 

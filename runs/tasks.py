@@ -4,6 +4,7 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import F
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from runs.models import Lesson, Run, Task, TaskStatus, TriggerKind
@@ -67,7 +68,7 @@ def update_task(access: Access, task: Task, *, enabled: bool | None = None, **ch
         if is_woken:
             # What was due while it rested is past: times count from now on.
             schedules = locked.triggers.filter(kind=TriggerKind.SCHEDULE)
-            schedules.update(armed_at=timezone.now(), next_at=None)
+            schedules.update(armed_at=Now(), next_at=None)
         elif enabled is False:
             events = locked.triggers.exclude(kind=TriggerKind.SCHEDULE)
             events.update(enabled=False, hook_enabled=False)

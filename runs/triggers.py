@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 from django.db import transaction
 from django.utils import timezone
 
+from config.database import database_now
 from runs import schedules, tasks
 from runs.models import Missed, Overlap, Rest, Task, TaskStatus, Trigger, TriggerKind
 from teammates import hooks, roster, servers
@@ -193,7 +194,7 @@ def _switched(
 
 def _rearmed() -> dict[str, Any]:
     """Its due times count from now on; the scheduler finds the next one."""
-    return {"armed_at": timezone.now(), "next_at": None}
+    return {"armed_at": database_now(), "next_at": None}
 
 
 def _checked_rules(rules: dict[str, Any]) -> dict[str, Any]:

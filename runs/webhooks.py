@@ -67,7 +67,9 @@ def update_endpoint(
         locked = WebhookEndpoint.objects.select_for_update(of=("self",), no_key=True)
         endpoint = locked.select_related("end_user", "organization").get(pk=endpoint.pk)
         if url is not None:
-            endpoint.url = _checked_url(url, endpoint.dialect)
+            url = _checked_url(url, endpoint.dialect)
+            if url != endpoint.url:
+                endpoint.url, endpoint.failing_since = url, None
         if events is not None:
             endpoint.events = _checked_events(events)
         if description is not None:
@@ -212,6 +214,10 @@ def skip(access: Access, delivery: WebhookDelivery) -> None:
     waiting.update(
         status=DeliveryStatus.FAILED, next_retry_at=None, error=f"Skipped by {who}."[:500]
     )
+    # Nothing that fails is left: a later failure begins a day of its own.
+    endpoint = WebhookEndpoint.objects.filter(pk=delivery.endpoint_id)
+    if not delivery.endpoint.deliveries.filter(status=DeliveryStatus.PENDING).exists():
+        endpoint.update(failing_since=None)
 
 
 def _require_awake(access: Access, endpoint: WebhookEndpoint) -> None:

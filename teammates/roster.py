@@ -11,6 +11,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.text import slugify
 
@@ -275,7 +276,7 @@ def _rest_triggers(teammate: Teammate, status: TeammateStatus) -> None:
     for task in teammate.tasks.filter(is_ad_hoc=False):
         schedules = task.triggers.filter(kind="schedule")
         if status == TeammateStatus.ENABLED:
-            schedules.update(armed_at=timezone.now(), next_at=None)
+            schedules.update(armed_at=Now(), next_at=None)
             continue
         stopped = task.triggers.all()
         if status == TeammateStatus.DISABLED:

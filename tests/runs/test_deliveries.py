@@ -392,6 +392,18 @@ def test_what_is_skipped_lets_the_next_one_go(alice: Access, receiver: Receiver)
     assert [one.status for one in endpoint.deliveries.order_by("id")] == ["failed", "success"]
 
 
+def test_a_day_of_failures_begins_anew_when_what_failed_is_given_up(
+    alice: Access, receiver: Receiver
+) -> None:
+    endpoint = make_endpoint(alice, f"{receiver.url}/broken", events=["run.started"])
+    make_run(alice)
+    deliver()
+    WebhookEndpoint.objects.update(failing_since=timezone.now() - timedelta(days=3))
+    webhooks.skip(alice, endpoint.deliveries.select_related("endpoint").get())
+    endpoint.refresh_from_db()
+    assert endpoint.failing_since is None
+
+
 def test_a_test_is_tried_once_also_on_a_paused_endpoint(alice: Access, receiver: Receiver) -> None:
     endpoint = make_endpoint(alice, f"{receiver.url}/broken")
     webhooks.update_endpoint(alice, endpoint, active=False)

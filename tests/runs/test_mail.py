@@ -189,6 +189,26 @@ def test_an_answer_to_the_result_goes_on_in_the_thread(alice: Access, ops: Teamm
     assert receive(ops, letter(Message_ID="<4@x>", References="<9@x>")).run.thread != run.thread  # type: ignore[union-attr]
 
 
+def test_an_answer_to_a_task_goes_to_the_address_that_its_mail_came_to(
+    alice: Access, ops: Teammate
+) -> None:
+    task = tasks.create_task(alice, ops, instructions="File what comes.")
+    trigger = triggers.open_inbox(alice, task, allowed_senders=["kim@a.com"])
+    inbox = trigger.email_address or ""
+    got = mail.receive(inbox, letter(From="kim@a.com").as_bytes())
+    assert isinstance(got, Firing)
+    assert got.run is not None
+    bring_to(got.run, RunStatus.COMPLETED)
+    (result,) = mailed()
+    assert result.reply_to == [inbox]
+    answer = letter("More", From="kim@a.com", Message_ID="<2@x>",
+                    In_Reply_To=result.message()["Message-ID"])  # fmt: skip
+    again = mail.receive(inbox, answer.as_bytes())
+    assert isinstance(again, Firing)
+    assert again.run is not None
+    assert again.run.thread == got.run.thread
+
+
 def test_a_conversation_with_another_teammate_is_not_continued(
     alice: Access, ops: Teammate
 ) -> None:

@@ -228,6 +228,21 @@ def test_cancel_stops_the_old_run_and_starts_the_new_one_when_it_has_stopped() -
     assert third.run is not None
 
 
+def test_a_late_look_does_not_stop_the_run_that_came_of_the_firing() -> None:
+    schedule = make_schedule(make_alice(), overlap=Overlap.CANCEL)
+    (first,) = look(at(schedule, 1))
+    (second,) = look(at(schedule, 2))
+    scheduler.start_waiting()  # stops the first, starts the second
+    second.refresh_from_db()
+    assert second.run is not None
+    scheduler._stop_old(second.pk)  # of a process that listed it before
+    second.run.refresh_from_db()
+    first.refresh_from_db()
+    assert first.run is not None
+    assert first.run.cancel_requested_at is not None
+    assert second.run.cancel_requested_at is None
+
+
 def test_what_waits_is_given_up_when_the_task_is_paused() -> None:
     alice = make_alice()
     schedule = make_schedule(alice, overlap=Overlap.QUEUE)
