@@ -21,7 +21,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from config.database import in_db
-from config.wakeups import WakeUps
+from config.wakeups import WakeUps, wait_for_news
 from runs import deliveries, notices
 from runs.models import (
     DeliveryAttempt,
@@ -74,7 +74,10 @@ class Courier:
         wakeups.subscribe(deliveries.CHANNEL, lambda _: self._look.set())
 
     async def run(self) -> None:
-        async with outside_client(may_be_private=settings.ALLOW_PRIVATE_ADDRESSES) as client:
+        async with outside_client(
+            may_be_private=settings.ALLOW_PRIVATE_ADDRESSES,
+            timeout=settings.WEBHOOK_SECONDS * 2,  # the whole has a limit of its own (`_post`)
+        ) as client:
             try:
                 while True:
                     self._look.clear()
@@ -84,18 +87,11 @@ class Courier:
                         self._under_way[task] = delivery.endpoint_id
                         task.add_done_callback(self._ended)
                     if not claimed:
-                        await self._wait()
+                        await wait_for_news(self._look)
             finally:
                 for task in self._under_way:
                     task.cancel()
                 await asyncio.gather(*self._under_way, return_exceptions=True)
-
-    async def _wait(self) -> None:
-        try:
-            async with asyncio.timeout(settings.POLL_SECONDS):
-                await self._look.wait()
-        except TimeoutError:
-            pass
 
     async def _claim(self) -> list[WebhookDelivery]:
         per_endpoint = Counter(self._under_way.values())

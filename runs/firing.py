@@ -5,9 +5,10 @@ once, with the run that came of it or why none did.
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
@@ -39,6 +40,8 @@ logger = logging.getLogger("muster.firing")
 
 M = TypeVar("M")
 KEPT = 16 * 1024  # characters of what was received
+LONGEST_DETAIL = 500
+MINUTE = timedelta(minutes=1)
 
 CHANNELS = {
     TriggerKind.SCHEDULE: Channel.SCHEDULE,
@@ -120,6 +123,16 @@ def fire(target: Target, cause: Cause, *, in_line: bool = False) -> Firing:
     return _start(target, cause)
 
 
+def refusal(target: Target, kind: TriggerKind, *, is_armed: bool) -> Skip | None:
+    """Why a call or a mail is not taken now, whatever it says."""
+    if not is_armed or target.organization.closed_at is not None:
+        return Skip.PAUSED
+    lately = target.firings.filter(kind=kind, created_at__gt=timezone.now() - MINUTE)
+    if lately.exclude(status=FiringStatus.SKIPPED).count() >= settings.CALLS_PER_MINUTE:
+        return Skip.RATE
+    return None
+
+
 def find_event(target: Target, cause: Cause) -> Firing | None:
     """The firing that an event with this id came to before."""
     if not cause.event_id:
@@ -130,9 +143,10 @@ def find_event(target: Target, cause: Cause) -> Firing | None:
 
 def leave_out(target: Target, cause: Cause, reason: Skip, detail: str = "", n: int = 1) -> Firing:
     """Write down that nothing was started; the same reason again only counts up."""
+    detail = clean_text(detail)[:LONGEST_DETAIL]
     last = target.firings.order_by("-id").first()
     if last is not None and (last.reason, last.detail, last.source) == (
-        reason, clean_text(detail)[:500], cause.source,
+        reason, detail, cause.source,
     ):  # fmt: skip
         last.times, last.last_at = F("times") + n, cause.due_at or timezone.now()
         last.save(update_fields=["times", "last_at"])
@@ -165,14 +179,16 @@ def start_waiting(firing: Firing, target: Target) -> Firing:
     files = list(File.objects.filter(thread=prompt.thread_id))
     made, why = _attempt(lambda: _run(target, TriggerKind(firing.kind), prompt, files, is_new=True))
     if made is None:
-        return _close(firing, FiringStatus.SKIPPED, reason=Skip.REFUSED, detail=why)
+        return _close(
+            firing, FiringStatus.SKIPPED, reason=Skip.REFUSED, detail=why[:LONGEST_DETAIL]
+        )
     return _close(firing, FiringStatus.STARTED, run=made)
 
 
 def _close(firing: Firing, status: FiringStatus, **fields: Any) -> Firing:
     firing.status = status
     for name, value in fields.items():
-        setattr(firing, name, value[:500] if name == "detail" else value)
+        setattr(firing, name, value)
     firing.save(update_fields=["status", *fields])
     return firing
 
@@ -241,7 +257,7 @@ def _record(target: Target, cause: Cause, status: FiringStatus, **fields: Any) -
         trigger=target.trigger, kind=cause.kind, status=status, due_at=cause.due_at,
         source=clean_text(cause.source)[:320], event_id=event_key(cause.event_id),
         received=clean_text(cause.received)[:KEPT], is_sample=cause.is_sample,
-        **fields | ({"detail": clean_text(fields["detail"])[:500]} if "detail" in fields else {}),
+        **fields,
     )  # fmt: skip
 
 
@@ -267,8 +283,7 @@ def _who_works(task: Task) -> str:
 def firings_seen(access: Access) -> "QuerySet[Firing]":
     """The firings that the asker sees: of their tasks and teammates; of all, for admins."""
     rows = Firing.objects.filter(organization=access.organization)
-    if access.end_user is None and access.is_admin:
-        return rows.select_related("task", "teammate", "run", "trigger")
-    of_tasks = rows.filter(task__in=Task.objects.visible_to(access))
-    of_mates = rows.filter(task=None, teammate__created_by=access.user)
-    return (of_tasks | of_mates).select_related("task", "teammate", "run", "trigger")
+    if access.end_user is not None or not access.is_admin:
+        of_tasks = rows.filter(task__in=Task.objects.visible_to(access))
+        rows = of_tasks | rows.filter(task=None, teammate__created_by=access.user)
+    return rows.select_related("task", "teammate", "run", "trigger")

@@ -2,13 +2,11 @@
 reads (contract v2 5.4)."""
 
 from dataclasses import replace
-from datetime import timedelta
 from email.utils import parseaddr
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
 from runs import firing, mailbox
@@ -17,7 +15,6 @@ from runs.firing import Cause, Target, target_of
 from runs.letters import Letter, read_letter
 from runs.models import (
     Firing,
-    FiringStatus,
     Mail,
     Run,
     Skip,
@@ -29,7 +26,6 @@ from teammates.models import Membership, Role, Teammate
 from threads.models import Thread
 
 LARGEST_MAIL = 25 * 1024 * 1024  # bytes
-MINUTE = timedelta(minutes=1)
 Inbox = Trigger | Teammate
 
 
@@ -105,8 +101,9 @@ def _start(inbox: Inbox, letter: Letter) -> Firing:
 
 def _refusal(inbox: Inbox, target: Target, letter: Letter) -> tuple[Skip | None, str]:
     is_armed = inbox.is_armed if isinstance(inbox, Trigger) else inbox.is_enabled
-    if not is_armed or target.organization.closed_at is not None:
-        return Skip.PAUSED, ""
+    refusal = firing.refusal(target, TriggerKind.EMAIL, is_armed=is_armed)
+    if refusal == Skip.PAUSED:
+        return refusal, ""
     if not letter.sender:
         return Skip.BODY, "It names no sender, or several."
     if is_known(letter.sender) or letter.sender == parseaddr(settings.DEFAULT_FROM_EMAIL)[1]:
@@ -115,10 +112,7 @@ def _refusal(inbox: Inbox, target: Target, letter: Letter) -> tuple[Skip | None,
         return Skip.AUTOMATIC, letter.why_automatic
     if not _is_allowed(target, letter.sender):
         return Skip.SENDER, ""
-    lately = target.firings.filter(kind=TriggerKind.EMAIL, created_at__gt=timezone.now() - MINUTE)
-    if lately.exclude(status=FiringStatus.SKIPPED).count() >= settings.CALLS_PER_MINUTE:
-        return Skip.RATE, ""
-    return None, ""
+    return refusal, ""
 
 
 def _is_allowed(target: Target, sender: str) -> bool:

@@ -16,7 +16,6 @@ from teammates.models import Effort, EndUser, PermissionMode, Teammate
 LONGEST_TEXT = 100_000  # characters
 NAMED_BY = 100  # characters of the instructions
 MOST_LESSONS = 50  # of a task
-MOST_TRIGGERS = 50  # of a task
 
 
 # --- tasks --------------------------------------------------------------------------------------

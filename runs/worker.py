@@ -17,7 +17,7 @@ from channels.worker import Worker as ChannelWorker
 from django.conf import settings
 
 from config.database import in_db
-from config.wakeups import WakeUps
+from config.wakeups import WakeUps, wait_for_news
 from runs import execution, fleet, gates, lifecycle, notices, retention, scheduler
 from runs.attempt import Attempt
 from runs.courier import Courier
@@ -126,12 +126,7 @@ class Worker:
                 self._begin(lease)
             if leases and len(leases) == min(free, 20):
                 continue
-            try:
-                # Not `wait_for`: up to Python 3.11 it can swallow a cancellation.
-                async with asyncio.timeout(settings.POLL_SECONDS):
-                    await self._look.wait()
-            except TimeoutError:
-                pass
+            await wait_for_news(self._look)
 
     async def _claim(self, limit: int) -> list[Lease] | None:
         """Claim; a worker that is stopped in the middle gives back what the claim took."""

@@ -79,12 +79,14 @@ class PublicTransport(httpx2.AsyncHTTPTransport):
         )
 
 
-def outside_client(*, may_be_private: bool) -> httpx2.AsyncClient:
-    """A client that follows no redirects and takes nothing from the environment."""
+def outside_client(
+    *, may_be_private: bool, timeout: float | httpx2.Timeout, **options: Any
+) -> httpx2.AsyncClient:
+    """A client for an address that somebody set up. It takes no proxies or keys from the
+    environment, and follows no redirects: a credential goes to that address, and nowhere else."""
     return httpx2.AsyncClient(
-        transport=httpx2.AsyncHTTPTransport(trust_env=False) if may_be_private
-        else PublicTransport(),
-        trust_env=False, timeout=httpx2.Timeout(20),
+        transport=None if may_be_private else PublicTransport(),
+        trust_env=False, follow_redirects=False, timeout=timeout, **options,
     )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from teammates.providers.base import (
     Turn,
     UserSaid,
 )
-from teammates.public_http import BlockedAddress, PublicTransport
+from teammates.public_http import BlockedAddress, outside_client
 
 # A run may start on a thread as it stands; vendors refuse an empty message.
 NOTHING_NEW = "(There is no new message. Go on if something is left to do.)"
@@ -36,9 +36,7 @@ TIMEOUT = httpx2.Timeout(connect=10, read=300, write=60, pool=10)
 
 
 def make_http_client(*, may_be_private: bool) -> httpx2.AsyncClient:
-    """No proxies or keys from the environment: a tenant's call uses a tenant's settings."""
-    transport = None if may_be_private else PublicTransport()
-    return httpx2.AsyncClient(timeout=TIMEOUT, trust_env=False, transport=transport)
+    return outside_client(may_be_private=may_be_private, timeout=TIMEOUT)
 
 
 class VendorClient:

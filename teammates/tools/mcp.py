@@ -23,7 +23,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
 from teammates.errors import DomainError
-from teammates.public_http import BlockedAddress, PublicTransport
+from teammates.public_http import BlockedAddress, outside_client
 from teammates.tools import schemas
 from teammates.tools.base import ToolContext, ToolError, UnknownEffect
 from teammates.tools.servers import (
@@ -169,11 +169,9 @@ async def _connected(connection: ServerConnection) -> AsyncIterator[Client]:
 
 
 def _http_client(connection: ServerConnection, headers: dict[str, str]) -> httpx2.AsyncClient:
-    """No redirects: the credential goes to the address that was set up, and nowhere else."""
-    return httpx2.AsyncClient(
+    return outside_client(
+        may_be_private=connection.may_be_private,
         headers=headers | connection.headers, params=connection.parameters,
-        transport=None if connection.may_be_private else PublicTransport(),
-        trust_env=False, follow_redirects=False,
         timeout=httpx2.Timeout(connect=10, read=CALL_SECONDS, write=30, pool=10),
     )  # fmt: skip
 

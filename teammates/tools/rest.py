@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import httpx2
 
-from teammates.public_http import BlockedAddress, PublicTransport
+from teammates.public_http import BlockedAddress, outside_client
 from teammates.tools import schemas
 from teammates.tools.base import ToolContext, ToolError, UnknownEffect
 from teammates.tools.servers import Operation, ServerConnection
@@ -76,11 +76,7 @@ async def call(
     headers = {"User-Agent": "Muster/0.1", "Accept": "application/json"} | connection.headers
     if not operation.reads_only:
         headers["Idempotency-Key"] = context.call_key
-    transport = None if connection.may_be_private else PublicTransport()
-    # No redirects: the credential goes to the address that was set up, and nowhere else.
-    async with httpx2.AsyncClient(
-        transport=transport, trust_env=False, timeout=TIMEOUT, follow_redirects=False
-    ) as client:
+    async with outside_client(may_be_private=connection.may_be_private, timeout=TIMEOUT) as client:
         try:
             async with client.stream(
                 operation.method, url, params=query, headers=headers,

@@ -56,7 +56,7 @@ def deliver(*, may_be_private: bool = True) -> None:
     """Send what is due, until nothing is."""
 
     async def send(claimed: list[WebhookDelivery]) -> list[list[courier.Attempt]]:
-        async with outside_client(may_be_private=may_be_private) as client:
+        async with outside_client(may_be_private=may_be_private, timeout=5) as client:
             return [await courier.send(client, one) for one in claimed]
 
     while claimed := courier.claim_due(20, without=[]):
