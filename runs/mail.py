@@ -4,6 +4,7 @@ reads (contract v2 5.4)."""
 from dataclasses import replace
 from email.utils import parseaddr
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
@@ -145,12 +146,15 @@ def _thread_of(target: Target, letter: Letter) -> Thread | None:
     return Thread.objects.filter(pk=found.thread_id, deleted_at=None).first()
 
 
-def _notice_uid(reference: str) -> str | None:
+def _notice_uid(reference: str) -> UUID | None:
     """Of the Message-ID of a mail that we sent."""
     uid, _, domain = reference.strip("<>").partition("@")
-    is_ours = domain.lower() == settings.MAIL_DOMAIN.lower()
-    is_uid = len(uid) == 36 and all(c in "0123456789abcdef-" for c in uid)
-    return uid if is_ours and is_uid else None
+    if domain.lower() != settings.MAIL_DOMAIN.lower():
+        return None
+    try:
+        return UUID(uid)
+    except ValueError:
+        return None
 
 
 def _words_of(letter: Letter, *, is_answer: bool) -> str:

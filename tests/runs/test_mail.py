@@ -209,6 +209,12 @@ def test_an_answer_to_a_task_goes_to_the_address_that_its_mail_came_to(
     assert again.run.thread == got.run.thread
 
 
+def test_a_reference_that_only_looks_like_ours_is_none(ops: Teammate) -> None:
+    for number, odd in enumerate(("-" * 36, "0" * 36, "a" * 35 + "-")):
+        reference = f"<{odd}@muster.localhost>"
+        assert receive(ops, letter(Message_ID=f"<{number}@x>", References=reference)).run
+
+
 def test_a_conversation_with_another_teammate_is_not_continued(
     alice: Access, ops: Teammate
 ) -> None:
