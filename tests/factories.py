@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from django.test import Client
 from django.utils import timezone
 
 from runs import asking, creation, gates, lifecycle
@@ -48,6 +49,14 @@ def make_key(access: Access) -> str:
 
 def with_key(access: Access) -> Access:
     return keys.access_of_bearer(make_key(access))
+
+
+def browser_of(access: Access) -> Client:
+    """A browser in which somebody is signed in."""
+    assert access.user is not None
+    browser = Client()
+    browser.force_login(access.user)
+    return browser
 
 
 def make_thread(access: Access, **fields: Any) -> Thread:

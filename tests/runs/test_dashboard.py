@@ -25,15 +25,8 @@ from teammates.templatetags.muster import plain
 from teammates.views import keys as keys_views
 from teammates.views import knowledge as knowledge_views
 from tests.e2e.pages import ADMIN_PAGES, PAGES, RUN_TABS, TEAMMATE_TABS
-from tests.factories import make_bob, make_eve, make_gate, make_run
+from tests.factories import browser_of, make_bob, make_eve, make_gate, make_run
 from threads import files
-
-
-def browser_of(access: Access) -> Client:
-    browser = Client()
-    assert access.user is not None
-    browser.force_login(access.user)
-    return browser
 
 
 @pytest.mark.parametrize("role", [Role.OWNER, Role.MEMBER, Role.VIEWER])

@@ -32,7 +32,7 @@ from teammates.errors import Conflict, DomainError, Forbidden, Invalid, NotFound
 from teammates.models import PermissionPolicy, ToolMode
 from teammates.tools.files import WRITE_FILE
 from teammates.tools.masking import MASK
-from tests.factories import LETTER, make_bob, make_gate, make_run
+from tests.factories import LETTER, browser_of, make_bob, make_gate, make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -502,26 +502,19 @@ def test_a_letter_that_cannot_be_sent_is_tried_again_and_given_up(
 # --- the page -----------------------------------------------------------------------------------
 
 
-def signed_in(access: Access) -> Client:
-    client = Client()
-    assert access.user is not None
-    client.force_login(access.user)
-    return client
-
-
 def test_the_list_shows_what_waits_and_who_looks_at_it(alice: Access) -> None:
     bob = make_bob(alice, role="admin")
     gate = make_gate(alice)
-    page = signed_in(alice).get("/needs-you/").content.decode()
+    page = browser_of(alice).get("/needs-you/").content.decode()
     assert "Pretend to send a message to kim@example.com" in page
-    theirs = signed_in(bob).get("/needs-you/?tab=team").content.decode()
+    theirs = browser_of(bob).get("/needs-you/?tab=team").content.decode()
     assert "Alice is looking" in theirs
-    assert "Pretend to send" not in signed_in(bob).get("/needs-you/").content.decode()
-    signed_in(alice).post(f"/needs-you/{gate.pk}/snooze/", {"for": "1h"})
-    assert "Nothing needs you" in signed_in(alice).get("/needs-you/").content.decode()
-    assert "Pretend to send" in signed_in(alice).get("/needs-you/?tab=snoozed").content.decode()
+    assert "Pretend to send" not in browser_of(bob).get("/needs-you/").content.decode()
+    browser_of(alice).post(f"/needs-you/{gate.pk}/snooze/", {"for": "1h"})
+    assert "Nothing needs you" in browser_of(alice).get("/needs-you/").content.decode()
+    assert "Pretend to send" in browser_of(alice).get("/needs-you/?tab=snoozed").content.decode()
     decide(alice, gate, DENY, answer={"reason": "wrong list"})
-    done = signed_in(alice).get("/needs-you/?tab=done").content.decode()
+    done = browser_of(alice).get("/needs-you/?tab=done").content.decode()
     assert "wrong list" in done
 
 
@@ -529,7 +522,7 @@ def test_several_approvals_of_one_tool_are_given_at_once(alice: Access) -> None:
     first, second, other = make_gate(alice), make_gate(alice), make_gate(
         alice, tool=WRITE_FILE, arguments={"name": "a.txt", "content": "x"}
     )  # fmt: skip
-    client = signed_in(alice)
+    client = browser_of(alice)
     client.post("/needs-you/approve/", {"gate": [first.pk, other.pk]})
     assert Gate.objects.filter(status="pending").count() == 3
     client.post("/needs-you/approve/", {"gate": [first.pk, second.pk]})
@@ -541,7 +534,7 @@ def test_nothing_of_high_risk_is_approved_in_a_batch_or_denied_without_a_word(
 ) -> None:
     gate = make_gate(alice)
     Gate.objects.filter(pk=gate.pk).update(card=gate.card | {"risk": "high"})
-    client = signed_in(alice)
+    client = browser_of(alice)
     client.post("/needs-you/approve/", {"gate": [gate.pk]})
     form = {"request_id": str(gate.uid), "decision": "deny"}
     client.post(f"/runs/{gate.run_id}/answer/", form)
@@ -554,7 +547,7 @@ def test_a_colleague_and_a_stranger_decide_nothing(alice: Access, eve: Access) -
     bob = make_bob(alice)
     gate = make_gate(alice)
     for access in (bob, eve):
-        client = signed_in(access)
+        client = browser_of(access)
         form = {"request_id": str(gate.uid), "decision": "approve"}
         assert client.post(f"/runs/{gate.run_id}/answer/", form).status_code == 404
         assert client.get(f"/needs-you/{gate.pk}/presence/").status_code == 404
@@ -567,7 +560,7 @@ def test_the_list_costs_the_same_queries_for_one_and_for_twenty(
     alice: Access, django_assert_max_num_queries: Any
 ) -> None:
     make_gate(alice)
-    client = signed_in(alice)
+    client = browser_of(alice)
     client.get("/needs-you/")
     from django.test.utils import CaptureQueriesContext
 
@@ -613,10 +606,10 @@ def test_a_request_larger_than_an_event_is_shown_and_decided_whole(
     gate = make_gate(alice, kind=kind, arguments=arguments, **fields)
     event = gate.run.events.get(type="run.waiting_for_input").data
     assert event["is_cut"]
-    page = signed_in(alice).get(f"/needs-you/?gate={gate.uid}").content.decode()
+    page = browser_of(alice).get(f"/needs-you/?gate={gate.uid}").content.decode()
     assert "Ж" * 3_000 in page
     assert 'name="decision"' in page or 'name="plan"' in page
-    in_thread = signed_in(alice).get(gate.run.thread.get_absolute_url()).content.decode()
+    in_thread = browser_of(alice).get(gate.run.thread.get_absolute_url()).content.decode()
     assert f"/needs-you/?gate={gate.uid}" in in_thread
     assert "data-edit" not in in_thread
 
@@ -697,10 +690,10 @@ def test_whoever_left_is_told_nothing_and_an_owner_is_told_instead(alice: Access
 def test_snoozing_is_everybodys_own(alice: Access) -> None:
     bob = make_bob(alice, role="admin")
     gate = make_gate(alice)
-    signed_in(bob).post(f"/needs-you/{gate.pk}/snooze/", {"for": "1d"})
-    assert "Pretend to send" in signed_in(alice).get("/needs-you/").content.decode()
+    browser_of(bob).post(f"/needs-you/{gate.pk}/snooze/", {"for": "1d"})
+    assert "Pretend to send" in browser_of(alice).get("/needs-you/").content.decode()
     assert (
-        "Nobody else is waited for" in signed_in(bob).get("/needs-you/?tab=team").content.decode()
+        "Nobody else is waited for" in browser_of(bob).get("/needs-you/?tab=team").content.decode()
     )
 
 
@@ -713,19 +706,19 @@ def test_a_program_that_asks_is_allowed_at_once_in_autonomous_mode_and_listed_ot
     assert asking.ask_outside(alice, free, tool_name="Bash", arguments={}).status == ALLOW
     careful = make_run(alice, options=creation.Options(permission_mode="approval"))
     assert asking.ask_outside(alice, careful, tool_name="Bash", arguments={}).is_pending
-    assert "Use Bash" in signed_in(alice).get("/needs-you/").content.decode()
+    assert "Use Bash" in browser_of(alice).get("/needs-you/").content.decode()
 
 
 def test_whatever_button_is_pressed_the_fields_are_what_is_approved(alice: Access) -> None:
     gate = make_gate(alice)
     form = {"request_id": str(gate.uid), "digest": gate.digest, "decision": "approve",
             "edit-to": "boss@example.com", "edit-text": LETTER["text"]}  # fmt: skip
-    signed_in(alice).post(f"/runs/{gate.run_id}/answer/", form)
+    browser_of(alice).post(f"/runs/{gate.run_id}/answer/", form)
     call = ToolCall.objects.get(pk=gate.tool_call_id)
     assert call.arguments == {"to": "boss@example.com", "text": LETTER["text"]}
     untouched = make_gate(alice, arguments={"to": "kim@example.com", "text": "one\r\ntwo"})
     form = {"request_id": str(untouched.uid), "decision": "approve",
             "edit-to": "kim@example.com", "edit-text": "one\r\ntwo"}  # fmt: skip
-    signed_in(alice).post(f"/runs/{untouched.run_id}/answer/", form)
+    browser_of(alice).post(f"/runs/{untouched.run_id}/answer/", form)
     untouched.refresh_from_db()
     assert "edits" not in (untouched.answer or {})

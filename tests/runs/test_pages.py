@@ -11,20 +11,13 @@ from runs.models import Run, RunStatus
 from runs.views.threads import with_transcripts
 from teammates.access import Access
 from teammates.models import Role, Teammate
-from tests.factories import claim, make_bob, make_run, make_thread, say
+from tests.factories import browser_of, claim, make_bob, make_run, make_thread, say
 from threads.models import Thread
 
 
 @pytest.fixture
 def client(alice: Access) -> Client:
-    return signed_in(alice)
-
-
-def signed_in(access: Access) -> Client:
-    client = Client()
-    assert access.user is not None
-    client.force_login(access.user)
-    return client
+    return browser_of(alice)
 
 
 def test_headers_are_strict(client: Client) -> None:
@@ -40,7 +33,7 @@ def test_a_refused_first_message_leaves_no_thread(client: Client, alice: Access)
     before = Thread.objects.count()
     assert client.post("/threads/new/", {"message": "  "}).status_code == 422
     assert client.post("/threads/new/", {"message": "x", "teammate": "999999"}).status_code == 422
-    viewer = signed_in(make_bob(alice, role=Role.VIEWER))
+    viewer = browser_of(make_bob(alice, role=Role.VIEWER))
     assert viewer.post("/threads/new/", {"message": "x"}).status_code == 422
     assert Thread.objects.count() == before
 

@@ -13,7 +13,7 @@ from runs.models import Firing, Run, RunStatus, Task, Trigger
 from teammates import hooks, roster
 from teammates.access import Access
 from teammates.models import Role, Teammate
-from tests.factories import bring_to, make_bob, make_eve
+from tests.factories import bring_to, browser_of, make_bob, make_eve
 
 pytestmark = pytest.mark.django_db
 EVERY_DAY = {
@@ -25,13 +25,6 @@ EVERY_DAY = {
 @pytest.fixture
 def page(alice: Access) -> Client:
     return browser_of(alice)
-
-
-def browser_of(access: Access) -> Client:
-    assert access.user is not None
-    client = Client()
-    client.force_login(access.user)
-    return client
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from runs import webhooks
 from runs.models import DeliveryStatus, RunStatus, WebhookEndpoint
 from teammates.access import Access
 from teammates.models import Organization, Role
-from tests.factories import make_bob, make_eve, make_run
+from tests.factories import browser_of, make_bob, make_eve, make_run
 from tests.receivers import Receiver, serve_receiver
 from tests.runs.test_deliveries import deliver, make_endpoint
-from tests.runs.test_task_pages import browser_of, text_of
+from tests.runs.test_task_pages import text_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

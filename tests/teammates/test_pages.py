@@ -3,23 +3,15 @@
 from typing import Any
 
 import pytest
-from django.test import Client
 
 from teammates import knowledge, permissions, roster, servers
 from teammates.access import Access
 from teammates.models import Memory, PermissionPolicy, Skill, ToolServer, ToolSetting
-from tests.factories import make_bob
+from tests.factories import browser_of, make_bob
 
 pytestmark = pytest.mark.django_db
 
 PAGES = ["tools/", "tools/web_fetch/", "apps/", "permissions/", "memories/", "skills/"]
-
-
-def signed_in(access: Access) -> Client:
-    client = Client()
-    assert access.user is not None
-    client.force_login(access.user)
-    return client
 
 
 @pytest.fixture
@@ -38,7 +30,7 @@ def server(home: Access) -> ToolServer:
 
 
 def test_members_read_the_settings_and_change_nothing(home: Access, server: ToolServer) -> None:
-    client = signed_in(make_bob(home))
+    client = browser_of(make_bob(home))
     for path in [*PAGES, f"apps/{server.pk}/", "tools/shop__buy/"]:
         assert client.get(f"/settings/{path}").status_code == 200, path
     changes: list[tuple[str, dict[str, Any]]] = [
@@ -65,7 +57,7 @@ def test_another_organization_sees_none_of_it(
     policy, _ = permissions.allow_tool(home, "shop__buy")
     memory = knowledge.add_memory(home, "Tea at four.")
     skill = knowledge.add_skill(home, name="Tea", description="x", body="y")
-    client = signed_in(eve)
+    client = browser_of(eve)
     for path in (f"apps/{server.pk}/", "tools/shop__buy/", f"skills/{skill.pk}/"):
         assert client.get(f"/settings/{path}").status_code == 404, path
     for path in (f"apps/{server.pk}/act/", f"permissions/{policy.pk}/revoke/",
@@ -83,7 +75,7 @@ def test_secrets_and_environments_are_never_on_a_page_and_survive_a_change(home:
         home, name="Weather", kind="mcp_stdio", command=["false"],
         environment="STATION_KEY=hush-hush-2", secret="hush-hush-1",
     )  # fmt: skip
-    client = signed_in(home)
+    client = browser_of(home)
     page = client.get(f"/settings/apps/{server.pk}/").content.decode()
     assert "STATION_KEY" in page
     assert "hush-hush" not in page
@@ -96,7 +88,7 @@ def test_secrets_and_environments_are_never_on_a_page_and_survive_a_change(home:
 
 
 def test_wrong_input_is_named_where_it_was_given(home: Access) -> None:
-    client = signed_in(home)
+    client = browser_of(home)
     bad = {"name": "x", "kind": "rest_api", "url": "https://example.com", "auth_type": "none",
            "tool_defs": "{not json"}  # fmt: skip
     for change, says in [
@@ -129,7 +121,7 @@ def test_the_form_of_a_teammate_keeps_what_it_does_not_show(alice: Access) -> No
         alice.organization, by=alice.user, name="Ada", tools=["gmail", "shop"],
         disabled_tools=["write_file", "web"], memory=True, history=False,
     )  # fmt: skip
-    client = signed_in(alice)
+    client = browser_of(alice)
     page = client.get(f"/teammates/{teammate.pk}/?tab=setup").content.decode()
     assert 'value="shop"' in page
     form = {"name": "Ada", "permission_mode": "autonomous", "apps": [],
@@ -145,7 +137,7 @@ def test_the_form_of_a_teammate_keeps_what_it_does_not_show(alice: Access) -> No
 
 
 def test_a_forgotten_memory_can_be_brought_back(alice: Access) -> None:
-    client = signed_in(alice)
+    client = browser_of(alice)
     client.post("/settings/memories/", {"content": "Tea at four."})
     memory = Memory.objects.get()
     page = client.post(f"/settings/memories/{memory.pk}/forget/", follow=True).content.decode()
