@@ -56,7 +56,9 @@ document.addEventListener("muster:decided", () => {
   const next = rows[at + 1] || rows[at - 1];
   const said = document.querySelector("#pane [role=status]:not(:empty)");
   sessionStorage.setItem("said", said ? said.textContent : "Decided.");
-  setTimeout(() => { location.href = next ? next.querySelector("a").href : "/needs-you/"; }, 900);
+  const going = setTimeout(() => { location.href = next ? next.querySelector("a").href : "/needs-you/"; }, 900);
+  // Whoever is on the way to another page meanwhile gets there.
+  addEventListener("beforeunload", () => clearTimeout(going), { once: true });
 });
 const said = sessionStorage.getItem("said");
 if (said && document.querySelector("[data-review]")) toast("The one before: " + said, { href: "/needs-you/?tab=done" });

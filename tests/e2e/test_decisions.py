@@ -3,11 +3,12 @@
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, Route
 
 from tests.conftest import Server, wait_for
 from tests.e2e.conftest import OpenPage, start_thread
@@ -101,6 +102,25 @@ def test_the_page_decides_while_the_sdk_waits_in_another_process(
     with site.client() as client:
         listed = client.get(f"/api/v2/runs/{run_id}/files").json()
     assert [file["name"] for file in listed] == ["mine.txt"]
+
+
+def test_whoever_leaves_after_deciding_is_not_taken_back_to_the_next_decision(
+    open_page: OpenPage, site: Server
+) -> None:
+    page = open_page()
+    waits(site, api_run(site, "approve it"))
+    page.goto(f"{site.url}/needs-you/")
+
+    def late(route: Route) -> None:
+        time.sleep(2)  # longer than the page waits before it goes on by itself
+        route.continue_()
+
+    page.route("**/runs/", late)
+    page.keyboard.press("a")
+    page.locator("#pane [role=status]", has_text="Approved").wait_for()
+    page.keyboard.press("g")
+    page.keyboard.press("r")
+    page.wait_for_url("**/runs/")
 
 
 def test_of_two_browsers_one_decides_and_the_other_learns_who_did(
