@@ -39,6 +39,7 @@ from teammates.models import (
     RefreshToken,
     RetentionMode,
     Teammate,
+    User,
 )
 from threads import files
 from threads.models import File, Message, Thread
@@ -127,8 +128,24 @@ def _erase(organization: Organization) -> None:
     gone = [membership.user for membership in users]
     organization.delete()
     for user in gone:
-        user.delete()
+        _forget(user)
     transaction.on_commit(lambda: files.delete_unused(paths))
+
+
+def _forget(user: User) -> None:
+    """Who left work behind in another organization stays there as nobody: work without anybody's
+    name would be the organization's own, and could do whatever its admins can."""
+    has_left_work = (
+        Task.objects.filter(created_by=user).exists()
+        or Teammate.objects.filter(created_by=user).exists()
+    )
+    if not has_left_work:
+        user.delete()
+        return
+    user.email, user.username, user.name = f"erased-{user.uid}@muster.invalid", "", "Erased"
+    user.is_active = False
+    user.set_unusable_password()
+    user.save()
 
 
 # --- metadata only ------------------------------------------------------------------------------

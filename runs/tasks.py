@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from runs.models import Lesson, Run, Task, TaskStatus, TriggerKind
 from teammates import connections, roster, servers
-from teammates.access import Access, access_of_owner
+from teammates.access import Access, take_over
 from teammates.errors import Forbidden, Invalid, NotFound, Unsuitable
 from teammates.models import Effort, EndUser, PermissionMode, Teammate
 
@@ -111,14 +111,6 @@ def lock(access: Access, task: Task) -> Task:
     if locked.is_archived:
         raise NotFound("This task is archived.", code="tasks.not_found")
     return locked
-
-
-def take_over(access: Access, task: Task) -> None:
-    """Whoever switches on what a person left behind who is no longer a member, owns it. The
-    caller holds the task's row."""
-    if access_of_owner(task.organization, task.created_by) is None:
-        task.created_by = access.user
-        task.save(update_fields=["created_by", "updated_at"])
 
 
 def may_edit(access: Access, task: Task) -> bool:

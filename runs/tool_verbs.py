@@ -233,7 +233,7 @@ def _kept_from(run: Run, teammate: Teammate) -> set[str]:
 def _set_inbox(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     teammate = _teammate(run, access, arguments["teammate_id"])
     roster.require_editor(access, teammate)
-    changed = roster.set_inbox(teammate, enabled=arguments["enabled"])
+    changed = roster.set_inbox(access, teammate, enabled=arguments["enabled"])
     return {"teammate_id": changed.pk, "address": changed.email_address}
 
 

@@ -10,7 +10,7 @@ from config.database import database_now
 from runs import schedules, tasks
 from runs.models import Missed, Overlap, Rest, Task, TaskStatus, Trigger, TriggerKind
 from teammates import hooks, roster, servers
-from teammates.access import Access
+from teammates.access import Access, take_over
 from teammates.errors import Conflict, Invalid, NotFound, Unsuitable
 from teammates.models import Teammate
 
@@ -20,7 +20,6 @@ MOST_FAILURES = 100
 RULES = ("overlap", "missed", "missed_limit", "failure_limit")
 # Events differ from each other: each has its run, and none is held back for the last ones' sake.
 OF_EVENTS: dict[str, Any] = {"overlap": Overlap.ALLOW, "failure_limit": None}
-WOKEN: dict[str, Any] = {"enabled": True, "rests_because": "", "failures": 0}
 
 
 def create_armed_task(
@@ -101,7 +100,7 @@ def open_inbox(access: Access, task: Task, *, allowed_senders: list[str] | None)
             task=locked, kind=TriggerKind.EMAIL,
             defaults={"inbox_name": secrets.token_hex(8)} | OF_EVENTS,
         )  # fmt: skip
-        _set(trigger, **WOKEN)
+        _set(trigger, **_woken(access, locked))
     return trigger
 
 
@@ -120,7 +119,8 @@ def make_webhook(access: Access, task: Task) -> tuple[Trigger, str]:
             task=locked, kind=TriggerKind.WEBHOOK, defaults=OF_EVENTS
         )
         token = hooks.make_token(trigger)
-        _set(trigger, **WOKEN, **{name: getattr(trigger, name) for name in hooks.FIELDS})
+        woken = _woken(access, locked)
+        _set(trigger, **woken, **{name: getattr(trigger, name) for name in hooks.FIELDS})
     return trigger, token
 
 
@@ -133,7 +133,8 @@ def pause_webhook(access: Access, task: Task, *, paused: bool) -> Trigger | None
             _require_startable(locked)
         hooks.pause(trigger or Trigger(), paused=paused)
         if trigger is not None:
-            _set(trigger, enabled=not paused, hook_enabled=not paused)
+            switched = {"enabled": False} if paused else _woken(access, locked)
+            _set(trigger, **switched, hook_enabled=not paused)
     return trigger
 
 
@@ -184,12 +185,17 @@ def _switched(
         _require_startable(task)
         if trigger.run_at is not None and trigger.run_at <= timezone.now() and not is_new_time:
             raise Unsuitable("Its time is over: give it another one.", code="trigger_over")
-        tasks.take_over(access, task)
-        fields |= WOKEN | (_rearmed() if not trigger.enabled else {})
+        fields |= _woken(access, task) | (_rearmed() if not trigger.enabled else {})
     if trigger.kind == TriggerKind.WEBHOOK:
         hooks.pause(trigger, paused=not enabled)
         fields["hook_enabled"] = enabled
     return fields
+
+
+def _woken(access: Access, task: Task) -> dict[str, Any]:
+    """What is written on a trigger that is switched on. The caller holds the task."""
+    take_over(access, task)
+    return {"enabled": True, "rests_because": "", "failures": 0}
 
 
 def _rearmed() -> dict[str, Any]:

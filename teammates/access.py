@@ -163,6 +163,14 @@ def access_of_owner(organization: Organization, owner: User | None) -> Access | 
     return access_of_member(owner, str(organization.uid))
 
 
+def take_over(access: Access, row: Any) -> None:
+    """Whoever switches on what a person left behind who is no longer a member, owns it: a task or
+    a teammate, which the caller holds."""
+    if access_of_owner(row.organization, row.created_by) is None:
+        row.created_by = access.user
+        row.save(update_fields=["created_by", "updated_at"])
+
+
 def role_in(organization: OuterRef, user: OuterRef) -> Subquery:
     """A user's role, as part of a query for something of theirs."""
     memberships = Membership.objects.filter(organization=organization, user=user)

@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.text import slugify
 
 from teammates import catalog, connections, hooks, servers
-from teammates.access import Access
+from teammates.access import Access, take_over
 from teammates.errors import Conflict, Invalid, NotFound, Unsuitable
 from teammates.models import (
     Effort,
@@ -111,10 +111,9 @@ def create_teammate(
             created_by=by,
             name=name,
             template_slug=template_slug,
+            inbox_name=_new_inbox_name() if email_inbox else "",
             **plain,
         )
-        if email_inbox:
-            set_inbox(teammate, enabled=True)
         _add_version(teammate, by=by, fields=version)
     return teammate
 
@@ -193,37 +192,50 @@ def reset_teammate(
     return sorted(changed)
 
 
-def set_inbox(teammate: Teammate, *, enabled: bool) -> Teammate:
-    """Give a teammate an e-mail address, or take it away; again changes nothing."""
-    if enabled != bool(teammate.inbox_name):
-        teammate.inbox_name = secrets.token_hex(8) if enabled else ""
-        teammate.save(update_fields=["inbox_name", "updated_at"])
-    return teammate
+def set_inbox(access: Access, teammate: Teammate, *, enabled: bool) -> Teammate:
+    """Give a teammate an e-mail address, or take it away; again is the same address."""
+    with transaction.atomic():
+        locked = _locked(teammate)
+        if enabled:
+            take_over(access, locked)
+        if enabled != bool(locked.inbox_name):
+            locked.inbox_name = _new_inbox_name() if enabled else ""
+            locked.save(update_fields=["inbox_name", "updated_at"])
+    return locked
 
 
 def set_fetchmail(teammate: Teammate, *, enabled: bool) -> Teammate:
     """Give a teammate an address whose mails it may read, which start nothing."""
-    if enabled != bool(teammate.fetchmail_name):
-        teammate.fetchmail_name = secrets.token_hex(8) if enabled else ""
-        teammate.save(update_fields=["fetchmail_name", "updated_at"])
-    return teammate
+    with transaction.atomic():
+        locked = _locked(teammate)
+        if enabled != bool(locked.fetchmail_name):
+            locked.fetchmail_name = _new_inbox_name() if enabled else ""
+            locked.save(update_fields=["fetchmail_name", "updated_at"])
+    return locked
 
 
-def make_webhook(teammate: Teammate) -> str:
+def _new_inbox_name() -> str:
+    return secrets.token_hex(8)
+
+
+def make_webhook(access: Access, teammate: Teammate) -> str:
     """Give a teammate a webhook, or its webhook a new token; returns the token, shown once."""
     with transaction.atomic():
         locked = _locked(teammate)
         refuse_archived(locked)
+        take_over(access, locked)
         token = hooks.make_token(locked)
         locked.save(update_fields=[*hooks.FIELDS, "updated_at"])
     return token
 
 
-def pause_webhook(teammate: Teammate, *, paused: bool) -> Teammate:
+def pause_webhook(access: Access, teammate: Teammate, *, paused: bool) -> Teammate:
     """Raises `Unsuitable` if there is none to wake."""
     with transaction.atomic():
         locked = _locked(teammate)
         hooks.pause(locked, paused=paused)
+        if not paused:
+            take_over(access, locked)
         locked.save(update_fields=[*hooks.FIELDS, "updated_at"])
     return locked
 
@@ -241,12 +253,14 @@ def archive_teammate(teammate: Teammate) -> Teammate:
     return _set_status(teammate, TeammateStatus.ARCHIVED)
 
 
-def set_enabled(teammate: Teammate, *, enabled: bool) -> Teammate:
+def set_enabled(access: Access, teammate: Teammate, *, enabled: bool) -> Teammate:
     """Pause a teammate, or let it work again. Raises `NotFound` if it is archived."""
     refuse_archived(teammate)
-    return _set_status(
-        teammate, TeammateStatus.ENABLED if enabled else TeammateStatus.DISABLED
-    )  # fmt: skip
+    if not enabled:
+        return _set_status(teammate, TeammateStatus.DISABLED)
+    with transaction.atomic():
+        take_over(access, _locked(teammate))
+        return _set_status(teammate, TeammateStatus.ENABLED)
 
 
 def unarchive_teammate(teammate: Teammate) -> Teammate:

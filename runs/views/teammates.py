@@ -357,7 +357,7 @@ def teammate_act(request: PageRequest, teammate_id: int) -> HttpResponse:
     said = ""
     match act:
         case "pause" | "wake":
-            roster.set_enabled(teammate, enabled=act == "wake")
+            roster.set_enabled(request.access, teammate, enabled=act == "wake")
             said = "is paused: its schedules rest" if act == "pause" else "works again"
         case "archive":
             roster.archive_teammate(teammate)
@@ -386,16 +386,17 @@ def teammate_reach(request: PageRequest, teammate_id: int) -> HttpResponse:
     act, live = request.POST.get("act", ""), ""
     match act:
         case "hook_make":
-            live = hook_address(request, "mates", teammate.pk, roster.make_webhook(teammate))
+            token = roster.make_webhook(request.access, teammate)
+            live = hook_address(request, "mates", teammate.pk, token)
         case "hook_pause" | "hook_wake":
-            roster.pause_webhook(teammate, paused=act == "hook_pause")
+            roster.pause_webhook(request.access, teammate, paused=act == "hook_pause")
         case "hook_remove":
             roster.remove_webhook(teammate)
             messages.success(request, "The webhook is gone; its log stays.")
         case "hook_sample":
             say_what_came(request, incoming.send_sample(teammate, SAMPLE).firing)
         case "inbox_on" | "inbox_off":
-            roster.set_inbox(teammate, enabled=act == "inbox_on")
+            roster.set_inbox(request.access, teammate, enabled=act == "inbox_on")
         case "inbox_senders":
             senders = request.POST.get("senders", "").replace(",", " ").split()
             roster.update_teammate(teammate, by=request.access.user, allowed_senders=senders)

@@ -141,7 +141,7 @@ def create_teammate(request: ApiRequest, payload: TeammateCreate) -> Any:
             access.organization, by=access.user, end_user=end_user,
             email_inbox=payload.email_inbox, **changes,
         )  # fmt: skip
-    token = roster.make_webhook(teammate) if payload.webhook else None
+    token = roster.make_webhook(request.auth, teammate) if payload.webhook else None
     made = _find(replace(access, end_user=None), teammate.pk)
     shown = teammate_out(made, request)
     if token is not None:
@@ -196,7 +196,7 @@ def disable_teammate(
 ) -> dict[str, Any]:
     """Start nothing any more, schedules included."""
     teammate = _find_to_edit(request, teammate_id, user_id)
-    return _shown_again(request, roster.set_enabled(teammate, enabled=False))
+    return _shown_again(request, roster.set_enabled(request.auth, teammate, enabled=False))
 
 
 @both("post", "/{teammate_id}/enable")
@@ -205,7 +205,7 @@ def enable_teammate(
 ) -> dict[str, Any]:
     """Work again, with the schedules that rested with it."""
     teammate = _find_to_edit(request, teammate_id, user_id)
-    return _shown_again(request, roster.set_enabled(teammate, enabled=True))
+    return _shown_again(request, roster.set_enabled(request.auth, teammate, enabled=True))
 
 
 @both("post", "/{teammate_id}/unarchive")
@@ -257,7 +257,7 @@ def get_system_prompt(
 def make_webhook(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
     """A webhook, or a new token for it. The address is not shown again."""
     teammate = _find_to_edit(request, teammate_id, user_id)
-    path = hooks.path("mates", teammate.pk, roster.make_webhook(teammate))
+    path = hooks.path("mates", teammate.pk, roster.make_webhook(request.auth, teammate))
     return Status(201, {"enabled": True, "url": address_of(request) + path})
 
 
@@ -266,7 +266,7 @@ def pause_webhook(
     request: ApiRequest, teammate_id: int, payload: EnabledIn, user_id: str | None = None
 ) -> dict[str, Any]:
     teammate = _find_to_edit(request, teammate_id, user_id)
-    changed = roster.pause_webhook(teammate, paused=not payload.enabled)
+    changed = roster.pause_webhook(request.auth, teammate, paused=not payload.enabled)
     return {"enabled": changed.hook_enabled, "url": _masked_url(changed, request)}
 
 
@@ -281,13 +281,14 @@ def open_inbox(request: ApiRequest, teammate_id: int, user_id: str | None = None
     """An address whose mails start runs; again is the same address."""
     teammate = _find_to_edit(request, teammate_id, user_id)
     roster.refuse_archived(teammate)
-    changed = roster.set_inbox(teammate, enabled=True)
+    changed = roster.set_inbox(request.auth, teammate, enabled=True)
     return Status(201, {"enabled": True, "address": changed.email_address})
 
 
 @both("delete", "/{teammate_id}/email-inbox", response={204: None})
 def close_inbox(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
-    roster.set_inbox(_find_to_edit(request, teammate_id, user_id), enabled=False)
+    teammate = _find_to_edit(request, teammate_id, user_id)
+    roster.set_inbox(request.auth, teammate, enabled=False)
     return Status(204, None)
 
 

@@ -35,7 +35,7 @@ def task(alice: Access, teammate: Teammate) -> Task:
 
 def hook_of(alice: Access, row: Task | Teammate) -> str:
     if isinstance(row, Teammate):
-        return hooks.path("mates", row.pk, roster.make_webhook(row))
+        return hooks.path("mates", row.pk, roster.make_webhook(alice, row))
     return hooks.path("tasks", row.pk, triggers.make_webhook(alice, row)[1])
 
 
@@ -150,11 +150,11 @@ def test_paused_rotated_and_removed_are_three_things(alice: Access, task: Task) 
 
 def test_what_is_paused_above_it_pauses_it(alice: Access, task: Task) -> None:
     path = hook_of(alice, task)
-    roster.set_enabled(task.teammate, enabled=False)
+    roster.set_enabled(alice, task.teammate, enabled=False)
     assert call(path).status_code == 409
     mate = roster.create_teammate(alice.organization, by=alice.user, name="Two")
     path = hook_of(alice, mate)
-    roster.set_enabled(mate, enabled=False)
+    roster.set_enabled(alice, mate, enabled=False)
     assert call(path, {"message": "x"}).status_code == 409
     assert not Run.objects.exists()
 

@@ -280,7 +280,7 @@ def test_nobody_is_mailed_who_did_not_ask(alice: Access, ops: Teammate) -> None:
 
 
 def test_a_mailbox_keeps_mails_of_anybody_and_starts_nothing(alice: Access, ops: Teammate) -> None:
-    roster.set_fetchmail(ops, enabled=True)
+    ops = roster.set_fetchmail(ops, enabled=True)
     assert ops.fetchmail_address not in (None, ops.email_address)
     raw = letter("Your code is 4711.", From="noreply@shop.com", Auto_Submitted="auto-generated")
     for _ in range(2):
@@ -295,7 +295,7 @@ def test_a_mailbox_keeps_mails_of_anybody_and_starts_nothing(alice: Access, ops:
 
 
 def test_a_mailbox_forgets(alice: Access, ops: Teammate) -> None:
-    roster.set_fetchmail(ops, enabled=True)
+    ops = roster.set_fetchmail(ops, enabled=True)
     for number in range(mailbox.MOST_KEPT + 3):
         mail.receive(ops.fetchmail_address or "", letter(Message_ID=f"<{number}@x>").as_bytes())
     assert Mail.objects.count() == mailbox.MOST_KEPT

@@ -18,9 +18,9 @@ from runs import (
     triggers,
     webhooks,
 )
-from runs.models import Lesson, Run, RunFile, RunStatus, UsageDay
-from teammates import accounts, keys, knowledge, roster, sessions
-from teammates.access import Access
+from runs.models import Firing, Lesson, Run, RunFile, RunStatus, Skip, UsageDay
+from teammates import accounts, keys, knowledge, members, roster, sessions
+from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, Forbidden, NotSignedIn
 from teammates.fields import hash_secret
 from teammates.models import Organization, RefreshToken, User
@@ -38,7 +38,7 @@ def with_everything(access: Access) -> Run:
     webhooks.add_endpoint(access, url="https://example.com", events=["run.started"])
     scheduler.arm()
     scheduler.fire_due(schedule.starts_at + timedelta(hours=1))
-    roster.set_fetchmail(agent, enabled=True)
+    agent = roster.set_fetchmail(agent, enabled=True)
     mail.receive(agent.fetchmail_address or "", b"From: kim@example.com\n\nThe secret plan")
     Lesson.objects.create(task=task, text="x", last_reaffirmed_at=timezone.now())
     knowledge.add_memory(access, "x", teammate=agent)
@@ -85,6 +85,33 @@ def test_who_belongs_to_another_organization_too_stays(alice: Access, eve: Acces
     )
     assert retention.erase_closed() == 1
     assert User.objects.filter(email="alice@example.com").exists()
+
+
+def test_what_somebody_left_elsewhere_is_not_the_organizations_own_once_they_are_erased(
+    alice: Access, eve: Access
+) -> None:
+    from teammates.models import Membership
+
+    eve_at_alices = Membership.objects.create(
+        organization=alice.organization, user=eve.user, role="member"
+    )
+    hers = access_of_member(eve_at_alices.user, str(alice.organization.uid))
+    assert hers is not None
+    agent = roster.create_teammate(alice.organization, by=alice.user, name="Ada")
+    schedule = triggers.add_schedule(
+        hers, tasks.create_task(hers, agent, instructions="x"), interval_seconds=3600
+    )
+    members.remove_member(alice, eve_at_alices)
+    retention.close_account(eve)
+    Organization.objects.filter(pk=eve.organization.pk).update(
+        closed_at=timezone.now() - timedelta(days=31)
+    )
+    assert retention.erase_closed() == 1
+    assert not User.objects.filter(email="eve@example.com").exists()
+    scheduler.arm()
+    scheduler.fire_due(schedule.starts_at + timedelta(hours=1))
+    left = Firing.objects.get()
+    assert (left.reason, left.run) == (Skip.REFUSED, None)
 
 
 def test_only_the_owner_closes_and_exports(alice: Access) -> None:

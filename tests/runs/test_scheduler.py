@@ -26,7 +26,7 @@ from runs.models import (
 from teammates import members, roster
 from teammates.access import Access
 from teammates.errors import Unsuitable
-from teammates.models import Membership
+from teammates.models import Membership, Teammate
 from tests.factories import bring_to, make_alice, make_bob
 
 pytestmark = pytest.mark.django_db
@@ -299,7 +299,7 @@ def test_what_is_paused_starts_nothing_and_is_not_made_up_for(what: str) -> None
         if what == "task":
             tasks.update_task(alice, schedule.task, enabled=on)
         elif what == "teammate":
-            roster.set_enabled(schedule.task.teammate, enabled=on)
+            roster.set_enabled(alice, schedule.task.teammate, enabled=on)
         else:
             schedule.refresh_from_db()
             triggers.update_trigger(alice, schedule.task, schedule, enabled=on)
@@ -328,6 +328,54 @@ def test_what_somebody_left_behind_starts_nothing_until_an_admin_takes_it_over()
     (firing,) = look(at(schedule, 2))
     assert firing.run is not None
     assert firing.run.created_by == alice.user
+
+
+@pytest.mark.parametrize("way", ["webhook", "waking the webhook", "inbox", "task"])
+def test_switching_on_anything_that_starts_it_takes_a_task_over(way: str) -> None:
+    alice = make_alice()
+    bob = make_bob(alice)
+    task = make_schedule(bob).task
+    hook, _ = triggers.make_webhook(bob, task)
+    triggers.pause_webhook(bob, task, paused=True)
+    Trigger.objects.filter(pk=hook.pk).update(failures=3, rests_because=Rest.FAILURES)
+    members.remove_member(alice, Membership.objects.get(user=bob.user))
+    match way:
+        case "webhook":
+            triggers.make_webhook(alice, task)
+        case "waking the webhook":
+            triggers.pause_webhook(alice, task, paused=False)
+        case "inbox":
+            triggers.open_inbox(alice, task, allowed_senders=None)
+        case "task":
+            tasks.update_task(alice, task, enabled=True)
+    task.refresh_from_db()
+    assert task.created_by == alice.user
+    hook.refresh_from_db()
+    assert (hook.failures, hook.rests_because) == (
+        ("webhook" in way and (0, "")) or (3, "failures")
+    )
+
+
+@pytest.mark.parametrize("way", ["webhook", "waking the webhook", "inbox", "teammate"])
+def test_switching_on_what_starts_it_takes_a_teammate_over(way: str) -> None:
+    alice = make_alice()
+    bob = make_bob(alice)
+    mate = make_schedule(bob).task.teammate
+    Teammate.objects.filter(pk=mate.pk).update(created_by=bob.user)
+    roster.make_webhook(bob, mate)
+    roster.pause_webhook(bob, mate, paused=True)
+    members.remove_member(alice, Membership.objects.get(user=bob.user))
+    match way:
+        case "webhook":
+            roster.make_webhook(alice, mate)
+        case "waking the webhook":
+            roster.pause_webhook(alice, mate, paused=False)
+        case "inbox":
+            roster.set_inbox(alice, mate, enabled=True)
+        case "teammate":
+            roster.set_enabled(alice, mate, enabled=True)
+    mate.refresh_from_db()
+    assert mate.created_by == alice.user
 
 
 def test_a_task_that_no_person_made_runs_for_the_organization() -> None:

@@ -282,7 +282,7 @@ def test_colleagues_do_not_read_what_came_to_a_shared_teammate(
     page: Client, alice: Access, ops: Teammate
 ) -> None:
     roster.update_teammate(ops, by=alice.user, visibility="organization")
-    live = hooks.path("mates", ops.pk, roster.make_webhook(ops))
+    live = hooks.path("mates", ops.pk, roster.make_webhook(alice, ops))
     Client().post(live, '{"message": "The code is 4711"}', content_type="application/json")
     seen = f"{ops.get_absolute_url()}?tab=triggers"
     assert "4711" in text_of(page.get(seen))

@@ -220,7 +220,7 @@ def test_a_member_sets_no_limits_and_lifts_none(alice: Access) -> None:
 
 def test_a_task_that_cannot_be_armed_is_not_made(alice: Access) -> None:
     agent = roster.create_teammate(alice.organization, by=alice.user, name="Ada")
-    roster.set_enabled(agent, enabled=False)
+    roster.set_enabled(alice, agent, enabled=False)
     body = {"teammate_id": agent.pk, "instructions": "x", "schedule": "0 9 * * 1"}
     made = client_of(alice).post("/api/v2/tasks", body, content_type="application/json")
     assert made.status_code == 400
