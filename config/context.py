@@ -27,7 +27,6 @@ class Place:
     permission: str = ""
     starts_group: bool = False
     is_exact: bool = False  # pages below it are entries of their own
-    of_installation: bool = False  # only its own account has it
 
 
 PLACES = (
@@ -58,13 +57,7 @@ SETTINGS = (
     Place("Reports", "flag", "runs:report_list", permission="data.personas.manage"),
     Place("Audit log", "scroll-text", "teammates:audit_log", permission="org.audit_read"),
     Place("Notifications", "mail", "runs:notice_settings"),
-    Place(
-        "Mail",
-        "send",
-        "runs:mail_settings",
-        permission="org.account.manage",
-        of_installation=True,
-    ),
+    Place("Mail", "send", "runs:mail_settings", permission="org.settings.manage"),
     Place("Appearance", "palette", "teammates:appearance"),
     Place("Your account", "user-round", "teammates:account"),
 )
@@ -126,8 +119,6 @@ def _places(
     shown = []
     for place in places:
         if place.permission and not access.may(place.permission):
-            continue
-        if place.of_installation and not access.organization.is_home:
             continue
         url = reverse(place.route)
         is_here = request.path == url if place.is_exact else request.path.startswith(url)

@@ -37,7 +37,8 @@ class Request(WebRequest):
 
     def _body_limit(self) -> int:
         kind = (self.requestHeaders.getRawHeaders(b"content-type") or [b""])[0]
-        is_upload = kind.startswith((b"multipart/", b"message/rfc822"))
+        path = self.channel._path
+        is_upload = kind.startswith(b"multipart/") or path.startswith(b"/api/v1/mail/")
         return int(settings.MAX_UPLOAD_BYTES if is_upload else settings.MAX_JSON_BYTES)
 
     def handleContentChunk(self, data: bytes) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from django.conf import settings
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
@@ -42,6 +42,7 @@ M = TypeVar("M")
 KEPT = 16 * 1024  # characters of what was received
 LONGEST_DETAIL = 500
 MINUTE = timedelta(minutes=1)
+REFUSALS_PER_MINUTE = 20  # that are written down one by one
 
 CHANNELS = {
     TriggerKind.SCHEDULE: Channel.SCHEDULE,
@@ -127,10 +128,14 @@ def refusal(target: Target, kind: TriggerKind, *, is_armed: bool) -> Skip | None
     """Why a call or a mail is not taken now, whatever it says."""
     if not is_armed or target.organization.closed_at is not None:
         return Skip.PAUSED
-    lately = target.firings.filter(kind=kind, created_at__gt=timezone.now() - MINUTE)
-    if lately.exclude(status=FiringStatus.SKIPPED).count() >= settings.CALLS_PER_MINUTE:
-        return Skip.RATE
-    return None
+    taken = target.firings.filter(kind=kind).exclude(status=FiringStatus.SKIPPED)
+    return Skip.RATE if came_often(taken, settings.CALLS_PER_MINUTE, MINUTE) else None
+
+
+def came_often(firings: "QuerySet[Firing]", most: int, span: timedelta) -> bool:
+    """Whether there were `most` within the last `span`."""
+    times = firings.order_by("-id").values_list("created_at", flat=True)[most - 1 : most]
+    return any(at > timezone.now() - span for at in times)
 
 
 def find_event(target: Target, cause: Cause) -> Firing | None:
@@ -144,31 +149,53 @@ def find_event(target: Target, cause: Cause) -> Firing | None:
 def leave_out(target: Target, cause: Cause, reason: Skip, detail: str = "", n: int = 1) -> Firing:
     """Write down that nothing was started; the same reason again only counts up."""
     detail = clean_text(detail)[:LONGEST_DETAIL]
-    last = target.firings.order_by("-id").first()
+    known = _known_refusal(target, cause, reason, detail)
+    if known is None:
+        return _record(target, cause, FiringStatus.SKIPPED, reason=reason, detail=detail, times=n)
+    known.times, known.last_at = F("times") + n, cause.due_at or timezone.now()
+    known.save(update_fields=["times", "last_at"])
+    known.refresh_from_db(fields=["times"])
+    return known
+
+
+def _known_refusal(target: Target, cause: Cause, reason: Skip, detail: str) -> Firing | None:
+    """The entry that a refusal only counts up: the last one, if it says the same; and in a flood
+    from outside, whatever differs in it, the last of its reason."""
+    newest = target.firings.order_by("-id")
+    last = newest.first()
     if last is not None and (last.reason, last.detail, last.source) == (
         reason, detail, cause.source,
     ):  # fmt: skip
-        last.times, last.last_at = F("times") + n, cause.due_at or timezone.now()
-        last.save(update_fields=["times", "last_at"])
-        last.refresh_from_db(fields=["times"])
         return last
-    return _record(target, cause, FiringStatus.SKIPPED, reason=reason, detail=detail, times=n)
+    lately = newest.filter(kind=cause.kind, status=FiringStatus.SKIPPED, reason=reason)
+    if cause.kind != TriggerKind.SCHEDULE and came_often(lately, REFUSALS_PER_MINUTE, MINUTE):
+        return lately.first()
+    return None
 
 
 def _start(target: Target, cause: Cause) -> Firing:
-    made, why = _attempt(
-        lambda: _run(target, cause.kind, *_post(target, cause), is_new=cause.thread is None)
+    made = _attempt(
+        lambda: _run(target, cause.kind, *_post(target, cause), is_new=cause.thread is None),
+        is_tried_again=cause.kind != TriggerKind.SCHEDULE,
     )
-    if made is None:
-        return leave_out(target, cause, Skip.REFUSED, why)
+    if isinstance(made, DomainError):
+        return _refuse(target, cause, made)
     return _record(target, cause, FiringStatus.STARTED, run=made)
 
 
 def _let_wait(target: Target, cause: Cause) -> Firing:
-    made, why = _attempt(lambda: _post(target, cause))
-    if made is None:
-        return leave_out(target, cause, Skip.REFUSED, why)
-    return _record(target, cause, FiringStatus.WAITING, prompt=made[0])
+    made = _attempt(lambda: _post(target, cause), is_tried_again=cause.kind != TriggerKind.SCHEDULE)
+    if isinstance(made, DomainError):
+        return _refuse(target, cause, made)
+    prompt, written = made
+    enclosed = [file.pk for file in written]
+    return _record(target, cause, FiringStatus.WAITING, prompt=prompt, enclosed=enclosed)
+
+
+def _refuse(target: Target, cause: Cause, error: DomainError) -> Firing:
+    left = leave_out(target, cause, Skip.REFUSED, error.message)
+    left.error = error
+    return left
 
 
 def start_waiting(firing: Firing, target: Target) -> Firing:
@@ -176,12 +203,12 @@ def start_waiting(firing: Firing, target: Target) -> Firing:
     prompt = firing.prompt
     if prompt is None:
         return _close(firing, FiringStatus.SKIPPED, reason=Skip.REFUSED, detail="It was deleted.")
-    files = list(File.objects.filter(thread=prompt.thread_id))
-    made, why = _attempt(lambda: _run(target, TriggerKind(firing.kind), prompt, files, is_new=True))
-    if made is None:
-        return _close(
-            firing, FiringStatus.SKIPPED, reason=Skip.REFUSED, detail=why[:LONGEST_DETAIL]
-        )
+    files = list(File.objects.filter(thread=prompt.thread_id, pk__in=firing.enclosed))
+    is_new = not Run.objects.filter(thread=prompt.thread_id).exists()
+    made = _attempt(lambda: _run(target, TriggerKind(firing.kind), prompt, files, is_new=is_new))
+    if isinstance(made, DomainError):
+        why = clean_text(made.message)[:LONGEST_DETAIL]
+        return _close(firing, FiringStatus.SKIPPED, reason=Skip.REFUSED, detail=why)
     return _close(firing, FiringStatus.STARTED, run=made)
 
 
@@ -193,16 +220,24 @@ def _close(firing: Firing, status: FiringStatus, **fields: Any) -> Firing:
     return firing
 
 
-def _attempt(make: Callable[[], M]) -> tuple[M | None, str]:
-    """What `make` makes, or why it could not: nothing of it is left then."""
+def _attempt(make: Callable[[], M], *, is_tried_again: bool = False) -> M | DomainError:
+    """What `make` makes, or why it could not: nothing of it is left then.
+
+    What goes wrong inside Muster is raised where somebody tries again: whoever called or mailed,
+    and where it is the database that has trouble, whoever looks next.
+    """
     try:
         with transaction.atomic():
-            return make(), ""
+            return make()
     except DomainError as error:
-        return None, error.message
+        return error
+    except OperationalError:
+        raise
     except Exception:
+        if is_tried_again:
+            raise
         logger.exception("A run could not be started")
-        return None, "Something went wrong inside Muster; the log of the worker has more."
+        return DomainError("Something went wrong inside Muster; the log of the worker has more.")
 
 
 def _post(target: Target, cause: Cause) -> tuple[Message, list[File]]:

@@ -66,23 +66,27 @@ def send_sample(row: Trigger | Teammate, sample: dict[str, Any]) -> Received:
 
 
 def _receive(rows: Any, token: str | None, call: Call) -> Received:
+    # Strangers are turned away before anything is locked: they hold up nobody.
+    row = rows.first()
+    if row is None or not row.hook_hash:
+        raise NotFound("There is no such webhook.", code="webhook_not_found")
+    if token is not None and not secrets.compare_digest(hash_secret(token), row.hook_hash):
+        return Received(firing.leave_out(target_of(row), Cause(TriggerKind.WEBHOOK), Skip.TOKEN))
     with transaction.atomic():
         # The row is the lock: of two calls with one id, the second finds the first.
-        row = rows.select_for_update(no_key=True, of=("self",)).first()
-        if row is None or not row.hook_hash:
+        same = rows.filter(hook_hash=row.hook_hash)
+        held = same.select_for_update(no_key=True, of=("self",)).first()
+        if held is None:
             raise NotFound("There is no such webhook.", code="webhook_not_found")
-        target = target_of(row)
+        target = target_of(held)
         cause = Cause(
             TriggerKind.WEBHOOK, source=call.source, event_id=call.event_id,
             received=(call.body or b"").decode(errors="replace"), is_sample=call.is_sample,
         )  # fmt: skip
-        if token is not None and not secrets.compare_digest(hash_secret(token), row.hook_hash):
-            stranger = replace(cause, source="", received="")  # a flood of them is one row
-            return Received(firing.leave_out(target, stranger, Skip.TOKEN))
         first = firing.find_event(target, cause)
         if first is not None:
             return Received(firing.leave_out(target, cause, Skip.DUPLICATE), first)
-        if reason := _refusal(row, target, call):
+        if reason := _refusal(held, target, call):
             return Received(firing.leave_out(target, cause, reason))
         try:
             text = _text_of(call, needs_message=target.task is None)

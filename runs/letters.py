@@ -1,9 +1,10 @@
 """Reading mails: from the bytes of a mail to what of it matters here. No database."""
 
+import hashlib
 import mimetypes
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email import message_from_bytes, policy
 from email.message import EmailMessage, Message, MIMEPart
 
@@ -42,7 +43,7 @@ class Letter:
     sender_name: str = ""
     subject: str = ""
     text: str = ""
-    message_id: str = ""
+    message_id: str = ""  # its own; of a mail without one, made of all that it says
     references: tuple[str, ...] = ()  # of mails that it answers, nearest first
     enclosed: tuple[Enclosed, ...] = ()
     left_out: tuple[str, ...] = field(default=())
@@ -59,12 +60,14 @@ def read_letter(raw: bytes, *, envelope_sender: str | None = None) -> Letter:
 
     `envelope_sender`: whom the sending server named; empty for bounces, None if not known.
     """
+    made_up_id = f"<{hashlib.sha256(raw).hexdigest()}>"
     if _is_monstrous(raw):
-        return Letter(sender="")
+        return Letter(sender="", message_id=made_up_id)
     try:
-        return _read(message_from_bytes(raw, policy=policy.default), envelope_sender)
+        letter = _read(message_from_bytes(raw, policy=policy.default), envelope_sender)
     except Exception:  # the parser raises whatever it meets, RecursionError too
-        return Letter(sender="")
+        return Letter(sender="", message_id=made_up_id)
+    return letter if letter.message_id else replace(letter, message_id=made_up_id)
 
 
 def _is_monstrous(raw: bytes) -> bool:

@@ -1,39 +1,41 @@
 """Mails that come in: for a task or a teammate, which they start, or for a mailbox that a teammate
 reads (contract v2 5.4)."""
 
+import secrets
 from dataclasses import replace
+from datetime import timedelta
 from email.utils import parseaddr
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.utils.crypto import salted_hmac
 
 from runs import firing, mailbox
 from runs.creation import Attachment
 from runs.firing import Cause, Target, target_of
-from runs.letters import Letter, read_letter
+from runs.letters import Letter
 from runs.models import (
     Firing,
+    FiringStatus,
     Mail,
     Run,
     Skip,
     Trigger,
     TriggerKind,
 )
+from teammates.access import Access
 from teammates.errors import NotFound
-from teammates.models import Membership, Role, Teammate
+from teammates.fields import hash_secret
+from teammates.models import Membership, Organization, Role, Teammate
 from threads.models import Thread
 
 LARGEST_MAIL = 25 * 1024 * 1024  # bytes
+# Of one sender to one address: two machines that answer each other come to an end.
+MOST_PER_HOUR = 30
+HOUR = timedelta(hours=1)
+SHOWN = 8  # characters of the door's token that its page shows later
 Inbox = Trigger | Teammate
-
-
-def http_token() -> str:
-    """What a mail service must know to hand mails over: for the whole installation, and the same
-    as long as its `SECRET_KEY` is."""
-    return salted_hmac("muster.mail", "in").hexdigest()
 
 
 def is_known(address: str) -> bool:
@@ -46,18 +48,20 @@ def is_known(address: str) -> bool:
     )
 
 
-def receive(address: str, raw: bytes, *, envelope_sender: str | None = None) -> Firing | Mail:
-    """Take a mail; again is no second run. Raises `NotFound` for an address that nobody has.
-
-    `envelope_sender`: as of `letters.read_letter`.
-    """
-    letter = read_letter(raw, envelope_sender=envelope_sender)
+def receive(
+    address: str, letter: Letter, *, organization: Organization | None = None
+) -> Firing | Mail:
+    """Take a mail; again is no second run. Raises `NotFound` for an address that nobody has, in
+    `organization` if that is given."""
     name = _name_of(address)
     with transaction.atomic():
         # The row is the lock: of the same mail twice, the second finds the first.
         held: dict[str, Any] = {"no_key": True, "of": ("self",)}
         of_task = Trigger.objects.with_task().filter(kind=TriggerKind.EMAIL, inbox_name=name or "-")
         mates = Teammate.objects.with_owner().current()
+        if organization is not None:
+            of_task = of_task.filter(task__organization=organization)
+            mates = mates.filter(organization=organization)
         inbox: Inbox | None = (
             of_task.select_for_update(**held).first()
             or mates.filter(inbox_name=name or "-").select_for_update(**held).first()
@@ -113,6 +117,9 @@ def _refusal(inbox: Inbox, target: Target, letter: Letter) -> tuple[Skip | None,
         return Skip.AUTOMATIC, letter.why_automatic
     if not _is_allowed(target, letter.sender):
         return Skip.SENDER, ""
+    theirs = target.firings.filter(kind=TriggerKind.EMAIL, source=letter.sender)
+    if firing.came_often(theirs.exclude(status=FiringStatus.SKIPPED), MOST_PER_HOUR, HOUR):
+        return Skip.RATE, f"It is the sender's {MOST_PER_HOUR + 1}st mail within an hour."
     return refusal, ""
 
 
@@ -135,7 +142,10 @@ def _thread_of(target: Target, letter: Letter) -> Thread | None:
     mine = Run.objects.filter(organization=target.organization, teammate=target.teammate)
     uids = [uid for ref in letter.references if (uid := _notice_uid(ref))]
     found = mine.filter(notices__uid__in=uids).order_by("-id").first() or (
-        mine.filter(firing__event_id__in=[firing.event_key(ref) for ref in letter.references])
+        mine.filter(
+            firing__organization=target.organization,
+            firing__event_id__in=[firing.event_key(ref) for ref in letter.references],
+        )
         .order_by("-id")
         .first()
         if letter.references
@@ -165,3 +175,35 @@ def _words_of(letter: Letter, *, is_answer: bool) -> str:
     if letter.left_out:
         lines += ["", f"Not taken over, too large or too many: {', '.join(letter.left_out)}"]
     return "\n".join(lines)
+
+
+# --- the door for mail services -----------------------------------------------------------------
+
+
+def make_door(access: Access) -> str:
+    """A new token for whoever hands the organization's mails over; the old one is dead at once.
+    It is shown once."""
+    access.require("org.settings.manage")
+    token = f"mail_{secrets.token_hex(24)}"
+    _set_door(access, mail_token_hash=hash_secret(token), mail_token_prefix=token[:SHOWN])
+    return token
+
+
+def close_door(access: Access) -> None:
+    """Nobody hands mails over any more; again is fine."""
+    access.require("org.settings.manage")
+    _set_door(access, mail_token_hash="", mail_token_prefix="")
+
+
+def _set_door(access: Access, **fields: str) -> None:
+    Organization.objects.filter(pk=access.organization.pk).update(**fields)
+
+
+def find_door(token: str) -> Organization:
+    """Whose mails are handed over with this token. Raises `NotFound`."""
+    found = Organization.objects.filter(
+        mail_token_hash=hash_secret(token), closed_at=None
+    ).first()  # fmt: skip
+    if found is None:
+        raise NotFound("There is no such address.")
+    return found

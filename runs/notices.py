@@ -196,6 +196,7 @@ def _letter(notice: Notice) -> Letter:
     headers = {
         "Message-ID": f"<{notice.uid}@{settings.MAIL_DOMAIN}>",
         "Auto-Submitted": "auto-generated",
+        "X-Auto-Response-Suppress": "All",
     }
     if notice.answers:
         headers |= {"In-Reply-To": notice.answers, "References": notice.answers}

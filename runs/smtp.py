@@ -9,6 +9,7 @@ from django.conf import settings
 
 from config.database import in_db
 from runs import mail
+from runs.letters import read_letter
 from teammates.errors import NotFound
 
 logger = logging.getLogger("muster.smtp")
@@ -39,9 +40,12 @@ class Handler:
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         raw = envelope.content or b""
         assert isinstance(raw, bytes)
+        letter = await asyncio.to_thread(
+            read_letter, raw, envelope_sender=envelope.mail_from
+        )  # fmt: skip
         for address in envelope.rcpt_tos:
             try:
-                await in_db(mail.receive, address, raw, envelope_sender=envelope.mail_from)
+                await in_db(mail.receive, address, letter)
             except NotFound:
                 continue  # taken away since it was named
             except Exception:

@@ -39,7 +39,7 @@ def add_endpoint(
     Raises `Invalid`, `Conflict` (too many).
     """
     access.require("data.webhooks.manage")
-    if WebhookEndpoint.objects.visible_to(access).count() >= MOST_ENDPOINTS:
+    if list_endpoints(access).count() >= MOST_ENDPOINTS:
         raise Conflict(f"A scope has at most {MOST_ENDPOINTS} webhooks.", code="webhooks.capacity")
     return WebhookEndpoint.objects.create(
         organization=access.organization, end_user=access.end_user, url=_checked_url(url, dialect),
@@ -88,9 +88,10 @@ def update_endpoint(
 
 
 def delete_endpoint(access: Access, endpoint: WebhookEndpoint) -> None:
-    """The endpoint and the record of what was sent to it."""
+    """The endpoint and, a while later, the record of what was sent to it; again is fine."""
     access.require("data.webhooks.manage")
-    endpoint.delete()
+    here = WebhookEndpoint.objects.current().filter(pk=endpoint.pk)
+    here.update(deleted_at=timezone.now(), active=False, secret="", old_secret="")
 
 
 def get_endpoint(access: Access, *, every_scope: bool = False, **lookup: Any) -> WebhookEndpoint:
@@ -108,7 +109,7 @@ def list_endpoints(access: Access, *, every_scope: bool = False) -> Any:
     rows = WebhookEndpoint.objects.visible_to(access)
     if every_scope:
         rows = WebhookEndpoint.objects.filter(organization=access.organization)
-    return rows.select_related("end_user", "organization").order_by("-id")
+    return rows.current().select_related("end_user", "organization").order_by("-id")
 
 
 @dataclass(frozen=True)

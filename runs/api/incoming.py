@@ -3,27 +3,41 @@ the door for mail services."""
 
 import json
 from dataclasses import dataclass
+from email import message_from_bytes, policy
 from email.utils import getaddresses
 from typing import Any
+from urllib.parse import parse_qsl
 
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest
-from django.utils.crypto import constant_time_compare
 from ninja import Router, Status
 
 from runs import incoming, mail, wording
 from runs.incoming import Call, Received
+from runs.letters import read_letter
 from runs.models import FiringStatus, RunStatus, Skip
 from teammates.api.schemas import takes_any_query
-from teammates.errors import Conflict, DomainError, Invalid, NotFound, TooLarge, TooMany
+from teammates.errors import (
+    Conflict,
+    DomainError,
+    Invalid,
+    NotFound,
+    PaymentRequired,
+    TooLarge,
+    TooMany,
+    Unavailable,
+)
 
 router = Router(auth=None, tags=["webhooks"])
 
 MOST_RECIPIENTS = 50  # of one mail
+LARGEST_HANDED_OVER = 2 * mail.LARGEST_MAIL  # in a form, or escaped
 # Where senders put the id of an event, best known first.
 EVENT_ID_HEADERS = (
     "X-M8tes-Event-Id", "Webhook-Id", "Idempotency-Key", "X-GitHub-Delivery", "X-Event-Id",
 )  # fmt: skip
+# What a caller learns as it is: to try later, or not at all. The rest is not the caller's fault.
+WITH_STATUS = (TooMany, PaymentRequired, Unavailable)
 
 
 @router.post("/webhooks/tasks/{int:task_id}/{token}", response={202: dict[str, Any]})
@@ -54,6 +68,8 @@ def _call_of(request: HttpRequest) -> Call:
 
 def _answer(received: Received) -> Any:
     entry = received.first or received.firing
+    if isinstance(entry.error, WITH_STATUS):
+        raise entry.error
     if entry.status == FiringStatus.SKIPPED and entry.reason not in (Skip.OVERLAP, Skip.REPLACED):
         raise _refused(Skip(entry.reason), entry.detail)
     run = entry.run
@@ -86,7 +102,7 @@ class HandedOver:
 
     raw: bytes
     recipients: list[str]
-    sender: str | None = None  # as of `mail.receive`
+    sender: str | None = None  # as of `letters.read_letter`
 
 
 @router.post("/mail/{token}", response=dict[str, list[str]], tags=["mail"])
@@ -94,15 +110,17 @@ class HandedOver:
 def take_mail(request: HttpRequest, token: str) -> Any:
     """Take a mail from a mail service: as it is (`message/rfc822`, with `?to=`), or in the form of
     Mailgun, SendGrid or Postmark. Answers which recipients are known here; 404 if none is."""
-    if not constant_time_compare(token, mail.http_token()):
-        raise NotFound("There is no such address.")
+    organization = mail.find_door(token)
     handed = _handed_over(request)
     if not handed.raw or not handed.recipients:
         raise Invalid("Give the mail as it is, as message/rfc822, and its recipients as ?to=.")
+    if len(handed.raw) > mail.LARGEST_MAIL:
+        raise TooLarge(f"A mail may have {mail.LARGEST_MAIL // 2**20} MiB.")
+    letter = read_letter(handed.raw, envelope_sender=handed.sender)
     taken, unknown = [], []
     for address in handed.recipients[:MOST_RECIPIENTS]:
         try:
-            mail.receive(address, handed.raw, envelope_sender=handed.sender)
+            mail.receive(address, letter, organization=organization)
             taken.append(address)
         except NotFound:
             unknown.append(address)
@@ -113,37 +131,52 @@ def take_mail(request: HttpRequest, token: str) -> Any:
 
 def _handed_over(request: HttpRequest) -> HandedOver:
     """Raises `Invalid`, `TooLarge`."""
-    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind.startswith(("multipart/", "application/x-www-form")):
-        form = request.POST
-        if "body-mime" in form:  # Mailgun
-            return HandedOver(
-                form["body-mime"].encode(), _addresses(form.get("recipient", "")),
-                form.get("sender"),
-            )  # fmt: skip
-        envelope = _json(form.get("envelope", "{}"))  # SendGrid
-        return HandedOver(
-            form.get("email", "").encode(), list(map(str, envelope.get("to") or [])),
-            envelope.get("from"),
-        )  # fmt: skip
-    raw = request.read(mail.LARGEST_MAIL + 1)
-    if len(raw) > mail.LARGEST_MAIL:
+    content_type = request.headers.get("Content-Type", "")
+    kind = content_type.partition(";")[0].strip().lower()
+    body = request.read(LARGEST_HANDED_OVER + 1)
+    if len(body) > LARGEST_HANDED_OVER:
         raise TooLarge(f"A mail may have {mail.LARGEST_MAIL // 2**20} MiB.")
     if kind == "application/json":  # Postmark
-        given = _json(raw.decode(errors="replace"))
-        recipients = _addresses(str(given.get("OriginalRecipient") or ""))
-        return HandedOver(str(given.get("RawEmail") or "").encode(), recipients)
-    return HandedOver(raw, request.GET.getlist("to"), request.GET.get("from"))
+        given = _json(body)
+        raw = str(given.get("RawEmail") or "").encode(errors="replace")
+        return HandedOver(raw, _addresses(str(given.get("OriginalRecipient") or "")))
+    if not kind.startswith(("multipart/", "application/x-www-form")):
+        return HandedOver(body, request.GET.getlist("to"), request.GET.get("from"))
+    form = _form(body, content_type)
+    if "body-mime" in form:  # Mailgun
+        sender = form["sender"].decode(errors="replace") if "sender" in form else None
+        recipients = _addresses(form.get("recipient", b"").decode(errors="replace"))
+        return HandedOver(form["body-mime"], recipients, sender)
+    envelope = _json(form.get("envelope", b"{}"))  # SendGrid
+    to = envelope.get("to")
+    recipients = list(map(str, to)) if isinstance(to, list) else []
+    return HandedOver(form.get("email", b""), recipients, envelope.get("from"))
+
+
+def _form(body: bytes, content_type: str) -> dict[str, bytes]:
+    """The fields of a form, byte for byte: a mail in one is of no single encoding."""
+    if not content_type.lower().startswith("multipart/"):
+        text = body.decode("latin-1")
+        pairs = parse_qsl(text, keep_blank_values=True, encoding="latin-1")
+        return {name: value.encode("latin-1") for name, value in pairs}
+    head = f"Content-Type: {content_type}\r\n\r\n".encode("latin-1", "replace")
+    fields: dict[str, bytes] = {}
+    for part in message_from_bytes(head + body, policy=policy.HTTP).walk():
+        name = part.get_param("name", header="Content-Disposition")
+        content = part.get_payload(decode=True)
+        if isinstance(name, str) and isinstance(content, bytes):
+            fields[name] = content
+    return fields
 
 
 def _addresses(text: str) -> list[str]:
     return [address for _, address in getaddresses([text]) if address]
 
 
-def _json(text: str) -> dict[str, Any]:
+def _json(text: bytes) -> dict[str, Any]:
     try:
         given = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         given = None
     if not isinstance(given, dict):
         raise Invalid("The body is not a JSON object.")

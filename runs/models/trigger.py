@@ -2,11 +2,13 @@
 
 from typing import ClassVar, Self
 
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models.functions import Now
 
 from runs.models.run import Run
 from runs.models.task import Task, TaskStatus
+from teammates.errors import DomainError
 from teammates.fields import iff
 from teammates.models import Organization, Reachable, Teammate, TeammateStatus
 from threads.models import Message
@@ -150,7 +152,7 @@ class Skip(models.TextChoices):
 
     OVERLAP = "overlap", "a run of the task was still under way"
     REPLACED = "replaced", "a newer one took its place"
-    MISSED = "missed", "Muster was not running then"
+    MISSED = "missed", "Muster was not running then, or too late"
     PAUSED = "paused", "it was paused"
     DUPLICATE = "duplicate", "it was received before"
     TOKEN = "token", "its token was wrong"
@@ -189,6 +191,7 @@ class Firing(models.Model):
     prompt = models.ForeignKey(
         Message, null=True, on_delete=models.SET_NULL, related_name="+"
     )  # what a waiting one will ask
+    enclosed = models.JSONField(default=list)  # and the ids of the files that came with it
     settled_at = models.DateTimeField(null=True)  # when its run's outcome was counted
     # What was received: from whom, under which id, and its beginning.
     source = models.CharField(max_length=320, blank=True, default="")
@@ -197,6 +200,9 @@ class Firing(models.Model):
     is_sample = models.BooleanField(default=False)
 
     objects = FiringQuerySet.as_manager()
+
+    # Of one that was just left out as `REFUSED`: what refused it.
+    error: DomainError | None = None
 
     class Meta:
         constraints: ClassVar = [
@@ -226,6 +232,13 @@ class Firing(models.Model):
             models.Index(
                 fields=["teammate", "-id"], name="firing_of_teammate",
                 condition=models.Q(task=None),
+            ),
+            models.Index(fields=["organization", "-id"], name="firing_list"),
+            BrinIndex(fields=["created_at"], name="firing_age"),
+            # What was said of what came to nothing, where only numbers are kept.
+            models.Index(
+                fields=["organization"], name="firing_said",
+                condition=models.Q(status=FiringStatus.SKIPPED) & ~models.Q(received=""),
             ),
             models.Index(
                 fields=["trigger"], name="firing_waiting",

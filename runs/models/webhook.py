@@ -2,6 +2,7 @@
 
 from typing import ClassVar, Self
 
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.urls import reverse
 
@@ -26,10 +27,14 @@ class EndpointRest(models.TextChoices):
 
 
 class WebhookEndpointQuerySet(ScopedQuerySet):
+    def current(self) -> Self:
+        """Those that were not removed."""
+        return self.filter(deleted_at=None)
+
     def hearing(self) -> Self:
         """Those whose events are written down: of one that was paused by itself, to be sent when it
         is woken."""
-        return self.filter(models.Q(active=True) | ~models.Q(rests_because=""))
+        return self.current().filter(models.Q(active=True) | ~models.Q(rests_because=""))
 
 
 class WebhookEndpoint(Named):
@@ -54,6 +59,9 @@ class WebhookEndpoint(Named):
     rests_because = models.CharField(
         max_length=8, choices=EndpointRest.choices, blank=True, default=""
     )
+
+    # Removed: nobody sees it. Its rows go later, when no run can be writing to it any more.
+    deleted_at = models.DateTimeField(null=True)
 
     objects = WebhookEndpointQuerySet.as_manager()
 
@@ -118,8 +126,9 @@ class WebhookDelivery(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["endpoint", "-id"], name="delivery_list"),
+            BrinIndex(fields=["created_at"], name="delivery_age"),
             models.Index(
-                fields=["next_retry_at"], name="delivery_due",
+                fields=["endpoint", "next_retry_at", "id"], name="delivery_due",
                 condition=models.Q(status=DeliveryStatus.PENDING),
             ),
             # What of its run is still ahead of it.

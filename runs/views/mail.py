@@ -1,4 +1,4 @@
-"""How mails leave and come in, for whoever runs the installation; and those that no server took."""
+"""How mails leave and come in; and those that no server took, for whoever runs the machine."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -6,14 +6,15 @@ from email import message_from_bytes, policy
 from pathlib import Path
 
 from django.conf import settings
+from django.contrib import messages
 from django.http import HttpResponse
-from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods
 
 from runs import mail as incoming
 from teammates import mail
 from teammates.api.schemas import address_of
-from teammates.errors import Forbidden, NotFound
+from teammates.errors import Invalid, NotFound
 from teammates.pages import PageRequest
 
 MOST = 50
@@ -30,14 +31,26 @@ class Kept:
     text: str
 
 
-@require_GET
+@require_http_methods(["GET", "POST"])
 def mail_settings(request: PageRequest) -> HttpResponse:
-    """The installation's own account alone sees this: the folder has the mails of all."""
-    access = request.access
-    access.require("org.account.manage")
-    if not access.organization.is_home:
-        raise Forbidden("Only the owners of the installation's own account see its mails.")
-    kept = _kept()
+    """How mails leave and come in. POST makes or closes the door for mail services.
+
+    The owners of the installation's own account alone see kept mails: the folder has all.
+    """
+    access, live = request.access, ""
+    access.require("org.settings.manage")
+    if request.method == "POST":
+        match request.POST.get("act"):
+            case "door_make":
+                live = incoming.make_door(access)
+            case "door_close":
+                incoming.close_door(access)
+                messages.success(request, "Nobody hands mails over any more.")
+                return redirect("runs:mail_settings")
+            case _:
+                raise Invalid("Choose what to do.")
+    is_host = access.organization.is_home and access.may("org.account.manage")
+    kept = _kept() if is_host else []
     name = request.GET.get("mail", "")
     chosen = next((one for one in kept if one.name == name), None)
     if name and chosen is None:
@@ -45,9 +58,15 @@ def mail_settings(request: PageRequest) -> HttpResponse:
     return render(request, "runs/mail_settings.html", {
         "sends": mail.sends(), "sender": settings.DEFAULT_FROM_EMAIL, "smtp": settings.SMTP,
         "domain": settings.MAIL_DOMAIN, "kept": kept, "chosen": chosen,
-        "server": getattr(settings, "EMAIL_HOST", ""),
-        "door": f"{address_of(request)}/api/v1/mail/{incoming.http_token()}",
+        "server": getattr(settings, "EMAIL_HOST", ""), "is_host": is_host,
+        "door": _door_of(request, access.organization.mail_token_prefix + "****"),
+        "has_door": bool(access.organization.mail_token_hash),
+        "live": _door_of(request, live) if live else "",
     })  # fmt: skip
+
+
+def _door_of(request: PageRequest, token: str) -> str:
+    return f"{address_of(request)}/api/v1/mail/{token}"
 
 
 def _kept() -> list[Kept]:

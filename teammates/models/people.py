@@ -42,6 +42,9 @@ class Organization(Named):
     # Closed by its owner; erased after a while (`runs/retention.py`).
     closed_at = models.DateTimeField(null=True)
     setup_token_hash = models.CharField(max_length=64, blank=True, default="")
+    # Of the door at which a mail service hands mails over; shown once, as those of webhooks.
+    mail_token_hash = models.CharField(max_length=64, blank=True, default="")
+    mail_token_prefix = models.CharField(max_length=12, blank=True, default="")
     default_teammate = models.ForeignKey(
         "teammates.Teammate", null=True, on_delete=models.SET_NULL, related_name="+"
     )
@@ -55,7 +58,11 @@ class Organization(Named):
                 condition=models.Q(retention_mode__in=RetentionMode.values),
                 name="organization_retention_known",
             ),
-        ]
+            models.UniqueConstraint(
+                "mail_token_hash", name="organization_mail_door",
+                condition=~models.Q(mail_token_hash=""),
+            ),
+        ]  # fmt: skip
 
     def __str__(self) -> str:
         return self.name

@@ -146,6 +146,14 @@ class Teammate(Reachable, Named):
         ]
         indexes: ClassVar = [
             models.Index(fields=["organization", "-id"], name="teammate_list"),
+            models.Index(
+                fields=["inbox_name"], name="teammate_inbox", condition=~models.Q(inbox_name="")
+            ),
+            models.Index(
+                fields=["fetchmail_name"],
+                name="teammate_mailbox",
+                condition=~models.Q(fetchmail_name=""),
+            ),
         ]
 
     def __str__(self) -> str:

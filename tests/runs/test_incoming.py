@@ -10,9 +10,9 @@ from django.test import Client
 
 from runs import incoming, scheduler, tasks, triggers
 from runs.models import Channel, Firing, FiringStatus, Overlap, Run, RunStatus, Skip, Task
-from teammates import hooks, roster
+from teammates import end_users, hooks, roster
 from teammates.access import Access
-from teammates.models import Teammate
+from teammates.models import Organization, Teammate
 from tests.factories import bring_to, make_alice
 
 pytestmark = pytest.mark.django_db
@@ -226,6 +226,36 @@ def test_a_run_that_cannot_start_is_said(alice: Access, task: Task) -> None:
     response = call(path)
     assert response.status_code == 409
     assert "gone" in response.json()["error"]["message"]
+
+
+def test_a_limit_that_holds_up_a_run_is_said_as_one(alice: Access, task: Task) -> None:
+    path = hook_of(alice, task)
+    limited = end_users.create_end_user(alice, "kim")
+    Task.objects.filter(pk=task.pk).update(end_user=limited)
+    Organization.objects.update(per_end_user_rate_per_minute=1)
+    assert call(path).status_code == 202
+    response = call(path)
+    assert response.status_code == 429
+    assert "Retry-After" in response.headers
+    Organization.objects.update(per_end_user_rate_per_minute=None, per_end_user_run_limit=1)
+    assert call(path).status_code == 402
+    assert Run.objects.count() == 1
+
+
+def test_what_goes_wrong_inside_is_the_callers_to_try_again(
+    alice: Access, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = hook_of(alice, task)
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise OSError("The disk is full.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("runs.creation.queue", broken)
+        sent = {"data": b"", "content_type": "application/json", "headers": {"Webhook-Id": "7"}}
+        assert Client(raise_request_exception=False).post(path, **sent).status_code == 500
+    assert not Firing.objects.exists()
+    assert call(path, **{"Webhook-Id": "7"}).status_code == 202
 
 
 def test_queries_of_senders_are_ignored(alice: Access, task: Task) -> None:

@@ -7,18 +7,21 @@ from datetime import timedelta
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
 from django.core import mail as outbox
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.utils import timezone
 
-from runs import mail, mailbox, notices, tasks, triggers
+from runs import firing, mail, mailbox, notices, scheduler, tasks, triggers
+from runs.letters import read_letter
 from runs.models import (
     Channel,
     Firing,
     FiringStatus,
+    HistoryOf,
     Mail,
     Notice,
     Run,
@@ -28,10 +31,11 @@ from runs.models import (
 )
 from teammates import members, roster
 from teammates.access import Access
-from teammates.errors import NotFound
+from teammates.errors import Forbidden, NotFound
 from teammates.models import Teammate
 from tests.conftest import MakeServer, free_port, wait_for
-from tests.factories import bring_to, make_alice, make_run
+from tests.factories import bring_to, make_alice, make_bob, make_eve, make_run
+from threads import files
 from threads.models import File, Message
 
 pytestmark = pytest.mark.django_db
@@ -63,9 +67,13 @@ def letter(text: str = "Sort the orders.", **headers: str) -> EmailMessage:
 
 
 def receive(row: Teammate, message: EmailMessage | None = None) -> Firing:
-    got = mail.receive(address_of(row), (message or letter()).as_bytes())
+    got = take(address_of(row), message)
     assert isinstance(got, Firing)
     return got
+
+
+def take(address: str, message: EmailMessage | None = None, **known: Any) -> Firing | Mail:
+    return mail.receive(address, read_letter((message or letter()).as_bytes(), **known))
 
 
 def mailed() -> list[Any]:
@@ -98,7 +106,7 @@ def test_a_mail_starts_a_task_at_its_own_address(alice: Access, ops: Teammate) -
     trigger = triggers.open_inbox(alice, task, allowed_senders=["@partner.com"])
     assert trigger.email_address != ops.email_address
     message = letter(From="kim@partner.com")
-    got = mail.receive(trigger.email_address or "", message.as_bytes())
+    got = take(trigger.email_address or "", message)
     assert isinstance(got, Firing)
     assert got.run is not None
     assert got.run.task == task
@@ -107,7 +115,7 @@ def test_a_mail_starts_a_task_at_its_own_address(alice: Access, ops: Teammate) -
     listed = task.firings.get()
     assert (listed.source, listed.status) == ("kim@partner.com", FiringStatus.STARTED)
     triggers.update_trigger(alice, task, trigger, enabled=False)
-    again = mail.receive(trigger.email_address or "", letter(Message_ID="<2@x>").as_bytes())
+    again = take(trigger.email_address or "", letter(Message_ID="<2@x>"))
     assert isinstance(again, Firing)
     assert again.reason == Skip.PAUSED
 
@@ -135,13 +143,85 @@ def test_the_same_mail_twice_starts_one_run(ops: Teammate) -> None:
     assert Run.objects.count() == 1
 
 
+def test_a_mail_without_an_id_is_known_again_by_all_that_it_says(ops: Teammate) -> None:
+    def anonymous(text: str) -> EmailMessage:
+        message = letter(text)
+        del message["Message-ID"]
+        return message
+
+    assert receive(ops, anonymous("One")).run is not None
+    assert receive(ops, anonymous("One")).reason == Skip.DUPLICATE
+    assert receive(ops, anonymous("Two")).run is not None
+
+
+def test_two_machines_that_answer_each_other_come_to_an_end(
+    ops: Teammate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mail, "MOST_PER_HOUR", 3)
+    got = [receive(ops, letter(Message_ID=f"<{number}@x>")) for number in range(5)]
+    assert [one.reason for one in got] == ["", "", "", Skip.RATE, Skip.RATE]
+    Firing.objects.update(created_at=timezone.now() - timedelta(minutes=61))
+    assert receive(ops, letter(Message_ID="<9@x>")).run is not None
+
+
+def test_a_flood_of_strangers_is_a_few_entries(
+    ops: Teammate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(firing, "REFUSALS_PER_MINUTE", 3)
+    for number in range(10):
+        receive(ops, letter(From=f"{number}@example.com", Message_ID=f"<{number}@x>"))
+    assert sorted(Firing.objects.values_list("times", flat=True)) == [1, 1, 8]
+
+
+def test_an_answer_that_waited_goes_on_in_its_thread_with_its_own_files(
+    alice: Access, ops: Teammate
+) -> None:
+    task = tasks.create_task(alice, ops, instructions="File what comes.")
+    trigger = triggers.open_inbox(alice, task, allowed_senders=[])
+    triggers.update_trigger(alice, task, trigger, overlap="queue")
+    inbox = trigger.email_address or ""
+
+    def with_file(name: str, **headers: str) -> EmailMessage:
+        message = letter(**headers)
+        message.add_attachment(name.encode(), maintype="text", subtype="csv", filename=name)
+        return message
+
+    first = take(inbox, with_file("first.csv"))
+    assert isinstance(first, Firing)
+    assert first.run is not None
+    second = take(inbox, with_file("second.csv", Message_ID="<2@x>", In_Reply_To="<1@x>"))
+    assert isinstance(second, Firing)
+    assert second.status == FiringStatus.WAITING
+    bring_to(first.run, RunStatus.COMPLETED)
+    scheduler.start_waiting()
+    second.refresh_from_db()
+    assert second.run is not None
+    assert second.run.thread == first.run.thread
+    assert second.run.history_of == HistoryOf.THREAD
+    attached = File.objects.filter(run_files__run=second.run, run_files__is_attachment=True)
+    assert [file.name for file in attached] == ["second.csv"]
+
+
+def test_what_goes_wrong_inside_is_the_senders_to_try_again(
+    ops: Teammate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise OSError("The disk is full.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("runs.creation.queue", broken)
+        with pytest.raises(OSError, match="disk"):
+            receive(ops)
+    assert not Firing.objects.exists()
+    assert not Message.objects.exists()
+    assert receive(ops).run is not None
+
+
 def test_what_machines_answer_starts_nothing(ops: Teammate) -> None:
     assert receive(ops, letter(Auto_Submitted="auto-replied")).reason == Skip.AUTOMATIC
     ours = letter(From=f"Ops <{address_of(ops)}>", Message_ID="<2@x>")
     assert receive(ops, ours).reason == Skip.AUTOMATIC
-    bounce = mail.receive(
-        address_of(ops), letter(Message_ID="<3@x>").as_bytes(), envelope_sender=""
-    )
+    bounce = take(address_of(ops), letter(Message_ID="<3@x>"), envelope_sender="")
     assert isinstance(bounce, Firing)
     assert bounce.reason == Skip.AUTOMATIC
     assert not Run.objects.exists()
@@ -152,7 +232,7 @@ def test_nobody_has_other_addresses(ops: Teammate) -> None:
     for wrong in (f"{name}@elsewhere.com", f"{name}x@{domain}", f"@{domain}", "", "x" * 5000):
         assert not mail.is_known(wrong)
         with pytest.raises(NotFound):
-            mail.receive(wrong, letter().as_bytes())
+            take(wrong)
     assert mail.is_known(f"{name.upper()}+tag@{domain.upper()}")
     roster.archive_teammate(ops)
     assert not mail.is_known(address_of(ops))
@@ -195,7 +275,7 @@ def test_an_answer_to_a_task_goes_to_the_address_that_its_mail_came_to(
     task = tasks.create_task(alice, ops, instructions="File what comes.")
     trigger = triggers.open_inbox(alice, task, allowed_senders=["kim@a.com"])
     inbox = trigger.email_address or ""
-    got = mail.receive(inbox, letter(From="kim@a.com").as_bytes())
+    got = take(inbox, letter(From="kim@a.com"))
     assert isinstance(got, Firing)
     assert got.run is not None
     bring_to(got.run, RunStatus.COMPLETED)
@@ -203,7 +283,7 @@ def test_an_answer_to_a_task_goes_to_the_address_that_its_mail_came_to(
     assert result.reply_to == [inbox]
     answer = letter("More", From="kim@a.com", Message_ID="<2@x>",
                     In_Reply_To=result.message()["Message-ID"])  # fmt: skip
-    again = mail.receive(inbox, answer.as_bytes())
+    again = take(inbox, answer)
     assert isinstance(again, Firing)
     assert again.run is not None
     assert again.run.thread == got.run.thread
@@ -284,7 +364,7 @@ def test_a_mailbox_keeps_mails_of_anybody_and_starts_nothing(alice: Access, ops:
     assert ops.fetchmail_address not in (None, ops.email_address)
     raw = letter("Your code is 4711.", From="noreply@shop.com", Auto_Submitted="auto-generated")
     for _ in range(2):
-        got = mail.receive(ops.fetchmail_address or "", raw.as_bytes())
+        got = take(ops.fetchmail_address or "", raw)
         assert isinstance(got, Mail)
     (kept,) = mailbox.mails_of(ops)
     assert (kept.sender, kept.text) == ("noreply@shop.com", "Your code is 4711.")
@@ -297,7 +377,7 @@ def test_a_mailbox_keeps_mails_of_anybody_and_starts_nothing(alice: Access, ops:
 def test_a_mailbox_forgets(alice: Access, ops: Teammate) -> None:
     ops = roster.set_fetchmail(ops, enabled=True)
     for number in range(mailbox.MOST_KEPT + 3):
-        mail.receive(ops.fetchmail_address or "", letter(Message_ID=f"<{number}@x>").as_bytes())
+        take(ops.fetchmail_address or "", letter(Message_ID=f"<{number}@x>"))
     assert Mail.objects.count() == mailbox.MOST_KEPT
     Mail.objects.update(created_at=timezone.now() - timedelta(hours=49))
     assert mailbox.mails_of(ops) == []
@@ -308,44 +388,91 @@ def test_a_mailbox_forgets(alice: Access, ops: Teammate) -> None:
 # --- mail services ------------------------------------------------------------------------------
 
 
-def hand_over(**sent: Any) -> Any:
-    token = sent.pop("token", mail.http_token())
+@pytest.fixture
+def token(alice: Access) -> str:
+    """Of the door at which a mail service hands over what came for Alice's organization."""
+    return mail.make_door(alice)
+
+
+def hand_over(token: str, **sent: Any) -> Any:
     return Client().post(f"/api/v1/mail/{token}{sent.pop('query', '')}", **sent)
 
 
-def test_mail_services_hand_mails_over_in_their_forms(ops: Teammate) -> None:
+def test_mail_services_hand_mails_over_in_their_forms(ops: Teammate, token: str) -> None:
     to = address_of(ops)
 
     def raw(number: int) -> str:
         return letter(Message_ID=f"<{number}@x>").as_string()
 
     as_it_is = hand_over(
-        data=raw(1).encode(), content_type="message/rfc822", query=f"?to={quote(to)}&to=x@y.z"
-    )
+        token, data=raw(1).encode(), content_type="message/rfc822",
+        query=f"?to={quote(to)}&to=x@y.z",
+    )  # fmt: skip
     assert as_it_is.json() == {"taken": [to], "unknown": ["x@y.z"]}
-    mailgun = hand_over(data={"recipient": to, "sender": "a@b.c", "body-mime": raw(2)})
-    sendgrid = hand_over(data={"email": raw(3), "envelope": json.dumps({"to": [to], "from": "a"})})
-    postmark = hand_over(
-        data=json.dumps({"RawEmail": raw(4), "OriginalRecipient": to}),
-        content_type="application/json",
-    )
-    assert [one.status_code for one in (mailgun, sendgrid, postmark)] == [200] * 3
-    assert Run.objects.count() == 4
+    mailgun = {"recipient": to, "sender": "a@b.c", "body-mime": raw(2)}
+    sendgrid = {"email": raw(3), "envelope": json.dumps({"to": [to], "from": "a"})}
+    postmark = json.dumps({"RawEmail": raw(4), "OriginalRecipient": to})
+    urlencoded = urlencode(mailgun | {"body-mime": raw(5)})
+    answers = [
+        hand_over(token, data=mailgun),
+        hand_over(token, data=sendgrid),
+        hand_over(token, data=postmark, content_type="application/json"),
+        hand_over(token, data=urlencoded, content_type="application/x-www-form-urlencoded"),
+    ]
+    assert [one.status_code for one in answers] == [200] * 4
+    assert Run.objects.count() == 5
 
 
-def test_mail_services_are_refused_in_words(ops: Teammate) -> None:
+def test_a_mail_in_a_form_comes_as_it_was_sent(ops: Teammate, token: str) -> None:
+    """Whatever its encoding, and larger than what a form may be elsewhere."""
+    attachment = bytes(range(256)) * 24 * 1024
+    message = letter()
+    message.replace_header("Subject", "Caf\xe9")
+    message.set_content("Gr\xfc\xdfe", charset="iso-8859-1", cte="8bit")
+    message.add_attachment(attachment, maintype="image", subtype="png", filename="a.png")
+    form = {
+        "recipient": address_of(ops), "sender": "alice@example.com",
+        "body-mime": SimpleUploadedFile("a.eml", message.as_bytes()),
+    }  # fmt: skip
+    assert hand_over(token, data=form).status_code == 200
+    prompt = Run.objects.get().prompt
+    assert prompt is not None
+    assert prompt.content == "Mail from Alice <alice@example.com>: Caf\xe9\n\nGr\xfc\xdfe"
+    (file,) = File.objects.all()
+    assert files.read_file(file) == attachment
+
+
+def test_mail_services_are_refused_in_words(ops: Teammate, token: str) -> None:
     kind, to = "message/rfc822", address_of(ops)
     raw = letter().as_bytes()
-    wrong = hand_over(token="x" * 64, data=raw, content_type=kind, query=f"?to={to}")
+    wrong = hand_over("x" * 64, data=raw, content_type=kind, query=f"?to={to}")
     assert wrong.status_code == 404
-    assert hand_over(data=raw, content_type=kind).status_code == 422
-    assert hand_over(data=b"", content_type=kind, query=f"?to={to}").status_code == 422
-    assert hand_over(data="[]", content_type="application/json").status_code == 422
-    assert hand_over(data={"email": "x", "envelope": "{"}).status_code == 422
-    unknown = hand_over(data=raw, content_type=kind, query="?to=x@y.z")
+    assert hand_over(token, data=raw, content_type=kind).status_code == 422
+    assert hand_over(token, data=b"", content_type=kind, query=f"?to={to}").status_code == 422
+    assert hand_over(token, data="[]", content_type="application/json").status_code == 422
+    assert hand_over(token, data={"email": "x", "envelope": "{"}).status_code == 422
+    assert hand_over(token, data={"email": "x", "envelope": '{"to": 5}'}).status_code == 422
+    large = b"x" * (mail.LARGEST_MAIL + 1)
+    assert hand_over(token, data=large, content_type=kind, query=f"?to={to}").status_code == 413
+    unknown = hand_over(token, data=raw, content_type=kind, query="?to=x@y.z")
     assert unknown.status_code == 404
     assert "x@y.z" in unknown.json()["error"]["message"]
     assert not Run.objects.exists()
+
+
+def test_a_new_token_ends_the_old_one_and_a_door_leads_to_its_own_organization_alone(
+    alice: Access, ops: Teammate, token: str
+) -> None:
+    eve = make_eve()
+    sent = {"content_type": "message/rfc822", "query": f"?to={quote(address_of(ops))}"}
+    assert hand_over(mail.make_door(eve), data=letter().as_bytes(), **sent).status_code == 404
+    newer = mail.make_door(alice)
+    assert hand_over(token, data=letter().as_bytes(), **sent).status_code == 404
+    assert hand_over(newer, data=letter().as_bytes(), **sent).status_code == 200
+    mail.close_door(alice)
+    assert hand_over(newer, data=letter().as_bytes(), **sent).status_code == 404
+    with pytest.raises(Forbidden):
+        mail.make_door(make_bob(alice))
 
 
 # --- a real session -----------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from runs import (
     triggers,
     webhooks,
 )
+from runs.letters import read_letter
 from runs.models import Firing, Lesson, Run, RunFile, RunStatus, Skip, UsageDay
 from teammates import accounts, keys, knowledge, members, roster, sessions
 from teammates.access import Access, access_of_member
@@ -39,7 +40,8 @@ def with_everything(access: Access) -> Run:
     scheduler.arm()
     scheduler.fire_due(schedule.starts_at + timedelta(hours=1))
     agent = roster.set_fetchmail(agent, enabled=True)
-    mail.receive(agent.fetchmail_address or "", b"From: kim@example.com\n\nThe secret plan")
+    letter = read_letter(b"From: kim@example.com\n\nThe secret plan")
+    mail.receive(agent.fetchmail_address or "", letter)
     Lesson.objects.create(task=task, text="x", last_reaffirmed_at=timezone.now())
     knowledge.add_memory(access, "x", teammate=agent)
     knowledge.write_document(access, name="x", content="x", teammate=agent)

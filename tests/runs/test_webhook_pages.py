@@ -119,7 +119,8 @@ def test_test_pause_wake_rotate_resend_and_remove(
     act(page, endpoint, act="resend", hours="24")
     assert endpoint.deliveries.filter(status=DeliveryStatus.PENDING).count() == 1
     act(page, endpoint, act="delete")
-    assert not WebhookEndpoint.objects.exists()
+    assert page.get(f"/webhooks/{endpoint.pk}/").status_code == 404
+    assert "No webhooks yet" in text_of(page.get("/webhooks/"))
 
 
 def test_what_was_paused_by_itself_says_so(page: Client, alice: Access) -> None:
@@ -171,7 +172,7 @@ def test_mails_that_no_server_took_are_read_on_a_page(
 ) -> None:
     settings.EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
     settings.EMAIL_FILE_PATH = str(tmp_path)
-    assert page.get("/settings/mail/").status_code == 403  # not the installation's own account
+    assert "Kept mails" not in text_of(page.get("/settings/mail/"))  # not the host's own account
     Organization.objects.update(is_home=True)
     assert "No mails yet" in text_of(page.get("/settings/mail/"))
     page.post("/settings/notifications/test/")
@@ -182,7 +183,26 @@ def test_mails_that_no_server_took_are_read_on_a_page(
     assert "reach you" in text_of(page.get(f"/settings/mail/{link[1]}"))
     assert page.get("/settings/mail/?mail=../../etc/passwd").status_code == 404
     bob = make_bob(alice, role=Role.ADMIN)
-    assert browser_of(bob).get("/settings/mail/").status_code == 403
+    assert "Kept mails" not in text_of(browser_of(bob).get("/settings/mail/"))
+    assert browser_of(bob).get(f"/settings/mail/{link[1]}").status_code == 404
+    cy = make_bob(alice, email="cy@example.com")
+    assert browser_of(cy).get("/settings/mail/").status_code == 403
+
+
+def test_the_door_for_mail_services_is_made_renewed_and_closed_on_the_page(
+    page: Client, alice: Access
+) -> None:
+    def act(act: str) -> str:
+        return text_of(page.post("/settings/mail/", {"act": act}, follow=True))
+
+    assert "Make an address" in text_of(page.get("/settings/mail/"))
+    first = re.search(r"http\S+/api/v1/mail/mail_[0-9a-f]{48}", act("door_make"))
+    assert first
+    later = text_of(page.get("/settings/mail/"))
+    assert first[0] not in later
+    assert re.search(r"/api/v1/mail/mail_\w{3}\*{4}", later)
+    assert first[0] not in act("door_make")
+    assert "Make an address" in act("door_close")
 
 
 def test_deliveries_older_than_the_log_are_forgotten(alice: Access) -> None:
