@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -95,9 +96,8 @@ class Courier:
 
     async def _claim(self) -> list[WebhookDelivery]:
         per_endpoint = Counter(self._under_way.values())
-        full = [pk for pk, n in per_endpoint.items() if n >= AT_ONCE_TO_ONE]
         try:
-            return await in_db(claim_due, AT_ONCE - len(self._under_way), without=full)
+            return await in_db(claim_due, AT_ONCE - len(self._under_way), per_endpoint)
         except Exception:
             logger.exception("Deliveries could not be claimed; trying again")
             return []
@@ -115,20 +115,29 @@ class Courier:
 
 # --- claim --------------------------------------------------------------------------------------
 
+# The first few that are due of each endpoint, whatever its backlog; of those, the first of each
+# endpoint before the second of any.
 _CLAIM = """
 WITH due AS (
-    SELECT d.id, row_number() OVER (PARTITION BY d.endpoint_id ORDER BY d.next_retry_at, d.id) AS n
-    FROM runs_webhookdelivery d JOIN runs_webhookendpoint e ON e.id = d.endpoint_id
-    WHERE d.status = 'pending' AND d.next_retry_at <= statement_timestamp()
-      AND (e.active OR d.run_id IS NULL) AND d.endpoint_id <> ALL(%(without)s)
-      AND NOT EXISTS (
-        SELECT 1 FROM runs_webhookdelivery b WHERE b.endpoint_id = d.endpoint_id
-        AND b.run_id = d.run_id AND b.status = 'pending' AND b.id < d.id)
+    SELECT one.id, one.place + coalesce(busy.n, 0) AS place
+    FROM runs_webhookendpoint e
+    LEFT JOIN unnest(%(endpoints)s::bigint[], %(under_way)s::int[]) busy (endpoint_id, n)
+      ON busy.endpoint_id = e.id
+    CROSS JOIN LATERAL (
+        SELECT d.id, row_number() OVER (ORDER BY d.next_retry_at, d.id) AS place
+        FROM runs_webhookdelivery d
+        WHERE d.endpoint_id = e.id AND d.status = 'pending'
+          AND d.next_retry_at <= statement_timestamp()
+          AND (d.run_id IS NULL OR e.active AND d.id = (
+            SELECT min(b.id) FROM runs_webhookdelivery b
+            WHERE b.endpoint_id = d.endpoint_id AND b.run_id = d.run_id AND b.status = 'pending'))
+        ORDER BY d.next_retry_at, d.id LIMIT %(of_one)s
+    ) one
+    WHERE e.deleted_at IS NULL AND one.place + coalesce(busy.n, 0) <= %(of_one)s
 ), picked AS (
     SELECT d.id FROM runs_webhookdelivery d JOIN due USING (id)
-    WHERE due.n <= %(of_one)s AND d.status = 'pending'
-      AND d.next_retry_at <= statement_timestamp()
-    ORDER BY d.id LIMIT %(n)s FOR NO KEY UPDATE OF d SKIP LOCKED
+    WHERE d.status = 'pending' AND d.next_retry_at <= statement_timestamp()
+    ORDER BY due.place, d.id LIMIT %(n)s FOR NO KEY UPDATE OF d SKIP LOCKED
 )
 UPDATE runs_webhookdelivery d
 SET next_retry_at = statement_timestamp() + make_interval(secs => %(claimed_for)s)
@@ -136,14 +145,15 @@ FROM picked WHERE d.id = picked.id RETURNING d.id
 """
 
 
-def claim_due(limit: int, *, without: list[int]) -> list[WebhookDelivery]:
-    """Take up to `limit` deliveries that are due, none before an earlier one of its run, and none
-    for the endpoints `without`."""
+def claim_due(limit: int, under_way: Mapping[int, int]) -> list[WebhookDelivery]:
+    """Take up to `limit` deliveries that are due, none before an earlier one of its run; of an
+    endpoint at most `AT_ONCE_TO_ONE`, with those that are `under_way` to it."""
     if limit < 1:
         return []
     with connection.cursor() as cursor:
         cursor.execute(_CLAIM, {
-            "n": limit, "of_one": AT_ONCE_TO_ONE, "without": without, "claimed_for": CLAIMED_FOR,
+            "n": limit, "of_one": AT_ONCE_TO_ONE, "claimed_for": CLAIMED_FOR,
+            "endpoints": list(under_way), "under_way": list(under_way.values()),
         })  # fmt: skip
         ids = [row[0] for row in cursor.fetchall()]
     found = WebhookDelivery.objects.filter(pk__in=ids).select_related("endpoint")
@@ -215,6 +225,10 @@ def record(delivery_id: int, attempts: list[Attempt]) -> None:
         delivery = locked.filter(pk=delivery_id).first()
         if delivery is None:  # removed meanwhile
             return
+        is_erased = delivery.run is not None and delivery.run.erased_at is not None
+        if is_erased:  # what was answered may quote what was said
+            for one in attempts:
+                one.body = ""
         DeliveryAttempt.objects.bulk_create(
             DeliveryAttempt(
                 delivery=delivery, at=one.at, took_ms=one.took_ms,
@@ -231,8 +245,7 @@ def record(delivery_id: int, attempts: list[Attempt]) -> None:
         delivery.response_body, delivery.error = clean_text(last.body), clean_text(last.error)[:500]
         if delivery.status == DeliveryStatus.PENDING:
             _decide(delivery, last)
-        is_over = delivery.status != DeliveryStatus.PENDING
-        if is_over and delivery.run is not None and delivery.run.erased_at is not None:
+        if is_erased and delivery.status != DeliveryStatus.PENDING:
             delivery.body = ""  # it was kept only to be sent
         delivery.save()
         if delivery.run_id is not None:

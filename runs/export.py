@@ -62,6 +62,7 @@ SECTIONS: dict[str, tuple[type[models.Model], str]] = {
 }
 # Never given away, whatever row has them.
 SECRET = frozenset({
+    "mail_token_hash", "mail_token_prefix",
     "hash", "hook_hash", "hook_prefix", "share_nonce", "environment", "auth_config",
     "stored_as", "setup_token_hash", "command", "worker", "fence", "lease_until",
 })  # fmt: skip

@@ -31,7 +31,7 @@ from runs.models import (
 )
 from teammates.access import Access, access_of_owner
 from teammates.errors import DomainError, Forbidden
-from teammates.fields import clean_text, hash_secret
+from teammates.fields import clean_text, key_of
 from teammates.models import EndUser, Organization, Teammate, User
 from threads import conversations
 from threads.models import File, Message, Thread
@@ -142,7 +142,7 @@ def find_event(target: Target, cause: Cause) -> Firing | None:
     """The firing that an event with this id came to before."""
     if not cause.event_id:
         return None
-    known = target.firings.filter(kind=cause.kind, event_id=event_key(cause.event_id))
+    known = target.firings.filter(kind=cause.kind, event_id=key_of(cause.event_id))
     return known.exclude(status=FiringStatus.SKIPPED).select_related("run").first()
 
 
@@ -290,15 +290,10 @@ def _record(target: Target, cause: Cause, status: FiringStatus, **fields: Any) -
     return Firing.objects.create(
         organization=target.organization, teammate=target.teammate, task=target.task,
         trigger=target.trigger, kind=cause.kind, status=status, due_at=cause.due_at,
-        source=clean_text(cause.source)[:320], event_id=event_key(cause.event_id),
+        source=clean_text(cause.source)[:320], event_id=key_of(cause.event_id),
         received=clean_text(cause.received)[:KEPT], is_sample=cause.is_sample,
         **fields,
     )  # fmt: skip
-
-
-def event_key(event_id: str) -> str:
-    """How the id of an event is kept: a long one by its hash."""
-    return event_id if len(event_id) <= 255 else hash_secret(event_id)
 
 
 def active_runs(task: Task) -> "QuerySet[Run]":

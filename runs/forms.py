@@ -1,15 +1,16 @@
 """Input of the pages about tasks and webhooks."""
 
-from datetime import datetime
+from datetime import datetime, time
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from django import forms
 
-from runs import deliveries, schedules
+from runs import deliveries, schedules, tasks, triggers, webhooks
 from runs.models import Dialect, Missed, Overlap, Task, Trigger
 from runs.schedules import WEEKDAYS, Sentence
 from teammates.access import Access
+from teammates.errors import Invalid
 from teammates.models import Model, PermissionMode, Teammate, TeammateStatus
 from teammates.timezones import TIMEZONES
 
@@ -18,6 +19,14 @@ REPEATS = [
     ("month", "Every month"), ("hour", "Every hour"), ("interval", "Every so many minutes"),
     ("cron", "As cron says"), ("once", "Once"),
 ]  # fmt: skip
+
+
+LOCAL_KINDS = [kind for kind, _ in REPEATS if kind != "interval"]  # that follow a clock
+WHEN = 8  # fields that say when; behind them the timezone, then the rules
+
+
+def _number(value: float) -> float | int:
+    return int(value) if value == int(value) else value
 
 
 def _shown_for(*kinds: str, **more: Any) -> dict[str, Any]:
@@ -47,9 +56,10 @@ class ScheduleForm(forms.Form):
         label="Minutes past the hour", min_value=0, max_value=59, required=False,
         widget=forms.NumberInput(attrs=_shown_for("hour")),
     )  # fmt: skip
-    minutes = forms.IntegerField(
-        label="Minutes between two runs", min_value=1, max_value=366 * 24 * 60, required=False,
-        widget=forms.NumberInput(attrs=_shown_for("interval")),
+    minutes = forms.FloatField(
+        label="Minutes between two runs", min_value=schedules.SHORTEST_INTERVAL / 60,
+        max_value=schedules.LONGEST_INTERVAL / 60, required=False,
+        widget=forms.NumberInput(attrs=_shown_for("interval", step="any")),
     )  # fmt: skip
     cron = forms.CharField(
         label="Cron", max_length=200, required=False,
@@ -59,29 +69,55 @@ class ScheduleForm(forms.Form):
     at = forms.DateTimeField(
         label="At", required=False, input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"],
         widget=forms.DateTimeInput(
-            format="%Y-%m-%dT%H:%M", attrs=_shown_for("once", type="datetime-local")
+            format="%Y-%m-%dT%H:%M:%S", attrs=_shown_for("once", type="datetime-local")
         ),
     )  # fmt: skip
-    timezone = forms.ChoiceField(label="Of the clock in", choices=[(z, z) for z in TIMEZONES])
+    timezone = forms.CharField(label="Timezone", widget=forms.Select, required=False)
     overlap = forms.ChoiceField(
         label="If the run before it is still under way", choices=Overlap.choices
     )
     missed = forms.ChoiceField(label="If Muster was not running then", choices=Missed.choices)
     missed_limit = forms.IntegerField(
-        label="At most so many of the missed ones", min_value=1, max_value=100, required=False
+        label="At most so many of the missed ones",
+        min_value=1,
+        max_value=triggers.MOST_MISSED,
+        required=False,
     )
     failure_limit = forms.IntegerField(
-        label="Pause after so many failed runs in a row", min_value=1, max_value=100,
-        required=False, help_text="Empty: never.",
+        label="Pause after so many failed runs in a row", min_value=1,
+        max_value=triggers.MOST_FAILURES, required=False, help_text="Empty: never.",
     )  # fmt: skip
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Programs may have set any zone that exists, also one that is not offered here.
+        own = self.data.get("timezone") or self.initial.get("timezone")
+        zones = TIMEZONES if own in TIMEZONES or not own else [own, *TIMEZONES]
+        self.fields["timezone"].widget = forms.Select(
+            choices=[(zone, zone) for zone in zones], attrs=_shown_for(*LOCAL_KINDS)
+        )
+
+    def _shown_fields(self, kind: str) -> set[str]:
+        """Of those that say when, the ones that belong to a kind."""
+        kinds_of = {name: field.widget.attrs.get("data-for", "") for name, field in
+                    self.fields.items()}  # fmt: skip
+        return {name for name, kinds in kinds_of.items() if kind in kinds.split()}
+
+    def clean_timezone(self) -> str:
+        zone: str = self.cleaned_data["timezone"] or self.initial.get("timezone") or "UTC"
+        try:
+            schedules.check_timezone(zone)
+        except Invalid as error:
+            raise forms.ValidationError(error.message) from None
+        return zone
 
     @property
     def when(self) -> list[forms.BoundField]:
-        return [self[name] for name in list(self.fields)[:9]]
+        return [self[name] for name in list(self.fields)[: WHEN + 1]]
 
     @property
     def rules(self) -> list[forms.BoundField]:
-        return [self[name] for name in list(self.fields)[9:]]
+        return [self[name] for name in list(self.fields)[WHEN + 1 :]]
 
     @property
     def has_rule_errors(self) -> bool:
@@ -95,17 +131,22 @@ class ScheduleForm(forms.Form):
         local = trigger.run_at and trigger.run_at.astimezone(ZoneInfo(trigger.timezone))
         return {
             "kind": said.kind, "weekday": said.weekday, "monthday": said.monthday,
-            "time": said.time, "minute": said.minute, "minutes": said.interval_seconds // 60,
+            "time": time.fromisoformat(said.time), "minute": said.minute,
+            "minutes": _number(said.interval_seconds / 60),
             "cron": said.cron or said.as_cron, "timezone": trigger.timezone,
-            "at": local and local.replace(tzinfo=None), "overlap": trigger.overlap,
+            "at": local and local.replace(tzinfo=None, microsecond=0), "overlap": trigger.overlap,
             "missed": trigger.missed, "missed_limit": trigger.missed_limit,
             "failure_limit": trigger.failure_limit,
         }  # fmt: skip
 
     def clean(self) -> dict[str, Any]:
         given = super().clean() or {}
+        kind = given.get("kind", "")
+        for name in set(list(self.fields)[1:WHEN]) - self._shown_fields(kind):
+            self.errors.pop(name, None)  # what is not shown may say anything
+            given[name] = None
         wanted = {"month": "monthday", "hour": "minute", "interval": "minutes", "cron": "cron",
-                  "once": "at"}.get(given.get("kind", ""), "time")  # fmt: skip
+                  "once": "at"}.get(kind, "time")  # fmt: skip
         if wanted not in self.errors and given.get(wanted) in (None, ""):
             self.add_error(wanted, "This is needed here.")
         return given
@@ -124,13 +165,24 @@ class ScheduleForm(forms.Form):
             at: datetime = given["at"].replace(tzinfo=ZoneInfo(zone))
             return fields | {"run_at": at.isoformat()}
         if given["kind"] == "interval":
-            return fields | {"interval_seconds": given["minutes"] * 60}
-        time = given["time"]
+            return fields | {"interval_seconds": round(given["minutes"] * 60)}
+        clock = given["time"] or time()
         said = Sentence(
-            given["kind"], time=f"{time:%H:%M}" if time else "00:00", weekday=given["weekday"] or 0,
+            given["kind"], time=f"{clock:%H:%M}", weekday=given["weekday"] or 0,
             monthday=given["monthday"] or 1, minute=given["minute"] or 0, cron=given["cron"],
         )  # fmt: skip
         return fields | {"cron": said.as_cron}
+
+    def changes(self) -> dict[str, Any]:
+        """Of the stored schedule: a time that stays as it is must not be counted anew."""
+        when = set(list(self.fields)[1 : WHEN + 1])
+        hidden = when - self._shown_fields(self.cleaned_data["kind"])
+        changed = set(self.changed_data) - hidden
+        is_new_time = bool(changed & (when | {"kind"}) - {"timezone"})
+        return {
+            name: value for name, value in self.timing().items()
+            if (is_new_time if name in schedules.TIMINGS else name in changed)
+        }  # fmt: skip
 
     def draft(self) -> Trigger:
         """The schedule that the form says, not saved. Raises `Invalid`."""
@@ -143,15 +195,15 @@ class ScheduleForm(forms.Form):
 class TaskForm(forms.Form):
     teammate = forms.ModelChoiceField(label="Teammate", queryset=Teammate.objects.none())
     name = forms.CharField(
-        label="Name", max_length=255, required=False,
+        label="Name", max_length=tasks.LONGEST_NAME, required=False,
         help_text="Empty: the first words of the instructions.",
     )  # fmt: skip
     instructions = forms.CharField(
-        label="What is to be done", max_length=100_000,
+        label="What is to be done", max_length=tasks.LONGEST_TEXT,
         widget=forms.Textarea(attrs={"rows": 7}),
     )  # fmt: skip
     expected_output = forms.CharField(
-        label="What should come of it", max_length=100_000, required=False,
+        label="What should come of it", max_length=tasks.LONGEST_TEXT, required=False,
         widget=forms.Textarea(attrs={"rows": 2}),
     )  # fmt: skip
     permission_mode = forms.ChoiceField(
@@ -188,17 +240,27 @@ class TaskForm(forms.Form):
         return {name: value for name, value in self.cleaned_data.items() if name != "teammate"}
 
 
+OFFERED = [event for event in deliveries.EVENTS if event in deliveries.EVENT_OF.values()]
+
+
 class EndpointForm(forms.Form):
     url = forms.CharField(
         label="Address", max_length=2000, widget=forms.URLInput(attrs={"class": "mono"}),
         help_text="https:// and on the public internet.",
     )  # fmt: skip
-    description = forms.CharField(label="What it is for", max_length=200, required=False)
+    description = forms.CharField(
+        label="What it is for", max_length=webhooks.LONGEST_DESCRIPTION, required=False
+    )
     events = forms.MultipleChoiceField(
         label="Events", required=False, widget=forms.CheckboxSelectMultiple,
-        choices=[(e, e) for e in deliveries.EVENTS if e in deliveries.EVENT_OF.values()],
+        choices=[(e, e) for e in OFFERED],
     )  # fmt: skip
     dialect = forms.ChoiceField(
         label="Body and signature", choices=Dialect.choices, required=False,
         help_text="As the contract of that API says. It cannot be changed later.",
     )  # fmt: skip
+
+    def wanted(self) -> dict[str, Any]:
+        """In the words of `webhooks`; what a program asked for and is not offered here stays."""
+        others = [one for one in self.initial.get("events") or [] if one not in OFFERED]
+        return self.cleaned_data | {"events": [*self.cleaned_data["events"], *others]}

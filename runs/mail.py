@@ -26,7 +26,7 @@ from runs.models import (
 )
 from teammates.access import Access
 from teammates.errors import NotFound
-from teammates.fields import hash_secret
+from teammates.fields import hash_secret, key_of
 from teammates.models import Membership, Organization, Role, Teammate
 from threads.models import Thread
 
@@ -144,7 +144,7 @@ def _thread_of(target: Target, letter: Letter) -> Thread | None:
     found = mine.filter(notices__uid__in=uids).order_by("-id").first() or (
         mine.filter(
             firing__organization=target.organization,
-            firing__event_id__in=[firing.event_key(ref) for ref in letter.references],
+            firing__event_id__in=[key_of(ref) for ref in letter.references],
         )
         .order_by("-id")
         .first()

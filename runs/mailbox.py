@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from runs.letters import Letter
 from runs.models import Mail
+from teammates.fields import key_of
 from teammates.models import Teammate
 
 MOST_KEPT = 100  # mails of a mailbox
@@ -15,14 +16,15 @@ KEPT_FOR = timedelta(hours=48)
 
 def keep(teammate: Teammate, letter: Letter) -> Mail:
     """Add a mail; the same again is the one that is there. The caller holds the teammate."""
-    known = Mail.objects.filter(teammate=teammate, message_id=letter.message_id[:255])
-    if letter.message_id and (again := known.first()) is not None:
+    key = key_of(letter.message_id)
+    again = Mail.objects.filter(teammate=teammate, message_id=key).first()
+    if again is not None:
         return again
     names = [one.name for one in letter.enclosed]
     made = Mail.objects.create(
         teammate=teammate, sender=letter.sender[:320], subject=letter.subject,
         text=letter.text[:100_000], attachments=names,
-        message_id=letter.message_id[:255],
+        message_id=key,
     )  # fmt: skip
     kept = Mail.objects.filter(teammate=teammate).order_by("-id")[:MOST_KEPT]
     Mail.objects.filter(teammate=teammate).exclude(pk__in=kept.values("pk")).delete()

@@ -2,10 +2,11 @@
 
 import logging
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef
+from django.db.models import Exists, F, OuterRef, QuerySet
 from django.utils import timezone
 
 from runs import lifecycle, mailbox
@@ -26,9 +27,10 @@ from runs.models import (
     Task,
     ToolCall,
     WebhookDelivery,
+    WebhookEndpoint,
     WorkerBeat,
 )
-from teammates import sessions
+from teammates import mail, sessions
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden
 from teammates.models import (
@@ -55,7 +57,9 @@ KEPT_EVENTS = (
     "run.cancel_requested", "run.completed", "run.failed", "run.cancelled", "run.closed",
     "step.started", "step.completed",
 )  # fmt: skip
-BATCH = 200  # runs that one transaction deletes
+BATCH = 200  # rows that one transaction deletes, with all that hangs on them
+# No transaction that wrote to a webhook when it was removed is still open then.
+REMOVED_FOR = timedelta(days=1)
 
 
 # --- accounts -----------------------------------------------------------------------------------
@@ -98,9 +102,7 @@ def erased_at(organization: Organization) -> datetime | None:
 def erase_closed() -> int:
     """Erase one organization that was closed long enough ago; whether there was one."""
     due = timezone.now() - timedelta(days=settings.ERASE_AFTER_DAYS)
-    runs = Run.objects.filter(organization__closed_at__lt=due).order_by("id")
-    while ids := list(runs.values_list("pk", flat=True)[:BATCH]):
-        Run.objects.filter(pk__in=ids).delete()
+    _delete_in_batches(Run.objects.filter(organization__closed_at__lt=due))
     with transaction.atomic():
         closed = Organization.objects.select_for_update(skip_locked=True)
         organization = closed.filter(closed_at__lt=due).order_by("id").first()
@@ -154,6 +156,11 @@ def _forget(user: User) -> None:
 def erase_said(limit: int = 50) -> int:
     """Erase what was said in finished runs of organizations that keep numbers alone, from the
     moment on that they do; how many. A thread in which something still works is left alone."""
+    came_to_nothing = Firing.objects.filter(
+        organization__retention_mode=RetentionMode.METADATA_ONLY, status=FiringStatus.SKIPPED,
+        created_at__gte=F("organization__metadata_only_since"),
+    )  # fmt: skip
+    came_to_nothing.exclude(received="").update(received="")
     working = Run.objects.filter(thread=OuterRef("thread"), status__in=ACTIVE)
     due = (
         Run.objects.filter(
@@ -219,8 +226,8 @@ def _erase_events(run: Run) -> None:
 
 
 def forget_old() -> None:
-    """Ended sessions, expired idempotency keys, old entries of the audit log, and workers that have
-    long been silent."""
+    """Ended sessions, expired idempotency keys, old entries of the logs, mails that no server took,
+    removed webhooks, and workers that have long been silent."""
     now = timezone.now()
     RefreshToken.objects.filter(expires_at__lt=now).delete()
     IdempotencyKey.objects.filter(claimed_at__lt=now - timedelta(days=2)).delete()
@@ -228,5 +235,15 @@ def forget_old() -> None:
     WorkerBeat.objects.filter(seen_at__lt=now - timedelta(days=1)).delete()
     mailbox.forget_old()
     logged = now - timedelta(days=settings.LOG_DAYS)
-    WebhookDelivery.objects.filter(created_at__lt=logged).delete()
-    Firing.objects.filter(created_at__lt=logged).exclude(status=FiringStatus.WAITING).delete()
+    mail.forget_kept(logged)
+    _delete_in_batches(WebhookDelivery.objects.filter(created_at__lt=logged))
+    firings = Firing.objects.filter(created_at__lt=logged)
+    _delete_in_batches(firings.exclude(status=FiringStatus.WAITING))
+    removed = WebhookEndpoint.objects.filter(deleted_at__lt=now - REMOVED_FOR)
+    _delete_in_batches(WebhookDelivery.objects.filter(endpoint__in=removed))
+    removed.delete()
+
+
+def _delete_in_batches(rows: QuerySet[Any]) -> None:
+    while pks := list(rows.order_by("pk").values_list("pk", flat=True)[:BATCH]):
+        rows.model._default_manager.filter(pk__in=pks).delete()

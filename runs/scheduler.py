@@ -38,13 +38,12 @@ MOST_COUNTED = 1000  # missed times that are counted one by one
 MOST_AT_ONCE = 100  # rows of one look
 
 
-def keep_time(now: datetime | None = None) -> None:
-    """One look: count outcomes, start what waited, start what is due. `now` is the database's
-    clock, unless a test says another."""
-    settle()
-    start_waiting()
-    arm()
-    fire_due(now)
+def keep_time(now: datetime | None = None) -> bool:
+    """One look: count outcomes, start what waited, start what is due; whether there was so much
+    that the next look should be at once. `now` is the database's clock, unless a test says another.
+    """
+    done = [settle(), start_waiting(), arm(), fire_due(now)]
+    return max(done) >= MOST_AT_ONCE
 
 
 # --- schedules ----------------------------------------------------------------------------------

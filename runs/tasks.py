@@ -14,6 +14,7 @@ from teammates.errors import Forbidden, Invalid, NotFound, Unsuitable
 from teammates.models import Effort, EndUser, PermissionMode, Teammate
 
 LONGEST_TEXT = 100_000  # characters
+LONGEST_NAME = 255
 NAMED_BY = 100  # characters of the instructions
 MOST_LESSONS = 50  # of a task
 
@@ -137,8 +138,8 @@ def _apply(task: Task, fields: dict[str, Any]) -> None:
         if len(getattr(task, name)) > LONGEST_TEXT:
             raise Invalid(f"{name} must have at most {LONGEST_TEXT} characters.")
     task.name = " ".join((task.name or task.instructions[:NAMED_BY]).split())
-    if not 1 <= len(task.name) <= 255:
-        raise Invalid("name must have 1 to 255 characters.")
+    if not 1 <= len(task.name) <= LONGEST_NAME:
+        raise Invalid(f"name must have 1 to {LONGEST_NAME} characters.")
     if task.model:
         connections.resolve_model(task.organization, task.model)
     for name, known in (("effort", Effort.values), ("permission_mode", PermissionMode.values)):

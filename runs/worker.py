@@ -198,8 +198,8 @@ class Worker:
     async def _keep_time(self) -> None:
         """Start what is due."""
         while True:
-            await self._try(scheduler.keep_time)
-            await asyncio.sleep(settings.POLL_SECONDS)
+            if not await self._try(scheduler.keep_time):
+                await asyncio.sleep(settings.POLL_SECONDS)
 
     async def _tidy(self) -> None:
         """Forget what is not to be kept."""

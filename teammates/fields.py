@@ -59,6 +59,12 @@ def hash_secret(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+def key_of(text: str) -> str:
+    """How a long id that others made is kept: as it is if it fits in 255 characters, else its
+    hash."""
+    return text if len(text) <= 255 else hash_secret(text)
+
+
 def clean_text(text: str) -> str:
     """`text` without what PostgreSQL cannot store: NUL and lone surrogates become U+FFFD."""
     if "\x00" in text:

@@ -1,6 +1,8 @@
 """Mails about accounts, sent at once. What runs have to tell is in `runs/notices.py`."""
 
 import logging
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -13,6 +15,13 @@ logger = logging.getLogger("muster.mail")
 def sends() -> bool:
     """Whether a mail server is set; else mails are files in the data folder."""
     return not settings.EMAIL_BACKEND.endswith("filebased.EmailBackend")
+
+
+def forget_kept(before: datetime) -> None:
+    """Delete the mails in the data folder that are older."""
+    for file in Path(settings.EMAIL_FILE_PATH).glob("*.log"):
+        if file.stat().st_mtime < before.timestamp():
+            file.unlink(missing_ok=True)
 
 
 def send(to: str, subject: str, template: str, context: dict[str, Any]) -> bool:

@@ -93,7 +93,7 @@ class WebhookDelivery(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     endpoint = models.ForeignKey(
-        WebhookEndpoint, on_delete=models.CASCADE, related_name="deliveries"
+        WebhookEndpoint, on_delete=models.CASCADE, related_name="deliveries", db_index=False
     )
     run = models.ForeignKey(Run, null=True, on_delete=models.CASCADE, related_name="deliveries")
     event_type = models.CharField(max_length=50)

@@ -1,5 +1,6 @@
 """How the outside reaches a task or a teammate: what both pages show of a webhook and an inbox."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,7 @@ class Reach:
     act: str
     hook_url: str | None = None  # masked; None: there is none
     hook_is_on: bool = False
-    example: str = ""  # a body that it takes
+    example: str = json.dumps(SAMPLE)  # a body that it takes
     address: str | None = None
     takes_mail: bool = False
     senders: str = ""
@@ -41,7 +42,6 @@ class Reach:
             act=reverse("runs:trigger_act", args=[task.pk]),
             hook_url=_masked(request, "tasks", task.pk, hook),
             hook_is_on=hook is not None and hook.is_armed,
-            example='{"order": 4411}',
             address=inbox.email_address if inbox else None,
             takes_mail=inbox is not None and inbox.is_armed,
             senders=", ".join(task.allowed_senders or []),
@@ -54,7 +54,6 @@ class Reach:
             act=reverse("runs:teammate_reach", args=[teammate.pk]),
             hook_url=_masked(request, "mates", teammate.pk, teammate),
             hook_is_on=teammate.hook_enabled and teammate.is_enabled,
-            example='{"message": "Hello", "order": 4411}',
             address=teammate.email_address,
             takes_mail=teammate.is_enabled,
             senders=", ".join(teammate.allowed_senders or []),

@@ -9,8 +9,7 @@ from itertools import islice, takewhile
 from typing import Any
 
 from django.contrib import messages
-from django.db.models import Avg, F, Window
-from django.db.models.functions import RowNumber
+from django.db.models import Avg
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -71,13 +70,19 @@ def task_list(request: PageRequest) -> HttpResponse:
     })  # fmt: skip
 
 
+_LAST_RUNS = """
+SELECT one.* FROM unnest(%s::bigint[]) AS task (id) CROSS JOIN LATERAL (
+    SELECT id, task_id, status, created_at FROM runs_run WHERE task_id = task.id
+    ORDER BY created_at DESC, id DESC LIMIT %s
+) one
+"""
+
+
 def _last_runs(shown: list[Task]) -> dict[int, list[Run]]:
-    """The last runs of each task, oldest first. One query."""
-    place = Window(RowNumber(), partition_by=F("task_id"), order_by=F("id").desc())
-    runs = Run.objects.filter(task__in=shown).annotate(place=place).filter(place__lte=LAST_RUNS)
+    """The last runs of each task, oldest first. One query, whatever the number of runs."""
     found: dict[int, list[Run]] = {}
-    for run in runs.order_by("id"):
-        found.setdefault(run.task_id, []).append(run)
+    for run in Run.objects.raw(_LAST_RUNS, [[task.pk for task in shown], LAST_RUNS]):
+        found.setdefault(run.task_id, []).insert(0, run)
     return found
 
 
@@ -108,9 +113,11 @@ def agenda(request: PageRequest) -> HttpResponse:
     now = timezone.now()
     mine = Task.objects.visible_to(request.access).saved()
     armed = Trigger.objects.armed().filter(task__in=mine, kind=TriggerKind.SCHEDULE).with_task()
+    due = armed.exclude(next_at__gt=now + DAY).order_by("next_at", "id")
+    shown = list(due[: MOST_SCHEDULES + 1])
     found: list[tuple[datetime, Trigger]] = []
     frequent: list[Trigger] = []
-    for trigger in armed.order_by("id")[:MOST_SCHEDULES]:
+    for trigger in shown[:MOST_SCHEDULES]:
         times = list(islice(_within(trigger, now, DAY), MOST_PER_SCHEDULE + 1))
         if len(times) > MOST_PER_SCHEDULE:
             frequent.append(trigger)
@@ -124,6 +131,7 @@ def agenda(request: PageRequest) -> HttpResponse:
     return render(request, "runs/task_agenda.html", {
         "entries": entries, "frequent": [(one, schedules.in_words(one)) for one in frequent],
         "tabs": _list_tabs("Next 24 hours"), "now": now,
+        "most": MOST_SCHEDULES if len(shown) > MOST_SCHEDULES else None,
     })  # fmt: skip
 
 
@@ -360,8 +368,8 @@ def schedule_edit(
         try:
             if trigger is None:
                 triggers.add_schedule(access, task, **form.timing())
-            else:
-                triggers.update_trigger(access, task, trigger, **form.timing())
+            elif changes := form.changes():
+                triggers.update_trigger(access, task, trigger, **changes)
         except DomainError as error:
             form.add_error(None, error.message)
         else:

@@ -105,7 +105,7 @@ def webhook_change(request: PageRequest, webhook_id: int) -> HttpResponse:
     del form.fields["dialect"]
     if request.method == "POST" and form.is_valid():
         try:
-            webhooks.update_endpoint(request.access, endpoint, **form.cleaned_data)
+            webhooks.update_endpoint(request.access, endpoint, **form.wanted())
         except DomainError as error:
             form.add_error("url" if error.message.startswith("url") else None, error.message)
         else:

@@ -58,7 +58,9 @@ document.querySelector("[data-reopen]")?.click();
 // Only the fields of the chosen kind are shown.
 function showKind(select) {
   for (const box of select.form.querySelectorAll("[data-for]")) {
-    box.closest(".field").hidden = !box.dataset.for.split(" ").includes(select.value);
+    // A hidden one is not sent, and not checked by the browser.
+    box.disabled = !box.dataset.for.split(" ").includes(select.value);
+    box.closest(".field").hidden = box.disabled;
   }
 }
 for (const select of document.querySelectorAll('select[name="kind"]')) {

@@ -59,7 +59,7 @@ def deliver(*, may_be_private: bool = True) -> None:
         async with outside_client(may_be_private=may_be_private, timeout=5) as client:
             return [await courier.send(client, one) for one in claimed]
 
-    while claimed := courier.claim_due(20, without=[]):
+    while claimed := courier.claim_due(20, {}):
         for one, attempts in zip(claimed, asyncio.run(send(claimed)), strict=True):
             courier.record(one.pk, attempts)
 
@@ -275,8 +275,8 @@ def test_who_dies_while_sending_leaves_it_to_be_sent_again(
 ) -> None:
     make_endpoint(alice, f"{receiver.url}/ok", events=["run.started"])
     make_run(alice)
-    (claimed,) = courier.claim_due(20, without=[])
-    assert courier.claim_due(20, without=[]) == []  # nobody else sends it meanwhile
+    (claimed,) = courier.claim_due(20, {})
+    assert courier.claim_due(20, {}) == []  # nobody else sends it meanwhile
     assert receiver.seen == []
     WebhookDelivery.objects.filter(pk=claimed.pk).update(next_retry_at=timezone.now())
     deliver()
@@ -288,11 +288,14 @@ def test_one_endpoint_does_not_take_all_places(alice: Access) -> None:
     other = make_endpoint(alice, "https://example.com/other", events=["run.completed"])
     for _ in range(6):
         make_run(alice, status=RunStatus.COMPLETED)
-    claimed = courier.claim_due(100, without=[])
+    first = courier.claim_due(2, {})
+    assert {one.endpoint_id for one in first} == {slow.pk, other.pk}  # one of each goes first
+    make_all_due()
+    claimed = courier.claim_due(100, {})
     counts = {pk: sum(one.endpoint_id == pk for one in claimed) for pk in (slow.pk, other.pk)}
     assert counts == {slow.pk: courier.AT_ONCE_TO_ONE, other.pk: courier.AT_ONCE_TO_ONE}
-    rest = courier.claim_due(100, without=[slow.pk])
-    assert {one.endpoint_id for one in rest} == {other.pk}
+    rest = courier.claim_due(100, {slow.pk: courier.AT_ONCE_TO_ONE, other.pk: 3})
+    assert [one.endpoint_id for one in rest] == [other.pk]
 
 
 # --- pause, wake, resend ------------------------------------------------------------------------
@@ -455,6 +458,8 @@ def test_what_is_to_be_erased_is_kept_until_it_is_sent(alice: Access, receiver: 
     assert "An answer." in receiver.seen[-1].body.decode()
     delivery = endpoint.deliveries.select_related("endpoint").get()
     assert delivery.body == ""
+    assert delivery.response_body == ""
+    assert delivery.log.latest("id").response_body == ""
     with pytest.raises(Unsuitable, match="erased"):
         webhooks.resend(alice, delivery)
 

@@ -318,7 +318,8 @@ def test_a_sender_who_is_no_member_gets_the_result_too(alice: Access, ops: Teamm
     bring_to(run, RunStatus.FAILED)
     (result,) = mailed()
     assert result.to == ["kim@a.com"]
-    assert "It was refused." in result.body
+    assert "That did not work." in result.body
+    assert "It was refused." not in result.body  # what went wrong here is not theirs to read
     assert "settings" not in result.body
     notice = Notice.objects.get()
     assert (notice.user, notice.address, notice.sent_at is not None) == (None, "kim@a.com", True)

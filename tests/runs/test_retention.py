@@ -1,6 +1,9 @@
 """What is forgotten: closed accounts, and what was said where only numbers are kept."""
 
+import os
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.files.storage import default_storage
@@ -19,7 +22,7 @@ from runs import (
     webhooks,
 )
 from runs.letters import read_letter
-from runs.models import Firing, Lesson, Run, RunFile, RunStatus, Skip, UsageDay
+from runs.models import Firing, Lesson, Run, RunFile, RunStatus, Skip, UsageDay, WebhookEndpoint
 from teammates import accounts, keys, knowledge, members, roster, sessions
 from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, Forbidden, NotSignedIn
@@ -201,3 +204,41 @@ def test_an_export_has_no_secret_in_it(alice: Access) -> None:
     written = str(document)
     for secret in (endpoint.secret, rotated.secret, token, hash_secret(token)):
         assert secret not in written
+
+
+def test_where_numbers_alone_are_kept_nothing_is_kept_of_what_came_to_nothing(
+    alice: Access,
+) -> None:
+    agent = roster.create_teammate(alice.organization, by=alice.user, name="Ada", email_inbox=True)
+    letter = read_letter(b"From: alice@example.com\nAuto-Submitted: yes\n\nThe secret plan")
+    mail.receive(agent.email_address or "", letter)
+    retention.erase_said()
+    assert "secret" in Firing.objects.get().received
+    accounts.update_settings(alice, retention_mode="metadata_only")
+    Organization.objects.update(metadata_only_since=timezone.now() - timedelta(days=1))
+    retention.erase_said()
+    assert Firing.objects.get().received == ""
+
+
+def test_logs_kept_mails_and_removed_webhooks_are_forgotten_in_their_time(
+    alice: Access, settings: Any, tmp_path: Path
+) -> None:
+    settings.EMAIL_FILE_PATH = str(tmp_path)
+    with_everything(alice)
+    make_run(alice)
+    endpoint = WebhookEndpoint.objects.get()
+    webhooks.delete_endpoint(alice, endpoint)
+    old, new = tmp_path / "old.log", tmp_path / "new.log"
+    for file in (old, new):
+        file.write_text("x")
+    long_ago = timezone.now() - timedelta(days=31)
+    os.utime(old, (long_ago.timestamp(), long_ago.timestamp()))
+    retention.forget_old()
+    assert Firing.objects.exists()
+    assert endpoint.deliveries.exists()  # a run that ends right now may still write there
+    assert (old.exists(), new.exists()) == (False, True)
+    Firing.objects.update(created_at=long_ago)
+    WebhookEndpoint.objects.update(deleted_at=timezone.now() - timedelta(days=2))
+    retention.forget_old()
+    assert not Firing.objects.exists()
+    assert not WebhookEndpoint.objects.exists()

@@ -473,11 +473,28 @@ def test_killed_before_any_of_its_statements_it_has_done_nothing_and_is_done_onc
     assert scheduler.fire_due(at(schedule, 1)) == 0
 
 
-def test_the_database_clock_decides() -> None:
+@pytest.mark.parametrize(("clock_is", "is_due"), [(+1, False), (-1, True)])
+def test_the_database_clock_decides_whatever_the_machines_clock_says(
+    monkeypatch: pytest.MonkeyPatch, clock_is: int, is_due: bool
+) -> None:
     schedule = make_schedule(make_alice())
-    Trigger.objects.filter(pk=schedule.pk).update(next_at=datetime.now(UTC) - timedelta(seconds=1))
-    Trigger.objects.filter(pk=schedule.pk).update(
-        starts_at=datetime.now(UTC) - timedelta(seconds=3601)
-    )
+    now = datetime.now(UTC)
+    due = now - timedelta(seconds=1) if is_due else now + timedelta(minutes=30)
+    begins = due - timedelta(hours=1)
+    Trigger.objects.filter(pk=schedule.pk).update(next_at=due, starts_at=begins, armed_at=begins)
+    monkeypatch.setattr(timezone, "now", lambda: datetime.now(UTC) + clock_is * HOUR)
     scheduler.keep_time()
-    assert Firing.objects.get().run is not None
+    assert Firing.objects.filter(run__isnull=False).exists() == is_due
+
+
+def test_a_look_that_was_full_is_followed_by_another_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alice = make_alice()
+    schedules = [make_schedule(alice) for _ in range(5)]
+    monkeypatch.setattr(scheduler, "MOST_AT_ONCE", 2)
+    looks = 1
+    while scheduler.keep_time(at(schedules[-1], 1)):
+        looks += 1
+    assert looks >= 3
+    assert Firing.objects.filter(run__isnull=False).count() == 5

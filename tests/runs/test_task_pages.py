@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.forms.models import model_to_dict
 from django.test import Client
 from django.utils import timezone
 
@@ -162,6 +163,45 @@ def test_each_way_to_say_when_is_saved_and_said_again(
     assert page.post(f"{path}{trigger.pk}/", EVERY_DAY).status_code == 302
     trigger.refresh_from_db()
     assert trigger.cron == "30 9 * * *"
+
+
+def posted(page: Client, path: str) -> dict[str, str]:
+    """What a browser sends that saves the form as it is: without the fields that it hides."""
+    form = page.get(path).context["form"]
+    kind = form.initial["kind"]
+    return {
+        field.html_name: field.value()
+        for field in form
+        if kind in field.field.widget.attrs.get("data-for", kind).split()
+        and field.value() is not None
+    }
+
+
+@pytest.mark.parametrize("timing", [
+    {"cron": "30 9 * * *"}, {"interval_seconds": 100}, {"interval_seconds": 3601},
+    {"cron": "*/7 9-17 * * mon-fri"},
+])  # fmt: skip
+def test_saving_a_schedule_as_it_is_changes_nothing(
+    page: Client, alice: Access, task: Task, timing: dict[str, Any]
+) -> None:
+    trigger = triggers.add_schedule(alice, task, timezone="US/Pacific", **timing)
+    scheduler.arm()
+    path = f"/tasks/{task.pk}/schedules/{trigger.pk}/"
+    trigger.refresh_from_db()
+    before = model_to_dict(trigger)
+    assert page.post(path, posted(page, path)).status_code == 302
+    trigger.refresh_from_db()
+    assert model_to_dict(trigger) == before
+    other = posted(page, path) | {"overlap": "queue"}
+    assert page.post(path, other).status_code == 302
+    trigger.refresh_from_db()
+    assert model_to_dict(trigger) == before | {"overlap": "queue"}
+
+
+def test_fields_that_are_not_shown_may_say_anything(page: Client, task: Task) -> None:
+    given = EVERY_DAY | {"minutes": "-5", "monthday": "99", "at": "never"}
+    assert page.post(f"/tasks/{task.pk}/schedules/new/", given).status_code == 302
+    assert task.triggers.get().cron == "30 9 * * *"
 
 
 def test_once_is_an_instant_of_the_chosen_clock(page: Client, task: Task) -> None:

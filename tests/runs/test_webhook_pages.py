@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from runs import webhooks
+from runs import retention, webhooks
 from runs.models import DeliveryStatus, RunStatus, WebhookEndpoint
 from teammates.access import Access
 from teammates.models import Organization, Role
@@ -205,9 +205,15 @@ def test_the_door_for_mail_services_is_made_renewed_and_closed_on_the_page(
     assert "Make an address" in act("door_close")
 
 
-def test_deliveries_older_than_the_log_are_forgotten(alice: Access) -> None:
-    from runs import retention
+def test_events_that_the_form_does_not_offer_stay(page: Client, alice: Access) -> None:
+    endpoint = make_endpoint(alice, "https://a.example", events=["run.failed", "balance.low"])
+    given = {"url": endpoint.url, "events": ["run.completed"]}
+    assert page.post(f"/webhooks/{endpoint.pk}/change/", given).status_code == 302
+    endpoint.refresh_from_db()
+    assert endpoint.events == ["run.completed", "balance.low"]
 
+
+def test_deliveries_older_than_the_log_are_forgotten(alice: Access) -> None:
     endpoint = make_endpoint(alice, "https://a.example", events=["run.started"])
     make_run(alice)
     endpoint.deliveries.update(created_at=timezone.now() - timedelta(days=31))
