@@ -7,14 +7,18 @@ from daphne.server import Server as DaphneServer  # isort: skip  # first: it ins
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any
 
 from daphne.http_protocol import WebRequest
 from django.conf import settings
 from twisted.internet import defer
 from twisted.internet import reactor as twisted_reactor
+from twisted.web.http import RESPONSES
 
 reactor: Any = twisted_reactor  # a module that is really an object
+# The words behind a status: Twisted knows none for newer ones.
+RESPONSES.update({status.value: status.phrase.encode() for status in HTTPStatus})
 
 BACKLOG = 1024
 DISCARD_SECONDS = 5

@@ -53,7 +53,10 @@ def judge(run_id: int, tool: Tool, arguments: Any) -> Verdict:
         if policy is not None:
             return Verdict("go", mode, policy=policy, setting=setting)
     if not run.human_in_the_loop:
-        refused = f"{tool.title}: {need}, and nobody can be asked in this run."
+        refused = (
+            f"{tool.title}: {need}, and nobody can be asked in this run, which works "
+            "by itself. Let the teammate ask before it acts, or always allow this."
+        )
         return Verdict("refuse", mode, refused, "non_interactive")
     return Verdict("ask", mode, need[:1].upper() + need[1:] + ".", setting=setting)
 

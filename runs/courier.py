@@ -282,7 +282,8 @@ def _tell(delivery: WebhookDelivery, why: str) -> None:
     notices.tell_of_trouble(
         delivery.run, role=Role.ADMIN,
         title=f"A webhook is paused: {urlsplit(delivery.endpoint.url).hostname} {why}",
-        text="Its events are kept, and sent when you wake it under Webhooks.",
+        text="Its events are kept, and sent when you wake it.",
+        path=delivery.endpoint.get_absolute_url(),
     )  # fmt: skip
 
 

@@ -1,10 +1,12 @@
 """Input of the pages about tasks and webhooks."""
 
-from datetime import datetime, time
+from datetime import UTC, datetime, time
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from django import forms
+from django.conf import settings
+from django.utils import timezone
 
 from runs import deliveries, schedules, tasks, triggers, webhooks
 from runs.models import Dialect, Missed, Overlap, Task, Trigger
@@ -25,12 +27,27 @@ LOCAL_KINDS = [kind for kind, _ in REPEATS if kind != "interval"]  # that follow
 WHEN = 8  # fields that say when; behind them the timezone, then the rules
 
 
+def exists_there(at: datetime, zone: ZoneInfo) -> bool:
+    """Whether clocks in `zone` ever show `at`."""
+    there = at.replace(tzinfo=zone)
+    return there.astimezone(UTC).astimezone(zone).replace(tzinfo=None) == at
+
+
 def _number(value: float) -> float | int:
     return int(value) if value == int(value) else value
 
 
 def _shown_for(*kinds: str, **more: Any) -> dict[str, Any]:
     return {"data-for": " ".join(kinds)} | more
+
+
+class WallClockField(forms.DateTimeField):
+    """What a clock on a wall says, of no timezone yet."""
+
+    def to_python(self, value: Any) -> datetime | None:
+        with timezone.override(UTC):
+            said = super().to_python(value)
+        return said and said.replace(tzinfo=None)
 
 
 class ScheduleForm(forms.Form):
@@ -66,8 +83,9 @@ class ScheduleForm(forms.Form):
         help_text="Minute, hour, day, month, weekday: “30 9 * * 1-5”. 0 and 7 are Sunday.",
         widget=forms.TextInput(attrs=_shown_for("cron", **{"class": "mono"})),
     )  # fmt: skip
-    at = forms.DateTimeField(
-        label="At", required=False, input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"],
+    at = WallClockField(
+        label="At", required=False, help_text="At least three minutes from now.",
+        input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"],
         widget=forms.DateTimeInput(
             format="%Y-%m-%dT%H:%M:%S", attrs=_shown_for("once", type="datetime-local")
         ),
@@ -147,8 +165,11 @@ class ScheduleForm(forms.Form):
             given[name] = None
         wanted = {"month": "monthday", "hour": "minute", "interval": "minutes", "cron": "cron",
                   "once": "at"}.get(kind, "time")  # fmt: skip
+        at, zone = given.get("at"), given.get("timezone")
+        if at and zone and not exists_there(at, ZoneInfo(zone)):
+            self.add_error("at", "Clocks there are put forward over this time on that day.")
         if wanted not in self.errors and given.get(wanted) in (None, ""):
-            self.add_error(wanted, "This is needed here.")
+            self.add_error(wanted, forms.ValidationError("This is needed here.", code="required"))
         return given
 
     def timing(self) -> dict[str, Any]:
@@ -246,19 +267,27 @@ OFFERED = [event for event in deliveries.EVENTS if event in deliveries.EVENT_OF.
 class EndpointForm(forms.Form):
     url = forms.CharField(
         label="Address", max_length=2000, widget=forms.URLInput(attrs={"class": "mono"}),
-        help_text="https:// and on the public internet.",
     )  # fmt: skip
     description = forms.CharField(
         label="What it is for", max_length=webhooks.LONGEST_DESCRIPTION, required=False
     )
     events = forms.MultipleChoiceField(
-        label="Events", required=False, widget=forms.CheckboxSelectMultiple,
+        label="Events", widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": "Choose at least one: else nothing is ever sent."},
         choices=[(e, e) for e in OFFERED],
     )  # fmt: skip
     dialect = forms.ChoiceField(
         label="Body and signature", choices=Dialect.choices, required=False,
         help_text="As the contract of that API says. It cannot be changed later.",
     )  # fmt: skip
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["url"].help_text = (
+            "http:// or https://, also on a private network (MUSTER_ALLOW_PRIVATE_ADDRESSES is on)."
+            if settings.ALLOW_PRIVATE_ADDRESSES
+            else "https:// and on the public internet."
+        )
 
     def wanted(self) -> dict[str, Any]:
         """In the words of `webhooks`; what a program asked for and is not offered here stays."""

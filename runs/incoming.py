@@ -71,7 +71,11 @@ def _receive(rows: Any, token: str | None, call: Call) -> Received:
     if row is None or not row.hook_hash:
         raise NotFound("There is no such webhook.", code="webhook_not_found")
     if token is not None and not secrets.compare_digest(hash_secret(token), row.hook_hash):
-        return Received(firing.leave_out(target_of(row), Cause(TriggerKind.WEBHOOK), Skip.TOKEN))
+        return Received(
+            firing.leave_out(
+                target_of(row), Cause(TriggerKind.WEBHOOK, source=call.source), Skip.TOKEN
+            )
+        )
     with transaction.atomic():
         # The row is the lock: of two calls with one id, the second finds the first.
         same = rows.filter(hook_hash=row.hook_hash)
@@ -85,7 +89,8 @@ def _receive(rows: Any, token: str | None, call: Call) -> Received:
         )  # fmt: skip
         first = firing.find_event(target, cause)
         if first is not None:
-            return Received(firing.leave_out(target, cause, Skip.DUPLICATE), first)
+            said = f"It came to run {first.run_id}." if first.run_id else ""
+            return Received(firing.leave_out(target, cause, Skip.DUPLICATE, said), first)
         if reason := _refusal(held, target, call):
             return Received(firing.leave_out(target, cause, reason))
         try:
@@ -114,7 +119,7 @@ def _text_of(call: Call, *, needs_message: bool) -> str:
     given = given if isinstance(given, dict) else {}
     message = given.get("message")
     if not isinstance(message, str) or not message.strip():
-        raise Invalid('message: the body must be JSON with a message, as {"message": "…"}.')
+        raise Invalid('message: the body needs one, as JSON {"message": "…"} or in a form.')
     rest = {name: value for name, value in given.items() if name != "message"}
     return f"{message}\n\n{_quoted(rest)}" if rest else message
 

@@ -9,10 +9,11 @@ import logging
 import secrets
 from dataclasses import dataclass
 from datetime import timedelta
+from email.utils import formataddr, parseaddr
 from typing import Any
 
 from django.conf import settings
-from django.core.mail import EmailMessage
+from django.core.mail import EmailMessage, EmailMultiAlternatives
 from django.db import transaction
 from django.db.models import QuerySet
 from django.template.loader import render_to_string
@@ -32,12 +33,16 @@ from runs.models import (
 from teammates.access import Access
 from teammates.errors import NotFound
 from teammates.models import Membership, Role, User
+from threads import files
+from threads.models import File
 
 logger = logging.getLogger("muster.notices")
 
 MOST_ATTEMPTS = 5
 LINK_LIFE = timedelta(days=7)
 MOST_OWNERS = 3
+MOST_FILES = 20  # of a run that its mail names
+LARGEST_ENCLOSED = 10 * 1024 * 1024  # bytes of files in a mail
 # An answer to such a mail goes on with the conversation.
 ANSWERABLE = (NoticeKind.RESULT, NoticeKind.MESSAGE)
 
@@ -86,11 +91,14 @@ def _somebody(run: Run, address: str) -> dict[str, Any]:
     return {"user": member.user} if member else {"address": address}
 
 
-def tell_of_trouble(run: Run, *, title: str, text: str, role: str = "") -> int:
-    """Something that runs by itself has stopped doing so; returns how many people are told: whoever
-    started the run, or, with a `role`, all who have it or are owners."""
+def tell_of_trouble(run: Run, *, title: str, text: str, path: str, role: str = "") -> int:
+    """Something that runs by itself has stopped doing so, and is looked at under `path`; returns
+    how many people are told: whoever started the run, or, with a `role`, all who have it or are
+    owners."""
     people = _with_role(run, role) if role else _people_of(run)
-    return _tell(run, NoticeKind.TROUBLE, title[:200], people, text=text, due_at=timezone.now())
+    return _tell(
+        run, NoticeKind.TROUBLE, title[:200], people, text=text, path=path, due_at=timezone.now()
+    )
 
 
 def _tell(
@@ -186,12 +194,15 @@ def _letter(notice: Notice) -> Letter:
     notice.due_at = timezone.now() + timedelta(minutes=5 * notice.attempts)
     notice.save(update_fields=["link_hash", "link_expires_at", "attempts", "due_at"])
     run = notice.run
+    written = [one.file for one in RunFile.objects.filter(
+        run=run, is_attachment=False
+    ).select_related("file").order_by("id")[:MOST_FILES]]  # fmt: skip
     inbox = _inbox_of(run)
     context = {
         "notice": notice, "run": run, "gate": notice.gate, "link": link, "inbox": inbox,
         "run_url": public_url() + run.get_absolute_url(),
         "settings_url": public_url() + reverse("runs:notice_settings"),
-        "files": RunFile.objects.filter(run=run, is_attachment=False).select_related("file")[:20],
+        "written": written, "where": public_url() + notice.get_absolute_url(),
     }  # fmt: skip
     headers = {
         "Message-ID": f"<{notice.uid}@{settings.MAIL_DOMAIN}>",
@@ -200,14 +211,27 @@ def _letter(notice: Notice) -> Letter:
     }
     if notice.answers:
         headers |= {"In-Reply-To": notice.answers, "References": notice.answers}
-    message = EmailMessage(
+    message = EmailMultiAlternatives(
         subject=" ".join(notice.title.split()),
         body=render_to_string(f"emails/{notice.kind}.txt", context),
+        from_email=formataddr((run.teammate.name, parseaddr(settings.DEFAULT_FROM_EMAIL)[1])),
         to=[notice.user.email if notice.user else notice.address],
         reply_to=[inbox] if inbox and notice.kind in ANSWERABLE else None,
         headers=headers,
     )
+    if notice.kind == NoticeKind.RESULT:
+        message.attach_alternative(render_to_string("emails/result.html", context), "text/html")
+        _attach(message, written)
     return Letter(notice.pk, message)
+
+
+def _attach(message: EmailMessage, written: list[File]) -> None:
+    """The run's files, as many as a mail server takes; the text names them all."""
+    room = LARGEST_ENCLOSED
+    for file in written:
+        if file.size <= room:
+            room -= file.size
+            message.attach(file.name, files.read_file(file))
 
 
 def _inbox_of(run: Run) -> str | None:

@@ -221,4 +221,5 @@ def _count(trigger: Trigger, run: Run) -> None:
             run,
             title=f"{trigger.task.name} is paused: {trigger.failures} runs failed in a row",
             text=f"The last one said: {run.error_message}",
+            path=trigger.task.get_absolute_url(),
         )

@@ -295,7 +295,8 @@ def in_words(trigger: Trigger) -> str:
             return f"Every {WEEKDAYS[said.weekday]} at {said.time} ({place})"
         case "month":
             return f"On day {said.monthday} of every month at {said.time} ({place})"
-    return f"{trigger.cron} ({place})"
+    words = CronSim(ALIASES.get(trigger.cron, trigger.cron), timezone.now()).explain()
+    return f"{words} ({place})"
 
 
 def _span(seconds: int) -> str:

@@ -86,6 +86,17 @@ def archive_task(access: Access, task: Task) -> None:
     task.refresh_from_db()
 
 
+def restore_task(access: Access, task: Task) -> None:
+    """Bring an archived task back, paused, and what starts it switched off. Raises `Unsuitable` if
+    it is not archived."""
+    require_editor(access, task)
+    archived = Task.objects.filter(pk=task.pk, status=TaskStatus.ARCHIVED)
+    now = timezone.now()
+    if not archived.update(status=TaskStatus.DISABLED, archived_at=None, updated_at=now):
+        raise Unsuitable("This task is not archived.", code="not_archived")
+    task.refresh_from_db()
+
+
 def get_task(access: Access, task_id: int) -> Task:
     """A task, saved or of a single run. Raises `NotFound`."""
     found: Task | None = with_names(Task.objects.visible_to(access)).filter(pk=task_id).first()

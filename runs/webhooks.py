@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from runs import deliveries
@@ -77,6 +78,8 @@ def update_endpoint(
         if active is not None:
             if active and not endpoint.active:
                 endpoint.failing_since = None
+                waiting = endpoint.deliveries.filter(status=DeliveryStatus.PENDING)
+                waiting.update(next_retry_at=timezone.now())
             endpoint.active, endpoint.rests_because = active, ""
         if rotate_secret:
             endpoint.old_secret = endpoint.secret
@@ -131,12 +134,13 @@ _HEALTH = """
 SELECT endpoint_id, count(*) FILTER (WHERE status = 'success'),
     count(*) FILTER (WHERE status = 'failed'), count(*) FILTER (WHERE status = 'pending'),
     percentile_disc(0.95) WITHIN GROUP (ORDER BY took_ms) FILTER (WHERE status = 'success')
-FROM runs_webhookdelivery WHERE endpoint_id = ANY(%s) AND created_at > %s GROUP BY 1
+FROM runs_webhookdelivery
+WHERE endpoint_id = ANY(%s) AND created_at > %s AND run_id IS NOT NULL GROUP BY 1
 """
 
 
 def health_of(endpoints: list[WebhookEndpoint]) -> dict[int, Health]:
-    """Of the last 24 hours, by endpoint. One query."""
+    """Of the last 24 hours, by endpoint, without tests. One query."""
     since = timezone.now() - timedelta(hours=24)
     with connection.cursor() as cursor:
         cursor.execute(_HEALTH, [[one.pk for one in endpoints], since])
@@ -160,9 +164,19 @@ def send_test(access: Access, endpoint: WebhookEndpoint) -> WebhookDelivery:
     return made
 
 
+def with_order(rows: QuerySet[WebhookDelivery]) -> QuerySet[WebhookDelivery]:
+    """`is_behind`: whether an earlier one of its run has to go first."""
+    earlier = WebhookDelivery.objects.filter(
+        endpoint=OuterRef("endpoint"), run=OuterRef("run"), pk__lt=OuterRef("pk"),
+        status=DeliveryStatus.PENDING,
+    )  # fmt: skip
+    return rows.annotate(is_behind=Exists(earlier))
+
+
 def get_delivery(endpoint: WebhookEndpoint, delivery_id: int) -> WebhookDelivery:
     """Raises `NotFound`."""
-    found = endpoint.deliveries.filter(pk=delivery_id).select_related("endpoint").first()
+    rows = with_order(endpoint.deliveries.filter(pk=delivery_id))
+    found = rows.select_related("endpoint").first()
     if found is None:
         raise NotFound("There is no such delivery.", code="deliveries.not_found")
     return found
@@ -262,7 +276,10 @@ def _checked_url(url: str, dialect: str) -> str:
     if parts.username or parts.password:
         raise Invalid("url must not hold a user name or a password.")
     if not private and not _may_be_public(host):
-        raise Invalid(f"url: {host} is not on the public internet.")
+        raise Invalid(
+            f"url: {host} is not on the public internet. Whoever runs Muster can allow private "
+            "addresses (MUSTER_ALLOW_PRIVATE_ADDRESSES)."
+        )
     return url
 
 

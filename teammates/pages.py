@@ -1,15 +1,18 @@
 """What pages share: the request behind sign-in, its organization, numbers, and downloads."""
 
 import csv
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
+from django import forms
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 
 from teammates.access import Access, access_of_member
+from teammates.errors import DomainError
 from teammates.models import Organization, User
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell of a spreadsheet begins with to be one
@@ -64,6 +67,23 @@ def page_of(request: HttpRequest, rows: Any, *order: str, size: int) -> Page:
         keep["after"] = str(found[size - 1].pk)
         older = f"?{keep.urlencode()}"
     return Page(found[:size], newest, older)
+
+
+# Arguments of verbs that a form calls otherwise.
+CALLED = {"run_at": "at", "interval_seconds": "minutes", "allowed_senders": "senders"}
+
+
+def add_refusal(form: forms.BaseForm, error: DomainError, *others: forms.BaseForm) -> None:
+    """Show at the field that it names why something was refused, in the words of the form; what
+    names none, or is only about other forms, on top of the first."""
+    said = re.fullmatch(r"(\w+)(:?) (.+)", error.message, re.DOTALL)
+    name = CALLED.get(said[1], said[1]) if said else ""
+    named = next((one for one in (form, *others) if name in one.fields), None)
+    if said is None or named is None:
+        form.add_error(None, error.message)
+        return
+    label = named.fields[name].label or name.capitalize()
+    named.add_error(name, said[3][:1].upper() + said[3][1:] if said[2] else f"{label} {said[3]}")
 
 
 def _behind(rows: Any, after: int, order: tuple[str, ...]) -> Q:

@@ -36,6 +36,7 @@ class Notice(Named):
     kind = models.CharField(max_length=9, choices=NoticeKind.choices)
     title = models.CharField(max_length=200)
     text = models.TextField(blank=True, default="")
+    path = models.CharField(max_length=200, blank=True, default="")  # where to look; else the run
     dismissed_at = models.DateTimeField(null=True)
     # The e-mail.
     due_at = models.DateTimeField(null=True, db_default=Now())  # None: sent, or never to be
@@ -74,3 +75,6 @@ class Notice(Named):
 
     def __str__(self) -> str:
         return self.title
+
+    def get_absolute_url(self) -> str:
+        return self.path or self.run.get_absolute_url()

@@ -14,7 +14,7 @@ from teammates import end_users
 from teammates.errors import DomainError, NotFound
 from teammates.forms.people import EndUserForm
 from teammates.models import EndUser, Memory, PermissionPolicy
-from teammates.pages import PageRequest, page_of
+from teammates.pages import PageRequest, add_refusal, page_of
 
 PAGE_SIZE = 50
 
@@ -51,7 +51,7 @@ def end_user_detail(request: PageRequest, end_user_id: int) -> HttpResponse:
         try:
             end_users.update_end_user(access, end_user, **form.cleaned_data)
         except DomainError as error:
-            form.add_error(None, error.message)
+            add_refusal(form, error)
         else:
             messages.success(request, "Saved.")
             return redirect("runs:end_user_detail", end_user.pk)

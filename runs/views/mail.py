@@ -26,6 +26,8 @@ class Kept:
 
     name: str
     at: datetime
+    sender: str
+    answers_to: str
     to: str
     subject: str
     text: str
@@ -83,6 +85,7 @@ def _read(file: Path) -> Kept:
     body = message.get_body(preferencelist=("plain",))
     at = datetime.fromtimestamp(file.stat().st_mtime, tz=UTC)
     return Kept(
-        file.name, at, str(message["To"]), str(message["Subject"]),
+        file.name, at, str(message["From"]), str(message["Reply-To"] or ""),
+        str(message["To"]), str(message["Subject"]),
         str(body.get_content()) if body is not None else "",
     )  # fmt: skip

@@ -1,16 +1,17 @@
 """How the outside reaches a task or a teammate: what both pages show of a webhook and an inbox."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.contrib import messages
 from django.urls import reverse
 
 from runs import schedules
-from runs.models import Firing, Task, Trigger, TriggerKind
+from runs.models import Firing, Rest, Skip, Task, Trigger, TriggerKind
 from teammates import hooks
 from teammates.api.schemas import address_of
+from teammates.errors import DomainError
 from teammates.models import Reachable, Teammate
 from teammates.pages import PageRequest
 
@@ -30,6 +31,7 @@ class Reach:
     address: str | None = None
     takes_mail: bool = False
     senders: str = ""
+    senders_problem: str = ""
     owner: str = ""
     mailbox: str | None = None
     has_mailbox: bool = False  # whether it may have one
@@ -63,6 +65,18 @@ class Reach:
         )
 
 
+def senders_of(request: PageRequest) -> list[str]:
+    """Who may write, as somebody typed it."""
+    return request.POST.get("senders", "").replace(",", " ").split()
+
+
+def refuse_senders(request: PageRequest, reach: Reach, error: DomainError) -> Reach:
+    """With what was typed, and what is wrong about it."""
+    said = error.message.removeprefix("allowed_senders: ")
+    typed = request.POST.get("senders", "")
+    return replace(reach, senders=typed, senders_problem=said[:1].upper() + said[1:])
+
+
 def _masked(request: PageRequest, kind: str, row_id: int, row: Reachable | None) -> str | None:
     path = hooks.masked_path(kind, row_id, row) if row is not None else None
     return address_of(request) + path if path else None
@@ -79,15 +93,19 @@ def say_what_came(request: PageRequest, firing: Firing) -> None:
         messages.success(request, f"The sample started run {firing.run_id}.")
     else:
         why = firing.detail or firing.get_reason_display()
-        messages.error(request, f"The sample started nothing: {why}")
+        if firing.reason == Skip.RATE:
+            why = f"{why}. Try again in a minute"
+        messages.error(request, f"The sample started nothing: {why}.".replace("..", "."))
 
 
-def what_starts(task: Task) -> list[tuple[str, str, bool]]:
-    """An icon, words, and whether it is on, for each trigger of a task that has them loaded."""
+def what_starts(task: Task) -> list[tuple[str, str, str]]:
+    """An icon, words, and why it is off, for each trigger of a task that has them loaded."""
     icons = {TriggerKind.WEBHOOK: ("webhook", "Webhook"), TriggerKind.EMAIL: ("mail", "E-mail")}
     found = []
     for trigger in task.triggers.all():
         trigger.task = task
         icon, words = icons.get(TriggerKind(trigger.kind), ("clock", ""))
-        found.append((icon, words or schedules.in_words(trigger), trigger.is_armed))
+        is_over = trigger.rests_because == Rest.OVER
+        off = "" if trigger.is_armed else "done" if is_over else "paused"
+        found.append((icon, words or schedules.in_words(trigger), off))
     return found

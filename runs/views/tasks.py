@@ -21,6 +21,7 @@ from runs.models import (
     FINISHED,
     Channel,
     FiringStatus,
+    Rest,
     Run,
     RunStatus,
     Task,
@@ -28,9 +29,17 @@ from runs.models import (
     Trigger,
     TriggerKind,
 )
-from runs.views.reach import SAMPLE, Reach, hook_address, say_what_came, what_starts
+from runs.views.reach import (
+    SAMPLE,
+    Reach,
+    hook_address,
+    refuse_senders,
+    say_what_came,
+    senders_of,
+    what_starts,
+)
 from teammates.errors import DomainError, Invalid, NotFound
-from teammates.pages import PageRequest, number_of, page_of
+from teammates.pages import PageRequest, add_refusal, number_of, page_of
 from teammates.templatetags.parts import Tab
 
 PAGE_SIZE = 25
@@ -38,6 +47,7 @@ LAST_RUNS = 10
 DAY = timedelta(hours=24)
 MOST_PER_SCHEDULE = 24  # entries of one schedule in the agenda
 MOST_SCHEDULES = 200
+OFTEN = 24  # times a day from which on people are warned
 
 
 # --- lists --------------------------------------------------------------------------------------
@@ -170,7 +180,7 @@ def task_new(request: PageRequest) -> HttpResponse:
                 schedule=schedule.timing() if is_scheduled else None, **form.changes(),
             )  # fmt: skip
         except DomainError as error:
-            form.add_error(None, error.message)
+            add_refusal(form, error, schedule)
         else:
             messages.success(request, f"{made.name} is ready.")
             return redirect(made)
@@ -183,22 +193,31 @@ def task_new(request: PageRequest) -> HttpResponse:
 def schedule_preview(request: PageRequest) -> HttpResponse:
     """When a schedule that is not saved yet would be due, and what it would cost."""
     form = ScheduleForm(request.POST)
-    problem, draft = "", None
+    draft = None
     if form.is_valid():
         try:
             draft = form.draft()
         except DomainError as error:
-            problem = error.message
-    else:
-        problem = "; ".join(f"{form[name].label}: {e[0]}" for name, e in form.errors.items())
-    context: dict[str, Any] = {"problem": problem}
+            add_refusal(form, error)
+    # What is only not filled in yet is no mistake.
+    wrong = [
+        (name, errors[0]) for name, errors in form.errors.as_data().items()
+        if errors[0].code != "required"
+    ]  # fmt: skip
+    said = [
+        text if name == "__all__" or text.startswith(str(form[name].label)) else
+        f"{form[name].label}: {text}"
+        for name, text in ((name, error.messages[0]) for name, error in wrong)
+    ]  # fmt: skip
+    context: dict[str, Any] = {"problem": " ".join(said)}
     if draft is not None:
         task = Task.objects.visible_to(request.access).filter(
             pk=number_of(request.POST.get("task", "")) or 0
         ).first()  # fmt: skip
         context |= {
             "words": schedules.in_words(draft), "dues": schedules.preview(draft), "draft": draft,
-            "forecast": _forecast(draft, task) if task else None,
+            "forecast": _forecast(draft, task) if task else None, "a_day": _a_day(draft),
+            "mails": task.email_notifications if task else "email_notifications" in request.POST,
         }  # fmt: skip
     return render(request, "runs/_schedule_preview.html", context)
 
@@ -210,6 +229,12 @@ def _forecast(trigger: Trigger, task: Task) -> Decimal | None:
         return None
     month = _within(trigger, timezone.now(), timedelta(days=30))
     return Decimal(cost) * sum(1 for _ in islice(month, 50_000))
+
+
+def _a_day(trigger: Trigger) -> int | None:
+    """How often a schedule is due in the next 24 hours, where that is often."""
+    times = sum(1 for _ in _within(trigger, timezone.now(), DAY))
+    return times if times > OFTEN else None
 
 
 def _within(trigger: Trigger, begins: datetime, span: timedelta) -> Iterator[datetime]:
@@ -248,21 +273,28 @@ def _page(
             for name in PARTS
         ],
         "may_edit": tasks.may_edit(request.access, task) and not task.is_archived,
+        "may_restore": tasks.may_edit(request.access, task) and task.is_archived,
     }  # fmt: skip
     return render(request, "runs/task_detail.html", frame | context, status=status)
 
 
 def _overview(request: PageRequest, task: Task) -> dict[str, Any]:
     upcoming: list[tuple[datetime, Trigger]] = []
-    for trigger in task.triggers.all():
+    timed = [one for one in task.triggers.all() if one.kind == TriggerKind.SCHEDULE]
+    for trigger in timed:
         trigger.task = task
-        if trigger.kind == TriggerKind.SCHEDULE and trigger.is_armed:
+        if trigger.is_armed:
             upcoming += [(due, trigger) for due in islice(schedules.next_times(trigger), 10)]
     runs = Run.objects.filter(task=task)
     ended = runs.filter(status__in=[RunStatus.COMPLETED, RunStatus.FAILED]).order_by("-id")[:50]
     states = Counter(ended.values_list("status", flat=True))
     total = sum(states.values())
     return {
+        "has_schedules": bool(timed),
+        "of_runs": f"of the last {total}" if total else "",
+        "resting": [
+            (one, schedules.in_words(one)) for one in timed if one.rests_because == Rest.FAILURES
+        ],
         "upcoming": sorted(upcoming, key=lambda pair: pair[0])[:10],
         "runs": runs.with_names().newest_first()[:10],
         "succeeded": states[RunStatus.COMPLETED] / total if total else None,
@@ -316,7 +348,7 @@ def _save(request: PageRequest, task: Task) -> HttpResponse:
         try:
             tasks.update_task(request.access, task, **form.changes())
         except DomainError as error:
-            form.add_error(None, error.message)
+            add_refusal(form, error)
         else:
             messages.success(request, "Saved. Runs that have begun stay as they were.")
             return redirect(f"{task.get_absolute_url()}?tab=setup")
@@ -349,6 +381,10 @@ def task_act(request: PageRequest, task_id: int) -> HttpResponse:
             tasks.archive_task(access, task)
             messages.success(request, f"{task.name} is archived; its runs stay.")
             return redirect("runs:task_list")
+        case "restore":
+            tasks.restore_task(access, task)
+            messages.success(request, "It is back, paused. Look at its triggers: they are off.")
+            return redirect(task)
         case _:
             raise Invalid("Choose what to do.")
     return redirect(request.headers.get("Referer") or task)
@@ -371,7 +407,7 @@ def schedule_edit(
             elif changes := form.changes():
                 triggers.update_trigger(access, task, trigger, **changes)
         except DomainError as error:
-            form.add_error(None, error.message)
+            add_refusal(form, error)
         else:
             messages.success(request, "The schedule is saved.")
             return redirect(f"{task.get_absolute_url()}?tab=triggers")
@@ -382,7 +418,8 @@ def schedule_edit(
         )
         context |= {
             "words": schedules.in_words(draft), "dues": schedules.preview(draft), "draft": draft,
-            "forecast": _forecast(draft, task),
+            "forecast": _forecast(draft, task), "a_day": _a_day(draft),
+            "mails": task.email_notifications,
         }  # fmt: skip
     return render(request, "runs/schedule_edit.html", context, status=422 if form.errors else 200)
 
@@ -392,7 +429,6 @@ def trigger_act(request: PageRequest, task_id: int) -> HttpResponse:
     """Pause, wake or remove a schedule; everything about the webhook and the inbox."""
     access, task = request.access, _find(request, task_id)
     act, live = request.POST.get("act", ""), ""
-    senders = request.POST.get("senders", "").replace(",", " ").split()
     match act:
         case "pause" | "wake" | "delete":
             trigger = triggers.get_trigger(task, request.POST.get("trigger", ""))
@@ -416,14 +452,20 @@ def trigger_act(request: PageRequest, task_id: int) -> HttpResponse:
                 raise NotFound("There is no webhook yet.")
             got = incoming.send_sample(hook, SAMPLE)
             say_what_came(request, got.firing)
-        case "inbox_on" | "inbox_off" | "inbox_senders":
-            if act == "inbox_off":
-                triggers.close_inbox(access, task)
-            else:
-                triggers.open_inbox(
-                    access, task, allowed_senders=senders if act == "inbox_senders" else None
-                )
-                messages.success(request, "The address takes mails.")
+        case "inbox_on":
+            triggers.open_inbox(access, task, allowed_senders=None)
+            messages.success(request, "The address takes mails.")
+        case "inbox_off":
+            triggers.close_inbox(access, task)
+            messages.success(request, "The address is gone.")
+        case "inbox_senders":
+            try:
+                triggers.open_inbox(access, task, allowed_senders=senders_of(request))
+            except Invalid as error:
+                context = _triggers(request, task)
+                context["reach"] = refuse_senders(request, context["reach"], error)
+                return _page(request, task, "triggers", context, status=422)
+            messages.success(request, "Saved who may write to it.")
         case _:
             raise Invalid("Choose what to do.")
     if live:

@@ -16,7 +16,15 @@ from runs import board, firing, incoming, usage
 from runs.models import ACTIVE, FINISHED, Gate, GateStatus, Run, RunFile, RunStatus, Task
 from runs.survey import errors, survey
 from runs.usage import Span
-from runs.views.reach import SAMPLE, Reach, hook_address, say_what_came, what_starts
+from runs.views.reach import (
+    SAMPLE,
+    Reach,
+    hook_address,
+    refuse_senders,
+    say_what_came,
+    senders_of,
+    what_starts,
+)
 from teammates import connections, knowledge, roster
 from teammates.access import Access
 from teammates.diffs import changed_lines
@@ -30,7 +38,7 @@ from teammates.models import (
     TeammateVersion,
     Visibility,
 )
-from teammates.pages import PageRequest, number_of, page_of
+from teammates.pages import PageRequest, add_refusal, number_of, page_of
 from teammates.prompting import standing_prompt
 from teammates.providers.base import estimate_tokens
 from teammates.roster import VERSION_FIELDS
@@ -110,7 +118,7 @@ def teammate_new(request: PageRequest) -> HttpResponse:
                 **form.changes(),
             )  # fmt: skip
         except DomainError as error:
-            form.add_error(None, error.message)
+            add_refusal(form, error)
         else:
             messages.success(request, f"{teammate.name} is ready.")
             return redirect(teammate)
@@ -203,7 +211,7 @@ def _save(request: PageRequest, teammate: Teammate) -> HttpResponse:
         try:
             changed = roster.update_teammate(teammate, by=access.user, **form.changes(version))
         except DomainError as error:
-            form.add_error(None, error.message)
+            add_refusal(form, error)
         else:
             number = changed.current_version.number
             messages.success(request, f"Saved. {changed.name} is at v{number}.")
@@ -398,11 +406,19 @@ def teammate_reach(request: PageRequest, teammate_id: int) -> HttpResponse:
         case "inbox_on" | "inbox_off":
             roster.set_inbox(request.access, teammate, enabled=act == "inbox_on")
         case "inbox_senders":
-            senders = request.POST.get("senders", "").replace(",", " ").split()
-            roster.update_teammate(teammate, by=request.access.user, allowed_senders=senders)
+            try:
+                roster.update_teammate(
+                    teammate, by=request.access.user, allowed_senders=senders_of(request)
+                )
+            except Invalid as error:
+                context = _triggers(request, teammate)
+                context["reach"] = refuse_senders(request, context["reach"], error)
+                return _page(request, teammate, "triggers", context, status=422)
             messages.success(request, "Saved who may write to it.")
         case "mailbox_on" | "mailbox_off":
             roster.set_fetchmail(teammate, enabled=act == "mailbox_on")
+            if act == "mailbox_off":
+                messages.success(request, "The mailbox is gone.")
         case _:
             raise Invalid("Choose what to do.")
     if live:

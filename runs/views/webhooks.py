@@ -15,9 +15,10 @@ from runs import courier, deliveries, webhooks
 from runs.forms import EndpointForm
 from runs.models import DeliveryAttempt, DeliveryStatus, Dialect, WebhookDelivery, WebhookEndpoint
 from teammates.errors import DomainError, Invalid
-from teammates.pages import PageRequest, number_of, page_of
+from teammates.pages import PageRequest, add_refusal, number_of, page_of
 
 PAGE_SIZE = 50
+MOST_SHOWN = 50  # attempts of a delivery
 SINCE = {"1": "the last hour", "24": "the last 24 hours", "168": "the last 7 days"}
 
 
@@ -48,7 +49,7 @@ def webhook_new(request: PageRequest) -> HttpResponse:
                 description=given["description"], dialect=given["dialect"] or Dialect.TEAMMATES,
             )  # fmt: skip
         except DomainError as error:
-            form.add_error("url" if error.message.startswith("url") else None, error.message)
+            add_refusal(form, error)
         else:
             return _detail(request, made, secret=made.secret)
     samples = [
@@ -75,7 +76,7 @@ def _find(request: PageRequest, webhook_id: int) -> WebhookEndpoint:
 def _detail(request: PageRequest, endpoint: WebhookEndpoint, *, secret: str = "") -> HttpResponse:
     """An endpoint with its deliveries. `secret`: shown in full, this once."""
     query = request.GET
-    rows = endpoint.deliveries.all()
+    rows = webhooks.with_order(endpoint.deliveries.all())
     status, event = query.get("status", ""), query.get("event", "")
     if status in DeliveryStatus.values:
         rows = rows.filter(status=status)
@@ -107,7 +108,7 @@ def webhook_change(request: PageRequest, webhook_id: int) -> HttpResponse:
         try:
             webhooks.update_endpoint(request.access, endpoint, **form.wanted())
         except DomainError as error:
-            form.add_error("url" if error.message.startswith("url") else None, error.message)
+            add_refusal(form, error)
         else:
             messages.success(request, "Saved.")
             return redirect(endpoint)
@@ -124,10 +125,16 @@ def webhook_act(request: PageRequest, webhook_id: int) -> HttpResponse:
             made = webhooks.send_test(access, endpoint)
             messages.success(request, "A test is on its way.")
             return redirect("runs:delivery_detail", endpoint.pk, made.pk)
-        case "pause" | "wake" as act:
-            webhooks.update_endpoint(access, endpoint, active=act == "wake")
-            said = "What waited is sent now." if act == "wake" else "It hears nothing from now on."
-            messages.success(request, said)
+        case "pause":
+            webhooks.update_endpoint(access, endpoint, active=False)
+            messages.success(
+                request, "It is paused: what happens until you wake it is not kept for it."
+            )
+        case "wake":
+            waits = endpoint.deliveries.filter(status=DeliveryStatus.PENDING).count()
+            webhooks.update_endpoint(access, endpoint, active=True)
+            sent = f" {waits} that waited are sent now, in order." if waits else ""
+            messages.success(request, f"It hears events again.{sent}")
         case "rotate":
             changed = webhooks.update_endpoint(access, endpoint, rotate_secret=True)
             return _detail(request, changed, secret=changed.secret)
@@ -170,7 +177,8 @@ def delivery_detail(request: PageRequest, webhook_id: int, delivery_id: int) -> 
                 raise Invalid("Choose what to do.")
         if not verdict:
             return redirect("runs:delivery_detail", endpoint.pk, delivery.pk)
-    attempts = list(delivery.log.order_by("-id")[:50])
+    # As many as the row counts: another may have been written since it was read.
+    attempts = list(delivery.log.order_by("id")[: delivery.attempts])[: -MOST_SHOWN - 1 : -1]
     context: dict[str, Any] = {
         "endpoint": endpoint, "delivery": delivery, "attempts": attempts,
         "last": attempts[0] if attempts else None, "body": _pretty(delivery.body),

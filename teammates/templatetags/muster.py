@@ -73,6 +73,21 @@ def city() -> str:
     return timezone.get_current_timezone_name().rpartition("/")[2].replace("_", " ")
 
 
+@register.simple_tag
+def exact(at: datetime | None) -> SafeString:
+    """A moment to the second, as logs need it; how long ago it was, on hover."""
+    if not at:
+        return mark_safe("–")
+    local = timezone.localtime(at)
+    is_today = local.date() == timezone.localdate()
+    words = f"{local:%H:%M:%S}" if is_today else f"{local:%-d %b %H:%M:%S}"
+    age = f"{timesince(at, depth=1)} ago" if at <= timezone.now() else f"in {timeuntil(at)}"
+    return format_html(
+        '<time datetime="{}" title="{} ({}), {}">{}</time>',
+        at.isoformat(), f"{local:%-d %b %Y %H:%M:%S}", city(), age, words,
+    )  # fmt: skip
+
+
 @register.filter
 def money(cost: Any) -> str:
     """Dollars (a Decimal; of nothing, a dash): two digits that matter below a cent, else two

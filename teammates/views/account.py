@@ -9,7 +9,7 @@ from django.views.decorators.http import require_http_methods
 from teammates import accounts
 from teammates.errors import DomainError
 from teammates.forms.people import ChangePasswordForm, NameForm
-from teammates.pages import PageRequest
+from teammates.pages import PageRequest, add_refusal
 
 
 @require_http_methods(["GET", "POST"])
@@ -34,7 +34,7 @@ def account(request: PageRequest) -> HttpResponse:
                 )
             return redirect("teammates:account")
         except DomainError as error:
-            form.add_error(None, error.message)
+            add_refusal(form, error)
     status = 422 if name.errors or password.errors else 200
     context = {"name": name, "password": password}
     return render(request, "teammates/account.html", context, status=status)

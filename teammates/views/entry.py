@@ -10,7 +10,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from teammates import accounts
 from teammates.errors import DomainError, NotSignedIn, TooMany
 from teammates.forms.people import PasswordForm, SetupForm, SignInForm
-from teammates.pages import public
+from teammates.pages import add_refusal, public
 
 
 @public
@@ -25,7 +25,7 @@ def setup(request: HttpRequest, token: str) -> HttpResponse:
         try:
             user = accounts.set_up_owner(token=token, **form.cleaned_data)
         except DomainError as error:
-            form.add_error(None, error.message)
+            add_refusal(form, error)
         else:
             login(request, user, backend="django.contrib.auth.backends.ModelBackend")
             return redirect("runs:home")
@@ -43,7 +43,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
                 login=form.cleaned_data["email"], password=form.cleaned_data["password"]
             )
         except (NotSignedIn, TooMany) as error:
-            form.add_error(None, error.message)
+            add_refusal(form, error)
         else:
             assert access.user is not None
             login(request, access.user, backend="django.contrib.auth.backends.ModelBackend")

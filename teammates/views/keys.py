@@ -12,7 +12,7 @@ from teammates import keys
 from teammates.errors import DomainError, Forbidden
 from teammates.forms.people import NewKeyForm
 from teammates.models import APIKey
-from teammates.pages import PageRequest, page_of
+from teammates.pages import PageRequest, add_refusal, page_of
 
 PAGE_SIZE = 100
 
@@ -50,7 +50,7 @@ def key_new(request: PageRequest) -> HttpResponse:
             expires_in_days=form.cleaned_data["expires_in_days"],
         )  # fmt: skip
     except DomainError as error:
-        form.add_error(None, error.message)
+        add_refusal(form, error)
         return _page(request, form)
     return _page(request, NewKeyForm(), made=key, secret=secret)
 

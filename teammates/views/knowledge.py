@@ -11,7 +11,7 @@ from teammates.access import Access
 from teammates.errors import DomainError, NotFound
 from teammates.forms.knowledge import MemoryForm, SkillForm
 from teammates.models import Author, Memory, Skill, SkillStatus, Teammate
-from teammates.pages import PageRequest, page_of
+from teammates.pages import PageRequest, add_refusal, page_of
 
 PAGE_SIZE = 50
 
@@ -25,7 +25,7 @@ def memory_list(request: PageRequest) -> HttpResponse:
         try:
             knowledge.add_memory(access, form.cleaned_data["content"], author=Author.PERSON)
         except DomainError as error:
-            form.add_error(None, error.message)
+            add_refusal(form, error)
         else:
             messages.success(request, "Remembered. Runs that begin from now on are told.")
             return redirect("teammates:memory_list")
@@ -102,7 +102,7 @@ def skill_edit(request: PageRequest, skill_id: int | None = None) -> HttpRespons
                 status = SkillStatus.ACTIVE if given["is_active"] else SkillStatus.DISABLED
                 knowledge.update_skill(access, skill, **texts, status=status)
         except DomainError as error:
-            form.add_error(None, error.message)
+            add_refusal(form, error)
         else:
             messages.success(request, f"{texts['name']} is saved.")
             return redirect("teammates:skill_list")

@@ -13,7 +13,7 @@ from teammates import members
 from teammates.errors import DomainError
 from teammates.forms.people import InvitationForm, JoinForm
 from teammates.models import Invitation, Role, User
-from teammates.pages import PageRequest, choose_organization, page_of, public
+from teammates.pages import PageRequest, add_refusal, choose_organization, page_of, public
 
 PAGE_SIZE = 100
 
@@ -73,7 +73,7 @@ def invitation_new(request: PageRequest) -> HttpResponse:
     try:
         invitation, token = members.invite(request.access, **form.cleaned_data)
     except DomainError as error:
-        form.add_error(None, error.message)
+        add_refusal(form, error)
         return _page(request, form)
     return _with_link(request, invitation, token)
 

@@ -14,7 +14,7 @@ from teammates.access import Access
 from teammates.errors import DomainError
 from teammates.forms.models import KeyForm, ModelForm, ProviderForm
 from teammates.models import Effort, Model, Provider
-from teammates.pages import PageRequest
+from teammates.pages import PageRequest, add_refusal
 from teammates.providers import try_out
 from teammates.providers.local import find_servers
 from teammates.templatetags.muster import plain
@@ -30,7 +30,7 @@ def model_settings(request: PageRequest) -> HttpResponse:
         try:
             provider = connections.connect(access, **given)
         except DomainError as error:
-            form.add_error(None, error.message)
+            add_refusal(form, error)
         else:
             _say_connected(request, provider)
             return redirect("teammates:model_settings")

@@ -9,7 +9,7 @@ from teammates import accounts
 from teammates.errors import DomainError
 from teammates.forms.people import OrganizationForm
 from teammates.models import Organization
-from teammates.pages import PageRequest
+from teammates.pages import PageRequest, add_refusal
 
 YEAR = 365 * 24 * 3600  # seconds
 # What a person chooses for one browser; the frame of every page reads the cookies.
@@ -32,7 +32,7 @@ def general(request: PageRequest) -> HttpResponse:
             try:
                 accounts.update_settings(access, **form.cleaned_data)
             except DomainError as error:
-                form.add_error(None, error.message)
+                add_refusal(form, error)
             else:
                 messages.success(request, "Saved.")
                 return redirect("teammates:settings")

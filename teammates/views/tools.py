@@ -23,7 +23,7 @@ from teammates.models import (
     ServerStatus,
     ToolServer,
 )
-from teammates.pages import PageRequest, page_of
+from teammates.pages import PageRequest, add_refusal, page_of
 from teammates.tools.base import Tool
 
 PAGE_SIZE = 50
@@ -108,7 +108,7 @@ def permission_list(request: PageRequest) -> HttpResponse:
                 scope, form.cleaned_data["tool"], pattern=form.pattern, source=PolicySource.PAGE
             )
         except DomainError as error:
-            form.add_error(None, error.message)
+            add_refusal(form, error)
         else:
             messages.success(request, f"{form.cleaned_data['tool']} no longer asks for this.")
             return redirect("teammates:permission_list")
@@ -177,7 +177,7 @@ def server_list(request: PageRequest) -> HttpResponse:
                 access, **form.fields_of_server, may_be_private=access.organization.is_home
             )
         except DomainError as error:
-            form.add_error(None, error.message)
+            add_refusal(form, error)
         else:
             return _tested(request, server)
     connected = _servers(access)
@@ -226,7 +226,7 @@ def server_detail(request: PageRequest, server_id: int) -> HttpResponse:
             changes.pop("kind")
             server = servers.update_server(access, server, **changes)
         except DomainError as error:
-            form.add_error(None, error.message)
+            add_refusal(form, error)
         else:
             return _tested(request, server)
     settings = permissions.settings_of(access.organization)

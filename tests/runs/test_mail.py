@@ -25,6 +25,7 @@ from runs.models import (
     Mail,
     Notice,
     Run,
+    RunFile,
     RunStatus,
     Skip,
     Task,
@@ -309,6 +310,34 @@ def test_a_conversation_with_another_teammate_is_not_continued(
 
 
 # --- what is told -------------------------------------------------------------------------------
+
+
+def test_a_result_looks_like_a_mail_and_brings_its_files(alice: Access, ops: Teammate) -> None:
+    run = receive(ops).run
+    assert run is not None
+    file = files.write_file(run.thread, name="totals.csv", content=b"a,b\n")
+    RunFile.objects.create(run=run, file=file)
+    bring_to(run, RunStatus.COMPLETED)
+    Message.objects.filter(pk=Run.objects.get().answer_id).update(content="**7** orders <b>")
+    (result,) = mailed()
+    assert result.from_email.startswith("Ops <")
+    assert "**7** orders" in result.body
+    ((html, kind),) = result.alternatives
+    assert (kind, "<strong>7</strong> orders &lt;b&gt;" in html) == ("text/html", True)
+    assert [(one[0], one[1]) for one in result.attachments] == [("totals.csv", "a,b\n")]
+
+
+def test_a_mail_to_a_teammate_of_nobody_is_found_by_whoever_wrote_it(
+    alice: Access, ops: Teammate
+) -> None:
+    Teammate.objects.filter(pk=ops.pk).update(created_by=None)
+    run = receive(ops).run
+    assert run is not None
+    assert (run.created_by, run.thread.created_by) == (None, alice.user)
+    Teammate.objects.filter(pk=ops.pk).update(allowed_senders=["kim@a.com"])
+    other = receive(ops, letter(From="kim@a.com", Message_ID="<2@x>")).run
+    assert other is not None
+    assert other.thread.created_by is None
 
 
 def test_a_sender_who_is_no_member_gets_the_result_too(alice: Access, ops: Teammate) -> None:

@@ -10,10 +10,11 @@ from django.test import Client
 from django.utils import timezone
 
 from runs import scheduler, tasks, triggers
-from runs.models import Firing, Run, RunStatus, Task, Trigger
+from runs.models import Firing, Rest, Run, RunStatus, Task, TaskStatus, Trigger
 from teammates import hooks, roster
 from teammates.access import Access
-from teammates.models import Role, Teammate
+from teammates.errors import Forbidden, Unsuitable
+from teammates.models import Organization, Role, Teammate
 from tests.factories import bring_to, browser_of, make_bob, make_eve
 
 pytestmark = pytest.mark.django_db
@@ -223,10 +224,37 @@ def test_the_preview_says_when_and_what_the_clocks_do(page: Client, task: Task) 
     assert len(re.findall(r"\b09:30", shown)) >= 10
     yearly = EVERY_DAY | {"kind": "cron", "cron": "30 2 * 3 0L"}
     assert "The clocks go forward" in text_of(page.post("/tasks/preview/", yearly))
-    for wrong in ({"time": ""}, {"kind": "cron", "cron": "x"}, {"timezone": "Mars/Base"}, {}):
-        answer = page.post("/tasks/preview/", EVERY_DAY | wrong if wrong else {})
-        assert answer.status_code == 200
-        assert "error" in answer.content.decode()
+    assert "Every minute (Berlin)" in text_of(
+        page.post("/tasks/preview/", EVERY_DAY | {"kind": "cron", "cron": "* * * * *"})
+    )
+    often = {"kind": "interval", "minutes": "10", "email_notifications": "on"}
+    assert "144 times in the next 24 hours, each with a mail" in text_of(
+        page.post("/tasks/preview/", EVERY_DAY | often)
+    )
+
+
+@pytest.mark.parametrize(("wrong", "said"), [
+    ({"kind": "cron", "cron": "x"}, "Cron: &#x27;x&#x27; is not a schedule"),
+    ({"timezone": "Mars/Base"}, "Timezone: "),
+    ({"kind": "once", "at": "2020-01-01T00:00"}, "When At must be at least 180 seconds"),
+    ({"kind": "once", "at": "2027-03-28T02:30"}, "Clocks there are put forward over this time"),
+    # In New York that night the hour exists; Berlin, the organization's own, has none such.
+    ({"kind": "once", "at": "2027-03-28T02:30", "timezone": "America/New_York"}, "28 Mar 2027"),
+    ({"kind": "interval", "minutes": "0.5"}, "Minutes between two runs: "),
+    ({"time": ""}, "The next times appear here."),
+    ({"kind": "once", "at": ""}, "The next times appear here."),
+])  # fmt: skip
+def test_the_preview_says_what_is_wrong_and_waits_for_what_is_missing(
+    page: Client, task: Task, wrong: dict[str, str], said: str
+) -> None:
+    Organization.objects.update(timezone="Europe/Berlin")
+    answer = page.post("/tasks/preview/", EVERY_DAY | wrong)
+    assert answer.status_code == 200
+    assert said in text_of(answer)
+
+
+def test_a_preview_of_nothing_shows_nothing(page: Client) -> None:
+    assert "The next times appear here." in text_of(page.post("/tasks/preview/", {}))
 
 
 def test_setup_saves_and_says_what_is_wrong(page: Client, task: Task) -> None:
@@ -351,3 +379,41 @@ def test_which_mails_one_gets_is_ones_own(page: Client, alice: Access) -> None:
     off = [kind for kind, _, _, is_on in shown.context["kinds"] if not is_on]
     assert off == ["result", "trouble"]
     assert page.post("/settings/notifications/test/").status_code == 302
+
+
+def test_an_archived_task_is_brought_back_paused(page: Client, alice: Access, task: Task) -> None:
+    triggers.add_schedule(alice, task, interval_seconds=3600)
+    act = f"/tasks/{task.pk}/act/"
+    page.post(act, {"act": "archive"})
+    assert "Restore" in text_of(page.get(task.get_absolute_url()))
+    assert "It is back, paused." in text_of(page.post(act, {"act": "restore"}, follow=True))
+    task.refresh_from_db()
+    assert (task.status, task.triggers.get().enabled) == (TaskStatus.DISABLED, False)
+    with pytest.raises(Unsuitable):
+        tasks.restore_task(alice, task)
+    with pytest.raises(Forbidden):
+        tasks.restore_task(make_bob(alice), task)
+
+
+def test_the_overview_says_why_something_rests(page: Client, alice: Access, task: Task) -> None:
+    schedule = triggers.add_schedule(alice, task, interval_seconds=3600)
+    Trigger.objects.filter(pk=schedule.pk).update(enabled=False, rests_because=Rest.FAILURES)
+    shown = text_of(page.get(task.get_absolute_url()))
+    assert "Every hour is paused: its last runs all failed." in shown
+    tasks.update_task(alice, task, enabled=False)
+    assert "Paused. Its schedules rest" in text_of(page.get(task.get_absolute_url()))
+    Trigger.objects.filter(pk=schedule.pk).update(rests_because=Rest.OVER)
+    assert "· done" in text_of(page.get("/tasks/"))
+
+
+@pytest.mark.parametrize("of", ["task", "teammate"])
+def test_a_wrong_sender_is_said_beside_what_was_typed(
+    page: Client, alice: Access, task: Task, ops: Teammate, of: str
+) -> None:
+    triggers.open_inbox(alice, task, allowed_senders=None)
+    roster.set_inbox(alice, ops, enabled=True)
+    path = f"/tasks/{task.pk}/triggers/" if of == "task" else f"/teammates/{ops.pk}/reach/"
+    answer = page.post(path, {"act": "inbox_senders", "senders": "kim@a.com, nonsense"})
+    assert answer.status_code == 422
+    assert 'value="kim@a.com, nonsense"' in answer.content.decode()
+    assert "nonsense&#x27; is neither" in answer.content.decode()

@@ -44,16 +44,19 @@ def test_a_webhook_is_made_and_its_secret_shown_once(page: Client) -> None:
     assert endpoint.events == ["run.failed"]
     assert endpoint.secret not in page.get(f"/webhooks/{endpoint.pk}/").content.decode()
     changed = page.post(
-        f"/webhooks/{endpoint.pk}/change/", {"url": "https://b.example", "description": "Shop"}
+        f"/webhooks/{endpoint.pk}/change/",
+        {"url": "https://b.example", "description": "Shop", "events": ["run.completed"]},
     )
     assert changed.status_code == 302
     endpoint.refresh_from_db()
     assert (endpoint.url, endpoint.description, endpoint.events) == (
-        "https://b.example", "Shop", [],
+        "https://b.example", "Shop", ["run.completed"],
     )  # fmt: skip
-    wrong = page.post("/webhooks/new/", {"url": "ftp://a"})
+    wrong = page.post("/webhooks/new/", {"url": "ftp://a", "events": ["run.failed"]})
     assert wrong.status_code == 422
-    assert "url must begin with" in text_of(wrong)
+    assert "Address must begin with" in text_of(wrong)
+    deaf = page.post("/webhooks/new/", {"url": "https://a.example"})
+    assert "Choose at least one" in text_of(deaf)
 
 
 def test_deliveries_are_listed_filtered_and_shown(
@@ -203,6 +206,35 @@ def test_the_door_for_mail_services_is_made_renewed_and_closed_on_the_page(
     assert re.search(r"/api/v1/mail/mail_\w{3}\*{4}", later)
     assert first[0] not in act("door_make")
     assert "Make an address" in act("door_close")
+
+
+def test_tests_are_no_part_of_an_endpoints_health(
+    page: Client, alice: Access, receiver: Receiver
+) -> None:
+    endpoint = make_endpoint(alice, f"{receiver.url}/broken")
+    act(page, endpoint, act="test")
+    deliver()
+    assert endpoint.deliveries.get().status == DeliveryStatus.FAILED
+    assert webhooks.health_of([endpoint]) == {}
+
+
+def test_the_list_says_what_a_delivery_waits_for(
+    page: Client, alice: Access, receiver: Receiver
+) -> None:
+    endpoint = make_endpoint(
+        alice, f"{receiver.url}/broken", events=["run.started", "run.completed"]
+    )
+    make_run(alice, status=RunStatus.COMPLETED)
+    deliver()
+    shown = text_of(page.get(f"/webhooks/{endpoint.pk}/"))
+    assert "after the one before it" in shown
+    WebhookEndpoint.objects.update(active=False, rests_because="failures")
+    assert text_of(page.get(f"/webhooks/{endpoint.pk}/")).count("when it is woken") == 2
+    woken = page.post(f"/webhooks/{endpoint.pk}/act/", {"act": "wake"}, follow=True)
+    assert "2 that waited are sent now, in order." in text_of(woken)
+    receiver.is_broken = False
+    deliver()
+    assert not endpoint.deliveries.exclude(status=DeliveryStatus.SUCCESS).exists()
 
 
 def test_events_that_the_form_does_not_offer_stay(page: Client, alice: Access) -> None:
