@@ -26,8 +26,14 @@ document.addEventListener("click", async (event) => {
   }
 });
 document.addEventListener("keydown", (event) => {
-  const menu = event.key === "Escape" && event.target.closest?.("details.menu[open]");
-  if (!menu) return;
+  const menu = event.target.closest?.("details.menu[open]");
+  if (menu && (event.key === "ArrowDown" || event.key === "ArrowUp")) {
+    const entries = [...menu.querySelectorAll(".sheet :is(a, button)")].filter((one) => one.offsetParent);
+    const at = entries.indexOf(document.activeElement) + (event.key === "ArrowDown" ? 1 : -1);
+    entries.at(at % entries.length)?.focus();
+    event.preventDefault();
+  }
+  if (!menu || event.key !== "Escape") return;
   menu.open = false;
   menu.querySelector("summary").focus();
   event.stopPropagation();

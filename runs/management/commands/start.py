@@ -116,9 +116,11 @@ def check_mail_address(address: str) -> None:
 
 
 async def take_mail(running: "Runtime", wanted: str | None) -> str:
-    """Listen for mails; what to print. Raises `StartError` where the `wanted` address is taken; the
-    one that nobody asked for is done without."""
+    """Listen for mails; what to print. `settings.SMTP` is from then on where they are taken. Raises
+    `StartError` where the `wanted` address is taken; the one that nobody asked for is done without.
+    """
     address = wanted or settings.SMTP
+    settings.SMTP = address
     if address == "off":
         return ""
     try:
@@ -127,6 +129,7 @@ async def take_mail(running: "Runtime", wanted: str | None) -> str:
         why = f"Mails for teammates cannot be taken at {address} ({error.strerror or error})"
         if wanted:
             raise StartError(f"{why}; choose another with --smtp.") from None
+        settings.SMTP = "off"
         return f"\n{why}. Choose another address with --smtp."
     return f"\nMails to teammates (…@{settings.MAIL_DOMAIN}) are taken at {address}, over SMTP."
 
