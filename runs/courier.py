@@ -133,7 +133,10 @@ WITH due AS (
             WHERE b.endpoint_id = d.endpoint_id AND b.run_id = d.run_id AND b.status = 'pending'))
         ORDER BY d.next_retry_at, d.id LIMIT %(of_one)s
     ) one
-    WHERE e.deleted_at IS NULL AND one.place + coalesce(busy.n, 0) <= %(of_one)s
+    WHERE e.deleted_at IS NULL AND (e.active OR EXISTS (
+        SELECT 1 FROM runs_webhookdelivery t
+        WHERE t.endpoint_id = e.id AND t.status = 'pending' AND t.run_id IS NULL))
+      AND one.place + coalesce(busy.n, 0) <= %(of_one)s
 ), picked AS (
     SELECT d.id FROM runs_webhookdelivery d JOIN due USING (id)
     WHERE d.status = 'pending' AND d.next_retry_at <= statement_timestamp()
@@ -218,9 +221,11 @@ async def _beginning(response: httpx2.Response) -> str:
 
 
 def record(delivery_id: int, attempts: list[Attempt]) -> None:
-    """Write down how a delivery was answered, and when it is tried again. Holds the delivery, then
-    its endpoint."""
+    """Write down how a delivery was answered, and when it is tried again. Holds its endpoint, then
+    the delivery, then those behind it."""
     with transaction.atomic():
+        endpoints = WebhookEndpoint.objects.filter(deliveries=delivery_id)
+        endpoints.select_for_update(no_key=True, of=("self",)).first()
         locked = WebhookDelivery.objects.select_for_update(no_key=True)
         delivery = locked.filter(pk=delivery_id).first()
         if delivery is None:  # removed meanwhile
@@ -248,6 +253,7 @@ def record(delivery_id: int, attempts: list[Attempt]) -> None:
         if is_erased and delivery.status != DeliveryStatus.PENDING:
             delivery.body = ""  # it was kept only to be sent
         delivery.save()
+        deliveries.call_followers(delivery)
         if delivery.run_id is not None:
             _note_on_endpoint(delivery, last)
 

@@ -11,6 +11,7 @@ from django.db import connection
 from django.utils import timezone
 
 from runs.models import (
+    DeliveryStatus,
     Dialect,
     Run,
     RunStatus,
@@ -58,6 +59,16 @@ def queue(run: Run) -> None:
         for endpoint in wanted
     )  # fmt: skip
     wake()
+
+
+def call_followers(delivery: WebhookDelivery) -> None:
+    """What is behind a delivery in its run waits as long as it does, and goes once it is over."""
+    if delivery.run_id is None:
+        return
+    WebhookDelivery.objects.filter(
+        endpoint=delivery.endpoint_id, run=delivery.run_id, pk__gt=delivery.pk,
+        status=DeliveryStatus.PENDING,
+    ).update(next_retry_at=delivery.next_retry_at or timezone.now())  # fmt: skip
 
 
 def wake() -> None:

@@ -134,8 +134,8 @@ def refusal(target: Target, kind: TriggerKind, *, is_armed: bool) -> Skip | None
 
 def came_often(firings: "QuerySet[Firing]", most: int, span: timedelta) -> bool:
     """Whether there were `most` within the last `span`."""
-    times = firings.order_by("-id").values_list("created_at", flat=True)[most - 1 : most]
-    return any(at > timezone.now() - span for at in times)
+    lately = firings.filter(created_at__gt=timezone.now() - span)
+    return lately[:most].count() >= most
 
 
 def find_event(target: Target, cause: Cause) -> Firing | None:
@@ -155,6 +155,7 @@ def leave_out(target: Target, cause: Cause, reason: Skip, detail: str = "", n: i
     known.times, known.last_at = F("times") + n, cause.due_at or timezone.now()
     known.save(update_fields=["times", "last_at"])
     known.refresh_from_db(fields=["times"])
+    known.detail = detail  # of this one, for whoever is answered; the entry keeps its own
     return known
 
 
@@ -175,25 +176,24 @@ def _known_refusal(target: Target, cause: Cause, reason: Skip, detail: str) -> F
 
 def _start(target: Target, cause: Cause) -> Firing:
     made = _attempt(
-        lambda: _run(target, cause.kind, *_post(target, cause), is_new=cause.thread is None),
-        is_tried_again=cause.kind != TriggerKind.SCHEDULE,
+        lambda: _run(target, cause.kind, *_post(target, cause), is_new=cause.thread is None)
     )
-    if isinstance(made, DomainError):
+    if isinstance(made, Exception):
         return _refuse(target, cause, made)
     return _record(target, cause, FiringStatus.STARTED, run=made)
 
 
 def _let_wait(target: Target, cause: Cause) -> Firing:
-    made = _attempt(lambda: _post(target, cause), is_tried_again=cause.kind != TriggerKind.SCHEDULE)
-    if isinstance(made, DomainError):
+    made = _attempt(lambda: _post(target, cause))
+    if isinstance(made, Exception):
         return _refuse(target, cause, made)
     prompt, written = made
     enclosed = [file.pk for file in written]
     return _record(target, cause, FiringStatus.WAITING, prompt=prompt, enclosed=enclosed)
 
 
-def _refuse(target: Target, cause: Cause, error: DomainError) -> Firing:
-    left = leave_out(target, cause, Skip.REFUSED, error.message)
+def _refuse(target: Target, cause: Cause, error: Exception) -> Firing:
+    left = leave_out(target, cause, Skip.REFUSED, _words_for(error))
     left.error = error
     return left
 
@@ -206,8 +206,8 @@ def start_waiting(firing: Firing, target: Target) -> Firing:
     files = list(File.objects.filter(thread=prompt.thread_id, pk__in=firing.enclosed))
     is_new = not Run.objects.filter(thread=prompt.thread_id).exists()
     made = _attempt(lambda: _run(target, TriggerKind(firing.kind), prompt, files, is_new=is_new))
-    if isinstance(made, DomainError):
-        why = clean_text(made.message)[:LONGEST_DETAIL]
+    if isinstance(made, Exception):
+        why = clean_text(_words_for(made))[:LONGEST_DETAIL]
         return _close(firing, FiringStatus.SKIPPED, reason=Skip.REFUSED, detail=why)
     return _close(firing, FiringStatus.STARTED, run=made)
 
@@ -220,12 +220,9 @@ def _close(firing: Firing, status: FiringStatus, **fields: Any) -> Firing:
     return firing
 
 
-def _attempt(make: Callable[[], M], *, is_tried_again: bool = False) -> M | DomainError:
-    """What `make` makes, or why it could not: nothing of it is left then.
-
-    What goes wrong inside Muster is raised where somebody tries again: whoever called or mailed,
-    and where it is the database that has trouble, whoever looks next.
-    """
+def _attempt(make: Callable[[], M]) -> M | Exception:
+    """What `make` makes, or why it could not: nothing of it is left then. Trouble of the database
+    is raised: there is nowhere to write it down, and whoever looks next tries again."""
     try:
         with transaction.atomic():
             return make()
@@ -233,11 +230,15 @@ def _attempt(make: Callable[[], M], *, is_tried_again: bool = False) -> M | Doma
         return error
     except OperationalError:
         raise
-    except Exception:
-        if is_tried_again:
-            raise
+    except Exception as error:
         logger.exception("A run could not be started")
-        return DomainError("Something went wrong inside Muster; the log of the worker has more.")
+        return error
+
+
+def _words_for(error: Exception) -> str:
+    if isinstance(error, DomainError):
+        return error.message
+    return "Something went wrong inside Muster; its log has more."
 
 
 def _post(target: Target, cause: Cause) -> tuple[Message, list[File]]:

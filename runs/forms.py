@@ -29,8 +29,11 @@ WHEN = 8  # fields that say when; behind them the timezone, then the rules
 
 def exists_there(at: datetime, zone: ZoneInfo) -> bool:
     """Whether clocks in `zone` ever show `at`."""
-    there = at.replace(tzinfo=zone)
-    return there.astimezone(UTC).astimezone(zone).replace(tzinfo=None) == at
+    try:
+        there = at.replace(tzinfo=zone).astimezone(UTC).astimezone(zone)
+    except OverflowError:  # at the ends of the calendar, which are refused elsewhere
+        return True
+    return there.replace(tzinfo=None) == at
 
 
 def _number(value: float) -> float | int:
@@ -199,7 +202,9 @@ class ScheduleForm(forms.Form):
         when = set(list(self.fields)[1 : WHEN + 1])
         hidden = when - self._shown_fields(self.cleaned_data["kind"])
         changed = set(self.changed_data) - hidden
-        is_new_time = bool(changed & (when | {"kind"}) - {"timezone"})
+        # An instant is another one where the clock is another.
+        timed = when if self.cleaned_data["kind"] == "once" else when - {"timezone"}
+        is_new_time = bool(changed & (timed | {"kind"}))
         return {
             name: value for name, value in self.timing().items()
             if (is_new_time if name in schedules.TIMINGS else name in changed)

@@ -25,7 +25,7 @@ from runs.models import (
     TriggerKind,
 )
 from teammates.access import Access
-from teammates.errors import NotFound
+from teammates.errors import PASSING, DomainError, NotFound, TooMany
 from teammates.fields import hash_secret, key_of
 from teammates.models import Membership, Organization, Role, Teammate
 from threads.models import Thread
@@ -52,7 +52,7 @@ def receive(
     address: str, letter: Letter, *, organization: Organization | None = None
 ) -> Firing | Mail:
     """Take a mail; again is no second run. Raises `NotFound` for an address that nobody has, in
-    `organization` if that is given."""
+    `organization` if that is given. Ask `what_holds_up` of what it returns."""
     name = _name_of(address)
     with transaction.atomic():
         # The row is the lock: of the same mail twice, the second finds the first.
@@ -85,17 +85,27 @@ def _name_of(address: str) -> str | None:
 # --- what starts a run --------------------------------------------------------------------------
 
 
+def what_holds_up(taken: Firing | Mail) -> Exception | None:
+    """What kept a mail from starting anything and passes: whoever sent it should try again."""
+    if not isinstance(taken, Firing):
+        return None
+    if taken.reason == Skip.RATE:
+        return TooMany("Too many mails within a minute.", retry_after=60)
+    is_final = isinstance(taken.error, DomainError) and not isinstance(taken.error, PASSING)
+    return None if is_final else taken.error
+
+
 def _start(inbox: Inbox, letter: Letter) -> Firing:
     target = target_of(inbox)
     cause = Cause(
         TriggerKind.EMAIL, source=letter.sender, event_id=letter.message_id, title=letter.subject,
         received=f"Subject: {letter.subject}\n\n{letter.text}",
     )  # fmt: skip
+    if not _is_allowed(target, letter.sender):
+        cause = replace(cause, received="")  # strangers fill nothing
     if firing.find_event(target, cause) is not None:
         return firing.leave_out(target, cause, Skip.DUPLICATE)
     reason, detail = _refusal(inbox, target, letter)
-    if reason == Skip.SENDER:
-        cause = replace(cause, received="")  # strangers fill nothing
     if reason is not None:
         return firing.leave_out(target, cause, reason, detail)
     thread = _thread_of(target, letter)
@@ -111,7 +121,7 @@ def _refusal(inbox: Inbox, target: Target, letter: Letter) -> tuple[Skip | None,
         return refusal, ""
     if not letter.sender:
         return Skip.BODY, "It names no sender, or several."
-    if is_known(letter.sender) or letter.sender == parseaddr(settings.DEFAULT_FROM_EMAIL)[1]:
+    if is_known(letter.sender) or letter.sender == _our_address():
         return Skip.AUTOMATIC, "It came from an address of our own."
     if letter.why_automatic:
         return Skip.AUTOMATIC, letter.why_automatic
@@ -119,12 +129,18 @@ def _refusal(inbox: Inbox, target: Target, letter: Letter) -> tuple[Skip | None,
         return Skip.SENDER, ""
     theirs = target.firings.filter(kind=TriggerKind.EMAIL, source=letter.sender)
     if firing.came_often(theirs.exclude(status=FiringStatus.SKIPPED), MOST_PER_HOUR, HOUR):
-        return Skip.RATE, f"It is the sender's {MOST_PER_HOUR + 1}st mail within an hour."
+        return Skip.AUTOMATIC, f"It is the sender's {MOST_PER_HOUR + 1}st mail within an hour."
     return refusal, ""
+
+
+def _our_address() -> str:
+    return parseaddr(settings.DEFAULT_FROM_EMAIL)[1].lower()
 
 
 def _is_allowed(target: Target, sender: str) -> bool:
     """Exact addresses or `@domain`; where none are named, whoever owns the work."""
+    if not sender:
+        return False
     allowed = (target.task or target.teammate).allowed_senders or _owners(target)
     domain = sender[sender.rindex("@") :]
     return any(entry.lower() in (sender, domain) for entry in allowed)

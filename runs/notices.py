@@ -7,6 +7,7 @@ worker that dies between sending and saying so sends again, under the same Messa
 import hashlib
 import logging
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import formataddr, parseaddr
@@ -41,6 +42,7 @@ logger = logging.getLogger("muster.notices")
 MOST_ATTEMPTS = 5
 LINK_LIFE = timedelta(days=7)
 MOST_OWNERS = 3
+MOST_AT_ONCE = 10  # mails that a worker takes; they are sent one after the other
 MOST_FILES = 20  # of a run that its mail names
 LARGEST_ENCLOSED = 10 * 1024 * 1024  # bytes of files in a mail
 # An answer to such a mail goes on with the conversation.
@@ -153,11 +155,12 @@ def _is_wanted(notice: Notice) -> bool:
 class Letter:
     notice_id: int
     message: EmailMessage
+    written: Sequence[File] = ()  # what the run wrote
 
 
 def claim_due() -> list[Letter]:
     """Take what is due to be mailed. Until `record_sent`, each is due again after a while."""
-    letters: list[Letter] = []
+    claimed: list[tuple[Notice, str]] = []
     with transaction.atomic():
         due = (
             Notice.objects.select_for_update(skip_locked=True, of=("self",))
@@ -172,18 +175,26 @@ def claim_due() -> list[Letter]:
                 "run__task",
                 "gate",
             )
-            .order_by("due_at")[:20]
+            .order_by("due_at")[:MOST_AT_ONCE]
         )
         for notice in due:
             if not _is_wanted(notice):
                 notice.due_at = None
                 notice.save(update_fields=["due_at"])
                 continue
-            letters.append(_letter(notice))
+            claimed.append((notice, _claim(notice)))
+    letters: list[Letter] = []
+    for notice, link in claimed:
+        try:
+            letters.append(_letter(notice, link))
+        except Exception:  # one that cannot be written holds up no other
+            logger.exception("Notice %s could not be written as a mail", notice.pk)
+            _record(notice.pk, "It could not be written.")
     return letters
 
 
-def _letter(notice: Notice) -> Letter:
+def _claim(notice: Notice) -> str:
+    """Count the attempt; returns the one-time link, if the notice has one."""
     link = ""
     if notice.gate is not None:
         token = secrets.token_urlsafe(32)
@@ -193,6 +204,10 @@ def _letter(notice: Notice) -> Letter:
     notice.attempts += 1
     notice.due_at = timezone.now() + timedelta(minutes=5 * notice.attempts)
     notice.save(update_fields=["link_hash", "link_expires_at", "attempts", "due_at"])
+    return link
+
+
+def _letter(notice: Notice, link: str) -> Letter:
     run = notice.run
     written = [one.file for one in RunFile.objects.filter(
         run=run, is_attachment=False
@@ -221,17 +236,8 @@ def _letter(notice: Notice) -> Letter:
     )
     if notice.kind == NoticeKind.RESULT:
         message.attach_alternative(render_to_string("emails/result.html", context), "text/html")
-        _attach(message, written)
+        return Letter(notice.pk, message, written)
     return Letter(notice.pk, message)
-
-
-def _attach(message: EmailMessage, written: list[File]) -> None:
-    """The run's files, as many as a mail server takes; the text names them all."""
-    room = LARGEST_ENCLOSED
-    for file in written:
-        if file.size <= room:
-            room -= file.size
-            message.attach(file.name, files.read_file(file))
 
 
 def _inbox_of(run: Run) -> str | None:
@@ -244,6 +250,7 @@ def _inbox_of(run: Run) -> str | None:
 def send(letter: Letter) -> str:
     """Hand a letter to the mail server; returns what went wrong. Not in a transaction."""
     try:
+        _attach(letter.message, letter.written)
         letter.message.send()
     except Exception as error:
         logger.warning("Notice %s could not be mailed: %s", letter.notice_id, error)
@@ -251,8 +258,25 @@ def send(letter: Letter) -> str:
     return ""
 
 
+def _attach(message: EmailMessage, written: Sequence[File]) -> None:
+    """The run's files, as many as a mail server takes; the text names them all."""
+    room = LARGEST_ENCLOSED
+    for file in written:
+        if file.size > room:
+            continue
+        try:
+            message.attach(file.name, files.read_file(file))
+            room -= file.size
+        except OSError:
+            logger.warning("File %s could not be read for a mail", file.pk)
+
+
 def record_sent(letter: Letter, problem: str) -> None:
-    notice = Notice.objects.get(pk=letter.notice_id)
+    _record(letter.notice_id, problem)
+
+
+def _record(notice_id: int, problem: str) -> None:
+    notice = Notice.objects.get(pk=notice_id)
     notice.problem = problem
     if not problem:
         notice.sent_at, notice.due_at = timezone.now(), None

@@ -235,13 +235,13 @@ def forget_old() -> None:
     WorkerBeat.objects.filter(seen_at__lt=now - timedelta(days=1)).delete()
     mailbox.forget_old()
     logged = now - timedelta(days=settings.LOG_DAYS)
-    mail.forget_kept(logged)
     _delete_in_batches(WebhookDelivery.objects.filter(created_at__lt=logged))
     firings = Firing.objects.filter(created_at__lt=logged)
     _delete_in_batches(firings.exclude(status=FiringStatus.WAITING))
     removed = WebhookEndpoint.objects.filter(deleted_at__lt=now - REMOVED_FOR)
     _delete_in_batches(WebhookDelivery.objects.filter(endpoint__in=removed))
     removed.delete()
+    mail.forget_kept(logged)
 
 
 def _delete_in_batches(rows: QuerySet[Any]) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -18,6 +18,7 @@ from config.database import database_now
 from runs import firing, lifecycle, notices, schedules
 from runs.firing import Cause, target_of
 from runs.models import (
+    ACTIVE,
     Firing,
     FiringStatus,
     Missed,
@@ -138,7 +139,9 @@ def start_waiting() -> int:
     transaction: one that ends a run holds nothing else.
     """
     waiting = Firing.objects.filter(status=FiringStatus.WAITING)
-    first = waiting.order_by("trigger_id", "id").distinct("trigger_id")
+    busy = Exists(Run.objects.filter(task=OuterRef("task"), status__in=ACTIVE))
+    ready = waiting.filter(Q(trigger__overlap=Overlap.CANCEL) | ~busy | Q(trigger=None))
+    first = ready.order_by("trigger_id", "id").distinct("trigger_id")
     started = 0
     for pk, trigger_id in list(first.values_list("pk", "trigger_id")[:MOST_AT_ONCE]):
         if trigger_id is None:

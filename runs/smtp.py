@@ -45,7 +45,9 @@ class Handler:
         )  # fmt: skip
         for address in envelope.rcpt_tos:
             try:
-                await in_db(mail.receive, address, letter)
+                taken = await in_db(mail.receive, address, letter)
+                if mail.what_holds_up(taken) is not None:
+                    return "451 Try again later"
             except NotFound:
                 continue  # taken away since it was named
             except Exception:

@@ -4,7 +4,6 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import F
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from runs.models import Lesson, Run, Task, TaskStatus, TriggerKind
@@ -67,8 +66,7 @@ def update_task(access: Access, task: Task, *, enabled: bool | None = None, **ch
             take_over(access, locked)
         if is_woken:
             # What was due while it rested is past: times count from now on.
-            schedules = locked.triggers.filter(kind=TriggerKind.SCHEDULE)
-            schedules.update(armed_at=Now(), next_at=None)
+            locked.triggers.filter(kind=TriggerKind.SCHEDULE).rearm()
         elif enabled is False:
             events = locked.triggers.exclude(kind=TriggerKind.SCHEDULE)
             events.update(enabled=False, hook_enabled=False)

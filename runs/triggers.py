@@ -88,13 +88,10 @@ def refuse_event(app: str, event: str) -> NoReturn:
 
 def open_inbox(access: Access, task: Task, *, allowed_senders: list[str] | None) -> Trigger:
     """An address whose mails start the task; again is the same address."""
-    for sender in allowed_senders or []:
-        roster.check_sender(sender)
     with transaction.atomic():
-        locked = tasks.lock(access, task)
         if allowed_senders is not None:
-            locked.allowed_senders = allowed_senders
-            locked.save(update_fields=["allowed_senders", "updated_at"])
+            allow_senders(access, task, allowed_senders)
+        locked = tasks.lock(access, task)
         _require_startable(locked)
         trigger, _ = Trigger.objects.get_or_create(
             task=locked, kind=TriggerKind.EMAIL,
@@ -102,6 +99,16 @@ def open_inbox(access: Access, task: Task, *, allowed_senders: list[str] | None)
         )  # fmt: skip
         _set(trigger, **_woken(access, locked))
     return trigger
+
+
+def allow_senders(access: Access, task: Task, senders: list[str]) -> None:
+    """Say who may write to the task's address; whether it is open stays as it is."""
+    for sender in senders:
+        roster.check_sender(sender)
+    with transaction.atomic():
+        locked = tasks.lock(access, task)
+        locked.allowed_senders = senders
+        locked.save(update_fields=["allowed_senders", "updated_at"])
 
 
 def close_inbox(access: Access, task: Task) -> None:

@@ -1,11 +1,9 @@
 """Outgoing webhooks: where events of runs are sent, and what people do about deliveries."""
 
-import ipaddress
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -17,14 +15,13 @@ from runs.models import DeliveryStatus, Dialect, WebhookDelivery, WebhookEndpoin
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound, Unsuitable
 from teammates.fields import new_uid
-from teammates.public_http import is_public
+from teammates.public_http import check_url
 
 DEFAULT_EVENTS = ["run.completed", "run.failed", "run.cancelled"]
 MOST_ENDPOINTS = 50  # of a scope
 LONGEST_DESCRIPTION = 200
 OLD_SECRET_LIFE = timedelta(hours=24)
 RESENT_EVERY = 0.2  # seconds
-LOCAL_ENDINGS = (".internal", ".local", ".localhost", ".home.arpa")
 
 
 def add_endpoint(
@@ -229,6 +226,8 @@ def skip(access: Access, delivery: WebhookDelivery) -> None:
     waiting.update(
         status=DeliveryStatus.FAILED, next_retry_at=None, error=f"Skipped by {who}."[:500]
     )
+    delivery.refresh_from_db()
+    deliveries.call_followers(delivery)
     # Nothing that fails is left: a later failure begins a day of its own.
     endpoint = WebhookEndpoint.objects.filter(pk=delivery.endpoint_id)
     if not delivery.endpoint.deliveries.filter(status=DeliveryStatus.PENDING).exists():
@@ -260,33 +259,7 @@ def _checked_description(description: str) -> str:
 
 
 def _checked_url(url: str, dialect: str) -> str:
-    """Literal hosts are checked here; names are resolved and checked when something is sent."""
-    url = url.strip()
-    try:
-        parts = urlsplit(url)
-        host = (parts.hostname or "").rstrip(".").lower()
-        _ = parts.port
-    except ValueError:
-        raise Invalid("url is not a URL.") from None
     private = settings.ALLOW_PRIVATE_ADDRESSES
     schemes = ["https", "http"] if private or dialect == Dialect.THREADS else ["https"]
-    if parts.scheme not in schemes or not host or len(url) > 2000:
-        words = " or ".join(f"{scheme}://" for scheme in schemes)
-        raise Invalid(f"url must begin with {words} and have at most 2000 characters.")
-    if parts.username or parts.password:
-        raise Invalid("url must not hold a user name or a password.")
-    if not private and not _may_be_public(host):
-        raise Invalid(
-            f"url: {host} is not on the public internet. Whoever runs Muster can allow private "
-            "addresses (MUSTER_ALLOW_PRIVATE_ADDRESSES)."
-        )
-    return url
-
-
-def _may_be_public(host: str) -> bool:
-    try:
-        return is_public(str(ipaddress.ip_address(host)))
-    except ValueError:
-        # A name, or a number in another guise, as 2130706433 or 0x7f.1.
-        is_name = "." in host and not host.rpartition(".")[2].removeprefix("0x").isdigit()
-        return is_name and not f".{host}".endswith(LOCAL_ENDINGS)
+    check_url(url.strip(), may_be_private=private, schemes=schemes)
+    return url.strip()

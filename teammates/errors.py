@@ -86,3 +86,7 @@ class Unavailable(DomainError):
     """Not available right now; try again."""
 
     code = "overload.busy"
+
+
+# What is gone by itself after a while: whoever asked should ask again.
+PASSING = (TooMany, Unavailable)

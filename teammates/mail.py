@@ -1,6 +1,7 @@
 """Mails about accounts, sent at once. What runs have to tell is in `runs/notices.py`."""
 
 import logging
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ def sends() -> bool:
 def forget_kept(before: datetime) -> None:
     """Delete the mails in the data folder that are older."""
     for file in Path(settings.EMAIL_FILE_PATH).glob("*.log"):
-        if file.stat().st_mtime < before.timestamp():
-            file.unlink(missing_ok=True)
+        with suppress(OSError):  # another worker was faster
+            if file.stat().st_mtime < before.timestamp():
+                file.unlink()
 
 
 def send(to: str, subject: str, template: str, context: dict[str, Any]) -> bool:

@@ -8,12 +8,17 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpcore2
 import httpx2
 
+from teammates.errors import Invalid
+
+LONGEST_URL = 2000  # characters
+LOCAL_ENDINGS = (".internal", ".local", ".localhost", ".home.arpa")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -32,6 +37,41 @@ def is_public(text: str) -> bool:
         elif address in _NAT64:
             address = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address.is_global and not address.is_multicast
+
+
+def check_url(
+    url: str, *, may_be_private: bool, schemes: Sequence[str] = ("https", "http")
+) -> None:
+    """Refuse what is no address of the web, and hosts that are private by their name or number.
+    Other names are resolved and checked at every call: to write one down needs no DNS.
+
+    Raises `Invalid`.
+    """
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").rstrip(".").lower()
+        _ = parts.port
+    except ValueError:
+        raise Invalid("url is not a URL.") from None
+    if parts.scheme not in schemes or not host or len(url) > LONGEST_URL:
+        words = " or ".join(f"{scheme}://" for scheme in schemes)
+        raise Invalid(f"url must begin with {words} and have at most {LONGEST_URL} characters.")
+    if parts.username or parts.password:
+        raise Invalid("url must not hold a user name or a password.")
+    if not may_be_private and not _may_be_public(host):
+        raise Invalid(
+            f"url: {host} is not on the public internet. Whoever runs Muster can allow private "
+            "addresses (MUSTER_ALLOW_PRIVATE_ADDRESSES)."
+        )
+
+
+def _may_be_public(host: str) -> bool:
+    try:
+        return is_public(str(ipaddress.ip_address(host)))
+    except ValueError:
+        # A name, or a number in another guise, as 2130706433 or 0x7f.1.
+        is_name = "." in host and not host.rpartition(".")[2].removeprefix("0x").isdigit()
+        return is_name and not f".{host}".endswith(LOCAL_ENDINGS)
 
 
 async def resolve_public(host: str, port: int) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
-from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.text import slugify
 
@@ -288,9 +287,8 @@ def _rest_triggers(teammate: Teammate, status: TeammateStatus) -> None:
     what was due meanwhile is past.
     """
     for task in teammate.tasks.filter(is_ad_hoc=False):
-        schedules = task.triggers.filter(kind="schedule")
         if status == TeammateStatus.ENABLED:
-            schedules.update(armed_at=Now(), next_at=None)
+            task.triggers.filter(kind="schedule").rearm()
             continue
         stopped = task.triggers.all()
         if status == TeammateStatus.DISABLED:

@@ -1,10 +1,8 @@
 """Servers of tools: added, tested, changed, and what they offer to a run."""
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from asgiref.sync import async_to_sync
 from django.conf import settings
@@ -26,7 +24,7 @@ from teammates.models import (
     ToolServer,
     ToolSetting,
 )
-from teammates.public_http import is_public
+from teammates.public_http import check_url
 from teammates.tools import GROUPS, REGISTRY, rest, servers
 from teammates.tools.base import Tool
 from teammates.tools.servers import MOST_OPERATIONS, Operation, ServerConnection, ServerError
@@ -205,7 +203,8 @@ def _apply(access: Access, server: ToolServer, changes: dict[str, Any]) -> None:
     if server.kind == ServerKind.MCP_STDIO:
         _check_program(access, server)
     elif "url" in changes:
-        check_url(server.url, may_be_private=server.may_be_private)
+        is_private = server.may_be_private or settings.ALLOW_PRIVATE_ADDRESSES
+        check_url(server.url, may_be_private=is_private)
     if "tool_defs" in changes and server.kind == ServerKind.REST_API:
         server.operations = [one.to_json() for one in read_operations(changes["tool_defs"])]
 
@@ -238,31 +237,6 @@ def _check_program(access: Access, server: ToolServer) -> None:
 
 def _runs_the_machine(access: Access) -> bool:
     return access.is_admin and access.organization.is_home and access.end_user is None
-
-
-def check_url(url: str, *, may_be_private: bool) -> None:
-    """Refuse what is no web address, and literal private hosts. Names are resolved, and checked
-    again, at every call: registering needs no DNS. Raises `Invalid`."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
-    except ValueError:
-        raise Invalid("url is not a web address.") from None
-    if parts.scheme not in ("http", "https") or not host or parts.username or len(url) > 2000:
-        raise Invalid("url must be an http:// or https:// address without a user name.")
-    if may_be_private or settings.ALLOW_PRIVATE_ADDRESSES:
-        return
-    name = host.rstrip(".").lower()
-    if name == "localhost" or name.endswith((".localhost", ".local", ".internal")):
-        raise Invalid(f"url: {host} is not on the public internet.")
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        if re.fullmatch(r"[0-9a-fx.]+", name) and not re.search(r"[g-wyz]", name):
-            raise Invalid(f"url: {host} is not a host name.") from None
-        return
-    if not is_public(host):
-        raise Invalid(f"url: {host} is not on the public internet.")
 
 
 def read_operations(given: list[Any]) -> list[Operation]:

@@ -20,12 +20,12 @@ from teammates.api.schemas import takes_any_query
 from teammates.errors import (
     Conflict,
     DomainError,
+    Forbidden,
     Invalid,
     NotFound,
-    PaymentRequired,
     TooLarge,
     TooMany,
-    Unavailable,
+    Unsuitable,
 )
 
 router = Router(auth=None, tags=["webhooks"])
@@ -36,8 +36,8 @@ LARGEST_HANDED_OVER = 2 * mail.LARGEST_MAIL  # in a form, or escaped
 EVENT_ID_HEADERS = (
     "X-M8tes-Event-Id", "Webhook-Id", "Idempotency-Key", "X-GitHub-Delivery", "X-Event-Id",
 )  # fmt: skip
-# What a caller learns as it is: to try later, or not at all. The rest is not the caller's fault.
-WITH_STATUS = (TooMany, PaymentRequired, Unavailable)
+# Refusals that say nothing about the call: what is set up here is wrong.
+OURS_TO_MEND = (Invalid, Unsuitable, Forbidden, NotFound, Conflict)
 
 
 @router.post("/webhooks/tasks/{int:task_id}/{token}", response={202: dict[str, Any]})
@@ -68,7 +68,7 @@ def _call_of(request: HttpRequest) -> Call:
 
 def _answer(received: Received) -> Any:
     entry = received.first or received.firing
-    if isinstance(entry.error, WITH_STATUS):
+    if entry.error is not None and not isinstance(entry.error, OURS_TO_MEND):
         raise entry.error
     if entry.status == FiringStatus.SKIPPED and entry.reason not in (Skip.OVERLAP, Skip.REPLACED):
         raise _refused(Skip(entry.reason), entry.detail)
@@ -120,7 +120,9 @@ def take_mail(request: HttpRequest, token: str) -> Any:
     taken, unknown = [], []
     for address in handed.recipients[:MOST_RECIPIENTS]:
         try:
-            mail.receive(address, letter, organization=organization)
+            got = mail.receive(address, letter, organization=organization)
+            if (why := mail.what_holds_up(got)) is not None:
+                raise why
             taken.append(address)
         except NotFound:
             unknown.append(address)

@@ -8,7 +8,6 @@ from django.db.models.functions import Now
 
 from runs.models.run import Run
 from runs.models.task import Task, TaskStatus
-from teammates.errors import DomainError
 from teammates.fields import iff
 from teammates.models import Organization, Reachable, Teammate, TeammateStatus
 from threads.models import Message
@@ -52,6 +51,10 @@ class TriggerQuerySet(models.QuerySet["Trigger"]):
             enabled=True, task__status=TaskStatus.ENABLED,
             task__teammate__status=TeammateStatus.ENABLED, task__organization__closed_at=None,
         )  # fmt: skip
+
+    def rearm(self) -> int:
+        """Count their due times from now on; the scheduler finds the next ones."""
+        return self.update(armed_at=Now(), next_at=None)
 
     def with_task(self) -> Self:
         return self.select_related(
@@ -201,8 +204,8 @@ class Firing(models.Model):
 
     objects = FiringQuerySet.as_manager()
 
-    # Of one that was just left out as `REFUSED`: what refused it.
-    error: DomainError | None = None
+    # Of one that was just left out as `REFUSED`: what refused it, or what went wrong inside.
+    error: Exception | None = None
 
     class Meta:
         constraints: ClassVar = [
@@ -234,6 +237,12 @@ class Firing(models.Model):
                 condition=models.Q(task=None),
             ),
             models.Index(fields=["organization", "-id"], name="firing_list"),
+            # How often lately.
+            models.Index(fields=["trigger", "created_at"], name="firing_lately"),
+            models.Index(
+                fields=["teammate", "created_at"], name="firing_lately_teammate",
+                condition=models.Q(task=None),
+            ),
             BrinIndex(fields=["created_at"], name="firing_age"),
             # What was said of what came to nothing, where only numbers are kept.
             models.Index(

@@ -131,6 +131,11 @@ class WebhookDelivery(models.Model):
                 fields=["endpoint", "next_retry_at", "id"], name="delivery_due",
                 condition=models.Q(status=DeliveryStatus.PENDING),
             ),
+            # Tests, which go to a paused endpoint too.
+            models.Index(
+                fields=["endpoint"], name="delivery_test",
+                condition=models.Q(status=DeliveryStatus.PENDING, run=None),
+            ),
             # What of its run is still ahead of it.
             models.Index(
                 fields=["endpoint", "run", "id"], name="delivery_order",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
+from email.message import EmailMessage
 from pathlib import Path
 
 from django.conf import settings
@@ -18,6 +19,7 @@ from teammates.errors import Invalid, NotFound
 from teammates.pages import PageRequest
 
 MOST = 50
+LARGEST_HEAD = 16 * 1024  # bytes
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,13 @@ def mail_settings(request: PageRequest) -> HttpResponse:
     is_host = access.organization.is_home and access.may("org.account.manage")
     kept = _kept() if is_host else []
     name = request.GET.get("mail", "")
-    chosen = next((one for one in kept if one.name == name), None)
+    chosen = next((_read(file) for file in kept if file.name == name), None)
     if name and chosen is None:
         raise NotFound("There is no such mail any more.")
     return render(request, "runs/mail_settings.html", {
         "sends": mail.sends(), "sender": settings.DEFAULT_FROM_EMAIL, "smtp": settings.SMTP,
-        "domain": settings.MAIL_DOMAIN, "kept": kept, "chosen": chosen,
+        "domain": settings.MAIL_DOMAIN, "chosen": chosen,
+        "kept": [] if chosen else [_head_of(file) for file in kept],
         "server": getattr(settings, "EMAIL_HOST", ""), "is_host": is_host,
         "door": _door_of(request, access.organization.mail_token_prefix + "****"),
         "has_door": bool(access.organization.mail_token_hash),
@@ -71,17 +74,25 @@ def _door_of(request: PageRequest, token: str) -> str:
     return f"{address_of(request)}/api/v1/mail/{token}"
 
 
-def _kept() -> list[Kept]:
+def _kept() -> list[Path]:
     """The newest mails in the folder of the file backend."""
     if mail.sends():
         return []
-    found = sorted(Path(settings.EMAIL_FILE_PATH).glob("*.log"), reverse=True)[:MOST]
-    return [_read(file) for file in found]
+    return sorted(Path(settings.EMAIL_FILE_PATH).glob("*.log"), reverse=True)[:MOST]
+
+
+def _head_of(file: Path) -> Kept:
+    """Without what it says: a mail may bring megabytes of files."""
+    with file.open("rb") as opened:
+        return _shown(file, message_from_bytes(opened.read(LARGEST_HEAD), policy=policy.default))
 
 
 def _read(file: Path) -> Kept:
     """The file backend ends each mail with a line of dashes."""
-    message = message_from_bytes(file.read_bytes().rstrip(b"-\n"), policy=policy.default)
+    return _shown(file, message_from_bytes(file.read_bytes().rstrip(b"-\n"), policy=policy.default))
+
+
+def _shown(file: Path, message: EmailMessage) -> Kept:
     body = message.get_body(preferencelist=("plain",))
     at = datetime.fromtimestamp(file.stat().st_mtime, tz=UTC)
     return Kept(

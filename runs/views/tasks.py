@@ -73,7 +73,9 @@ def task_list(request: PageRequest) -> HttpResponse:
     last = _last_runs(page.rows)
     return render(request, "runs/task_list.html", {
         "rows": [
-            (task, what_starts(task), _next_of(task), last.get(task.pk, [])) for task in page.rows
+            (task, what_starts(task), _next_of(task), last.get(task.pk, []),
+             _mean_cost(last.get(task.pk, [])))
+            for task in page.rows
         ],
         "page": page, "sought": sought, "state": state, "states": TaskStatus.choices,
         "is_filtered": bool(sought or state or mate), "tabs": _list_tabs("Tasks"),
@@ -82,7 +84,7 @@ def task_list(request: PageRequest) -> HttpResponse:
 
 _LAST_RUNS = """
 SELECT one.* FROM unnest(%s::bigint[]) AS task (id) CROSS JOIN LATERAL (
-    SELECT id, task_id, status, created_at FROM runs_run WHERE task_id = task.id
+    SELECT id, task_id, status, created_at, cost FROM runs_run WHERE task_id = task.id
     ORDER BY created_at DESC, id DESC LIMIT %s
 ) one
 """
@@ -94,6 +96,12 @@ def _last_runs(shown: list[Task]) -> dict[int, list[Run]]:
     for run in Run.objects.raw(_LAST_RUNS, [[task.pk for task in shown], LAST_RUNS]):
         found.setdefault(run.task_id, []).insert(0, run)
     return found
+
+
+def _mean_cost(runs: list[Run]) -> Decimal | None:
+    """Of those whose cost is known."""
+    costs = [run.cost for run in runs if run.cost is not None]
+    return sum(costs, Decimal()) / len(costs) if costs else None
 
 
 def _next_of(task: Task) -> datetime | None:
@@ -460,7 +468,7 @@ def trigger_act(request: PageRequest, task_id: int) -> HttpResponse:
             messages.success(request, "The address is gone.")
         case "inbox_senders":
             try:
-                triggers.open_inbox(access, task, allowed_senders=senders_of(request))
+                triggers.allow_senders(access, task, senders_of(request))
             except Invalid as error:
                 context = _triggers(request, task)
                 context["reach"] = refuse_senders(request, context["reach"], error)

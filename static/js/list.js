@@ -58,7 +58,9 @@ document.addEventListener("click", (event) => {
   if (close) closePeek();
   const row = event.target.closest("tr[data-row]");
   if (!row || event.target.closest("a, button, input, label, summary, form") || getSelection().toString()) return;
-  row.querySelector("a").click();
+  if (!row.closest("[data-peeks]")) return row.querySelector("a").click();
+  go(row);
+  if (!document.querySelector(".peek:not(:empty)")) peek(row);
 });
 document.addEventListener("change", (event) => {
   const form = event.target.closest("form");

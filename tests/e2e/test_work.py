@@ -61,6 +61,10 @@ def test_a_delivery_is_looked_at_beside_the_list(open_page: OpenPage, site: Serv
     page.keyboard.press("j")
     page.keyboard.press(" ")
     peek = page.locator("#peek")
+    expect(peek.get_by_text("Webhook-Id:")).to_be_visible(timeout=60_000)
+    page.keyboard.press(" ")
+    expect(peek).to_be_empty()
+    page.get_by_role("cell", name="run.started").first.click()  # the mouse opens it too
     expect(peek.get_by_text("Webhook-Signature: v1=")).to_be_visible(timeout=60_000)
     peek.get_by_text("Verify", exact=True).click()
     peek.get_by_label("Secret").fill(hook["secret"])

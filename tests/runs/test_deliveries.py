@@ -298,6 +298,23 @@ def test_one_endpoint_does_not_take_all_places(alice: Access) -> None:
     assert [one.endpoint_id for one in rest] == [other.pk]
 
 
+def test_what_is_behind_a_delivery_in_its_back_off_waits_with_it(
+    alice: Access, receiver: Receiver
+) -> None:
+    endpoint = make_endpoint(
+        alice, f"{receiver.url}/broken", events=["run.started", "run.completed"]
+    )
+    make_run(alice, status=RunStatus.COMPLETED)
+    deliver()
+    first, second = endpoint.deliveries.order_by("id")
+    assert (first.attempts, second.attempts) == (1, 0)
+    assert second.next_retry_at == first.next_retry_at  # no look meets it before
+    webhooks.skip(alice, webhooks.get_delivery(endpoint, first.pk))
+    second.refresh_from_db()
+    assert second.next_retry_at is not None
+    assert second.next_retry_at <= timezone.now()
+
+
 # --- pause, wake, resend ------------------------------------------------------------------------
 
 

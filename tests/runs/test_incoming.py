@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 
-from runs import incoming, scheduler, tasks, triggers
+from runs import firing, incoming, scheduler, tasks, triggers
 from runs.models import Channel, Firing, FiringStatus, Overlap, Run, RunStatus, Skip, Task
 from teammates import end_users, hooks, roster
 from teammates.access import Access
@@ -254,8 +254,18 @@ def test_what_goes_wrong_inside_is_the_callers_to_try_again(
         patched.setattr("runs.creation.queue", broken)
         sent = {"data": b"", "content_type": "application/json", "headers": {"Webhook-Id": "7"}}
         assert Client(raise_request_exception=False).post(path, **sent).status_code == 500
-    assert not Firing.objects.exists()
+    assert Firing.objects.get().reason == Skip.REFUSED
     assert call(path, **{"Webhook-Id": "7"}).status_code == 202
+
+
+def test_in_a_flood_each_caller_learns_what_is_wrong_with_their_own_call(
+    alice: Access, teammate: Teammate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(firing, "REFUSALS_PER_MINUTE", 1)
+    path = hook_of(alice, teammate)
+    assert "not JSON" in call(path, b"{").json()["error"]["message"]
+    assert "needs one" in call(path, {"no": "message"}).json()["error"]["message"]
+    assert Firing.objects.get().times == 2
 
 
 def test_queries_of_senders_are_ignored(alice: Access, task: Task) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 from django.core import mail as outbox
+from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.utils import timezone
@@ -160,7 +161,7 @@ def test_two_machines_that_answer_each_other_come_to_an_end(
 ) -> None:
     monkeypatch.setattr(mail, "MOST_PER_HOUR", 3)
     got = [receive(ops, letter(Message_ID=f"<{number}@x>")) for number in range(5)]
-    assert [one.reason for one in got] == ["", "", "", Skip.RATE, Skip.RATE]
+    assert [one.reason for one in got] == ["", "", "", Skip.AUTOMATIC, Skip.AUTOMATIC]
     Firing.objects.update(created_at=timezone.now() - timedelta(minutes=61))
     assert receive(ops, letter(Message_ID="<9@x>")).run is not None
 
@@ -211,11 +212,60 @@ def test_what_goes_wrong_inside_is_the_senders_to_try_again(
 
     with monkeypatch.context() as patched:
         patched.setattr("runs.creation.queue", broken)
-        with pytest.raises(OSError, match="disk"):
-            receive(ops)
-    assert not Firing.objects.exists()
+        left = receive(ops)
+    assert isinstance(mail.what_holds_up(left), OSError)
+    assert (left.reason, "inside Muster" in left.detail) == (Skip.REFUSED, True)
     assert not Message.objects.exists()
-    assert receive(ops).run is not None
+    again = receive(ops)
+    assert again.run is not None
+    assert mail.what_holds_up(again) is None
+    assert mail.what_holds_up(receive(ops, letter(From="eve@a.com", Message_ID="<2@x>"))) is None
+
+
+def test_of_too_many_mails_the_rest_is_taken_later(
+    ops: Teammate, token: str, settings: Any
+) -> None:
+    settings.CALLS_PER_MINUTE = 1
+    sent = {"content_type": "message/rfc822", "query": f"?to={quote(address_of(ops))}"}
+    assert hand_over(token, data=letter().as_bytes(), **sent).status_code == 200
+    second = letter(Message_ID="<2@x>").as_bytes()
+    refused = hand_over(token, data=second, **sent)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "60")
+    Firing.objects.update(created_at=timezone.now() - timedelta(minutes=2))
+    assert hand_over(token, data=second, **sent).status_code == 200
+    assert Run.objects.count() == 2
+
+
+def test_strangers_fill_nothing_whatever_they_send(ops: Teammate) -> None:
+    for number, odd in enumerate(({}, {"Auto_Submitted": "auto-replied"}, {"From": "a@b, c@d"})):
+        receive(ops, letter(**{"From": "eve@a.com", "Message_ID": f"<{number}@x>"} | odd))
+    assert set(Firing.objects.values_list("received", flat=True)) == {""}
+
+
+def test_a_mail_that_cannot_be_written_holds_up_no_other(
+    alice: Access, ops: Teammate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, fine = receive(ops).run, receive(ops, letter(Message_ID="<2@x>")).run
+    assert broken is not None
+    assert fine is not None
+    lost = files.write_file(fine.thread, name="lost.csv", content=b"a,b\n")
+    RunFile.objects.create(run=fine, file=lost)
+    default_storage.delete(lost.stored_as)
+    bring_to(broken, RunStatus.COMPLETED)
+    bring_to(fine, RunStatus.COMPLETED)
+    real = notices._inbox_of
+
+    def inbox_of(run: Run) -> str | None:
+        if run.pk == broken.pk:
+            raise ValueError("It cannot be written.")
+        return real(run)
+
+    monkeypatch.setattr(notices, "_inbox_of", inbox_of)
+    (sent,) = mailed()
+    assert "lost.csv" in sent.body
+    assert sent.attachments == []
+    assert Notice.objects.get(run=broken).problem == "It could not be written."
+    assert Notice.objects.get(run=broken).attempts == 1
 
 
 def test_what_machines_answer_starts_nothing(ops: Teammate) -> None:

@@ -487,6 +487,23 @@ def test_the_database_clock_decides_whatever_the_machines_clock_says(
     assert Firing.objects.filter(run__isnull=False).exists() == is_due
 
 
+def test_what_waits_for_a_busy_task_is_not_in_the_way_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alice = make_alice()
+    busy, free = make_schedule(alice, overlap="queue"), make_schedule(alice, overlap="queue")
+    first, later = look(at(busy, 1.001))[:2]
+    assert {first.task_id, later.task_id} == {busy.task_id, free.task_id}
+    look(at(busy, 2.001))
+    assert Firing.objects.filter(status=FiringStatus.WAITING).count() == 2
+    done = Firing.objects.get(task=free.task, status=FiringStatus.STARTED).run
+    assert done is not None
+    bring_to(done, RunStatus.COMPLETED)
+    monkeypatch.setattr(scheduler, "MOST_AT_ONCE", 1)
+    assert scheduler.start_waiting() == 1
+    assert Firing.objects.get(status=FiringStatus.WAITING).task == busy.task
+
+
 def test_a_look_that_was_full_is_followed_by_another_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

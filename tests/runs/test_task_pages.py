@@ -1,7 +1,7 @@
 """The pages of tasks: lists, the agenda, the editor with its preview, triggers, the log."""
 
 import re
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -18,6 +18,15 @@ from teammates.models import Organization, Role, Teammate
 from tests.factories import bring_to, browser_of, make_bob, make_eve
 
 pytestmark = pytest.mark.django_db
+
+
+def _next_spring() -> date:
+    """The Sunday on which the clocks of Europe go forward, of next year."""
+    last = date(timezone.now().year + 1, 3, 31)
+    return last - timedelta(days=(last.weekday() + 1) % 7)
+
+
+SPRING = _next_spring()
 EVERY_DAY = {
     "kind": "day", "time": "09:30", "timezone": "Europe/Berlin", "overlap": "skip",
     "missed": "latest", "failure_limit": "5",
@@ -199,6 +208,26 @@ def test_saving_a_schedule_as_it_is_changes_nothing(
     assert model_to_dict(trigger) == before | {"overlap": "queue"}
 
 
+def test_an_instant_is_another_one_where_the_clock_is_another(
+    page: Client, alice: Access, task: Task
+) -> None:
+    day = timezone.now() + timedelta(days=2)
+    at = f"{day:%Y-%m-%d}T09:00:00"
+    trigger = triggers.add_schedule(
+        alice, task, run_at=f"{at}+00:00", timezone="Etc/UTC"
+    )  # fmt: skip
+    path = f"/tasks/{task.pk}/schedules/{trigger.pk}/"
+    shown = {"kind": "once", "at": at, "overlap": "skip", "missed": "latest", "failure_limit": "5"}
+    before = trigger.armed_at
+    assert page.post(path, shown | {"timezone": "Etc/UTC"}).status_code == 302
+    trigger.refresh_from_db()
+    assert trigger.armed_at == before
+    assert page.post(path, shown | {"timezone": "Asia/Tokyo"}).status_code == 302
+    trigger.refresh_from_db()
+    assert trigger.run_at is not None
+    assert f"{trigger.run_at:%H:%M}" == "00:00"
+
+
 def test_fields_that_are_not_shown_may_say_anything(page: Client, task: Task) -> None:
     given = EVERY_DAY | {"minutes": "-5", "monthday": "99", "at": "never"}
     assert page.post(f"/tasks/{task.pk}/schedules/new/", given).status_code == 302
@@ -237,9 +266,12 @@ def test_the_preview_says_when_and_what_the_clocks_do(page: Client, task: Task) 
     ({"kind": "cron", "cron": "x"}, "Cron: &#x27;x&#x27; is not a schedule"),
     ({"timezone": "Mars/Base"}, "Timezone: "),
     ({"kind": "once", "at": "2020-01-01T00:00"}, "When At must be at least 180 seconds"),
-    ({"kind": "once", "at": "2027-03-28T02:30"}, "Clocks there are put forward over this time"),
+    ({"kind": "once", "at": f"{SPRING}T02:30"}, "Clocks there are put forward over this time"),
     # In New York that night the hour exists; Berlin, the organization's own, has none such.
-    ({"kind": "once", "at": "2027-03-28T02:30", "timezone": "America/New_York"}, "28 Mar 2027"),
+    ({"kind": "once", "at": f"{SPRING}T02:30", "timezone": "America/New_York"},
+     f"Sun {SPRING.day}"),
+    ({"kind": "once", "at": "9999-12-31T23:59", "timezone": "America/New_York"}, "At must be"),
+    ({"kind": "once", "at": "0001-01-01T00:00", "timezone": "Asia/Tokyo"}, "At must be"),
     ({"kind": "interval", "minutes": "0.5"}, "Minutes between two runs: "),
     ({"time": ""}, "The next times appear here."),
     ({"kind": "once", "at": ""}, "The next times appear here."),
@@ -417,3 +449,15 @@ def test_a_wrong_sender_is_said_beside_what_was_typed(
     assert answer.status_code == 422
     assert 'value="kim@a.com, nonsense"' in answer.content.decode()
     assert "nonsense&#x27; is neither" in answer.content.decode()
+
+
+def test_who_may_write_is_said_of_a_paused_task_too_and_switches_nothing_on(
+    page: Client, alice: Access, task: Task
+) -> None:
+    inbox = triggers.open_inbox(alice, task, allowed_senders=None)
+    tasks.update_task(alice, task, enabled=False)
+    given = {"act": "inbox_senders", "senders": "kim@a.com"}
+    assert page.post(f"/tasks/{task.pk}/triggers/", given).status_code == 302
+    task.refresh_from_db()
+    inbox.refresh_from_db()
+    assert (task.allowed_senders, inbox.enabled) == (["kim@a.com"], False)

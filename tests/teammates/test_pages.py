@@ -95,7 +95,7 @@ def test_wrong_input_is_named_where_it_was_given(home: Access) -> None:
         ({}, "This is not JSON"),
         ({"tool_defs": "{}"}, "must be a list"),
         ({"tool_defs": '[{"name": "a"}]'}, "tool_defs[0]: path"),
-        ({"tool_defs": "[]", "url": "nonsense"}, "must be an http"),
+        ({"tool_defs": "[]", "url": "nonsense"}, "must begin with https:// or http://"),
         ({"tool_defs": "[]", "auth_type": "custom_header"}, "header_name"),
         ({"tool_defs": "[]", "command": '"unclosed'}, "not a command line"),
         ({"tool_defs": "[]", "name": "!!!"}, "letter or a digit"),
