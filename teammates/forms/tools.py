@@ -75,7 +75,9 @@ class ServerForm(forms.Form):
         label="Environment of the program", required=False,
         widget=forms.Textarea(attrs={"rows": 2, "class": "mono", "placeholder": "NAME=value"}),
     )  # fmt: skip
-    auth_type = forms.ChoiceField(label="Credential", choices=AuthType.choices)
+    auth_type = forms.TypedChoiceField(
+        label="Credential", choices=AuthType.choices, required=False, empty_value=AuthType.NONE
+    )
     auth_name = forms.CharField(
         label="Name of the header or parameter", required=False, max_length=100
     )
@@ -93,7 +95,7 @@ class ServerForm(forms.Form):
     )  # fmt: skip
     description = forms.CharField(label="What it is for", required=False, max_length=1000)
 
-    # The kinds that a field is for; the script hides it for the others.
+    # The kinds that a field is for; for the others the script hides it, and it is not sent.
     FOR: ClassVar = {
         "url": "rest_api mcp_http mcp_sse", "command": "mcp_stdio", "environment": "mcp_stdio",
         "auth_type": "rest_api mcp_http mcp_sse", "secret": "rest_api mcp_http mcp_sse",
