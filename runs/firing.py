@@ -32,7 +32,8 @@ from runs.models import (
 from teammates.access import Access, access_of_owner
 from teammates.errors import DomainError, Forbidden
 from teammates.fields import clean_text, key_of
-from teammates.models import EndUser, Membership, Organization, Teammate, User
+from teammates.members import find_member
+from teammates.models import EndUser, Organization, Teammate, User
 from threads import conversations
 from threads.models import File, Message, Thread
 
@@ -245,7 +246,7 @@ def _post(target: Target, cause: Cause) -> tuple[Message, list[File]]:
     """What is to be asked, as a message with its files in the thread that it belongs to."""
     access = _access(target)
     thread = cause.thread or conversations.create_thread(
-        replace(access, user=access.user or _member(target, cause)),
+        replace(access, user=access.user or _writer(target, cause)),
         title=creation.title_of(cause.title or str(target.task or target.teammate)),
         teammate=target.teammate, end_user=target.end_user,
     )  # fmt: skip
@@ -256,13 +257,10 @@ def _post(target: Target, cause: Cause) -> tuple[Message, list[File]]:
     return prompt, creation.write_attachments(thread, cause.attachments)
 
 
-def _member(target: Target, cause: Cause) -> User | None:
+def _writer(target: Target, cause: Cause) -> User | None:
     """Who wrote the mail, so that they find the conversation where nobody owns the teammate."""
-    if cause.kind != TriggerKind.EMAIL:
-        return None
-    members = Membership.objects.filter(organization=target.organization, user__is_active=True)
-    found = members.filter(user__email=cause.source).select_related("user").first()
-    return found.user if found is not None else None
+    is_mail = cause.kind == TriggerKind.EMAIL
+    return find_member(target.organization, cause.source) if is_mail else None
 
 
 def _run(

@@ -33,6 +33,7 @@ from runs.models import (
 )
 from teammates.access import Access
 from teammates.errors import NotFound
+from teammates.members import find_member
 from teammates.models import Membership, Role, User
 from threads import files
 from threads.models import File
@@ -88,9 +89,8 @@ def tell_of_result(run: Run) -> None:
 
 def _somebody(run: Run, address: str) -> dict[str, Any]:
     """A mail address, as a member where it is one's."""
-    members = Membership.objects.filter(organization=run.organization, user__is_active=True)
-    member = members.filter(user__email__iexact=address).select_related("user").first()
-    return {"user": member.user} if member else {"address": address}
+    member = find_member(run.organization, address)
+    return {"user": member} if member else {"address": address}
 
 
 def tell_of_trouble(run: Run, *, title: str, text: str, path: str, role: str = "") -> int:

@@ -34,6 +34,13 @@ ABILITIES = (
 )
 
 
+def find_member(organization: Organization, email: str) -> User | None:
+    """The active member with this address, in whatever case it is written."""
+    members = Membership.objects.filter(organization=organization, user__is_active=True)
+    found = members.filter(user__email=email.lower()).select_related("user").first()
+    return found.user if found is not None else None
+
+
 def abilities() -> list[tuple[str, list[bool]]]:
     """Each ability with whether each role has it, in the order of `Role`."""
     return [
