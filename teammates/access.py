@@ -25,7 +25,8 @@ MEMBER = frozenset({
     "data.personas.read", "data.api_keys.manage",
 })  # fmt: skip
 ADMIN = MEMBER | {
-    "data.personas.manage", "data.llm_credentials.manage", "data.usage.read",
+    "data.personas.manage", "data.end_users.manage", "data.runs.close",
+    "data.llm_credentials.manage", "data.usage.read",
     "data.permissions.manage", "data.mcp_configs.manage", "data.webhooks.manage",
     "org.members.list", "org.members.invite", "org.members.revoke", "org.settings.manage",
     "org.audit_read",
@@ -37,6 +38,8 @@ PERMISSIONS: dict[str, frozenset[str]] = {
     Role.MEMBER: MEMBER,
     Role.VIEWER: frozenset({"data.threads.read", "data.runs.read", "data.personas.read"}),
 }
+# What a key can be limited to: everything but the organization itself and its people.
+SCOPES = sorted(name for name in OWNER if name.startswith("data."))
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,10 @@ class Access:
 
     @property
     def permissions(self) -> frozenset[str]:
-        return PERMISSIONS[self.role]
+        """Those of the role; through a key that is limited, only what it is limited to."""
+        of_role = PERMISSIONS[self.role]
+        scopes = self.api_key.scopes if self.api_key is not None else []
+        return of_role & frozenset(scopes) if scopes else of_role
 
     @property
     def role_label(self) -> str:
@@ -71,13 +77,19 @@ class Access:
         return permission in self.permissions
 
     def require(self, permission: str) -> None:
-        """Raise `Forbidden` unless the role has `permission`."""
-        if not self.may(permission):
+        """Raise `Forbidden` unless the role, and the key's scopes, have `permission`."""
+        if self.may(permission):
+            return
+        if permission in PERMISSIONS[self.role]:
             raise Forbidden(
-                f"Your role ({self.role_label}) does not allow this. Ask an owner or an admin.",
-                code="auth.forbidden",
-                permission=permission,
-            )
+                f"This key is limited and lacks {permission}.",
+                code="api_keys.scope_forbidden", permission=permission,
+            )  # fmt: skip
+        raise Forbidden(
+            f"Your role ({self.role_label}) does not allow this. Ask an owner or an admin.",
+            code="auth.forbidden",
+            permission=permission,
+        )
 
     def require_end_user(self) -> None:
         """Raise `Invalid` where the strict mode wants an end user and none is named."""
@@ -92,7 +104,9 @@ class Access:
         """Those of the organization's `rows` that exist for the asker.
 
         Owners and admins see all, members their own; an end-user scope sees its own alone.
+        Raises `Forbidden` for a key that may not read such rows.
         """
+        self.require(read_permission(rows))
         rows = rows.filter(organization=self.organization)
         if self.end_user is not None:
             if self.end_user.pk is None:  # never seen: has nothing yet
@@ -110,7 +124,11 @@ class Access:
         return own
 
     def exact_scope(self, rows: Q) -> Q:
-        """The organization's `rows` of the end user, or, without one, of no end user."""
+        """The organization's `rows` of the end user, or, without one, of no end user.
+
+        Raises `Forbidden` for a key that may not read such rows.
+        """
+        self.require(read_permission(rows))
         if self.end_user is not None and self.end_user.pk is None:  # never seen: has nothing yet
             return rows.none()
         return rows.filter(organization=self.organization, end_user=self.end_user)
@@ -134,6 +152,11 @@ class Access:
             self,
             end_user=found or EndUser(organization=self.organization, external_id=external_id),
         )
+
+
+def read_permission(rows: "models.QuerySet[Any]") -> str:
+    """What it takes to look at rows of a model."""
+    return str(getattr(rows.model, "READ", "data.runs.read"))
 
 
 def check_end_user_id(external_id: str) -> None:

@@ -262,6 +262,11 @@ def _membership(access: Access) -> QuerySet[Membership]:
 # --- settings -----------------------------------------------------------------------------------
 
 
+def settings_of(access: Access) -> Organization:
+    access.require("data.runs.read")
+    return access.organization
+
+
 def update_settings(access: Access, **changes: Any) -> Organization:
     """Change settings of the organization, by the names of its fields. Raises `Invalid`."""
     access.require("org.settings.manage")

@@ -3,6 +3,7 @@
 from decimal import Decimal, InvalidOperation
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound
@@ -218,6 +219,12 @@ def resolve_model(organization: Organization, alias: str = "") -> Model:
             code="routing.not_found",
         )
     return found
+
+
+def models_of(access: Access) -> "QuerySet[Model]":
+    """The organization's models, by priority."""
+    access.require("data.personas.read")
+    return Model.objects.filter(organization=access.organization).by_priority()
 
 
 def get_route(organization: Organization, route_id: str) -> Model:

@@ -1,70 +1,100 @@
 """API keys: made, checked, revoked. Stored as hashes."""
 
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import models, transaction
 from django.db.models import OuterRef
 from django.utils import timezone
 
-from teammates.access import Access, access_of_key, role_in
-from teammates.errors import Conflict, Invalid, NotFound, NotSignedIn, TooMany
+from teammates.access import SCOPES, Access, access_of_key, role_in
+from teammates.errors import Conflict, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
 from teammates.fields import hash_secret
 from teammates.models import APIKey, Organization, User
 from teammates.sessions import access_of_token
 
 MAX_ACTIVE_KEYS = 50
 V1, V2 = "al_", "m8_"
+# What the first start prints lies in a terminal and a log.
+FIRST_DAYS = 30
+FIRST_SCOPES = sorted(set(SCOPES) - {"data.api_keys.manage", "data.llm_credentials.manage"})
 
 
 def create_key(
-    organization: Organization,
+    access: Access,
     *,
     name: str,
-    by: User | None,
-    is_default: bool = False,
     expires_in_days: int | None = None,
+    scopes: list[str] | None = None,
     prefix: str = V2,
 ) -> tuple[APIKey, str]:
-    """Make a key and return it with its secret, which is never shown again.
+    """Make a named key that acts as its maker; returns it with its secret, shown once.
 
-    Raises `Invalid` for a blank name, `TooMany` above 50 active keys.
+    `scopes` limits what it may do; empty: as its maker. A key that makes one gives it no more time
+    and no more rights than it has. Raises `Invalid`, `Forbidden`, `TooMany` above 50 active keys.
     """
-    if not name.strip() or len(name) > 200:
-        raise Invalid("name must have 1 to 200 characters.")
+    _may_make(access)
     if expires_in_days is not None and not 1 <= expires_in_days <= 3650:
         raise Invalid("expires_in_days must be 1 to 3650.")
-    secret = prefix + secrets.token_hex(32)
     with transaction.atomic():
-        # The organization's row is the lock of the cap.
-        Organization.objects.select_for_update().get(pk=organization.pk)
+        organization = _locked(access.organization)
         active = organization.api_keys.filter(revoked_at=None, is_default=False)
-        if not is_default and active.count() >= MAX_ACTIVE_KEYS:
+        if active.count() >= MAX_ACTIVE_KEYS:
             raise TooMany(
                 f"There are {MAX_ACTIVE_KEYS} active keys; revoke one first.",
                 code="api_keys.limit_exceeded",
             )
-        if is_default:
-            organization.api_keys.filter(is_default=True, revoked_at=None).update(
-                revoked_at=timezone.now()
-            )
-        key = APIKey.objects.create(
-            organization=organization,
-            created_by=by,
-            name=name.strip(),
-            prefix=secret[:12],
-            hash=hash_secret(secret),
-            is_default=is_default,
-            is_organizations=by is None,
-            expires_at=timezone.now() + timedelta(days=expires_in_days)
-            if expires_in_days
-            else None,
-        )
-    return key, secret
+        return _insert(
+            organization, name=name, by=access.user, prefix=prefix, parent=access.api_key,
+            expires_at=_earlier_end(access, expires_in_days), scopes=_narrowed(access, scopes),
+        )  # fmt: skip
 
 
-def rotate_key(key: APIKey) -> tuple[APIKey, str]:
-    """Give a named key a new secret; the old one is dead at once. Raises `Conflict` if revoked."""
+def create_first_key(organization: Organization) -> tuple[APIKey, str]:
+    """The key that the first start prints: for trying out, limited in rights and in time."""
+    return _insert(
+        organization, name="First key", by=None, is_default=True, scopes=FIRST_SCOPES,
+        expires_at=timezone.now() + timedelta(days=FIRST_DAYS),
+    )  # fmt: skip
+
+
+def renew_default_key(access: Access) -> tuple[APIKey, str]:
+    """A new secret for v2's default key, which acts as the asker from now on. Raises `Forbidden`.
+
+    Through a key: with no more time and rights than that one has.
+    """
+    _may_make(access)
+    _require_default_key_rights(access)
+    with transaction.atomic():
+        organization = _locked(access.organization)
+        revoke_default_key(access)
+        return _insert(
+            organization, name="Default", by=access.user, is_default=True,
+            expires_at=_earlier_end(access, None), scopes=_narrowed(access, None),
+        )  # fmt: skip
+
+
+def revoke_default_key(access: Access) -> None:
+    """End v2's default key; again is fine. Raises `Forbidden`."""
+    _require_default_key_rights(access)
+    for key in access.organization.api_keys.filter(is_default=True, revoked_at=None):
+        _revoke(key)
+
+
+def rotate_key(access: Access, key: APIKey) -> tuple[APIKey, str]:
+    """Give a named key a new secret; the old one is dead at once.
+
+    Whoever has the secret acts as the key's maker, so it is for the maker alone; through a key, for
+    that one and those it made. Raises `Forbidden`, `Conflict` if it is revoked.
+    """
+    _may_make(access)
+    is_makers = access.user is not None and key.created_by_id == access.user.pk
+    is_organizations = key.created_by_id is None and access.is_admin
+    if not is_makers and not is_organizations:
+        raise Forbidden("Only whoever made a key gets its new secret. Revoke it instead.")
+    if access.api_key is not None and not _descends(key, access.api_key):
+        raise Forbidden("A key renews itself and the keys that it made. Sign in for others.")
     secret = key.prefix[:3] + secrets.token_hex(32)
     changed = APIKey.objects.filter(pk=key.pk, revoked_at=None).update(
         hash=hash_secret(secret), prefix=secret[:12]
@@ -75,15 +105,87 @@ def rotate_key(key: APIKey) -> tuple[APIKey, str]:
     return key, secret
 
 
-def revoke_key(key: APIKey) -> APIKey:
-    """Revoke a key; again is fine."""
-    APIKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now())
+def revoke_key(access: Access, key: APIKey) -> APIKey:
+    """Revoke a key that the asker sees, with the keys that it made; again is fine."""
+    access.require("data.api_keys.manage")
+    with transaction.atomic():
+        _revoke(key)
     key.refresh_from_db()
     return key
 
 
+def _revoke(key: APIKey) -> None:
+    """End a key and its descendants. A handful at most: each is made by a program by hand."""
+    ended = [key.pk]
+    while ended:
+        APIKey.objects.filter(pk__in=ended, revoked_at=None).update(revoked_at=timezone.now())
+        children = APIKey.objects.filter(parent__in=ended, revoked_at=None)
+        ended = list(children.values_list("pk", flat=True))
+
+
+def _descends(key: APIKey, ancestor: APIKey) -> bool:
+    at: APIKey | None = key
+    while at is not None and at.pk != ancestor.pk:
+        at = at.parent
+    return at is not None
+
+
+def _may_make(access: Access) -> None:
+    access.require("data.api_keys.manage")
+    if access.user is not None and not access.user.has_usable_password():
+        raise Forbidden(
+            "This account is not claimed yet: open the link in the mail and set a password.",
+            code="auth.account_unclaimed",
+        )
+
+
+def _require_default_key_rights(access: Access) -> None:
+    access.require("data.api_keys.manage")
+    if not access.is_admin:
+        raise Forbidden("Only owners and admins change the default key.", code="auth.forbidden")
+
+
+def _earlier_end(access: Access, days: int | None) -> datetime | None:
+    """When a new key ends: as wished, and not after the key that makes it."""
+    wished = timezone.now() + timedelta(days=days) if days else None
+    parents = access.api_key.expires_at if access.api_key is not None else None
+    return min((end for end in (wished, parents) if end), default=None)
+
+
+def _narrowed(access: Access, scopes: list[str] | None) -> list[str]:
+    """The scopes of a new key: as wished, and none that the asker has not."""
+    wished = sorted(set(scopes or []))
+    if unknown := [name for name in wished if name not in SCOPES]:
+        raise Invalid(f"scopes: there is no {', '.join(unknown)}.", scopes=unknown)
+    if missing := [name for name in wished if not access.may(name)]:
+        raise Forbidden(
+            f"You may not give {', '.join(missing)}: you do not have it yourself.",
+            code="api_keys.scope_forbidden", missing=missing,
+        )  # fmt: skip
+    return wished or (access.api_key.scopes if access.api_key is not None else [])
+
+
+def _locked(organization: Organization) -> Organization:
+    """Its row is the lock of the cap, and of the default key."""
+    return Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
+
+
+def _insert(
+    organization: Organization, *, name: str, by: User | None, prefix: str = V2, **fields: Any
+) -> tuple[APIKey, str]:
+    if not name.strip() or len(name) > 200:
+        raise Invalid("name must have 1 to 200 characters.")
+    secret = prefix + secrets.token_hex(32)
+    key = APIKey.objects.create(
+        organization=organization, created_by=by, name=name.strip(), prefix=secret[:12],
+        hash=hash_secret(secret), is_organizations=by is None, **fields,
+    )  # fmt: skip
+    return key, secret
+
+
 def visible_keys(access: Access) -> models.QuerySet[APIKey]:
-    """Admins see the organization's keys, members their own; newest first."""
+    """Admins see the organization's keys, members their own; newest first. Raises `Forbidden`."""
+    access.require("data.api_keys.manage")
     keys = APIKey.objects.filter(organization=access.organization).select_related("created_by")
     if not access.is_admin:
         keys = keys.filter(created_by=access.user)
@@ -91,6 +193,7 @@ def visible_keys(access: Access) -> models.QuerySet[APIKey]:
 
 
 def get_key(access: Access, **lookup: object) -> APIKey:
+    """Raises `NotFound`."""
     found = visible_keys(access).filter(**lookup).first()
     if found is None:
         raise NotFound("There is no such key.", code="api_keys.not_found")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx2
+from django.test import Client
 
 
 def start_run(client: httpx2.Client, message: str | None, **body: Any) -> dict[str, str]:
@@ -45,3 +46,11 @@ def text_of(events: list[dict[str, Any]]) -> str:
         and "channel" not in e["data"]
         and not any(first <= e["seq"] <= last for first, last in void)
     )
+
+
+def call(key: str, method: str, path: str, body: Any = None, **headers: str) -> Any:
+    """An answer of the APIs, without a server in between."""
+    return Client().generic(
+        method, path, json.dumps(body or {}) if method != "GET" else "",
+        content_type="application/json", headers={"authorization": f"Bearer {key}", **headers},
+    )  # fmt: skip

@@ -44,7 +44,7 @@ def make_eve() -> Access:
 
 
 def make_key(access: Access) -> str:
-    return keys.create_key(access.organization, name="test", by=access.user)[1]
+    return keys.create_key(access, name="test")[1]
 
 
 def with_key(access: Access) -> Access:

@@ -28,6 +28,7 @@ class ThreadQuerySet(models.QuerySet["Thread"]):
 class Thread(Named):
     """A conversation. Its row is the lock of its queue of runs (`next_position`)."""
 
+    READ = "data.threads.read"
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="threads")
     end_user = models.ForeignKey(
         EndUser, null=True, on_delete=models.PROTECT, related_name="threads"

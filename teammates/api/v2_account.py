@@ -43,6 +43,7 @@ class TokenIn(Input):
 class KeyIn(Input):
     name: str
     expires_in_days: int | None = None
+    scopes: list[str] | None = None
 
 
 @router.post("/signup", auth=None, response={201: dict[str, Any]}, tags=["account"])
@@ -72,7 +73,6 @@ def signup(request: HttpRequest, payload: SignupIn) -> Any:
 def token(request: HttpRequest, payload: TokenIn) -> dict[str, Any]:
     """A new default key for e-mail and password; the previous default key is dead."""
     access = accounts.sign_in(login=payload.email, password=payload.password)
-    _require_default_key_rights(access)
     return _default_key(access) | {"message": "The previous default key no longer works."}
 
 
@@ -96,75 +96,47 @@ def default_key(request: ApiRequest) -> dict[str, Any]:
 @router.get("/keys/all", tags=["keys"])
 def list_keys(request: ApiRequest) -> list[dict[str, Any]]:
     """The named keys, newest first."""
-    request.auth.require("data.api_keys.manage")
     named = keys.visible_keys(request.auth).filter(is_default=False)
     return [_key_out(key) for key in named[:100]]
 
 
 @router.post("/keys/rotate", tags=["keys"])
 def rotate_default_key(request: ApiRequest) -> dict[str, Any]:
-    _require_default_key_rights(request.auth)
-    _refuse_unclaimed(request.auth)
-    made, secret = keys.create_key(
-        request.auth.organization, name="Default", by=request.auth.user, is_default=True
-    )
+    made, secret = keys.renew_default_key(request.auth)
     return {"api_key": secret, "prefix": made.prefix}
 
 
 @router.post("/keys", response={201: dict[str, Any]}, tags=["keys"])
 def create_key(request: ApiRequest, payload: KeyIn) -> Any:
     """A named key. Its secret is shown here and never again."""
-    request.auth.require("data.api_keys.manage")
-    _refuse_unclaimed(request.auth)
     key, secret = keys.create_key(
-        request.auth.organization,
-        name=payload.name,
-        by=request.auth.user,
-        expires_in_days=payload.expires_in_days,
-    )
+        request.auth, name=payload.name, expires_in_days=payload.expires_in_days,
+        scopes=payload.scopes,
+    )  # fmt: skip
     return Status(201, _created_out(key, secret))
 
 
 @router.delete("/keys", tags=["keys"])
 def revoke_default_key(request: ApiRequest) -> dict[str, Any]:
-    _require_default_key_rights(request.auth)
-    for key in request.auth.organization.api_keys.filter(is_default=True, revoked_at=None):
-        keys.revoke_key(key)
+    keys.revoke_default_key(request.auth)
     return _default_key_state(request.auth)
 
 
 @router.post("/keys/{key_id}/rotate", tags=["keys"])
 def rotate_key(request: ApiRequest, key_id: int) -> dict[str, Any]:
-    request.auth.require("data.api_keys.manage")
     found = keys.get_key(request.auth, pk=key_id, is_default=False)
-    return _created_out(*keys.rotate_key(found))
+    return _created_out(*keys.rotate_key(request.auth, found))
 
 
 @router.delete("/keys/{key_id}", tags=["keys"])
 def revoke_key(request: ApiRequest, key_id: int) -> dict[str, Any]:
-    request.auth.require("data.api_keys.manage")
     found = keys.get_key(request.auth, pk=key_id, is_default=False)
-    return _key_out(keys.revoke_key(found))
-
-
-def _require_default_key_rights(access: Access) -> None:
-    access.require("data.api_keys.manage")
-    if not access.is_admin:
-        raise Forbidden("Only owners and admins change the default key.", code="auth.forbidden")
-
-
-def _refuse_unclaimed(access: Access) -> None:
-    if access.user is not None and not access.user.has_usable_password():
-        raise Forbidden(
-            "This account is not claimed yet: open the link in the mail and set a password.",
-            code="auth.account_unclaimed",
-        )
+    return _key_out(keys.revoke_key(request.auth, found))
 
 
 def _default_key(access: Access) -> dict[str, Any]:
     user = _person(access)
-    _, secret = keys.create_key(access.organization, name="Default", by=user, is_default=True)
-    return {"api_key": secret, "email": user.email}
+    return {"api_key": keys.renew_default_key(access)[1], "email": user.email}
 
 
 def _person(access: Access) -> User:
@@ -182,7 +154,7 @@ def _default_key_state(access: Access) -> dict[str, Any]:
 def _created_out(key: APIKey, secret: str) -> dict[str, Any]:
     return {
         "id": key.pk, "name": key.name, "api_key": secret, "prefix": key.prefix,
-        "expires_at": iso(key.expires_at),
+        "expires_at": iso(key.expires_at), "scopes": key.scopes,
     }  # fmt: skip
 
 
@@ -195,6 +167,7 @@ def _key_out(key: APIKey) -> dict[str, Any]:
         "active": key.is_valid,
         "last_used_at": iso(key.last_used_at),
         "expires_at": iso(key.expires_at),
+        "scopes": key.scopes,
     }
 
 
@@ -215,7 +188,7 @@ class SettingsIn(Input):
 
 @router.get("/settings", tags=["settings"])
 def get_settings(request: ApiRequest) -> dict[str, Any]:
-    return settings_out(request.auth.organization)
+    return settings_out(accounts.settings_of(request.auth))
 
 
 @router.patch("/settings", tags=["settings"])

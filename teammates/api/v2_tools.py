@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from ninja import Router, Status
 from pydantic import Field
 
-from teammates import permissions, roster, servers, tools
+from teammates import connections, permissions, roster, servers, tools
 from teammates.access import Access
 from teammates.api.schemas import ApiRequest, Input, Limit, iso, paged, whole
 from teammates.api.scopes import exact_scope, scope_for_writing
@@ -24,7 +24,7 @@ router = Router()
 @router.get("/models", tags=["models"])
 def list_models(request: ApiRequest, zdr: bool = False) -> dict[str, Any]:
     """The models of this account under the names that runs take, with their prices now."""
-    models = Model.objects.filter(organization=request.auth.organization).by_priority()
+    models = connections.models_of(request.auth)
     shown = [] if zdr else [model_out(model) for model in models.prefetch_related("prices")]
     return whole(shown)
 
@@ -61,6 +61,7 @@ def list_built_in_tools(
 ) -> dict[str, Any]:
     """The built-in tools as they are switched: for the account, a teammate, an end user."""
     access = request.auth.for_end_user(user_id)
+    access.require("data.personas.read")
     off = set(permissions.switched_off(permissions.settings_of(access.organization).values()))
     switches: dict[str, bool | None] = {}
     if teammate_id is not None:

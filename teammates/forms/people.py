@@ -6,6 +6,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 
 from teammates import accounts
+from teammates.access import SCOPES
 from teammates.errors import Invalid
 from teammates.models import Organization, Role
 from teammates.timezones import TIMEZONES
@@ -115,6 +116,11 @@ class NewKeyForm(forms.Form):
     expires_in_days = forms.TypedChoiceField(
         label="Works for", coerce=int, empty_value=None, required=False, initial="90",
         choices=[("30", "30 days"), ("90", "90 days"), ("365", "a year"), ("", "ever")],
+    )  # fmt: skip
+    scopes = forms.MultipleChoiceField(
+        label="May do only this", required=False, widget=forms.CheckboxSelectMultiple,
+        choices=[(name, name.removeprefix("data.")) for name in SCOPES],
+        help_text="Nothing chosen: all that you may do.",
     )  # fmt: skip
 
 

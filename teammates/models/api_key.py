@@ -10,7 +10,7 @@ from teammates.models.people import Organization, User
 
 
 class APIKey(Named):
-    """A key of an organization. No scopes: whatever its creator may do."""
+    """A key of an organization. It may do what its creator may; with scopes, of that only those."""
 
     organization = models.ForeignKey(
         Organization, on_delete=models.CASCADE, related_name="api_keys"
@@ -22,6 +22,10 @@ class APIKey(Named):
     prefix = models.CharField(max_length=16)
     hash = models.CharField(max_length=64, unique=True)
     scopes = models.JSONField(default=list)
+    # The key that made this one: a child ends with it, and may do no more.
+    parent = models.ForeignKey(
+        "self", null=True, on_delete=models.SET_NULL, related_name="children"
+    )
     # Made by the first start, before there was a person: acts as an admin.
     is_organizations = models.BooleanField(default=False)
     # v2 has one default key beside the named ones.

@@ -81,6 +81,7 @@ class TeammateQuerySet(models.QuerySet["Teammate"]):
 
 
 class Teammate(Reachable, Named):
+    READ = "data.personas.read"
     organization = models.ForeignKey(
         Organization, on_delete=models.CASCADE, related_name="teammates"
     )

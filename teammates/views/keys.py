@@ -9,7 +9,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from teammates import keys
-from teammates.errors import DomainError, Forbidden
+from teammates.errors import DomainError
 from teammates.forms.people import NewKeyForm
 from teammates.models import APIKey
 from teammates.pages import PageRequest, add_refusal, page_of
@@ -24,13 +24,15 @@ def key_list(request: PageRequest) -> HttpResponse:
 
 def _page(request: PageRequest, form: NewKeyForm, **more: Any) -> HttpResponse:
     access = request.access
-    working = keys.visible_keys(access).filter(revoked_at=None)
+    may_manage = access.may("data.api_keys.manage")
+    seen = keys.visible_keys(access) if may_manage else APIKey.objects.none()
+    working = seen.filter(revoked_at=None)
     page = page_of(request, working, "-id", size=PAGE_SIZE)
     context = {
         "form": form,
         "keys": page.rows,
         "page": page,
-        "may_manage": access.may("data.api_keys.manage"),
+        "may_manage": may_manage,
         **more,
     }
     status = 422 if form.errors else 200
@@ -40,13 +42,12 @@ def _page(request: PageRequest, form: NewKeyForm, **more: Any) -> HttpResponse:
 @require_POST
 def key_new(request: PageRequest) -> HttpResponse:
     access = request.access
-    access.require("data.api_keys.manage")
     form = NewKeyForm(request.POST)
     if not form.is_valid():
         return _page(request, form)
     try:
         key, secret = keys.create_key(
-            access.organization, name=form.cleaned_data["name"], by=access.user,
+            access, name=form.cleaned_data["name"], scopes=form.cleaned_data["scopes"],
             expires_in_days=form.cleaned_data["expires_in_days"],
         )  # fmt: skip
     except DomainError as error:
@@ -58,18 +59,13 @@ def key_new(request: PageRequest) -> HttpResponse:
 @require_POST
 def key_rotate(request: PageRequest, key_id: int) -> HttpResponse:
     """A new secret for a key; the old one is dead at once."""
-    request.access.require("data.api_keys.manage")
-    key = _find(request, key_id)
-    if key.created_by_id not in (None, request.user.pk):  # it acts as its maker
-        raise Forbidden("Only whoever made a key gets its new secret. Revoke it instead.")
-    key, secret = keys.rotate_key(key)
+    key, secret = keys.rotate_key(request.access, _find(request, key_id))
     return _page(request, NewKeyForm(), made=key, secret=secret)
 
 
 @require_POST
 def key_revoke(request: PageRequest, key_id: int) -> HttpResponse:
-    request.access.require("data.api_keys.manage")
-    key = keys.revoke_key(_find(request, key_id))
+    key = keys.revoke_key(request.access, _find(request, key_id))
     messages.success(request, f"The key {key.name} no longer works.")
     return redirect("teammates:key_list")
 

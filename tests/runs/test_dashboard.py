@@ -245,7 +245,7 @@ def test_an_owners_key_and_invitation_are_not_an_admins(alice: Access) -> None:
     invitation, _ = members.invite(alice, email="new@example.com", role=Role.OWNER)
     with pytest.raises(Forbidden):
         members.renew(admin, invitation)
-    key, _ = keys.create_key(alice.organization, name="owner's", by=alice.user)
+    key, _ = keys.create_key(alice, name="owner's")
     browser = browser_of(admin)
     assert browser.post(f"/settings/keys/{key.pk}/rotate/").status_code == 403
     assert browser.post(f"/settings/keys/{key.pk}/revoke/").status_code == 302
@@ -282,7 +282,7 @@ def test_a_page_asks_the_database_as_often_for_one_row_as_for_twenty(
         for n in range(times):
             run = make_run(alice, status=RunStatus.COMPLETED)
             files.write_file(run.thread, name="plain.txt", content=b"1")
-            keys.create_key(alice.organization, name="k", by=alice.user)
+            keys.create_key(alice, name="k")
             roster.create_teammate(alice.organization, by=alice.user, name=f"Mate {times} {n}")
             make_bob(alice, email=f"bob-{times}-{n}@example.com")
             end_users.create_end_user(alice, f"customer-{times}-{n}")
@@ -311,7 +311,7 @@ def test_each_list_goes_on_behind_its_last_row(
     for n in range(5):
         roster.create_teammate(alice.organization, by=alice.user, name=f"Copy {n}")
         knowledge.add_skill(alice, name=f"Skill {n}", description="d", body="b")
-        keys.create_key(alice.organization, name="k", by=alice.user)
+        keys.create_key(alice, name="k")
         knowledge.add_memory(alice, f"Tea at {n}.", author=Author.PERSON)
         run = make_run(alice, status=RunStatus.COMPLETED)
         files.write_file(run.thread, name="a.txt", content=b"1")

@@ -121,7 +121,7 @@ def everything_of(access: Access) -> dict[str, dict[str, Any]]:
         "connection_id": servers.connect_app(access, "notion", "ntn_1").pk,
         "webhook_id": webhooks.add_endpoint(access, url="https://example.com").pk,
         "artifact_id": artifacts.keep_file(access, run, "a.txt").pk,
-        "key_id": keys.create_key(access.organization, name="k", by=access.user)[0].pk,
+        "key_id": keys.create_key(access, name="k")[0].pk,
         "user_id": access.end_user.external_id if access.end_user else "cust_1",
     }  # fmt: skip
     if access.end_user is None:
@@ -387,7 +387,7 @@ def test_lists_take_the_same_queries_for_one_row_and_for_many(alice: Access, pat
         servers.add_server(alice, name=f"Server {number}", url="https://example.com")
         webhooks.add_endpoint(alice, url="https://example.com")
         end_users.find_or_create(alice.organization, f"cust_{number}")
-        keys.create_key(alice.organization, name=f"k{number}", by=alice.user)
+        keys.create_key(alice, name=f"k{number}")
 
     one_more(0)
     queries()  # the first request of a key notes its use

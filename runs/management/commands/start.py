@@ -178,10 +178,11 @@ def _welcome(url: str) -> str:
     if token := accounts.make_setup_token(organization):
         lines += ["", "Become its owner (this link works once):", f"  {url}/setup/{token}/"]
     if not organization.api_keys.exists():
-        _, secret = keys.create_key(organization, name="First key", by=None, is_default=True)
+        _, secret = keys.create_first_key(organization)
         lines += [
             "",
-            "Or call it from a program, with this key (it is not shown again):",
+            "Or call it from a program, with this key (it is not shown again, works for "
+            f"{keys.FIRST_DAYS} days, and can change no settings):",
             f"  curl -N {url}/api/v2/runs -H 'Authorization: Bearer {secret}' "
             """-H 'Content-Type: application/json' -d '{"message": "Say hello"}'""",
             "",
