@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from config.database import in_db
-from runs import asking, consent, steps
+from runs import asking, authority, consent, steps
 from runs.attempt import Attempt, State, Stopped
 from runs.events import StaleLease
 from runs.models import CallStatus, GateKind, Run, ToolCall
@@ -225,14 +225,15 @@ class Tools:
         self.call_key = f"{run.uid}:{call.pk}"
 
     async def list_files(self) -> list[FileListing]:
-        current = await in_db(files.current_files, self._run.thread)
+        current = await in_db(list, authority.readable_files(self._run).current())
         return [FileListing(file.name, file.size) for file in current]
 
     async def read_file(self, name: str) -> bytes | None:
         return await in_db(self._read, name)
 
     def _read(self, name: str) -> bytes | None:
-        file = files.find_file(self._run.thread, name)
+        versions = authority.readable_files(self._run).filter(name=name)
+        file = versions.order_by("-version").first()
         return files.read_file(file) if file else None
 
     async def write_file(self, name: str, content: bytes) -> FileListing:

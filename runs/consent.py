@@ -8,6 +8,7 @@ from teammates import permissions
 from teammates.models import PermissionMode, PermissionPolicy, ToolMode, ToolSetting
 from teammates.tools.ask import PLAN_HEADER
 from teammates.tools.base import Tool
+from teammates.tools.web import WEB_FETCH
 
 PLAN_FIRST = (
     "Propose a plan first: call AskUserQuestion with one question whose header is "
@@ -42,6 +43,8 @@ def judge(run_id: int, tool: Tool, arguments: Any) -> Verdict:
     if run.reply_to_id is not None and not run.human_in_the_loop:
         # A reply is not let loose: the teammate's own mode counts for what changes something.
         modes.add(run.teammate_version.permission_mode)
+    if run.origin and tool.guarded:
+        return _judge_words_from_outside(run, tool, arguments, setting)
     need = _need(run, tool, modes, setting)
     if not need:
         return Verdict("go", mode, setting=setting)
@@ -59,6 +62,19 @@ def judge(run_id: int, tool: Tool, arguments: Any) -> Verdict:
         )
         return Verdict("refuse", mode, refused, "non_interactive")
     return Verdict("ask", mode, need[:1].upper() + need[1:] + ".", setting=setting)
+
+
+def _judge_words_from_outside(
+    run: Run, tool: Tool, arguments: Any, setting: ToolSetting | None
+) -> Verdict:
+    """What strangers ask for waits for a person, whatever the mode (invariant 12). Where the web is
+    read, a standing permission names the hosts that people allowed."""
+    if tool.name == WEB_FETCH.name and may_be_remembered(tool, setting):
+        policy = permissions.covering(run.organization, run.end_user, tool, arguments)
+        if policy is not None:
+            return Verdict("go", run.permission_mode, policy=policy, setting=setting)
+    why = "Somebody outside of your organization wrote what this run works on."
+    return Verdict("ask", run.permission_mode, why, setting=setting)
 
 
 def _need(run: Run, tool: Tool, modes: set[str], setting: ToolSetting | None) -> str:

@@ -3,12 +3,16 @@
 import json
 from typing import Any
 
-from runs import consent, tasks
+from django.db.models import Q
+
+from runs import authority, consent
 from runs.models import FINISHED, HistoryOf, Run, RunFile, Step, StepKind, StepStatus, ToolCall
 from teammates import knowledge
 from teammates.models import Document, PermissionMode
-from teammates.prompting import standing_prompt
+from teammates.prompting import as_data, standing_prompt
 from teammates.providers.base import ATTACHED, Said, Text, ToolReturned, Turn, UserSaid
+from teammates.tools import REGISTRY
+from teammates.tools import result as result_tool
 from threads.models import Message, MessageRole
 
 HISTORY_RUNS = 20
@@ -62,16 +66,19 @@ def instructions(run: Run) -> str:
 
 
 def gather(run: Run) -> dict[str, Any]:
-    """What the run is told besides the conversation, and why: chosen once, at its beginning."""
+    """What the run is told besides the conversation, and why: chosen once, at its beginning, of
+    what its asker may open. Raises `Forbidden` once they are gone."""
     memories: list[knowledge.Told] = []
     documents: list[Document] = []
+    access = authority.access_of_run(run)
     if run.memory:
         prompt = run.prompt.content if run.prompt else ""
-        memories = knowledge.memories_for(run.organization, run.end_user, run.teammate, prompt)
-        readable = knowledge.documents_for(run.organization, run.end_user, run.teammate)
+        memories = knowledge.memories_for(access, run.teammate, prompt)
+        readable = knowledge.documents_for(access, run.teammate)
         documents = list(readable.defer("content")[: knowledge.TOLD_DOCUMENTS])
-    lessons = [] if run.task.is_ad_hoc or not run.task.learns else tasks.lessons_of(run.task)
-    skills = list(knowledge.skills_for(run.organization, run.end_user, run.teammate))
+    is_learned = run.task.learns and not run.task.is_ad_hoc
+    lessons = list(authority.lessons_for(run, run.task)) if is_learned else []
+    skills = list(knowledge.skills_for(access, run.teammate))
     forced = next((skill for skill in skills if skill.slug == run.skill), None)
     return {
         "memories": [
@@ -135,11 +142,11 @@ def _history(run: Run) -> list[Said]:
 
 def _of_thread(run: Run) -> list[Said]:
     """The thread's messages before the prompt; an answer stands behind what it answers."""
-    messages = list(
-        Message.objects.filter(thread=run.thread)
-        .exclude(pk=run.prompt_id or 0)
-        .select_related("answered_by")
-    )
+    said = Message.objects.filter(thread=run.thread)
+    if run.origin:  # somebody of the organization may have joined in: that is not for the sender
+        theirs = Q(runs__origin=run.origin) | Q(answered_by__origin=run.origin)
+        said = said.filter(pk__in=said.filter(theirs).values("pk"))
+    messages = list(said.exclude(pk=run.prompt_id or 0).select_related("answered_by"))
     limit = run.prompt_id or (max((m.pk for m in messages), default=0))
     placed: list[tuple[float, Message]] = []
     for message in messages:
@@ -153,11 +160,14 @@ def _of_thread(run: Run) -> list[Said]:
 
 
 def _of_earlier_runs(run: Run) -> list[Said]:
-    """The last finished runs of the same teammate and end-user scope, oldest first."""
+    """The last finished runs of the same teammate and end-user scope, oldest first: those of the
+    same asker, who is an end user, a person, or a sender outside."""
+    whose = {} if run.end_user_id else {"created_by": run.created_by_id}
     earlier = (
         Run.objects.filter(
             organization=run.organization, teammate=run.teammate, end_user=run.end_user,
-            status__in=FINISHED, created_at__lte=run.created_at,
+            origin=run.origin, thread__deleted_at=None, status__in=FINISHED,
+            created_at__lte=run.created_at, **whose,
         )
         .exclude(pk__in=[run.pk, run.retry_of_id or run.pk])
         .select_related("prompt", "answer")
@@ -210,4 +220,8 @@ def steps_of(run: Run, *, after: int = 0) -> list[Said]:
 def _returned(call: ToolCall) -> ToolReturned:
     if call.error:
         return ToolReturned(call.call_id, call.name, call.error, failed=True)
-    return ToolReturned(call.call_id, call.name, json.dumps(call.result, ensure_ascii=False))
+    result = json.dumps(call.result, ensure_ascii=False)
+    tool = REGISTRY.get(call.name)
+    if (tool is None or tool.gives_data) and call.name != result_tool.NAME:
+        result = as_data(result, f"the tool {call.name}", language="json")
+    return ToolReturned(call.call_id, call.name, result)

@@ -664,7 +664,8 @@ def queue(
     people = wanted.human_in_the_loop
     text = prompt.content if prompt else ""
     if wanted.skill:
-        knowledge.check_skill(access.organization, thread.end_user, teammate, wanted.skill)
+        scope = replace(access, end_user=thread.end_user)
+        knowledge.check_skill(scope, teammate, wanted.skill)
     task = task or Task.objects.create(
         organization=access.organization,
         teammate=teammate,
@@ -690,6 +691,7 @@ def queue(
         channel=channel,
         created_by=access.user,
         api_key=access.api_key,
+        origin=access.origin or (retry_of.origin if retry_of else ""),
         route=route or connections.resolve_model(access.organization, wanted.model or ""),
         requested_persona=persona_id,
         effort=wanted.effort or "",

@@ -88,6 +88,15 @@ class Target:
     def end_user(self) -> EndUser | None:
         return (self.task or self.teammate).end_user
 
+    def origin(self, kind: TriggerKind, source: str) -> str:
+        """Of a run that it starts (`Run.origin`). A schedule says what people of the organization
+        wrote; all calls of a webhook come from whoever has its token."""
+        if kind == TriggerKind.SCHEDULE:
+            return ""
+        channel = f"trigger {self.trigger.pk}" if self.trigger else f"teammate {self.teammate.pk}"
+        sender = f" {source}" if kind == TriggerKind.EMAIL else ""
+        return key_of(f"{kind} {channel}{sender}")
+
     @property
     def firings(self) -> "QuerySet[Firing]":
         if self.trigger is not None:
@@ -177,7 +186,9 @@ def _known_refusal(target: Target, cause: Cause, reason: Skip, detail: str) -> F
 
 def _start(target: Target, cause: Cause) -> Firing:
     made = _attempt(
-        lambda: _run(target, cause.kind, *_post(target, cause), is_new=cause.thread is None)
+        lambda: _run(
+            target, cause.kind, cause.source, *_post(target, cause), is_new=cause.thread is None
+        )
     )
     if isinstance(made, Exception):
         return _refuse(target, cause, made)
@@ -206,7 +217,8 @@ def start_waiting(firing: Firing, target: Target) -> Firing:
         return _close(firing, FiringStatus.SKIPPED, reason=Skip.REFUSED, detail="It was deleted.")
     files = list(File.objects.filter(thread=prompt.thread_id, pk__in=firing.enclosed))
     is_new = not Run.objects.filter(thread=prompt.thread_id).exists()
-    made = _attempt(lambda: _run(target, TriggerKind(firing.kind), prompt, files, is_new=is_new))
+    kind = TriggerKind(firing.kind)
+    made = _attempt(lambda: _run(target, kind, firing.source, prompt, files, is_new=is_new))
     if isinstance(made, Exception):
         why = clean_text(_words_for(made))[:LONGEST_DETAIL]
         return _close(firing, FiringStatus.SKIPPED, reason=Skip.REFUSED, detail=why)
@@ -244,7 +256,7 @@ def _words_for(error: Exception) -> str:
 
 def _post(target: Target, cause: Cause) -> tuple[Message, list[File]]:
     """What is to be asked, as a message with its files in the thread that it belongs to."""
-    access = _access(target)
+    access = _access(target, target.origin(cause.kind, cause.source))
     thread = cause.thread or conversations.create_thread(
         replace(access, user=access.user or _writer(target, cause)),
         title=creation.title_of(cause.title or str(target.task or target.teammate)),
@@ -264,11 +276,13 @@ def _writer(target: Target, cause: Cause) -> User | None:
 
 
 def _run(
-    target: Target, kind: TriggerKind, prompt: Message, files: list[File], *, is_new: bool
-) -> Run:
+    target: Target, kind: TriggerKind, source: str, prompt: Message, files: list[File],
+    *, is_new: bool,
+) -> Run:  # fmt: skip
     teammate = target.teammate
+    access = _access(target, target.origin(kind, source))
     run = creation.queue(
-        _access(target), prompt.thread, prompt, teammate, teammate.current_version,
+        access, prompt.thread, prompt, teammate, teammate.current_version,
         Options(email_notifications=_is_mailed(target, kind)),
         channel=CHANNELS[kind], task=target.task,
         history_of=HistoryOf.TEAMMATE if is_new else HistoryOf.THREAD,
@@ -284,7 +298,8 @@ def _is_mailed(target: Target, kind: TriggerKind) -> bool:
     return is_schedule and target.task is not None and target.task.email_notifications
 
 
-def _access(target: Target) -> Access:
+def _access(target: Target, origin: str) -> Access:
+    """What is started may do what its owner may, and no more than its origin."""
     access = access_of_owner(target.organization, target.owner)
     if access is None:
         assert target.owner is not None
@@ -292,7 +307,7 @@ def _access(target: Target) -> Access:
             f"{target.owner.display_name}, who set this up, is no longer a member. An owner or an "
             "admin takes it over by switching it on again."
         )
-    return replace(access, end_user=target.end_user)
+    return replace(access, end_user=target.end_user, origin=origin)
 
 
 def _record(target: Target, cause: Cause, status: FiringStatus, **fields: Any) -> Firing:

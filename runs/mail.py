@@ -28,6 +28,7 @@ from teammates.access import Access
 from teammates.errors import PASSING, DomainError, NotFound, TooMany
 from teammates.fields import hash_secret, key_of
 from teammates.models import Membership, Organization, Role, Teammate
+from teammates.prompting import as_data
 from threads.models import Thread
 
 LARGEST_MAIL = 25 * 1024 * 1024  # bytes
@@ -35,6 +36,7 @@ LARGEST_MAIL = 25 * 1024 * 1024  # bytes
 MOST_PER_HOUR = 30
 HOUR = timedelta(hours=1)
 SHOWN = 8  # characters of the door's token that its page shows later
+WRITTEN_TO = "A mail came for you. Answer it as your instructions say."
 Inbox = Trigger | Teammate
 
 
@@ -154,8 +156,12 @@ def _owners(target: Target) -> list[str]:
 
 
 def _thread_of(target: Target, letter: Letter) -> Thread | None:
-    """The conversation that a mail continues: it answers one of ours, or one that began it."""
-    mine = Run.objects.filter(organization=target.organization, teammate=target.teammate)
+    """The conversation of its sender that a mail continues: it answers a mail of ours, or one that
+    began it."""
+    mine = Run.objects.filter(
+        organization=target.organization, teammate=target.teammate,
+        origin=target.origin(TriggerKind.EMAIL, letter.sender),
+    )  # fmt: skip
     uids = [uid for ref in letter.references if (uid := _notice_uid(ref))]
     found = mine.filter(notices__uid__in=uids).order_by("-id").first() or (
         mine.filter(
@@ -186,11 +192,11 @@ def _notice_uid(reference: str) -> UUID | None:
 def _words_of(letter: Letter, *, is_answer: bool) -> str:
     text = letter.new_text if is_answer else letter.text
     who = f"{letter.sender_name} <{letter.sender}>" if letter.sender_name else letter.sender
-    lines = [] if is_answer else [f"Mail from {who}: {letter.subject or 'no subject'}", ""]
-    lines.append(text or letter.subject or "(The mail has no text.)")
+    head = f"From: {who}" if is_answer else f"From: {who}\nSubject: {letter.subject or 'none'}"
+    text = f"{head}\n\n{text or '(The mail has no text.)'}"
     if letter.left_out:
-        lines += ["", f"Not taken over, too large or too many: {', '.join(letter.left_out)}"]
-    return "\n".join(lines)
+        text += f"\n\nNot taken over, too large or too many: {', '.join(letter.left_out)}"
+    return f"{WRITTEN_TO}\n\n{as_data(text, 'a mail')}"
 
 
 # --- the door for mail services -----------------------------------------------------------------

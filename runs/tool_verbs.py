@@ -12,6 +12,7 @@ from typing import Any
 from django.db.models import F
 
 from runs import creation, mailbox, notices, reports, tasks
+from runs.authority import access_of_run
 from runs.models import (
     Channel,
     Gate,
@@ -24,12 +25,11 @@ from runs.models import (
     ToolCall,
 )
 from teammates import knowledge, roster
-from teammates.access import Access, access_of_key, access_of_owner
+from teammates.access import Access
 from teammates.catalog import CATALOG
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound
 from teammates.models import (
     Author,
-    Membership,
     PermissionMode,
     PermissionPolicy,
     Teammate,
@@ -52,22 +52,6 @@ def perform(run: Run, call: ToolCall, name: str, arguments: Any) -> Any:
     return VERBS[name](run, access_of_run(run), call, arguments)
 
 
-def access_of_run(run: Run) -> Access:
-    """What the run may do: what whoever started it may, in its own scope and no other."""
-    access = None
-    if run.created_by is not None or run.is_triggered:
-        access = access_of_owner(run.organization, run.created_by)
-    elif run.api_key is not None:
-        key = run.api_key
-        role = Membership.objects.filter(
-            organization=run.organization, user=key.created_by
-        ).values_list("role", flat=True).first()  # fmt: skip
-        access = access_of_key(key, role) if key.is_valid else None
-    if access is None:
-        raise Forbidden("Whoever started this run is no longer here; it may change nothing.")
-    return replace(access, end_user=run.end_user)
-
-
 # --- memory and skills --------------------------------------------------------------------------
 
 
@@ -84,7 +68,7 @@ def _remember(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any
 
 def _recall(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     query = arguments.get("query", "")
-    told = knowledge.memories_for(run.organization, run.end_user, run.teammate, query)
+    told = knowledge.memories_for(access, run.teammate, query)
     found = [one.memory for one in told if not query or one.why == knowledge.FITS]
     found = found or [
         memory
@@ -104,7 +88,7 @@ def _forget(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any])
 
 
 def _load_skill(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
-    skills = knowledge.skills_for(run.organization, run.end_user, run.teammate)
+    skills = knowledge.skills_for(access, run.teammate)
     found = skills.filter(slug=arguments["skill"]).first()
     if found is None:
         known = ", ".join(skills.values_list("slug", flat=True)[:20])
@@ -126,7 +110,7 @@ def _write_document(run: Run, access: Access, call: ToolCall, arguments: dict[st
 
 
 def _read_document(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
-    readable = knowledge.documents_for(run.organization, run.end_user, run.teammate)
+    readable = knowledge.documents_for(access, run.teammate)
     own_first = readable.filter(name=arguments["name"]).order_by(F("teammate").asc(nulls_last=True))
     found = own_first.first()
     if found is None:
@@ -335,6 +319,8 @@ def _list_approvals(run: Run, access: Access, call: ToolCall, arguments: dict[st
         status=GateStatus.PENDING, run__in=_runs(run, access)
     ).order_by("-id")[:MOST_LISTED]  # fmt: skip
     allowed = PermissionPolicy.objects.visible_to(access).order_by("-id")[:MOST_LISTED]
+    if access.origin:  # strangers do not learn what would go through
+        allowed = PermissionPolicy.objects.none()
     return {
         "waiting": [{"run_id": gate.run_id, "what": gate.prompt} for gate in waiting],
         "allowed": [{"tool": policy.tool, "only_with": policy.pattern} for policy in allowed],
@@ -342,9 +328,10 @@ def _list_approvals(run: Run, access: Access, call: ToolCall, arguments: dict[st
 
 
 def _list_apps(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
-    connected = {
-        server.slug: server.name for server in ToolServer.objects.visible_to(access).order_by("id")
-    }
+    servers = ToolServer.objects.visible_to(access).order_by("id")
+    if access.origin:
+        servers = servers.filter(slug__in=run.tools)
+    connected = {server.slug: server.name for server in servers}
     known = {app.name: app.display_name for app in CATALOG.values()} | connected
     return [
         {"name": slug, "title": title, "connected": slug in connected, "yours": slug in run.tools}

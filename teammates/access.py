@@ -38,6 +38,11 @@ PERMISSIONS: dict[str, frozenset[str]] = {
     Role.MEMBER: MEMBER,
     Role.VIEWER: frozenset({"data.threads.read", "data.runs.read", "data.personas.read"}),
 }
+# What the words of somebody outside may do at most, whoever owns what they reach.
+OUTSIDE = frozenset({
+    "data.threads.read", "data.threads.write", "data.runs.read", "data.runs.write",
+    "data.personas.read",
+})  # fmt: skip
 # What a key can be limited to: everything but the organization itself and its people.
 SCOPES = sorted(name for name in OWNER if name.startswith("data."))
 
@@ -52,11 +57,16 @@ class Access:
     api_key: APIKey | None = None
     end_user: EndUser | None = None
     session_id: int | None = None  # of a program that signed in; None for browsers and keys
+    # The channel and the sender outside of the organization whose words act here (`Run.origin`);
+    # empty: somebody of the organization. Its authority is the owner's and the origin's.
+    origin: str = ""
 
     @property
     def permissions(self) -> frozenset[str]:
         """Those of the role; through a key that is limited, only what it is limited to."""
         of_role = PERMISSIONS[self.role]
+        if self.origin:
+            of_role &= OUTSIDE
         scopes = self.api_key.scopes if self.api_key is not None else []
         return of_role & frozenset(scopes) if scopes else of_role
 
@@ -71,7 +81,7 @@ class Access:
 
     @property
     def is_admin(self) -> bool:
-        return self.role in (Role.OWNER, Role.ADMIN)
+        return self.role in (Role.OWNER, Role.ADMIN) and not self.origin
 
     def may(self, permission: str) -> bool:
         return permission in self.permissions
@@ -80,6 +90,8 @@ class Access:
         """Raise `Forbidden` unless the role, and the key's scopes, have `permission`."""
         if self.may(permission):
             return
+        if self.origin:
+            raise Forbidden("Words from outside do not reach this; a person has to do it.")
         if permission in PERMISSIONS[self.role]:
             raise Forbidden(
                 f"This key is limited and lacks {permission}.",
@@ -103,7 +115,8 @@ class Access:
     def scope(self, rows: Q) -> Q:
         """Those of the organization's `rows` that exist for the asker.
 
-        Owners and admins see all, members their own; an end-user scope sees its own alone.
+        Owners and admins see all, members their own; an end-user scope sees its own alone, and
+        words from outside what came of the same sender's words over the same channel.
         Raises `Forbidden` for a key that may not read such rows.
         """
         self.require(read_permission(rows))
@@ -112,7 +125,10 @@ class Access:
             if self.end_user.pk is None:  # never seen: has nothing yet
                 return rows.none()
             rows = rows.filter(end_user=self.end_user)
-        if not self.is_admin:
+        if self.origin:
+            same = rows.model._default_manager.filter(**{rows.model.ORIGIN: self.origin})
+            rows = rows.filter(pk__in=same.values("pk"))
+        if self.role not in (Role.OWNER, Role.ADMIN):
             rows = rows.filter(self._is_theirs(rows.model.__name__))
         return rows
 

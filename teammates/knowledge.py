@@ -8,7 +8,7 @@ from typing import Any
 
 from django.contrib.postgres.search import SearchQuery, SearchRank, SearchVector
 from django.db import IntegrityError, transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, QuerySet
 from django.utils import timezone
 from django.utils.text import slugify
 
@@ -18,7 +18,6 @@ from teammates.models import (
     Audience,
     Author,
     Document,
-    EndUser,
     Memory,
     Organization,
     Skill,
@@ -128,14 +127,10 @@ class Told:
     why: str
 
 
-def memories_for(
-    organization: Organization, end_user: EndUser | None, teammate: Teammate, prompt: str
-) -> list[Told]:
-    """What a run should be told: what fits its prompt first, then the newest, up to
-    `TOLD_MEMORIES`. Of exactly its own scope; another teammate's own memories are left out."""
-    known: QuerySet[Memory] = Memory.objects.filter(
-        Q(teammate=None) | Q(teammate=teammate), organization=organization, end_user=end_user
-    )
+def memories_for(access: Access, teammate: Teammate, prompt: str) -> list[Told]:
+    """What a run with this access should be told: what fits its prompt first, then the newest, up
+    to `TOLD_MEMORIES`. Of exactly its own scope, and what its asker may open."""
+    known: QuerySet[Memory] = Memory.objects.for_teammate(access, teammate)
     newest = list(known.order_by("-updated_at", "-id")[: TOLD_MEMORIES + 1])
     words = _words(prompt)
     if len(newest) <= TOLD_MEMORIES:  # all of them
@@ -267,22 +262,15 @@ def get_skill(access: Access, skill_id: int) -> Skill:
     return found
 
 
-def skills_for(
-    organization: Organization, end_user: EndUser | None, teammate: Teammate
-) -> "QuerySet[Skill]":
+def skills_for(access: Access, teammate: Teammate) -> "QuerySet[Skill]":
     """The skills that a run of the teammate may load: those of exactly its scope."""
-    found: QuerySet[Skill] = Skill.objects.filter(
-        Q(teammate=None) | Q(teammate=teammate),
-        organization=organization, end_user=end_user, status=SkillStatus.ACTIVE,
-    )  # fmt: skip
-    return found.order_by("slug")
+    found: QuerySet[Skill] = Skill.objects.for_teammate(access, teammate)
+    return found.filter(status=SkillStatus.ACTIVE).order_by("slug")
 
 
-def check_skill(
-    organization: Organization, end_user: EndUser | None, teammate: Teammate, slug: str
-) -> None:
+def check_skill(access: Access, teammate: Teammate, slug: str) -> None:
     """Raises `Invalid` naming a skill that a run could not load."""
-    if not skills_for(organization, end_user, teammate).filter(slug=slug).exists():
+    if not skills_for(access, teammate).filter(slug=slug).exists():
         raise Invalid(f"skill: there is no skill {slug!r} that this teammate may load.")
 
 
@@ -380,13 +368,13 @@ def list_documents(access: Access) -> "QuerySet[Document]":
     return found.order_by("-id")
 
 
-def documents_for(
-    organization: Organization, end_user: EndUser | None, teammate: Teammate
-) -> "QuerySet[Document]":
-    """What a teammate may read in this scope: the company's documents and its own."""
-    return Document.objects.filter(
-        Q(teammate=None) | Q(teammate=teammate), organization=organization, end_user=end_user
-    ).order_by("-updated_at")
+def documents_for(access: Access, teammate: Teammate) -> "QuerySet[Document]":
+    """What a run of the teammate may read in this scope: the company's documents and its own. For
+    words from outside those alone that people gave it: runs of others wrote the rest."""
+    found: QuerySet[Document] = Document.objects.for_teammate(access, teammate)
+    if access.origin:
+        found = found.exclude(author=Author.AGENT)
+    return found.order_by("-updated_at")
 
 
 def _checked_name_of_document(name: str) -> str:

@@ -3,6 +3,7 @@ messages, streamed, with every way in which they break. What it does is in the m
 """
 
 import json
+import re
 import socket
 import threading
 import time
@@ -93,6 +94,12 @@ def has_tool_result(body: dict[str, Any]) -> bool:
     )  # fmt: skip
 
 
+def asked_for(body: dict[str, Any]) -> list[tuple[str, str]]:
+    """The calls that an obedient model makes: lines `CALL name {json}` of whatever it was asked."""
+    asked = [m["content"] for m in body["messages"] if m["role"] == "user"]
+    return re.findall(r"^CALL (\w+) (\{.*\})$", str(asked[-1]), re.MULTILINE)
+
+
 def openai(body: dict[str, Any], model: str) -> Iterator[bytes | None]:
     def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "finish_reason": finish}
@@ -110,7 +117,18 @@ def openai(body: dict[str, Any], model: str) -> Iterator[bytes | None]:
     if model == "think":
         yield chunk({"reasoning_content": "Hmm, "})
         yield chunk({"reasoning_content": "yes."})
-    if model in ("tool", "badtool", "unknowntool") and not (
+    if model == "obeys":  # whoever speaks, and tells them all that it found out
+        if has_tool_result(body) or not asked_for(body):
+            found = [str(m["content"]) for m in body["messages"] if m["role"] == "tool"]
+            yield chunk({"content": "\n".join(["I obeyed.", *found])})
+            yield chunk({}, "stop")
+        else:
+            for number, (name, arguments) in enumerate(asked_for(body)):
+                made = {"name": name, "arguments": arguments}
+                call = {"index": number, "id": f"c{number}", "type": "function", "function": made}
+                yield chunk({"tool_calls": [call]})
+            yield chunk({}, "tool_calls")
+    elif model in ("tool", "badtool", "unknowntool") and not (
         model == "tool" and has_tool_result(body)
     ):
         name = "no_such_tool" if model == "unknowntool" else "write_file"

@@ -110,7 +110,7 @@ def read_file(file: File) -> bytes:
 
 def current_files(thread: Thread) -> list[File]:
     """The newest version of each name, by name."""
-    return list(File.objects.filter(thread=thread).order_by("name", "-version").distinct("name"))
+    return list(File.objects.filter(thread=thread).current())
 
 
 def find_file(thread: Thread, name: str) -> File | None:

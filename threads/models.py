@@ -29,6 +29,7 @@ class Thread(Named):
     """A conversation. Its row is the lock of its queue of runs (`next_position`)."""
 
     READ = "data.threads.read"
+    ORIGIN = "runs__origin"  # how words from outside are told (`Access.scope`)
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="threads")
     end_user = models.ForeignKey(
         EndUser, null=True, on_delete=models.PROTECT, related_name="threads"
@@ -100,6 +101,12 @@ class Message(Named):
         return f"{self.role}: {self.content[:40]}"
 
 
+class FileQuerySet(models.QuerySet["File"]):
+    def current(self) -> Self:
+        """The newest version of each name, by name."""
+        return self.order_by("name", "-version").distinct("name")
+
+
 class File(Named):
     """One version of a file. Never changed: writing the name again makes the next version."""
 
@@ -110,6 +117,8 @@ class File(Named):
     content_type = models.CharField(max_length=100)
     sha256 = models.CharField(max_length=64)
     stored_as = models.CharField(max_length=300)
+
+    objects = FileQuerySet.as_manager()
 
     class Meta:
         constraints: ClassVar = [

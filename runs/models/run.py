@@ -120,6 +120,8 @@ def new_trace_id() -> str:
 
 
 class Run(Named):
+    ORIGIN = "origin"  # how words from outside are told (`Access.scope`)
+
     # --- what ---
     trace_id = models.CharField(max_length=32, default=new_trace_id, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="runs")
@@ -157,6 +159,9 @@ class Run(Named):
     channel = models.CharField(max_length=10, choices=Channel.choices)
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="runs")
     api_key = models.ForeignKey(APIKey, null=True, on_delete=models.SET_NULL, related_name="runs")
+    # The channel and the sender, outside of the organization, whose words it works on; what they
+    # started inherits it. Empty: somebody of the organization asked.
+    origin = models.CharField(max_length=255, blank=True, default="")
 
     # --- how: resolved at creation from run > task > teammate > platform ---
     route = models.ForeignKey(Model, null=True, on_delete=models.SET_NULL, related_name="+")
@@ -258,6 +263,11 @@ class Run(Named):
         indexes: ClassVar = [
             # Lists: everybody's, one person's, one end user's, one teammate's, one status's.
             models.Index(fields=["organization", "-created_at", "-id"], name="run_list"),
+            models.Index(
+                fields=["organization", "origin", "-id"],
+                name="run_list_origin",
+                condition=~models.Q(origin=""),
+            ),
             models.Index(
                 fields=["organization", "created_by", "-created_at", "-id"], name="run_list_own"
             ),

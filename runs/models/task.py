@@ -41,6 +41,8 @@ class TaskQuerySet(models.QuerySet["Task"]):
 
 
 class Task(Named):
+    ORIGIN = "runs__origin"  # how words from outside are told (`Access.scope`)
+
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="tasks")
     teammate = models.ForeignKey(Teammate, on_delete=models.PROTECT, related_name="tasks")
     end_user = models.ForeignKey(EndUser, null=True, on_delete=models.PROTECT, related_name="tasks")

@@ -1,6 +1,7 @@
 """Teammates: the list, the templates, and one of them with its tabs."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -251,11 +252,9 @@ def _preview(access: Access, form: TeammateForm, teammate: Teammate | None) -> d
     price = model.shown_price if model else None
     adds: list[tuple[str, int]] = []
     if teammate is not None:
-        scope = (access.organization, teammate.end_user, teammate)
+        scope = (replace(access, end_user=teammate.end_user), teammate)
         adds = [
-            ("memories that fit the message", Memory.objects.filter(
-                Q(teammate=None) | Q(teammate=teammate), organization=access.organization,
-                end_user=teammate.end_user).count()),
+            ("memories that fit the message", Memory.objects.for_teammate(*scope).count()),
             ("skills it may load", knowledge.skills_for(*scope).count()),
             ("documents it may read", knowledge.documents_for(*scope).count()),
         ]  # fmt: skip

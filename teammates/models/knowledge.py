@@ -1,6 +1,7 @@
 """What teammates know beyond their instructions: memories, skills and documents."""
 
-from typing import ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from django.contrib.postgres.indexes import GinIndex
 from django.contrib.postgres.search import SearchVector
@@ -10,6 +11,39 @@ from teammates.fields import Named
 from teammates.models.people import EndUser, Organization, User
 from teammates.models.scoped import ScopedQuerySet
 from teammates.models.teammate import Teammate
+
+if TYPE_CHECKING:
+    from teammates.access import Access
+
+
+class KnowledgeQuerySet(ScopedQuerySet):
+    def visible_to(self, access: "Access") -> Self:
+        """Those of the scope, without what belongs to a colleague's own teammate."""
+        mine = Teammate.objects.visible_to(replace(access, end_user=None))
+        of_theirs = models.Q(teammate=None) | models.Q(teammate__in=mine.values("pk"))
+        return super().visible_to(access).filter(of_theirs)
+
+    def for_teammate(self, access: "Access", teammate: Teammate) -> Self:
+        """What a run of the teammate, with this access, works with: of exactly its scope."""
+        of_it = models.Q(teammate=None) | models.Q(teammate=teammate)
+        return access.exact_scope(self).filter(of_it)
+
+
+class MemoryQuerySet(KnowledgeQuerySet):
+    def visible_to(self, access: "Access") -> Self:
+        """Without what was kept of colleagues alone; admins see that too."""
+        found = super().visible_to(access)
+        return found if access.is_admin else found.told_to(access)
+
+    def for_teammate(self, access: "Access", teammate: Teammate) -> Self:
+        return super().for_teammate(access, teammate).told_to(access)
+
+    def told_to(self, access: "Access") -> Self:
+        """What a run may be told that this asker started: what is everybody's, and what was kept
+        of themselves. Nothing for words from outside."""
+        if access.origin:
+            return self.none()
+        return self.exclude(PRIVATE & ~models.Q(created_by=access.user))
 
 
 class Audience(models.TextChoices):
@@ -21,6 +55,14 @@ class Author(models.TextChoices):
     API = "api", "A program"
     PERSON = "person", "A person"
     AGENT = "agent", "A teammate"
+
+
+# Kept of one person: what is said to be about them, and what a teammate heard from them and did
+# not say to be the company's. An end user's scope is one person's already.
+PRIVATE = models.Q(end_user=None) & (
+    models.Q(audience=Audience.PERSONAL)
+    | models.Q(author=Author.AGENT) & ~models.Q(audience=Audience.COMPANY)
+)
 
 
 class Memory(Named):
@@ -46,13 +88,17 @@ class Memory(Named):
     used_count = models.PositiveIntegerField(default=0)
     last_used_at = models.DateTimeField(null=True)
 
-    objects = ScopedQuerySet.as_manager()
+    objects = MemoryQuerySet.as_manager()
 
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(
                 "organization", "end_user", "teammate", "same_as",
-                name="memory_once", nulls_distinct=False,
+                name="memory_once", nulls_distinct=False, condition=~PRIVATE,
+            ),
+            models.UniqueConstraint(
+                "organization", "created_by", "teammate", "same_as",
+                name="memory_once_of_a_person", nulls_distinct=False, condition=PRIVATE,
             ),
             models.CheckConstraint(
                 condition=models.Q(audience__in=["", *Audience.values]),
@@ -94,7 +140,7 @@ class Skill(Named):
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     written_by = models.ForeignKey(Teammate, null=True, on_delete=models.SET_NULL, related_name="+")
 
-    objects = ScopedQuerySet.as_manager()
+    objects = KnowledgeQuerySet.as_manager()
 
     class Meta:
         constraints: ClassVar = [
@@ -131,7 +177,7 @@ class Document(Named):
     written_by = models.ForeignKey(Teammate, null=True, on_delete=models.SET_NULL, related_name="+")
     source_run_id = models.BigIntegerField(null=True)  # `runs` is above this app
 
-    objects = ScopedQuerySet.as_manager()
+    objects = KnowledgeQuerySet.as_manager()
 
     class Meta:
         constraints: ClassVar = [

@@ -82,6 +82,7 @@ class TeammateQuerySet(models.QuerySet["Teammate"]):
 
 class Teammate(Reachable, Named):
     READ = "data.personas.read"
+    ORIGIN = "runs__origin"  # how words from outside are told (`Access.scope`)
     organization = models.ForeignKey(
         Organization, on_delete=models.CASCADE, related_name="teammates"
     )

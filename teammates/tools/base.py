@@ -75,6 +75,10 @@ class Tool:
     approval: Approval = "by_mode"
     risk: Risk = "low"
     may_remember: bool = True  # else a standing permission is ignored
+    # Somebody of the organization agrees first, in every mode, where words from outside ask for it.
+    guarded: bool = False
+    # What it gives back was written by others: the model is told that it is data.
+    gives_data: bool = False
     consequence: str = ""  # what follows from it, in a sentence
     preview: Preview = "fields"
     demo_only: bool = False

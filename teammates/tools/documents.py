@@ -22,6 +22,7 @@ WRITE_DOCUMENT = Tool(
     changes=True,
     preview="file",
     consequence="Later runs read it, and what it said before is gone.",
+    guarded=True,
 )
 READ_DOCUMENT = Tool(
     name="read_document",

@@ -57,6 +57,7 @@ READ_FILE = Tool(
     say=lambda arguments: f"Read {arguments['name']}",
     run=_read,
     group="files",
+    gives_data=True,
 )
 WRITE_FILE = Tool(
     name="write_file",

@@ -17,4 +17,5 @@ LEARN_LESSON = Tool(
     group="lessons",
     changes=True,
     approval="never",
+    guarded=True,
 )

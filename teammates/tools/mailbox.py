@@ -19,4 +19,6 @@ READ_MAILBOX = Tool(
     run=Means.DOMAIN,
     group="mailbox",
     safe_for_end_users=False,
+    guarded=True,
+    gives_data=True,
 )

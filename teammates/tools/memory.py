@@ -18,6 +18,7 @@ REMEMBER = Tool(
     group="memory",
     changes=True,
     approval="never",
+    guarded=True,
 )
 RECALL = Tool(
     name="recall",
@@ -38,4 +39,5 @@ FORGET = Tool(
     group="memory",
     changes=True,
     consequence="The memory is gone for every later run.",
+    guarded=True,
 )

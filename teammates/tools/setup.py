@@ -30,7 +30,7 @@ def _tool(
     return Tool(
         name=name, title=title, description=description, schema=schema, say=say,
         run=Means.DOMAIN, group=GROUP, changes=changes, consequence=consequence,
-        risk="medium" if changes else "low",
+        risk="medium" if changes else "low", guarded=changes,
     )  # fmt: skip
 
 

@@ -102,4 +102,6 @@ WEB_FETCH = Tool(
     say=lambda arguments: f"Fetch {arguments['url']}",
     run=_fetch,
     group="web",
+    guarded=True,
+    gives_data=True,
 )

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,7 @@ def test_memories_of_scopes_and_of_other_teammates_never_mix(alice: Access) -> N
     knowledge.add_memory(theirs, "Of the customer.")
 
     def told(end_user: Any, teammate: Teammate) -> set[str]:
-        found = knowledge.memories_for(alice.organization, end_user, teammate, "")
+        found = knowledge.memories_for(replace(alice, end_user=end_user), teammate, "")
         return {one.memory.content for one in found}
 
     assert told(None, normal) == {"Of the account.", "Of Demo alone."}
@@ -211,7 +212,7 @@ def test_what_fits_the_request_is_told_first_when_not_everything_is(alice: Acces
     for number in range(60):
         knowledge.add_memory(alice, f"Fact number {number}.")
     normal = roster.get_persona(alice, "normal")[0]
-    told = knowledge.memories_for(alice.organization, None, normal, "please look at the refunds")
+    told = knowledge.memories_for(alice, normal, "please look at the refunds")
     assert len(told) == knowledge.TOLD_MEMORIES
     assert (told[0].memory.content, told[0].why) == (
         "Refunds need the signature of Bo.", "fits the request",

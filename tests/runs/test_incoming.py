@@ -81,7 +81,8 @@ def test_a_teammate_needs_a_message(alice: Access, teammate: Teammate) -> None:
     assert call(path, {"message": "Hello", "from": "Kim"}).status_code == 202
     run = Run.objects.get()
     assert run.prompt is not None
-    assert run.prompt.content.startswith("Hello\n\n")
+    assert run.prompt.content.startswith(incoming.CALLED)
+    assert "\nHello\n" in run.prompt.content
     assert '"from": "Kim"' in run.prompt.content
     assert Firing.objects.get(reason=Skip.BODY).times >= 1
 
