@@ -17,7 +17,7 @@ from ninja.parser import Parser
 from teammates import errors
 from teammates.api.bearer import Bearer
 from teammates.errors import DomainError
-from teammates.fields import clean
+from teammates.text import clean
 
 logger = logging.getLogger("muster.api")
 

@@ -210,6 +210,11 @@ CONTENT_SECURITY_POLICY = {
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 
+# Mails start runs where somebody vouches for their sender: the mail server that passes them on, by
+# the name with which its Authentication-Results begin. Believed: whatever a mail says.
+MAIL_AUTHSERV = os.environ.get("MUSTER_MAIL_AUTHSERV", "")
+MAIL_BELIEVED = env_bool("MUSTER_MAIL_BELIEVED", False)
+
 # --- E-mail: into files of the data folder, or through the server that MUSTER_EMAIL_URL names ---
 MAIL_DOMAIN = os.environ.get("MUSTER_MAIL_DOMAIN", "muster.localhost")
 DEFAULT_FROM_EMAIL = os.environ.get("MUSTER_MAIL_FROM", f"Muster <muster@{MAIL_DOMAIN}>")

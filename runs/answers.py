@@ -10,7 +10,7 @@ from runs.gates import AlreadyDecided, Decision, decide, get_gate, pending_gate
 from runs.models import DecidedVia, Gate, GateKind, GateStatus, Run, RunStatus
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound
-from teammates.fields import no_number
+from teammates.text import no_number
 from teammates.tools import ask
 
 LONGEST_ANSWER = 32 * 1024  # bytes of UTF-8

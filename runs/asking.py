@@ -13,8 +13,8 @@ from runs.lifecycle import Lease
 from runs.models import ASKING, DecidedVia, Gate, GateKind, GateStatus, Run, ToolCall
 from teammates.access import Access
 from teammates.errors import TooMany
-from teammates.fields import clean
 from teammates.models import PermissionMode, ToolSetting
+from teammates.text import clean
 from teammates.tools import ask
 from teammates.tools.base import Tool
 from teammates.tools.masking import masked

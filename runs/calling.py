@@ -12,8 +12,8 @@ from runs.attempt import Attempt, State, Stopped
 from runs.events import StaleLease
 from runs.models import CallStatus, GateKind, Run, ToolCall
 from teammates.errors import DomainError
-from teammates.fields import clean, no_number
 from teammates.providers.base import ProviderError
+from teammates.text import clean, no_number
 from teammates.tools import ask
 from teammates.tools.base import FileListing, Means, Tool, ToolError, UnknownEffect
 from threads import files
@@ -59,7 +59,7 @@ async def _one_call(attempt: Attempt, state: State, call: ToolCall) -> None:
             error=state.toolbox.missing[call.name],
         )  # fmt: skip
         return
-    arguments, wrong = _read_arguments(tool, call)
+    arguments, wrong = await _read_arguments(tool, call)
     if tool is None or wrong:
         await _refuse_bad_call(attempt, state, call, wrong)
         return
@@ -103,7 +103,7 @@ def _as_it_was(call: ToolCall) -> Tool:
     )  # fmt: skip
 
 
-def _read_arguments(tool: Tool | None, call: ToolCall) -> tuple[Any, str]:
+async def _read_arguments(tool: Tool | None, call: ToolCall) -> tuple[Any, str]:
     """The arguments as an object, and what is wrong with them."""
     if tool is None:
         return None, f"there is no tool {call.name!r}"
@@ -113,6 +113,8 @@ def _read_arguments(tool: Tool | None, call: ToolCall) -> tuple[Any, str]:
             arguments = json.loads(arguments["raw"] or "{}", parse_constant=no_number)
         except ValueError as error:
             return None, f"the arguments are not JSON ({error})"
+    if tool.has_strangers_schema:
+        return arguments, await asyncio.to_thread(tool.check, arguments)
     return arguments, tool.check(arguments)
 
 

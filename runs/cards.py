@@ -12,9 +12,9 @@ from runs import consent
 from runs.events import fitting, fitting_json
 from runs.models import ASKING, Gate, GateKind, Run, Step, StepKind, ToolCall
 from teammates.diffs import changed_lines
-from teammates.fields import clean
 from teammates.models import ToolSetting
 from teammates.providers.base import Turn
+from teammates.text import clean
 from teammates.tools import ask
 from teammates.tools.base import Tool
 from teammates.tools.masking import masked

@@ -37,6 +37,10 @@ class Dialect(Protocol):
 
     def write(self, batch: list[LoggedEvent]) -> bytes: ...
 
+    def draws(self, batch: list[LoggedEvent]) -> bool:
+        """Whether `write` may take long: then it is not called on the event loop."""
+        ...
+
     @property
     def is_over(self) -> bool:
         """Whether the body ends here although the run goes on (a gate in v2)."""
@@ -104,7 +108,7 @@ class EventStream(AsyncHttpConsumer):
             idle=settings.SSE_PING_SECONDS,
         )  # fmt: skip
         async for batch in events:
-            text = plan.dialect.write(batch) if batch else plan.dialect.keep_alive()
+            text = await _written(plan.dialect, batch)
             if text:
                 await self.send_body(text, more_body=True)
             if plan.dialect.is_over:
@@ -127,6 +131,14 @@ class EventStream(AsyncHttpConsumer):
                 self.scope["muster.abort"]()
                 raise asyncio.CancelledError
             await asyncio.sleep(0.05)
+
+
+async def _written(dialect: Dialect, batch: list[LoggedEvent]) -> bytes:
+    if not batch:
+        return dialect.keep_alive()
+    if dialect.draws(batch):
+        return await asyncio.to_thread(dialect.write, batch)
+    return dialect.write(batch)
 
 
 async def _disconnected(receive: Any) -> None:

@@ -31,9 +31,9 @@ from runs.models import (
     WebhookDelivery,
     WebhookEndpoint,
 )
-from teammates.fields import clean_text
 from teammates.models import Role
 from teammates.public_http import BlockedAddress, outside_client
+from teammates.text import clean_text
 
 logger = logging.getLogger("muster.courier")
 

@@ -27,7 +27,7 @@ from runs.models import (
     TaskStatus,
     ToolCall,
 )
-from teammates import connections, end_users, knowledge, roster, servers
+from teammates import budget, connections, end_users, knowledge, roster, servers
 from teammates.access import Access
 from teammates.errors import (
     Conflict,
@@ -46,6 +46,7 @@ from teammates.models import (
     TeammateStatus,
     TeammateVersion,
 )
+from teammates.tools import schemas
 from threads import conversations, files
 from threads.models import File, Message, MessageRole, Thread
 
@@ -536,16 +537,16 @@ def _must_ask(mode: str) -> Invalid:
 
 
 def _check_output_schema(schema: dict[str, Any]) -> None:
-    import jsonschema
-
     if schema.get("type") != "object":
         raise Invalid("output_schema must have type object at its root.")
     if any(f'"{word}"' in json.dumps(schema) for word in ("$ref", "$defs")):
         raise Invalid("output_schema must not use $ref or $defs.")
     try:
-        jsonschema.Draft202012Validator.check_schema(schema)
-    except jsonschema.SchemaError as error:
-        raise Invalid(f"output_schema is not a JSON schema: {error.message[:200]}.") from None
+        wrong = budget.within(schemas.SECONDS, schemas.unusable, schema)
+    except budget.TooCostly:
+        wrong = "is too complicated"
+    if wrong:
+        raise Invalid(f"output_schema {wrong}.")
 
 
 def _end_user(access: Access, user_id: str | None) -> EndUser | None:

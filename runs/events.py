@@ -15,7 +15,7 @@ from django.db import DataError, connection, transaction
 
 from runs.models import ToolCall
 from teammates.errors import DomainError
-from teammates.fields import clean, clean_text
+from teammates.text import clean, clean_text
 from teammates.tools.masking import masked, masked_json
 
 logger = logging.getLogger("muster.events")

@@ -46,6 +46,9 @@ class PageFrames:
     def end(self) -> bytes:
         return b"event: end\ndata: \n\n"  # also where the page knew the terminal event already
 
+    def draws(self, batch: list[LoggedEvent]) -> bool:
+        return any(event.type != "message.delta" for event in batch)
+
     def write(self, batch: list[LoggedEvent]) -> bytes:
         name = ("page", self._teammate, self._timezone)
         with timezone.override(self._timezone):

@@ -31,8 +31,8 @@ from runs.models import (
 from teammates import permissions
 from teammates.access import Access
 from teammates.errors import Conflict, DomainError, Forbidden, Invalid, NotFound
-from teammates.fields import clean
 from teammates.models import PermissionMode, PolicySource
+from teammates.text import clean
 from teammates.tools import ask
 from teammates.tools.masking import MASK, unmasked
 

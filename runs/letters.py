@@ -1,4 +1,5 @@
-"""Reading mails: from the bytes of a mail to what of it matters here. No database."""
+"""Reading mails: from the bytes of a mail to what of it matters here. No database and no
+Django; call it within a budget (`teammates/budget.py`)."""
 
 import hashlib
 import mimetypes
@@ -8,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from email import message_from_bytes, policy
 from email.message import EmailMessage, Message, MIMEPart
 
-from teammates.fields import clean_text
-from teammates.tools.web import read_html
+from runs import senders
+from teammates.html import read_html
+from teammates.text import clean_text
 
 MOST_ATTACHMENTS = 20
 LARGEST_ATTACHMENT = 20 * 1024 * 1024
@@ -24,6 +26,8 @@ _INTRODUCES = re.compile(
     re.IGNORECASE,
 )
 _ADDRESS = re.compile(r"[^\s<>()\[\],;:\\\"@]+@[a-z0-9.-]+")
+UNKNOWN = senders.Hints()
+_END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
 _ID = re.compile(r"<[^<>\s]+>")
 
 
@@ -37,7 +41,8 @@ class Enclosed:
 
 @dataclass(frozen=True)
 class Letter:
-    """A mail. `why_automatic` says what gives away that no person wrote it; empty if one did."""
+    """A mail, or its head alone. `why_automatic` says what gives away that no person wrote it;
+    empty if one did."""
 
     sender: str  # the address, lower case; empty: none, or several
     sender_name: str = ""
@@ -48,6 +53,8 @@ class Letter:
     enclosed: tuple[Enclosed, ...] = ()
     left_out: tuple[str, ...] = field(default=())
     why_automatic: str = ""
+    # Why nobody vouches that it comes from `sender`; empty if somebody whom we trust does.
+    why_unproven: str = ""
 
     @property
     def new_text(self) -> str:
@@ -55,41 +62,58 @@ class Letter:
         return _without_quotes(self.text) or self.text
 
 
-def read_letter(raw: bytes, *, envelope_sender: str | None = None) -> Letter:
-    """Never raises for a mail that is broken: what can be read of it is read.
-
-    `envelope_sender`: whom the sending server named; empty for bounces, None if not known.
-    """
-    made_up_id = f"<{hashlib.sha256(raw).hexdigest()}>"
+def read_letter(raw: bytes, hints: senders.Hints = UNKNOWN) -> Letter:
+    """Never raises for a mail that is broken: what can be read of it is read."""
     if _is_monstrous(raw):
-        return Letter(sender="", message_id=made_up_id)
+        return Letter(sender="", message_id=_made_up_id(raw))
+    return _with_id(raw, _parsed(raw, hints, with_body=True))
+
+
+def read_head(raw: bytes, hints: senders.Hints = UNKNOWN) -> Letter:
+    """Who wrote a mail about what, without a look at its body."""
+    end = _END_OF_HEAD.search(raw)
+    head = raw[: end.start() if end else len(raw)]
+    if len(head) > LARGEST_HEAD:
+        return Letter(sender="", message_id=_made_up_id(raw))
+    return _with_id(raw, _parsed(head + b"\r\n\r\n", hints, with_body=False))
+
+
+def _parsed(raw: bytes, hints: senders.Hints, *, with_body: bool) -> Letter:
     try:
-        letter = _read(message_from_bytes(raw, policy=policy.default), envelope_sender)
+        return _read(message_from_bytes(raw, policy=policy.default), hints, with_body=with_body)
     except Exception:  # the parser raises whatever it meets, RecursionError too
-        return Letter(sender="", message_id=made_up_id)
-    return letter if letter.message_id else replace(letter, message_id=made_up_id)
+        return Letter(sender="")
+
+
+def _with_id(raw: bytes, letter: Letter) -> Letter:
+    return letter if letter.message_id else replace(letter, message_id=_made_up_id(raw))
+
+
+def _made_up_id(raw: bytes) -> str:
+    return f"<{hashlib.sha256(raw).hexdigest()}>"
 
 
 def _is_monstrous(raw: bytes) -> bool:
     """Made to keep its reader busy: reading takes time by headers and parts, not by size."""
-    head = re.search(rb"\r?\n\r?\n", raw)
-    return (head.start() if head else len(raw)) > LARGEST_HEAD or raw.count(b"\n--") > MOST_PARTS
+    end = _END_OF_HEAD.search(raw)
+    return (end.start() if end else len(raw)) > LARGEST_HEAD or raw.count(b"\n--") > MOST_PARTS
 
 
-def _read(message: Message, envelope_sender: str | None) -> Letter:
+def _read(message: Message, hints: senders.Hints, *, with_body: bool) -> Letter:
     assert isinstance(message, EmailMessage)
     name, sender = _sender_of(message)
-    enclosed, left_out = _enclosed_in(message)
+    enclosed, left_out = _enclosed_in(message) if with_body else ([], [])
     return Letter(
         sender=sender,
         sender_name=name,
         subject=" ".join(_header(message, "Subject").split())[:500],
-        text=_text_of(message)[:LONGEST_TEXT],
+        text=_text_of(message)[:LONGEST_TEXT] if with_body else "",
         message_id=next(iter(_ID.findall(_header(message, "Message-ID"))), ""),
         references=_references_of(message),
         enclosed=tuple(enclosed),
         left_out=tuple(left_out),
-        why_automatic=_why_automatic(message, envelope_sender),
+        why_automatic=_why_automatic(message, hints.envelope_sender),
+        why_unproven=senders.why_unproven(message, sender, hints),
     )
 
 

@@ -34,9 +34,9 @@ from runs.models import (
     Usage,
 )
 from teammates.errors import Conflict, TooMany
-from teammates.fields import clean, clean_text
 from teammates.models import TeammateStatus, User
 from teammates.providers.base import estimate_tokens
+from teammates.text import clean, clean_text
 from threads.models import Message, MessageRole, Thread
 
 S = RunStatus

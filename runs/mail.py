@@ -1,11 +1,13 @@
 """Mails that come in: for a task or a teammate, which they start, or for a mailbox that a teammate
 reads (contract v2 5.4)."""
 
+import hashlib
 import secrets
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from email.utils import parseaddr
-from typing import Any
+from functools import cached_property
 from uuid import UUID
 
 from django.conf import settings
@@ -14,7 +16,7 @@ from django.db import transaction
 from runs import firing, mailbox
 from runs.creation import Attachment
 from runs.firing import Cause, Target, target_of
-from runs.letters import Letter
+from runs.letters import Letter, read_head, read_letter
 from runs.models import (
     Firing,
     FiringStatus,
@@ -24,6 +26,8 @@ from runs.models import (
     Trigger,
     TriggerKind,
 )
+from runs.senders import Hints
+from teammates import budget
 from teammates.access import Access
 from teammates.errors import PASSING, DomainError, NotFound, TooMany
 from teammates.fields import hash_secret, key_of
@@ -31,6 +35,7 @@ from teammates.models import Membership, Organization, Role, Teammate
 from teammates.prompting import as_data
 from threads.models import Thread
 
+HEAD_SECONDS, BODY_SECONDS = 1, 5  # of work for reading
 LARGEST_MAIL = 25 * 1024 * 1024  # bytes
 # Of one sender to one address: two machines that answer each other come to an end.
 MOST_PER_HOUR = 30
@@ -50,30 +55,78 @@ def is_known(address: str) -> bool:
     )
 
 
+class Inbound:
+    """A mail that came in. Its head is read first: who wrote it, and how often, decides whether its
+    body is looked at. Reading takes work of its own (`teammates/budget.py`), and holds no lock."""
+
+    def __init__(
+        self, raw: bytes, *, envelope_sender: str | None = None,
+        proven_domains: frozenset[str] | None = None,
+    ) -> None:  # fmt: skip
+        self._raw = raw
+        self._hints = Hints(
+            envelope_sender, settings.MAIL_AUTHSERV, proven_domains, settings.MAIL_BELIEVED
+        )
+
+    @cached_property
+    def head(self) -> Letter:
+        return self._read(HEAD_SECONDS, read_head)
+
+    @cached_property
+    def letter(self) -> Letter:
+        return self._read(BODY_SECONDS, read_letter)
+
+    def _read(self, seconds: float, read: Callable[[bytes, Hints], Letter]) -> Letter:
+        try:
+            return budget.within(seconds, read, self._raw, self._hints)
+        except budget.TooCostly:  # made to keep its reader busy: nobody's
+            return Letter(sender="", message_id=f"<{hashlib.sha256(self._raw).hexdigest()}>")
+
+
 def receive(
-    address: str, letter: Letter, *, organization: Organization | None = None
+    address: str, inbound: Inbound, *, organization: Organization | None = None
 ) -> Firing | Mail:
     """Take a mail; again is no second run. Raises `NotFound` for an address that nobody has, in
     `organization` if that is given. Ask `what_holds_up` of what it returns."""
-    name = _name_of(address)
+    inbox = _find(address, organization)
+    head = inbound.head
+    if isinstance(inbox, Reader) or _reason_to_leave_out(inbox, target_of(inbox), head) is None:
+        _ = inbound.letter  # read before anything is locked
     with transaction.atomic():
         # The row is the lock: of the same mail twice, the second finds the first.
-        held: dict[str, Any] = {"no_key": True, "of": ("self",)}
-        of_task = Trigger.objects.with_task().filter(kind=TriggerKind.EMAIL, inbox_name=name or "-")
-        mates = Teammate.objects.with_owner().current()
-        if organization is not None:
-            of_task = of_task.filter(task__organization=organization)
-            mates = mates.filter(organization=organization)
-        inbox: Inbox | None = (
-            of_task.select_for_update(**held).first()
-            or mates.filter(inbox_name=name or "-").select_for_update(**held).first()
-        )
-        if inbox is not None:
-            return _start(inbox, letter)
-        reader = mates.filter(fetchmail_name=name or "-").select_for_update(**held).first()
-        if reader is None:
-            raise NotFound(f"Nobody has the address {address}.", code="mail.no_such_address")
-        return mailbox.keep(reader, letter)
+        inbox = _find(address, organization, is_held=True)
+        if isinstance(inbox, Reader):
+            return mailbox.keep(inbox.teammate, inbound.letter)
+        return _start(inbox, inbound)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A teammate whose read-only mailbox a mail is for."""
+
+    teammate: Teammate
+
+
+def _find(
+    address: str, organization: Organization | None, *, is_held: bool = False
+) -> Inbox | Reader:
+    """Whom a mail is for; `is_held` locks the row. Raises `NotFound`."""
+    name = _name_of(address) or "-"
+    of_task = Trigger.objects.with_task().filter(kind=TriggerKind.EMAIL)
+    mates = Teammate.objects.with_owner().current()
+    if organization is not None:
+        of_task = of_task.filter(task__organization=organization)
+        mates = mates.filter(organization=organization)
+    if is_held:
+        of_task = of_task.select_for_update(no_key=True, of=("self",))
+        mates = mates.select_for_update(no_key=True, of=("self",))
+    found = of_task.filter(inbox_name=name).first() or mates.filter(inbox_name=name).first()
+    if found is not None:
+        return found
+    reader = mates.filter(fetchmail_name=name).first()
+    if reader is None:
+        raise NotFound(f"Nobody has the address {address}.", code="mail.no_such_address")
+    return Reader(reader)
 
 
 def _name_of(address: str) -> str | None:
@@ -97,23 +150,34 @@ def what_holds_up(taken: Firing | Mail) -> Exception | None:
     return None if is_final else taken.error
 
 
-def _start(inbox: Inbox, letter: Letter) -> Firing:
-    target = target_of(inbox)
-    cause = Cause(
-        TriggerKind.EMAIL, source=letter.sender, event_id=letter.message_id, title=letter.subject,
-        received=f"Subject: {letter.subject}\n\n{letter.text}",
-    )  # fmt: skip
-    if not _is_allowed(target, letter.sender):
-        cause = replace(cause, received="")  # strangers fill nothing
-    if firing.find_event(target, cause) is not None:
-        return firing.leave_out(target, cause, Skip.DUPLICATE)
-    reason, detail = _refusal(inbox, target, letter)
-    if reason is not None:
-        return firing.leave_out(target, cause, reason, detail)
+def _start(inbox: Inbox, inbound: Inbound) -> Firing:
+    target, head = target_of(inbox), inbound.head
+    if left_out := _reason_to_leave_out(inbox, target, head):
+        is_strangers = head.why_unproven or not _is_allowed(target, head.sender)
+        received = "" if is_strangers else f"Subject: {head.subject}"  # strangers fill nothing
+        return firing.leave_out(target, replace(_cause(head), received=received), *left_out)
+    letter = inbound.letter
+    cause = replace(_cause(letter), received=f"Subject: {letter.subject}\n\n{letter.text}")
+    if not letter.sender:
+        return firing.leave_out(target, cause, Skip.BODY, "It is too complicated to be read.")
     thread = _thread_of(target, letter)
     attachments = [Attachment(one.name, one.content) for one in letter.enclosed]
     text = _words_of(letter, is_answer=thread is not None)
     return firing.fire(target, replace(cause, text=text, thread=thread, attachments=attachments))
+
+
+def _cause(letter: Letter) -> Cause:
+    return Cause(
+        TriggerKind.EMAIL, source=letter.sender, event_id=letter.message_id, title=letter.subject
+    )  # fmt: skip
+
+
+def _reason_to_leave_out(inbox: Inbox, target: Target, head: Letter) -> tuple[Skip, str] | None:
+    """Why a mail starts nothing, judged by its head, and the same in words."""
+    if firing.find_event(target, _cause(head)) is not None:
+        return Skip.DUPLICATE, ""
+    reason, detail = _refusal(inbox, target, head)
+    return (reason, detail) if reason is not None else None
 
 
 def _refusal(inbox: Inbox, target: Target, letter: Letter) -> tuple[Skip | None, str]:
@@ -129,6 +193,8 @@ def _refusal(inbox: Inbox, target: Target, letter: Letter) -> tuple[Skip | None,
         return Skip.AUTOMATIC, letter.why_automatic
     if not _is_allowed(target, letter.sender):
         return Skip.SENDER, ""
+    if letter.why_unproven:
+        return Skip.SENDER, letter.why_unproven
     theirs = target.firings.filter(kind=TriggerKind.EMAIL, source=letter.sender)
     if firing.came_often(theirs.exclude(status=FiringStatus.SKIPPED), MOST_PER_HOUR, HOUR):
         return Skip.AUTOMATIC, f"It is the sender's {MOST_PER_HOUR + 1}st mail within an hour."

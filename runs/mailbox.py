@@ -7,11 +7,14 @@ from django.utils import timezone
 
 from runs.letters import Letter
 from runs.models import Mail
+from teammates.errors import TooMany
 from teammates.fields import key_of
 from teammates.models import Teammate
 
 MOST_KEPT = 100  # mails of a mailbox
 KEPT_FOR = timedelta(hours=48)
+MINUTE = timedelta(minutes=1)
+MOST_PER_MINUTE = 30
 
 
 def keep(teammate: Teammate, letter: Letter) -> Mail:
@@ -20,6 +23,9 @@ def keep(teammate: Teammate, letter: Letter) -> Mail:
     again = Mail.objects.filter(teammate=teammate, message_id=key).first()
     if again is not None:
         return again
+    lately = Mail.objects.filter(teammate=teammate, created_at__gt=timezone.now() - MINUTE)
+    if lately[:MOST_PER_MINUTE].count() >= MOST_PER_MINUTE:
+        raise TooMany("This mailbox takes no more mails within a minute.", retry_after=60)
     names = [one.name for one in letter.enclosed]
     made = Mail.objects.create(
         teammate=teammate, sender=letter.sender[:320], subject=letter.subject,

@@ -9,7 +9,6 @@ from django.conf import settings
 
 from config.database import in_db
 from runs import mail
-from runs.letters import read_letter
 from teammates.errors import NotFound
 
 logger = logging.getLogger("muster.smtp")
@@ -40,12 +39,10 @@ class Handler:
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         raw = envelope.content or b""
         assert isinstance(raw, bytes)
-        letter = await asyncio.to_thread(
-            read_letter, raw, envelope_sender=envelope.mail_from
-        )  # fmt: skip
+        inbound = mail.Inbound(raw, envelope_sender=envelope.mail_from)
         for address in envelope.rcpt_tos:
             try:
-                taken = await in_db(mail.receive, address, letter)
+                taken = await in_db(mail.receive, address, inbound)
                 if mail.what_holds_up(taken) is not None:
                     return "451 Try again later"
             except NotFound:

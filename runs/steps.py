@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -25,9 +24,9 @@ from runs.models import (
 )
 from teammates import knowledge
 from teammates.errors import DomainError
-from teammates.fields import clean
 from teammates.models import Model, PermissionPolicy
 from teammates.providers.base import ModelRequest, TokenUsage, Turn
+from teammates.text import clean
 from teammates.tools.base import Tool
 from teammates.tools.masking import masked
 from teammates.tools.result import submit_result
@@ -187,10 +186,9 @@ def _read_result_from(text: str, run: Run) -> None:
     """A run that owes a result and never gave it may have said it: its closing text, as JSON."""
     if run.output_schema is None or run.output_data is not None:
         return
-    found = re.search(r"\{.*\}", text, re.DOTALL)
     try:
-        data = json.loads(found[0]) if found else None
-    except ValueError:
+        data = json.loads(text[text.find("{") : text.rfind("}") + 1])
+    except (ValueError, RecursionError):
         return
     if isinstance(data, dict) and not submit_result(run.output_schema).check(data):
         run.output_data = clean(data)

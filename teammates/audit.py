@@ -4,8 +4,8 @@ from typing import Any
 
 from teammates.access import Access
 from teammates.errors import Invalid
-from teammates.fields import clean_text
 from teammates.models import AuditEntry
+from teammates.text import clean_text
 
 AUTH = ("all", "api_key", "dashboard")
 # Paths whose resource has another name than their first segment without its plural.

@@ -2,10 +2,23 @@
 
 import difflib
 
+from teammates import budget
+
+SECONDS = 1  # of work for a comparison
+TOO_DIFFERENT = (" ", "These texts are too different to be compared here.")
+
 
 def changed_lines(before: str, after: str, *, around: int = 3) -> list[tuple[str, str]]:
     """Sign (+, -, @ or space) and line of what changes, with lines `around` it; empty if nothing
-    does. `{% diff %}` shows it."""
+    does. `{% diff %}` shows it. Not on the event loop."""
+    try:
+        return budget.within(SECONDS, compare, before, after, around)
+    except budget.TooCostly:
+        return [TOO_DIFFERENT]
+
+
+def compare(before: str, after: str, around: int) -> list[tuple[str, str]]:
+    """`changed_lines` itself; call it within a budget."""
     lines = difflib.unified_diff(
         before.splitlines(), after.splitlines(), lineterm="", n=around
     )  # fmt: skip

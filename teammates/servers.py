@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
+from teammates import budget
 from teammates.access import Access
 from teammates.catalog import CATALOG, App
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound
@@ -29,6 +30,7 @@ from teammates.tools import GROUPS, REGISTRY, rest, servers
 from teammates.tools.base import Tool
 from teammates.tools.servers import MOST_OPERATIONS, Operation, ServerConnection, ServerError
 
+READ_SECONDS = 1  # of work for the schemas of a server
 FAILING_SECONDS = 15  # until a server that did not answer is asked again
 CHANGEABLE = (
     "name", "url", "auth_type", "auth_config", "secret", "tool_defs", "description", "status",
@@ -243,16 +245,12 @@ def read_operations(given: list[Any]) -> list[Operation]:
     """`tool_defs` as operations. Raises `Invalid` naming the entry."""
     if len(given) > MOST_OPERATIONS:
         raise Invalid(f"tool_defs must have at most {MOST_OPERATIONS} entries.")
-    found: list[Operation] = []
-    for number, entry in enumerate(given):
-        try:
-            operation = rest.read_operation(entry)
-        except ValueError as error:
-            raise Invalid(f"tool_defs[{number}]: {error}.") from None
-        if operation.name in {one.name for one in found}:
-            raise Invalid(f"tool_defs[{number}]: there are two operations {operation.name!r}.")
-        found.append(operation)
-    return found
+    try:
+        return budget.within(READ_SECONDS, rest.read_operations, given)
+    except ValueError as error:
+        raise Invalid(f"{error}.") from None
+    except budget.TooCostly:
+        raise Invalid("tool_defs: the schemas are too complicated.") from None
 
 
 # --- health -------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from django.utils import timezone
 
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid, NotFound
-from teammates.fields import clean_text
 from teammates.models import EndUser, Teammate
+from teammates.text import clean_text
 from threads.files import current_files, hold_paths
 from threads.models import File, Message, MessageRole, Thread
 

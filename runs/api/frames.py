@@ -42,6 +42,9 @@ class V1Frames:
     def keep_alive(self) -> bytes:
         return b": ping\n\n"
 
+    def draws(self, batch: list[LoggedEvent]) -> bool:
+        return False
+
     def write(self, batch: list[LoggedEvent]) -> bytes:
         return b"".join(event.frame("v1", lambda e=event: self._frame(e)) for event in batch)  # type: ignore[misc]
 

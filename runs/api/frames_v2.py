@@ -55,6 +55,9 @@ class V2Frames:
     def end(self) -> bytes:
         return b""
 
+    def draws(self, batch: list[LoggedEvent]) -> bool:
+        return False
+
     def write(self, batch: list[LoggedEvent]) -> bytes:
         return b"".join(self._write_one(event, is_last=event is batch[-1]) for event in batch)
 

@@ -2,6 +2,7 @@
 the door for mail services."""
 
 import json
+import re
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.utils import getaddresses
@@ -14,7 +15,6 @@ from ninja import Router, Status
 
 from runs import incoming, mail, wording
 from runs.incoming import Call, Received
-from runs.letters import read_letter
 from runs.models import FiringStatus, RunStatus, Skip
 from teammates.api.schemas import takes_any_query
 from teammates.errors import (
@@ -102,7 +102,8 @@ class HandedOver:
 
     raw: bytes
     recipients: list[str]
-    sender: str | None = None  # as of `letters.read_letter`
+    sender: str | None = None  # of its envelope
+    proven: frozenset[str] | None = None  # the domains that the service proved
 
 
 @router.post("/mail/{token}", response=dict[str, list[str]], tags=["mail"])
@@ -116,11 +117,11 @@ def take_mail(request: HttpRequest, token: str) -> Any:
         raise Invalid("Give the mail as it is, as message/rfc822, and its recipients as ?to=.")
     if len(handed.raw) > mail.LARGEST_MAIL:
         raise TooLarge(f"A mail may have {mail.LARGEST_MAIL // 2**20} MiB.")
-    letter = read_letter(handed.raw, envelope_sender=handed.sender)
+    inbound = mail.Inbound(handed.raw, envelope_sender=handed.sender, proven_domains=handed.proven)
     taken, unknown = [], []
     for address in handed.recipients[:MOST_RECIPIENTS]:
         try:
-            got = mail.receive(address, letter, organization=organization)
+            got = mail.receive(address, inbound, organization=organization)
             if (why := mail.what_holds_up(got)) is not None:
                 raise why
             taken.append(address)
@@ -141,18 +142,56 @@ def _handed_over(request: HttpRequest) -> HandedOver:
     if kind == "application/json":  # Postmark
         given = _json(body)
         raw = str(given.get("RawEmail") or "").encode(errors="replace")
-        return HandedOver(raw, _addresses(str(given.get("OriginalRecipient") or "")))
+        return HandedOver(
+            raw, _addresses(str(given.get("OriginalRecipient") or "")),
+            proven=_proven_by_postmark(given.get("Headers")),
+        )  # fmt: skip
     if not kind.startswith(("multipart/", "application/x-www-form")):
         return HandedOver(body, request.GET.getlist("to"), request.GET.get("from"))
     form = _form(body, content_type)
     if "body-mime" in form:  # Mailgun
         sender = form["sender"].decode(errors="replace") if "sender" in form else None
         recipients = _addresses(form.get("recipient", b"").decode(errors="replace"))
-        return HandedOver(form["body-mime"], recipients, sender)
+        return HandedOver(form["body-mime"], recipients, sender, _proven_by_mailgun(form, sender))
     envelope = _json(form.get("envelope", b"{}"))  # SendGrid
     to = envelope.get("to")
     recipients = list(map(str, to)) if isinstance(to, list) else []
-    return HandedOver(form.get("email", b""), recipients, envelope.get("from"))
+    sender = envelope.get("from")
+    return HandedOver(
+        form.get("email", b""), recipients, sender, _proven_by_sendgrid(form, str(sender or ""))
+    )
+
+
+def _proven_by_mailgun(form: dict[str, bytes], sender: str | None) -> frozenset[str] | None:
+    """Its own fields; None where it was not asked to check."""
+    if "X-Mailgun-Spf" not in form:
+        return None
+    passed = form["X-Mailgun-Spf"].strip().lower() == b"pass"
+    return frozenset([_domain(sender or "")]) if passed else frozenset()
+
+
+def _proven_by_sendgrid(form: dict[str, bytes], sender: str) -> frozenset[str] | None:
+    """`SPF` is a word, `dkim` like {@example.com : pass}."""
+    if not {"SPF", "dkim"} & form.keys():
+        return None
+    signed = re.findall(r"@([\w.-]+)\s*:\s*pass\b", form.get("dkim", b"").decode(errors="replace"))
+    passed = form.get("SPF", b"").strip().lower() == b"pass"
+    return frozenset([*map(str.lower, signed), *([_domain(sender)] if passed else [])])
+
+
+def _proven_by_postmark(headers: Any) -> frozenset[str] | None:
+    """It adds `Received-SPF: Pass (…) … envelope-from=somebody@example.com` on top."""
+    for one in headers if isinstance(headers, list) else []:
+        if isinstance(one, dict) and str(one.get("Name")).lower() == "received-spf":
+            value = str(one.get("Value"))
+            named = re.search(r"envelope-from=\"?<?([^\s;>\"]+)", value)
+            passed = value.strip().lower().startswith("pass")
+            return frozenset([_domain(named[1])]) if passed and named else frozenset()
+    return None
+
+
+def _domain(address: str) -> str:
+    return address.strip("<> ").rpartition("@")[2].lower()
 
 
 def _form(body: bytes, content_type: str) -> dict[str, bytes]:

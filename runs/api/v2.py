@@ -32,8 +32,8 @@ from runs.models import Run, RunStatus
 from teammates.api.schemas import ApiRequest, Input, Limit, iso, money, page
 from teammates.api.scopes import scoped
 from teammates.errors import Conflict, Invalid
-from teammates.fields import clean, clean_text, no_number
 from teammates.models import Teammate
+from teammates.text import clean, clean_text, no_number
 from threads import files
 from threads.downloads import file_response
 

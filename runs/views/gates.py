@@ -18,11 +18,11 @@ from runs.models import ASKING, DecidedVia, Gate, GateKind, GateStatus, GateVisi
 from runs.views.runs import find_run
 from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, DomainError, Invalid, NotFound
-from teammates.fields import no_number
 from teammates.models import Teammate
 from teammates.pages import PageRequest, number_of, numbers_of, page_of, public
 from teammates.templatetags.muster import tool_title
 from teammates.templatetags.parts import Tab
+from teammates.text import no_number
 from teammates.tools.ask import APPROVE, PLAN_HEADER, REVISE
 from teammates.tools.masking import MASK
 

@@ -108,9 +108,16 @@ class Tool:
         call = json.dumps(said, sort_keys=True, default=str)
         return hashlib.sha256(call.encode(errors="replace")).hexdigest()
 
+    @property
+    def has_strangers_schema(self) -> bool:
+        """Whether its schema came from a server or with a request."""
+        return self.group in ("servers", "result")
+
     def check(self, arguments: Any) -> str:
         """What is wrong with `arguments`, as a sentence for the model that repeats none of their
-        values; empty if nothing."""
+        values; empty if nothing. Not on the event loop where `has_strangers_schema`."""
+        if self.has_strangers_schema:
+            return schemas.problem_of_strangers(self.schema, arguments)
         return schemas.problem(self.schema, arguments)
 
 

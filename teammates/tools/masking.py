@@ -10,8 +10,9 @@ _NAMES = re.compile(
     r"credential|cookie|otp$|\bpin$",
     re.IGNORECASE,
 )
+# Each begins where a word does: a text of many beginnings is still read once.
 _VALUES = re.compile(
-    r"\b(?:sk-[A-Za-z0-9_-]{12,}|m8_[0-9a-f]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|xox[abprs]-[\w-]{10,}"
+    r"(?<![\w-])(?:sk-[A-Za-z0-9_-]{12,}|m8_[0-9a-f]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|xox[abprs]-[\w-]{10,}"
     r"|AKIA[0-9A-Z]{16}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*|Bearer\s+[\w.~+/=-]{12,})"
 )
 

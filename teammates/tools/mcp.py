@@ -22,6 +22,7 @@ from mcp.client.sse import sse_client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
+from teammates import budget
 from teammates.errors import DomainError
 from teammates.public_http import BlockedAddress, outside_client
 from teammates.tools import schemas
@@ -36,6 +37,7 @@ from teammates.tools.servers import (
 logger = logging.getLogger("muster.mcp")
 
 CONNECT_SECONDS = 20.0
+DESCRIBE_SECONDS = 1  # of work for the schemas of all tools
 CALL_SECONDS = 55.0  # a little less than a tool's own limit
 IDLE_SECONDS = 120.0
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT")
@@ -219,20 +221,26 @@ async def discover(connection: ServerConnection) -> list[Operation]:
         raise ServerError(_reason(error)) from error
     if len(found) > MOST_OPERATIONS:
         raise ServerError(f"It offers more than {MOST_OPERATIONS} tools.")
+    try:
+        wrong = await budget.awaited(
+            DESCRIBE_SECONDS, schemas.first_unusable, [tool.input_schema for tool in found]
+        )
+    except budget.TooCostly:
+        raise ServerError("The schemas of its tools take too long to be read.") from None
+    if wrong is not None:
+        number, why = wrong
+        raise ServerError(f"The schema of its tool {found[number].name[:60]!r} {why}.")
     return [_operation(tool) for tool in found]
 
 
 def _operation(tool: types.Tool) -> Operation:
-    schema = tool.input_schema
-    if wrong := schemas.unusable(schema):
-        raise ServerError(f"The schema of its tool {tool.name[:60]!r} {wrong}.")
     hints = tool.annotations
     reads_only = bool(hints and hints.read_only_hint)
     return Operation(
         name=tool.name[:200],
         title=(tool.title or (hints.title if hints else None) or "")[:100],
         description=(tool.description or "")[:4000],
-        schema=schema | {"type": "object"},
+        schema=tool.input_schema | {"type": "object"},
         reads_only=reads_only,
         may_repeat=reads_only or bool(hints and hints.idempotent_hint),
         destroys=bool(hints and hints.destructive_hint),

@@ -18,6 +18,20 @@ TIMEOUT = httpx2.Timeout(connect=10, read=45, write=30, pool=10)
 _PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
+def read_operations(given: list[Any]) -> list[Operation]:
+    """`tool_defs`; call it within a budget. Raises `ValueError` naming the entry."""
+    found: list[Operation] = []
+    for number, entry in enumerate(given):
+        try:
+            operation = read_operation(entry)
+        except ValueError as error:
+            raise ValueError(f"tool_defs[{number}]: {error}") from None
+        if operation.name in {one.name for one in found}:
+            raise ValueError(f"tool_defs[{number}]: there are two operations {operation.name!r}")
+        found.append(operation)
+    return found
+
+
 def read_operation(given: Any) -> Operation:
     """One entry of `tool_defs`: name, method, path, description, parameters (a JSON schema).
 

@@ -1,4 +1,4 @@
-"""JSON schemas, also those of strangers: nothing is fetched, and no pattern takes long."""
+"""JSON schemas, also those of strangers: nothing is fetched, and nothing takes long."""
 
 import json
 from collections.abc import Iterator
@@ -9,6 +9,9 @@ import regex
 from jsonschema.protocols import Validator
 from referencing import Registry
 
+from teammates import budget
+
+SECONDS = 0.5  # of work for a whole check
 PATTERN_SECONDS = 0.05
 LARGEST = 50_000  # characters of a schema
 # What a schema says about these are names and numbers of its own, never a value that was given.
@@ -61,6 +64,21 @@ def problem(schema: dict[str, Any], value: Any) -> str:
         return f"{where} does not fit: {said[:200].rstrip('.')}"
     wanted = json.dumps(first.validator_value, ensure_ascii=False, default=str)[:200]
     return f"{where} does not fit: {first.validator} must be {wanted}"
+
+
+def problem_of_strangers(schema: dict[str, Any], value: Any) -> str:
+    """`problem`, for a schema that strangers wrote: references and patterns in it may take for
+    ever. Not on the event loop."""
+    try:
+        return budget.within(SECONDS, problem, schema, value)
+    except budget.TooCostly:
+        return "the tool's schema takes too long to be checked"
+
+
+def first_unusable(given: list[Any]) -> tuple[int, str] | None:
+    """The place of the first of strangers' schemas that cannot be used, and why."""
+    reasons = ((number, unusable(schema)) for number, schema in enumerate(given))
+    return next((found for found in reasons if found[1]), None)
 
 
 def unusable(schema: Any) -> str:

@@ -12,7 +12,6 @@ from django.db import transaction
 from runs import authority, creation, gates, incoming, mail, tasks, triggers
 from runs.gates import Decision
 from runs.incoming import Call
-from runs.letters import read_letter
 from runs.models import (
     Channel,
     DecidedVia,
@@ -67,7 +66,7 @@ def mailed(ops: Teammate, text: str, sender: str = "mallory@other.test", **heade
     for name, value in (usual | {k.replace("_", "-"): v for k, v in headers.items()}).items():
         message[name] = value
     message.set_content(text)
-    taken = mail.receive(ops.email_address or "", read_letter(message.as_bytes()))
+    taken = mail.receive(ops.email_address or "", mail.Inbound(message.as_bytes()))
     assert isinstance(taken, Firing)
     assert taken.run is not None, (taken.reason, taken.detail)
     return taken.run
@@ -273,7 +272,7 @@ def test_lessons_of_people_are_not_told_to_strangers(alice: Access, ops: Teammat
     message = EmailMessage()
     message["From"], message["Message-ID"] = "mallory@other.test", "<m@x>"
     message.set_content("hi")
-    taken = mail.receive(trigger.email_address or "", read_letter(message.as_bytes()))
+    taken = mail.receive(trigger.email_address or "", mail.Inbound(message.as_bytes()))
     assert isinstance(taken, Firing)
     assert taken.run is not None
     assert not authority.lessons_for(taken.run, task).exists()

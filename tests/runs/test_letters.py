@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runs.letters import LARGEST_ATTACHMENT, MOST_ATTACHMENTS, read_letter
+from runs.senders import Hints
 
 
 def letter(**headers: str) -> EmailMessage:
@@ -81,7 +82,7 @@ def test_what_a_machine_sent_in_answer_is_recognised(headers: dict[str, str]) ->
     text = "".join(f"{name}: {value}\n" for name, value in headers.items())
     raw = f"From: kim@example.com\nSubject: Out of office\n{text}\nI am away."
     assert read_letter(raw.encode()).why_automatic
-    assert read_letter(letter().as_bytes(), envelope_sender="").why_automatic
+    assert read_letter(letter().as_bytes(), Hints(envelope_sender="")).why_automatic
     assert not read_letter(letter(Auto_Submitted="no").as_bytes()).why_automatic
 
 

@@ -17,7 +17,6 @@ from django.test import Client
 from django.utils import timezone
 
 from runs import firing, mail, mailbox, notices, scheduler, tasks, triggers
-from runs.letters import read_letter
 from runs.models import (
     Channel,
     Firing,
@@ -33,7 +32,7 @@ from runs.models import (
 )
 from teammates import members, roster
 from teammates.access import Access
-from teammates.errors import Forbidden, NotFound
+from teammates.errors import Forbidden, NotFound, TooMany
 from teammates.models import Teammate
 from tests.conftest import MakeServer, free_port, wait_for
 from tests.factories import bring_to, make_alice, make_bob, make_eve, make_run
@@ -75,7 +74,7 @@ def receive(row: Teammate, message: EmailMessage | None = None) -> Firing:
 
 
 def take(address: str, message: EmailMessage | None = None, **known: Any) -> Firing | Mail:
-    return mail.receive(address, read_letter((message or letter()).as_bytes(), **known))
+    return mail.receive(address, mail.Inbound((message or letter()).as_bytes(), **known))
 
 
 def mailed() -> list[Any]:
@@ -459,7 +458,16 @@ def test_a_mailbox_keeps_mails_of_anybody_and_starts_nothing(alice: Access, ops:
     assert not Firing.objects.exists()
 
 
-def test_a_mailbox_forgets(alice: Access, ops: Teammate) -> None:
+def test_a_mailbox_takes_so_many_mails_a_minute(ops: Teammate) -> None:
+    ops = roster.set_fetchmail(ops, enabled=True)
+    for number in range(mailbox.MOST_PER_MINUTE):
+        take(ops.fetchmail_address or "", letter(Message_ID=f"<{number}@x>"))
+    with pytest.raises(TooMany):
+        take(ops.fetchmail_address or "", letter(Message_ID="<more@x>"))
+
+
+def test_a_mailbox_forgets(alice: Access, ops: Teammate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailbox, "MOST_PER_MINUTE", 1000)
     ops = roster.set_fetchmail(ops, enabled=True)
     for number in range(mailbox.MOST_KEPT + 3):
         take(ops.fetchmail_address or "", letter(Message_ID=f"<{number}@x>"))

@@ -21,7 +21,6 @@ from runs import (
     triggers,
     webhooks,
 )
-from runs.letters import read_letter
 from runs.models import Firing, Lesson, Run, RunFile, RunStatus, Skip, UsageDay, WebhookEndpoint
 from teammates import accounts, keys, knowledge, members, roster, sessions
 from teammates.access import Access, access_of_member
@@ -43,8 +42,8 @@ def with_everything(access: Access) -> Run:
     scheduler.arm()
     scheduler.fire_due(schedule.starts_at + timedelta(hours=1))
     agent = roster.set_fetchmail(agent, enabled=True)
-    letter = read_letter(b"From: kim@example.com\n\nThe secret plan")
-    mail.receive(agent.fetchmail_address or "", letter)
+    inbound = mail.Inbound(b"From: kim@example.com\n\nThe secret plan")
+    mail.receive(agent.fetchmail_address or "", inbound)
     Lesson.objects.create(task=task, text="x", last_reaffirmed_at=timezone.now())
     knowledge.add_memory(access, "x", teammate=agent)
     knowledge.write_document(access, name="x", content="x", teammate=agent)
@@ -210,8 +209,10 @@ def test_where_numbers_alone_are_kept_nothing_is_kept_of_what_came_to_nothing(
     alice: Access,
 ) -> None:
     agent = roster.create_teammate(alice.organization, by=alice.user, name="Ada", email_inbox=True)
-    letter = read_letter(b"From: alice@example.com\nAuto-Submitted: yes\n\nThe secret plan")
-    mail.receive(agent.email_address or "", letter)
+    inbound = mail.Inbound(
+        b"From: alice@example.com\nSubject: The secret plan\nAuto-Submitted: yes\n\nx"
+    )
+    mail.receive(agent.email_address or "", inbound)
     retention.erase_said()
     assert "secret" in Firing.objects.get().received
     accounts.update_settings(alice, retention_mode="metadata_only")
