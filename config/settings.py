@@ -104,6 +104,9 @@ UNVERIFIED_RUNS = (
 ERASE_AFTER_DAYS = env_number("MUSTER_ERASE_AFTER_DAYS", 30)
 AUDIT_DAYS = env_number("MUSTER_AUDIT_DAYS", 90)
 LOG_DAYS = env_number("MUSTER_LOG_DAYS", 30, least=2)  # of what triggers and webhooks did
+# Programs that tools may come from, by their whole paths, and the user that they run as.
+PROGRAMS = [path for path in os.environ.get("MUSTER_PROGRAMS", "").split(",") if path]
+PROGRAMS_USER = os.environ.get("MUSTER_PROGRAMS_USER", "")
 # Web fetch and model providers may reach private addresses only where an operator says so.
 ALLOW_PRIVATE_ADDRESSES = env_bool("MUSTER_ALLOW_PRIVATE_ADDRESSES", False)
 
@@ -189,7 +192,7 @@ LOGOUT_REDIRECT_URL = "teammates:sign_in"
 SESSION_COOKIE_AGE = 30 * 24 * 3600
 ACCESS_TOKEN_SECONDS = 900
 REFRESH_TOKEN_SECONDS = 30 * 24 * 3600
-REGISTRATION_OPEN = env_bool("MUSTER_REGISTRATION_OPEN", True)
+REGISTRATION_OPEN = env_bool("MUSTER_REGISTRATION_OPEN", False)
 
 # --- Time and language ---
 USE_TZ = True

@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, TimeoutError
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, ParamSpec, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
@@ -27,7 +28,7 @@ PATIENCE = 10  # seconds of the clock for each second of work: other processes w
 PRELOADED = ["teammates.markdown", "teammates.tools.schemas", "teammates.html", "runs.letters"]
 
 
-EXHAUSTED = (TimeoutError, ProcessExpired, MemoryError, RecursionError)
+EXHAUSTED = (TimeoutError, ProcessExpired, BrokenProcessPool, MemoryError, RecursionError)
 
 _pool: ProcessPool | None = None
 _lock = threading.Lock()

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from asgiref.sync import async_to_sync
 from django.conf import settings
@@ -10,7 +11,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
-from teammates import budget
+from teammates import budget, programs
 from teammates.access import Access
 from teammates.catalog import CATALOG, App
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound
@@ -19,6 +20,7 @@ from teammates.models import (
     EndUser,
     Organization,
     PermissionPolicy,
+    Role,
     ServerKind,
     ServerStatus,
     Teammate,
@@ -115,6 +117,10 @@ def update_server(access: Access, server: ToolServer, **changes: Any) -> ToolSer
             .get(pk=server.pk)
         )
         was = (locked.url, locked.command)
+        is_elsewhere = _is_elsewhere(locked, changes)
+        if is_elsewhere:  # what was given to one is not for another
+            changes = {"secret": None, "environment": "", "auto_approve": False} | changes
+            forget_permissions(locked)
         _apply(access, locked, changes)
         if (locked.url, locked.command) != was:
             locked.checked_at = None
@@ -122,6 +128,21 @@ def update_server(access: Access, server: ToolServer, **changes: Any) -> ToolSer
                 locked.operations = []  # what another server said
         locked.save()
     return locked
+
+
+def _is_elsewhere(server: ToolServer, changes: dict[str, Any]) -> bool:
+    """Whether changes lead to another server: another scheme, host or port, or program."""
+    if "command" in changes and [str(word) for word in changes["command"]] != server.command:
+        return True
+    return "url" in changes and urlsplit(changes["url"].strip())[:2] != urlsplit(server.url)[:2]
+
+
+def forget_permissions(server: ToolServer) -> None:
+    """What was allowed for its tools, and for all of them at once."""
+    names = [server.slug, *(tool.name for tool in tools_of(server))]
+    PermissionPolicy.objects.filter(
+        organization=server.organization, end_user=server.end_user, tool__in=names
+    ).delete()
 
 
 def trust_server(access: Access, server: ToolServer) -> ToolServer:
@@ -135,9 +156,7 @@ def delete_server(access: Access, server: ToolServer) -> None:
     access.require("data.mcp_configs.manage")
     names = [server.slug, *(tool.name for tool in tools_of(server))]
     with transaction.atomic():
-        PermissionPolicy.objects.filter(
-            organization=server.organization, end_user=server.end_user, tool__in=names
-        ).delete()
+        forget_permissions(server)
         ToolSetting.objects.filter(organization=server.organization, tool__in=names).delete()
         server.delete()
 
@@ -228,13 +247,17 @@ def _checked_auth(auth_type: str, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_program(access: Access, server: ToolServer) -> None:
-    """A program runs as this server's own user: only those who run the machine may name one."""
-    if not _runs_the_machine(access):
+    """A program is code on this machine: only its owners set one up, and never through a key."""
+    is_owner = _runs_the_machine(access) and access.role == Role.OWNER
+    if not is_owner or access.api_key is not None:
         raise Forbidden(
-            "Programs on this machine are set up by admins of the installation's own organization."
+            "Programs on this machine are set up by owners of the installation's own "
+            "organization, signed in themselves and not through a key."
         )
     if not server.command or not server.command[0].strip():
         raise Invalid("command must name a program.")
+    if refusal := programs.refusal(server.command):
+        raise Forbidden(refusal)
 
 
 def _runs_the_machine(access: Access) -> bool:
@@ -315,6 +338,10 @@ def record_check(server: ToolServer, checked: Checked) -> Checked:
     fields["status"] = ServerStatus.FAILING if checked.error else ServerStatus.ACTIVE
     if not checked.error:
         fields["operations"] = [one.to_json() for one in checked.operations]
+        if difference(server.described, checked.operations):
+            # People trusted what it said before.
+            fields["auto_approve"] = False
+            forget_permissions(server)
     # Only what was asked is what is described: somebody may have changed the address meanwhile.
     asked = ToolServer.objects.filter(pk=server.pk, url=server.url, command=server.command)
     asked.exclude(status=ServerStatus.DISABLED).update(**fields, updated_at=timezone.now())

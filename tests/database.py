@@ -5,6 +5,7 @@ Loaded with `-p` so that the data folder is set before Django reads its settings
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,11 @@ os.environ["MUSTER_LEASE_SECONDS"] = "1"
 os.environ["MUSTER_RETRY_SECONDS"] = "0.05"
 os.environ["MUSTER_PATIENT_RETRY_SECONDS"] = "0.01"
 os.environ["MUSTER_POLL_SECONDS"] = "0.5"
+# The tests' own program may run, and, for root, as root: its interpreter is nobody else's.
+os.environ["MUSTER_PROGRAMS"] = sys.executable
+if data_folder.is_root():
+    os.environ["MUSTER_PROGRAMS_USER"] = "root"
+os.environ["MUSTER_REGISTRATION_OPEN"] = "true"  # the tests of doors say otherwise
 os.environ["MUSTER_MAIL_BELIEVED"] = "true"  # the tests of senders say otherwise
 os.environ["MUSTER_ALLOW_PRIVATE_ADDRESSES"] = "true"  # the loopback model server
 if "MUSTER_TEST_DATA" not in os.environ:

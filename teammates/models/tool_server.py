@@ -5,6 +5,7 @@ from typing import ClassVar
 from django.conf import settings
 from django.db import models
 
+from teammates import programs
 from teammates.fields import EncryptedField, Named
 from teammates.models.people import EndUser, Organization, User
 from teammates.models.scoped import ScopedQuerySet
@@ -96,11 +97,14 @@ class ToolServer(Named):
     @property
     def connection(self) -> ServerConnection:
         """What it takes to call the server, without the database."""
+        is_program = self.kind == ServerKind.MCP_STDIO
+        refused = programs.refusal(self.command) if is_program else ""
         lines = [line.partition("=") for line in self.environment.splitlines() if "=" in line]
         return ServerConnection(
             kind=self.kind,
             url=self.url,
-            command=tuple(self.command),
+            command=programs.guarded(self.command) if is_program and not refused else (),
+            refused=refused,
             environment=tuple((name.strip(), value) for name, _, value in lines),
             auth_type=self.auth_type,
             auth_name=str(

@@ -146,6 +146,8 @@ async def close_sessions() -> None:
 @asynccontextmanager
 async def _connected(connection: ServerConnection) -> AsyncIterator[Client]:
     """A client of the server. Whatever goes wrong on the way is a `ServerError`."""
+    if connection.refused:
+        raise ServerError(connection.refused)
     if connection.kind == "mcp_stdio":
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints:
             try:

@@ -34,6 +34,7 @@ class ServerConnection:
     auth_name: str = ""  # of the header or the query parameter
     secret: str = field(default="", repr=False)
     may_be_private: bool = False
+    refused: str = ""  # why a program may not run here
     owner: int = 0  # the server's id: what is open for one is used for no other
 
     @property

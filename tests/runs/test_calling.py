@@ -1,5 +1,6 @@
 """Tool calls in real runs: modes, plans, policies, servers, and what is never done twice."""
 
+import asyncio
 import subprocess
 import sys
 import time
@@ -697,7 +698,8 @@ def test_numbers_that_are_no_json_are_told_to_the_model() -> None:
 
     for text in ('{"items": NaN}', '{"items": [Infinity]}', "{broken"):
         call = ToolCall(name="update_todos", arguments={"raw": text})
-        assert "are not JSON" in calling._read_arguments(UPDATE_TODOS, call)[1]
+        _, wrong = asyncio.run(calling._read_arguments(UPDATE_TODOS, call))
+        assert "are not JSON" in wrong
     assert UPDATE_TODOS.digest({"n": 1e16}) == UPDATE_TODOS.digest({"n": 10000000000000000})
 
 

@@ -1,5 +1,6 @@
 """The settings pages: who sees them, who changes them, and what they never show."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -72,14 +73,14 @@ def test_another_organization_sees_none_of_it(
 
 def test_secrets_and_environments_are_never_on_a_page_and_survive_a_change(home: Access) -> None:
     server = servers.add_server(
-        home, name="Weather", kind="mcp_stdio", command=["false"],
+        home, name="Weather", kind="mcp_stdio", command=[sys.executable, "-c", "1"],
         environment="STATION_KEY=hush-hush-2", secret="hush-hush-1",
     )  # fmt: skip
     client = browser_of(home)
     page = client.get(f"/settings/apps/{server.pk}/").content.decode()
     assert "STATION_KEY" in page
     assert "hush-hush" not in page
-    form = {"name": "Wetter", "command": "false", "auth_type": "none"}
+    form = {"name": "Wetter", "command": f"{sys.executable} -c 1", "auth_type": "none"}
     client.post(f"/settings/apps/{server.pk}/", form)
     server.refresh_from_db()
     assert (server.name, server.secret) == ("Wetter", "hush-hush-1")

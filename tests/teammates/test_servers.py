@@ -1,18 +1,21 @@
 """Servers of tools: what may be registered, and by whom."""
 
+import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from teammates import servers
+from teammates import permissions, programs, servers
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden, Invalid
+from teammates.models import PermissionPolicy, Role, ToolServer
 from teammates.tools.base import Tool
 from teammates.tools.masking import MASK, masked, unmasked
 from teammates.tools.servers import tool_name
-from tests.factories import make_bob
+from tests.factories import make_bob, with_key
 
 pytestmark = pytest.mark.django_db
 
@@ -38,13 +41,21 @@ def test_only_those_who_run_the_machine_name_programs_and_private_addresses(
     alice: Access, settings: Any
 ) -> None:
     settings.ALLOW_PRIVATE_ADDRESSES = False
+    ours = [sys.executable, "-c", "1"]
     with pytest.raises(Forbidden, match="Programs"):
-        servers.add_server(alice, name="x", kind="mcp_stdio", command=["ls"])
+        servers.add_server(alice, name="x", kind="mcp_stdio", command=ours)
     with pytest.raises(Invalid, match="url"):
         servers.add_server(alice, name="x", url="http://10.0.0.1", may_be_private=True)
     alice.organization.is_home = True
     alice.organization.save()
     assert servers.add_server(alice, name="x", url="http://10.0.0.1", may_be_private=True)
+    admin = make_bob(alice, role=Role.ADMIN, email="admin@example.com")
+    for asker in (admin, with_key(alice)):
+        with pytest.raises(Forbidden, match="Programs"):
+            servers.add_server(asker, name="z", kind="mcp_stdio", command=ours)
+    with pytest.raises(Forbidden, match="MUSTER_PROGRAMS"):
+        servers.add_server(alice, name="z", kind="mcp_stdio", command=["/bin/sh", "-c", "id"])
+    assert servers.add_server(alice, name="z", kind="mcp_stdio", command=ours)
     with pytest.raises(Forbidden):
         servers.add_server(make_bob(alice), name="y", url="https://example.com")
 
@@ -110,3 +121,94 @@ def test_secrets_are_masked_by_name_and_by_look() -> None:
                        st.one_of(st.text(max_size=20), st.integers(), st.none())))  # fmt: skip
 def test_an_edit_that_changes_nothing_gives_the_original_back(value: dict[str, Any]) -> None:
     assert unmasked(masked(value), value) == value
+
+
+# --- programs -----------------------------------------------------------------------------------
+
+
+def test_a_program_runs_as_another_user_or_not_at_all(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.PROGRAMS, settings.PROGRAMS_USER = ["/opt/tool"], ""
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert "root" in programs.refusal(["/opt/tool"])
+    assert "MUSTER_PROGRAMS" in programs.refusal(["tool"])
+    settings.PROGRAMS_USER = "nobody"
+    assert programs.refusal(["/opt/tool"]) == ""
+    command = programs.guarded(["/opt/tool", "x"])
+    assert command[-3:] == ("--", "/opt/tool", "x")
+    assert {"--no-new-privs", "--clear-groups"} < set(command)
+    settings.PROGRAMS_USER = "no-such-user"
+    assert "existing" in programs.refusal(["/opt/tool"])
+
+
+def test_a_program_in_a_sandbox_sees_none_of_musters_data(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    settings.PROGRAMS, settings.PROGRAMS_USER = ["/opt/tool"], ""
+    settings.DATA_FOLDER = tmp_path
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert "bubblewrap" in programs.refusal(["/opt/tool"])
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    assert programs.refusal(["/opt/tool"]) == ""
+    command = programs.guarded(["/opt/tool"])
+    assert command[command.index(str(tmp_path)) - 1] == "--tmpfs"
+
+
+def test_a_program_that_is_no_longer_named_is_not_started(alice: Access, settings: Any) -> None:
+    alice.organization.is_home = True
+    alice.organization.save()
+    server = servers.add_server(
+        alice, name="z", kind="mcp_stdio", command=[sys.executable, "-c", "1"]
+    )
+    settings.PROGRAMS = []
+    assert "MUSTER_PROGRAMS" in servers.check_server(server).error
+
+
+# --- another server -----------------------------------------------------------------------------
+
+
+def crm(alice: Access) -> ToolServer:
+    server = servers.add_server(
+        alice, name="CRM", url="https://crm.example/v1", auth_type="bearer", secret="SECRET",
+        auto_approve=True, tool_defs=[{"name": "pay", "method": "POST", "path": "/pay"}],
+    )  # fmt: skip
+    permissions.allow_tool(alice, "crm__pay")
+    permissions.allow_tool(alice, "crm")
+    return server
+
+
+@pytest.mark.parametrize("url", [
+    "https://evil.example/v1", "http://crm.example/v1", "https://crm.example:8443/v1",
+])  # fmt: skip
+def test_another_address_gets_neither_credential_nor_trust(alice: Access, url: str) -> None:
+    changed = servers.update_server(alice, crm(alice), url=url)
+    assert (changed.secret, changed.auto_approve) == ("", False)
+    assert not PermissionPolicy.objects.exists()
+
+
+def test_another_path_of_the_same_server_keeps_them(alice: Access) -> None:
+    changed = servers.update_server(alice, crm(alice), url="https://crm.example/v2")
+    assert (changed.secret, changed.auto_approve) == ("SECRET", True)
+    assert PermissionPolicy.objects.count() == 2
+
+
+def test_another_address_takes_the_credential_that_is_given_with_it(alice: Access) -> None:
+    changed = servers.update_server(
+        alice, crm(alice), url="https://other.example", secret="NEW", auto_approve=True
+    )
+    assert (changed.secret, changed.auto_approve) == ("NEW", True)
+    assert not PermissionPolicy.objects.exists()
+
+
+def test_a_server_whose_tools_changed_asks_again(alice: Access) -> None:
+    server = crm(alice)
+    ToolServer.objects.filter(pk=server.pk).update(kind="mcp_http")
+    server.refresh_from_db()
+    told = server.described
+    servers.record_check(server, servers.Checked(told))
+    assert ToolServer.objects.get().auto_approve
+    servers.record_check(server, servers.Checked([replace(told[0], description="Pays mallory.")]))
+    assert not ToolServer.objects.get().auto_approve
+    assert not PermissionPolicy.objects.exists()
