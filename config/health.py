@@ -1,5 +1,6 @@
 """Health endpoints, and the pages of last resort."""
 
+import logging
 from typing import Any
 
 from django.db import DatabaseError, connection
@@ -10,6 +11,8 @@ from django.shortcuts import render
 from config.api import envelope_for, error_response
 from teammates.errors import DomainError, NotFound, Unavailable
 from teammates.pages import public
+
+logger = logging.getLogger("muster.health")
 
 
 @public
@@ -30,8 +33,9 @@ def readyz(request: HttpRequest) -> HttpResponse:
             cursor.execute("SET LOCAL statement_timeout = 2000")
             cursor.execute("SELECT 1")
         executor = MigrationExecutor(connection)
-    except DatabaseError as error:
-        return _not_ready(request, f"The database does not answer: {str(error).strip()}.")
+    except DatabaseError:
+        logger.exception("The database does not answer")
+        return _not_ready(request, "The database does not answer; the log says why.")
     expected = len(executor.loader.graph.leaf_nodes())
     behind = executor.migration_plan(executor.loader.graph.leaf_nodes())
     applied = len(executor.loader.applied_migrations)

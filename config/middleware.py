@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from django.conf import settings
 from django.contrib import messages
+from django.core.exceptions import DisallowedHost
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.middleware.gzip import GZipMiddleware
@@ -25,6 +26,7 @@ from teammates.pages import access_of_session
 
 logger = logging.getLogger("muster.audit")
 
+PROBES = ("/healthz", "/readyz", "/health")
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
 
@@ -38,6 +40,23 @@ def compressed_pages(get_response: GetResponse) -> GetResponse:
         if is_page and not response.streaming:
             gzip.process_response(request, response)
         return response
+
+    return middleware
+
+
+def known_host(get_response: GetResponse) -> GetResponse:
+    """Nothing is done for a request that names a host which is not ours. Probes name addresses."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if request.path not in PROBES:
+            try:
+                request.get_host()
+            except DisallowedHost:
+                return HttpResponse(
+                    "This host name is not answered here; ALLOWED_HOSTS names those that are.",
+                    status=400, content_type="text/plain; charset=utf-8",
+                )  # fmt: skip
+        return get_response(request)
 
     return middleware
 

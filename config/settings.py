@@ -132,6 +132,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "config.middleware.compressed_pages",
     "config.middleware.request_id",
+    "config.middleware.known_host",
     "csp.middleware.CSPMiddleware",
     "config.middleware.api_edges",
     "config.middleware.audit_log",

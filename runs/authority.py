@@ -25,7 +25,7 @@ def access_of_run(run: Run) -> Access:
         access = access_of_key(key, role) if key.is_valid else None
     if access is None:
         raise Forbidden("Whoever started this run is no longer here; it may change nothing.")
-    return replace(access, end_user=run.end_user, origin=run.origin)
+    return replace(access, end_user=run.end_user, origin=run.origin, of_run=True)
 
 
 def readable_files(run: Run) -> FileQuerySet:

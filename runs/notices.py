@@ -31,6 +31,7 @@ from runs.models import (
     RunStatus,
     TriggerKind,
 )
+from teammates import mail
 from teammates.access import Access
 from teammates.errors import NotFound
 from teammates.members import find_member
@@ -200,7 +201,7 @@ def _claim(notice: Notice) -> str:
         token = secrets.token_urlsafe(32)
         notice.link_hash = _hash(token)
         notice.link_expires_at = timezone.now() + LINK_LIFE
-        link = public_url() + reverse("runs:gate_link", args=[token])
+        link = mail.public_url() + reverse("runs:gate_link", args=[token])
     notice.attempts += 1
     notice.due_at = timezone.now() + timedelta(minutes=5 * notice.attempts)
     notice.save(update_fields=["link_hash", "link_expires_at", "attempts", "due_at"])
@@ -215,9 +216,9 @@ def _letter(notice: Notice, link: str) -> Letter:
     inbox = _inbox_of(run)
     context = {
         "notice": notice, "run": run, "gate": notice.gate, "link": link, "inbox": inbox,
-        "run_url": public_url() + run.get_absolute_url(),
-        "settings_url": public_url() + reverse("runs:notice_settings"),
-        "written": written, "where": public_url() + notice.get_absolute_url(),
+        "run_url": mail.public_url() + run.get_absolute_url(),
+        "settings_url": mail.public_url() + reverse("runs:notice_settings"),
+        "written": written, "where": mail.public_url() + notice.get_absolute_url(),
     }  # fmt: skip
     headers = {
         "Message-ID": f"<{notice.uid}@{settings.MAIL_DOMAIN}>",
@@ -289,11 +290,6 @@ def latest_of(access: Access) -> QuerySet[Notice]:
     """One person's notices of the organization, newest first."""
     mine = Notice.objects.filter(user=access.user, run__organization=access.organization)
     return mine.select_related("run").order_by("-id")
-
-
-def public_url() -> str:
-    """The address that people use; without a setting, the one this server listens on."""
-    return str(settings.PUBLIC_URL or settings.SERVED_AT).rstrip("/")
 
 
 # --- the one-time link --------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from teammates.errors import NotFound
 
 Shared = TypeVar("Shared", Run, Artifact)
 PAGES = {"run": "runs:shared_run", "artifact": "runs:shared_artifact"}
+THREAD = {"run": "thread", "artifact": "run__thread"}  # with whose deletion a link ends
 
 
 def share(access: Access, row: Shared) -> Shared:
@@ -45,14 +46,16 @@ def path_of(row: Run | Artifact) -> str | None:
 
 
 def find_shared(model: type[Shared], token: str) -> Shared:
-    """The row behind a link. Raises `NotFound` for one that is revoked or made up."""
+    """The row behind a link. Raises `NotFound` for one that is revoked or made up, and once the
+    conversation is deleted."""
     try:
         pk, _, nonce = _signer(model).unsign(token).partition("-")
     except signing.BadSignature:
         pk, nonce = "0", "-"
     found: Shared | None = model._default_manager.filter(
-        pk=int(pk), share_nonce=nonce, organization__closed_at=None
-    ).first()
+        pk=int(pk), share_nonce=nonce, organization__closed_at=None,
+        **{f"{THREAD[model.__name__.lower()]}__deleted_at": None},
+    ).first()  # fmt: skip
     if found is None:
         raise NotFound("This link is no longer valid. Ask whoever gave it to you for a new one.")
     return found

@@ -60,6 +60,8 @@ class Access:
     # The channel and the sender outside of the organization whose words act here (`Run.origin`);
     # empty: somebody of the organization. Its authority is the owner's and the origin's.
     origin: str = ""
+    # A run at work: in the scope of its end user, whatever its owner may see of end users.
+    of_run: bool = False
 
     @property
     def permissions(self) -> frozenset[str]:
@@ -102,6 +104,11 @@ class Access:
             code="auth.forbidden",
             permission=permission,
         )
+
+    def require_scope(self) -> None:
+        """Raise `Forbidden` where somebody looks into an end user's affairs who may not."""
+        if self.end_user is not None and not self.of_run:
+            self.require("data.end_users.manage")
 
     def require_end_user(self) -> None:
         """Raise `Invalid` where the strict mode wants an end user and none is named."""

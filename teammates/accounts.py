@@ -102,10 +102,18 @@ def register(
     name: str = "",
     require_end_user_id: bool = False,
 ) -> Access:
-    """Sign up a person with an organization of their own.
+    """Sign up a person with an organization of their own. Strangers may where an operator says so,
+    and as long as this installation has nobody.
 
-    Raises `Conflict` for a taken e-mail or name, `Invalid` for a bad one or a weak password.
+    Raises `Forbidden`, `Conflict` for a taken e-mail or name, `Invalid` for a bad one or a weak
+    password.
     """
+    if not settings.REGISTRATION_OPEN and Membership.objects.exists():
+        raise Forbidden(
+            "Registration is closed here; ask for an invitation. Whoever runs Muster can open it "
+            "with MUSTER_REGISTRATION_OPEN=true.",
+            code="auth.forbidden",
+        )
     with transaction.atomic():
         user = create_user(email=email, password=password, username=username, name=name)
         organization = found_organization(
@@ -207,12 +215,12 @@ def verification_link(user: User) -> str:
     return reverse("teammates:verify", args=[f"{user.pk}-{token}"])
 
 
-def send_verification(user: User, *, address: str) -> None:
-    """Mail the link; `address` is this installation's. Once verified, nothing is sent."""
+def send_verification(user: User) -> None:
+    """Mail the link. Once verified, nothing is sent."""
     if user.email_verified_at is not None:
         return
     mail.send(user.email, "Confirm your e-mail address", "verify", {
-        "user": user, "link": address + verification_link(user),
+        "user": user, "link": mail.public_url() + verification_link(user),
         "days": settings.PASSWORD_RESET_TIMEOUT // 86400,
         "needs_password": not user.has_usable_password(),
     })  # fmt: skip

@@ -37,7 +37,7 @@ def _find_or_create(organization: Organization, external_id: str) -> tuple[EndUs
 
 def create_end_user(access: Access, external_id: str, **profile: Any) -> EndUser:
     """Make a profile. Raises `Invalid`, `Conflict` if there is one, made by hand or by use."""
-    access.require("data.runs.write")
+    access.require("data.end_users.manage")
     fields = _checked(access, profile)
     with transaction.atomic():
         found, is_new = _find_or_create(access.organization, external_id)
@@ -48,13 +48,13 @@ def create_end_user(access: Access, external_id: str, **profile: Any) -> EndUser
 
 def update_end_user(access: Access, end_user: EndUser, **changes: Any) -> EndUser:
     """Change what is given; None clears. Raises `Invalid`."""
-    access.require("data.runs.write")
+    access.require("data.end_users.manage")
     return _saved(end_user, _checked(access, changes))
 
 
 def remove_profile(access: Access, end_user: EndUser) -> None:
     """Forget who an end user is; their runs, memories, teammates and limits stay."""
-    access.require("data.runs.write")
+    access.require("data.end_users.manage")
     blank: dict[str, Any] = dict.fromkeys(TEXTS, "") | {"metadata": None}
     _saved(end_user, blank | {"removed_at": timezone.now()})
 
@@ -69,7 +69,7 @@ def get_end_user(access: Access, external_id: str) -> EndUser:
 
 def list_end_users(access: Access) -> Any:
     """The organization's end users who have a profile, newest first."""
-    access.require("data.runs.read")
+    access.require("data.end_users.manage")
     rows = EndUser.objects.filter(organization=access.organization, removed_at=None)
     return rows.order_by("-id")
 

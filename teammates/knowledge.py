@@ -12,6 +12,7 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 from django.utils.text import slugify
 
+from teammates import roster
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound
 from teammates.models import (
@@ -85,6 +86,7 @@ def update_memory(
 ) -> Memory:
     """Correct what is given. Raises `Invalid`, `Conflict` (another says the same)."""
     access.require("data.runs.write")
+    _require_editor(access, memory)
     if content is None and audience is None:
         raise Invalid("Give content, audience, or both.")
     if content is not None:
@@ -100,7 +102,19 @@ def update_memory(
 def forget(access: Access, memory_id: int) -> None:
     """Raises `NotFound`."""
     access.require("data.runs.write")
-    get_memory(access, memory_id).delete()
+    memory = get_memory(access, memory_id)
+    _require_editor(access, memory)
+    memory.delete()
+
+
+def _require_editor(access: Access, row: Memory | Document) -> None:
+    """What belongs to a teammate is changed by whoever may change that, by whom it was kept of, and
+    by its own runs. Raises `Forbidden`."""
+    is_theirs = (
+        isinstance(row, Memory) and access.user is not None and row.created_by == access.user
+    )
+    if row.teammate is not None and not access.of_run and not is_theirs:
+        roster.require_editor(access, row.teammate)
 
 
 def get_memory(access: Access, memory_id: int) -> Memory:
@@ -262,6 +276,12 @@ def get_skill(access: Access, skill_id: int) -> Skill:
     return found
 
 
+def list_skills(access: Access) -> "QuerySet[Skill]":
+    """The scope's skills, by name; what they say is for those who may see it."""
+    found: QuerySet[Skill] = Skill.objects.visible_to(access)
+    return found.select_related("teammate", "end_user").order_by("name", "id")
+
+
 def skills_for(access: Access, teammate: Teammate) -> "QuerySet[Skill]":
     """The skills that a run of the teammate may load: those of exactly its scope."""
     found: QuerySet[Skill] = Skill.objects.for_teammate(access, teammate)
@@ -333,6 +353,7 @@ def update_document(
 ) -> Document:
     """Rename a document, or say anew what it is. Raises `Invalid`, `Conflict` (name taken)."""
     access.require("data.runs.write")
+    _require_editor(access, document)
     if name is None and summary is None:
         raise Invalid("Give name, summary, or both.")
     if name is not None:
@@ -351,6 +372,7 @@ def update_document(
 
 def delete_document(access: Access, document: Document) -> None:
     access.require("data.runs.write")
+    _require_editor(access, document)
     document.delete()
 
 

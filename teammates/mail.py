@@ -18,6 +18,12 @@ def sends() -> bool:
     return not settings.EMAIL_BACKEND.endswith("filebased.EmailBackend")
 
 
+def public_url() -> str:
+    """Where links in mails lead: the address that people use; without a setting, the one this
+    server listens on. Never what a request says of itself."""
+    return str(settings.PUBLIC_URL or settings.SERVED_AT).rstrip("/")
+
+
 def forget_kept(before: datetime) -> None:
     """Delete the mails in the data folder that are older."""
     for file in Path(settings.EMAIL_FILE_PATH).glob("*.log"):

@@ -300,7 +300,7 @@ def run_archive(request: PageRequest, run_id: int) -> HttpResponse:
 def run_close(request: PageRequest, run_id: int) -> HttpResponse:
     """End a run that nobody executes, for good, with a reason."""
     access = request.access
-    access.require("data.usage.read")
+    access.require("data.runs.close")
     run = find_run(request, run_id)
     lifecycle.close_run(run, by=access.user, reason=request.POST.get("reason", ""))
     return redirect(run)

@@ -327,9 +327,8 @@ def _triggers(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
 
 
 def _memory(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
-    rows = Memory.objects.filter(organization=request.access.organization)
-    if not request.access.may("data.personas.manage"):
-        rows = rows.filter(end_user=None)
+    scope = replace(request.access, end_user=teammate.end_user)
+    rows = knowledge.search_memories(scope)
     rows = rows.filter(Q(teammate=teammate) | Q(written_by=teammate))
     return {"memories": rows.select_related("end_user", "created_by").order_by("-id")[:MOST]}
 

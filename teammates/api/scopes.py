@@ -30,8 +30,10 @@ def exact_scope(request: ApiRequest, user_id: str | None, *, is_strict: bool = T
 def scope_for_writing(
     request: ApiRequest, user_id: str | None, *, is_strict: bool = True
 ) -> Access:
-    """The same; an end user who is named for the first time gets a profile."""
+    """The same; an end user who is named for the first time gets a profile. Raises `Forbidden` for
+    whoever changes nothing."""
     access = exact_scope(request, user_id, is_strict=is_strict)
     if user_id is None:
         return access
+    access.require("data.runs.write")
     return replace(access, end_user=end_users.find_or_create(access.organization, user_id))

@@ -5,14 +5,13 @@ What they call `api_key` is the session's token, a JWT.
 
 from typing import Annotated, Any
 
-from django.conf import settings
 from django.http import HttpRequest
 from ninja import Router, Status
 from pydantic import Field
 
 from teammates import accounts, sessions
 from teammates.access import Access
-from teammates.api.schemas import ApiRequest, Input, address_of, iso
+from teammates.api.schemas import ApiRequest, Input, iso
 from teammates.errors import Forbidden
 
 router = Router(tags=["sessions"])
@@ -37,14 +36,12 @@ class RefreshIn(Input):
 @router.post("/auth/register", auth=None, response={201: dict[str, Any]})
 def register(request: HttpRequest, payload: RegisterIn) -> Any:
     """Sign up with an account of one's own."""
-    if not settings.REGISTRATION_OPEN:
-        raise Forbidden("Registration is closed; ask for an invitation.", code="auth.forbidden")
     access = accounts.register(
         email=payload.email, password=payload.password,
         name=f"{payload.first_name} {payload.last_name}".strip(),
     )  # fmt: skip
     assert access.user is not None
-    accounts.send_verification(access.user, address=address_of(request))
+    accounts.send_verification(access.user)
     return Status(201, tokens_out(sessions.open_session(access)) | {"user": user_out(access)})
 
 

@@ -33,8 +33,6 @@ class LoginIn(Input):
 @router.post("/auth/register", auth=None, response={201: dict[str, Any]})
 def register(request: HttpRequest, payload: RegisterIn, response: HttpResponse) -> Any:
     """Sign up with an organization of one's own; the token works at once."""
-    if not settings.REGISTRATION_OPEN:
-        raise Forbidden("Registration is closed; ask for an invitation.", code="auth.forbidden")
     access = accounts.register(
         email=payload.email, password=payload.password, username=payload.login
     )

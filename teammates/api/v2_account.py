@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any, Literal
 
-from django.conf import settings
 from django.http import HttpRequest
 from ninja import Router, Status
 from pydantic import Field
@@ -13,7 +12,6 @@ from teammates.api.schemas import (
     ApiRequest,
     Input,
     Limit,
-    address_of,
     iso,
     paged,
 )
@@ -49,8 +47,6 @@ class KeyIn(Input):
 @router.post("/signup", auth=None, response={201: dict[str, Any]}, tags=["account"])
 def signup(request: HttpRequest, payload: SignupIn) -> Any:
     """A new account with its default key. For products of others strict mode is on."""
-    if not settings.REGISTRATION_OPEN:
-        raise Forbidden("Registration is closed; ask for an invitation.", code="auth.forbidden")
     strict = payload.require_end_user_id
     access = accounts.register(
         email=payload.email,
@@ -59,7 +55,7 @@ def signup(request: HttpRequest, payload: SignupIn) -> Any:
         require_end_user_id=payload.product == "api" if strict is None else strict,
     )
     user = _person(access)
-    accounts.send_verification(user, address=address_of(request))
+    accounts.send_verification(user)
     made = _default_key(access)
     said = (
         "Account created. Keep the key: it is not shown again. A mail asks to confirm the address"
@@ -79,7 +75,7 @@ def token(request: HttpRequest, payload: TokenIn) -> dict[str, Any]:
 @router.post("/verify/resend", tags=["account"])
 def resend_verification(request: ApiRequest) -> dict[str, Any]:
     """Mail the link that confirms the address once more."""
-    accounts.send_verification(_person(request.auth), address=address_of(request))
+    accounts.send_verification(_person(request.auth))
     return {"message": "Verification email sent."}
 
 

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 class KnowledgeQuerySet(ScopedQuerySet):
     def visible_to(self, access: "Access") -> Self:
-        """Those of the scope, without what belongs to a colleague's own teammate."""
+        """Those of the scope, without what belongs to a colleague's own teammate.
+
+        Raises `Forbidden` where it is an end user's and the asker may not look.
+        """
+        access.require_scope()
         mine = Teammate.objects.visible_to(replace(access, end_user=None))
         of_theirs = models.Q(teammate=None) | models.Q(teammate__in=mine.values("pk"))
         return super().visible_to(access).filter(of_theirs)

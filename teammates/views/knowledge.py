@@ -18,7 +18,7 @@ PAGE_SIZE = 50
 
 @require_http_methods(["GET", "POST"])
 def memory_list(request: PageRequest) -> HttpResponse:
-    """Memories of the account, or, for those who manage teammates, of its end users too."""
+    """Memories of the account; those of end users are on the pages of these."""
     access = request.access
     form = MemoryForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
@@ -46,29 +46,24 @@ def memory_list(request: PageRequest) -> HttpResponse:
 
 @require_POST
 def memory_forget(request: PageRequest, memory_id: int) -> HttpResponse:
-    memory = _memories(request.access).filter(pk=memory_id).first()
-    if memory is None:
-        raise NotFound("There is no such memory.")
-    request.access.require("data.runs.write")
-    memory.delete()
-    if memory.end_user_id is None and memory.teammate_id is None:
+    memory = knowledge.get_memory(request.access, memory_id)
+    knowledge.forget(request.access, memory_id)
+    if memory.teammate_id is None:
         request.session["forgotten"] = memory.content
     messages.success(request, "Forgotten.")
     return redirect("teammates:memory_list")
 
 
 def _memories(access: Access) -> "QuerySet[Memory]":
-    rows: QuerySet[Memory] = Memory.objects.filter(
-        organization=access.organization
-    ).select_related("end_user", "teammate", "written_by", "created_by")  # fmt: skip
-    return rows if access.may("data.personas.manage") else rows.filter(end_user=None)
+    found = knowledge.search_memories(access)
+    return found.select_related("end_user", "teammate", "written_by", "created_by")
 
 
 def skill_list(request: PageRequest) -> HttpResponse:
-    skills = Skill.objects.filter(organization=request.access.organization)
+    skills = knowledge.list_skills(request.access)
     return render(request, "teammates/skill_list.html", {
         "page": page_of(
-            request, skills.select_related("teammate", "end_user"), "name", "id", size=PAGE_SIZE
+            request, skills, "name", "id", size=PAGE_SIZE
         ),
         "may_manage": request.access.may("data.personas.manage"),
     })  # fmt: skip

@@ -9,7 +9,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from teammates import members
+from teammates import mail, members
 from teammates.errors import DomainError
 from teammates.forms.people import InvitationForm, JoinForm
 from teammates.models import Invitation, Role, User
@@ -85,7 +85,7 @@ def invitation_renew(request: PageRequest, invitation_id: int) -> HttpResponse:
 
 
 def _with_link(request: PageRequest, invitation: Invitation, token: str) -> HttpResponse:
-    link = request.build_absolute_uri(reverse("teammates:join", args=[token]))
+    link = mail.public_url() + reverse("teammates:join", args=[token])
     was_sent = members.send(invitation, link)
     return _page(request, InvitationForm(), invited=invitation, link=link, was_sent=was_sent)
 

@@ -211,10 +211,12 @@ def test_a_colleagues_personal_teammate_is_out_of_reach(alice: Access) -> None:
 
 def test_a_member_sets_no_limits_and_lifts_none(alice: Access) -> None:
     end_users.create_end_user(alice, "kim", run_limit=0)
-    bob = factories.make_bob(alice)
+    bob, kim = factories.make_bob(alice), end_users.get_end_user(alice, "kim")
     with pytest.raises(Forbidden):
-        end_users.update_end_user(bob, end_users.get_end_user(bob, "kim"), run_limit=None)
-    end_users.remove_profile(bob, end_users.get_end_user(bob, "kim"))
+        end_users.update_end_user(bob, kim, run_limit=None)
+    with pytest.raises(Forbidden):
+        end_users.remove_profile(bob, kim)
+    end_users.remove_profile(alice, kim)
     assert end_users.find_or_create(alice.organization, "kim").run_limit == 0
 
 
