@@ -9,12 +9,13 @@ from typing import Any
 
 from django.conf import settings
 from django.db import OperationalError, connection, transaction
-from django.db.models import QuerySet
+from django.db.models import Max, Q, QuerySet
 from django.utils import timezone
 
 from runs import lifecycle, usage
 from runs.models import (
     ACTIVE,
+    FINISHED,
     RETRYABLE,
     CallStatus,
     Channel,
@@ -394,6 +395,8 @@ def run_in_thread(
         if message is not None:
             prompt: Message | None = conversations.post_message(access, thread, message)
         else:
+            # Held: of two runs at once, the second finds the message taken up.
+            Thread.objects.select_for_update(no_key=True).get(pk=thread.pk)
             prompt = _unanswered(thread)
         run = queue(
             access, thread, prompt, teammate, version,
@@ -621,9 +624,21 @@ def _usual(access: Access, thread: Thread) -> Teammate | None:
 
 
 def _unanswered(thread: Thread) -> Message | None:
-    """The thread's last message, if a person said it."""
-    last = Message.objects.filter(thread=thread).order_by("-id").first()
-    return last if last is not None and last.role == MessageRole.USER else None
+    """The last message that no run answers yet; those before it are in the run's history, and are
+    answered with it. The caller holds the thread's row.
+
+    Which messages had a run decides, not who spoke last: while a run works, people go on writing.
+    One that ended without a word answered nothing.
+    """
+    in_vain = Q(status__in=FINISHED, answer=None) & ~Q(status=RunStatus.COMPLETED)
+    taken_up = Run.objects.filter(thread=thread).exclude(in_vain)
+    said = Message.objects.filter(thread=thread)
+    copied = said.filter(role=MessageRole.ASSISTANT, answered_by=None)  # what a fork begins with
+    seen = max(
+        taken_up.aggregate(last=Max("prompt"))["last"] or 0,
+        copied.aggregate(last=Max("pk"))["last"] or 0,
+    )
+    return said.filter(role=MessageRole.USER, pk__gt=seen).order_by("-pk").first()
 
 
 def queue(
