@@ -88,6 +88,15 @@ async def in_db(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
     )
 
 
+# Two transactions waited for each other, or one saw what another changed.
+UNDONE = ("40001", "40P01")
+
+
+def left_nothing(error: BaseException) -> bool:
+    """Whether the database undid the transaction that failed so: it can be tried again."""
+    return getattr(error.__cause__, "sqlstate", None) in UNDONE
+
+
 def database_now() -> datetime:
     """The clock that every process shares."""
     from django.db import connection

@@ -11,6 +11,7 @@ import time
 from typing import Any, NoReturn
 
 from django.conf import settings
+from django.db import OperationalError
 
 from config.database import in_db
 from runs import calling, compaction, context, lifecycle, steps, toolbox
@@ -63,6 +64,9 @@ async def execute(attempt: Attempt) -> None:
             attempt.record.raise_if_stale()
     except (Stopped, StaleLease):
         pass
+    except OperationalError:
+        # The database is away, which ends no run: the next attempt goes on from the last step.
+        logger.exception("Run %s lost the database", attempt.lease.run_id)
     except asyncio.CancelledError:
         await _stop(attempt)
     except ProviderError as error:

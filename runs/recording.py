@@ -7,12 +7,16 @@ else is written for a run goes through `RunRecord.commit`, which takes its pendi
 
 import asyncio
 import logging
+import random
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from django.conf import settings
+from django.db import OperationalError
 
-from config.database import in_db
+from config.database import in_db, left_nothing
 from runs import events
 from runs.events import Batch, NewEvent, StaleLease
 from runs.lifecycle import Lease
@@ -21,6 +25,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 logger = logging.getLogger("muster.recording")
 
+MOST_TRIES = 5  # of a transaction that the database undoes
+TRY_AGAIN_SECONDS = 0.05
 LARGEST_DELTA = 4_000  # characters in one event, of up to four bytes, perhaps under two keys
 
 
@@ -72,7 +78,8 @@ class RunRecord:
             # Events that could not be written are gone: nothing may be written behind them.
             self.raise_if_stale()
             pending = self.take()
-            writing = asyncio.ensure_future(in_db(verb, self.lease, pending, *args, **kwargs))
+            work = partial(verb, self.lease, pending, *args, **kwargs)
+            writing = asyncio.ensure_future(in_db(_tried_again, work))
             try:
                 return await asyncio.shield(writing)
             except asyncio.CancelledError:
@@ -80,6 +87,12 @@ class RunRecord:
                 await asyncio.wait([writing])
                 writing.exception()
                 raise
+            except OperationalError as error:
+                # Whether it was written is not known: the run goes on from its last step, with
+                # another attempt, once the lease has run out.
+                logger.warning("Run %s lost the database: %s", self.lease.run_id, error)
+                self.is_stale = True
+                raise StaleLease from error
 
     def take(self) -> list[NewEvent]:
         pending, self._pending = self._pending, []
@@ -88,6 +101,20 @@ class RunRecord:
     def raise_if_stale(self) -> None:
         if self.is_stale:
             raise StaleLease
+
+
+def _tried_again(transaction: Callable[[], T]) -> T:
+    """What a transaction gives; again, a few times, where the database undid it. Fences are checked
+    each time."""
+    for attempt in range(1, MOST_TRIES):
+        try:
+            return transaction()
+        except OperationalError as error:
+            if not left_nothing(error):
+                raise
+            logger.warning("Tried again: %s", error)
+            time.sleep(random.uniform(0, TRY_AGAIN_SECONDS) * attempt)
+    return transaction()
 
 
 class Recorder:
@@ -136,7 +163,7 @@ class Recorder:
                 if pending
             ]
             if batches:
-                last = await in_db(events.append, batches)
+                last = await in_db(_tried_again, partial(events.append, batches))
                 for record, pending in taken:
                     if pending and record.lease.run_id not in last:
                         record.is_stale = True

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from runs import lifecycle, tool_verbs
@@ -308,6 +308,8 @@ def perform_call(
                 result = tool_verbs.perform(run, call, tool.name, call.arguments)
         except DomainError as error:
             _finish(run, lease, call, CallStatus.FAILED, None, error.message)
+        except OperationalError:
+            raise  # of the database, which is no news of the tool's: all of it is tried again
         except Exception as error:
             # A tool that breaks is the model's news, never the end of the run.
             logger.exception("Tool %s broke", tool.name)

@@ -37,13 +37,18 @@ DO UPDATE SET runs = runs_usageday.runs + excluded.runs,
 
 def add_to_day(run: Run, rows: list[Usage], *, at: datetime) -> None:
     """Add a run that ends at `at` to its day. Locks rows of the day, in order of their models:
-    call last in the terminal transaction of one run."""
+    call last in the terminal transaction of one run.
+
+    What the transaction refers to is locked before: the keys of rows that it made are checked now
+    and not at its end, or two transactions wait for a run and a day in a ring.
+    """
     none = Usage(
         model_name="", cost=None, input_tokens=0, output_tokens=0, cache_read_tokens=0,
         cache_write_tokens=0,
     )  # fmt: skip
     ordered = sorted(rows or [none], key=lambda row: row.model_name)
     with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         cursor.executemany(_ADD, [
             (
                 run.organization_id, at.astimezone(UTC).date(), run.end_user_id, run.teammate_id,
