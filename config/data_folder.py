@@ -64,14 +64,17 @@ def _make(folder: Path, mode: int) -> None:
 
 
 def private(name: str) -> Path:
-    """A folder in the data folder for this server alone, made on first use."""
+    """A folder in the data folder for this server alone, made on first use; one that others can
+    look into is closed."""
     folder = path() / name
-    if not folder.exists():
-        prepare()
-        try:
+    try:
+        if not folder.exists():
+            prepare()
             folder.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise StartError(f"{folder} cannot be made ({error.strerror}).") from error
+        if folder.stat().st_mode & 0o077:
+            folder.chmod(0o700)
+    except OSError as error:
+        raise StartError(f"{folder} cannot be made ({error.strerror}).") from error
     return folder
 
 

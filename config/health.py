@@ -5,8 +5,9 @@ from typing import Any
 
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect, JsonResponse
 from django.shortcuts import render
+from django.templatetags.static import static
 
 from config.api import envelope_for, error_response
 from teammates.errors import DomainError, NotFound, Unavailable
@@ -49,6 +50,17 @@ def readyz(request: HttpRequest) -> HttpResponse:
 
 def _not_ready(request: HttpRequest, reason: str) -> HttpResponse:
     return error_response(request, Unavailable(reason, code="health.not_ready", reason=reason))
+
+
+@public
+def robots(request: HttpRequest) -> HttpResponse:
+    """Nothing here is for search engines, public links neither."""
+    return HttpResponse("User-agent: *\nDisallow: /\n", content_type="text/plain; charset=utf-8")
+
+
+@public
+def favicon(request: HttpRequest) -> HttpResponse:
+    return HttpResponsePermanentRedirect(static("icon.svg"))
 
 
 @public

@@ -61,6 +61,21 @@ def known_host(get_response: GetResponse) -> GetResponse:
     return middleware
 
 
+def head_like_get(get_response: GetResponse) -> GetResponse:
+    """HEAD is answered like GET, without the body."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if request.method != "HEAD":
+            return get_response(request)
+        request.method = "GET"
+        request.is_head = True  # type: ignore[attr-defined]  # a stream is not begun
+        response = get_response(request)
+        response.close()
+        return HttpResponse(status=response.status_code, headers=dict(response.items()))
+
+    return middleware
+
+
 def request_id(get_response: GetResponse) -> GetResponse:
     """Each request has an id, in its response's headers and in its error envelope."""
 

@@ -37,7 +37,8 @@ def env_number(name: str, default: float, *, least: float = 0) -> float:
 
 # --- Where things are ---
 DATA_FOLDER = data_folder.path()
-FILES_FOLDER = DATA_FOLDER / "files"
+FILES_FOLDER = data_folder.private("files")
+FILE_UPLOAD_PERMISSIONS, FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o600, 0o700
 PUBLIC_URL = os.environ.get("MUSTER_PUBLIC_URL", "").rstrip("/")  # empty: as the request came
 SERVED_AT = "http://127.0.0.1:8000"  # `manage.py start` says where it listens
 
@@ -133,6 +134,7 @@ MIDDLEWARE = [
     "config.middleware.compressed_pages",
     "config.middleware.request_id",
     "config.middleware.known_host",
+    "config.middleware.head_like_get",
     "csp.middleware.CSPMiddleware",
     "config.middleware.api_edges",
     "config.middleware.audit_log",

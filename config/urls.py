@@ -12,6 +12,8 @@ urlpatterns = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),
     path("health", health.health),
+    path("robots.txt", health.robots),
+    path("favicon.ico", health.favicon),
     path("", include("teammates.urls")),
     path("", include("threads.urls")),
     path("", include("runs.urls")),

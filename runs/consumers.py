@@ -65,7 +65,8 @@ class StreamPlan:
 
 def hand_over(request: HttpRequest, plan: StreamPlan, headers: dict[str, str]) -> HttpResponse:
     """Answer with an event stream: the response's headers go out, then `EventStream` takes over."""
-    request.scope[PLAN] = plan  # type: ignore[attr-defined]
+    if not getattr(request, "is_head", False):
+        request.scope[PLAN] = plan  # type: ignore[attr-defined]
     return HttpResponse(
         content_type="text/event-stream; charset=utf-8",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **headers},

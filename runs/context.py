@@ -8,8 +8,9 @@ from django.db.models import Q
 from runs import authority, consent
 from runs.models import FINISHED, HistoryOf, Run, RunFile, Step, StepKind, StepStatus, ToolCall
 from teammates import knowledge
+from teammates.fencing import as_data
 from teammates.models import Document, PermissionMode
-from teammates.prompting import as_data, standing_prompt
+from teammates.prompting import standing_prompt
 from teammates.providers.base import ATTACHED, Said, Text, ToolReturned, Turn, UserSaid
 from teammates.tools import REGISTRY
 from teammates.tools import result as result_tool

@@ -13,9 +13,9 @@ from runs import firing
 from runs.firing import Cause, Target, target_of
 from runs.models import Firing, Skip, Trigger, TriggerKind
 from teammates.errors import Invalid, NotFound
+from teammates.fencing import as_data
 from teammates.fields import hash_secret
 from teammates.models import Teammate
-from teammates.prompting import as_data
 from teammates.text import clean, no_number
 
 LARGEST_BODY = 256 * 1024  # bytes

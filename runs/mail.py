@@ -30,9 +30,9 @@ from runs.senders import Hints
 from teammates import budget
 from teammates.access import Access
 from teammates.errors import PASSING, DomainError, NotFound, TooMany
+from teammates.fencing import as_data
 from teammates.fields import hash_secret, key_of
 from teammates.models import Membership, Organization, Role, Teammate
-from teammates.prompting import as_data
 from threads.models import Thread
 
 HEAD_SECONDS, BODY_SECONDS = 1, 5  # of work for reading

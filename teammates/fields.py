@@ -10,6 +10,8 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 from django.db import models
 
+from teammates.errors import Unavailable
+
 
 def new_uid() -> uuid.UUID:
     """A UUIDv7: unique everywhere and roughly in order of creation."""
@@ -50,8 +52,11 @@ class EncryptedField(models.TextField):  # type: ignore[type-arg]
         try:
             return _fernet().decrypt(value.encode()).decode()
         except InvalidToken:
-            # The encryption key was lost: the credential has to be entered again.
-            return ""
+            # Never as an empty one: the next save would erase what another key still reads.
+            raise Unavailable(
+                "A stored secret cannot be read: MUSTER_ENCRYPTION_KEY, or encryption.key in the "
+                "data folder, is not the key that it was stored with."
+            ) from None
 
 
 def hash_secret(secret: str) -> str:

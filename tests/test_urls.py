@@ -21,7 +21,7 @@ PUBLIC_OPERATIONS = {
     ("hooks", "/auth/refresh"), ("hooks", "/webhooks/tasks/{task_id}/{token}"),
     ("hooks", "/webhooks/mates/{agent_id}/{token}"), ("hooks", "/mail/{token}"),
 }  # fmt: skip
-HEALTH = {"healthz", "readyz", "health"}
+HEALTH = {"healthz", "readyz", "health", "robots.txt", "favicon.ico"}
 
 
 def page_patterns(resolver: Any = None, prefix: str = "") -> Iterator[tuple[str, URLPattern]]:

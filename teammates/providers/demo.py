@@ -9,9 +9,10 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from teammates.fencing import data_of
 from teammates.providers import Connection
 from teammates.providers.base import (
     ATTACHED,
@@ -166,7 +167,7 @@ def next_stage(request: ModelRequest) -> Stage:
         if isinstance(said, UserSaid):
             asked, returned = said.text.partition(ATTACHED)[0], []
         elif isinstance(said, ToolReturned):
-            returned.append(said)
+            returned.append(replace(said, content=data_of(said.content)))
     if request.instructions.startswith("Summarise"):
         return Stage(_pieces(_summary(asked)))
     if "Propose a plan first" in request.instructions:

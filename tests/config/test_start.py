@@ -153,7 +153,7 @@ def test_sigterm_with_open_streams_ends_cleanly(make_server: MakeServer) -> None
     for _ in range(20):
         connection = socket.create_connection(("127.0.0.1", server.port), timeout=15)
         connection.sendall(
-            f"GET /v1/runs/{run}/events HTTP/1.1\r\nHost: x\r\n"
+            f"GET /v1/runs/{run}/events HTTP/1.1\r\nHost: localhost\r\n"
             f"Authorization: Bearer {server.key}\r\n\r\n".encode()
         )
         assert b"200 OK" in connection.recv(4096)
@@ -170,7 +170,7 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(server: Server) -> N
     for path, field in (("/v1/threads", b'"code"'), ("/api/v2/runs", b'"error"')):
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
             connection.sendall(
-                f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 f"Content-Length: 3000000000\r\n\r\n{{".encode()
             )
             answer = connection.recv(4096)
@@ -181,7 +181,7 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(server: Server) -> N
 def test_a_chunked_body_over_the_limit_is_refused(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(
-            b"POST /v1/threads HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"POST /v1/threads HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n"
         )
         piece = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
@@ -212,7 +212,7 @@ def test_a_reader_that_reads_nothing_does_not_fill_the_server(server: Server) ->
     before = resident()
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(
-            f"GET /v1/runs/{run}/events?after_seq=900 HTTP/1.1\r\nHost: x\r\n"
+            f"GET /v1/runs/{run}/events?after_seq=900 HTTP/1.1\r\nHost: localhost\r\n"
             f"Authorization: Bearer {server.key}\r\n\r\n".encode()
         )
         time.sleep(3)

@@ -29,6 +29,7 @@ from runs.models import (
 from teammates import accounts, connections, end_users, knowledge, permissions, roster
 from teammates.access import Access
 from teammates.errors import Forbidden
+from teammates.fencing import as_data, data_of
 from teammates.models import Author, Memory, Teammate
 from teammates.tools.web import WEB_FETCH
 from tests.factories import make_bob, make_run
@@ -288,6 +289,12 @@ def test_a_stranger_cannot_close_the_fence_around_their_words(alice: Access, ops
     assert prompt.content.count("`````") == 2
     assert prompt.content.endswith("`````")
     assert fence
+
+
+@pytest.mark.parametrize("text", ["plain", "a\n```\nb", "````", "", "x\n`````\n"])
+def test_what_stands_between_the_fences_is_found_again(text: str) -> None:
+    assert data_of(as_data(text, "a page")) == text
+    assert data_of(text) == text
 
 
 def test_documents_that_runs_wrote_are_not_told_to_strangers(alice: Access, ops: Teammate) -> None:

@@ -105,7 +105,7 @@ def test_a_conversation_that_nears_the_window_is_summarised_and_shorter(alice: A
     Model.objects.filter(alias="demo").update(context_window=400)
     message = "todo file notes.txt " + "and more words " * 20
     first = finish(make_run(alice, message=message))
-    Model.objects.filter(alias="demo").update(context_window=160)
+    Model.objects.filter(alias="demo").update(context_window=220)
     run = finish(make_run(alice, message="read it " + "x " * 40, thread=first.thread))
     assert run.status == "completed", run.error_message
     event = Event.objects.filter(run=run, type="run.context_compacted").first()

@@ -155,7 +155,7 @@ def test_more_open_streams_than_connections_and_a_page_still_answers(
 def open_stream(server: Server, run_id: str) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", server.port), timeout=10)
     connection.sendall(
-        f"GET /v1/runs/{run_id}/events HTTP/1.1\r\nHost: x\r\n"
+        f"GET /v1/runs/{run_id}/events HTTP/1.1\r\nHost: localhost\r\n"
         f"Authorization: Bearer {server.key}\r\n\r\n".encode()
     )
     return connection

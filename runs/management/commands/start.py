@@ -19,6 +19,7 @@ from config import data_folder
 from config.database import check_server, close_pool
 from config.errors import StartError
 from config.postgres import Cluster
+from teammates import encryption
 
 if TYPE_CHECKING:
     from runs.runtime import Runtime
@@ -65,6 +66,11 @@ class Command(BaseCommand):
             with self._step("Preparing the database"):
                 call_command("migrate", interactive=False, verbosity=0)
             stack.callback(close_pool)
+            if not encryption.is_readable():
+                raise StartError(
+                    "The stored secrets cannot be read: MUSTER_ENCRYPTION_KEY, or encryption.key "
+                    "in the data folder, is not the key that they were stored with."
+                )
             _answer_to(host)
             settings.SERVED_AT = _url(host, port)
             welcome = _welcome(settings.SERVED_AT)
