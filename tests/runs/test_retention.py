@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.core.files.storage import default_storage
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
@@ -51,6 +52,8 @@ def with_everything(access: Access) -> Run:
     file = files.write_file(run.thread, name="plan.md", content=b"the secret plan")
     RunFile.objects.create(run=run, file=file)
     make_gate(access)
+    # A run's end checks keys at once for the rest of its transaction, which here is the test's.
+    connection.check_constraints()
     return run
 
 
