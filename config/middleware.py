@@ -18,7 +18,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from config.api import envelope_for, error_response, status_of
-from teammates import audit
+from teammates import audit, client
 from teammates.access import Access
 from teammates.errors import Conflict, DomainError, Forbidden, Invalid, NotFound
 from teammates.models import User
@@ -26,6 +26,10 @@ from teammates.pages import access_of_session
 
 logger = logging.getLogger("muster.audit")
 
+DOORS = (
+    ("/v1/", "v1"), ("/api/v1/webhooks/", "webhook"), ("/api/v1/mail/", "mail"), ("/api/", "v2"),
+    ("/decide/", "link"), ("/shared/", "link"),
+)  # fmt: skip
 PROBES = ("/healthz", "/readyz", "/health")
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
@@ -42,6 +46,33 @@ def compressed_pages(get_response: GetResponse) -> GetResponse:
         return response
 
     return middleware
+
+
+FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO")
+
+
+def real_client(get_response: GetResponse) -> GetResponse:
+    """Who sent the request is known to all that follows; what a stranger claims of it is not."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        peer = str(request.META.get("REMOTE_ADDR") or "")
+        forwarded_for = str(request.META.get("HTTP_X_FORWARDED_FOR") or "")
+        request.META["REMOTE_ADDR"] = client.real_address(peer, forwarded_for)
+        if not client.is_trusted(peer):
+            for name in FORWARDED:
+                request.META.pop(name, None)
+        sender = client.Client(
+            address=request.META["REMOTE_ADDR"], door=_door(request.path),
+            agent=request.headers.get("User-Agent", "")[:200],
+        )  # fmt: skip
+        with client.acting(sender):
+            return get_response(request)
+
+    return middleware
+
+
+def _door(path: str) -> str:
+    return next((door for prefix, door in DOORS if path.startswith(prefix)), "page")
 
 
 def known_host(get_response: GetResponse) -> GetResponse:

@@ -1,6 +1,7 @@
 """Settings, all from the environment; a malformed value stops the start with one sentence."""
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -35,6 +36,16 @@ def env_number(name: str, default: float, *, least: float = 0) -> float:
     return number
 
 
+def env_networks(name: str, default: str) -> list[str]:
+    networks = [one.strip() for one in os.environ.get(name, default).split(",") if one.strip()]
+    for network in networks:
+        try:
+            ip_network(network, strict=False)
+        except ValueError:
+            raise StartError(f"{name} must name addresses or networks, not {network!r}.") from None
+    return networks
+
+
 # --- Where things are ---
 DATA_FOLDER = data_folder.path()
 FILES_FOLDER = data_folder.private("files")
@@ -54,8 +65,11 @@ CSRF_TRUSTED_ORIGINS = [o for o in os.environ.get("CSRF_TRUSTED_ORIGINS", "").sp
 HTTPS = env_bool("MUSTER_HTTPS", PUBLIC_URL.startswith("https://"))
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SESSION_COOKIE_SAMESITE = "Lax"
+# Whose word about the client behind them counts: X-Forwarded-For, X-Forwarded-Proto.
+TRUSTED_PROXIES = env_networks("MUSTER_TRUSTED_PROXIES", "127.0.0.0/8,::1")
 if HTTPS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_HSTS_SECONDS = 365 * 24 * 3600
 
 # --- Database ---
 DATABASE_THREADS = int(env_number("MUSTER_DATABASE_THREADS", 8, least=2))
@@ -94,6 +108,8 @@ WEBHOOK_SECONDS = env_number("MUSTER_WEBHOOK_SECONDS", 10, least=0.1)  # for a w
 # Where mails for teammates are taken, as host:port; off: nowhere. `--smtp` says otherwise.
 SMTP = os.environ.get("MUSTER_SMTP", "127.0.0.1:2525")
 POLL_SECONDS = env_number("MUSTER_POLL_SECONDS", 2, least=0.1)
+# How often a client may sign in, upload, export and so on (`teammates/limits.py`).
+LIMITS = env_bool("MUSTER_LIMITS", True)
 MAX_JSON_BYTES = int(env_number("MUSTER_MAX_JSON_BYTES", 4 * 1024 * 1024, least=1))
 MAX_UPLOAD_BYTES = int(env_number("MUSTER_MAX_UPLOAD_BYTES", 100 * 1024 * 1024, least=1))
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_JSON_BYTES
@@ -130,6 +146,7 @@ INSTALLED_APPS = [
     "runs",
 ]
 MIDDLEWARE = [
+    "config.middleware.real_client",
     "django.middleware.security.SecurityMiddleware",
     "config.middleware.compressed_pages",
     "config.middleware.request_id",
@@ -184,9 +201,14 @@ AUTH_USER_MODEL = "teammates.User"
 AUTH_PASSWORD_VALIDATORS = [
     {
         "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
-        "OPTIONS": {"min_length": 8},
+        "OPTIONS": {"min_length": 10},
     },
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator",
+        "OPTIONS": {"user_attributes": ("email", "username", "name")},
+    },
+    {"NAME": "teammates.accounts.VariedPassword"},
 ]
 PASSWORD_RESET_TIMEOUT = 7 * 24 * 3600  # seconds that a link in a mail works
 LOGIN_URL = "teammates:sign_in"

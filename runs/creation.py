@@ -28,7 +28,7 @@ from runs.models import (
     TaskStatus,
     ToolCall,
 )
-from teammates import budget, connections, end_users, knowledge, roster, servers
+from teammates import budget, connections, end_users, knowledge, limits, roster, servers
 from teammates.access import Access
 from teammates.errors import (
     Conflict,
@@ -156,6 +156,7 @@ def create_run(
     access.require("data.runs.write")
     content = conversations.checked_message(message)
     check_options(access.for_end_user(user_id), options)
+    _count_uploads(access, attachments)
     with transaction.atomic():
         end_user = _end_user(access, user_id)
         teammate = _teammate_for(
@@ -333,6 +334,7 @@ def reply_to_run(
     if options.tools == []:
         options = replace(options, tools=None)
     check_options(replace(access, end_user=run.end_user), options)
+    _count_uploads(access, attachments)
     asks_for_people = bool(options.human_in_the_loop) or options.permission_mode in (
         PermissionMode.APPROVAL,
         PermissionMode.PLAN,
@@ -385,6 +387,7 @@ def run_in_thread(
     access.require("data.runs.write")
     options = options or Options()
     check_options(access, options)
+    _count_uploads(access, attachments)
     with transaction.atomic():
         if persona_id is not None:
             teammate, version = roster.get_persona(access, persona_id)
@@ -594,6 +597,15 @@ def _teammate_for(
             **made_of,
         )  # fmt: skip
     return roster.default_teammate(access)
+
+
+def _count_uploads(access: Access, attachments: Sequence[Attachment]) -> None:
+    """Raises `TooMany`."""
+    if attachments:
+        limits.take(
+            (limits.UPLOADS, limits.whoever(access)),
+            (limits.UPLOADS_OF_ALL, access.organization.pk),
+        )
 
 
 def _attach(run: Run, attachments: Sequence[Attachment]) -> None:

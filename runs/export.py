@@ -17,6 +17,7 @@ from runs.models import (
     WebhookDelivery,
     WebhookEndpoint,
 )
+from teammates import limits
 from teammates.access import Access
 from teammates.fields import EncryptedField
 from teammates.models import (
@@ -86,6 +87,8 @@ def _row(row: models.Model) -> dict[str, Any]:
 
 def head(access: Access) -> dict[str, Any]:
     """What the document says of the account itself."""
+    access.require("org.account.manage")
+    limits.take((limits.EXPORTS, limits.whoever(access)))
     organization = access.organization
     people = Membership.objects.filter(organization=organization).select_related("user")
     return {

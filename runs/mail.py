@@ -272,6 +272,7 @@ def make_door(access: Access) -> str:
     """A new token for whoever hands the organization's mails over; the old one is dead at once.
     It is shown once."""
     access.require("org.settings.manage")
+    access.require_confirmed()
     token = f"mail_{secrets.token_hex(24)}"
     _set_door(access, mail_token_hash=hash_secret(token), mail_token_prefix=token[:SHOWN])
     return token

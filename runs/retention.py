@@ -30,7 +30,7 @@ from runs.models import (
     WebhookEndpoint,
     WorkerBeat,
 )
-from teammates import mail, sessions
+from teammates import limits, mail, sessions
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden
 from teammates.models import (
@@ -226,14 +226,15 @@ def _erase_events(run: Run) -> None:
 
 
 def forget_old() -> None:
-    """Ended sessions, expired idempotency keys, old entries of the logs, mails that no server took,
-    removed webhooks, and workers that have long been silent."""
+    """Ended sessions and limits, expired idempotency keys, old entries of the logs, mails that no
+    server took, removed webhooks, and workers that have long been silent."""
     now = timezone.now()
     RefreshToken.objects.filter(expires_at__lt=now).delete()
     IdempotencyKey.objects.filter(claimed_at__lt=now - timedelta(days=2)).delete()
     AuditEntry.objects.filter(created_at__lt=now - timedelta(days=settings.AUDIT_DAYS)).delete()
     WorkerBeat.objects.filter(seen_at__lt=now - timedelta(days=1)).delete()
     mailbox.forget_old()
+    limits.forget_ended()
     logged = now - timedelta(days=settings.LOG_DAYS)
     _delete_in_batches(WebhookDelivery.objects.filter(created_at__lt=logged))
     firings = Firing.objects.filter(created_at__lt=logged)

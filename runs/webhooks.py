@@ -37,6 +37,7 @@ def add_endpoint(
     Raises `Invalid`, `Conflict` (too many).
     """
     access.require("data.webhooks.manage")
+    access.require_confirmed()
     if list_endpoints(access).count() >= MOST_ENDPOINTS:
         raise Conflict(f"A scope has at most {MOST_ENDPOINTS} webhooks.", code="webhooks.capacity")
     return WebhookEndpoint.objects.create(

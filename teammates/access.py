@@ -119,6 +119,16 @@ class Access:
                 code="END_USER_ID_REQUIRED",
             )
 
+    def require_confirmed(self) -> None:
+        """Raise `Forbidden` where somebody who signed up here by themselves would reach others
+        through this installation, before their mail address is known to be theirs."""
+        user = self.user
+        if user is not None and user.email_verified_at is None and not self.organization.is_home:
+            raise Forbidden(
+                "Confirm your e-mail address first: open the link in the mail that you got.",
+                code="auth.email_unverified",
+            )
+
     def scope(self, rows: Q) -> Q:
         """Those of the organization's `rows` that exist for the asker.
 

@@ -2,7 +2,6 @@
 
 import re
 import secrets
-from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -10,6 +9,7 @@ from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.contrib.auth.tokens import PasswordResetTokenGenerator
+from django.core import signing
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
@@ -17,14 +17,16 @@ from django.db.models import QuerySet
 from django.urls import reverse
 from django.utils.timezone import now
 
-from teammates import connections, end_users, mail, roster, sessions
+from teammates import client, connections, end_users, limits, mail, roster, sessions
 from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
 from teammates.fields import hash_secret
 from teammates.models import Membership, Organization, RetentionMode, Role, User
 
-MOST_WRONG_PASSWORDS = 10  # in a row
-LOCKED_FOR = timedelta(minutes=5)
+RESET_LINK_HOURS = 2
+MOST_SHOWN = 20  # of a kind, to whoever claims an account
+# Hashing a password takes a core for a moment: some threads stay free for everybody else.
+_hashing = limits.Room("people sign in", max(1, settings.REQUEST_THREADS // 2))
 PER_END_USER = (
     "per_end_user_run_limit", "per_end_user_cost_limit_cents", "per_end_user_rate_per_minute",
 )  # fmt: skip
@@ -114,6 +116,7 @@ def register(
             "with MUSTER_REGISTRATION_OPEN=true.",
             code="auth.forbidden",
         )
+    limits.take((limits.SIGN_UPS, client.household()))
     with transaction.atomic():
         user = create_user(email=email, password=password, username=username, name=name)
         organization = found_organization(
@@ -123,57 +126,54 @@ def register(
     return Access(organization=organization, role=Role.OWNER, user=user)
 
 
-def sign_in(*, login: str, password: str) -> Access:
+def sign_in(*, login: str, password: str, known_browser: str = "") -> Access:
     """The access of e-mail (or user name) and password.
 
-    Raises `NotSignedIn`, `TooMany` after many wrong passwords in a row.
+    `known_browser` is the uid of the user whom this browser signed in before, if it proves that:
+    strangers' guesses at an account never keep its own people out. Raises `NotSignedIn`, and
+    `TooMany` after many wrong passwords, alike for addresses that nobody has.
     """
+    limits.take((limits.SIGN_INS, client.household()))
+    login = login.strip().lower()
     if "@" not in login:
-        login = (
-            User.objects.filter(username__iexact=login).values_list("email", flat=True).first()
-            or login
-        )
-    known = User.objects.filter(email=login.strip().lower()).first()
-    if known is not None:
-        user = _checked_by_password(known, password)
-    else:
-        make_password(password)  # as long as for a known one
-        raise _wrong_password()
+        named = User.objects.filter(username__iexact=login).values_list("email", flat=True)
+        login = named.first() or login
+    known = User.objects.filter(email=login).first()
+    is_known_browser = known is not None and str(known.uid) == known_browser
+    user = _checked_by_password(known, login, password, is_known_browser=is_known_browser)
     access = access_of_member(user)
     if access is None:
         raise Forbidden("You are in no organization.", code="auth.no_account_membership")
     return access
 
 
-def _checked_by_password(user: User, password: str) -> User:
-    """The user, if the password is theirs. Ten wrong ones in a row lock the account for a while.
+def _checked_by_password(
+    user: User | None, login: str, password: str, *, is_known_browser: bool = False
+) -> User:
+    """The user, if the password is theirs; takes as long for nobody's address.
 
-    The user's row is held: guesses at one account are made one by one.
+    A try is counted before it is made, per account and source, so that many at once are no way
+    around the limit. Raises `NotSignedIn`, `TooMany`.
     """
-    with transaction.atomic():
-        locked = User.objects.select_for_update(no_key=True).get(pk=user.pk)
-        until = locked.locked_until
-        left = max(0.0, (until - now()).total_seconds()) if until else 0.0
-        is_right = not left and locked.is_active and locked.check_password(password)
-        if is_right:
-            locked.failed_sign_ins, locked.locked_until = 0, None
-        elif not left:
-            locked.failed_sign_ins += 1
-            if locked.failed_sign_ins >= MOST_WRONG_PASSWORDS:
-                locked.failed_sign_ins, locked.locked_until = 0, now() + LOCKED_FOR
-        locked.save(update_fields=["failed_sign_ins", "locked_until"])
-    if left:
-        raise TooMany(
-            f"Too many wrong passwords; try again in {int(left) // 60 + 1} minutes.",
-            code="auth.locked", retry_after=int(left) + 1,
-        )  # fmt: skip
-    if not is_right:
-        raise _wrong_password()
-    return locked
-
-
-def _wrong_password() -> NotSignedIn:
-    return NotSignedIn("E-mail or password is wrong.", code="auth.invalid_credentials")
+    if is_known_browser:
+        counts = [(limits.GUESSES, f"{login} known")]
+    else:
+        counts = [
+            (limits.GUESSES, f"{login} {client.household()}"), (limits.STRANGE_GUESSES, login),
+        ]  # fmt: skip
+    try:
+        limits.take(*counts)
+    except TooMany as error:
+        error.code = "auth.locked"
+        raise
+    with _hashing.place():
+        is_right = user is not None and user.check_password(password)
+        if user is None:
+            make_password(password)
+    if user is None or not is_right or not user.is_active:
+        raise NotSignedIn("E-mail or password is wrong.", code="auth.invalid_credentials")
+    limits.forget(*counts)
+    return user
 
 
 def rename_user(user: User, name: str) -> None:
@@ -187,8 +187,8 @@ def change_password(user: User, *, current: str, new: str) -> User:
 
     Raises `NotSignedIn` for a wrong current one, `Invalid` for a weak new one, `TooMany`.
     """
-    check_password(new, field="new_password")
-    user = _checked_by_password(user, current)
+    check_password(new, user, field="new_password")
+    user = _checked_by_password(user, user.email, current)
     with transaction.atomic():
         user.set_password(new)
         user.save(update_fields=["password", "updated_at"])
@@ -219,6 +219,7 @@ def send_verification(user: User) -> None:
     """Mail the link. Once verified, nothing is sent."""
     if user.email_verified_at is not None:
         return
+    limits.take((limits.ASKED_MAILS, client.household()), (limits.MAILS_TO, user.email))
     mail.send(user.email, "Confirm your e-mail address", "verify", {
         "user": user, "link": mail.public_url() + verification_link(user),
         "days": settings.PASSWORD_RESET_TIMEOUT // 86400,
@@ -236,19 +237,98 @@ def user_of_verification(token: str) -> User:
     return user
 
 
-def verify(user: User, *, password: str | None = None) -> User:
-    """The address is theirs. One without a password sets it now, and the keys that were made
-    before, to set things up, no longer work. Raises `Invalid` for a weak password."""
+def verify(user: User, *, password: str | None = None, by: User | None = None) -> User:
+    """The address is theirs: who has the link proves it, and that they are the account's owner, by
+    the session of `by` or by its password. One without a password sets it now, and the keys that
+    were made before, to set things up, no longer work.
+
+    Raises `Invalid` for a weak password, `NotSignedIn` for a wrong one, `TooMany`.
+    """
+    is_claimed = user.has_usable_password()
+    if not is_claimed:
+        if password is None:
+            raise Invalid("password is required to claim this account.")
+        check_password(password, user)
+    elif by is None or by.pk != user.pk:
+        # Somebody else may have registered the address: its owner's click must not confirm theirs.
+        _checked_by_password(user, user.email, password or "")
     with transaction.atomic():
-        if not user.has_usable_password():
-            if password is None:
-                raise Invalid("password is required to claim this account.")
-            check_password(password)
+        if not is_claimed:
             user.set_password(password)
             user.api_keys.filter(revoked_at=None).update(revoked_at=now())
         user.email_verified_at = user.email_verified_at or now()
         user.save(update_fields=["password", "email_verified_at", "updated_at"])
     return user
+
+
+def set_up_before_claim(user: User) -> list[str]:
+    """What programs set up for an account that nobody has claimed yet, by kind and name: whoever
+    claims it should know what they take over."""
+    found: list[str] = []
+    for membership in user.memberships.select_related("organization"):
+        made = membership.organization
+        for kind, rows in (
+            ("Teammate", made.teammates.filter(created_by=user)),
+            ("Skill", made.skills), ("App", made.tool_servers), ("Document", made.documents),
+        ):  # fmt: skip
+            names = rows.order_by("id").values_list("name", flat=True)
+            found += [f"{kind} “{name}”" for name in names[:MOST_SHOWN]]
+        if memories := made.memories.count():
+            found.append(f"{memories} memor{'y' if memories == 1 else 'ies'}")
+    return found
+
+
+# --- a forgotten password -----------------------------------------------------------------------
+
+_RESETS = "teammates.reset"
+
+
+def ask_for_reset(email: str) -> None:
+    """Mail a link that sets a new password, if somebody has this address; says nothing of whether.
+
+    Raises `TooMany` for who asks too often, whoever they ask for.
+    """
+    email = email.strip().lower()
+    limits.take((limits.ASKED_MAILS, client.household()), (limits.MAILS_TO, email))
+    user = User.objects.filter(email=email, is_active=True).first()
+    if user is None or not user.has_usable_password():
+        return
+    token = signing.dumps([user.pk, _state(user)], salt=_RESETS)
+    mail.send(user.email, "Set a new password", "reset", {
+        "link": mail.public_url() + reverse("teammates:reset", args=[token]),
+        "hours": RESET_LINK_HOURS,
+    })  # fmt: skip
+
+
+def user_of_reset(token: str) -> User:
+    """Who may set a new password by this link. Raises `NotFound` for a used, old or wrong one."""
+    try:
+        pk, state = signing.loads(token, salt=_RESETS, max_age=RESET_LINK_HOURS * 3600)
+    except signing.BadSignature:
+        pk, state = 0, ""
+    user = User.objects.filter(pk=pk, is_active=True).first()
+    if user is None or not secrets.compare_digest(_state(user), state):
+        raise NotFound("This link was used, or is too old. Ask for a new one.")
+    return user
+
+
+def reset_password(token: str, password: str) -> User:
+    """Set a new password by the link of a mail, which proves the address too. All sessions end;
+    keys of programs stay. Raises `NotFound`, `Invalid`."""
+    check_password(password, user_of_reset(token))
+    with transaction.atomic():
+        locked = User.objects.select_for_update(no_key=True).get(pk=user_of_reset(token).pk)
+        user_of_reset(token)  # of two at once, one wins
+        locked.set_password(password)
+        locked.email_verified_at = locked.email_verified_at or now()
+        locked.save(update_fields=["password", "email_verified_at", "updated_at"])
+        sessions.end_all_sessions(locked)
+    return locked
+
+
+def _state(user: User) -> str:
+    """What a new password, a sign-out everywhere or another address changes."""
+    return hash_secret(f"{user.email}{user.password}{user.session_version}")[:32]
 
 
 # --- first steps --------------------------------------------------------------------------------
@@ -301,12 +381,13 @@ def create_user(*, email: str, password: str | None, username: str = "", name: s
         raise Invalid("email is not an e-mail address.") from None
     if username and not _user_name_pattern().fullmatch(username):
         raise Invalid("login must have 1 to 150 characters and no @.")
+    name = name.strip()[:150]
     if password is not None:
-        check_password(password)
+        check_password(password, User(email=email, username=username, name=name))
     try:
         with transaction.atomic():
             return User.objects.create_user(
-                email=email, password=password, username=username, name=name.strip()[:150]
+                email=email, password=password, username=username, name=name
             )
     except IntegrityError:
         raise Conflict(
@@ -314,14 +395,28 @@ def create_user(*, email: str, password: str | None, username: str = "", name: s
         ) from None
 
 
-def check_password(password: str, *, field: str = "password") -> None:
-    """Raise `Invalid` for a password that is too short, too long or too common."""
+def check_password(password: str, user: User | None = None, *, field: str = "password") -> None:
+    """Raise `Invalid` for a password that is too short, too long, too common, or too like the
+    `user` it is for (`AUTH_PASSWORD_VALIDATORS`)."""
     if len(password) > 1024:
         raise Invalid(f"{field} must have at most 1024 characters.")
     try:
-        validate_password(password)
+        validate_password(password, user)
     except ValidationError as error:
         raise Invalid(f"{field}: " + " ".join(error.messages)) from None
+
+
+class VariedPassword:
+    """Django's rule for one: not the same few characters again and again, not blanks."""
+
+    least = 5  # different characters
+
+    def validate(self, password: str, user: User | None = None) -> None:
+        if len(set(password.strip())) < self.least:
+            raise ValidationError(self.get_help_text())
+
+    def get_help_text(self) -> str:
+        return f"It must have at least {self.least} different characters."
 
 
 def _checked_name(name: str, *, field: str) -> str:

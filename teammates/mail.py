@@ -1,8 +1,10 @@
 """Mails about accounts, sent at once. What runs have to tell is in `runs/notices.py`."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +35,29 @@ def forget_kept(before: datetime) -> None:
 
 
 def send(to: str, subject: str, template: str, context: dict[str, Any]) -> bool:
-    """Mail what `templates/emails/<template>.txt` says; whether a mail server took it. Without one
-    it lies in the data folder."""
+    """Mail what `templates/emails/<template>.txt` says; whether a mail server gets it. Without one
+    it lies in the data folder.
+
+    Nobody waits for the mail server: neither whoever asked, nor, by how long it took, a stranger
+    who wants to know whether there was anything to send.
+    """
     text = render_to_string(f"emails/{template}.txt", context)
+    message = EmailMessage(" ".join(subject.split()), text, to=[to])
+    if settings.EMAIL_BACKEND.endswith("smtp.EmailBackend"):
+        _postmen().submit(_hand_over, message)
+        return True
+    return _hand_over(message) and sends()
+
+
+def _hand_over(message: EmailMessage) -> bool:
     try:
-        EmailMessage(" ".join(subject.split()), text, to=[to]).send()
-    except OSError:
-        logger.exception("“%s” was not mailed to %s", subject, to)
+        message.send()
+    except OSError:  # what SMTP refuses is one too
+        logger.exception("“%s” was not mailed to %s", message.subject, ", ".join(message.to))
         return False
-    return sends()
+    return True
+
+
+@cache
+def _postmen() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(2, thread_name_prefix="mail")

@@ -9,7 +9,7 @@ from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from teammates import accounts, mail
+from teammates import accounts, limits, mail
 from teammates.access import PERMISSIONS, Access
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound
 from teammates.fields import hash_secret
@@ -157,6 +157,7 @@ def invite(access: Access, *, email: str, role: str) -> tuple[Invitation, str]:
     Raises `Invalid`, `Forbidden`, `Conflict` for a member or somebody invited already.
     """
     access.require("org.members.invite")
+    access.require_confirmed()
     email = email.strip().lower()
     try:
         validate_email(email)
@@ -169,6 +170,7 @@ def invite(access: Access, *, email: str, role: str) -> tuple[Invitation, str]:
     organization = access.organization
     if organization.memberships.filter(user__email=email).exists():
         raise Conflict(f"{email} is a member already.", code="invitations.is_member")
+    _count_mail(invitation_to=email, organization=organization)
     token = secrets.token_urlsafe(24)
     try:
         with transaction.atomic():
@@ -191,11 +193,17 @@ def renew(access: Access, invitation: Invitation) -> str:
     """A new link for an invitation; the old one stops working. Raises `Forbidden`."""
     access.require("org.members.invite")
     _check_owners_invitation(access, invitation)
+    _count_mail(invitation_to=invitation.email, organization=access.organization)
     token = secrets.token_urlsafe(24)
     invitation.token_hash = hash_secret(token)
     invitation.expires_at = timezone.now() + INVITED_FOR
     invitation.save(update_fields=["token_hash", "expires_at"])
     return token
+
+
+def _count_mail(*, invitation_to: str, organization: Organization) -> None:
+    """Raises `TooMany`."""
+    limits.take((limits.MAILS_TO, invitation_to), (limits.INVITATIONS, organization.pk))
 
 
 def revoke(access: Access, invitation: Invitation) -> None:

@@ -11,6 +11,7 @@ from django import forms
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 
+from teammates import limits
 from teammates.access import Access, access_of_member
 from teammates.errors import DomainError
 from teammates.models import Organization, User
@@ -107,6 +108,11 @@ def access_of_session(user: User, session: Any) -> Access | None:
 
 def choose_organization(request: HttpRequest, organization: Organization) -> None:
     request.session[ORGANIZATION] = str(organization.uid)
+
+
+def count_export(access: Access) -> None:
+    """Call before what is to be downloaded is gathered. Raises `TooMany`."""
+    limits.take((limits.EXPORTS, limits.whoever(access)))
 
 
 def text_download(text: str, *, kind: str, name: str) -> HttpResponse:

@@ -196,6 +196,7 @@ def set_inbox(access: Access, teammate: Teammate, *, enabled: bool) -> Teammate:
     with transaction.atomic():
         locked = _locked(teammate)
         if enabled:
+            access.require_confirmed()
             take_over(access, locked)
         if enabled != bool(locked.inbox_name):
             locked.inbox_name = _new_inbox_name() if enabled else ""

@@ -18,6 +18,9 @@ from teammates.errors import NotSignedIn
 from teammates.fields import hash_secret
 from teammates.models import RefreshToken, User
 
+# Two requests of one program that renew at once, or one whose answer got lost, are no theft.
+AT_ONCE = timedelta(seconds=10)
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -34,27 +37,42 @@ def open_session(access: Access) -> Tokens:
     assert access.user is not None
     secret, ends = _new_secret()
     session = RefreshToken.objects.create(
-        user=access.user, hash=hash_secret(secret), expires_at=ends
-    )
+        user=access.user, organization=access.organization, hash=hash_secret(secret),
+        expires_at=ends,
+    )  # fmt: skip
     return _tokens(access, session, secret)
 
 
 def renew_session(secret: str) -> tuple[Access, Tokens]:
-    """Replace the secret of a session; of two at once, one wins. Raises `NotSignedIn`."""
+    """Replace the secret of a session; of two at once, one wins. Raises `NotSignedIn`.
+
+    A secret that was replaced a while ago ends its session: one of two who have it is a thief.
+    """
+    given = hash_secret(secret)
     with transaction.atomic():
         session = (
             RefreshToken.objects.select_for_update(of=("self",))
-            .filter(hash=hash_secret(secret), expires_at__gt=timezone.now())
-            .select_related("user")
+            .filter(hash=given, expires_at__gt=timezone.now())
+            .select_related("user", "organization")
             .first()
         )
-        access = access_of_member(session.user) if session else None
-        if session is None or access is None:
-            raise NotSignedIn("Sign in again.", code="auth.invalid_token")
-        renewed, session.expires_at = _new_secret()
-        session.hash = hash_secret(renewed)
-        session.save(update_fields=["hash", "expires_at"])
+        access = _access_of_session(session) if session else None
+        if session is not None and access is not None:
+            renewed, session.expires_at = _new_secret()
+            session.hash, session.used_hash = hash_secret(renewed), given
+            session.renewed_at = timezone.now()
+            session.save(update_fields=["hash", "used_hash", "renewed_at", "expires_at"])
+    if session is None or access is None:
+        RefreshToken.objects.filter(
+            used_hash=given, renewed_at__lt=timezone.now() - AT_ONCE
+        ).delete()
+        raise NotSignedIn("Sign in again.", code="auth.invalid_token")
     return access, _tokens(access, session, renewed)
+
+
+def _access_of_session(session: RefreshToken) -> Access | None:
+    uid = str(session.organization.uid) if session.organization else None
+    return access_of_member(session.user, uid)
 
 
 def end_session(access: Access) -> bool:

@@ -26,7 +26,11 @@ PASSWORD = "correct horse battery"
 
 def make_alice(email: str = "alice@example.com") -> Access:
     """The owner of an organization of her own."""
-    return accounts.register(email=email, password=PASSWORD, name=email.partition("@")[0].title())
+    name = email.partition("@")[0].title()
+    access = accounts.register(email=email, password=PASSWORD, name=name)
+    assert access.user is not None
+    accounts.verify(access.user, by=access.user)
+    return access
 
 
 def make_bob(alice: Access, *, role: str = Role.MEMBER, email: str = "bob@example.com") -> Access:

@@ -12,6 +12,7 @@ from teammates.access import Access
 from tests.factories import make_bob, make_key, make_run
 
 PUBLIC_PAGES = {
+    "forgot", "reset",
     "setup", "sign_in", "verify", "join", "gate_link", "shared_run", "shared_file",
     "shared_artifact",
 }  # fmt: skip

@@ -21,7 +21,14 @@ from teammates import charts
 from teammates.access import Access
 from teammates.errors import DomainError, Invalid
 from teammates.models import Teammate
-from teammates.pages import PageRequest, csv_download, number_of, numbers_of, text_download
+from teammates.pages import (
+    PageRequest,
+    count_export,
+    csv_download,
+    number_of,
+    numbers_of,
+    text_download,
+)
 
 PAGE_SIZE = 50
 MOST_EXPORTED = 10_000
@@ -60,6 +67,7 @@ def run_list(request: PageRequest) -> HttpResponse:
         filtered = filtered.none()
     if kind := request.GET.get("format"):
         _refuse_problems(terms)
+        count_export(request.access)
         return _export(filtered, kind)
     by_error = request.GET.get("group") == "error"
     rows = [] if by_error else _behind(access, filtered, request.GET.get("after", ""))

@@ -15,7 +15,7 @@ from runs import spending
 from runs.spending import GROUPS, MEASURES, PERIODS, Group, Report
 from runs.usage import FIRST_YEAR, LONGEST_SERIES, Span
 from teammates import charts
-from teammates.pages import PageRequest, csv_download
+from teammates.pages import PageRequest, count_export, csv_download
 from teammates.templatetags.muster import money, short
 
 SAYING: dict[str, charts.Say] = {
@@ -38,6 +38,7 @@ def usage_page(request: PageRequest) -> HttpResponse:
         measure=measure if measure in MEASURES else "",
     )  # fmt: skip
     if query.get("format") == "csv":
+        count_export(request.access)
         return _as_csv(report)
     sees_all = request.access.may("data.usage.read")
     return render(request, "runs/usage.html", {

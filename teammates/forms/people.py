@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from teammates import accounts
 from teammates.access import SCOPES
 from teammates.errors import Invalid
-from teammates.models import Organization, Role
+from teammates.models import Organization, Role, User
 from teammates.timezones import TIMEZONES
 
 
@@ -17,13 +17,17 @@ class PasswordForm(forms.Form):
         label="Password",
         max_length=1024,
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
-        help_text="At least 8 characters, and not a common one.",
+        help_text="At least 10 characters, and not a common one.",
     )
+
+    def __init__(self, *args: Any, user: User | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.user = user  # whose password it is to be
 
     def clean_password(self) -> str:
         password: str = self.cleaned_data["password"]
         try:
-            accounts.check_password(password)
+            accounts.check_password(password, self.user)
         except Invalid as error:
             raise ValidationError(error.message.removeprefix("password: ")) from None
         return password
@@ -50,6 +54,22 @@ class SignInForm(forms.Form):
     )  # fmt: skip
 
 
+class OwnPasswordForm(forms.Form):
+    """The password that somebody has, to show that they are the one."""
+
+    password = forms.CharField(
+        label="Your password", max_length=1024,
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+    )  # fmt: skip
+
+
+class AddressForm(forms.Form):
+    email = forms.EmailField(
+        label="Your e-mail address", max_length=254,
+        widget=forms.EmailInput(attrs={"autocomplete": "username"}),
+    )  # fmt: skip
+
+
 class NameForm(forms.Form):
     name = forms.CharField(
         label="Your name", max_length=200,
@@ -65,7 +85,7 @@ class ChangePasswordForm(forms.Form):
     new = forms.CharField(
         label="New password", max_length=1024,
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
-        help_text="At least eight characters, none of the common ones.",
+        help_text="At least 10 characters, and not a common one.",
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 from teammates.models.api_key import APIKey, RefreshToken
 from teammates.models.audit import AuditEntry
 from teammates.models.knowledge import Audience, Author, Document, Memory, Skill, SkillStatus
+from teammates.models.limit import LimitCount
 from teammates.models.people import (
     EndUser,
     Invitation,
@@ -34,6 +35,7 @@ __all__ = [
     "Effort",
     "EndUser",
     "Invitation",
+    "LimitCount",
     "Membership",
     "Memory",
     "Model",

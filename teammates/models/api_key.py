@@ -60,7 +60,14 @@ class RefreshToken(models.Model):
     """One sign-in of a program: its session. The secret is used once, then replaced."""
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="refresh_tokens")
+    organization = models.ForeignKey(
+        Organization, null=True, on_delete=models.CASCADE, related_name="+"
+    )  # None: of a session from before it was kept
     hash = models.CharField(max_length=64, unique=True)
+    # The secret before this one, and since when it is used up: who comes with it later stole it,
+    # or was stolen from.
+    used_hash = models.CharField(max_length=64, blank=True, default="", db_index=True)
+    renewed_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField()
     created_at = models.DateTimeField(auto_now_add=True)
 

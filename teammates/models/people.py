@@ -89,9 +89,6 @@ class User(AbstractBaseUser, Named):
     # Raised by a password change or a sign-out everywhere: tokens made before are dead.
     session_version = models.PositiveIntegerField(default=1)
     email_verified_at = models.DateTimeField(null=True)
-    # Wrong passwords in a row, and until when none is tried any more.
-    failed_sign_ins = models.PositiveIntegerField(default=0)
-    locked_until = models.DateTimeField(null=True)
 
     objects = UserManager()
 

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_GET
 
 from teammates import audit, members
 from teammates.models import APIKey
-from teammates.pages import PageRequest, csv_download, number_of, page_of
+from teammates.pages import PageRequest, count_export, csv_download, number_of, page_of
 
 PAGE_SIZE = 100
 MOST_EXPORTED = 10_000
@@ -36,6 +36,7 @@ def audit_log(request: PageRequest) -> HttpResponse:
     if query.get("failed"):
         entries = entries.filter(status__gte=400)
     if query.get("format") == "csv":
+        count_export(request.access)
         return _as_csv(entries[:MOST_EXPORTED])
     page = page_of(request, entries, "-id", size=PAGE_SIZE)
     return render(request, "teammates/audit_log.html", {

@@ -1,16 +1,27 @@
 """Set-up and sign-in."""
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import login, logout
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods, require_POST
 
-from teammates import accounts
+from teammates import accounts, mail
 from teammates.errors import DomainError, NotSignedIn, TooMany
-from teammates.forms.people import PasswordForm, SetupForm, SignInForm
+from teammates.forms.people import (
+    AddressForm,
+    OwnPasswordForm,
+    PasswordForm,
+    SetupForm,
+    SignInForm,
+)
+from teammates.models import User
 from teammates.pages import add_refusal, public
+
+KNOWN = "muster_known"  # the cookie of a browser that signed somebody in
 
 
 @public
@@ -40,8 +51,9 @@ def sign_in(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             access = accounts.sign_in(
-                login=form.cleaned_data["email"], password=form.cleaned_data["password"]
-            )
+                login=form.cleaned_data["email"], password=form.cleaned_data["password"],
+                known_browser=request.get_signed_cookie(KNOWN, "", salt=KNOWN) or "",
+            )  # fmt: skip
         except (NotSignedIn, TooMany) as error:
             add_refusal(form, error)
         else:
@@ -49,9 +61,49 @@ def sign_in(request: HttpRequest) -> HttpResponse:
             login(request, access.user, backend="django.contrib.auth.backends.ModelBackend")
             target = request.GET.get("next", "")
             is_ours = url_has_allowed_host_and_scheme(target, {request.get_host()})
-            return redirect(target if is_ours else "runs:home")
+            return _known(redirect(target if is_ours else "runs:home"), access.user)
     status = 422 if form.errors else 200
     return render(request, "teammates/sign_in.html", {"form": form}, status=status)
+
+
+def _known(response: HttpResponse, user: User) -> HttpResponse:
+    """This browser signed `user` in: strangers' wrong passwords do not keep it out."""
+    response.set_signed_cookie(
+        KNOWN, str(user.uid), salt=KNOWN, max_age=365 * 24 * 3600, httponly=True, samesite="Lax",
+        secure=settings.HTTPS, path=reverse("teammates:sign_in"),
+    )  # fmt: skip
+    return response
+
+
+@public
+@require_http_methods(["GET", "POST"])
+def forgot(request: HttpRequest) -> HttpResponse:
+    """Ask for a link that sets a new password. The answer is the same for every address."""
+    form = AddressForm(request.POST or None)
+    asked = ""
+    if request.method == "POST" and form.is_valid():
+        try:
+            accounts.ask_for_reset(form.cleaned_data["email"])
+            asked = form.cleaned_data["email"]
+        except TooMany as error:
+            add_refusal(form, error)
+    status = 422 if form.errors else 200
+    context = {"form": form, "asked": asked, "sends": mail.sends()}
+    return render(request, "teammates/forgot.html", context, status=status)
+
+
+@public
+@require_http_methods(["GET", "POST"])
+def reset(request: HttpRequest, token: str) -> HttpResponse:
+    """Set a new password by the link of a mail."""
+    user = accounts.user_of_reset(token)
+    form = PasswordForm(request.POST or None, user=user)
+    if request.method == "POST" and form.is_valid():
+        accounts.reset_password(token, form.cleaned_data["password"])
+        messages.success(request, "Your new password is set. Sign in with it.")
+        return redirect("teammates:sign_in")
+    status = 422 if form.errors else 200
+    return render(request, "teammates/reset.html", {"form": form, "user": user}, status=status)
 
 
 @public
@@ -59,15 +111,29 @@ def sign_in(request: HttpRequest) -> HttpResponse:
 def verify(request: HttpRequest, token: str) -> HttpResponse:
     """Confirm a mail address, and claim an account that has no password yet."""
     user = accounts.user_of_verification(token)
-    form = None if user.has_usable_password() else PasswordForm(request.POST or None)
+    is_claimed = user.has_usable_password()
+    by = request.user if isinstance(request.user, User) else None
+    form: PasswordForm | OwnPasswordForm | None = None
+    if not is_claimed:
+        form = PasswordForm(request.POST or None, user=user)
+    elif by is None or by.pk != user.pk:
+        form = OwnPasswordForm(request.POST or None)
     if request.method == "POST" and (form is None or form.is_valid()):
-        accounts.verify(user, password=form.cleaned_data["password"] if form else None)
-        if form is not None:  # a link alone signs nobody in who has a password
-            login(request, user, backend="django.contrib.auth.backends.ModelBackend")
-        messages.success(request, "Thank you, your address is confirmed.")
-        return redirect("runs:home")
+        try:
+            accounts.verify(user, by=by, password=form.cleaned_data["password"] if form else None)
+        except (NotSignedIn, TooMany) as error:
+            assert form is not None
+            add_refusal(form, error)
+        else:
+            if form is not None:
+                login(request, user, backend="django.contrib.auth.backends.ModelBackend")
+            messages.success(request, "Thank you, your address is confirmed.")
+            return redirect("runs:home")
     status = 422 if form and form.errors else 200
-    context = {"form": form, "user": user}
+    context = {
+        "form": form, "user": user, "is_claimed": is_claimed,
+        "set_up": [] if is_claimed else accounts.set_up_before_claim(user),
+    }  # fmt: skip
     return render(request, "teammates/verify.html", context, status=status)
 
 

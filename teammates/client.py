@@ -1,0 +1,73 @@
+"""Where the request at hand came from. Verbs that limit or record need it, and it is nobody's
+argument: the middleware sets it once, and work that no request started has none."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from django.conf import settings
+
+IPV6_HOUSEHOLD = 64  # bits of an address that one customer of a network has to itself
+
+
+@dataclass(frozen=True)
+class Client:
+    address: str = ""  # empty: no request, or a socket without one
+    agent: str = ""
+    door: str = ""  # v1, v2, page, link, mail, webhook; empty: Muster itself
+
+
+NOBODY = Client()
+_current: ContextVar[Client] = ContextVar("client", default=NOBODY)
+
+
+def current() -> Client:
+    return _current.get()
+
+
+@contextmanager
+def acting(client: Client) -> Iterator[None]:
+    """What is done inside is asked for by `client`."""
+    token = _current.set(client)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def household() -> str:
+    """The client's address as far as it tells customers of a network apart: limits count these."""
+    address = current().address
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address):
+        return str(IPv6Network((int(parsed), IPV6_HOUSEHOLD), strict=False))
+    return str(parsed)
+
+
+def real_address(peer: str, forwarded_for: str) -> str:
+    """Who really sent a request: behind proxies that an operator trusts, whom the last of them
+    names in X-Forwarded-For."""
+    address, named = peer, forwarded_for.split(",")
+    while is_trusted(address) and named and (before := named.pop().strip()):
+        address = before
+    return address
+
+
+def is_trusted(address: str) -> bool:
+    """Whether it is a proxy whose word about its clients counts (`MUSTER_TRUSTED_PROXIES`)."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return not address  # a socket file: whoever may open it
+    return any(parsed in network for network in _trusted(tuple(settings.TRUSTED_PROXIES)))
+
+
+@cache
+def _trusted(networks: tuple[str, ...]) -> list[IPv4Network | IPv6Network]:
+    return [ip_network(network, strict=False) for network in networks]
