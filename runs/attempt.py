@@ -1,5 +1,6 @@
 """One attempt of a worker at a run, and what it knows while it works."""
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,8 @@ class Attempt:
 
     lease: Lease
     record: RunRecord
-    stopping: str = ""  # "cancel", "shutdown" or "lost"
+    stopping: str = ""  # "cancel", "shutdown", "lost" or "too_long"
+    began_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass

@@ -8,6 +8,9 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from django.conf import settings
@@ -88,15 +91,28 @@ async def _stop(attempt: Attempt) -> None:
     if task is not None:
         task.uncancel()  # what follows must not be interrupted by the same request
     try:
-        if attempt.stopping == "cancel":
-            await attempt.record.commit(
-                lifecycle.finish_run,
-                Outcome(RunStatus.CANCELLED, stop_reason="cancelled:person"),
-            )
+        if outcome := _OUTCOMES.get(attempt.stopping):
+            await attempt.record.commit(lifecycle.finish_run, outcome())
         elif attempt.stopping == "shutdown":
             await attempt.record.commit(lifecycle.release_run)
     except StaleLease:
         pass
+
+
+def _cancelled() -> Outcome:
+    return Outcome(RunStatus.CANCELLED, stop_reason="cancelled:person")
+
+
+def _too_long() -> Outcome:
+    return Outcome(
+        RunStatus.FAILED, error_class="run.too_long",
+        error_message=f"The run was at work for {settings.RUN_SECONDS / 3600:g} hours without a "
+        "pause, and was stopped. Split the work, or let an operator raise MUSTER_RUN_SECONDS.",
+    )  # fmt: skip
+
+
+# How a run ends whose attempt the worker stops for this.
+_OUTCOMES = {"cancel": _cancelled, "too_long": _too_long}
 
 
 async def _fail(attempt: Attempt, error_class: str, message: str) -> None:
@@ -244,15 +260,18 @@ async def _answered(attempt: Attempt, state: State, streamed: "_Streamed") -> Mo
     without this answer; where it does not go on, `Stopped` is raised."""
     try:
         client = await open_client(state.route.provider.connection)
-        async with client.call(streamed.request) as call:
+        async with (
+            _no_longer_than(settings.MODEL_CALL_SECONDS), client.call(streamed.request) as call,
+        ):  # fmt: skip
             streamed.call = call
             await _stream(attempt, call, streamed)
             streamed.is_finished = True
             return streamed.result()
     except asyncio.CancelledError:
-        if attempt.stopping != "cancel":
+        outcome = _OUTCOMES.get(attempt.stopping)
+        if outcome is None:
             raise
-        await _cancel_model_step(attempt, state.route, streamed)
+        await _stop_model_step(attempt, state.route, streamed, outcome())
         raise Stopped from None
     except ProviderError as error:
         await _recover(attempt, state, streamed, error)
@@ -392,18 +411,32 @@ def _as_value(text: str) -> Any:
         return None
 
 
-async def _cancel_model_step(attempt: Attempt, route: Model, streamed: _Streamed) -> None:
+@asynccontextmanager
+async def _no_longer_than(seconds: float) -> AsyncIterator[None]:
+    """A provider that sends a little for ever is as silent as one that sends nothing."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise ProviderError(
+            "provider.too_slow",
+            f"The model did not finish its answer within {seconds:g} seconds. Try again, or let "
+            "an operator raise MUSTER_MODEL_CALL_SECONDS.",
+        ) from None
+
+
+async def _stop_model_step(
+    attempt: Attempt, route: Model, streamed: _Streamed, outcome: Outcome
+) -> None:
+    """End the run in the middle of an answer, with what was said and used so far."""
     task = asyncio.current_task()
     if task is not None:
         task.uncancel()
     result = streamed.result()
     await attempt.record.commit(
-        steps.stop_model_step,
-        step=streamed.step,
-        route=route,
-        result=result,
-        outcome=Outcome(RunStatus.CANCELLED, text=result.turn.text, stop_reason="cancelled:person"),
-    )
+        steps.stop_model_step, step=streamed.step, route=route, result=result,
+        outcome=replace(outcome, text=result.turn.text),
+    )  # fmt: skip
 
 
 async def _recover(

@@ -2,7 +2,7 @@
 
 import tomllib
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 
@@ -13,8 +13,6 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from runs.models import Run, RunStatus, WorkerBeat
-
-SILENT_AFTER = timedelta(seconds=15)
 
 
 def beat(name: str, *, running: int, capacity: int) -> None:
@@ -30,12 +28,9 @@ def leave(name: str) -> None:
 
 
 def is_anybody_working() -> bool:
-    return WorkerBeat.objects.filter(seen_at__gt=timezone.now() - silent_after()).exists()
-
-
-def silent_after() -> timedelta:
-    """How long a worker may say nothing: a few of its beats, which depend on the lease."""
-    return max(SILENT_AFTER, timedelta(seconds=settings.LEASE_SECONDS))
+    return WorkerBeat.objects.filter(
+        seen_at__gt=timezone.now() - WorkerBeat.silent_after()
+    ).exists()
 
 
 @dataclass(frozen=True)

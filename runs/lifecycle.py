@@ -32,6 +32,7 @@ from runs.models import (
     StepStatus,
     ToolCall,
     Usage,
+    WorkerBeat,
 )
 from teammates.errors import Conflict, TooMany
 from teammates.models import TeammateStatus, User
@@ -108,6 +109,8 @@ def queue_run(run: Run) -> Run:
 
 # --- claim and lease ----------------------------------------------------------------------------
 
+SHARE = 3  # an organization alone holds three quarters, two hold three sevenths each, and so on
+
 _CLAIM = """
 WITH RECURSIVE orgs AS (
     (SELECT organization_id AS id FROM runs_run WHERE status = 'queued' ORDER BY 1 LIMIT 1)
@@ -117,10 +120,23 @@ WITH RECURSIVE orgs AS (
     FROM orgs WHERE orgs.id IS NOT NULL
 ), busy AS (
     SELECT teammate_id, count(*) AS n FROM runs_run WHERE status = 'running' GROUP BY 1
+), held AS (
+    SELECT organization_id AS id, count(*) AS n FROM runs_run WHERE status = 'running' GROUP BY 1
+), fleet AS (
+    SELECT sum(capacity) - coalesce((SELECT sum(n) FROM held), 0) AS spare FROM runs_workerbeat
+    WHERE seen_at > statement_timestamp() - make_interval(secs => %(silent)s)
 ), room AS (
-    SELECT o.id, o.max_running - (SELECT count(*) FROM runs_run
-                                  WHERE organization_id = o.id AND status = 'running') AS free
-    FROM orgs JOIN teammates_organization o USING (id) WHERE o.closed_at IS NULL
+    -- Where several organizations share the workers, each takes new places only while it holds at
+    -- most SHARE times as many as are free: one alone leaves a part, which is there for the next.
+    SELECT o.id, least(
+        o.max_running - coalesce(held.n, 0),
+        CASE WHEN EXISTS (SELECT FROM teammates_organization WHERE closed_at IS NULL OFFSET 1)
+             THEN (SELECT CASE WHEN held.n IS NULL AND share < 1 THEN 1 ELSE share END
+                   FROM (SELECT floor((%(share)s * spare - coalesce(held.n, 0))
+                                      / (%(share)s + 1.0)) AS share FROM fleet) of_spare)
+        END) AS free
+    FROM orgs JOIN teammates_organization o USING (id) LEFT JOIN held USING (id)
+    WHERE o.closed_at IS NULL
 ), heads AS (
     SELECT h.id, h.teammate_id, h.free_in_teammate, row_number() OVER w AS nth_of_teammate,
            row_number() OVER (PARTITION BY room.id ORDER BY h.id) AS turn
@@ -136,7 +152,7 @@ WITH RECURSIVE orgs AS (
             SELECT 1 FROM runs_run e WHERE e.thread_id = r.thread_id
             AND e.status IN ('queued', 'running', 'waiting', 'paused')
             AND e.position < r.position)
-        ORDER BY r.id LIMIT greatest(least(room.free, %(n)s), 0)
+        ORDER BY r.id LIMIT greatest(least(room.free, %(n)s), 0)::bigint
     ) h
     WINDOW w AS (PARTITION BY h.teammate_id ORDER BY h.id)
 ), picked AS (
@@ -162,7 +178,10 @@ def claim_runs(*, worker: str, limit: int) -> list[Lease]:
     with transaction.atomic(), connection.cursor() as cursor:
         # A statement of its own: the snapshot of the claim must be younger than the lock.
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CLAIM_LOCK])
-        cursor.execute(_CLAIM, {"n": limit, "worker": worker, "lease": settings.LEASE_SECONDS})
+        cursor.execute(_CLAIM, {
+            "n": limit, "worker": worker, "lease": settings.LEASE_SECONDS, "share": SHARE,
+            "silent": WorkerBeat.silent_after().total_seconds(),
+        })  # fmt: skip
         rows = cursor.fetchall()
         leases = [Lease(*row[:3]) for row in rows]
         for organization_id in {row[3] for row in rows}:

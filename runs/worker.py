@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import socket
+import time
 from typing import Any
 
 from channels.consumer import AsyncConsumer
@@ -174,11 +175,18 @@ class Worker:
                         self._stop_attempt(run_id, "lost")
                     elif run_id in to_cancel:
                         self._stop_attempt(run_id, "cancel")
+            self._stop_what_takes_too_long()
             await self._try(lifecycle.sweep_expired)
             await self._try(
                 fleet.beat, self.name, running=len(held), capacity=settings.WORKER_CONCURRENCY
             )
             await self._try(lifecycle.close_runs_of_archived)
+
+    def _stop_what_takes_too_long(self) -> None:
+        now = time.monotonic()
+        for run_id, (attempt, _) in list(self._attempts.items()):
+            if now - attempt.began_at > settings.RUN_SECONDS:
+                self._stop_attempt(run_id, "too_long")
 
     async def _try(self, verb: Any, *args: Any, **kwargs: Any) -> Any:
         """Run a verb; while the database is away, say so and go on."""

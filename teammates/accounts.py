@@ -24,6 +24,8 @@ from teammates.fields import hash_secret
 from teammates.models import Membership, Organization, RetentionMode, Role, User
 
 RESET_LINK_HOURS = 2
+# Runs at work at once: of the installation's own organization, and of one that signed up here.
+MOST_RUNNING, GUESTS_RUNNING = 100, 25
 MOST_SHOWN = 20  # of a kind, to whoever claims an account
 # Hashing a password takes a core for a moment: some threads stay free for everybody else.
 _hashing = limits.Room("people sign in", max(1, settings.REQUEST_THREADS // 2))
@@ -38,8 +40,9 @@ def found_organization(
     """Make an organization that can work at once: demo provider, model aliases, teammates."""
     with transaction.atomic():
         organization = Organization.objects.create(
-            name=name, require_end_user_id=require_end_user_id, is_home=is_home
-        )
+            name=name, require_end_user_id=require_end_user_id, is_home=is_home,
+            max_running=MOST_RUNNING if is_home else GUESTS_RUNNING,
+        )  # fmt: skip
         connections.add_built_in(organization)
         roster.add_built_in(organization)
     return organization

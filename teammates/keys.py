@@ -18,7 +18,7 @@ MAX_ACTIVE_KEYS = 50
 V1, V2 = "al_", "m8_"
 # What the first start prints lies in a terminal and a log.
 FIRST_DAYS = 30
-FIRST_SCOPES = sorted(set(SCOPES) - {"data.api_keys.manage", "data.llm_credentials.manage"})
+FIRST_SCOPES = sorted(set(SCOPES) - {"data.llm_credentials.manage"})
 
 
 def create_key(
@@ -57,6 +57,11 @@ def create_first_key(organization: Organization) -> tuple[APIKey, str]:
         organization, name="First key", by=None, is_default=True, scopes=FIRST_SCOPES,
         expires_at=timezone.now() + timedelta(days=FIRST_DAYS),
     )  # fmt: skip
+
+
+def create_sign_up_key(access: Access) -> tuple[APIKey, str]:
+    """The default key of an account that was made just now, claimed or not."""
+    return _insert(access.organization, name="Default", by=access.user, is_default=True)
 
 
 def renew_default_key(access: Access) -> tuple[APIKey, str]:

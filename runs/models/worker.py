@@ -1,12 +1,15 @@
 """Which workers there are: written by each of them, read by people."""
 
+from datetime import timedelta
 from typing import ClassVar
 
+from django.conf import settings
 from django.db import models
 
 
 class WorkerBeat(models.Model):
-    """One worker's sign of life. Nothing depends on it: leases alone decide who may write."""
+    """One worker's sign of life. How many places they have is shared out between organizations by
+    it; who may write, leases alone decide."""
 
     name = models.CharField(primary_key=True, max_length=100)
     version = models.CharField(max_length=40)
@@ -20,3 +23,8 @@ class WorkerBeat(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @staticmethod
+    def silent_after() -> timedelta:
+        """How long a worker may say nothing: a few of its beats, which depend on the lease."""
+        return max(timedelta(seconds=15), timedelta(seconds=settings.LEASE_SECONDS))

@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from runs import board, fleet, usage
-from runs.models import FINISHED, ON_HOME, Notice, Run, RunStatus, Task, Trigger
+from runs.models import FINISHED, ON_HOME, Notice, Run, RunStatus, Task, Trigger, WorkerBeat
 from runs.usage import Span
 from runs.views.threads import composer_of
 from teammates import accounts
@@ -80,5 +80,8 @@ def demo_words(request: PageRequest) -> HttpResponse:
 @require_GET
 def status(request: PageRequest) -> HttpResponse:
     """Version, workers, queue and database: for everybody, without anything of the organization."""
-    context = {"health": fleet.health(), "silent_before": timezone.now() - fleet.silent_after()}
+    context = {
+        "health": fleet.health(),
+        "silent_before": timezone.now() - WorkerBeat.silent_after(),
+    }
     return render(request, "runs/status.html", context)

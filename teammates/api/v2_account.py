@@ -56,7 +56,7 @@ def signup(request: HttpRequest, payload: SignupIn) -> Any:
     )
     user = _person(access)
     accounts.send_verification(user)
-    made = _default_key(access)
+    made = {"api_key": keys.create_sign_up_key(access)[1], "email": user.email}
     said = (
         "Account created. Keep the key: it is not shown again. A mail asks to confirm the address"
     )
@@ -69,7 +69,10 @@ def signup(request: HttpRequest, payload: SignupIn) -> Any:
 def token(request: HttpRequest, payload: TokenIn) -> dict[str, Any]:
     """A new default key for e-mail and password; the previous default key is dead."""
     access = accounts.sign_in(login=payload.email, password=payload.password)
-    return _default_key(access) | {"message": "The previous default key no longer works."}
+    return {
+        "api_key": keys.renew_default_key(access)[1], "email": _person(access).email,
+        "message": "The previous default key no longer works.",
+    }  # fmt: skip
 
 
 @router.post("/verify/resend", tags=["account"])
@@ -128,11 +131,6 @@ def rotate_key(request: ApiRequest, key_id: int) -> dict[str, Any]:
 def revoke_key(request: ApiRequest, key_id: int) -> dict[str, Any]:
     found = keys.get_key(request.auth, pk=key_id, is_default=False)
     return _key_out(keys.revoke_key(request.auth, found))
-
-
-def _default_key(access: Access) -> dict[str, Any]:
-    user = _person(access)
-    return {"api_key": keys.renew_default_key(access)[1], "email": user.email}
 
 
 def _person(access: Access) -> User:

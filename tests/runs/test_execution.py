@@ -8,7 +8,7 @@ import pytest
 
 from config.wakeups import WakeUps
 from runs import answers, creation, lifecycle
-from runs.models import Channel, Event, Run, RunStatus, Step, ToolCall
+from runs.models import Channel, Event, Run, RunStatus, Step, StepStatus, ToolCall
 from runs.worker import Worker
 from teammates import connections, roster
 from teammates.access import Access
@@ -213,6 +213,28 @@ def test_a_cancelled_call_hangs_up_and_books_an_estimate(
     assert (run.output_tokens or 0) > 0
     assert run.cost
     assert models.hung_up.wait(10)
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+def test_a_model_that_drips_for_ever_is_given_up(
+    alice: Access, models: FakeModels, kind: str, settings: Any, monkeypatch: Any
+) -> None:
+    settings.MODEL_CALL_SECONDS = 0.3
+    run = finish(run_on(alice, models, kind, "slow"))
+    assert (run.status, run.error_class) == (RunStatus.FAILED, "provider.too_slow")
+    assert "MUSTER_MODEL_CALL_SECONDS" in run.error_message
+    assert (run.output_tokens or 0) > 0
+    assert models.hung_up.wait(10)
+
+
+def test_a_run_that_is_at_work_for_too_long_is_stopped_with_what_it_said(
+    alice: Access, models: FakeModels, settings: Any
+) -> None:
+    settings.RUN_SECONDS = 0.5
+    run = finish(run_on(alice, models, "openai", "slow"))
+    assert (run.status, run.error_class) == (RunStatus.FAILED, "run.too_long")
+    assert (run.output_tokens or 0) > 0
+    assert Step.objects.get(run=run).status != StepStatus.RUNNING
 
 
 def test_a_tool_call_with_bad_arguments_is_told_and_bounded(

@@ -1,16 +1,19 @@
 import threading
+from collections import Counter
 from datetime import timedelta
 
 import pytest
 from django.db import IntegrityError, connections, transaction
 from django.utils import timezone
 
-from runs import events, lifecycle
+from runs import events, fleet, lifecycle
 from runs.events import StaleLease
-from runs.lifecycle import TRANSITIONS, Outcome
+from runs.lifecycle import TRANSITIONS, Lease, Outcome
 from runs.models import ACTIVE, BUSY, FINISHED, Event, Run, RunStatus, Step, StepKind, Usage
+from teammates import accounts
 from teammates.access import Access
 from teammates.errors import TooMany
+from teammates.models import Organization
 from tests.factories import bring_to, claim, make_run, make_thread, say
 from threads.models import Message
 
@@ -196,6 +199,52 @@ def test_organizations_take_turns_and_their_limit_holds(alice: Access, eve: Acce
     lifecycle.claim_runs(worker="w", limit=10)
     running = Run.objects.filter(organization=alice.organization, status=RunStatus.RUNNING)
     assert running.count() == 3
+
+
+def _claimed(limit: int, worker: str = "w") -> dict[int, int]:
+    """How many runs of each organization one claim takes."""
+    taken = [lease.run_id for lease in lifecycle.claim_runs(worker=worker, limit=limit)]
+    owners = Run.objects.filter(pk__in=taken).values_list("organization_id", flat=True)
+    return dict(Counter(owners))
+
+
+def test_an_organization_leaves_places_for_others_and_waits_behind_its_own(
+    alice: Access, eve: Access
+) -> None:
+    fleet.beat("w", running=0, capacity=20)
+    Organization.objects.update(max_running=100)
+    for _ in range(30):
+        make_run(eve)
+    assert _claimed(20) == {eve.organization.pk: 15}
+    assert _claimed(5) == {}
+    for _ in range(4):
+        make_run(alice)
+    assert _claimed(5) == {alice.organization.pk: 3}  # as soon as there is something to do
+    for run in Run.objects.filter(status=RunStatus.RUNNING, organization=eve.organization)[:8]:
+        lifecycle.finish_run(
+            Lease(run.pk, run.fence, run.attempt), [], Outcome(RunStatus.CANCELLED)
+        )
+    assert _claimed(20)[eve.organization.pk] == 5
+
+
+def test_an_organization_that_is_alone_takes_every_place(alice: Access) -> None:
+    fleet.beat("w", running=0, capacity=20)
+    Organization.objects.update(max_running=100)
+    for _ in range(25):
+        make_run(alice)
+    assert _claimed(20) == {alice.organization.pk: 20}
+
+
+def test_one_place_is_still_somebodys(alice: Access, eve: Access) -> None:
+    fleet.beat("w", running=0, capacity=1)
+    make_run(eve)
+    make_run(eve)
+    assert _claimed(1) == {eve.organization.pk: 1}
+
+
+def test_who_signs_up_here_runs_less_at_once_than_the_home_organization(eve: Access) -> None:
+    home = accounts.found_organization(name="Home", is_home=True)
+    assert home.max_running > eve.organization.max_running > 1
 
 
 def test_a_teammates_limit_holds_within_one_claim(alice: Access) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 m8tes = pytest.importorskip("m8tes", reason="the m8tes SDK needs Python 3.11.9 or newer")
 
-from tests.conftest import Server, wait_for  # noqa: E402
+from tests.conftest import MakeServer, Server, wait_for  # noqa: E402
 
 PASSWORD = "correct horse battery"
 
@@ -111,6 +111,15 @@ def link_in_mail(server: Server, email: str) -> str:
     return str(wait_for(look)).removeprefix(server.url)
 
 
+def confirm(server: Server, email: str) -> None:
+    """Open the link of the mail, as the account's owner."""
+    link = link_in_mail(server, email)
+    with server.client() as browser:
+        found = re.search(r'csrfmiddlewaretoken" value="([^"]+)', browser.get(link).text)
+        form = {"password": PASSWORD, "csrfmiddlewaretoken": found[1]}
+        assert browser.post(link, data=form).status_code == 302
+
+
 def test_keys(owner: Any) -> None:
     assert owner.keys.info().prefix == owner.api_key[:12]
     named = owner.keys.create(name="build", expires_in_days=30)
@@ -194,16 +203,21 @@ def test_sessions_are_renewed_once_and_ended_one_by_one(server: Server, owner: A
         assert not registered.json()["api_key"].startswith("m8_")
 
 
-def test_ten_wrong_passwords_lock_an_account_for_a_while(server: Server, owner: Any) -> None:
+def test_ten_wrong_passwords_lock_an_account_for_a_while(make_server: MakeServer) -> None:
+    url, email = f"{make_server(MUSTER_LIMITS='true').url}/api/v2", "ann@example.com"
+    m8tes.signup(email, PASSWORD, "Ann", base_url=url)
     for _ in range(10):
         with pytest.raises(m8tes.AuthenticationError):
-            m8tes.get_token(owner.email, "wrong", base_url=owner.base_url)
+            m8tes.get_token(email, "wrong", base_url=url)
     with pytest.raises(m8tes.RateLimitError) as locked:  # the helper does not retry
-        m8tes.get_token(owner.email, PASSWORD, base_url=owner.base_url)
+        m8tes.get_token(email, PASSWORD, base_url=url)
     assert locked.value.retry_after > 60
 
 
-def test_the_export_has_everything_but_secrets(owner: Any) -> None:
+def test_the_export_has_everything_but_secrets(server: Server, owner: Any) -> None:
+    with pytest.raises(m8tes.PermissionDeniedError, match="Confirm"):
+        owner.webhooks.create(url="https://example.com/hook")
+    confirm(server, owner.email)
     owner.memories.create(content="Kim likes tea.")
     owner.webhooks.create(url="https://example.com/hook")
     run = finished(owner)
