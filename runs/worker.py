@@ -21,6 +21,7 @@ from config.database import in_db
 from config.wakeups import WakeUps, wait_for_news
 from runs import execution, fleet, gates, lifecycle, notices, retention, scheduler
 from runs.attempt import Attempt
+from runs.checker import Checker
 from runs.courier import Courier
 from runs.lifecycle import Lease
 from runs.recording import Recorder
@@ -45,6 +46,7 @@ class Worker:
         self._look = asyncio.Event()
         self._stopping = asyncio.Event()
         self._courier = Courier(wakeups)
+        self._checker = Checker(wakeups)
         wakeups.subscribe(lifecycle.WORK_CHANNEL, self._wake_through_layer)
         wakeups.subscribe(lifecycle.CANCEL_CHANNEL, self._cancel)
 
@@ -61,6 +63,7 @@ class Worker:
             asyncio.create_task(self._keep_time(), name="time"),
             asyncio.create_task(self._send_mail(), name="mail"),
             asyncio.create_task(self._courier.run(), name="webhooks"),
+            asyncio.create_task(self._checker.run(), name="checks"),
             asyncio.create_task(self._tidy(), name="tidy"),
             asyncio.create_task(self._claim_loop(), name="claims"),
         ]

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -61,7 +60,7 @@ def add_server(
     slug: str = "",
     may_be_private: bool = False,
 ) -> ToolServer:
-    """Add a server to the scope of `access`. An MCP server's tools are asked for by `check_server`.
+    """Add a server to the scope of `access`; `checks.ask_server` has it asked what it offers.
 
     `may_be_private`: an address of this network is fine; for people who run the machine.
     Raises `Invalid`, `Forbidden`, `Conflict` (slug taken).
@@ -285,20 +284,6 @@ class Checked:
 
     operations: list[Operation]
     error: str = ""
-
-
-def check_server(server: ToolServer) -> Checked:
-    """Ask the server for its tools now and keep what came of it. Not inside a transaction."""
-    if server.kind == ServerKind.REST_API:
-        return record_check(server, Checked(server.described))
-    return record_check(server, async_to_sync(_ask_alone)(server.connection))
-
-
-async def _ask_alone(connection: ServerConnection) -> Checked:
-    try:
-        return await ask(connection)
-    finally:
-        await servers.close_sessions()  # they belong to this call's own event loop
 
 
 async def ask(connection: ServerConnection) -> Checked:

@@ -1,5 +1,6 @@
 """Rows for tests, made by the real verbs. Alice (owner), Bob (member), Eve (elsewhere)."""
 
+import asyncio
 import json
 from dataclasses import replace
 from datetime import timedelta
@@ -12,12 +13,22 @@ from runs import asking, creation, gates, lifecycle
 from runs.events import NewEvent
 from runs.lifecycle import Lease, Outcome
 from runs.models import Channel, Gate, GateKind, Run, RunStatus, Step, StepKind, ToolCall
-from teammates import accounts, keys
+from teammates import accounts, keys, servers
 from teammates.access import Access, access_of_member
-from teammates.models import Membership, Organization, Role, Teammate, ToolSetting, User
+from teammates.models import (
+    Membership,
+    Organization,
+    Role,
+    Teammate,
+    ToolServer,
+    ToolSetting,
+    User,
+)
+from teammates.servers import Checked
 from teammates.tools.ask import ASK_USER
 from teammates.tools.base import Tool
 from teammates.tools.pretend import PRETEND_SEND
+from teammates.tools.servers import close_sessions
 from threads import conversations
 from threads.models import Thread
 
@@ -158,6 +169,18 @@ def make_gate(
     gate = gates.pending_gate(run)
     assert gate is not None
     return gate
+
+
+def check_server(server: ToolServer) -> Checked:
+    """Ask a server what it offers, as a worker does that was told to."""
+
+    async def ask() -> Checked:
+        try:
+            return await servers.ask(server.connection)
+        finally:
+            await close_sessions()
+
+    return servers.record_check(server, asyncio.run(ask()))
 
 
 def say(text: str) -> NewEvent:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from ninja import Router, Status
 from pydantic import Field
 
-from teammates import connections, permissions, roster, servers, tools
+from teammates import checks, connections, permissions, roster, servers, tools
 from teammates.access import Access
 from teammates.api.schemas import ApiRequest, Input, Limit, iso, paged, whole
 from teammates.api.scopes import exact_scope, scope_for_writing
@@ -161,12 +161,12 @@ class ServerUpdate(ServerFields):
 
 @router.post("/mcp-servers", response={201: dict[str, Any]}, tags=["tools"])
 def create_server(request: ApiRequest, payload: ServerCreate) -> Any:
-    """Add a REST API or an MCP server. An MCP server is asked at once what it offers; if it does
-    not answer, it is kept as failing, with the reason."""
+    """Add a REST API or an MCP server. A worker asks an MCP server what it offers; one that does
+    not answer is kept as failing, with the reason."""
     access = scope_for_writing(request, payload.user_id)
     given = payload.dict(exclude={"user_id"})
     server = servers.add_server(access, **{k: v for k, v in given.items() if v is not None})
-    servers.check_server(server)
+    checks.ask_server(access, server)
     return Status(201, server_out(server))
 
 

@@ -88,6 +88,12 @@ class Model(Named):
     fallback = models.ForeignKey(
         "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
+    # The last small call that somebody had made to see whether it answers (`checks.py`).
+    test_due_at = models.DateTimeField(null=True)
+    tested_at = models.DateTimeField(null=True)
+    test_error = models.CharField(max_length=300, blank=True, default="")
+    test_answer = models.CharField(max_length=300, blank=True, default="")
+    test_ms = models.PositiveIntegerField(null=True)
 
     objects = ModelQuerySet.as_manager()
 
@@ -98,6 +104,12 @@ class Model(Named):
                 "organization", name="model_one_default", condition=models.Q(is_default=True)
             ),
         ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["test_due_at"], name="model_test_due",
+                condition=models.Q(test_due_at__isnull=False),
+            ),
+        ]  # fmt: skip
 
     def __str__(self) -> str:
         return self.alias

@@ -61,6 +61,7 @@ class ToolServer(Named):
     )
     status_reason = models.CharField(max_length=500, blank=True, default="")
     checked_at = models.DateTimeField(null=True)
+    check_due_at = models.DateTimeField(null=True)  # somebody wants to know (`checks.py`)
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
 
     objects = ScopedQuerySet.as_manager()
@@ -80,6 +81,12 @@ class ToolServer(Named):
             models.CheckConstraint(
                 condition=models.Q(status__in=ServerStatus.values),
                 name="tool_server_status_known",
+            ),
+        ]  # fmt: skip
+        indexes: ClassVar = [
+            models.Index(
+                fields=["check_due_at"], name="tool_server_check_due",
+                condition=models.Q(check_due_at__isnull=False),
             ),
         ]  # fmt: skip
 

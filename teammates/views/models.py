@@ -6,18 +6,15 @@ from asgiref.sync import async_to_sync
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils.text import Truncator
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from teammates import connections
+from teammates import checks, connections
 from teammates.access import Access
 from teammates.errors import DomainError
 from teammates.forms.models import KeyForm, ModelForm, ProviderForm
 from teammates.models import Effort, Model, Provider
 from teammates.pages import PageRequest, add_refusal
-from teammates.providers import try_out
 from teammates.providers.local import find_servers
-from teammates.templatetags.muster import plain
 
 
 @require_http_methods(["GET", "POST"])
@@ -40,14 +37,11 @@ def model_settings(request: PageRequest) -> HttpResponse:
 def _say_connected(request: PageRequest, provider: Provider) -> None:
     """An address is tried at once; what costs money waits for a click."""
     model = provider.models.order_by("id").first()
-    if not provider.base_url or model is None:
-        messages.success(request, f"{provider.name} is connected. Test its model next.")
-        return
-    tested = async_to_sync(try_out)(provider.connection, model.name)
-    if tested.error:
-        messages.warning(request, f"{provider.name} is saved, but did not answer: {tested.error}")
+    if provider.base_url and model is not None:
+        checks.ask_model(request.access, model)
+        messages.success(request, f"{provider.name} is saved; {model.alias} is being asked.")
     else:
-        messages.success(request, f"{provider.name} is connected: {model.alias} answered.")
+        messages.success(request, f"{provider.name} is connected. Test its model next.")
 
 
 def _settings_page(request: PageRequest, form: ProviderForm, **more: Any) -> HttpResponse:
@@ -87,20 +81,16 @@ def provider_address(request: PageRequest, provider_id: int) -> HttpResponse:
     return redirect("teammates:model_settings")
 
 
-@require_POST
+@require_http_methods(["GET", "POST"])
 def model_test(request: PageRequest, model_id: int) -> HttpResponse:
-    """Make one small call and say what came of it."""
+    """POST: have one small call made. GET, for the page: what came of it, or that it is under
+    way."""
     request.access.require("data.llm_credentials.manage")
-    model = get_object_or_404(
-        Model.objects.select_related("provider__organization"),
-        organization=request.access.organization, pk=model_id,
-    )  # fmt: skip
-    tested = async_to_sync(try_out)(model.provider.connection, model.name)
-    said = Truncator(plain(tested.text)).words(12)
-    if tested.error:
-        messages.error(request, f"{model.alias}: {tested.error}")
-    else:
-        messages.success(request, f"{model.alias} answered in {tested.milliseconds} ms: “{said}”")
+    model = get_object_or_404(Model, organization=request.access.organization, pk=model_id)
+    if request.method == "POST":
+        checks.ask_model(request.access, model)
+    if request.headers.get("HX-Request"):
+        return render(request, "teammates/_model_test.html", {"model": model})
     return redirect("teammates:model_settings")
 
 

@@ -10,7 +10,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from teammates import permissions, servers, tools
+from teammates import checks, permissions, servers, tools
 from teammates.access import Access
 from teammates.catalog import CATALOG
 from teammates.errors import DomainError, Invalid, NotFound
@@ -179,7 +179,7 @@ def server_list(request: PageRequest) -> HttpResponse:
         except DomainError as error:
             add_refusal(form, error)
         else:
-            return _tested(request, server)
+            return _asked(request, server)
     connected = _servers(access)
     used = {server.app for server in connected if server.end_user_id is None}
     return render(request, "teammates/server_list.html", {
@@ -194,23 +194,20 @@ def server_list(request: PageRequest) -> HttpResponse:
 @require_POST
 def app_connect(request: PageRequest, name: str) -> HttpResponse:
     server = servers.connect_app(request.access, name, request.POST.get("api_key", ""))
-    return _tested(request, server)
+    return _asked(request, server)
 
 
-def _tested(request: PageRequest, server: ToolServer) -> HttpResponse:
-    checked = servers.check_server(server)
-    if checked.error:
-        messages.error(request, f"{server.name} does not work yet: {checked.error}")
-    else:
-        count = len(checked.operations)
+def _asked(request: PageRequest, server: ToolServer) -> HttpResponse:
+    """To the server's page, which shows the answer when it comes."""
+    checks.ask_server(request.access, server)
+    if server.kind == ServerKind.REST_API:
+        count = len(server.described)
         tools_ = "1 tool" if count == 1 else f"{count} tools"
-        said = (
+        messages.success(
+            request,
             f"{server.name} is saved with {tools_}. Nothing was called yet: a REST API does not "
-            "say what it offers, so its key shows at the first call."
-            if server.kind == ServerKind.REST_API
-            else f"{server.name} answers and offers {tools_}."
+            "say what it offers, so its key shows at the first call.",
         )
-        messages.success(request, said)
     return redirect("teammates:server_detail", server_id=server.pk)
 
 
@@ -228,7 +225,7 @@ def server_detail(request: PageRequest, server_id: int) -> HttpResponse:
         except DomainError as error:
             add_refusal(form, error)
         else:
-            return _tested(request, server)
+            return _asked(request, server)
     settings = permissions.settings_of(access.organization)
     return render(request, "teammates/server_detail.html", {
         "server": server,
@@ -264,8 +261,7 @@ def server_act(request: PageRequest, server_id: int) -> HttpResponse:
     act = request.POST.get("act", "")
     scope = access.for_end_user(server.end_user.external_id if server.end_user else None)
     if act == "test":
-        access.require("data.mcp_configs.manage")
-        return _tested(request, server)
+        return _asked(request, server)
     if act == "delete":
         servers.delete_server(scope, server)
         messages.success(request, f"{server.name} is removed, and its credential with it.")

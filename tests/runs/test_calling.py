@@ -22,7 +22,7 @@ from teammates.errors import Forbidden, Invalid
 from teammates.models import Memory, Teammate, ToolServer
 from teammates.tools.base import Means
 from tests.conftest import free_port
-from tests.factories import make_run
+from tests.factories import check_server, make_run
 from tests.fake_servers import MCP_PROGRAM, OPERATIONS, FakeShop, program, serve_shop
 from tests.runs.test_execution import finish, types, work_until
 from threads import files
@@ -488,7 +488,7 @@ def test_an_approval_does_not_count_for_a_tool_that_changed_meanwhile(
 
 def test_an_mcp_program_is_asked_called_and_its_pictures_are_files(home: Access) -> None:
     server = add_program(home, "ok", environment="STATION=Potsdam", auto_approve=True)
-    checked = servers.check_server(server)
+    checked = check_server(server)
     assert checked.error == ""
     assert [one.name for one in checked.operations] == ["forecast", "picture", "make_rain"]
     assert [one.reads_only for one in checked.operations] == [True, True, False]
@@ -517,7 +517,7 @@ def test_an_mcp_server_over_http(home: Access) -> None:
             may_be_private=True,
             auto_approve=True,
         )
-        assert servers.check_server(server).error == ""
+        assert check_server(server).error == ""
         run = finish(run_with(home, 'use weather__forecast {"city": "Rome"}'))
         assert "Sunny in Rome" in str(call_of(run, "weather__forecast").result)
     finally:
@@ -532,7 +532,7 @@ def test_a_server_that_answers_garbage_is_failing_and_the_run_goes_on(
     home: Access, mode: str, reason: str
 ) -> None:
     server = add_program(home, "ok")
-    servers.check_server(server)
+    check_server(server)
     ToolServer.objects.filter(pk=server.pk).update(command=program(mode), checked_at=None)
     run = finish(run_with(home, 'use weather__forecast {"city": "Bern"}'))
     assert run.status == "completed"
@@ -548,7 +548,7 @@ def test_a_server_that_answers_garbage_is_failing_and_the_run_goes_on(
 
 def test_a_program_that_dies_in_a_call_is_told_and_replaced(home: Access) -> None:
     server = add_program(home, "ok", auto_approve=True)
-    servers.check_server(server)
+    check_server(server)
     ToolServer.objects.filter(pk=server.pk).update(command=program("crash"))
     run = finish(run_with(home, 'use weather__forecast {"city": "Bern"}'))
     call = call_of(run, "weather__forecast")
@@ -561,7 +561,7 @@ def test_a_program_that_dies_in_a_call_is_told_and_replaced(home: Access) -> Non
 def test_a_change_by_a_program_that_dies_is_unknown(home: Access, tmp_path: Path) -> None:
     counter = tmp_path / "count"
     server = add_program(home, "ok", auto_approve=True)
-    servers.check_server(server)
+    check_server(server)
     command = program("dies_raining", str(counter))
     ToolServer.objects.filter(pk=server.pk).update(command=command)
     run = run_with(home, 'use weather__make_rain {"city": "Bern"}')
@@ -574,7 +574,7 @@ def test_a_change_by_a_program_that_dies_is_unknown(home: Access, tmp_path: Path
 
 def test_new_tools_of_a_server_are_there_in_the_next_run(home: Access) -> None:
     server = add_program(home, "ok")
-    servers.check_server(server)
+    check_server(server)
     ToolServer.objects.filter(pk=server.pk).update(command=program("two"), checked_at=None)
     run = finish(run_with(home, "plain words"))
     assert "weather__make_snow" in toolbox.tools_of_run(run).tools
@@ -653,7 +653,7 @@ def test_secrets_in_arguments_are_in_no_event(home: Access, shop: FakeShop) -> N
 
 def test_an_mcp_servers_word_that_it_only_reads_counts_once_it_is_trusted(home: Access) -> None:
     server = add_program(home, "ok")
-    servers.check_server(server)
+    check_server(server)
     run = run_with(home, 'use weather__forecast {"city": "Bern"}')
     assert wait(run).kind == "approval"
     servers.trust_server(home, server)
@@ -679,13 +679,13 @@ def test_a_server_that_fails_in_mid_run_is_news_for_the_model_and_no_bad_call(
 def test_testing_a_server_leaves_the_workers_sessions_alone(home: Access) -> None:
     """A page asks on an event loop of its own."""
     server = add_program(home, "ok", auto_approve=True)
-    servers.check_server(server)
+    check_server(server)
     run = run_with(home, 'use weather__forecast {"city": "Bern"} slow 40 20ms')
     tested: list[str] = []
 
     def test_once_it_spoke() -> None:
         if not tested and Event.objects.filter(run=run, type="tool.result").exists():
-            tested.append(servers.check_server(server).error)
+            tested.append(check_server(server).error)
 
     work_until(lambda: Run.objects.get(pk=run.pk).is_finished, meanwhile=test_once_it_spoke)
     assert tested == [""]
@@ -731,7 +731,7 @@ def test_a_new_server_is_not_covered_by_what_was_allowed_to_an_old_one(
 
 def test_a_check_of_an_old_address_says_nothing_about_a_new_one(home: Access) -> None:
     server = add_program(home, "ok")
-    servers.check_server(server)
+    check_server(server)
     changed = servers.update_server(home, server, command=program("two"))
     assert (changed.operations, changed.checked_at) == ([], None)
     servers.record_check(server, servers.Checked([], "old news"))

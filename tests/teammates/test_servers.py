@@ -15,7 +15,7 @@ from teammates.models import PermissionPolicy, Role, ToolServer
 from teammates.tools.base import Tool
 from teammates.tools.masking import MASK, masked, unmasked
 from teammates.tools.servers import tool_name
-from tests.factories import make_bob, with_key
+from tests.factories import check_server, make_bob, with_key
 
 pytestmark = pytest.mark.django_db
 
@@ -163,7 +163,7 @@ def test_a_program_that_is_no_longer_named_is_not_started(alice: Access, setting
         alice, name="z", kind="mcp_stdio", command=[sys.executable, "-c", "1"]
     )
     settings.PROGRAMS = []
-    assert "MUSTER_PROGRAMS" in servers.check_server(server).error
+    assert "MUSTER_PROGRAMS" in check_server(server).error
 
 
 # --- another server -----------------------------------------------------------------------------

@@ -1,0 +1,128 @@
+"""Whether apps and models answer: asked by a worker, while nobody's request waits."""
+
+import socket
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from teammates import checks, connections, servers
+from teammates.access import Access
+from teammates.errors import Forbidden
+from teammates.models import Model, ToolServer
+from tests.factories import browser_of, make_key
+from tests.fake_models import FakeModels, serve
+from tests.runs.test_execution import work_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def models() -> Iterator[FakeModels]:
+    with serve() as server:
+        yield server
+
+
+@pytest.fixture
+def tarpit() -> Iterator[str]:
+    """An address that takes connections and never says anything."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(64)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+
+
+def add(access: Access, name: str, url: str) -> ToolServer:
+    return servers.add_server(access, name=name, kind="mcp_http", url=url)
+
+
+def test_an_app_is_saved_at_once_and_the_page_shows_its_answer_when_it_comes(
+    alice: Access, tarpit: str, monkeypatch: Any
+) -> None:
+    browser = browser_of(alice)
+    form = {"name": "Tar", "kind": "mcp_http", "url": tarpit, "auth_type": "none"}
+    saved = browser.post("/settings/apps/", form)  # and does not wait for the tarpit
+    assert saved.status_code == 302
+    page = browser.get(saved["Location"]).content.decode()
+    assert "Asking Tar what it offers" in page
+    closed = tarpit.replace("127.0.0.1:", "127.0.0.1:1")[:18] + "/"
+    ToolServer.objects.update(url=closed)  # nobody listens there: an answer that comes soon
+    work_until(lambda: not ToolServer.objects.filter(check_due_at__isnull=False).exists())
+    page = browser.get(saved["Location"]).content.decode()
+    assert "Asking" not in page
+    assert "It does not work" in page
+
+
+def test_the_api_does_not_wait_for_a_server_either(alice: Access, tarpit: str) -> None:
+    from tests.api import call
+
+    made = call(
+        make_key(alice), "POST", "/api/v2/mcp-servers",
+        {"name": "Tar", "kind": "mcp_http", "url": tarpit},
+    )  # fmt: skip
+    assert made.status_code == 201
+    assert ToolServer.objects.get().check_due_at is not None
+
+
+def test_of_each_organization_one_question_is_under_way(alice: Access, eve: Access) -> None:
+    for access in (alice, eve):
+        for name in ("One", "Two"):
+            checks.ask_server(access, add(access, name, "http://127.0.0.1:1/"))
+    claimed = checks.claim_due(busy=set(), limit=10)
+    assert {check.organization_id for check in claimed} == {
+        alice.organization.pk, eve.organization.pk
+    }  # fmt: skip
+    assert len(claimed) == 2
+    busy = {alice.organization.pk}
+    assert [one.organization_id for one in checks.claim_due(busy=busy, limit=10)] == [
+        eve.organization.pk
+    ]
+
+
+def test_a_question_is_asked_again_when_its_worker_died(alice: Access) -> None:
+    checks.ask_server(alice, add(alice, "One", "http://127.0.0.1:1/"))
+    assert len(checks.claim_due(busy=set(), limit=10)) == 1
+    assert checks.claim_due(busy=set(), limit=10) == []
+    ToolServer.objects.update(check_due_at=timezone.now() - timedelta(seconds=1))
+    assert len(checks.claim_due(busy=set(), limit=10)) == 1
+
+
+def test_a_question_that_was_asked_anew_meanwhile_stays_open(alice: Access) -> None:
+    import asyncio
+
+    server = add(alice, "One", "http://127.0.0.1:1/")
+    checks.ask_server(alice, server)
+    (claimed,) = checks.claim_due(busy=set(), limit=10)
+    servers.update_server(alice, server, url="http://127.0.0.1:2/")
+    server.refresh_from_db()
+    checks.ask_server(alice, server)
+    asyncio.run(checks.carry_out(claimed))
+    server.refresh_from_db()
+    assert server.check_due_at is not None
+    assert server.checked_at is None
+
+
+def test_a_model_is_tested_and_its_answer_kept(alice: Access, models: FakeModels) -> None:
+    provider = connections.create_provider(
+        alice, name="P", kind="openai", api_key="sk-test-0123456789", base_url=f"{models.url}/v1"
+    )
+    model = connections.add_model(alice, provider, alias="mine", name="ok")
+    browser = browser_of(alice)
+    path = f"/settings/models/{model.pk}/test/"
+    assert "Asking" in browser.post(path, headers={"hx-request": "true"}).content.decode()
+    work_until(lambda: Model.objects.get(pk=model.pk).tested_at is not None)
+    assert "Answered in" in browser.get(path, headers={"hx-request": "true"}).content.decode()
+    assert "Answered in" in browser.get("/settings/models/").content.decode()
+
+
+def test_only_those_who_connect_things_have_them_asked(alice: Access, bob: Access) -> None:
+    server = add(alice, "One", "http://127.0.0.1:1/")
+    with pytest.raises(Forbidden):
+        checks.ask_server(bob, server)
+    model = Model.objects.filter(organization=alice.organization).first()
+    assert model is not None
+    with pytest.raises(Forbidden):
+        checks.ask_model(bob, model)
+    assert browser_of(bob).post(f"/settings/models/{model.pk}/test/").status_code == 403
