@@ -141,6 +141,14 @@ class DescribedAPI(NinjaAPI):
     envelope: dict[str, Any]
 
     def get_openapi_schema(self, **kwargs: Any) -> Any:
+        """Made once: strangers may ask for it, and it takes a while."""
+        if self._described is None:
+            self._described = self._describe(**kwargs)
+        return self._described
+
+    _described: Any = None
+
+    def _describe(self, **kwargs: Any) -> Any:
         schema = super().get_openapi_schema(**kwargs)
         schema["components"].setdefault("schemas", {})["Refusal"] = self.envelope
         content = {"application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}}

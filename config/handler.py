@@ -8,6 +8,7 @@ import asyncio
 import contextvars
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
+from io import SEEK_END
 from typing import IO, Any, cast
 
 from django.conf import settings
@@ -43,6 +44,9 @@ class Handler(ASGIHandler):
         set_script_prefix(get_script_prefix(scope))
         signals.request_started.send(sender=self.__class__, scope=scope)
         request, refusal = self.create_request(scope, body)
+        if request is not None:
+            request.META["muster.body_bytes"] = body.seek(0, SEEK_END)
+            body.seek(0)
         response: Any = refusal if request is None else self.get_response(request)
         response.close()  # sends request_finished: the connection goes back to the pool
         body.close()

@@ -13,7 +13,7 @@ from teammates import accounts, members
 from teammates.access import Access
 from teammates.errors import Forbidden, NotFound
 from teammates.models import Organization
-from tests.factories import browser_of, make_run
+from tests.factories import browser_of, make_key, make_run
 from threads import conversations
 
 pytestmark = pytest.mark.django_db
@@ -110,3 +110,40 @@ def test_strangers_learn_nothing_of_a_database_that_fails(monkeypatch: pytest.Mo
     answer = Client().get("/readyz")
     assert answer.status_code == 503
     assert "hush" not in answer.content.decode()
+
+
+# --- large bodies -------------------------------------------------------------------------------
+
+
+def send_form(browser: Client, path: str, **headers: str) -> Any:
+    return browser.post(path, {"message": "x" * 3000}, headers=headers or None)
+
+
+def test_a_large_form_is_read_of_nobody_who_has_no_credential(
+    alice: Access, settings: Any, monkeypatch: Any
+) -> None:
+    settings.MAX_JSON_BYTES = 2000
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 10_000
+
+    def parsed(*_: Any) -> None:
+        raise AssertionError("it was read")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("django.core.handlers.wsgi.WSGIRequest._load_post_and_files", parsed)
+        assert send_form(Client(), "/sign-in/").status_code == 401
+        assert send_form(Client(), "/threads/new/", cookie="sessionid=made-up").status_code == 401
+        assert send_form(Client(), "/api/v2/runs").status_code == 401
+        made_up = f"Bearer m8_{'0' * 64}"
+        assert send_form(Client(), "/api/v2/runs", authorization=made_up).status_code == 401
+        assert send_form(Client(), "/api/v1/mail/mail_made_up").status_code == 404
+    assert send_form(browser_of(alice), "/threads/new/").status_code == 302
+    key = f"Bearer {make_key(alice)}"
+    read = send_form(Client(), "/api/v2/runs", authorization=key)
+    assert (read.status_code, "payload" in read.json()["error"]["message"]) == (422, True)
+
+
+def test_the_description_of_an_api_is_made_once(db: None, monkeypatch: Any) -> None:
+    first = Client().get("/api/v2/openapi.json")
+    assert first.status_code == 200
+    monkeypatch.setattr("ninja.NinjaAPI.get_openapi_schema", None)
+    assert Client().get("/api/v2/openapi.json").json() == first.json()
