@@ -15,7 +15,7 @@ from ninja.errors import HttpError, ValidationError
 from ninja.parser import Parser
 
 from teammates import errors
-from teammates.api.bearer import Bearer
+from teammates.api.bearer import Bearer, NamesNoEndUsers
 from teammates.errors import DomainError
 from teammates.text import clean
 
@@ -182,7 +182,8 @@ V2_REFUSAL = {
 
 def _make_api(*, title: str, name: str) -> NinjaAPI:
     api = DescribedAPI(
-        title=title, version=name, urls_namespace=name, auth=Bearer(),
+        title=title, version=name, urls_namespace=name,
+        auth=NamesNoEndUsers() if name == "v1" else Bearer(),
         parser=CleanParser(), docs_url="/docs", openapi_url="/openapi.json",
     )  # fmt: skip
     api.envelope = V1_REFUSAL if name == "v1" else V2_REFUSAL

@@ -111,7 +111,9 @@ def approve(
             raise Conflict("The run is over.", code="run_not_active")
         answer = {"reason": reason} if reason else {}
         try:
-            gate = decide(access, gate, Decision(wanted, answer, remember=remember), via=via)
+            # A program is given the exact arguments with the request (`v2_gates.request_out`).
+            decision = Decision(wanted, answer, remember=remember, saw_hidden=True)
+            gate = decide(access, gate, decision, via=via)
         except AlreadyDecided:
             run.refresh_from_db()
             continue

@@ -14,7 +14,7 @@ from runs.models import ASKING, DecidedVia, Gate, GateKind, GateStatus, Run, Too
 from teammates.access import Access
 from teammates.errors import TooMany
 from teammates.models import PermissionMode, ToolSetting
-from teammates.text import clean
+from teammates.text import clean, visible
 from teammates.tools import ask
 from teammates.tools.base import Tool
 from teammates.tools.masking import masked
@@ -71,11 +71,13 @@ def ask_outside(access: Access, run: Run, *, tool_name: str, arguments: dict[str
         >= MOST_OUTSIDE
     ):
         raise TooMany(f"{MOST_OUTSIDE} requests of this run wait already; decide some first.")
+    shown = masked(clean(arguments))
     gate = Gate(
-        run=run, kind=GateKind.APPROVAL, prompt=f"Use {tool_name}", tool_name=tool_name[:255],
-        request=masked(clean(arguments)),
-        card={"title": tool_name[:200], "mate": run.teammate.name, "risk": "medium",
-              "preview": "fields", "fields": cards.fields_of(masked(clean(arguments))),
+        run=run, kind=GateKind.APPROVAL, prompt=visible(f"Use {tool_name}"),
+        tool_name=tool_name[:255], request=clean(arguments),
+        card={"title": visible(tool_name)[:200], "mate": run.teammate.name, "risk": "medium",
+              "preview": "fields", "fields": cards.fields_of(shown),
+              "hidden": cards.hides(shown, clean(arguments)),
               "can_remember": False, "remember_default": False},
     )  # fmt: skip
     gate.save(force_insert=True)

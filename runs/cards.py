@@ -14,7 +14,7 @@ from runs.models import ASKING, Gate, GateKind, Run, Step, StepKind, ToolCall
 from teammates.diffs import changed_lines
 from teammates.models import ToolSetting
 from teammates.providers.base import Turn
-from teammates.text import clean
+from teammates.text import clean, visible
 from teammates.tools import ask
 from teammates.tools.base import Tool
 from teammates.tools.masking import masked
@@ -40,7 +40,7 @@ def compose(
 ) -> Gate:
     """A new gate with its card, not saved. Queries the call's surroundings."""
     request = masked(clean(arguments))
-    prompt = tool.say(request)
+    prompt = visible(tool.say(request))
     if kind == GateKind.UNKNOWN:
         prompt += ": this may or may not have happened."
     can_remember = kind == GateKind.APPROVAL and consent.may_be_remembered(tool, setting)
@@ -55,7 +55,8 @@ def compose(
         "fields": [] if kind in ASKING else fields_of(request),
         "endpoint": tool.endpoint,
         "diff": _diff(run, request) if tool.preview == "file" else [],
-        "said": fitting(_said_before(call), 2_000),
+        "said": fitting(visible(_said_before(call)), 2_000),
+        "hidden": hides(request, clean(arguments)),
         "can_remember": can_remember,
         "remember_default": can_remember and tool.risk in REMEMBER_SAFELY,
         "version": tool.version,
@@ -69,6 +70,12 @@ def compose(
     )  # fmt: skip
 
 
+def hides(request: Any, arguments: Any) -> bool:
+    """Whether a masked request shows less than what would be done: then whoever allows it must have
+    looked at the rest."""
+    return bool(request != arguments)
+
+
 def _diff(run: Run, request: dict[str, Any]) -> list[list[str]]:
     """Sign and line of what writing a file would change; empty if there is none of that name."""
     file = files.find_file(run.thread, str(request.get("name", "")))
@@ -76,7 +83,7 @@ def _diff(run: Run, request: dict[str, Any]) -> list[list[str]]:
         return []
     before = files.read_file(file).decode(errors="replace")
     lines = changed_lines(before, str(request.get("content", "")), around=2)
-    shown = [[sign, line[:399]] for sign, line in lines[:MOST_DIFFED]]
+    shown = [[sign, visible(line[:399])] for sign, line in lines[:MOST_DIFFED]]
     if len(lines) > MOST_DIFFED:
         shown.append(["…", f"and {len(lines) - MOST_DIFFED} more lines"])
     return shown or [[" ", "Nothing would change."]]
@@ -86,7 +93,7 @@ def fields_of(request: Any) -> list[list[str]]:
     """Label and value of each argument, for people."""
     if not isinstance(request, dict):
         return []
-    return [[_label(name), _shown(value)] for name, value in request.items()]
+    return [[_label(visible(name)), visible(_shown(value))] for name, value in request.items()]
 
 
 def _label(name: str) -> str:
@@ -147,6 +154,7 @@ class Shown:
     goes_on_with: str = ""
     approvals_needed: int = 1
     agreed: tuple[str, ...] = ()
+    whole: Any = None  # the exact arguments, for whoever decides and wants to see what is hidden
     template: str = "runs/_gate.html"
 
     @property
@@ -173,11 +181,15 @@ def shown_event(run_id: int, element: str, data: dict[str, Any]) -> Shown:
     )  # fmt: skip
 
 
-def shown_gate(gate: Gate, element: str) -> Shown:
-    """The card of a gate's row. Queries its votes if two people must agree."""
-    whole = {"arguments": gate.request, "prompt": gate.prompt, "card": gate.card, "is_cut": False}
-    data = event_data(gate) | whole | {"request_id": str(gate.uid)}
-    shown = shown_event(gate.run_id, element, data)
+def shown_gate(gate: Gate, element: str, *, whole: Any = None) -> Shown:
+    """The card of a gate's row, with the `whole` of its arguments for whoever asked to see what is
+    hidden. Queries its votes if two people must agree."""
+    uncut = {
+        "arguments": masked(gate.request), "prompt": gate.prompt, "card": gate.card,
+        "is_cut": False,
+    }  # fmt: skip
+    data = event_data(gate) | uncut | {"request_id": str(gate.uid)}
+    shown = replace(shown_event(gate.run_id, element, data), whole=whole)
     if gate.approvals_needed > 1:
         agreed = tuple(vote.user.display_name for vote in gate.votes.select_related("user"))
         shown = replace(shown, agreed=agreed)
@@ -256,7 +268,7 @@ def _side(arguments: dict[str, Any], name: str) -> str:
 
 def event_data(gate: Gate) -> dict[str, Any]:
     """What `run.waiting_for_input` says of a gate: its card, as far as an event holds it."""
-    request = fitting_json(gate.request, EVENT_REQUEST)
+    request = fitting_json(masked(gate.request), EVENT_REQUEST)
     card = gate.card | {
         "fields": _fitting_rows(gate.card.get("fields", []), EVENT_FIELDS),
         "diff": _fitting_rows(gate.card.get("diff", []), EVENT_DIFF),

@@ -7,7 +7,7 @@ compared with what is asked, written, applied to the journal of calls, and told 
 import json
 import logging
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.conf import settings
@@ -54,6 +54,7 @@ class Decision:
     arguments: dict[str, Any] | None = None  # edited
     remember: bool | dict[str, str] = False
     digest: str | None = None  # of what was seen; that of an earlier request is refused
+    saw_hidden: bool = False  # whoever decides was shown what the card hides
 
 
 # --- finding ------------------------------------------------------------------------------------
@@ -77,6 +78,12 @@ def get_gate(run: Run, request_id: str) -> Gate:
     if found is None:
         raise NotFound("The run has no such request.", code="gate_not_found")
     return found
+
+
+def whole_request(access: Access, gate: Gate) -> Any:
+    """The exact arguments of what is asked, for whoever may decide it. Raises `Forbidden`."""
+    access.require("data.runs.write")
+    return gate.tool_call.arguments if gate.tool_call is not None else gate.request
 
 
 def not_waiting(run: Run) -> Conflict:
@@ -108,9 +115,16 @@ def switch_mode(access: Access, run: Run, mode: str) -> Run:
                 lifecycle.write(locked, None, [changed])
         if mode == PermissionMode.AUTONOMOUS:
             # What two people must agree to, a change of the mode does not decide.
-            open_ = Gate.objects.filter(
-                run=locked, status=GateStatus.PENDING, kind=GateKind.APPROVAL, approvals_needed=1
-            ).order_by("id")
+            open_ = (
+                Gate.objects.filter(
+                    run=locked,
+                    status=GateStatus.PENDING,
+                    kind=GateKind.APPROVAL,
+                    approvals_needed=1,
+                )
+                .exclude(card__hidden=True)
+                .order_by("id")
+            )  # nor what nobody has seen
             for gate in open_:
                 decide(access, gate, Decision(GateStatus.ALLOWED), via=DecidedVia.MODE)
     run.refresh_from_db()
@@ -170,6 +184,7 @@ def decide(access: Access | None, gate: Gate, decision: Decision, *, via: Decide
             raise Conflict(
                 "The request changed since you saw it. Look at it again.", code="gate_changed"
             )
+        _refuse_unseen(access, gate, decision)
         if _waits_for_another(access, gate, decision):
             return gate
         answer = clean(decision.answer)
@@ -191,12 +206,25 @@ def decide(access: Access | None, gate: Gate, decision: Decision, *, via: Decide
     return gate
 
 
+def _refuse_unseen(access: Access | None, gate: Gate, decision: Decision) -> None:
+    """Nobody allows what they did not see. A no needs no look."""
+    is_yes = decision.status == GateStatus.ALLOWED and not gate.asks_in_words
+    if is_yes and access is not None and gate.card.get("hidden") and not decision.saw_hidden:
+        raise Conflict(
+            "Some values of this call are hidden. Look at them under Needs you before you "
+            "approve it.",
+            code="gate_hidden",
+        )
+
+
 def _waits_for_another(access: Access | None, gate: Gate, decision: Decision) -> bool:
     """Record a first yes where two people must agree. A no needs nobody else."""
     if decision.status != GateStatus.ALLOWED or gate.approvals_needed < 2 or access is None:
         return False
     if access.user is None:
         raise Forbidden("Two people must agree to this, each signed in or with a key of their own.")
+    if gate.run.created_by_id == access.user.pk:
+        raise Forbidden("You started this run: two others must agree to this.")
     if decision.arguments is not None:
         raise Invalid("arguments: what two people agree to cannot be edited; deny it with a note.")
     try:
@@ -261,7 +289,7 @@ def remember(access: Access, gate: Gate, remember: bool | dict[str, str]) -> Non
     if gate.remembered_id or not gate.card.get("can_remember"):
         return
     run = Run.objects.select_related("end_user", "organization").get(pk=gate.run_id)
-    scope = Access(run.organization, access.role, access.user, access.api_key, run.end_user)
+    scope = replace(access, organization=run.organization, end_user=run.end_user)
     if not scope.may("data.permissions.manage"):
         return
     pattern = remember if isinstance(remember, dict) else {}

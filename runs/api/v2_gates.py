@@ -11,6 +11,7 @@ from runs.models import Gate, GateStatus, Run
 from teammates.access import Access
 from teammates.api.schemas import ApiRequest, Input, iso
 from teammates.tools.ask import ASK_USER
+from teammates.tools.masking import masked
 
 router = Router(tags=["approvals"])
 # The hook by which a program of its own asks about a call (contract v2 4.6).
@@ -99,7 +100,8 @@ def request_out(gate: Gate, access: Access) -> dict[str, Any]:
     card, answer = gate.card, gate.answer or {}
     # A control that would be ignored is not offered: not every role gives standing permissions.
     can_remember = bool(card.get("can_remember")) and access.may("data.permissions.manage")
-    shown = gate.request
+    may_decide = gate.is_pending and access.may("data.runs.write")
+    shown = gates.whole_request(access, gate) if may_decide else masked(gate.request)
     if gate.asks_in_words and "answers" in answer:
         shown = shown | {"answers": answer["answers"]}
     return {

@@ -70,7 +70,7 @@ def needs_you(request: PageRequest) -> HttpResponse:
         "last_decided": _of(access).filter(decided_by=access.user).order_by("-decided_at").first()
         if not rows
         else None,
-    } | _pane(access, chosen)
+    } | _pane(access, chosen, is_whole=bool(request.GET.get("whole")))
     if request.headers.get("HX-Request") and request.headers.get("HX-Target") == "gate-list":
         return render(request, "runs/_gate_list.html", context)
     return render(request, "runs/needs_you.html", context)
@@ -158,8 +158,9 @@ def _chosen(access: Access, gate_id: str, rows: list[Gate]) -> Gate | None:
     return rows[0] if rows else None
 
 
-def _pane(access: Access, gate: Gate | None) -> dict[str, Any]:
-    """The facts around a gate, and a mark that the asker looks at it."""
+def _pane(access: Access, gate: Gate | None, *, is_whole: bool = False) -> dict[str, Any]:
+    """The facts around a gate, and a mark that the asker looks at it; with `is_whole`, what its
+    card hides."""
     if gate is None:
         return {}
     if gate.is_pending and access.user is not None:
@@ -172,7 +173,11 @@ def _pane(access: Access, gate: Gate | None) -> dict[str, Any]:
         tool_name=gate.tool_name, kind=gate.kind, decided_at__isnull=False, decided_by__isnull=False
     ).exclude(pk=gate.pk)  # fmt: skip
     return {
-        "shown": cards.shown_gate(gate, f"gate-{gate.pk}"),
+        "shown": cards.shown_gate(
+            gate,
+            f"gate-{gate.pk}",
+            whole=gates.whole_request(access, gate) if is_whole and gate.is_pending else None,
+        ),
         "looking": [visit.user.display_name for visit in visits],
         "is_snoozed": gate.visits.filter(
             user=access.user, snoozed_until__gt=timezone.now()
@@ -297,7 +302,10 @@ def _decide(access: Access, run: Run, request: HttpRequest, via: DecidedVia) -> 
     remember: bool | dict[str, str] = bool(given.get("remember"))
     if remember and (name := given.get("only", "")):
         remember = {name: _only_with(edits or gate.request, name)}
-    decision = Decision(status, answer, arguments=edits, remember=remember, digest=digest)
+    decision = Decision(
+        status, answer, arguments=edits, remember=remember, digest=digest,
+        saw_hidden=bool(given.get("saw_hidden")) and via == DecidedVia.PAGE,
+    )  # fmt: skip
     return gates.decide(access, gate, decision, via=via)
 
 

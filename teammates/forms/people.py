@@ -115,8 +115,9 @@ class OrganizationForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in
         help_texts: ClassVar = {
             "retention_mode": "Numbers alone: what was said is erased two minutes after a run "
             "ends, from when you save this on. What was said before stays.",
-            "require_end_user_id": "For products with customers of their own: nothing of one "
-            "customer can be reached in the name of another, or of nobody.",
+            "require_end_user_id": "For products with customers of their own: a key names a "
+            "customer whenever it lists, finds or makes something, and /v1, which knows none, is "
+            "closed to keys. What it does next with a run that it found is not asked again.",
             "per_end_user_run_limit": "Empty: no limit.",
             "per_end_user_cost_limit_cents": "Empty: no limit.",
             "per_end_user_rate_per_minute": "Empty: no limit.",

@@ -26,7 +26,9 @@ class ToolForm(forms.Form):
         widget=forms.RadioSelect,
     )
     approvals = forms.TypedChoiceField(
-        label="Who must agree", coerce=int, choices=[(1, "One person"), (2, "Two people")]
+        label="Who must agree",
+        coerce=int,
+        choices=[(1, "One person"), (2, "Two people who did not start the run")],
     )
     expires_after = forms.IntegerField(
         label="Minutes until it counts as denied", required=False, min_value=1,

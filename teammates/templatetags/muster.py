@@ -15,6 +15,7 @@ from django.utils.timesince import timesince, timeuntil
 
 from teammates import markdown as markdown_module
 from teammates.catalog import display_name
+from teammates.text import visible
 from teammates.tools import REGISTRY
 from teammates.tools.masking import MASK, masked
 
@@ -249,4 +250,14 @@ def in_line(data: dict[str, Any]) -> str:
 
 @register.filter
 def pretty(value: Any) -> str:
+    """A value as JSON for people to read: nothing in it is unseen."""
+    return visible(as_json(value))
+
+
+register.filter("visible", visible)
+
+
+@register.filter
+def as_json(value: Any) -> str:
+    """A value as JSON that a form sends back."""
     return json.dumps(value, indent=2, ensure_ascii=False)

@@ -66,9 +66,13 @@ def tool_detail(request: PageRequest, name: str) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         permissions.set_tool(access, tool.name, **form.cleaned_data)
         messages.success(request, f"{tool.title} is saved. It counts from the next call on.")
-        deciders = access.organization.memberships.exclude(role=Role.VIEWER).count()
-        if form.cleaned_data["approvals"] > deciders:
-            messages.warning(request, "There is only one person here who can agree so far.")
+        deciders = access.organization.memberships.filter(role__in=[Role.OWNER, Role.ADMIN])
+        if 1 < form.cleaned_data["approvals"] >= deciders.count():
+            messages.warning(
+                request,
+                "Two owners or admins must agree who did not start the run; there are too few "
+                "for runs of their own.",
+            )
         return redirect("teammates:tool_detail", name=tool.name)
     return render(request, "teammates/tool_detail.html", {
         "tool": tool, "form": form, "policies": _policies(access).filter(tool=tool.name),

@@ -1,5 +1,6 @@
 """Gates: decided once, by whoever is first, for exactly what was asked."""
 
+import re
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -32,7 +33,8 @@ from teammates.errors import Conflict, DomainError, Forbidden, Invalid, NotFound
 from teammates.models import PermissionPolicy, ToolMode
 from teammates.tools.files import WRITE_FILE
 from teammates.tools.masking import MASK
-from tests.factories import LETTER, browser_of, make_bob, make_gate, make_run
+from tests.api import call
+from tests.factories import LETTER, browser_of, make_bob, make_gate, make_key, make_run, with_key
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -150,12 +152,16 @@ def test_whatever_races_a_gate_is_decided_once_and_everything_agrees(
 
 def test_two_people_must_agree_where_the_setting_says_so(alice: Access) -> None:
     bob = make_bob(alice, role="admin")
+    carl = make_bob(alice, email="carl@example.com")
     setting = permissions.set_tool(alice, "pretend_send", mode="ask", approvals=2)
-    gate = make_gate(alice, setting=setting)
+    gate = make_gate(carl, setting=setting)
+    with pytest.raises(Forbidden, match="You started this run"):
+        decide(carl, gate)
     first = decide(alice, gate)
     assert first.is_pending
-    with pytest.raises(Conflict, match="You agreed already"):
-        decide(alice, gate)
+    for again in (alice, with_key(alice)):  # one person with two credentials is one
+        with pytest.raises(Conflict, match="You agreed already"):
+            decide(again, gate)
     assert decide(bob, gate).status == ALLOW
     assert "run.approval_recorded" in types(gate.run)
     assert gate.run.events.get(type="run.input_provided").data["by"] == "Bob"
@@ -166,14 +172,15 @@ def test_two_people_at_once_are_two_people_and_one_of_them_is_enough_to_refuse(
     alice: Access,
 ) -> None:
     bob = make_bob(alice, role="admin")
+    carl = make_bob(alice, email="carl@example.com")
     setting = permissions.set_tool(alice, "pretend_send", mode="default", approvals=2)
-    gate = make_gate(alice, setting=setting)
+    gate = make_gate(carl, setting=setting)
     outcomes = at_once([lambda: decide(alice, gate), lambda: decide(bob, gate)])
     assert sorted(outcome.is_pending for outcome in outcomes) == [False, True]
-    other = make_gate(alice, setting=setting)
+    other = make_gate(carl, setting=setting)
     decide(alice, other)
     assert decide(bob, other, DENY).status == DENY
-    third, key = make_gate(alice, setting=setting), Access(alice.organization, "admin")
+    third, key = make_gate(carl, setting=setting), Access(alice.organization, "admin")
     with pytest.raises(Forbidden, match="Two people"):
         decide(key, third)
 
@@ -229,6 +236,97 @@ def test_secrets_are_masked_on_the_card_and_survive_an_edit(alice: Access) -> No
     from teammates.tools.masking import unmasked
 
     assert unmasked({"to": "kim", "password": MASK}, given_) == {"to": "kim", "password": "hunter2"}
+
+
+# --- what is decided is what was seen -----------------------------------------------------------
+
+PAY = {"to": "Bearer IBAN-DE00-MALLORY-1234", "text": "hi", "secret": "everything to mallory"}
+
+
+def hiding_gate(access: Access, **fields: Any) -> Gate:
+    """An approval of a call whose values look like secrets: a model chose what they look like."""
+    from dataclasses import replace
+
+    from teammates.tools.base import Text, object_schema
+    from teammates.tools.pretend import PRETEND_SEND
+
+    texts = {name: Text("x").schema for name in PAY}
+    tool = replace(PRETEND_SEND, schema=object_schema(list(PAY), **texts))
+    return make_gate(access, tool=tool, arguments=PAY, **fields)
+
+
+def test_what_a_card_hides_is_approved_by_nobody_who_has_not_seen_it(alice: Access) -> None:
+    gate = hiding_gate(alice)
+    with pytest.raises(Conflict, match="hidden"):
+        decide(alice, gate)
+    with pytest.raises(Conflict, match="hidden"):
+        answers.answer_text(alice, gate.run, "approve")
+    gates.switch_mode(alice, gate.run, "autonomous")
+    assert Gate.objects.get(pk=gate.pk).is_pending
+    assert decide(alice, gate, DENY).status == DENY
+
+
+def test_the_page_shows_what_a_card_hides_and_takes_the_approval_then(alice: Access) -> None:
+    gate, browser = hiding_gate(alice), browser_of(alice)
+    where = f"/needs-you/?gate={gate.uid}"
+    page = browser.get(where).content.decode()
+    assert "everything to mallory" not in page
+    assert "data-approve" not in page
+    form = {"request_id": str(gate.uid), "digest": gate.digest, "decision": "approve"}
+    path = f"/runs/{gate.run_id}/answer/"
+    assert "hidden" in browser.post(path, form, headers={"hx-request": "true"}).content.decode()
+    page = browser.get(f"{where}&whole=1").content.decode()
+    assert "everything to mallory" in page
+    assert "MALLORY-1234" in page
+    seen = form | dict(re.findall(r'type="hidden" name="(saw_hidden)" value="(\w+)"', page))
+    assert browser.post(path, seen).status_code == 302
+    assert Gate.objects.get(pk=gate.pk).status == ALLOW
+
+
+def test_neither_a_mails_link_nor_many_at_once_approve_what_is_hidden(alice: Access) -> None:
+    gate = hiding_gate(alice)
+    Notice.objects.update(due_at=timezone.now())
+    (letter,) = notices.claim_due()
+    link = re.search(r"/decide/\S+/", str(letter.message.body))
+    assert link is not None
+    assert "everything to mallory" not in str(letter.message.body)
+    form = {"request_id": str(gate.uid), "digest": gate.digest, "decision": "approve",
+            "saw_hidden": "1"}  # fmt: skip
+    assert Client().post(link[0], form).status_code == 409
+    many = {"gate": [str(gate.pk)], f"digest-{gate.pk}": gate.digest}
+    said = browser_of(alice).post("/needs-you/approve/", many, follow=True).content.decode()
+    assert "hidden" in said
+    assert Gate.objects.get(pk=gate.pk).is_pending
+
+
+def test_a_program_that_decides_is_given_what_will_be_done(alice: Access) -> None:
+    gate, key = hiding_gate(alice), make_key(alice)
+    path = f"/api/v2/runs/{gate.run_id}"
+    (shown,) = call(key, "GET", f"{path}/permissions").json()
+    assert shown["tool_input"] == PAY
+    viewer = make_bob(alice, role="viewer")
+    assert not gates.Gate.objects.filter(run__in=Run.objects.visible_to(viewer)).exists()
+    body = {"request_id": str(gate.uid), "decision": "allow"}
+    assert call(key, "POST", f"{path}/approve", body).status_code == 200
+    (shown,) = call(key, "GET", f"{path}/permissions").json()
+    assert shown["tool_input"] == {"to": MASK, "text": "hi", "secret": MASK}
+
+
+def test_what_turns_or_hides_letters_is_written_out(alice: Access) -> None:
+    tricky = LETTER | {
+        "to": "mallory\u202emoc.elpmaxe@mik",
+        "text": "pay\u200b \u06a9\u200c\u06cc\x1b[2K",
+    }
+    gate = make_gate(alice, arguments=tricky)
+    shown = "".join(value for _, value in gate.card["fields"]) + gate.prompt
+    assert "⟨U+202E⟩" in shown
+    assert "⟨U+200B⟩" in shown
+    assert "⟨U+001B⟩" in shown
+    assert "\u202e" not in shown
+    assert "\u06a9\u200c\u06cc" in shown
+    assert ToolCall.objects.get(pk=gate.tool_call_id).arguments == tricky
+    page = browser_of(alice).get(f"/needs-you/?gate={gate.uid}").content.decode()
+    assert "\u202e" not in re.sub(r"<textarea.*?</textarea>", "", page, flags=re.DOTALL)
 
 
 # --- remembering and expiring -------------------------------------------------------------------
@@ -639,9 +737,11 @@ def test_a_mask_that_was_edited_is_refused_rather_than_sent(alice: Access) -> No
     letter = {"to": "kim@example.com", "text": "use Bearer abcdefghijklmnop today"}
     gate = make_gate(alice, arguments=letter)
     assert MASK in gate.request["text"]
+    cut = {"to": "kim@example.com", "text": f"use {MASK} now"}
     with pytest.raises(Invalid, match="exactly as it is"):
-        decide(alice, gate, arguments={"to": "kim@example.com", "text": f"use {MASK} now"})
-    decide(alice, gate, arguments={"to": "bo@example.com", "text": gate.request["text"]})
+        decide(alice, gate, arguments=cut, saw_hidden=True)
+    whole = {"to": "bo@example.com", "text": gate.request["text"]}
+    decide(alice, gate, arguments=whole, saw_hidden=True)
     call = ToolCall.objects.get(pk=gate.tool_call_id)
     assert call.arguments == {"to": "bo@example.com", "text": letter["text"]}
 

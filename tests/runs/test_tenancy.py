@@ -16,7 +16,7 @@ from django.utils import timezone
 from config.api import v2
 from runs import artifacts, tasks, tool_verbs, triggers, webhooks
 from runs.models import Lesson, Run, RunFile, RunStatus
-from teammates import end_users, keys, knowledge, permissions, roster, servers
+from teammates import end_users, keys, knowledge, permissions, roster, servers, sessions
 from teammates.access import Access
 from teammates.errors import Forbidden, NotFound
 from teammates.models import EndUser
@@ -329,6 +329,18 @@ def test_strict_mode_wants_an_end_user_and_leaves_nothing_half_made(alice: Acces
         content_type="application/json",
     )  # fmt: skip
     assert reply.status_code == 200, reply.content
+
+
+def test_in_strict_mode_v1_is_closed_to_keys_and_open_to_people(alice: Access) -> None:
+    of = everything_of(replace(alice, end_user=end_users.find_or_create(alice.organization, "c1")))
+    factories.strict(alice)
+    key, session = factories.make_key(alice), sessions.open_session(alice).access
+    thread = Run.objects.get(pk=of["ids"]["run_id"]).thread
+    for path in ("/v1/threads", "/v1/runs", f"/v1/threads/{thread.uid}/messages"):
+        refused = Client().get(path, headers={"authorization": f"Bearer {key}"})
+        assert (refused.status_code, refused.json()["code"]) == (403, "auth.strict_mode"), path
+        person = Client().get(path, headers={"authorization": f"Bearer {session}"})
+        assert person.status_code == 200, path
 
 
 def test_in_strict_mode_a_scoped_task_or_teammate_is_enough(alice: Access) -> None:
