@@ -55,6 +55,7 @@ SETTINGS = (
     Place("Memory", "brain", "teammates:memory_list"),
     Place("Skills", "book-open", "teammates:skill_list"),
     Place("Reports", "flag", "runs:report_list", permission="data.personas.manage"),
+    Place("Public links", "share-2", "runs:link_list"),
     Place("Audit log", "scroll-text", "teammates:audit_log", permission="org.audit_read"),
     Place("Notifications", "mail", "runs:notice_settings"),
     Place("Mail", "send", "runs:mail_settings", permission="org.settings.manage"),

@@ -255,9 +255,14 @@ def expire_leases_of_dead(machine: str, is_alive: Callable[[int], bool]) -> int:
     )
 
 
-def close_runs_of_archived() -> int:
-    """Close what waits for a teammate or an account that is no more; return how many."""
+def close_orphans() -> int:
+    """Close what waits for a teammate, a conversation or an account that is no more, and stop what
+    is at work in one; return how many were closed."""
+    deleted = ~Q(thread__deleted_at=None)
+    for busy in Run.objects.filter(deleted, status=S.RUNNING, cancel_requested_at=None)[:100]:
+        cancel_run(busy)
     stopped = Q(teammate__status=TeammateStatus.ARCHIVED) | ~Q(organization__closed_at=None)
+    stopped |= deleted
     waiting = Run.objects.filter(stopped, status__in=[S.QUEUED, S.WAITING, S.PAUSED])
     orphans = list(waiting.order_by("id").values_list("pk", flat=True)[:100])
     for pk in orphans:  # one transaction each, as above
@@ -265,9 +270,14 @@ def close_runs_of_archived() -> int:
             locked = Run.objects.select_for_update(skip_locked=True, no_key=True, of=("self",))
             run = locked.filter(pk=pk, status__in=[S.QUEUED, S.WAITING, S.PAUSED]).first()
             if run is not None:
-                gone = "teammate_archived" if run.organization.closed_at is None else "account"
-                finish_locked(run, Outcome(S.CLOSED, stop_reason=f"closed:{gone}"))
+                finish_locked(run, Outcome(S.CLOSED, stop_reason=f"closed:{_gone(run)}"))
     return len(orphans)
+
+
+def _gone(run: Run) -> str:
+    if run.organization.closed_at is not None:
+        return "account"
+    return "thread_deleted" if run.thread.deleted_at is not None else "teammate_archived"
 
 
 def release_run(lease: Lease, pending: list[NewEvent]) -> None:

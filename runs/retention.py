@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from runs import lifecycle, mailbox
@@ -155,19 +155,24 @@ def _forget(user: User) -> None:
 
 def erase_said(limit: int = 50) -> int:
     """Erase what was said in finished runs of organizations that keep numbers alone, from the
-    moment on that they do; how many. A thread in which something still works is left alone."""
+    moment on that they do, and in conversations that were deleted a while ago; how many. A thread
+    in which something still works is left alone."""
     came_to_nothing = Firing.objects.filter(
         organization__retention_mode=RetentionMode.METADATA_ONLY, status=FiringStatus.SKIPPED,
         created_at__gte=F("organization__metadata_only_since"),
     )  # fmt: skip
     came_to_nothing.exclude(received="").update(received="")
     working = Run.objects.filter(thread=OuterRef("thread"), status__in=ACTIVE)
+    numbers_alone = Q(
+        organization__retention_mode=RetentionMode.METADATA_ONLY,
+        created_at__gte=F("organization__metadata_only_since"),
+        finished_at__lt=timezone.now() - ERASE_AFTER,
+    )
+    long_ago = timezone.now() - timedelta(days=settings.ERASE_AFTER_DAYS)
+    is_deleted = Q(thread__deleted_at__lt=long_ago)
+    _erase_unanswered(long_ago)
     due = (
-        Run.objects.filter(
-            organization__retention_mode=RetentionMode.METADATA_ONLY, erased_at=None,
-            created_at__gte=F("organization__metadata_only_since"),
-            status__in=FINISHED, finished_at__lt=timezone.now() - ERASE_AFTER,
-        )
+        Run.objects.filter(numbers_alone | is_deleted, erased_at=None, status__in=FINISHED)
         .exclude(Exists(working))
         .order_by("id")
         .values_list("pk", "thread_id")[:limit]
@@ -180,6 +185,16 @@ def erase_said(limit: int = 50) -> int:
             if not Run.objects.filter(thread=thread_id, status__in=ACTIVE).exists():
                 erased += _erase_said(run_id)
     return erased
+
+
+def _erase_unanswered(deleted_before: datetime) -> None:
+    """What was said in deleted conversations in which nothing ever ran."""
+    silent = Message.objects.filter(
+        thread__deleted_at__lt=deleted_before, thread__runs=None
+    ).exclude(content=ERASED)  # fmt: skip
+    for message in silent[:BATCH]:
+        Message.objects.filter(pk=message.pk).update(content=ERASED)
+        Thread.objects.filter(pk=message.thread_id).update(title=ERASED)
 
 
 def _erase_said(run_id: int) -> int:

@@ -1,36 +1,70 @@
-"""Public links: a run or an artifact for everybody who has the link, until it is revoked.
+"""Public links: a run or an artifact for everybody who has the link, until it ends.
 
 The link is signed and names the row and a nonce of it; a new nonce kills every link before.
 """
 
 import secrets
-from typing import TypeVar
+from datetime import timedelta
+from typing import Any, TypeVar
 
 from django.core import signing
+from django.db.models import Exists, OuterRef, Q
 from django.urls import reverse
+from django.utils import timezone
 
 from runs.models import Artifact, Run
 from teammates.access import Access
 from teammates.errors import NotFound
+from teammates.models import Membership
 
+LINK_DAYS = 90
+MOST_LISTED = 200  # of a kind
 Shared = TypeVar("Shared", Run, Artifact)
 PAGES = {"run": "runs:shared_run", "artifact": "runs:shared_artifact"}
 THREAD = {"run": "thread", "artifact": "run__thread"}  # with whose deletion a link ends
 
 
 def share(access: Access, row: Shared) -> Shared:
-    """Give a row a public link; again is the same link."""
+    """Give a row a public link for `LINK_DAYS`; again is the same link for that long from now."""
     access.require("data.runs.write")
-    rows = type(row)._default_manager.filter(pk=row.pk, share_nonce="")
-    rows.update(share_nonce=secrets.token_hex(12))
-    row.refresh_from_db(fields=["share_nonce"])
+    fields: dict[str, Any] = {
+        "shared_by": access.user,
+        "shared_until": timezone.now() + timedelta(days=LINK_DAYS),
+    }
+    rows = type(row)._default_manager.filter(pk=row.pk)
+    rows.exclude(_alive()).update(share_nonce=secrets.token_hex(12))
+    rows.update(**fields)
+    row.refresh_from_db(fields=["share_nonce", *fields])
     return row
 
 
-def unshare(access: Access, row: Shared) -> None:
+def unshare(access: Access, row: Run | Artifact) -> None:
     """Revoke the link; again is fine. The next one is another."""
     access.require("data.runs.write")
     type(row)._default_manager.filter(pk=row.pk).update(share_nonce="")
+    row.share_nonce = ""
+
+
+def list_links(access: Access) -> list[Run | Artifact]:
+    """What of the asker's runs everybody with a link may read, the newest links first; of all the
+    organization's for owners and admins."""
+    access.require("data.runs.read")
+    runs = Run.objects.visible_to(access).filter(_alive()).with_names()
+    artifacts = Artifact.objects.visible_to(access).filter(_alive())
+    found: list[Run | Artifact] = [
+        *runs.order_by("-shared_until")[:MOST_LISTED],
+        *artifacts.select_related("run", "shared_by").order_by("-shared_until")[:MOST_LISTED],
+    ]
+    return sorted(found, key=lambda row: row.shared_until or timezone.now(), reverse=True)
+
+
+def _alive() -> Q:
+    """Links that lead somewhere: not revoked, not past their end, of somebody who is still here."""
+    is_member = Membership.objects.filter(
+        organization=OuterRef("organization"), user=OuterRef("shared_by"), user__is_active=True
+    )
+    in_time = Q(shared_until=None) | Q(shared_until__gt=timezone.now())
+    return Q(~Q(share_nonce=""), in_time, Q(shared_by=None) | Q(Exists(is_member)))
 
 
 def token_of(row: Run | Artifact) -> str | None:
@@ -46,14 +80,14 @@ def path_of(row: Run | Artifact) -> str | None:
 
 
 def find_shared(model: type[Shared], token: str) -> Shared:
-    """The row behind a link. Raises `NotFound` for one that is revoked or made up, and once the
-    conversation is deleted."""
+    """The row behind a link. Raises `NotFound` for one that is revoked, made up or too old, once
+    the conversation is deleted, and once whoever shared it is no longer a member."""
     try:
         pk, _, nonce = _signer(model).unsign(token).partition("-")
     except signing.BadSignature:
         pk, nonce = "0", "-"
     found: Shared | None = model._default_manager.filter(
-        pk=int(pk), share_nonce=nonce, organization__closed_at=None,
+        _alive(), pk=int(pk), share_nonce=nonce, organization__closed_at=None,
         **{f"{THREAD[model.__name__.lower()]}__deleted_at": None},
     ).first()  # fmt: skip
     if found is None:

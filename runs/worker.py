@@ -183,7 +183,7 @@ class Worker:
             await self._try(
                 fleet.beat, self.name, running=len(held), capacity=settings.WORKER_CONCURRENCY
             )
-            await self._try(lifecycle.close_runs_of_archived)
+            await self._try(lifecycle.close_orphans)
 
     def _stop_what_takes_too_long(self) -> None:
         now = time.monotonic()

@@ -85,7 +85,8 @@ def _copied(title: str) -> str:
 
 
 def delete_thread(access: Access, thread: Thread) -> None:
-    """Hide a thread; its runs and what they cost stay on record."""
+    """Delete a thread: from now on nobody sees it, its runs or what they wrote, and its links are
+    dead. Its words are erased after `ERASE_AFTER_DAYS`; what it cost stays on record."""
     access.require("data.threads.write")
     Thread.objects.filter(pk=thread.pk, deleted_at=None).update(deleted_at=timezone.now())
 

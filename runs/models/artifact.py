@@ -1,17 +1,26 @@
 """Files of runs that were kept on purpose: they can be found and shared by themselves."""
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from django.db import models
 
 from runs.models.run import Run
+from runs.models.shareable import Shareable
 from teammates.fields import Named
 from teammates.models import EndUser, Organization
 from teammates.models.scoped import ScopedQuerySet
 from threads.models import File
 
+if TYPE_CHECKING:
+    from teammates.access import Access
 
-class Artifact(Named):
+
+class ArtifactQuerySet(ScopedQuerySet):
+    def visible_to(self, access: "Access") -> Self:
+        return super().visible_to(access).filter(run__thread__deleted_at=None)
+
+
+class Artifact(Named, Shareable):
     organization = models.ForeignKey(
         Organization, on_delete=models.CASCADE, related_name="artifacts"
     )
@@ -21,9 +30,8 @@ class Artifact(Named):
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="artifacts")
     file = models.ForeignKey(File, on_delete=models.CASCADE, related_name="artifacts")
     name = models.CharField(max_length=255)
-    share_nonce = models.CharField(max_length=32, blank=True, default="")  # empty: not shared
 
-    objects = ScopedQuerySet.as_manager()
+    objects = ArtifactQuerySet.as_manager()
 
     class Meta:
         constraints: ClassVar = [

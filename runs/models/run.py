@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils import timezone
 
+from runs.models.shareable import Shareable
 from runs.models.task import Task
 from teammates.fields import Named, iff
 from teammates.models import (
@@ -72,7 +73,8 @@ class HistoryOf(models.TextChoices):
 
 class RunQuerySet(models.QuerySet["Run"]):
     def visible_to(self, access: "Access") -> Self:
-        return access.scope(self)
+        """With a conversation that was deleted, its runs are gone for everybody."""
+        return access.scope(self).filter(thread__deleted_at=None)
 
     def with_names(self) -> Self:
         """Everything that a row of a list shows, in one query."""
@@ -119,7 +121,7 @@ def new_trace_id() -> str:
     return secrets.token_hex(16)
 
 
-class Run(Named):
+class Run(Named, Shareable):
     ORIGIN = "origin"  # how words from outside are told (`Access.scope`)
 
     # --- what ---
@@ -202,7 +204,6 @@ class Run(Named):
     pause_reason = models.TextField(blank=True, default="")
     archived_at = models.DateTimeField(null=True)
     last_viewed_at = models.DateTimeField(null=True)
-    share_nonce = models.CharField(max_length=32, blank=True, default="")  # empty: not shared
     # When what was said was erased, and only numbers and states were kept.
     erased_at = models.DateTimeField(null=True)
 

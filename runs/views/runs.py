@@ -272,7 +272,6 @@ def run_share(request: PageRequest, run_id: int) -> HttpResponse:
 def run_unshare(request: PageRequest, run_id: int) -> HttpResponse:
     run = find_run(request, run_id)
     sharing.unshare(request.access, run)
-    run.share_nonce = ""
     return _share_box(request, run)
 
 

@@ -1,14 +1,16 @@
-"""Public, read-only pages behind a shared link."""
+"""Public, read-only pages behind a shared link, and the list of all such links."""
 
 from typing import Any
 
+from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
-from django.views.decorators.http import require_GET
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_POST
 
-from runs import messages, reading, sharing
+from runs import messages as transcripts
+from runs import reading, sharing
 from runs.models import Artifact, Run
-from teammates.pages import public
+from teammates.pages import PageRequest, number_of, public
 from threads.downloads import file_response
 from threads.models import File
 
@@ -20,7 +22,7 @@ def shared_run(request: HttpRequest, token: str) -> HttpResponse:
     run = Run.objects.with_outcome().get(pk=sharing.find_shared(Run, token).pk)
     context: dict[str, Any] = {
         "run": run,
-        "said": [one for one in messages.messages_of(run) if one.text],
+        "said": [one for one in transcripts.messages_of(run) if one.text],
         "files": reading.files_of(run),
         "token": token,
     }
@@ -40,6 +42,31 @@ def shared_artifact(request: HttpRequest, token: str) -> HttpResponse:
         pk=sharing.find_shared(Artifact, token).pk
     )
     return _download(artifact.file)
+
+
+@require_GET
+def link_list(request: PageRequest) -> HttpResponse:
+    """Every public link that still leads somewhere, to be revoked."""
+    links = [
+        {
+            "row": row, "path": sharing.path_of(row),
+            "run": row if isinstance(row, Run) else row.run,
+            "kind": "run" if isinstance(row, Run) else "artifact",
+        }
+        for row in sharing.list_links(request.access)
+    ]  # fmt: skip
+    return render(request, "runs/link_list.html", {"links": links})
+
+
+@require_POST
+def link_revoke(request: PageRequest) -> HttpResponse:
+    """Revoke one link."""
+    wanted = (request.POST.get("kind"), number_of(request.POST.get("id", "")))
+    for row in sharing.list_links(request.access):
+        if wanted == ("run" if isinstance(row, Run) else "artifact", row.pk):
+            sharing.unshare(request.access, row)
+            messages.success(request, "The link is revoked.")
+    return redirect("runs:link_list")
 
 
 def _download(file: File) -> HttpResponse:

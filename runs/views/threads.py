@@ -220,7 +220,9 @@ def thread_star(request: PageRequest, thread_id: int) -> HttpResponse:
 def thread_delete(request: PageRequest, thread_id: int) -> HttpResponse:
     thread = _thread(request, thread_id)
     conversations.delete_thread(request.access, thread)
-    messages.success(request, f"“{thread}” is deleted. Its runs and what they cost stay on record.")
+    messages.success(
+        request, f"“{thread}” is deleted, with its runs and links. What they cost stays on record."
+    )
     return redirect("runs:thread_list")
 
 

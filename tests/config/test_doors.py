@@ -1,20 +1,24 @@
 """Doors that are closed by default: sign-up, foreign host names, links in mails, public links."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core import mail as outbox
 from django.test import Client
+from django.utils import timezone
 
-from runs import sharing
-from runs.models import RunStatus
+from runs import lifecycle, retention, sharing
+from runs.models import Run, RunStatus
 from teammates import accounts, members
 from teammates.access import Access
 from teammates.errors import Forbidden, NotFound
 from teammates.models import Organization
-from tests.factories import browser_of, make_key, make_run
+from tests.api import call
+from tests.factories import browser_of, claim, make_bob, make_gate, make_key, make_run
 from threads import conversations
+from threads.models import Message, Thread
 
 pytestmark = pytest.mark.django_db
 
@@ -88,14 +92,85 @@ def test_an_invitation_leads_to_the_public_address(alice: Access, settings: Any)
     assert "evil.test" not in outbox.outbox[0].body
 
 
-def test_a_deleted_conversation_is_no_longer_public(alice: Access) -> None:
-    run = make_run(alice, status=RunStatus.COMPLETED)
+def test_a_deleted_conversation_is_gone_for_links_programs_and_search(alice: Access) -> None:
+    run = make_run(alice, message="the secret plan", status=RunStatus.COMPLETED)
+    key = make_key(alice)
     path = sharing.path_of(sharing.share(alice, run)) or ""
     assert Client().get(path).status_code == 200
+    words = "/search/?q=secret"
+    assert f"/runs/{run.pk}/" in browser_of(alice).get(words).content.decode()
     conversations.delete_thread(alice, run.thread)
     assert Client().get(path).status_code == 404
     with pytest.raises(NotFound):
         sharing.find_shared(type(run), sharing.token_of(run) or "")
+    for tail in ("", "/messages", "/files", "/permissions", "/outcome"):
+        assert call(key, "GET", f"/api/v2/runs/{run.pk}{tail}").status_code == 404, tail
+    assert call(key, "GET", f"/v1/runs/{run.uid}").status_code == 404
+    assert call(key, "GET", "/api/v2/runs").json()["data"] == []
+    assert f"/runs/{run.pk}/" not in browser_of(alice).get(words).content.decode()
+    assert browser_of(alice).get(f"/runs/{run.pk}/").status_code == 404
+
+
+def test_what_waits_in_a_deleted_conversation_is_closed_and_what_works_is_stopped(
+    alice: Access,
+) -> None:
+    waiting = make_gate(alice).run
+    busy = make_run(alice)
+    claim(busy)
+    for run in (waiting, busy):
+        conversations.delete_thread(alice, run.thread)
+    assert lifecycle.close_orphans() == 1
+    waiting.refresh_from_db()
+    busy.refresh_from_db()
+    assert (waiting.status, waiting.stop_reason) == ("closed", "closed:thread_deleted")
+    assert busy.cancel_requested_at is not None
+
+
+def test_the_words_of_a_deleted_conversation_are_erased_after_a_while(alice: Access) -> None:
+    run = make_run(alice, message="the secret plan", status=RunStatus.COMPLETED)
+    kept = make_run(alice, message="another plan", status=RunStatus.COMPLETED)
+    silent = conversations.create_thread(alice)
+    conversations.post_message(alice, silent, "never answered")
+    for thread in (run.thread, silent):
+        conversations.delete_thread(alice, thread)
+    retention.erase_said()
+    assert Message.objects.filter(content="the secret plan").exists()
+    Thread.objects.exclude(deleted_at=None).update(deleted_at=timezone.now() - timedelta(days=31))
+    retention.erase_said()
+    assert set(Message.objects.filter(role="user").values_list("content", flat=True)) == {
+        "(erased)", "another plan"
+    }  # fmt: skip
+    assert Run.objects.filter(pk=kept.pk, erased_at=None).exists()
+
+
+def test_a_link_ends_with_its_time_and_with_the_membership_of_who_shared(alice: Access) -> None:
+    bob = make_bob(alice)
+    run = make_run(bob, status=RunStatus.COMPLETED)
+    path = sharing.path_of(sharing.share(bob, run)) or ""
+    assert Client().get(path).status_code == 200
+    Run.objects.update(shared_until=timezone.now() - timedelta(seconds=1))
+    assert Client().get(path).status_code == 404
+    again = sharing.path_of(sharing.share(bob, run)) or ""
+    assert again != path
+    assert Client().get(again).status_code == 200
+    assert bob.user is not None
+    members.remove_member(alice, bob.user.memberships.get())
+    assert Client().get(again).status_code == 404
+
+
+def test_admins_see_every_public_link_and_revoke_it_members_their_own(alice: Access) -> None:
+    bob = make_bob(alice)
+    of_bob = sharing.share(bob, make_run(bob, message="Bobs", status=RunStatus.COMPLETED))
+    of_alice = sharing.share(alice, make_run(alice, message="hers", status=RunStatus.COMPLETED))
+    page = "/settings/links/"
+    assert sharing.path_of(of_alice) not in browser_of(bob).get(page).content.decode()
+    seen = browser_of(alice).get(page).content.decode()
+    assert sharing.path_of(of_bob) in seen
+    assert sharing.path_of(of_alice) in seen
+    browser_of(bob).post(f"{page}revoke/", {"kind": "run", "id": of_alice.pk})
+    assert Client().get(sharing.path_of(of_alice) or "").status_code == 200
+    browser_of(alice).post(f"{page}revoke/", {"kind": "run", "id": of_bob.pk})
+    assert Client().get(sharing.path_of(of_bob) or "").status_code == 404
 
 
 def test_strangers_learn_nothing_of_a_database_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:

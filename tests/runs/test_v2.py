@@ -275,7 +275,7 @@ def test_an_archived_teammates_waiting_runs_are_closed(api: Call, alice: Access)
     run = create(api, teammate_id=made).json()["id"]
     api("delete", f"/agents/{made}")
     assert lifecycle.claim_runs(worker="w", limit=10) == []
-    assert lifecycle.close_runs_of_archived() == 1
+    assert lifecycle.close_orphans() == 1
     shown = api("get", f"/runs/{run}").json()
     assert (shown["status"], shown["stop_reason"]) == ("closed", "closed:teammate_archived")
     assert api("post", f"/runs/{run}/reply", {"message": "x", "stream": False}).status_code == 404
