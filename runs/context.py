@@ -46,6 +46,10 @@ def instructions(run: Run) -> str:
             f"The tools of {failing['name']} are not there right now: {failing['reason']} "
             "Say so if the task needs them."
         )
+    if forbidden := told.get("not_allowed"):
+        parts.append(
+            f"Not to be used by whoever started this run, so without tools: {', '.join(forbidden)}."
+        )
     if missing := told.get("not_connected"):
         parts.append(f"Not connected here, so without tools: {', '.join(missing)}.")
     for changed in told.get("changed_servers", []):

@@ -183,9 +183,9 @@ def _trailing_errors(done: list[Step], route: Model) -> int:
 async def _gather(state: State) -> None:
     """Ask the run's servers what they offer, and choose what it is told, once."""
     run = state.run
-    attached = await in_db(servers.servers_of, run.organization, run.end_user, run.tools)
+    named = await in_db(toolbox.servers_of, run)
+    attached = [server for server in named if server.may_be_used]  # type: ignore[attr-defined]
     changes = await asyncio.gather(*(_refreshed(server) for server in attached))
-    connected = {server.slug for server in attached}
     told = await in_db(context.gather, run)
     told |= {
         "failing_servers": [
@@ -194,7 +194,10 @@ async def _gather(state: State) -> None:
             if server.is_failing
         ],
         "changed_servers": [change for change in changes if change],
-        "not_connected": [name for name in run.tools if name not in connected],
+        "not_allowed": [server.name for server in named if server not in attached],
+        "not_connected": [
+            name for name in run.tools if name not in {server.slug for server in named}
+        ],
     }
     run.told = state.gathered = told
     if attached or told["skills"]:

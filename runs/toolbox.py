@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from runs.models import Run
 from teammates import permissions, servers, tools
-from teammates.models import ProviderKind, ToolSetting
+from teammates.models import ProviderKind, ToolServer, ToolSetting
 from teammates.tools.base import Tool
 from teammates.tools.result import submit_result
 
@@ -53,9 +53,13 @@ def tools_of_run(run: Run) -> Toolbox:
         for tool in tools.REGISTRY.values()
         if {tool.name, tool.group} & set(off)
     }
-    for server in servers.servers_of(run.organization, run.end_user, run.tools):
+    for server in servers_of(run):
         for tool in servers.tools_of(server):
-            if server.is_failing:
+            if not server.may_be_used:  # type: ignore[attr-defined]  # annotated
+                missing[tool.name] = (
+                    f"{server.name} is not for whoever started this run, or not for this teammate."
+                )
+            elif server.is_failing:
                 reason = server.status_reason
                 missing[tool.name] = f"{server.name} is not there right now: {reason}"
             elif tool.name in off:
@@ -63,6 +67,14 @@ def tools_of_run(run: Run) -> Toolbox:
             else:
                 found.append(tool)
     return Toolbox({tool.name: tool for tool in found}, settings, missing, bool(run.origin))
+
+
+def servers_of(run: Run) -> list[ToolServer]:
+    """The servers that the run names; each says whether it `may_be_used` here."""
+    return servers.servers_of(
+        run.organization, run.end_user, run.tools, by=run.created_by_id,
+        teammate_id=run.teammate_id,
+    )  # fmt: skip
 
 
 def find_tool(run: Run, name: str) -> Tool | None:

@@ -25,6 +25,8 @@ from teammates.models import (
     Teammate,
     ToolServer,
     ToolSetting,
+    UsedBy,
+    User,
 )
 from teammates.public_http import check_url
 from teammates.tools import GROUPS, REGISTRY, rest, servers
@@ -35,7 +37,7 @@ READ_SECONDS = 1  # of work for the schemas of a server
 FAILING_SECONDS = 15  # until a server that did not answer is asked again
 CHANGEABLE = (
     "name", "url", "auth_type", "auth_config", "secret", "tool_defs", "description", "status",
-    "auto_approve", "command", "environment",
+    "auto_approve", "command", "environment", "used_by",
 )  # fmt: skip
 
 
@@ -56,6 +58,7 @@ def add_server(
     tool_defs: list[Any] | None = None,
     description: str | None = None,
     auto_approve: bool = False,
+    used_by: str = UsedBy.ADMINS,
     app: str = "",
     slug: str = "",
     may_be_private: bool = False,
@@ -76,7 +79,7 @@ def add_server(
         "name": name, "url": url, "command": command or [], "environment": environment,
         "auth_type": auth_type, "auth_config": auth_config or {}, "secret": secret,
         "tool_defs": tool_defs or [], "description": description or "",
-        "auto_approve": auto_approve,
+        "auto_approve": auto_approve, "used_by": used_by,
     })  # fmt: skip
     server.slug = slug or slugify(server.name)[:40].strip("-")
     if not server.slug:
@@ -203,7 +206,9 @@ def _apply(access: Access, server: ToolServer, changes: dict[str, Any]) -> None:
         if changes["status"] not in (ServerStatus.ACTIVE, ServerStatus.DISABLED):
             raise Invalid("status must be active or disabled.")
         server.status, server.status_reason = changes["status"], ""
-    for plain in ("auto_approve", "environment"):
+    if changes.get("used_by", UsedBy.ADMINS) not in UsedBy.values:
+        raise Invalid(f"used_by must be one of {', '.join(UsedBy.values)}.")
+    for plain in ("auto_approve", "environment", "used_by"):
         if plain in changes:
             setattr(server, plain, changes[plain])
     if "secret" in changes:
@@ -339,16 +344,20 @@ def record_check(server: ToolServer, checked: Checked) -> Checked:
 
 
 def servers_of(
-    organization: Organization, end_user: EndUser | None, names: list[str]
+    organization: Organization,
+    end_user: EndUser | None,
+    names: list[str],
+    *,
+    by: int | None,
+    teammate_id: int,
 ) -> list[ToolServer]:
-    """The servers that `names` mean in exactly this scope, those that are off left out."""
+    """The servers that `names` mean in exactly this scope, those that are off left out. Each says
+    whether it `may_be_used` by the user `by` (None: the organization's keys) through a teammate."""
     if not names:
         return []
-    return list(
-        ToolServer.objects.filter(
-            organization=organization, end_user=end_user, slug__in=names
-        ).exclude(status=ServerStatus.DISABLED).order_by("id")
-    )  # fmt: skip
+    found = ToolServer.objects.filter(organization=organization, end_user=end_user, slug__in=names)
+    found = found.exclude(status=ServerStatus.DISABLED).order_by("id")
+    return list(found.with_use(by, teammate_id))
 
 
 def tools_of(server: ToolServer) -> list[Tool]:
@@ -357,6 +366,31 @@ def tools_of(server: ToolServer) -> list[Tool]:
         server.slug, server.name, server.connection, server.described,
         is_trusted=server.auto_approve,
     )  # fmt: skip
+
+
+def set_users(
+    access: Access,
+    server: ToolServer,
+    *,
+    used_by: str,
+    people: list[User] | None = None,
+    teammates: list[Teammate] | None = None,
+) -> None:
+    """Say whose runs get a server's tools, with its credential: a kind of members, and `people`
+    besides; with `teammates`, only runs of those. Raises `Forbidden`, `Invalid`."""
+    access.require("data.mcp_configs.manage")
+    if used_by not in UsedBy.values:
+        raise Invalid(f"used_by must be one of {', '.join(UsedBy.values)}.")
+    members = access.organization.memberships.values_list("user", flat=True)
+    if foreign := {person.pk for person in people or []} - set(members):
+        raise Invalid(f"people: {len(foreign)} of them are no members.")
+    if any(one.organization_id != access.organization.pk for one in teammates or []):
+        raise Invalid("teammates: choose teammates of this organization.")
+    with transaction.atomic():
+        server.used_by = used_by
+        server.save(update_fields=["used_by", "updated_at"])
+        server.used_by_people.set(people or [])
+        server.used_by_teammates.set(teammates or [])
 
 
 def check_tools(organization: Organization, end_user: EndUser | None, names: list[str]) -> None:

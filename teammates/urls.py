@@ -69,6 +69,7 @@ urlpatterns = [
     ),
     path("settings/apps/", tools.server_list, name="server_list"),
     path("settings/apps/<int:server_id>/", tools.server_detail, name="server_detail"),
+    path("settings/apps/<int:server_id>/users/", tools.server_users, name="server_users"),
     path("settings/apps/<int:server_id>/act/", tools.server_act, name="server_act"),
     path("settings/apps/<str:name>/connect/", tools.app_connect, name="app_connect"),
     path("settings/memories/", knowledge.memory_list, name="memory_list"),

@@ -145,6 +145,7 @@ class ServerFields(Input):
     tool_defs: list[Any] | None = None
     description: str | None = None
     auto_approve: bool | None = None
+    used_by: str | None = None
 
 
 class ServerCreate(ServerFields):
@@ -230,6 +231,7 @@ def server_out(server: ToolServer, using: list[Teammate] | None = None) -> dict[
         "tool_defs": [operation_out(one) for one in server.described],
         "has_secret": bool(server.secret),
         "auto_approve": server.auto_approve,
+        "used_by": server.used_by,
         "user_id": server.end_user.external_id if server.end_user else None,
         "created_at": iso(server.created_at),
         "updated_at": iso(server.updated_at),

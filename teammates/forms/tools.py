@@ -9,9 +9,13 @@ from django.core.exceptions import ValidationError
 
 from teammates.models import (
     AuthType,
+    Role,
     ServerKind,
+    Teammate,
     ToolMode,
     ToolServer,
+    UsedBy,
+    User,
 )
 
 
@@ -34,6 +38,40 @@ class ToolForm(forms.Form):
         label="Minutes until it counts as denied", required=False, min_value=1,
         help_text="Empty: it waits as long as people need.",
     )  # fmt: skip
+
+
+class UsersForm(forms.Form):
+    """Who may use an app."""
+
+    used_by = forms.ChoiceField(
+        label="Whose runs get its tools", choices=UsedBy.choices, widget=forms.RadioSelect
+    )
+    people = forms.ModelMultipleChoiceField(
+        label="And these people", queryset=User.objects.none(), required=False,
+        widget=forms.CheckboxSelectMultiple,
+    )  # fmt: skip
+    teammates = forms.ModelMultipleChoiceField(
+        label="Only through these teammates", queryset=Teammate.objects.none(), required=False,
+        widget=forms.CheckboxSelectMultiple, help_text="None: through all of them.",
+    )  # fmt: skip
+
+    def __init__(self, server: ToolServer, *args: Any, **kwargs: Any) -> None:
+        kwargs["initial"] = {
+            "used_by": server.used_by, "people": server.used_by_people.all(),
+            "teammates": server.used_by_teammates.all(),
+        }  # fmt: skip
+        super().__init__(*args, **kwargs)
+        here = server.organization
+        others = {Role.MEMBER, Role.ADMIN, Role.OWNER}
+        self._choose("people", User.objects.filter(
+            memberships__organization=here, memberships__role__in=others, is_active=True
+        ).order_by("id"))  # fmt: skip
+        self._choose("teammates", Teammate.objects.current().filter(organization=here))
+
+    def _choose(self, name: str, rows: Any) -> None:
+        field = self.fields[name]
+        assert isinstance(field, forms.ModelMultipleChoiceField)
+        field.queryset = rows
 
 
 class PermissionForm(forms.Form):

@@ -23,7 +23,7 @@ from teammates.models.teammate import (
     TeammateVersion,
     Visibility,
 )
-from teammates.models.tool_server import AuthType, ServerKind, ServerStatus, ToolServer
+from teammates.models.tool_server import AuthType, ServerKind, ServerStatus, ToolServer, UsedBy
 
 __all__ = [
     "APIKey",
@@ -61,6 +61,7 @@ __all__ = [
     "ToolMode",
     "ToolServer",
     "ToolSetting",
+    "UsedBy",
     "User",
     "Visibility",
 ]

@@ -1,13 +1,13 @@
 """Where tools from outside come from: MCP servers and REST APIs with a stored credential."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from django.conf import settings
 from django.db import models
 
 from teammates import programs
 from teammates.fields import EncryptedField, Named
-from teammates.models.people import EndUser, Organization, User
+from teammates.models.people import EndUser, Membership, Organization, Role, User
 from teammates.models.scoped import ScopedQuerySet
 from teammates.tools.servers import Operation, ServerConnection
 
@@ -31,6 +31,39 @@ class ServerStatus(models.TextChoices):
     ACTIVE = "active", "Ready"
     FAILING = "failing", "Failing"
     DISABLED = "disabled", "Off"
+
+
+class UsedBy(models.TextChoices):
+    ADMINS = "admins", "Owners, admins and whoever added it"
+    MEMBERS = "members", "Everybody who may start runs"
+
+
+class ToolServerQuerySet(ScopedQuerySet):
+    def with_use(self, user: int | None, teammate_id: int) -> Self:
+        """Each with `may_be_used`: by this user, or, None, by the organization's own keys, through
+        this teammate."""
+        people = self.model.used_by_people.through._default_manager.filter(
+            toolserver=models.OuterRef("pk"), user=user
+        )
+        admins = Membership.objects.filter(
+            organization=models.OuterRef("organization"), user=user,
+            role__in=[Role.OWNER, Role.ADMIN],
+        )  # fmt: skip
+        teammates = self.model.used_by_teammates.through._default_manager.filter(
+            toolserver=models.OuterRef("pk")
+        )
+        is_theirs = models.Q(used_by=UsedBy.MEMBERS) | models.Q(created_by=user)
+        is_theirs |= models.Q(models.Exists(people)) | models.Q(models.Exists(admins))
+        if user is None:
+            is_theirs = models.Q(pk__isnull=False)
+        is_teammates = ~models.Q(models.Exists(teammates)) | models.Q(
+            models.Exists(teammates.filter(teammate=teammate_id))
+        )
+        return self.annotate(
+            may_be_used=models.ExpressionWrapper(
+                is_theirs & is_teammates, output_field=models.BooleanField()
+            )
+        )
 
 
 class ToolServer(Named):
@@ -63,8 +96,13 @@ class ToolServer(Named):
     checked_at = models.DateTimeField(null=True)
     check_due_at = models.DateTimeField(null=True)  # somebody wants to know (`checks.py`)
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    # Whose runs get its tools, with the organization's credential; these people besides, and, if
+    # there are any, only runs of these teammates.
+    used_by = models.CharField(max_length=7, choices=UsedBy.choices, default=UsedBy.ADMINS)
+    used_by_people = models.ManyToManyField(User, related_name="+")
+    used_by_teammates = models.ManyToManyField("teammates.Teammate", related_name="+")
 
-    objects = ScopedQuerySet.as_manager()
+    objects = ToolServerQuerySet.as_manager()
 
     class Meta:
         constraints: ClassVar = [
@@ -81,6 +119,9 @@ class ToolServer(Named):
             models.CheckConstraint(
                 condition=models.Q(status__in=ServerStatus.values),
                 name="tool_server_status_known",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(used_by__in=UsedBy.values), name="tool_server_used_by_known"
             ),
         ]  # fmt: skip
         indexes: ClassVar = [

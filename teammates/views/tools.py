@@ -14,7 +14,7 @@ from teammates import checks, permissions, servers, tools
 from teammates.access import Access
 from teammates.catalog import CATALOG
 from teammates.errors import DomainError, Invalid, NotFound
-from teammates.forms.tools import PermissionForm, ServerForm, ToolForm
+from teammates.forms.tools import PermissionForm, ServerForm, ToolForm, UsersForm
 from teammates.models import (
     PermissionPolicy,
     PolicySource,
@@ -236,6 +236,7 @@ def server_detail(request: PageRequest, server_id: int) -> HttpResponse:
         "rows": [(tool, settings.get(tool.name)) for tool in servers.tools_of(server)],
         "teammates": servers.teammates_with(server)[server.slug],
         "form": form,
+        "users_form": UsersForm(server),
         "may_manage": access.may("data.mcp_configs.manage"),
     }, status=422 if form.errors else 200)  # fmt: skip
 
@@ -255,6 +256,21 @@ def _initial(server: ToolServer) -> dict[str, Any]:
         if server.kind == ServerKind.REST_API
         else "",
     }  # fmt: skip
+
+
+@require_POST
+def server_users(request: PageRequest, server_id: int) -> HttpResponse:
+    """Say who may use a server."""
+    server = _find_server(request.access, server_id)
+    form = UsersForm(server, request.POST)
+    if not form.is_valid():
+        raise Invalid("Choose who may use it.")
+    servers.set_users(
+        request.access, server, used_by=form.cleaned_data["used_by"],
+        people=list(form.cleaned_data["people"]), teammates=list(form.cleaned_data["teammates"]),
+    )  # fmt: skip
+    messages.success(request, f"Who may use {server.name} is saved. It counts from now on.")
+    return redirect("teammates:server_detail", server_id=server.pk)
 
 
 @require_POST

@@ -8,14 +8,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from teammates import permissions, programs, servers
+from runs import creation, toolbox
+from teammates import permissions, programs, roster, servers
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden, Invalid
 from teammates.models import PermissionPolicy, Role, ToolServer
 from teammates.tools.base import Tool
 from teammates.tools.masking import MASK, masked, unmasked
 from teammates.tools.servers import tool_name
-from tests.factories import check_server, make_bob, with_key
+from tests.factories import browser_of, check_server, make_bob, make_run, with_key
 
 pytestmark = pytest.mark.django_db
 
@@ -212,3 +213,72 @@ def test_a_server_whose_tools_changed_asks_again(alice: Access) -> None:
     servers.record_check(server, servers.Checked([replace(told[0], description="Pays mallory.")]))
     assert not ToolServer.objects.get().auto_approve
     assert not PermissionPolicy.objects.exists()
+
+
+# --- who may use an app -------------------------------------------------------------------------
+
+
+def bank(access: Access, **fields: Any) -> ToolServer:
+    described = [{"name": "balance", "method": "GET", "path": "/balance", "description": "x"}]
+    return servers.add_server(
+        access, name="Bank", url="https://example.com", tool_defs=described, **fields
+    )
+
+
+def has_bank(access: Access, **fields: Any) -> bool:
+    run = make_run(access, options=creation.Options(tools=["bank"]), **fields)
+    found = toolbox.tools_of_run(run)
+    assert ("bank__balance" in found.tools) != ("bank__balance" in found.missing)
+    return "bank__balance" in found.tools
+
+
+def test_an_app_is_used_by_its_maker_and_admins_until_somebody_says_who(
+    alice: Access, bob: Access
+) -> None:
+    server = bank(alice)
+    carl = make_bob(alice, email="carl@example.com")
+    admin = make_bob(alice, role="admin", email="dora@example.com")
+    assert has_bank(alice)
+    assert has_bank(admin)
+    assert not has_bank(bob)
+    assert bob.user is not None
+    servers.set_users(alice, server, used_by="admins", people=[bob.user])
+    assert has_bank(bob)
+    assert not has_bank(carl)
+    servers.set_users(alice, server, used_by="members")
+    assert has_bank(carl)
+
+
+def test_an_app_can_be_for_some_teammates_alone(alice: Access) -> None:
+    server = bank(alice)
+    clerk = roster.create_teammate(alice.organization, by=alice.user, name="Clerk")
+    servers.set_users(alice, server, used_by="members", teammates=[clerk])
+    assert not has_bank(alice)
+    assert has_bank(alice, teammate=clerk)
+
+
+def test_only_who_connects_apps_says_who_uses_them_and_only_their_own_people(
+    alice: Access, bob: Access, eve: Access
+) -> None:
+    server = bank(alice)
+    with pytest.raises(Forbidden):
+        servers.set_users(bob, server, used_by="members")
+    assert eve.user is not None
+    with pytest.raises(Invalid, match="people"):
+        servers.set_users(alice, server, used_by="admins", people=[eve.user])
+    theirs = roster.create_teammate(eve.organization, by=eve.user, name="X")
+    with pytest.raises(Invalid, match="teammates"):
+        servers.set_users(alice, server, used_by="admins", teammates=[theirs])
+    with pytest.raises(Invalid, match="used_by"):
+        servers.set_users(alice, server, used_by="nobody")
+
+
+def test_the_page_of_an_app_says_who_uses_it_and_changes_that(alice: Access, bob: Access) -> None:
+    server = bank(alice)
+    browser, page = browser_of(alice), f"/settings/apps/{server.pk}/"
+    assert "Owners, admins and whoever added it" in browser.get(page).content.decode()
+    assert bob.user is not None
+    form = {"used_by": "admins", "people": [bob.user.pk]}
+    assert browser.post(f"{page}users/", form).status_code == 302
+    assert has_bank(bob)
+    assert browser_of(bob).post(f"{page}users/", {"used_by": "members"}).status_code == 403
