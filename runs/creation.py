@@ -593,7 +593,7 @@ def _teammate_for(
         if not email_inbox and (found := known.order_by("-id").first()):
             return found
         return roster.create_teammate(
-            access.organization, by=access.user, end_user=end_user, email_inbox=email_inbox,
+            access, end_user=end_user, email_inbox=email_inbox,
             **made_of,
         )  # fmt: skip
     return roster.default_teammate(access)

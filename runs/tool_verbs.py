@@ -173,7 +173,7 @@ def _list_teammates(run: Run, access: Access, call: ToolCall, arguments: dict[st
 
 def _create_teammate(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     made = roster.create_teammate(
-        run.organization, by=access.user, end_user=run.end_user, name=arguments["name"],
+        access, end_user=run.end_user, name=arguments["name"],
         role=arguments.get("role", ""), instructions=arguments.get("instructions", ""),
         tools=_own_tools(run, arguments.get("tools")), permission_mode=run.permission_mode,
         disabled_tools=run.teammate_version.disabled_tools,
@@ -188,7 +188,7 @@ def _update_teammate(run: Run, access: Access, call: ToolCall, arguments: dict[s
     changes = {k: v for k, v in arguments.items() if k in ("role", "instructions")}
     if "tools" in arguments:
         changes["tools"] = _own_tools(run, arguments["tools"])
-    changed = roster.update_teammate(teammate, by=access.user, **changes)
+    changed = roster.update_teammate(access, teammate, **changes)
     return {"teammate_id": changed.pk, "version": changed.current_version.number}
 
 

@@ -88,9 +88,8 @@ def add_built_in(organization: Organization) -> None:
 
 
 def create_teammate(
-    organization: Organization,
+    access: Access,
     *,
-    by: User | None,
     name: str | None = None,
     end_user: EndUser | None = None,
     email_inbox: bool = False,
@@ -99,21 +98,24 @@ def create_teammate(
 ) -> Teammate:
     """Make a teammate with its first version, from `VERSION_FIELDS` and `PLAIN_FIELDS`.
 
-    Raises `Invalid`, `Conflict` if another has its Slack name or iMessage chat.
+    Raises `Forbidden`, `Invalid`, `Conflict` if another has its Slack name or iMessage chat.
     """
-    plain, version = _checked(organization, end_user, fields)
+    access.require("data.runs.write")
+    if email_inbox:
+        access.require_confirmed()
+    plain, version = _checked(access.organization, end_user, fields)
     name = _checked_name(name) if name is not None else UNNAMED
     with transaction.atomic(), _saying_what_is_taken():
         teammate = _insert_with_free_key(
-            organization=organization,
+            organization=access.organization,
             end_user=end_user,
-            created_by=by,
+            created_by=access.user,
             name=name,
             template_slug=template_slug,
             inbox_name=_new_inbox_name() if email_inbox else "",
             **plain,
         )
-        _add_version(teammate, by=by, fields=version)
+        _add_version(teammate, by=access.user, fields=version)
     return teammate
 
 
@@ -137,7 +139,7 @@ def create_from_template(
         )  # fmt: skip
     with transaction.atomic():
         teammate = create_teammate(
-            access.organization, by=access.user, end_user=end_user, name=name or template.name,
+            access, end_user=end_user, name=name or template.name,
             template_slug=template.slug, **template.versioned, **fields,
         )  # fmt: skip
         for task in template.tasks:
@@ -150,12 +152,13 @@ def create_from_template(
 
 
 def update_teammate(
-    teammate: Teammate, *, by: User | None, name: str | None = None, **changes: Any
+    access: Access, teammate: Teammate, *, name: str | None = None, **changes: Any
 ) -> Teammate:
     """Change what is given; a change of `VERSION_FIELDS` makes the next version.
 
-    Raises `Invalid`, `Conflict`, and `NotFound` for an archived teammate.
+    Raises `Forbidden`, `Invalid`, `Conflict`, and `NotFound` for an archived teammate.
     """
+    require_editor(access, teammate)
     plain, version = _checked(teammate.organization, teammate.end_user, changes)
     with transaction.atomic(), _saying_what_is_taken():
         locked = _locked(teammate)
@@ -168,12 +171,12 @@ def update_teammate(
         before = {f: getattr(locked.current_version, f) for f in VERSION_FIELDS}
         after = before | version
         if after != before:
-            _add_version(locked, by=by, fields=after)
+            _add_version(locked, by=access.user, fields=after)
     return locked
 
 
 def reset_teammate(
-    teammate: Teammate, *, by: User | None, to: dict[str, Any], fields: list[str] | None
+    access: Access, teammate: Teammate, *, to: dict[str, Any], fields: list[str] | None
 ) -> list[str]:
     """Put versioned fields back to what a template says: those named, or all that differ.
 
@@ -187,15 +190,18 @@ def reset_teammate(
         for name, value in to.items()
         if getattr(version, name) != value and (fields is None or name in fields)
     }
-    update_teammate(teammate, by=by, **changed)
+    update_teammate(access, teammate, **changed)
     return sorted(changed)
 
 
 def set_inbox(access: Access, teammate: Teammate, *, enabled: bool) -> Teammate:
-    """Give a teammate an e-mail address, or take it away; again is the same address."""
+    """Give a teammate an e-mail address, or take it away; again is the same address. Raises
+    `Forbidden`, and `NotFound` for an archived teammate."""
+    require_editor(access, teammate)
     with transaction.atomic():
         locked = _locked(teammate)
         if enabled:
+            refuse_archived(locked)
             access.require_confirmed()
             take_over(access, locked)
         if enabled != bool(locked.inbox_name):
@@ -204,10 +210,14 @@ def set_inbox(access: Access, teammate: Teammate, *, enabled: bool) -> Teammate:
     return locked
 
 
-def set_fetchmail(teammate: Teammate, *, enabled: bool) -> Teammate:
-    """Give a teammate an address whose mails it may read, which start nothing."""
+def set_fetchmail(access: Access, teammate: Teammate, *, enabled: bool) -> Teammate:
+    """Give a teammate an address whose mails it may read, which start nothing. Raises `Forbidden`,
+    and `NotFound` for an archived teammate."""
+    require_editor(access, teammate)
     with transaction.atomic():
         locked = _locked(teammate)
+        if enabled:
+            refuse_archived(locked)
         if enabled != bool(locked.fetchmail_name):
             locked.fetchmail_name = _new_inbox_name() if enabled else ""
             locked.save(update_fields=["fetchmail_name", "updated_at"])
@@ -220,6 +230,7 @@ def _new_inbox_name() -> str:
 
 def make_webhook(access: Access, teammate: Teammate) -> str:
     """Give a teammate a webhook, or its webhook a new token; returns the token, shown once."""
+    require_editor(access, teammate)
     with transaction.atomic():
         locked = _locked(teammate)
         refuse_archived(locked)
@@ -231,6 +242,7 @@ def make_webhook(access: Access, teammate: Teammate) -> str:
 
 def pause_webhook(access: Access, teammate: Teammate, *, paused: bool) -> Teammate:
     """Raises `Unsuitable` if there is none to wake."""
+    require_editor(access, teammate)
     with transaction.atomic():
         locked = _locked(teammate)
         hooks.pause(locked, paused=paused)
@@ -240,21 +252,24 @@ def pause_webhook(access: Access, teammate: Teammate, *, paused: bool) -> Teamma
     return locked
 
 
-def remove_webhook(teammate: Teammate) -> None:
+def remove_webhook(access: Access, teammate: Teammate) -> None:
     """Destroy the webhook; again is fine."""
+    require_editor(access, teammate)
     with transaction.atomic():
         locked = _locked(teammate)
         hooks.remove(locked)
         locked.save(update_fields=[*hooks.FIELDS, "updated_at"])
 
 
-def archive_teammate(teammate: Teammate) -> Teammate:
+def archive_teammate(access: Access, teammate: Teammate) -> Teammate:
     """Take a teammate out of service; again is fine. Its runs stay."""
+    require_editor(access, teammate)
     return _set_status(teammate, TeammateStatus.ARCHIVED)
 
 
 def set_enabled(access: Access, teammate: Teammate, *, enabled: bool) -> Teammate:
     """Pause a teammate, or let it work again. Raises `NotFound` if it is archived."""
+    require_editor(access, teammate)
     refuse_archived(teammate)
     if not enabled:
         return _set_status(teammate, TeammateStatus.DISABLED)
@@ -263,8 +278,9 @@ def set_enabled(access: Access, teammate: Teammate, *, enabled: bool) -> Teammat
         return _set_status(teammate, TeammateStatus.ENABLED)
 
 
-def unarchive_teammate(teammate: Teammate) -> Teammate:
+def unarchive_teammate(access: Access, teammate: Teammate) -> Teammate:
     """Bring an archived teammate back, paused. Raises `Unsuitable` if it is not archived."""
+    require_editor(access, teammate)
     if not teammate.is_archived:
         raise Unsuitable("This teammate is not archived.", code="not_archived")
     return _set_status(teammate, TeammateStatus.DISABLED)
@@ -371,9 +387,7 @@ def find_or_create_by_name(
         Organization.objects.select_for_update(no_key=True).get(pk=access.organization.pk)
         mine = Teammate.objects.visible_to(replace(access, end_user=None)).current()
         found = mine.with_version().filter(name=name, end_user=end_user).order_by("-id").first()
-        return found or create_teammate(
-            access.organization, name=name, by=access.user, end_user=end_user, **fields
-        )
+        return found or create_teammate(access, name=name, end_user=end_user, **fields)
 
 
 def _locked(teammate: Teammate) -> Teammate:

@@ -115,7 +115,7 @@ def teammate_new(request: PageRequest) -> HttpResponse:
         access.require("data.runs.write")
         try:
             teammate = roster.create_teammate(
-                access.organization, by=access.user, visibility=Visibility.ORGANIZATION,
+                access, visibility=Visibility.ORGANIZATION,
                 **form.changes(),
             )  # fmt: skip
         except DomainError as error:
@@ -210,7 +210,7 @@ def _save(request: PageRequest, teammate: Teammate) -> HttpResponse:
         context["changed_since"] = base
     elif form.is_valid():
         try:
-            changed = roster.update_teammate(teammate, by=access.user, **form.changes(version))
+            changed = roster.update_teammate(access, teammate, **form.changes(version))
         except DomainError as error:
             add_refusal(form, error)
         else:
@@ -366,13 +366,13 @@ def teammate_act(request: PageRequest, teammate_id: int) -> HttpResponse:
             roster.set_enabled(request.access, teammate, enabled=act == "wake")
             said = "is paused: its schedules rest" if act == "pause" else "works again"
         case "archive":
-            roster.archive_teammate(teammate)
+            roster.archive_teammate(access, teammate)
             said = "is archived; threads and runs stay"
         case "unarchive":
-            roster.unarchive_teammate(teammate)
+            roster.unarchive_teammate(access, teammate)
             said = "is back, paused"
         case "personal" | "organization":
-            roster.update_teammate(teammate, by=access.user, visibility=act)
+            roster.update_teammate(access, teammate, visibility=act)
             said = "is its maker's alone" if act == "personal" else "is everybody's"
         case "default":
             access.require("org.settings.manage")
@@ -397,7 +397,7 @@ def teammate_reach(request: PageRequest, teammate_id: int) -> HttpResponse:
         case "hook_pause" | "hook_wake":
             roster.pause_webhook(request.access, teammate, paused=act == "hook_pause")
         case "hook_remove":
-            roster.remove_webhook(teammate)
+            roster.remove_webhook(request.access, teammate)
             messages.success(request, "The webhook is gone; its log stays.")
         case "hook_sample":
             say_what_came(request, incoming.send_sample(teammate, SAMPLE).firing)
@@ -406,7 +406,7 @@ def teammate_reach(request: PageRequest, teammate_id: int) -> HttpResponse:
         case "inbox_senders":
             try:
                 roster.update_teammate(
-                    teammate, by=request.access.user, allowed_senders=senders_of(request)
+                    request.access, teammate, allowed_senders=senders_of(request)
                 )
             except Invalid as error:
                 context = _triggers(request, teammate)
@@ -414,7 +414,7 @@ def teammate_reach(request: PageRequest, teammate_id: int) -> HttpResponse:
                 return _page(request, teammate, "triggers", context, status=422)
             messages.success(request, "Saved who may write to it.")
         case "mailbox_on" | "mailbox_off":
-            roster.set_fetchmail(teammate, enabled=act == "mailbox_on")
+            roster.set_fetchmail(request.access, teammate, enabled=act == "mailbox_on")
             if act == "mailbox_off":
                 messages.success(request, "The mailbox is gone.")
         case _:
@@ -434,7 +434,7 @@ def version_restore(request: PageRequest, teammate_id: int, number: int) -> Http
     if old is None:
         raise NotFound("There is no such version.")
     fields = {name: getattr(old, name) for name in VERSION_FIELDS}
-    changed = roster.update_teammate(teammate, by=request.access.user, **fields)
+    changed = roster.update_teammate(request.access, teammate, **fields)
     now = changed.current_version.number
     messages.success(request, f"v{number} is in use again, as v{now}.")
     return redirect(f"{teammate.get_absolute_url()}?tab=versions")

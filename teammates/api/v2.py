@@ -138,7 +138,7 @@ def create_teammate(request: ApiRequest, payload: TeammateCreate) -> Any:
         )
     else:
         teammate = roster.create_teammate(
-            access.organization, by=access.user, end_user=end_user,
+            access, end_user=end_user,
             email_inbox=payload.email_inbox, **changes,
         )  # fmt: skip
     token = roster.make_webhook(request.auth, teammate) if payload.webhook else None
@@ -179,14 +179,14 @@ def update_teammate(
 ) -> dict[str, Any]:
     """Change what is given; null clears. A change of what it is told is a new version."""
     teammate = _find_to_edit(request, teammate_id, user_id)
-    roster.update_teammate(teammate, by=request.auth.user, **_changes(payload))
+    roster.update_teammate(request.auth, teammate, **_changes(payload))
     return _shown_again(request, teammate)
 
 
 @both("delete", "/{teammate_id}", response={204: None})
 def archive_teammate(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
     """Archive; again is fine."""
-    roster.archive_teammate(_find_to_edit(request, teammate_id, user_id))
+    roster.archive_teammate(request.auth, _find_to_edit(request, teammate_id, user_id))
     return Status(204, None)
 
 
@@ -214,7 +214,7 @@ def unarchive_teammate(
 ) -> dict[str, Any]:
     """Bring an archived teammate back, paused."""
     teammate = _find_to_edit(request, teammate_id, user_id)
-    return _shown_again(request, roster.unarchive_teammate(teammate))
+    return _shown_again(request, roster.unarchive_teammate(request.auth, teammate))
 
 
 @both("post", "/{teammate_id}/reset")
@@ -230,7 +230,7 @@ def reset_teammate(
         return {"reset_fields": []}
     to = CATALOG[teammate.template_slug].versioned
     fields = payload.fields if payload else None
-    changed = roster.reset_teammate(teammate, by=request.auth.user, to=to, fields=fields)
+    changed = roster.reset_teammate(request.auth, teammate, to=to, fields=fields)
     return {"reset_fields": changed}
 
 
@@ -272,7 +272,7 @@ def pause_webhook(
 
 @both("delete", "/{teammate_id}/webhook", response={204: None})
 def remove_webhook(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
-    roster.remove_webhook(_find_to_edit(request, teammate_id, user_id))
+    roster.remove_webhook(request.auth, _find_to_edit(request, teammate_id, user_id))
     return Status(204, None)
 
 
@@ -297,13 +297,13 @@ def open_fetchmail(request: ApiRequest, teammate_id: int, user_id: str | None = 
     """An address whose mails it may read, which start nothing."""
     teammate = _find_to_edit(request, teammate_id, user_id)
     roster.refuse_archived(teammate)
-    changed = roster.set_fetchmail(teammate, enabled=True)
+    changed = roster.set_fetchmail(request.auth, teammate, enabled=True)
     return Status(201, {"enabled": True, "address": changed.fetchmail_address})
 
 
 @both("delete", "/{teammate_id}/fetchmail", response={204: None})
 def close_fetchmail(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
-    roster.set_fetchmail(_find_to_edit(request, teammate_id, user_id), enabled=False)
+    roster.set_fetchmail(request.auth, _find_to_edit(request, teammate_id, user_id), enabled=False)
     return Status(204, None)
 
 

@@ -55,7 +55,7 @@ def ops(alice: Access, models: FakeModels) -> Teammate:
     )  # fmt: skip
     connections.add_model(alice, provider, alias="hostile", name="obeys")
     return roster.create_teammate(
-        alice.organization, by=alice.user, name="Ops", model="hostile", email_inbox=True,
+        alice, name="Ops", model="hostile", email_inbox=True,
         visibility="organization", allowed_senders=["@other.test"],
     )  # fmt: skip
 
@@ -159,7 +159,7 @@ def test_what_strangers_want_changed_waits_for_a_person(
 
 
 def test_codes_in_a_mailbox_wait_for_a_person(alice: Access, ops: Teammate) -> None:
-    roster.set_fetchmail(ops, enabled=True)
+    roster.set_fetchmail(alice, ops, enabled=True)
     Mail.objects.create(
         teammate=ops, sender="bank@x", subject="code", text="CODE-993311", attachments=[],
         message_id="<c@x>",

@@ -250,9 +250,7 @@ def test_what_a_run_makes_is_never_looser_than_the_run(alice: Access) -> None:
     made = perform(run, call, "create_teammate", {"name": "Helper"})
     helper = Teammate.objects.get(pk=made["teammate_id"])
     assert helper.current_version.permission_mode == "approval"
-    strong = roster.create_teammate(
-        alice.organization, by=alice.user, name="Strong", tools=["gmail"], permission_mode="plan"
-    )
+    strong = roster.create_teammate(alice, name="Strong", tools=["gmail"], permission_mode="plan")
     with pytest.raises(Forbidden, match="may do more"):
         perform(run, call, "update_teammate", {"teammate_id": strong.pk, "role": "x"})
     theirs = {"name": "t", "instructions": "x", "teammate_id": strong.pk}
@@ -300,9 +298,7 @@ def test_writing_over_a_file_shows_what_would_change(alice: Access) -> None:
 def test_the_set_up_tools_see_their_own_scope_alone(alice: Access) -> None:
     customer = end_users.find_or_create(alice.organization, "cust_1")
     theirs = Access(alice.organization, alice.role, alice.user, None, customer)
-    agent = roster.create_teammate(
-        alice.organization, by=alice.user, name="Theirs", end_user=customer
-    )
+    agent = roster.create_teammate(alice, name="Theirs", end_user=customer)
     account_run = make_run(alice)
     run = creation.create_run(
         theirs, message="x", options=creation.Options(), teammate_id=agent.pk, user_id="cust_1"

@@ -283,7 +283,7 @@ def test_a_page_asks_the_database_as_often_for_one_row_as_for_twenty(
             run = make_run(alice, status=RunStatus.COMPLETED)
             files.write_file(run.thread, name="plain.txt", content=b"1")
             keys.create_key(alice, name="k")
-            roster.create_teammate(alice.organization, by=alice.user, name=f"Mate {times} {n}")
+            roster.create_teammate(alice, name=f"Mate {times} {n}")
             make_bob(alice, email=f"bob-{times}-{n}@example.com")
             end_users.create_end_user(alice, f"customer-{times}-{n}")
             browser.post(f"/threads/{run.thread_id}/star/", {"starred": "1"})
@@ -309,7 +309,7 @@ def test_each_list_goes_on_behind_its_last_row(
 ) -> None:
     monkeypatch.setattr(module, "PAGE_SIZE", 2)
     for n in range(5):
-        roster.create_teammate(alice.organization, by=alice.user, name=f"Copy {n}")
+        roster.create_teammate(alice, name=f"Copy {n}")
         knowledge.add_skill(alice, name=f"Skill {n}", description="d", body="b")
         keys.create_key(alice, name="k")
         knowledge.add_memory(alice, f"Tea at {n}.", author=Author.PERSON)

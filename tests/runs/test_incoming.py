@@ -25,7 +25,7 @@ def alice(db: None) -> Access:
 
 @pytest.fixture
 def teammate(alice: Access) -> Teammate:
-    return roster.create_teammate(alice.organization, by=alice.user, name="Ops")
+    return roster.create_teammate(alice, name="Ops")
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_refused_event_may_be_sent_again(alice: Access, task: Task) -> None:
 @pytest.mark.parametrize("whose", ["task", "teammate"])
 def test_eight_calls_with_one_event_at_once_start_one_run(whose: str) -> None:
     alice = make_alice()
-    mate = roster.create_teammate(alice.organization, by=alice.user, name="Ops")
+    mate = roster.create_teammate(alice, name="Ops")
     row = tasks.create_task(alice, mate, instructions="x") if whose == "task" else mate
     path = hook_of(alice, row)
     answers: list[Any] = []
@@ -153,7 +153,7 @@ def test_what_is_paused_above_it_pauses_it(alice: Access, task: Task) -> None:
     path = hook_of(alice, task)
     roster.set_enabled(alice, task.teammate, enabled=False)
     assert call(path).status_code == 409
-    mate = roster.create_teammate(alice.organization, by=alice.user, name="Two")
+    mate = roster.create_teammate(alice, name="Two")
     path = hook_of(alice, mate)
     roster.set_enabled(alice, mate, enabled=False)
     assert call(path, {"message": "x"}).status_code == 409

@@ -50,7 +50,7 @@ def alice(db: None) -> Access:
 @pytest.fixture
 def ops(alice: Access) -> Teammate:
     """A teammate with an inbox."""
-    return roster.create_teammate(alice.organization, by=alice.user, name="Ops", email_inbox=True)
+    return roster.create_teammate(alice, name="Ops", email_inbox=True)
 
 
 def address_of(row: Teammate) -> str:
@@ -282,14 +282,14 @@ def test_what_machines_answer_starts_nothing(ops: Teammate) -> None:
     assert not Run.objects.exists()
 
 
-def test_nobody_has_other_addresses(ops: Teammate) -> None:
+def test_nobody_has_other_addresses(alice: Access, ops: Teammate) -> None:
     name, _, domain = address_of(ops).partition("@")
     for wrong in (f"{name}@elsewhere.com", f"{name}x@{domain}", f"@{domain}", "", "x" * 5000):
         assert not mail.is_known(wrong)
         with pytest.raises(NotFound):
             take(wrong)
     assert mail.is_known(f"{name.upper()}+tag@{domain.upper()}")
-    roster.archive_teammate(ops)
+    roster.archive_teammate(alice, ops)
     assert not mail.is_known(address_of(ops))
 
 
@@ -353,9 +353,7 @@ def test_a_reference_that_only_looks_like_ours_is_none(ops: Teammate) -> None:
 def test_a_conversation_with_another_teammate_is_not_continued(
     alice: Access, ops: Teammate
 ) -> None:
-    other = roster.create_teammate(
-        alice.organization, by=alice.user, name="Other", email_inbox=True
-    )
+    other = roster.create_teammate(alice, name="Other", email_inbox=True)
     first = receive(other).run
     second = receive(ops, letter(Message_ID="<2@x>", In_Reply_To="<1@x>")).run
     assert first is not None
@@ -444,7 +442,7 @@ def test_nobody_is_mailed_who_did_not_ask(alice: Access, ops: Teammate) -> None:
 
 
 def test_a_mailbox_keeps_mails_of_anybody_and_starts_nothing(alice: Access, ops: Teammate) -> None:
-    ops = roster.set_fetchmail(ops, enabled=True)
+    ops = roster.set_fetchmail(alice, ops, enabled=True)
     assert ops.fetchmail_address not in (None, ops.email_address)
     raw = letter("Your code is 4711.", From="noreply@shop.com", Auto_Submitted="auto-generated")
     for _ in range(2):
@@ -458,8 +456,8 @@ def test_a_mailbox_keeps_mails_of_anybody_and_starts_nothing(alice: Access, ops:
     assert not Firing.objects.exists()
 
 
-def test_a_mailbox_takes_so_many_mails_a_minute(ops: Teammate) -> None:
-    ops = roster.set_fetchmail(ops, enabled=True)
+def test_a_mailbox_takes_so_many_mails_a_minute(alice: Access, ops: Teammate) -> None:
+    ops = roster.set_fetchmail(alice, ops, enabled=True)
     for number in range(mailbox.MOST_PER_MINUTE):
         take(ops.fetchmail_address or "", letter(Message_ID=f"<{number}@x>"))
     with pytest.raises(TooMany):
@@ -468,7 +466,7 @@ def test_a_mailbox_takes_so_many_mails_a_minute(ops: Teammate) -> None:
 
 def test_a_mailbox_forgets(alice: Access, ops: Teammate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mailbox, "MOST_PER_MINUTE", 1000)
-    ops = roster.set_fetchmail(ops, enabled=True)
+    ops = roster.set_fetchmail(alice, ops, enabled=True)
     for number in range(mailbox.MOST_KEPT + 3):
         take(ops.fetchmail_address or "", letter(Message_ID=f"<{number}@x>"))
     assert Mail.objects.count() == mailbox.MOST_KEPT

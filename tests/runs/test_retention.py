@@ -36,13 +36,13 @@ from threads.models import File, Message, Thread
 
 def with_everything(access: Access) -> Run:
     """A run with a file, an answer, a task that learned, and what teammates know."""
-    agent = roster.create_teammate(access.organization, by=access.user, name="Ada")
+    agent = roster.create_teammate(access, name="Ada")
     task = tasks.create_task(access, agent, instructions="x")
     schedule = triggers.add_schedule(access, task, interval_seconds=3600)
     webhooks.add_endpoint(access, url="https://example.com", events=["run.started"])
     scheduler.arm()
     scheduler.fire_due(schedule.starts_at + timedelta(hours=1))
-    agent = roster.set_fetchmail(agent, enabled=True)
+    agent = roster.set_fetchmail(access, agent, enabled=True)
     inbound = mail.Inbound(b"From: kim@example.com\n\nThe secret plan")
     mail.receive(agent.fetchmail_address or "", inbound)
     Lesson.objects.create(task=task, text="x", last_reaffirmed_at=timezone.now())
@@ -104,7 +104,7 @@ def test_what_somebody_left_elsewhere_is_not_the_organizations_own_once_they_are
     )
     hers = access_of_member(eve_at_alices.user, str(alice.organization.uid))
     assert hers is not None
-    agent = roster.create_teammate(alice.organization, by=alice.user, name="Ada")
+    agent = roster.create_teammate(alice, name="Ada")
     schedule = triggers.add_schedule(
         hers, tasks.create_task(hers, agent, instructions="x"), interval_seconds=3600
     )
@@ -211,7 +211,7 @@ def test_an_export_has_no_secret_in_it(alice: Access) -> None:
 def test_where_numbers_alone_are_kept_nothing_is_kept_of_what_came_to_nothing(
     alice: Access,
 ) -> None:
-    agent = roster.create_teammate(alice.organization, by=alice.user, name="Ada", email_inbox=True)
+    agent = roster.create_teammate(alice, name="Ada", email_inbox=True)
     inbound = mail.Inbound(
         b"From: alice@example.com\nSubject: The secret plan\nAuto-Submitted: yes\n\nx"
     )

@@ -35,7 +35,7 @@ HOUR = timedelta(hours=1)
 
 
 def make_task(access: Access, **fields: Any) -> Task:
-    teammate = roster.create_teammate(access.organization, by=access.user, name="Ops")
+    teammate = roster.create_teammate(access, name="Ops")
     return tasks.create_task(access, teammate, **{"instructions": "Look after it."} | fields)
 
 

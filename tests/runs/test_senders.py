@@ -26,7 +26,7 @@ def careful(settings: Any) -> None:
 
 @pytest.fixture
 def ops(alice: Access) -> Teammate:
-    return roster.create_teammate(alice.organization, by=alice.user, name="Ops", email_inbox=True)
+    return roster.create_teammate(alice, name="Ops", email_inbox=True)
 
 
 def raw(*results: str) -> bytes:

@@ -40,7 +40,7 @@ def page(alice: Access) -> Client:
 
 @pytest.fixture
 def ops(alice: Access) -> Teammate:
-    return roster.create_teammate(alice.organization, by=alice.user, name="Ops")
+    return roster.create_teammate(alice, name="Ops")
 
 
 @pytest.fixture
@@ -381,7 +381,7 @@ def test_addresses_and_who_may_write(page: Client, task: Task, ops: Teammate) ->
 def test_colleagues_do_not_read_what_came_to_a_shared_teammate(
     page: Client, alice: Access, ops: Teammate
 ) -> None:
-    roster.update_teammate(ops, by=alice.user, visibility="organization")
+    roster.update_teammate(alice, ops, visibility="organization")
     live = hooks.path("mates", ops.pk, roster.make_webhook(alice, ops))
     Client().post(live, '{"message": "The code is 4711"}', content_type="application/json")
     seen = f"{ops.get_absolute_url()}?tab=triggers"

@@ -100,9 +100,7 @@ def call(
 
 def everything_of(access: Access) -> dict[str, dict[str, Any]]:
     """One of each, and by what the routes name it."""
-    agent = roster.create_teammate(
-        access.organization, by=access.user, name="Ada", end_user=access.end_user
-    )
+    agent = roster.create_teammate(access, name="Ada", end_user=access.end_user)
     task = tasks.create_task(access, agent, instructions="x", end_user=access.end_user)
     trigger = triggers.add_schedule(access, task, interval_seconds=3600)
     lesson = Lesson.objects.create(task=task, text="x", last_reaffirmed_at=timezone.now())
@@ -201,7 +199,7 @@ def test_a_colleagues_personal_teammate_is_out_of_reach(alice: Access) -> None:
     )]  # fmt: skip
     with pytest.raises(NotFound):
         roster.get_persona(bob, agent.key)
-    roster.update_teammate(agent, by=alice.user, visibility="organization")
+    roster.update_teammate(alice, agent, visibility="organization")
     assert client.get(f"/api/v2/agents/{agent.pk}").status_code == 200
     assert roster.get_persona(bob, agent.key)[0] == agent
     assert client.patch(
@@ -221,7 +219,7 @@ def test_a_member_sets_no_limits_and_lifts_none(alice: Access) -> None:
 
 
 def test_a_task_that_cannot_be_armed_is_not_made(alice: Access) -> None:
-    agent = roster.create_teammate(alice.organization, by=alice.user, name="Ada")
+    agent = roster.create_teammate(alice, name="Ada")
     roster.set_enabled(alice, agent, enabled=False)
     body = {"teammate_id": agent.pk, "instructions": "x", "schedule": "0 9 * * 1"}
     made = client_of(alice).post("/api/v2/tasks", body, content_type="application/json")
@@ -385,7 +383,7 @@ def test_lists_take_the_same_queries_for_one_row_and_for_many(alice: Access, pat
         return len(caught)
 
     def one_more(number: int) -> None:
-        agent = roster.create_teammate(alice.organization, by=alice.user, name=f"A{number}")
+        agent = roster.create_teammate(alice, name=f"A{number}")
         task = tasks.create_task(alice, agent, instructions="x")
         triggers.add_schedule(alice, task, interval_seconds=3600)
         run = make_run(alice, teammate=agent, status=RunStatus.COMPLETED)

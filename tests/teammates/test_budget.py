@@ -130,7 +130,7 @@ def test_secrets_are_looked_for_in_one_pass() -> None:
 def test_the_body_of_a_strangers_mail_is_not_read(
     alice: Access, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ops = roster.create_teammate(alice.organization, by=alice.user, name="Ops", email_inbox=True)
+    ops = roster.create_teammate(alice, name="Ops", email_inbox=True)
     inbound = mail.Inbound(b"From: stranger@nowhere.test\n\n" + b"x" * 1000)
     monkeypatch.setattr(mail, "read_letter", None)
     got = mail.receive(ops.email_address or "", inbound)
@@ -139,7 +139,7 @@ def test_the_body_of_a_strangers_mail_is_not_read(
 
 @pytest.mark.django_db
 def test_a_mail_made_to_keep_its_reader_busy_starts_nothing(alice: Access) -> None:
-    ops = roster.create_teammate(alice.organization, by=alice.user, name="Ops", email_inbox=True)
+    ops = roster.create_teammate(alice, name="Ops", email_inbox=True)
     head = b"From: alice@example.com\nContent-Type: text/html\n\n"
     body = b"<a b='" + b"<!-- x='" * 200_000
     mail.receive(ops.email_address or "", mail.Inbound(head + body))

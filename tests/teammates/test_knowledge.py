@@ -29,7 +29,7 @@ def viewer(alice: Access) -> Access:
 @pytest.fixture
 def own(carl: Access) -> Teammate:
     """Carl's personal teammate."""
-    return roster.create_teammate(carl.organization, by=carl.user, name="Carl's")
+    return roster.create_teammate(carl, name="Carl's")
 
 
 @pytest.fixture
@@ -70,9 +70,7 @@ def test_what_was_kept_of_a_person_is_theirs_and_the_admins(
 
 
 def test_what_a_shared_teammate_knows_is_changed_by_its_editors(alice: Access, bob: Access) -> None:
-    shared = roster.create_teammate(
-        alice.organization, by=alice.user, name="Shared", visibility="organization"
-    )
+    shared = roster.create_teammate(alice, name="Shared", visibility="organization")
     memory = knowledge.add_memory(alice, "Closed on Monday.", teammate=shared)
     document = knowledge.write_document(alice, name="faq", content="x", teammate=shared)
     for change in (

@@ -356,7 +356,7 @@ def test_a_click_confirms_no_account_that_somebody_else_registered(alice: Access
 def test_whoever_claims_an_account_sees_what_a_program_set_up(alice: Access) -> None:
     made = accounts.register(email="victim@corp.test", password=None)
     assert made.user is not None
-    roster.create_teammate(made.organization, by=made.user, name="Trojan")
+    roster.create_teammate(made, name="Trojan")
     with pytest.raises(DomainError, match="Confirm"):
         webhooks.add_endpoint(made, url="https://evil.test/")
     page = Client().get(accounts.verification_link(made.user)).content.decode()

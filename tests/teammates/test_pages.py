@@ -119,7 +119,7 @@ def test_wrong_input_is_named_where_it_was_given(home: Access) -> None:
 def test_the_form_of_a_teammate_keeps_what_it_does_not_show(alice: Access) -> None:
     servers.add_server(alice, name="Shop", url="https://example.com")
     teammate = roster.create_teammate(
-        alice.organization, by=alice.user, name="Ada", tools=["gmail", "shop"],
+        alice, name="Ada", tools=["gmail", "shop"],
         disabled_tools=["write_file", "web"], memory=True, history=False,
     )  # fmt: skip
     client = browser_of(alice)

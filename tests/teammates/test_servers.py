@@ -251,7 +251,7 @@ def test_an_app_is_used_by_its_maker_and_admins_until_somebody_says_who(
 
 def test_an_app_can_be_for_some_teammates_alone(alice: Access) -> None:
     server = bank(alice)
-    clerk = roster.create_teammate(alice.organization, by=alice.user, name="Clerk")
+    clerk = roster.create_teammate(alice, name="Clerk")
     servers.set_users(alice, server, used_by="members", teammates=[clerk])
     assert not has_bank(alice)
     assert has_bank(alice, teammate=clerk)
@@ -266,7 +266,7 @@ def test_only_who_connects_apps_says_who_uses_them_and_only_their_own_people(
     assert eve.user is not None
     with pytest.raises(Invalid, match="people"):
         servers.set_users(alice, server, used_by="admins", people=[eve.user])
-    theirs = roster.create_teammate(eve.organization, by=eve.user, name="X")
+    theirs = roster.create_teammate(eve, name="X")
     with pytest.raises(Invalid, match="teammates"):
         servers.set_users(alice, server, used_by="admins", teammates=[theirs])
     with pytest.raises(Invalid, match="used_by"):
