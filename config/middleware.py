@@ -181,28 +181,34 @@ def _require_credential(request: HttpRequest) -> None:
 
 
 AUDITED = "/api/v2/"
+# Of these a read is no entry: their contracts have no log of their own.
+AUDITED_CHANGES = ("/v1/", "/api/v1/")
 READING = ("GET", "HEAD", "OPTIONS")
 
 
 def audit_log(get_response: GetResponse) -> GetResponse:
     """Every request to v2 that somebody signed is written down with how it ended, and whatever a
-    person changed on a page."""
+    program or a person changed through another door."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         began = time.monotonic()
         response = get_response(request)
         by_program, by_person = getattr(request, "auth", None), getattr(request, "access", None)
         access = None
-        if isinstance(by_program, Access) and request.path.startswith(AUDITED):
+        is_change = request.method not in READING
+        if isinstance(by_program, Access) and (
+            request.path.startswith(AUDITED)
+            or (is_change and request.path.startswith(AUDITED_CHANGES))
+        ):
             access = by_program
-        elif isinstance(by_person, Access) and request.method not in READING:
+        elif isinstance(by_person, Access) and is_change:
             access = by_person
         if access is not None:
             try:
                 audit.record(
                     access, method=request.method or "",
                     status=getattr(request, "refused_with", response.status_code),
-                    path=request.path_info.removeprefix(AUDITED).removeprefix("/"),
+                    path=_without_prefix(request.path_info),
                     duration_ms=int((time.monotonic() - began) * 1000),
                 )  # fmt: skip
             except DatabaseError:  # what was asked is done: its answer must not be lost
@@ -210,6 +216,12 @@ def audit_log(get_response: GetResponse) -> GetResponse:
         return response
 
     return middleware
+
+
+def _without_prefix(path: str) -> str:
+    for prefix in (AUDITED, *AUDITED_CHANGES):
+        path = path.removeprefix(prefix)
+    return path.removeprefix("/")
 
 
 def _texts(request: HttpRequest) -> Iterator[str]:

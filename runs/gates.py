@@ -28,7 +28,7 @@ from runs.models import (
     RunStatus,
     ToolCall,
 )
-from teammates import permissions
+from teammates import audit, permissions
 from teammates.access import Access
 from teammates.errors import Conflict, DomainError, Forbidden, Invalid, NotFound
 from teammates.models import PermissionMode, PolicySource
@@ -108,7 +108,9 @@ def switch_mode(access: Access, run: Run, mode: str) -> Run:
             locked.permission_mode = mode
             if mode != PermissionMode.AUTONOMOUS:
                 locked.human_in_the_loop = True
+            was = run.permission_mode
             locked.save(update_fields=["permission_mode", "human_in_the_loop", "updated_at"])
+            audit.note(access, "run.mode", locked, changes={"permission_mode": [was, mode]})
             if not locked.is_finished:
                 by = access.user.display_name if access.user else None
                 changed = NewEvent("run.mode_changed", {"permission_mode": mode, "by": by})
@@ -194,6 +196,11 @@ def decide(access: Access | None, gate: Gate, decision: Decision, *, via: Decide
         gate.decided_by = access.user if access else None
         gate.decided_at, gate.decided_via = timezone.now(), via
         gate.save(update_fields=["status", "answer", "decided_by", "decided_at", "decided_via"])
+        if access is not None:
+            audit.note(access, "approval.decide", gate, changes={
+                "status": [None, gate.status], "tool": [None, gate.tool_name], "via": [None, via],
+                "run": [None, run.pk],
+            })  # fmt: skip
         if decision.remember and decision.status == GateStatus.ALLOWED and access is not None:
             remember(access, gate, decision.remember)
         told = NewEvent("run.input_provided", cards.decision_data(gate))
@@ -234,6 +241,7 @@ def _waits_for_another(access: Access | None, gate: Gate, decision: Decision) ->
         raise Conflict("You agreed already; somebody else must agree too.") from None
     if gate.votes.count() >= gate.approvals_needed:
         return False
+    audit.note(access, "approval.agree", gate, changes={"run": [None, gate.run_id]})
     names = [vote.user.display_name for vote in gate.votes.select_related("user").order_by("id")]
     agreed = {"request_id": str(gate.uid), "by": access.user.display_name, "agreed_by": names,
               "agreed": len(names), "needed": gate.approvals_needed}  # fmt: skip

@@ -27,7 +27,7 @@ from runs.models import (
     TriggerKind,
 )
 from runs.senders import Hints
-from teammates import budget
+from teammates import audit, budget
 from teammates.access import Access
 from teammates.errors import PASSING, DomainError, NotFound, TooMany
 from teammates.fencing import as_data
@@ -268,6 +268,7 @@ def _words_of(letter: Letter, *, is_answer: bool) -> str:
 # --- the door for mail services -----------------------------------------------------------------
 
 
+@audit.recorded("door.open", of_organization=True)
 def make_door(access: Access) -> str:
     """A new token for whoever hands the organization's mails over; the old one is dead at once.
     It is shown once."""
@@ -278,6 +279,7 @@ def make_door(access: Access) -> str:
     return token
 
 
+@audit.recorded("door.close", of_organization=True)
 def close_door(access: Access) -> None:
     """Nobody hands mails over any more; again is fine."""
     access.require("org.settings.manage")

@@ -30,7 +30,7 @@ from runs.models import (
     WebhookEndpoint,
     WorkerBeat,
 )
-from teammates import limits, mail, sessions
+from teammates import audit, limits, mail, sessions
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden
 from teammates.models import (
@@ -65,6 +65,7 @@ REMOVED_FOR = timedelta(days=1)
 # --- accounts -----------------------------------------------------------------------------------
 
 
+@audit.recorded("account.close", of_organization=True)
 def close_account(access: Access) -> Organization:
     """Shut an organization at once: no credential works, nothing starts. Its rows are erased after
     `settings.ERASE_AFTER_DAYS`. For its owner."""

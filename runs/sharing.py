@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from runs.models import Artifact, Run
+from teammates import audit
 from teammates.access import Access
 from teammates.errors import NotFound
 from teammates.models import Membership
@@ -24,6 +25,7 @@ PAGES = {"run": "runs:shared_run", "artifact": "runs:shared_artifact"}
 THREAD = {"run": "thread", "artifact": "run__thread"}  # with whose deletion a link ends
 
 
+@audit.recorded("link.share")
 def share(access: Access, row: Shared) -> Shared:
     """Give a row a public link for `LINK_DAYS`; again is the same link for that long from now."""
     access.require("data.runs.write")
@@ -38,6 +40,7 @@ def share(access: Access, row: Shared) -> Shared:
     return row
 
 
+@audit.recorded("link.revoke")
 def unshare(access: Access, row: Run | Artifact) -> None:
     """Revoke the link; again is fine. The next one is another."""
     access.require("data.runs.write")

@@ -9,7 +9,7 @@ from django.utils import timezone
 from config.database import database_now
 from runs import schedules, tasks
 from runs.models import Missed, Overlap, Rest, Task, TaskStatus, Trigger, TriggerKind
-from teammates import hooks, roster, servers
+from teammates import audit, hooks, roster, servers
 from teammates.access import Access, take_over
 from teammates.errors import Conflict, Invalid, NotFound, Unsuitable
 from teammates.models import Teammate
@@ -66,6 +66,7 @@ def duplicate_task(access: Access, task: Task) -> Task:
     return copy
 
 
+@audit.recorded("trigger.create")
 def add_schedule(access: Access, task: Task, *, timezone: str = "UTC", **fields: Any) -> Trigger:
     """`fields`: one of `schedules.TIMINGS`, and any of `RULES`. Raises `Invalid`, `Unsuitable` for
     a paused task."""
@@ -86,6 +87,7 @@ def refuse_event(app: str, event: str) -> NoReturn:
     )
 
 
+@audit.recorded("trigger.inbox")
 def open_inbox(access: Access, task: Task, *, allowed_senders: list[str] | None) -> Trigger:
     """An address whose mails start the task; again is the same address."""
     with transaction.atomic():
@@ -111,12 +113,14 @@ def allow_senders(access: Access, task: Task, senders: list[str]) -> None:
         locked.save(update_fields=["allowed_senders", "updated_at"])
 
 
+@audit.recorded("trigger.close_inbox")
 def close_inbox(access: Access, task: Task) -> None:
     """Take the address away; again is fine. Mails to it are refused from now on."""
     tasks.require_editor(access, task)
     task.triggers.filter(kind=TriggerKind.EMAIL).delete()
 
 
+@audit.recorded("trigger.webhook")
 def make_webhook(access: Access, task: Task) -> tuple[Trigger, str]:
     """Give a task a webhook, or its webhook a new token; returns the token, shown once."""
     with transaction.atomic():
@@ -145,6 +149,7 @@ def pause_webhook(access: Access, task: Task, *, paused: bool) -> Trigger | None
     return trigger
 
 
+@audit.recorded("trigger.remove_webhook")
 def remove_webhook(access: Access, task: Task) -> None:
     """Destroy the webhook; again is fine."""
     tasks.require_editor(access, task)
@@ -155,6 +160,7 @@ def webhook_of(task: Task) -> Trigger | None:
     return next((one for one in task.triggers.all() if one.kind == TriggerKind.WEBHOOK), None)
 
 
+@audit.recorded("trigger.update")
 def update_trigger(
     access: Access, task: Task, trigger: Trigger, *, enabled: bool | None = None, **changes: Any
 ) -> Trigger:
@@ -222,6 +228,7 @@ def _checked_rules(rules: dict[str, Any]) -> dict[str, Any]:
     return rules
 
 
+@audit.recorded("trigger.delete")
 def delete_trigger(access: Access, task: Task, trigger: Trigger) -> None:
     """Raises `Invalid` for the webhook and the inbox, which have routes of their own."""
     tasks.require_editor(access, task)

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from runs import deliveries
 from runs.models import DeliveryStatus, Dialect, WebhookDelivery, WebhookEndpoint
+from teammates import audit
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound, Unsuitable
 from teammates.fields import new_uid
@@ -24,6 +25,7 @@ OLD_SECRET_LIFE = timedelta(hours=24)
 RESENT_EVERY = 0.2  # seconds
 
 
+@audit.recorded("webhook.create")
 def add_endpoint(
     access: Access,
     *,
@@ -47,6 +49,7 @@ def add_endpoint(
     )  # fmt: skip
 
 
+@audit.recorded("webhook.update")
 def update_endpoint(
     access: Access,
     endpoint: WebhookEndpoint,
@@ -88,6 +91,7 @@ def update_endpoint(
     return endpoint
 
 
+@audit.recorded("webhook.delete")
 def delete_endpoint(access: Access, endpoint: WebhookEndpoint) -> None:
     """The endpoint and, a while later, the record of what was sent to it; again is fine."""
     access.require("data.webhooks.manage")

@@ -17,7 +17,7 @@ from django.db.models import QuerySet
 from django.urls import reverse
 from django.utils.timezone import now
 
-from teammates import client, connections, end_users, limits, mail, roster, sessions
+from teammates import audit, client, connections, end_users, limits, mail, roster, sessions
 from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
 from teammates.fields import hash_secret
@@ -96,6 +96,7 @@ def set_up_owner(
         )
         for made in (organization.threads, organization.runs):
             made.filter(created_by=None, end_user=None).update(created_by=user)
+        audit.note(None, "account.set_up", organization, user=user)
     return user
 
 
@@ -126,6 +127,7 @@ def register(
             name=f"{user.display_name}'s organization", require_end_user_id=require_end_user_id
         )
         Membership.objects.create(organization=organization, user=user, role=Role.OWNER)
+        audit.note(None, "account.register", organization, user=user)
     return Access(organization=organization, role=Role.OWNER, user=user)
 
 
@@ -147,6 +149,7 @@ def sign_in(*, login: str, password: str, known_browser: str = "") -> Access:
     access = access_of_member(user)
     if access is None:
         raise Forbidden("You are in no organization.", code="auth.no_account_membership")
+    audit.note(access, "session.sign_in", user)
     return access
 
 
@@ -173,6 +176,8 @@ def _checked_by_password(
         is_right = user is not None and user.check_password(password)
         if user is None:
             make_password(password)
+    if user is not None and not is_right:
+        audit.note(None, "session.wrong_password", user, user=user, refused=True)
     if user is None or not is_right or not user.is_active:
         raise NotSignedIn("E-mail or password is wrong.", code="auth.invalid_credentials")
     limits.forget(*counts)
@@ -196,6 +201,7 @@ def change_password(user: User, *, current: str, new: str) -> User:
         user.set_password(new)
         user.save(update_fields=["password", "updated_at"])
         sessions.end_all_sessions(user)
+        audit.note(None, "account.password", user, user=user)
     return user
 
 
@@ -261,6 +267,7 @@ def verify(user: User, *, password: str | None = None, by: User | None = None) -
             user.api_keys.filter(revoked_at=None).update(revoked_at=now())
         user.email_verified_at = user.email_verified_at or now()
         user.save(update_fields=["password", "email_verified_at", "updated_at"])
+        audit.note(None, "account.confirm" if is_claimed else "account.claim", user, user=user)
     return user
 
 
@@ -326,6 +333,7 @@ def reset_password(token: str, password: str) -> User:
         locked.email_verified_at = locked.email_verified_at or now()
         locked.save(update_fields=["password", "email_verified_at", "updated_at"])
         sessions.end_all_sessions(locked)
+        audit.note(None, "account.password", locked, user=locked)
     return locked
 
 
@@ -358,6 +366,7 @@ def settings_of(access: Access) -> Organization:
     return access.organization
 
 
+@audit.recorded("settings.update", of_organization=True)
 def update_settings(access: Access, **changes: Any) -> Organization:
     """Change settings of the organization, by the names of its fields. Raises `Invalid`."""
     access.require("org.settings.manage")

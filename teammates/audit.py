@@ -1,11 +1,28 @@
-"""The audit log: every request to the v2 API, by whom, and how it ended."""
+"""The audit log: requests by programs and people, and what verbs changed for them.
 
-from typing import Any
+Requests are written by the middleware, with how they ended. Changes are written by the verbs, in
+their transaction: whichever door somebody came through, who, with which credential, from where, and
+what was before and after. Secrets are not in it.
+"""
 
+import functools
+import json
+import re
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from django.db import transaction
+from django.db.models import Model
+
+from teammates import client
 from teammates.access import Access
 from teammates.errors import Invalid
-from teammates.models import AuditEntry
+from teammates.fields import hash_secret
+from teammates.models import AuditEntry, Membership, User
 from teammates.text import clean_text
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 AUTH = ("all", "api_key", "dashboard")
 # Paths whose resource has another name than their first segment without its plural.
@@ -19,12 +36,119 @@ def record(access: Access, *, method: str, path: str, status: int, duration_ms: 
     path = clean_text(path)
     resource, resource_id, action = _named(method, path.strip("/").split("/"))
     AuditEntry.objects.create(
-        organization=access.organization, user=access.user,
-        key_prefix=access.api_key.prefix if access.api_key else "",
+        organization=access.organization, user=access.user, **_credential(access), **_client(),
         method=method, path=f"/{path.strip('/')}"[:LONGEST_PATH], status=status,
         duration_ms=duration_ms, resource_type=resource[:50], resource_id=resource_id[:255],
         action=f"{resource}.{action}"[:100],
     )  # fmt: skip
+
+
+def _credential(access: Access) -> dict[str, str]:
+    return {"key_prefix": access.api_key.prefix if access.api_key else ""}
+
+
+def _client() -> dict[str, str]:
+    sender = client.current()
+    return {"door": sender.door, "address": sender.address[:45], "agent": clean_text(sender.agent)}
+
+
+# --- changes ------------------------------------------------------------------------------------
+
+HIDDEN = "•••"
+LONGEST_VALUE = 500
+_SECRET = re.compile(r"hash|secret|password|api_key$|environment|nonce|token|auth_config")
+_DULL = frozenset({"id", "uid", "created_at", "updated_at", "organization_id"})
+
+
+def recorded(
+    action: str, *, of_organization: bool = False
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """A verb whose every success is written down as `action` (resource.verb), in its transaction,
+    with what it changed. Its first argument is the access, the row that it is about another one of
+    them, or else what it returns, or the organization. Costs three statements: for what people set
+    up, not for runs."""
+
+    def of_verb(verb: Callable[P, T]) -> Callable[P, T]:
+        @functools.wraps(verb)
+        def with_record(*args: P.args, **kwargs: P.kwargs) -> T:
+            access, *others = args
+            assert isinstance(access, Access)
+            with transaction.atomic():
+                row = next((one for one in others if isinstance(one, Model)), None)
+                row = access.organization if of_organization else row
+                pk, before = row and row.pk, _values(row)
+                made = verb(*args, **kwargs)
+                target = row or _row_in(made)
+                pk = pk or (target and target.pk)
+                changes = _difference(before, _values(target))
+                note(access, action, target, changes=changes, pk=pk)
+            return made
+
+        return with_record
+
+    return of_verb
+
+
+def note(
+    access: Access | None,
+    action: str,
+    row: Model | None = None,
+    *,
+    user: User | None = None,
+    changes: dict[str, Any] | None = None,
+    pk: Any = None,
+    refused: bool = False,
+) -> None:
+    """Write down a change, or that somebody was `refused`. Without an access, of `user`, in each of
+    their organizations. `pk`: of a row that is gone by now."""
+    if access is not None:
+        places, who, credential = [access.organization.pk], access.user, _credential(access)
+    else:
+        memberships = Membership.objects.filter(user=user)
+        places, who, credential = list(memberships.values_list("organization", flat=True)), user, {}
+    AuditEntry.objects.bulk_create(
+        AuditEntry(
+            organization_id=place, user=who, **credential, **_client(), action=action,
+            resource_type=action.partition(".")[0], subject=clean_text(str(row or ""))[:200],
+            resource_id=str(pk or (row and row.pk) or ""), changes=changes or None,
+            status=403 if refused else 200,
+        )
+        for place in places
+    )  # fmt: skip
+
+
+def _row_in(made: Any) -> Model | None:
+    """The row in what a verb returns: itself, or the first of a tuple."""
+    found = made[0] if isinstance(made, tuple) and made else made
+    return found if isinstance(found, Model) else None
+
+
+def _values(row: Model | None) -> dict[str, Any]:
+    """What the database has of a row, as JSON has it; nothing once it is gone."""
+    if row is None or row.pk is None:
+        return {}
+    found = type(row)._base_manager.filter(pk=row.pk).values().first() or {}
+    return {name: _shown(name, value) for name, value in found.items() if name not in _DULL}
+
+
+def _shown(name: str, value: Any) -> Any:
+    if value in (None, "", [], {}):
+        return None
+    if _SECRET.search(name):  # whether it is another one, and no more
+        return f"{HIDDEN} {hash_secret(str(value))[:6]}"
+    if isinstance(value, bool | int):
+        return value
+    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    return clean_text(text)[:LONGEST_VALUE]
+
+
+def _difference(before: dict[str, Any], after: dict[str, Any]) -> dict[str, list[Any]]:
+    names = [*before, *(name for name in after if name not in before)]
+    pairs = {name: [before.get(name), after.get(name)] for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+# --- words --------------------------------------------------------------------------------------
 
 
 def _named(method: str, segments: list[str]) -> tuple[str, str, str]:
@@ -69,8 +193,19 @@ DONE = {
     "price": "Set the price of", "default": "Made default", "key": "Set the key of",
     "switch": "Went to", "approve": "Approved", "dismiss": "Put away",
     "limits": "Changed the limits of", "mode": "Changed the mode of", "snooze": "Snoozed",
+    "sign_in": "Signed in:", "wrong_password": "Refused a wrong password of", "join": "Joined as",
+    "password": "Set a new password of", "confirm": "Confirmed the address of",
+    "claim": "Claimed", "register": "Registered", "decide": "Decided", "agree": "Agreed to",
+    "users": "Said who may use", "trust": "Trusted", "sign_out_all": "Signed out everywhere:",
+    "set_up": "Set up", "open": "Opened", "erase": "Asked to erase",
 }  # fmt: skip
-THINGS = {"agent": "teammate", "agent_template": "template", "user": "end user"}
+THINGS = {
+    "agent": "teammate",
+    "server": "app",
+    "door": "the door for mails",
+    "agent_template": "template",
+    "user": "end user",
+}
 
 
 def words_of(entry: AuditEntry) -> str:
@@ -81,7 +216,9 @@ def words_of(entry: AuditEntry) -> str:
     return f"{said} {thing}".strip()
 
 
-def list_entries(access: Access, *, auth: str = "all", **filters: Any) -> Any:
+def list_entries(
+    access: Access, *, auth: str = "all", only_requests: bool = False, **filters: Any
+) -> Any:
     """The organization's entries, newest first; `filters` are fields that must be equal, None for
     any. Raises `Invalid` for another `auth` than `AUTH`."""
     access.require("org.audit_read")
@@ -89,6 +226,8 @@ def list_entries(access: Access, *, auth: str = "all", **filters: Any) -> Any:
         raise Invalid(f"auth must be one of {', '.join(AUTH)}.")
     wanted = {name: value for name, value in filters.items() if value is not None}
     entries = AuditEntry.objects.filter(organization=access.organization, **wanted)
+    if only_requests:
+        entries = entries.filter(door__in=("v2", "page", "")).exclude(method="")
     if auth == "api_key":
         entries = entries.exclude(key_prefix="")
     elif auth == "dashboard":

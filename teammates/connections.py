@@ -5,6 +5,7 @@ from decimal import Decimal, InvalidOperation
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
+from teammates import audit
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound
 from teammates.models import Effort, Model, ModelPrice, Organization, Provider, ProviderKind
@@ -41,6 +42,7 @@ def add_built_in(organization: Organization) -> None:
         _set_price(model, *price)
 
 
+@audit.recorded("provider.create")
 def create_provider(
     access: Access, *, name: str, kind: str, api_key: str = "", base_url: str = ""
 ) -> Provider:
@@ -78,6 +80,7 @@ def connect(
     return provider
 
 
+@audit.recorded("provider.update")
 def update_provider(
     access: Access, provider: Provider, *, api_key: str | None = None, base_url: str | None = None
 ) -> Provider:
@@ -98,6 +101,7 @@ def update_provider(
     return provider
 
 
+@audit.recorded("provider.delete")
 def delete_provider(access: Access, provider: Provider) -> None:
     """Remove a provider with its models. Raises `Conflict` for the one in use by default."""
     access.require("data.llm_credentials.manage")
@@ -106,6 +110,7 @@ def delete_provider(access: Access, provider: Provider) -> None:
     provider.delete()
 
 
+@audit.recorded("model.create")
 def add_model(
     access: Access,
     provider: Provider,
@@ -143,6 +148,7 @@ def add_model(
     return model
 
 
+@audit.recorded("model.default")
 @transaction.atomic
 def set_default_model(access: Access, model: Model) -> Model:
     """Use `model` wherever none is named."""
@@ -155,6 +161,7 @@ def set_default_model(access: Access, model: Model) -> Model:
     return model
 
 
+@audit.recorded("model.limits")
 @transaction.atomic
 def update_model(
     access: Access,
@@ -240,6 +247,7 @@ def get_route(organization: Organization, route_id: str) -> Model:
     return found
 
 
+@audit.recorded("model.price")
 def set_price(
     access: Access,
     model: Model,

@@ -9,6 +9,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
+from teammates import audit
 from teammates.access import Access, check_end_user_id
 from teammates.errors import Conflict, Invalid, NotFound
 from teammates.models import EndUser, Organization
@@ -46,12 +47,14 @@ def create_end_user(access: Access, external_id: str, **profile: Any) -> EndUser
         return _saved(found, fields)
 
 
+@audit.recorded("user.update")
 def update_end_user(access: Access, end_user: EndUser, **changes: Any) -> EndUser:
     """Change what is given; None clears. Raises `Invalid`."""
     access.require("data.end_users.manage")
     return _saved(end_user, _checked(access, changes))
 
 
+@audit.recorded("user.delete")
 def remove_profile(access: Access, end_user: EndUser) -> None:
     """Forget who an end user is; their runs, memories, teammates and limits stay."""
     access.require("data.end_users.manage")

@@ -8,6 +8,7 @@ from django.db import models, transaction
 from django.db.models import OuterRef
 from django.utils import timezone
 
+from teammates import audit
 from teammates.access import SCOPES, Access, access_of_key, role_in
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
 from teammates.fields import hash_secret
@@ -21,6 +22,7 @@ FIRST_DAYS = 30
 FIRST_SCOPES = sorted(set(SCOPES) - {"data.llm_credentials.manage"})
 
 
+@audit.recorded("key.create")
 def create_key(
     access: Access,
     *,
@@ -64,6 +66,7 @@ def create_sign_up_key(access: Access) -> tuple[APIKey, str]:
     return _insert(access.organization, name="Default", by=access.user, is_default=True)
 
 
+@audit.recorded("key.renew")
 def renew_default_key(access: Access) -> tuple[APIKey, str]:
     """A new secret for v2's default key, which acts as the asker from now on. Raises `Forbidden`.
 
@@ -80,6 +83,7 @@ def renew_default_key(access: Access) -> tuple[APIKey, str]:
         )  # fmt: skip
 
 
+@audit.recorded("key.revoke_default")
 def revoke_default_key(access: Access) -> None:
     """End v2's default key; again is fine. Raises `Forbidden`."""
     _require_default_key_rights(access)
@@ -87,6 +91,7 @@ def revoke_default_key(access: Access) -> None:
         _revoke(key)
 
 
+@audit.recorded("key.rotate")
 def rotate_key(access: Access, key: APIKey) -> tuple[APIKey, str]:
     """Give a named key a new secret; the old one is dead at once.
 
@@ -110,6 +115,7 @@ def rotate_key(access: Access, key: APIKey) -> tuple[APIKey, str]:
     return key, secret
 
 
+@audit.recorded("key.revoke")
 def revoke_key(access: Access, key: APIKey) -> APIKey:
     """Revoke a key that the asker sees, with the keys that it made; again is fine."""
     access.require("data.api_keys.manage")

@@ -9,7 +9,7 @@ from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from teammates import accounts, limits, mail
+from teammates import accounts, audit, limits, mail
 from teammates.access import PERMISSIONS, Access
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound
 from teammates.fields import hash_secret
@@ -70,6 +70,7 @@ def get_member(access: Access, membership_id: int) -> Membership:
     return found
 
 
+@audit.recorded("member.role")
 def change_role(access: Access, membership: Membership, role: str) -> Membership:
     """Raises `Invalid`, `Forbidden` where only owners may, `Conflict` for the last owner."""
     access.require("org.members.revoke")
@@ -83,6 +84,7 @@ def change_role(access: Access, membership: Membership, role: str) -> Membership
     return locked
 
 
+@audit.recorded("member.remove")
 def remove_member(access: Access, membership: Membership) -> None:
     """Take a person out; again is fine. What they made stays, their keys stop working.
 
@@ -151,6 +153,7 @@ def get_invitation(access: Access, invitation_id: int) -> Invitation:
     return found
 
 
+@audit.recorded("invitation.invite")
 def invite(access: Access, *, email: str, role: str) -> tuple[Invitation, str]:
     """Invite somebody; returns the token of their link, which is stored nowhere.
 
@@ -189,6 +192,7 @@ def invite(access: Access, *, email: str, role: str) -> tuple[Invitation, str]:
     return invitation, token
 
 
+@audit.recorded("invitation.renew")
 def renew(access: Access, invitation: Invitation) -> str:
     """A new link for an invitation; the old one stops working. Raises `Forbidden`."""
     access.require("org.members.invite")
@@ -206,6 +210,7 @@ def _count_mail(*, invitation_to: str, organization: Organization) -> None:
     limits.take((limits.MAILS_TO, invitation_to), (limits.INVITATIONS, organization.pk))
 
 
+@audit.recorded("invitation.revoke")
 def revoke(access: Access, invitation: Invitation) -> None:
     access.require("org.members.revoke")
     _check_owners_invitation(access, invitation)
@@ -250,6 +255,8 @@ def accept(invitation: Invitation, *, user: User) -> Membership:
         membership, _ = Membership.objects.get_or_create(
             organization=invitation.organization, user=user, defaults={"role": invitation.role}
         )
+        access = Access(invitation.organization, membership.role, user=user)
+        audit.note(access, "member.join", membership, changes={"role": [None, membership.role]})
     return membership
 
 

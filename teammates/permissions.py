@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
+from teammates import audit
 from teammates.access import Access
 from teammates.errors import Invalid, NotFound
 from teammates.models import (
@@ -33,6 +34,7 @@ def switched_off(settings: Iterable[ToolSetting]) -> list[str]:
     return [setting.tool for setting in settings if setting.mode == ToolMode.OFF]
 
 
+@audit.recorded("tool.set")
 def set_tool(
     access: Access, tool: str, *, mode: str, approvals: int = 1, expires_after: int | None = None
 ) -> ToolSetting:
@@ -56,6 +58,7 @@ def set_tool(
 # --- standing permissions -----------------------------------------------------------------------
 
 
+@audit.recorded("permission.create")
 def allow_tool(
     access: Access,
     tool: str,
@@ -92,8 +95,11 @@ def allow_tool(
 def revoke(access: Access, policy_id: int) -> None:
     """Take a permission back; what it let through stays on record. Raises `NotFound`."""
     access.require("data.permissions.manage")
-    if not PermissionPolicy.objects.visible_to(access).filter(pk=policy_id).delete()[0]:
-        raise NotFound("There is no such permission.", code="permissions.not_found")
+    with transaction.atomic():
+        policy = PermissionPolicy.objects.visible_to(access).filter(pk=policy_id).first()
+        if policy is None or not PermissionPolicy.objects.filter(pk=policy.pk).delete()[0]:
+            raise NotFound("There is no such permission.", code="permissions.not_found")
+        audit.note(access, "permission.revoke", policy)
 
 
 def covering(

@@ -14,7 +14,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
-from teammates import catalog, connections, hooks, servers
+from teammates import audit, catalog, connections, hooks, servers
 from teammates.access import Access, take_over
 from teammates.errors import Conflict, Invalid, NotFound, Unsuitable
 from teammates.models import (
@@ -87,6 +87,7 @@ def add_built_in(organization: Organization) -> None:
     organization.save(update_fields=["default_teammate"])
 
 
+@audit.recorded("agent.create")
 def create_teammate(
     access: Access,
     *,
@@ -151,6 +152,7 @@ def create_from_template(
     return teammate
 
 
+@audit.recorded("agent.update")
 def update_teammate(
     access: Access, teammate: Teammate, *, name: str | None = None, **changes: Any
 ) -> Teammate:
@@ -194,6 +196,7 @@ def reset_teammate(
     return sorted(changed)
 
 
+@audit.recorded("agent.inbox")
 def set_inbox(access: Access, teammate: Teammate, *, enabled: bool) -> Teammate:
     """Give a teammate an e-mail address, or take it away; again is the same address. Raises
     `Forbidden`, and `NotFound` for an archived teammate."""
@@ -210,6 +213,7 @@ def set_inbox(access: Access, teammate: Teammate, *, enabled: bool) -> Teammate:
     return locked
 
 
+@audit.recorded("agent.mailbox")
 def set_fetchmail(access: Access, teammate: Teammate, *, enabled: bool) -> Teammate:
     """Give a teammate an address whose mails it may read, which start nothing. Raises `Forbidden`,
     and `NotFound` for an archived teammate."""
@@ -228,6 +232,7 @@ def _new_inbox_name() -> str:
     return secrets.token_hex(8)
 
 
+@audit.recorded("agent.webhook")
 def make_webhook(access: Access, teammate: Teammate) -> str:
     """Give a teammate a webhook, or its webhook a new token; returns the token, shown once."""
     require_editor(access, teammate)
@@ -240,6 +245,7 @@ def make_webhook(access: Access, teammate: Teammate) -> str:
     return token
 
 
+@audit.recorded("agent.webhook")
 def pause_webhook(access: Access, teammate: Teammate, *, paused: bool) -> Teammate:
     """Raises `Unsuitable` if there is none to wake."""
     require_editor(access, teammate)
@@ -252,6 +258,7 @@ def pause_webhook(access: Access, teammate: Teammate, *, paused: bool) -> Teamma
     return locked
 
 
+@audit.recorded("agent.webhook")
 def remove_webhook(access: Access, teammate: Teammate) -> None:
     """Destroy the webhook; again is fine."""
     require_editor(access, teammate)
@@ -261,12 +268,14 @@ def remove_webhook(access: Access, teammate: Teammate) -> None:
         locked.save(update_fields=[*hooks.FIELDS, "updated_at"])
 
 
+@audit.recorded("agent.archive")
 def archive_teammate(access: Access, teammate: Teammate) -> Teammate:
     """Take a teammate out of service; again is fine. Its runs stay."""
     require_editor(access, teammate)
     return _set_status(teammate, TeammateStatus.ARCHIVED)
 
 
+@audit.recorded("agent.enable")
 def set_enabled(access: Access, teammate: Teammate, *, enabled: bool) -> Teammate:
     """Pause a teammate, or let it work again. Raises `NotFound` if it is archived."""
     require_editor(access, teammate)
@@ -278,6 +287,7 @@ def set_enabled(access: Access, teammate: Teammate, *, enabled: bool) -> Teammat
         return _set_status(teammate, TeammateStatus.ENABLED)
 
 
+@audit.recorded("agent.restore")
 def unarchive_teammate(access: Access, teammate: Teammate) -> Teammate:
     """Bring an archived teammate back, paused. Raises `Unsuitable` if it is not archived."""
     require_editor(access, teammate)
@@ -369,6 +379,7 @@ def default_teammate(access: Access) -> Teammate:
     return found
 
 
+@audit.recorded("agent.default")
 def make_default(access: Access, teammate: Teammate) -> None:
     """Who answers from now on when nobody is named. Raises `Unsuitable` if they are not at work."""
     access.require("org.settings.manage")

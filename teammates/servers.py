@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
-from teammates import budget, programs
+from teammates import audit, budget, programs
 from teammates.access import Access
 from teammates.catalog import CATALOG, App
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound
@@ -44,6 +44,7 @@ CHANGEABLE = (
 # --- verbs --------------------------------------------------------------------------------------
 
 
+@audit.recorded("server.create")
 def add_server(
     access: Access,
     *,
@@ -109,6 +110,7 @@ def add_server(
     return server
 
 
+@audit.recorded("server.update")
 def update_server(access: Access, server: ToolServer, **changes: Any) -> ToolServer:
     """Change what is given; `secret` None clears it. Raises `Invalid`, `Forbidden`."""
     access.require("data.mcp_configs.manage")
@@ -152,6 +154,7 @@ def trust_server(access: Access, server: ToolServer) -> ToolServer:
     return update_server(access, server, auto_approve=True)
 
 
+@audit.recorded("server.delete")
 def delete_server(access: Access, server: ToolServer) -> None:
     """Remove a server with its credential, and what was allowed or set for its tools: another one
     of that name is not covered by it."""
@@ -368,6 +371,7 @@ def tools_of(server: ToolServer) -> list[Tool]:
     )  # fmt: skip
 
 
+@audit.recorded("server.users")
 def set_users(
     access: Access,
     server: ToolServer,

@@ -311,7 +311,7 @@ def list_audit_logs(
 ) -> dict[str, Any]:
     """Every request to this API, newest first: of keys (`api_key`), of sessions (`dashboard`)."""
     entries = audit.list_entries(
-        request.auth, auth=auth, action=action, resource_type=resource_type,
+        request.auth, auth=auth, only_requests=True, action=action, resource_type=resource_type,
         method=method and method.upper(), status=status_code,
     )  # fmt: skip
     return paged(entries, limit, starting_after, audit_out)

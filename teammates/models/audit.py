@@ -1,4 +1,4 @@
-"""Who asked the v2 API for what, and how it ended."""
+"""Who asked for what and changed what, through which door, and how it ended."""
 
 from typing import ClassVar
 
@@ -8,7 +8,8 @@ from teammates.models.people import Organization, User
 
 
 class AuditEntry(models.Model):
-    """One request of a program or a session. Bodies and answers are not kept."""
+    """A request of a program or a person, or a change that a verb made (without a method). Bodies
+    and answers are not kept; of a change, what was and what is, without secrets."""
 
     id = models.BigAutoField(primary_key=True)
     organization = models.ForeignKey(
@@ -16,13 +17,19 @@ class AuditEntry(models.Model):
     )
     user = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     key_prefix = models.CharField(max_length=16, blank=True, default="")  # empty: a session
-    method = models.CharField(max_length=10)
-    path = models.CharField(max_length=500)
+    # `Client` of the request; empty: Muster itself, or whoever runs its machine.
+    door = models.CharField(max_length=10, blank=True, default="")
+    address = models.CharField(max_length=45, blank=True, default="")
+    agent = models.CharField(max_length=200, blank=True, default="")
+    method = models.CharField(max_length=10, blank=True, default="")  # empty: a change
+    path = models.CharField(max_length=500, blank=True, default="")
+    subject = models.CharField(max_length=200, blank=True, default="")  # what was changed, by name
+    changes = models.JSONField(null=True)  # field: [before, after]
     action = models.CharField(max_length=100, blank=True, default="")
     resource_type = models.CharField(max_length=50, blank=True, default="")
     resource_id = models.CharField(max_length=255, blank=True, default="")
-    status = models.PositiveSmallIntegerField()
-    duration_ms = models.PositiveIntegerField()
+    status = models.PositiveSmallIntegerField(default=200)
+    duration_ms = models.PositiveIntegerField(default=0)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -38,4 +45,8 @@ class AuditEntry(models.Model):
         ]  # fmt: skip
 
     def __str__(self) -> str:
-        return f"{self.method} {self.path}: {self.status}"
+        return f"{self.method} {self.path}: {self.status}" if self.method else self.action
+
+    @property
+    def is_change(self) -> bool:
+        return not self.method

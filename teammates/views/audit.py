@@ -1,5 +1,6 @@
 """The audit log: who did what, when, and how it ended."""
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -60,12 +61,16 @@ def audit_log(request: PageRequest) -> HttpResponse:
 
 
 def _as_csv(entries: Any) -> HttpResponse:
-    names = ["time", "who", "with", "action", "method", "path", "status", "ms"]
+    names = [
+        "time", "who", "with", "door", "address", "action", "subject", "changes", "method", "path",
+        "status", "ms",
+    ]  # fmt: skip
     rows = (
         [
             one.created_at.isoformat(), one.user.email if one.user else "",
-            one.key_prefix or "browser", one.action, one.method, one.path, one.status,
-            one.duration_ms,
+            one.key_prefix or "browser", one.door, one.address, one.action, one.subject,
+            json.dumps(one.changes, ensure_ascii=False) if one.changes else "", one.method,
+            one.path, one.status, one.duration_ms,
         ]
         for one in entries
     )  # fmt: skip

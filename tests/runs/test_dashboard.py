@@ -175,12 +175,15 @@ def test_what_people_change_is_in_the_audit_log(alice: Access) -> None:
     browser.get("/teammates/")
     mate = Teammate.objects.get(organization=alice.organization, key="lite")
     browser.post(f"/teammates/{mate.pk}/act/", {"act": "pause"})
-    entry = AuditEntry.objects.get()
+    change, entry = AuditEntry.objects.exclude(resource_type="account").order_by("id")
     assert (entry.resource_type, entry.resource_id, entry.action) == (
         "agent", str(mate.pk), "agent.act",
     )  # fmt: skip
+    assert (change.action, change.changes) == (
+        "agent.enable", {"status": ["enabled", "disabled"]}
+    )  # fmt: skip
     assert "Changed teammate" in browser.get("/settings/audit/?auth=dashboard").content.decode()
-    assert AuditEntry.objects.count() == 1
+    assert AuditEntry.objects.exclude(resource_type="account").count() == 2
 
 
 def test_an_edit_is_not_saved_over_a_colleagues(alice: Access) -> None:
