@@ -11,7 +11,7 @@ from teammates.errors import NotFound
 def keep_file(access: Access, run: Run, name: str) -> Artifact:
     """Make an artifact of a file that the run wrote; again is the same one, at the file's newest
     version. Raises `NotFound`."""
-    access.require("data.runs.write")
+    access.require("data.runs.write", run)
     file = reading.file_of(run, name)
     artifact, _ = Artifact.objects.update_or_create(
         run=run, name=name,

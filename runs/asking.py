@@ -65,7 +65,7 @@ def open_gate(
 def ask_outside(access: Access, run: Run, *, tool_name: str, arguments: dict[str, Any]) -> Gate:
     """A gate for a program that asks about a call of its own and polls for the decision (contract
     v2 4.6). The run does not wait for it; in autonomous mode it is allowed at once."""
-    access.require("data.runs.write")
+    access.require("data.runs.write", run)
     if (
         Gate.objects.filter(run=run, tool_call=None, status=GateStatus.PENDING).count()
         >= MOST_OUTSIDE

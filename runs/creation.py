@@ -32,6 +32,7 @@ from teammates import budget, connections, end_users, knowledge, limits, roster,
 from teammates.access import Access
 from teammates.errors import (
     Conflict,
+    Forbidden,
     Invalid,
     NotFound,
     PaymentRequired,
@@ -191,7 +192,7 @@ def run_task(
 
     Raises `Unsuitable` for a paused or archived task, `NotFound` for another end user's.
     """
-    access.require("data.runs.write")
+    access.require("data.runs.write", task)
     check_options(access.for_end_user(user_id), options)
     if task.status != TaskStatus.ENABLED:
         raise Unsuitable(
@@ -205,8 +206,7 @@ def run_task(
                 raise NotFound("There is no such task.", code="tasks.not_found")
             end_user = task.end_user
         replace(access, end_user=end_user).require_end_user()
-        everybody = replace(access.everything(), end_user=None)
-        teammate = roster.get_teammate(everybody, task.teammate_id)
+        teammate = _usable(access, task.teammate_id)
         thread = conversations.create_thread(
             access, title=title_of(task.name), teammate=teammate, end_user=end_user
         )
@@ -270,7 +270,7 @@ def retry_run(
     Raises `Conflict` if the run did not fail, or if it did things that would be done again and
     `confirm` does not say so.
     """
-    access.require("data.runs.write")
+    access.require("data.runs.write", run)
     with transaction.atomic():
         # The run's row is the lock: of two retries at once, the second finds the first.
         Run.objects.select_for_update(no_key=True).get(pk=run.pk)
@@ -288,7 +288,7 @@ def retry_run(
                 code="retry_needs_confirmation",
             )
         thread = Thread.objects.get(pk=run.thread_id)
-        teammate = roster.get_teammate(replace(access.everything(), end_user=None), run.teammate_id)
+        teammate = _usable(access, run.teammate_id)
         again = queue(
             access, thread, run.prompt, teammate, teammate.current_version, of_run(run),
             channel=channel, history_of=HistoryOf(run.history_of), reply_to=run.reply_to,
@@ -329,7 +329,7 @@ def reply_to_run(
 
     Non-interactive, unless the body itself says otherwise. A busy thread queues it.
     """
-    access.require("data.runs.write")
+    access.require("data.runs.write", run)
     content = conversations.checked_message(message)
     if options.tools == []:
         options = replace(options, tools=None)
@@ -342,9 +342,10 @@ def reply_to_run(
     wanted = replace(options.or_else(of_run(run)), human_in_the_loop=asks_for_people)
     with transaction.atomic():
         thread = Thread.objects.get(pk=run.thread_id)
+        teammate = _usable(access, run.teammate_id)
         prompt = conversations.post_message(access, thread, content)
         again = queue(
-            access, thread, prompt, run.teammate, run.teammate.current_version, wanted,
+            access, thread, prompt, teammate, teammate.current_version, wanted,
             channel=Channel.API, reply_to=run, is_resolved=True,
         )  # fmt: skip
         _attach(again, attachments)
@@ -384,7 +385,7 @@ def run_in_thread(
 
     Raises `Invalid`, `NotFound` (persona, route).
     """
-    access.require("data.runs.write")
+    access.require("data.runs.write", thread)
     options = options or Options()
     check_options(access, options)
     _count_uploads(access, attachments)
@@ -416,7 +417,7 @@ def stop_others(access: Access, run: Run) -> None:
 
     Raises `Conflict` if it does not wait in the queue.
     """
-    access.require("data.runs.write")
+    access.require("data.runs.write", run)
     if run.status != RunStatus.QUEUED:
         raise Conflict(
             "This message is being worked on already. Send your words as the next one.",
@@ -424,15 +425,15 @@ def stop_others(access: Access, run: Run) -> None:
         )
     ahead = Run.objects.filter(thread=run.thread_id, status__in=ACTIVE, position__lt=run.position)
     for other in ahead.order_by("position"):
-        lifecycle.cancel_run(other, by=access.user)
+        lifecycle.stop_run(access, other)
 
 
 def edit_queued(access: Access, run: Run, message: str) -> Run:
-    """Say it otherwise while no worker has taken it up. Holds the run's row.
+    """Edit a queued message, which is its author's alone. Holds the run's row.
 
-    Raises `Invalid`, `Conflict` once it is being worked on.
+    Raises `Forbidden`, `Invalid`, `Conflict` once it is being worked on.
     """
-    access.require("data.runs.write")
+    access.require("data.runs.write", run)
     content = conversations.checked_message(message)
     with transaction.atomic():
         locked = (
@@ -443,6 +444,8 @@ def edit_queued(access: Access, run: Run, message: str) -> Run:
                 "This message is being worked on already. Send your words as the next one.",
                 code="runs.not_queued",
             )
+        if locked.prompt.created_by != access.user:
+            raise Forbidden("Only whoever wrote a message edits it.")
         if locked.retry_of_id is not None:  # what was tried before keeps its words
             locked.prompt = conversations.post_message(access, locked.thread, content)
             locked.save(update_fields=["prompt"])
@@ -454,7 +457,7 @@ def edit_queued(access: Access, run: Run, message: str) -> Run:
 
 def fork_thread(access: Access, run: Run) -> Thread:
     """A new conversation that begins with what was said up to and in `run`, and has its files."""
-    access.require("data.threads.write")
+    access.require("data.threads.write", run)
     before = Run.objects.filter(thread=run.thread_id, position__lte=run.position)
     said: list[Message] = list(
         Message.objects.filter(thread=run.thread_id, runs=None, answered_by=None)
@@ -627,6 +630,12 @@ def write_attachments(thread: Thread, attachments: Sequence[Attachment]) -> list
 def attach(run: Run, written: Sequence[File]) -> None:
     for file in written:
         RunFile.objects.get_or_create(run=run, file=file, defaults={"is_attachment": True})
+
+
+def _usable(access: Access, teammate_id: int) -> Teammate:
+    """A teammate that the asker may still have work for them. Raises `NotFound` once it is
+    somebody else's alone."""
+    return roster.get_teammate(replace(access, end_user=None, origin=""), teammate_id)
 
 
 def _usual(access: Access, thread: Thread) -> Teammate | None:

@@ -99,7 +99,7 @@ def switch_mode(access: Access, run: Run, mode: str) -> Run:
     To autonomous, open approvals of tools are allowed; questions, plans and unknown effects stay.
     Raises `Invalid`.
     """
-    access.require("data.runs.write")
+    access.require("data.runs.write", run)
     if mode not in PermissionMode.values:
         raise Invalid(f"permission_mode must be one of {', '.join(PermissionMode.values)}.")
     with transaction.atomic():
@@ -171,10 +171,10 @@ def decide(access: Access | None, gate: Gate, decision: Decision, *, via: Decide
     Holds the run's row. `access` None: the system itself. Raises `Conflict` if what was seen is no
     longer what is asked, `Forbidden`, `Invalid` (edited arguments that do not fit).
     """
-    if access is not None:
-        access.require("data.runs.write")
     with transaction.atomic():
         run = Run.objects.select_for_update(no_key=True).get(pk=gate.run_id)
+        if access is not None:
+            access.require("data.runs.write", run)
         gate = (
             Gate.objects.select_related("tool_call", "decided_by", "run__teammate").get(pk=gate.pk)
         )  # fmt: skip

@@ -34,6 +34,7 @@ from runs.models import (
     Usage,
     WorkerBeat,
 )
+from teammates.access import Access
 from teammates.errors import Conflict, TooMany
 from teammates.models import TeammateStatus, User
 from teammates.providers.base import estimate_tokens
@@ -381,8 +382,9 @@ def _estimate_unfinished(run: Run, step: Step) -> dict[str, Any]:
 # --- wait and go on -----------------------------------------------------------------------------
 
 
-def set_archived(run: Run, *, archived: bool) -> Run:
-    """Take a run out of the lists, or back into them; again is fine."""
+def set_archived(access: Access, run: Run, *, archived: bool) -> Run:
+    """Take a run out of the lists, or back into them; again is fine. Raises `Forbidden`."""
+    access.require("data.runs.write", run)
     rows = Run.objects.filter(pk=run.pk, archived_at__isnull=archived)
     at = timezone.now()
     rows.update(archived_at=at if archived else None, updated_at=at)
@@ -390,14 +392,20 @@ def set_archived(run: Run, *, archived: bool) -> Run:
     return run
 
 
-def mark_viewed(run: Run) -> Run:
+def mark_viewed(access: Access, run: Run) -> Run:
+    """Whoever started the run looked at it: a result that is seen is not mailed. A colleague's look
+    changes nothing."""
+    if run.created_by_id is not None and run.created_by != access.user:
+        return run
     Run.objects.filter(pk=run.pk).update(last_viewed_at=timezone.now())
     run.refresh_from_db(fields=["last_viewed_at"])
     return run
 
 
-def mark_thread_viewed(thread: Thread) -> None:
-    """Somebody looked at the results of a thread."""
+def mark_thread_viewed(access: Access, thread: Thread) -> None:
+    """Whoever began a thread looked at its results."""
+    if thread.created_by != access.user:
+        return
     unseen = Run.objects.filter(thread=thread, last_viewed_at=None)
     unseen.exclude(finished_at=None).update(last_viewed_at=timezone.now())
 
@@ -518,6 +526,12 @@ def asks_back(text: str) -> bool:
     return text.rstrip().rstrip("*_`)\"'”’ ").endswith("?")
 
 
+def stop_run(access: Access, run: Run, *, seen: int | None = None) -> Run:
+    """Stop a run for a person or a program (`cancel_run`). Raises `Forbidden`."""
+    access.require("data.runs.write", run)
+    return cancel_run(run, by=access.user, seen=seen)
+
+
 def cancel_run(run: Run, *, by: User | None = None, seen: int | None = None) -> Run:
     """Stop a run: at once if nobody executes it, else its worker is told. Again is fine.
 
@@ -552,18 +566,19 @@ def cancel_run(run: Run, *, by: User | None = None, seen: int | None = None) -> 
     return run
 
 
-def close_run(run: Run, *, by: User | None, reason: str = "") -> Run:
+def close_run(access: Access, run: Run, *, reason: str = "") -> Run:
     """An admin ends what nobody executes: queued, waiting or paused. Again is fine.
 
-    Raises `Conflict` for a run that a worker holds: that one is stopped (`cancel_run`).
+    Raises `Forbidden`, `Conflict` for a run that a worker holds: that one is stopped (`stop_run`).
     """
+    access.require("data.runs.close", run)
     with transaction.atomic():
         run = Run.objects.select_for_update(of=("self",), no_key=True).with_names().get(pk=run.pk)
         if run.is_finished:
             return run
         if run.status == S.RUNNING:
             raise Conflict("A worker is at it: stop it instead.", code="runs.running")
-        who = by.display_name if by else "an admin"
+        who = access.user.display_name if access.user else "an admin"
         why = f": {reason.strip()}" if reason.strip() else ""
         finish_locked(run, Outcome(S.CLOSED, stop_reason=clean_text(f"closed by {who}{why}")))
     return run

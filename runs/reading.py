@@ -228,7 +228,7 @@ def page_before(access: Access, before: str, runs: Any) -> Any:
     Raises `Invalid` for anything else.
     """
     try:
-        last = Run.objects.filter(organization=access.organization, uid=UUID(before)).first()
+        last = Run.objects.visible_to(access).filter(uid=UUID(before)).first()
     except ValueError:
         try:
             # A plus sign of an offset arrives as a space.

@@ -14,7 +14,7 @@ def file_report(
     run: Run | None = None,
 ) -> Report:  # fmt: skip
     """Tell them, perhaps about a run."""
-    access.require("data.runs.write")
+    access.require("data.runs.write", *([run] if run is not None else []))
     return Report.objects.create(
         organization=access.organization, run=run, message=message, severity=severity,
         title=title or " ".join(message.split())[:NAMED_BY],

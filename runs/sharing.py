@@ -28,7 +28,7 @@ THREAD = {"run": "thread", "artifact": "run__thread"}  # with whose deletion a l
 @audit.recorded("link.share")
 def share(access: Access, row: Shared) -> Shared:
     """Give a row a public link for `LINK_DAYS`; again is the same link for that long from now."""
-    access.require("data.runs.write")
+    access.require("data.runs.write", row)
     fields: dict[str, Any] = {
         "shared_by": access.user,
         "shared_until": timezone.now() + timedelta(days=LINK_DAYS),
@@ -43,7 +43,7 @@ def share(access: Access, row: Shared) -> Shared:
 @audit.recorded("link.revoke")
 def unshare(access: Access, row: Run | Artifact) -> None:
     """Revoke the link; again is fine. The next one is another."""
-    access.require("data.runs.write")
+    access.require("data.runs.write", row)
     type(row)._default_manager.filter(pk=row.pk).update(share_nonce="")
     row.share_nonce = ""
 

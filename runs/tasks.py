@@ -131,7 +131,7 @@ def may_edit(access: Access, task: Task) -> bool:
 
 def require_editor(access: Access, task: Task) -> None:
     """Raise `Forbidden` unless the asker may edit the task."""
-    access.require("data.runs.write")
+    access.require("data.runs.write", task)
     if not may_edit(access, task):
         raise Forbidden("This task is a colleague's.")
 

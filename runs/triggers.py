@@ -1,6 +1,7 @@
 """What starts a task by itself: its schedules, its webhook, its inbox; made, changed, listed."""
 
 import secrets
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from django.db import transaction
@@ -51,7 +52,9 @@ def create_task_with(
 
 
 def duplicate_task(access: Access, task: Task) -> Task:
-    """A copy with paused copies of its schedules; its webhook and its inbox are its own."""
+    """A copy with paused copies of its schedules; its webhook and its inbox are its own. Raises
+    `NotFound` once its teammate is somebody else's alone."""
+    roster.get_teammate(replace(access, end_user=None), task.teammate_id)
     with transaction.atomic():
         copy = tasks.create_task(
             access, task.teammate, end_user=task.end_user,
@@ -282,9 +285,8 @@ def list_triggers(access: Access, *, after: str | None = None, **filters: Any) -
             raise Invalid("starting_after must be task:trigger, as 7:schedule_10.")
         kind, number = read_trigger_id(last)
         if number is None:
-            known = Trigger.objects.filter(
-                task_id=int(task_id), kind=kind, task__organization=access.organization
-            )
+            seen = Task.objects.visible_to(access)
+            known = Trigger.objects.filter(task_id=int(task_id), kind=kind, task__in=seen)
             number = known.values_list("pk", flat=True).first() or 0
         triggers = triggers.exclude(task_id__gt=int(task_id)).exclude(
             task_id=int(task_id), pk__gte=number

@@ -64,7 +64,7 @@ def update_endpoint(
 
     Raises `Invalid`.
     """
-    access.require("data.webhooks.manage")
+    access.require("data.webhooks.manage", endpoint)
     with transaction.atomic():
         locked = WebhookEndpoint.objects.select_for_update(of=("self",), no_key=True)
         endpoint = locked.select_related("end_user", "organization").get(pk=endpoint.pk)
@@ -94,7 +94,7 @@ def update_endpoint(
 @audit.recorded("webhook.delete")
 def delete_endpoint(access: Access, endpoint: WebhookEndpoint) -> None:
     """The endpoint and, a while later, the record of what was sent to it; again is fine."""
-    access.require("data.webhooks.manage")
+    access.require("data.webhooks.manage", endpoint)
     here = WebhookEndpoint.objects.current().filter(pk=endpoint.pk)
     here.update(deleted_at=timezone.now(), active=False, secret="", old_secret="")
 
@@ -154,7 +154,7 @@ def health_of(endpoints: list[WebhookEndpoint]) -> dict[int, Health]:
 
 def send_test(access: Access, endpoint: WebhookEndpoint) -> WebhookDelivery:
     """Send a sample now, also to a paused endpoint; it is tried once."""
-    access.require("data.webhooks.manage")
+    access.require("data.webhooks.manage", endpoint)
     event_id = f"evt_{new_uid().hex}"
     with transaction.atomic():
         made = WebhookDelivery.objects.create(
@@ -240,7 +240,7 @@ def skip(access: Access, delivery: WebhookDelivery) -> None:
 
 
 def _require_awake(access: Access, endpoint: WebhookEndpoint) -> None:
-    access.require("data.webhooks.manage")
+    access.require("data.webhooks.manage", endpoint)
     if not endpoint.active:
         raise Unsuitable("The webhook is paused; wake it first.", code="webhook_paused")
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from django.db import models
 from django.db.models import OuterRef, Subquery
 
-from teammates.errors import Forbidden, Invalid
+from teammates.errors import Forbidden, Invalid, NotFound
 from teammates.models import (
     APIKey,
     EndUser,
@@ -88,8 +88,13 @@ class Access:
     def may(self, permission: str) -> bool:
         return permission in self.permissions
 
-    def require(self, permission: str) -> None:
-        """Raise `Forbidden` unless the role, and the key's scopes, have `permission`."""
+    def require(self, permission: str, *rows: models.Model) -> None:
+        """Raise `Forbidden` unless the role, and the key's scopes, have `permission`, and
+        `NotFound` for a row that does not exist for the asker: another organization's, a
+        colleague's, or, in an end user's scope, somebody else's. Costs no query."""
+        for row in rows:
+            if not self._reaches(row):
+                raise NotFound(f"There is no such {row._meta.verbose_name}.")
         if self.may(permission):
             return
         if self.origin:
@@ -104,6 +109,18 @@ class Access:
             code="auth.forbidden",
             permission=permission,
         )
+
+    def _reaches(self, row: Any) -> bool:
+        """Whether a row that was found exists for the asker, as `scope` says it of a query."""
+        if row.organization_id != self.organization.pk:
+            return False
+        if type(row).__name__ not in ("Run", "Thread", "Task"):
+            return True
+        if self.end_user is not None and row.end_user_id != self.end_user.pk:
+            return False
+        if self.role in (Role.OWNER, Role.ADMIN):
+            return True
+        return self.user is not None and row.created_by_id == self.user.pk
 
     def require_scope(self) -> None:
         """Raise `Forbidden` where somebody looks into an end user's affairs who may not."""

@@ -25,7 +25,7 @@ LONGEST_TEXT = 300
 
 def ask_server(access: Access, server: ToolServer) -> None:
     """Ask a server what it offers. A REST API is described, not asked. Raises `Forbidden`."""
-    access.require("data.mcp_configs.manage")
+    access.require("data.mcp_configs.manage", server)
     if server.kind == ServerKind.REST_API:
         servers.record_check(server, servers.Checked(server.described))
         return
@@ -35,7 +35,7 @@ def ask_server(access: Access, server: ToolServer) -> None:
 
 def ask_model(access: Access, model: Model) -> None:
     """Make one small call to a model, which costs next to nothing. Raises `Forbidden`."""
-    access.require("data.llm_credentials.manage")
+    access.require("data.llm_credentials.manage", model)
     model.test_due_at = timezone.now()
     _ask(model, "test_due_at")
 

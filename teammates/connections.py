@@ -86,7 +86,7 @@ def update_provider(
 ) -> Provider:
     """Change key or address; None leaves it. Another address loses the key: whoever is asked there
     must not be handed it. Raises `Invalid`."""
-    access.require("data.llm_credentials.manage")
+    access.require("data.llm_credentials.manage", provider)
     if api_key is not None:
         provider.api_key = api_key.strip()
     if base_url is not None and base_url.strip() != provider.base_url:
@@ -104,7 +104,7 @@ def update_provider(
 @audit.recorded("provider.delete")
 def delete_provider(access: Access, provider: Provider) -> None:
     """Remove a provider with its models. Raises `Conflict` for the one in use by default."""
-    access.require("data.llm_credentials.manage")
+    access.require("data.llm_credentials.manage", provider)
     if provider.models.filter(is_default=True).exists():
         raise Conflict("The default model is this provider's; choose another default first.")
     provider.delete()
@@ -124,7 +124,7 @@ def add_model(
 
     Raises `Invalid`, `Forbidden`, `Conflict` (alias taken).
     """
-    access.require("data.llm_credentials.manage")
+    access.require("data.llm_credentials.manage", provider)
     alias, name = alias.strip() or name.strip(), name.strip()
     if not name:
         raise Invalid("name: say what the provider calls the model.")
@@ -152,7 +152,7 @@ def add_model(
 @transaction.atomic
 def set_default_model(access: Access, model: Model) -> Model:
     """Use `model` wherever none is named."""
-    access.require("data.llm_credentials.manage")
+    access.require("data.llm_credentials.manage", model)
     # The organization's row is the lock: two at once must not both be the default.
     Organization.objects.select_for_update().get(pk=access.organization.pk)
     Model.objects.filter(organization=access.organization, is_default=True).update(is_default=False)
@@ -172,7 +172,7 @@ def update_model(
     context_window: int,
 ) -> Model:
     """Set who answers when the model cannot, and its limits. Raises `Invalid` for a circle."""
-    access.require("data.llm_credentials.manage")
+    access.require("data.llm_credentials.manage", model)
     # The organization's row is the lock: two changes at once must not close a circle.
     Organization.objects.select_for_update(no_key=True).get(pk=access.organization.pk)
     if max_effort not in Effort.values:
@@ -261,7 +261,7 @@ def set_price(
 
     Raises `Invalid`.
     """
-    access.require("data.llm_credentials.manage")
+    access.require("data.llm_credentials.manage", model)
     _set_price(model, uncached_input, cache_read, cache_write, output)
 
 

@@ -50,14 +50,14 @@ def create_end_user(access: Access, external_id: str, **profile: Any) -> EndUser
 @audit.recorded("user.update")
 def update_end_user(access: Access, end_user: EndUser, **changes: Any) -> EndUser:
     """Change what is given; None clears. Raises `Invalid`."""
-    access.require("data.end_users.manage")
+    access.require("data.end_users.manage", end_user)
     return _saved(end_user, _checked(access, changes))
 
 
 @audit.recorded("user.delete")
 def remove_profile(access: Access, end_user: EndUser) -> None:
     """Forget who an end user is; their runs, memories, teammates and limits stay."""
-    access.require("data.end_users.manage")
+    access.require("data.end_users.manage", end_user)
     blank: dict[str, Any] = dict.fromkeys(TEXTS, "") | {"metadata": None}
     _saved(end_user, blank | {"removed_at": timezone.now()})
 

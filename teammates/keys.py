@@ -118,7 +118,7 @@ def rotate_key(access: Access, key: APIKey) -> tuple[APIKey, str]:
 @audit.recorded("key.revoke")
 def revoke_key(access: Access, key: APIKey) -> APIKey:
     """Revoke a key that the asker sees, with the keys that it made; again is fine."""
-    access.require("data.api_keys.manage")
+    access.require("data.api_keys.manage", key)
     with transaction.atomic():
         _revoke(key)
     key.refresh_from_db()

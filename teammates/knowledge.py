@@ -251,7 +251,7 @@ def add_skill(
 
 def update_skill(access: Access, skill: Skill, **changes: str) -> Skill:
     """Change name, description, body or status; the slug stays. Raises `Invalid`."""
-    access.require("data.personas.manage")
+    access.require("data.personas.manage", skill)
     if "status" in changes and changes["status"] not in SkillStatus.values:
         raise Invalid(f"status must be one of {', '.join(SkillStatus.values)}.")
     status = {"status": changes.pop("status")} if "status" in changes else {}
@@ -262,7 +262,7 @@ def update_skill(access: Access, skill: Skill, **changes: str) -> Skill:
 
 
 def delete_skill(access: Access, skill: Skill) -> None:
-    access.require("data.personas.manage")
+    access.require("data.personas.manage", skill)
     skill.delete()
 
 
@@ -352,7 +352,7 @@ def update_document(
     access: Access, document: Document, *, name: str | None = None, summary: str | None = None
 ) -> Document:
     """Rename a document, or say anew what it is. Raises `Invalid`, `Conflict` (name taken)."""
-    access.require("data.runs.write")
+    access.require("data.runs.write", document)
     _require_editor(access, document)
     if name is None and summary is None:
         raise Invalid("Give name, summary, or both.")
@@ -371,7 +371,7 @@ def update_document(
 
 
 def delete_document(access: Access, document: Document) -> None:
-    access.require("data.runs.write")
+    access.require("data.runs.write", document)
     _require_editor(access, document)
     document.delete()
 

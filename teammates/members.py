@@ -73,7 +73,7 @@ def get_member(access: Access, membership_id: int) -> Membership:
 @audit.recorded("member.role")
 def change_role(access: Access, membership: Membership, role: str) -> Membership:
     """Raises `Invalid`, `Forbidden` where only owners may, `Conflict` for the last owner."""
-    access.require("org.members.revoke")
+    access.require("org.members.revoke", membership)
     if role not in Role.values:
         raise Invalid(f"role must be one of {', '.join(Role.values)}.")
     with transaction.atomic():
@@ -92,7 +92,7 @@ def remove_member(access: Access, membership: Membership) -> None:
     """
     is_self = access.user is not None and membership.user_id == access.user.pk
     if not is_self:
-        access.require("org.members.revoke")
+        access.require("org.members.revoke", membership)
     with transaction.atomic():
         try:
             locked = _locked(membership)
@@ -195,7 +195,7 @@ def invite(access: Access, *, email: str, role: str) -> tuple[Invitation, str]:
 @audit.recorded("invitation.renew")
 def renew(access: Access, invitation: Invitation) -> str:
     """A new link for an invitation; the old one stops working. Raises `Forbidden`."""
-    access.require("org.members.invite")
+    access.require("org.members.invite", invitation)
     _check_owners_invitation(access, invitation)
     _count_mail(invitation_to=invitation.email, organization=access.organization)
     token = secrets.token_urlsafe(24)
@@ -212,7 +212,7 @@ def _count_mail(*, invitation_to: str, organization: Organization) -> None:
 
 @audit.recorded("invitation.revoke")
 def revoke(access: Access, invitation: Invitation) -> None:
-    access.require("org.members.revoke")
+    access.require("org.members.revoke", invitation)
     _check_owners_invitation(access, invitation)
     Invitation.objects.filter(pk=invitation.pk, accepted_at=None).delete()
 

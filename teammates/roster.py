@@ -331,7 +331,7 @@ def may_edit(access: Access, teammate: Teammate) -> bool:
 
 def require_editor(access: Access, teammate: Teammate) -> None:
     """Raise `Forbidden` unless the asker manages teammates or made this one."""
-    access.require("data.runs.write")
+    access.require("data.runs.write", teammate)
     if not may_edit(access, teammate):
         access.require("data.personas.manage")
 
@@ -382,7 +382,7 @@ def default_teammate(access: Access) -> Teammate:
 @audit.recorded("agent.default")
 def make_default(access: Access, teammate: Teammate) -> None:
     """Who answers from now on when nobody is named. Raises `Unsuitable` if they are not at work."""
-    access.require("org.settings.manage")
+    access.require("org.settings.manage", teammate)
     if not teammate.is_enabled or teammate.end_user_id is not None:
         raise Unsuitable("Only an enabled teammate of the account answers for it.")
     Organization.objects.filter(pk=access.organization.pk).update(default_teammate=teammate)

@@ -113,7 +113,7 @@ def add_server(
 @audit.recorded("server.update")
 def update_server(access: Access, server: ToolServer, **changes: Any) -> ToolServer:
     """Change what is given; `secret` None clears it. Raises `Invalid`, `Forbidden`."""
-    access.require("data.mcp_configs.manage")
+    access.require("data.mcp_configs.manage", server)
     with transaction.atomic():
         locked: ToolServer = (
             ToolServer.objects.select_for_update(of=("self",), no_key=True)
@@ -158,7 +158,7 @@ def trust_server(access: Access, server: ToolServer) -> ToolServer:
 def delete_server(access: Access, server: ToolServer) -> None:
     """Remove a server with its credential, and what was allowed or set for its tools: another one
     of that name is not covered by it."""
-    access.require("data.mcp_configs.manage")
+    access.require("data.mcp_configs.manage", server)
     names = [server.slug, *(tool.name for tool in tools_of(server))]
     with transaction.atomic():
         forget_permissions(server)
@@ -382,7 +382,7 @@ def set_users(
 ) -> None:
     """Say whose runs get a server's tools, with its credential: a kind of members, and `people`
     besides; with `teammates`, only runs of those. Raises `Forbidden`, `Invalid`."""
-    access.require("data.mcp_configs.manage")
+    access.require("data.mcp_configs.manage", server)
     if used_by not in UsedBy.values:
         raise Invalid(f"used_by must be one of {', '.join(UsedBy.values)}.")
     members = access.organization.memberships.values_list("user", flat=True)

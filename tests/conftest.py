@@ -24,6 +24,12 @@ from tests.database import cluster
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(autouse=True)
+def quick_passwords(settings: Any) -> None:
+    """A good hash takes a third of a second, and these passwords are nobody's."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
 @pytest.fixture
 def alice(db: None) -> Access:
     return factories.make_alice()

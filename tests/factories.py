@@ -46,7 +46,9 @@ def make_alice(email: str = "alice@example.com") -> Access:
 
 def make_bob(alice: Access, *, role: str = Role.MEMBER, email: str = "bob@example.com") -> Access:
     """A member of Alice's organization."""
-    user = User.objects.create_user(email=email, password=PASSWORD, name="Bob")
+    user = User.objects.create_user(
+        email=email, password=PASSWORD, name="Bob", email_verified_at=timezone.now()
+    )  # fmt: skip
     Membership.objects.create(organization=alice.organization, user=user, role=role)
     access = access_of_member(user)
     assert access is not None

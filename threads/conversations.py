@@ -41,15 +41,18 @@ def create_thread(
 
 def rename_thread(access: Access, thread: Thread, *, title: str | None) -> Thread:
     """Give a thread a title, or take it away. Raises `Invalid`."""
-    access.require("data.threads.write")
+    access.require("data.threads.write", thread)
     thread.title = _checked_title(title)
     thread.save(update_fields=["title", "updated_at"])
     return thread
 
 
 def star_thread(access: Access, thread: Thread, *, starred: bool) -> Thread:
-    """Keep a thread at the top of its maker's list, or no longer; again is fine."""
-    access.require("data.threads.write")
+    """Keep a thread at the top of its maker's list, or no longer; again is fine. Raises
+    `Forbidden` for anybody else, whose list it is not in."""
+    access.require("data.threads.write", thread)
+    if thread.created_by != access.user:
+        raise Forbidden("Only whoever began a thread keeps it at the top.")
     thread.starred_at = (thread.starred_at or timezone.now()) if starred else None
     thread.save(update_fields=["starred_at"])
     return thread
@@ -87,7 +90,7 @@ def _copied(title: str) -> str:
 def delete_thread(access: Access, thread: Thread) -> None:
     """Delete a thread: from now on nobody sees it, its runs or what they wrote, and its links are
     dead. Its words are erased after `ERASE_AFTER_DAYS`; what it cost stays on record."""
-    access.require("data.threads.write")
+    access.require("data.threads.write", thread)
     Thread.objects.filter(pk=thread.pk, deleted_at=None).update(deleted_at=timezone.now())
 
 
@@ -113,7 +116,7 @@ def list_threads(
     threads = threads.with_names()
     if before is not None:
         at, uid = before
-        last = Thread.objects.filter(organization=access.organization, uid=uid).first()
+        last = Thread.objects.visible_to(access).filter(uid=uid).first()
         if last is None:
             raise Invalid("before_id: there is no such thread.")
         threads = threads.filter(Q(updated_at__lt=at) | Q(updated_at=at, id__lt=last.pk))

@@ -113,9 +113,8 @@ def cancel_run(
     request: ApiRequest, run_id: UUID, payload: CancelIn | None = None
 ) -> dict[str, Any]:
     """Stop the run; again, or after its end, is fine."""
-    request.auth.require("data.runs.write")
     run = reading.get_run(request.auth, uid=run_id)
-    lifecycle.cancel_run(run, by=request.auth.user, seen=payload.last_seen_seq if payload else None)
+    lifecycle.stop_run(request.auth, run, seen=payload.last_seen_seq if payload else None)
     return {"ok": True}
 
 

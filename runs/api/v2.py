@@ -254,7 +254,7 @@ def list_runs(
         runs = runs.filter(archived_at__isnull=archived == "exclude")
     last = None
     if starting_after is not None:
-        last = Run.objects.filter(organization=request.auth.organization, pk=starting_after).first()
+        last = Run.objects.visible_to(request.auth).filter(pk=starting_after).first()
         if last is None:
             raise Invalid("starting_after: there is no such run.")
     runs = runs.with_outcome()
@@ -401,7 +401,7 @@ def cancel_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> 
         raise Conflict(
             f"The run is {wording.V2_STATUS[RunStatus(run.status)]} already.", code="run_not_active"
         )
-    lifecycle.cancel_run(run, by=request.auth.user)
+    lifecycle.stop_run(request.auth, run)
     return run_out(find_run(request.auth, run.pk))
 
 
@@ -409,20 +409,20 @@ def cancel_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> 
 def archive_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
     """Take the run out of the lists; again is fine."""
     run = find_to_change(request, run_id, user_id)
-    return run_out(lifecycle.set_archived(run, archived=True))
+    return run_out(lifecycle.set_archived(request.auth, run, archived=True))
 
 
 @router.post("/runs/{run_id}/unarchive")
 def unarchive_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
     run = find_to_change(request, run_id, user_id)
-    return run_out(lifecycle.set_archived(run, archived=False))
+    return run_out(lifecycle.set_archived(request.auth, run, archived=False))
 
 
 @router.post("/runs/{run_id}/view")
 def view_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
     """Somebody looked at the run."""
     run = find_run(scoped(request, user_id), run_id)
-    return run_out(lifecycle.mark_viewed(run))
+    return run_out(lifecycle.mark_viewed(request.auth, run))
 
 
 @router.post("/runs/{run_id}/share")

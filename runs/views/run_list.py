@@ -208,7 +208,7 @@ def _refuse_problems(terms: list[Term]) -> None:
 def _cancel(access: Access, run: Run) -> bool:
     if run.is_finished:
         return False
-    lifecycle.cancel_run(run, by=access.user)
+    lifecycle.stop_run(access, run)
     return True
 
 
@@ -217,14 +217,12 @@ def _retry(access: Access, run: Run) -> bool:
 
 
 def _archive(access: Access, run: Run) -> bool:
-    if not run.is_finished:
-        raise Invalid("It is not over yet.")
-    lifecycle.set_archived(run, archived=True)
+    lifecycle.set_archived(access, run, archived=True)
     return True
 
 
 def _unarchive(access: Access, run: Run) -> bool:
-    lifecycle.set_archived(run, archived=False)
+    lifecycle.set_archived(access, run, archived=False)
     return True
 
 

@@ -41,8 +41,8 @@ def run_detail(request: PageRequest, run_id: int) -> HttpResponse:
     context |= PARTS[tab](request, run)
     if request.headers.get("HX-Request"):
         return render(request, f"runs/_{tab}.html", context)
-    if run.is_finished and run.created_by == request.access.user:
-        lifecycle.mark_viewed(run)
+    if run.is_finished:
+        lifecycle.mark_viewed(request.access, run)
     return render(request, "runs/run_detail.html", context | _head(request, run) | {
         "tabs": _tabs(run, tab), "modes": PermissionMode.choices,
         "link": request.build_absolute_uri(path) if (path := sharing.path_of(run)) else "",
@@ -288,9 +288,8 @@ def _share_box(request: PageRequest, run: Run) -> HttpResponse:
 @require_POST
 def run_archive(request: PageRequest, run_id: int) -> HttpResponse:
     """Take a run out of the list, or back into it."""
-    request.access.require("data.runs.write")
     run = find_run(request, run_id)
-    lifecycle.set_archived(run, archived=run.archived_at is None)
+    lifecycle.set_archived(request.access, run, archived=run.archived_at is None)
     messages.success(request, "Archived." if run.archived_at else "Back in the list.")
     return redirect(run)
 
@@ -298,18 +297,15 @@ def run_archive(request: PageRequest, run_id: int) -> HttpResponse:
 @require_POST
 def run_close(request: PageRequest, run_id: int) -> HttpResponse:
     """End a run that nobody executes, for good, with a reason."""
-    access = request.access
-    access.require("data.runs.close")
     run = find_run(request, run_id)
-    lifecycle.close_run(run, by=access.user, reason=request.POST.get("reason", ""))
+    lifecycle.close_run(request.access, run, reason=request.POST.get("reason", ""))
     return redirect(run)
 
 
 @require_POST
 def run_cancel(request: PageRequest, run_id: int) -> HttpResponse:
-    request.access.require("data.runs.write")
     run = find_run(request, run_id)
-    lifecycle.cancel_run(run, by=request.access.user)
+    lifecycle.stop_run(request.access, run)
     if request.headers.get("HX-Request"):
         return HttpResponse('<span class="chip">Stopping…</span>')
     return redirect(request.headers.get("Referer") or run.get_absolute_url())

@@ -38,6 +38,7 @@ from runs.views.reach import (
     senders_of,
     what_starts,
 )
+from teammates.access import Access
 from teammates.errors import DomainError, Invalid, NotFound
 from teammates.pages import PageRequest, add_refusal, number_of, page_of
 from teammates.templatetags.parts import Tab
@@ -70,7 +71,7 @@ def task_list(request: PageRequest) -> HttpResponse:
     if mate := number_of(query.get("teammate", "")):
         rows = rows.filter(teammate=mate)
     page = page_of(request, tasks.with_names(rows), "-id", size=PAGE_SIZE)
-    last = _last_runs(page.rows)
+    last = _last_runs(request.access, page.rows)
     return render(request, "runs/task_list.html", {
         "rows": [
             (task, what_starts(task), _next_of(task), last.get(task.pk, []),
@@ -84,16 +85,19 @@ def task_list(request: PageRequest) -> HttpResponse:
 
 _LAST_RUNS = """
 SELECT one.* FROM unnest(%s::bigint[]) AS task (id) CROSS JOIN LATERAL (
-    SELECT id, task_id, status, created_at, cost FROM runs_run WHERE task_id = task.id
+    SELECT id, task_id, status, created_at, cost FROM runs_run
+    WHERE task_id = task.id AND (%s OR created_by_id = %s)
     ORDER BY created_at DESC, id DESC LIMIT %s
 ) one
 """
 
 
-def _last_runs(shown: list[Task]) -> dict[int, list[Run]]:
-    """The last runs of each task, oldest first. One query, whatever the number of runs."""
+def _last_runs(access: Access, shown: list[Task]) -> dict[int, list[Run]]:
+    """The last runs of each task that the asker sees, oldest first. One query, whatever the number
+    of runs."""
     found: dict[int, list[Run]] = {}
-    for run in Run.objects.raw(_LAST_RUNS, [[task.pk for task in shown], LAST_RUNS]):
+    who = [access.is_admin, access.user.pk if access.user else None]
+    for run in Run.objects.raw(_LAST_RUNS, [[task.pk for task in shown], *who, LAST_RUNS]):
         found.setdefault(run.task_id, []).insert(0, run)
     return found
 
@@ -293,7 +297,7 @@ def _overview(request: PageRequest, task: Task) -> dict[str, Any]:
         trigger.task = task
         if trigger.is_armed:
             upcoming += [(due, trigger) for due in islice(schedules.next_times(trigger), 10)]
-    runs = Run.objects.filter(task=task)
+    runs = Run.objects.visible_to(request.access).filter(task=task)
     ended = runs.filter(status__in=[RunStatus.COMPLETED, RunStatus.FAILED]).order_by("-id")[:50]
     states = Counter(ended.values_list("status", flat=True))
     total = sum(states.values())

@@ -129,8 +129,7 @@ def thread_detail(request: PageRequest, thread_id: int) -> HttpResponse:
         .order_by("-position")[:SHOWN_RUNS]
     )[::-1]  # fmt: skip
     before, behind = _without_run(thread, runs)
-    if thread.created_by == request.access.user:
-        lifecycle.mark_thread_viewed(thread)
+    lifecycle.mark_thread_viewed(request.access, thread)
     context = composer_of(request.access, thread.end_user)
     known = {teammate.pk for teammate in context["teammates"]}
     return render(request, "threads/thread_detail.html", context | _panel(thread) | {
@@ -169,7 +168,7 @@ def thread_panel(request: PageRequest, thread_id: int) -> HttpResponse:
     """What stands beside a conversation; asked for again when a run of it changes."""
     thread = _thread(request, thread_id)
     if thread.created_by == request.access.user:
-        lifecycle.mark_thread_viewed(thread)
+        lifecycle.mark_thread_viewed(request.access, thread)
     return render(request, "threads/_panel.html", {"thread": thread} | _panel(thread))
 
 

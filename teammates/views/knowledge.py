@@ -4,7 +4,7 @@ from django.contrib import messages
 from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from teammates import knowledge, roster
 from teammates.access import Access
@@ -59,6 +59,7 @@ def _memories(access: Access) -> "QuerySet[Memory]":
     return found.select_related("end_user", "teammate", "written_by", "created_by")
 
 
+@require_GET
 def skill_list(request: PageRequest) -> HttpResponse:
     skills = knowledge.list_skills(request.access)
     return render(request, "teammates/skill_list.html", {

@@ -92,6 +92,8 @@ def _find_tool(access: Access, name: str) -> Tool:
 
 def _servers(access: Access) -> list[ToolServer]:
     found = ToolServer.objects.filter(organization=access.organization)
+    if not access.may("data.end_users.manage"):
+        found = found.filter(end_user=None)
     return list(found.select_related("end_user").order_by("name", "id")[:200])
 
 
@@ -159,9 +161,12 @@ def permission_revoke(request: PageRequest, policy_id: int) -> HttpResponse:
 
 
 def _policies(access: Access) -> Any:
+    """Those of end users are for who manages end users."""
+    rows = PermissionPolicy.objects.filter(organization=access.organization)
+    if not access.may("data.end_users.manage"):
+        rows = rows.filter(end_user=None)
     return (
-        PermissionPolicy.objects.filter(organization=access.organization)
-        .select_related("end_user", "created_by")
+        rows.select_related("end_user", "created_by")
         .annotate(let_through=Count("calls"), last_at=Max("calls__started_at"))
         .order_by("-id")
     )
@@ -300,9 +305,10 @@ def server_act(request: PageRequest, server_id: int) -> HttpResponse:
 
 
 def _find_server(access: Access, server_id: int) -> ToolServer:
-    found: ToolServer | None = ToolServer.objects.filter(
-        organization=access.organization, pk=server_id
-    ).select_related("end_user", "organization").first()  # fmt: skip
-    if found is None:
+    found = ToolServer.objects.filter(organization=access.organization, pk=server_id)
+    if not access.may("data.end_users.manage"):
+        found = found.filter(end_user=None)
+    server: ToolServer | None = found.select_related("end_user", "organization").first()
+    if server is None:
         raise NotFound("There is no such server.")
-    return found
+    return server

@@ -33,7 +33,7 @@ def test_each_term_narrows_the_list(alice: Access) -> None:
     assert found(alice, "by:Alice teammate:normal channel:app is:top since:1h") == found(alice, "")
     assert found(alice, "until:2020-01-01") == found(alice, "cost:>5 status:completed") == set()
     assert found(alice, "duration:<1h status:completed") == {done.pk}
-    lifecycle.set_archived(done, archived=True)
+    lifecycle.set_archived(alice, done, archived=True)
     assert found(alice, "refund") == {failed.pk}
     assert found(alice, "is:archived") == {done.pk}
 

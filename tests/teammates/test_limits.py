@@ -27,7 +27,6 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def limited(settings: Any) -> None:
     settings.LIMITS = True
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast
 
 
 def sign_in(login: str, password: str, address: str = "10.0.0.9", browser: Client | None = None,

@@ -169,7 +169,7 @@ def _cursor(request: ApiRequest, before: str) -> tuple[datetime, UUID]:
         uid = UUID(before)
     except ValueError:
         raise Invalid("before must be the id of the last thread.") from None
-    last = Thread.objects.filter(organization=request.auth.organization, uid=uid).first()
+    last = Thread.objects.visible_to(request.auth).filter(uid=uid).first()
     if last is None:
         raise Invalid("before: there is no such thread.")
     return last.updated_at, last.uid

@@ -1,0 +1,290 @@
+"""Each verb, called as everybody who might try: the rule is in the verb, whatever calls it.
+
+A member's things are read and changed by that member and by admins; what an organization sets up by
+admins, some of it by its owner alone. To everybody else a row does not exist, or its change is
+forbidden.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from runs import (
+    artifacts,
+    asking,
+    creation,
+    gates,
+    lifecycle,
+    mail,
+    reports,
+    retention,
+    sharing,
+    tasks,
+    triggers,
+    webhooks,
+)
+from runs.creation import Options
+from runs.gates import Decision
+from runs.models import DecidedVia, GateStatus, RunStatus
+from teammates import (
+    accounts,
+    audit,
+    checks,
+    connections,
+    end_users,
+    keys,
+    knowledge,
+    members,
+    permissions,
+    roster,
+    servers,
+)
+from teammates.access import Access
+from teammates.errors import DomainError, Forbidden, NotFound
+from teammates.models import Membership, Model
+from tests.factories import default_teammate, make_bob, make_eve, make_gate, make_run
+from threads import conversations, files
+
+pytestmark = pytest.mark.django_db
+
+MINE = {"member", "admin", "owner"}  # of a member's own run, thread, task or teammate
+HIS = {"member"}  # what even admins leave to whoever it is
+ADMINS = {"admin", "owner"}
+OWNERS = {"owner"}
+ANYBODY = {"member", "colleague", "admin", "owner"}  # who may start something of their own
+
+
+@dataclass
+class World:
+    """Somebody's organization with a member who has things, and everybody who might try."""
+
+    owner: Access
+    member: Access
+    people: dict[str, Access] = field(default_factory=dict)
+
+    def run(self, **fields: Any) -> Any:
+        return make_run(self.member, **fields)
+
+    def done(self) -> Any:
+        return self.run(status=RunStatus.COMPLETED)
+
+    def task(self) -> Any:
+        agent = default_teammate(self.owner.organization)
+        return tasks.create_task(self.member, agent, instructions="x")
+
+    def agent(self) -> Any:
+        return roster.create_teammate(self.member, name="His", visibility="organization")
+
+    def server(self) -> Any:
+        return servers.add_server(self.owner, name="S", url="https://example.com")
+
+    def model(self) -> Any:
+        return Model.objects.filter(organization=self.owner.organization).first()
+
+    def provider(self) -> Any:
+        return connections.create_provider(self.owner, name="P", kind="openai", api_key="k")
+
+    def endpoint(self) -> Any:
+        return webhooks.add_endpoint(self.owner, url="https://example.com")
+
+    def membership(self) -> Any:
+        assert self.people["colleague"].user is not None
+        return Membership.objects.get(user=self.people["colleague"].user)
+
+    def end_user(self) -> Any:
+        return end_users.find_or_create(self.owner.organization, "cust_1")
+
+    def kept(self) -> Any:
+        run = self.done()
+        file = files.write_file(run.thread, name="a.txt", content=b"x")
+        run.run_files.create(file=file)
+        return artifacts.keep_file(self.member, run, "a.txt")
+
+
+@pytest.fixture
+def world(alice: Access) -> World:
+    member = make_bob(alice)
+    made = World(alice, member)
+    end_user = end_users.find_or_create(alice.organization, "another")
+    made.people = {
+        "owner": alice,
+        "admin": make_bob(alice, role="admin", email="admin@example.com"),
+        "member": member,
+        "colleague": make_bob(alice, email="colleague@example.com"),
+        "viewer": make_bob(alice, role="viewer", email="viewer@example.com"),
+        "stranger": make_eve(),
+        "end user": replace(member, end_user=end_user),
+    }
+    return made
+
+
+def _decide(access: Access, gate: Any) -> Any:
+    return gates.decide(access, gate, Decision(GateStatus.ALLOWED), via=DecidedVia.PAGE)
+
+
+Verb = Callable[[Access, Any], Any]
+Row = Callable[[World], Any]
+NOTHING: Row = lambda world: None  # noqa: E731
+
+VERBS: dict[str, tuple[set[str], Row, Verb]] = {
+    # --- runs
+    "stop a run": (MINE, World.run, lambda a, row: lifecycle.stop_run(a, row)),
+    "archive a run": (MINE, World.done,
+                      lambda a, row: lifecycle.set_archived(a, row, archived=True)),
+    "close a run": (ADMINS, World.run, lambda a, row: lifecycle.close_run(a, row)),
+    "switch the mode": (MINE, World.run, lambda a, row: gates.switch_mode(a, row, "approval")),
+    "edit a queued message": (HIS, World.run, lambda a, row: creation.edit_queued(a, row, "y")),
+    "reply": (MINE, World.done,
+              lambda a, row: creation.reply_to_run(a, row, message="x", options=Options())),
+    "fork": (MINE, World.done, lambda a, row: creation.fork_thread(a, row)),
+    "retry": (MINE, lambda world: world.run(status=RunStatus.CANCELLED),
+              lambda a, row: creation.retry_run(a, row)),
+    "let others wait": (MINE, World.run, lambda a, row: creation.stop_others(a, row)),
+    "share a run": (MINE, World.done, lambda a, row: sharing.share(a, row)),
+    "revoke a link": (MINE, World.done, lambda a, row: sharing.unshare(a, row)),
+    "ask from outside": (MINE, World.run,
+                         lambda a, row: asking.ask_outside(a, row, tool_name="x", arguments={})),
+    "decide": (MINE, lambda world: make_gate(world.member), _decide),
+    "report": (MINE, World.done, lambda a, row: reports.file_report(a, "odd", run=row)),
+    # --- threads and tasks
+    "rename a thread": (MINE, lambda world: world.run().thread,
+                        lambda a, row: conversations.rename_thread(a, row, title="x")),
+    "delete a thread": (MINE, lambda world: world.run().thread,
+                        lambda a, row: conversations.delete_thread(a, row)),
+    "star a thread": (HIS, lambda world: world.run().thread,
+                      lambda a, row: conversations.star_thread(a, row, starred=True)),
+    "write in a thread": (MINE, lambda world: world.done().thread,
+                          lambda a, row: creation.run_in_thread(a, row, message="x")),
+    "run a task": (MINE, World.task, lambda a, row: creation.run_task(a, row, options=Options())),
+    "change a task": (MINE, World.task, lambda a, row: tasks.update_task(a, row, name="x")),
+    "archive a task": (MINE, World.task, lambda a, row: tasks.archive_task(a, row)),
+    "schedule a task": (MINE, World.task,
+                        lambda a, row: triggers.add_schedule(a, row, interval_seconds=3600)),
+    "give a task a webhook": (MINE, World.task, lambda a, row: triggers.make_webhook(a, row)),
+    # --- teammates and what they know
+    "create a teammate": (ANYBODY | {"stranger", "end user"}, NOTHING,
+                          lambda a, row: roster.create_teammate(a, name="x")),
+    "change a teammate": (MINE | {"end user"}, World.agent,
+                          lambda a, row: roster.update_teammate(a, row, role="x")),
+    "archive a teammate": (MINE | {"end user"}, World.agent,
+                           lambda a, row: roster.archive_teammate(a, row)),
+    "pause a teammate": (MINE | {"end user"}, World.agent,
+                         lambda a, row: roster.set_enabled(a, row, enabled=False)),
+    "give a teammate an inbox": (MINE | {"end user"}, World.agent,
+                                 lambda a, row: roster.set_inbox(a, row, enabled=False)),
+    "give a teammate a mailbox": (MINE | {"end user"}, World.agent,
+                                  lambda a, row: roster.set_fetchmail(a, row, enabled=True)),
+    "give a teammate a webhook": (MINE | {"end user"}, World.agent,
+                                  lambda a, row: roster.make_webhook(a, row)),
+    "make a teammate the default": (ADMINS, World.agent,
+                                    lambda a, row: roster.make_default(a, row)),
+    "add a skill": (ADMINS | {"stranger"}, NOTHING, lambda a, row: knowledge.add_skill(
+        a, name="x", description="y", body="z")),
+    # --- what an organization sets up
+    "add an app": (ADMINS | {"stranger"}, NOTHING,
+                   lambda a, row: servers.add_server(a, name="N", url="https://example.com")),
+    "change an app": (ADMINS, World.server, lambda a, row: servers.update_server(a, row, name="x")),
+    "say who uses an app": (ADMINS, World.server,
+                            lambda a, row: servers.set_users(a, row, used_by="members")),
+    "ask an app": (ADMINS, World.server, lambda a, row: checks.ask_server(a, row)),
+    "remove an app": (ADMINS, World.server, lambda a, row: servers.delete_server(a, row)),
+    "connect a provider": (ADMINS | {"stranger"}, NOTHING, lambda a, row:
+                           connections.create_provider(a, name="n", kind="openai", api_key="k")),
+    "change a provider": (ADMINS, World.provider,
+                          lambda a, row: connections.update_provider(a, row, api_key="x")),
+    "disconnect a provider": (ADMINS, World.provider,
+                              lambda a, row: connections.delete_provider(a, row)),
+    "set a default model": (ADMINS, World.model,
+                            lambda a, row: connections.set_default_model(a, row)),
+    "test a model": (ADMINS, World.model, lambda a, row: checks.ask_model(a, row)),
+    "price a model": (ADMINS, World.model, lambda a, row: connections.set_price(
+        a, row, uncached_input="1", cache_read="1", cache_write="1", output="1")),
+    "set a tool": (ADMINS | {"stranger"}, NOTHING,
+                   lambda a, row: permissions.set_tool(a, "web_fetch", mode="ask")),
+    "allow a tool": (ADMINS | {"stranger"}, NOTHING,
+                     lambda a, row: permissions.allow_tool(a, "web_fetch")),
+    "add a webhook": (ADMINS | {"stranger"}, NOTHING,
+                      lambda a, row: webhooks.add_endpoint(a, url="https://example.com")),
+    "change a webhook": (ADMINS, World.endpoint,
+                         lambda a, row: webhooks.update_endpoint(a, row, active=False)),
+    "remove a webhook": (ADMINS, World.endpoint, lambda a, row: webhooks.delete_endpoint(a, row)),
+    "test a webhook": (ADMINS, World.endpoint, lambda a, row: webhooks.send_test(a, row)),
+    "open the door for mails": (ADMINS | {"stranger"}, NOTHING, lambda a, row: mail.make_door(a)),
+    "change settings": (ADMINS | {"stranger"}, NOTHING,
+                        lambda a, row: accounts.update_settings(a, name="x")),
+    "change an end user": (ADMINS, World.end_user,
+                           lambda a, row: end_users.update_end_user(a, row, name="x")),
+    "forget an end user": (ADMINS, World.end_user,
+                           lambda a, row: end_users.remove_profile(a, row)),
+    # --- people and keys
+    "invite": (ADMINS | {"stranger"}, NOTHING,
+               lambda a, row: members.invite(a, email="new@example.com", role="member")),
+    "give a role": (ADMINS, World.membership, lambda a, row: members.change_role(a, row, "viewer")),
+    "remove a member": (ADMINS | {"colleague"}, World.membership,  # or leave
+                        lambda a, row: members.remove_member(a, row)),
+    "make a key": (ANYBODY | {"stranger", "end user"}, NOTHING,
+                   lambda a, row: keys.create_key(a, name="x")),
+    "rotate a key": (HIS | {"end user"}, lambda world: keys.create_key(world.member, name="x")[0],
+                     lambda a, row: keys.rotate_key(a, row)),
+    "revoke the default key": (ADMINS | {"stranger"}, NOTHING,
+                               lambda a, row: keys.revoke_default_key(a)),
+    "read the audit log": (ADMINS | {"stranger"}, NOTHING, lambda a, row: audit.list_entries(a)),
+    "close the account": (OWNERS | {"stranger"}, NOTHING,
+                          lambda a, row: retention.close_account(a)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_a_verb_refuses_everybody_whose_affair_it_is_not(world: World, name: str) -> None:
+    from django.db import transaction
+
+    allowed, row_of, verb = VERBS[name]
+    for who, access in world.people.items():
+        with transaction.atomic():
+            row = row_of(world)
+            refused: DomainError | None = None
+            try:
+                verb(access, row)
+            except DomainError as error:
+                refused = error
+            transaction.set_rollback(True)
+        if who in allowed:
+            assert refused is None, (name, who, refused)
+        else:
+            assert isinstance(refused, Forbidden | NotFound), (name, who, refused)
+
+
+def test_a_teammate_that_became_somebody_elses_alone_works_for_nobody_else(alice: Access) -> None:
+    bob = make_bob(alice)
+    agent = roster.create_teammate(alice, name="Ada", visibility="organization")
+    done = make_run(bob, teammate=agent, status=RunStatus.CANCELLED)
+    task = tasks.create_task(bob, agent, instructions="x")
+    roster.update_teammate(alice, agent, visibility="personal")
+    for verb in (
+        lambda: creation.reply_to_run(bob, done, message="x", options=Options()),
+        lambda: creation.retry_run(bob, done),
+        lambda: creation.run_task(bob, task, options=Options()),
+        lambda: triggers.duplicate_task(bob, task),
+    ):
+        with pytest.raises(NotFound):
+            verb()
+
+
+def test_a_colleagues_look_does_not_keep_a_result_from_being_mailed(alice: Access) -> None:
+    run = make_run(make_bob(alice), status=RunStatus.COMPLETED)
+    assert lifecycle.mark_viewed(alice, run).last_viewed_at is None
+
+
+def test_apps_and_permissions_of_end_users_are_for_who_manages_them(alice: Access) -> None:
+    from tests.factories import browser_of
+
+    customer = replace(alice, end_user=end_users.find_or_create(alice.organization, "cust_1"))
+    server = servers.add_server(customer, name="Customers", url="https://example.com")
+    permissions.allow_tool(customer, "pretend_send")
+    viewer = make_bob(alice, role="viewer")
+    for path in ("/settings/apps/", "/settings/permissions/"):
+        assert "cust_1" not in browser_of(viewer).get(path).content.decode()
+        assert "cust_1" in browser_of(alice).get(path).content.decode()
+    assert browser_of(viewer).get(f"/settings/apps/{server.pk}/").status_code == 404
