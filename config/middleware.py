@@ -95,6 +95,18 @@ def known_host(get_response: GetResponse) -> GetResponse:
     return middleware
 
 
+def kept_by_no_cache(get_response: GetResponse) -> GetResponse:
+    """What is answered is for whoever asked: no proxy and no browser keeps it. Static files, which
+    are not answered here, are kept."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        response.headers.setdefault("Cache-Control", "private, no-store")
+        return response
+
+    return middleware
+
+
 def head_like_get(get_response: GetResponse) -> GetResponse:
     """HEAD is answered like GET, without the body."""
 

@@ -22,6 +22,9 @@ RESPONSES.update({status.value: status.phrase.encode() for status in HTTPStatus}
 
 BACKLOG = 1024
 DISCARD_SECONDS = 5
+# How long a body may take to come: a while, and longer the larger it is.
+PATIENCE_SECONDS = 60
+SLOWEST = 50_000  # bytes a second
 
 REFUSAL = "The request is too large: at most {limit} bytes are taken here."
 
@@ -31,9 +34,12 @@ class Request(WebRequest):
 
     _refused = False
     _received = 0
+    _late: Any = None  # what ends the wait for the body
 
     def gotLength(self, length: int | None) -> None:
         self._limit = self._body_limit()
+        patience = PATIENCE_SECONDS + min(length or 0, self._limit) / SLOWEST
+        self._late = reactor.callLater(patience, self._give_up)
         if length is not None and length > self._limit:
             self._refuse()
         else:
@@ -57,7 +63,20 @@ class Request(WebRequest):
             super().handleContentChunk(data)
 
     def process(self) -> Any:
+        self._stop_waiting()
         return None if self._refused else super().process()
+
+    def connectionLost(self, reason: Any) -> None:
+        self._stop_waiting()
+        super().connectionLost(reason)
+
+    def _stop_waiting(self) -> None:
+        if self._late is not None and self._late.active():
+            self._late.cancel()
+
+    def _give_up(self) -> None:
+        """A body that drips holds a connection for ever."""
+        self.channel.transport.loseConnection()
 
     def _refuse(self) -> None:
         """Answer now; go on discarding for a moment, so that the answer can be read."""

@@ -70,6 +70,8 @@ TRUSTED_PROXIES = env_networks("MUSTER_TRUSTED_PROXIES", "127.0.0.0/8,::1")
 if HTTPS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_HSTS_SECONDS = 365 * 24 * 3600
+    # No other host of the domain, and nothing unencrypted, sets or reads these.
+    SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
 
 # --- Database ---
 DATABASE_THREADS = int(env_number("MUSTER_DATABASE_THREADS", 8, least=2))
@@ -140,6 +142,7 @@ INSTALLED_APPS = [
     "django.contrib.postgres",
     "servestatic.runserver_nostatic",
     "django.contrib.staticfiles",
+    "corsheaders",
     "django_htmx",
     "csp",
     "channels",
@@ -150,10 +153,12 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "config.middleware.real_client",
+    "corsheaders.middleware.CorsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "config.middleware.compressed_pages",
     "config.middleware.request_id",
     "config.middleware.known_host",
+    "config.middleware.kept_by_no_cache",
     "config.middleware.head_like_get",
     "csp.middleware.CSPMiddleware",
     "config.middleware.api_edges",
@@ -223,6 +228,17 @@ ACCESS_TOKEN_SECONDS = 900
 REFRESH_TOKEN_SECONDS = 30 * 24 * 3600
 REGISTRATION_OPEN = env_bool("MUSTER_REGISTRATION_OPEN", False)
 
+# --- Other hosts whose pages may use the APIs from a browser (contract v1 1.6) ---
+CORS_ALLOWED_ORIGINS = [o for o in os.environ.get("MUSTER_CORS_ORIGINS", "").split(",") if o]
+CORS_URLS_REGEX = r"^/(v1|api)/"
+CORS_ALLOW_CREDENTIALS = True
+CORS_ALLOW_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+CORS_ALLOW_HEADERS = (
+    "authorization", "content-type", "accept", "x-client-app", "x-trace-id", "idempotency-key",
+    "last-event-id",
+)  # fmt: skip
+CORS_EXPOSE_HEADERS = ("X-Trace-Id", "X-Next-Cursor", "Retry-After", "Idempotent-Replay")
+
 # --- Time and language ---
 USE_TZ = True
 TIME_ZONE = "UTC"
@@ -268,7 +284,12 @@ LOG_LEVEL = os.environ.get("MUSTER_LOG_LEVEL", "INFO")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "formatters": {
+        "line": {
+            "()": "config.logs.OneLine",
+            "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
+        },
+    },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {

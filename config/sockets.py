@@ -4,13 +4,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from channels.security.websocket import WebsocketDenier
-from django.urls import path
+from django.urls import path, re_path
 
 from runs.sockets import LiveSocket, RunSocket
 
 websocket_urls = [
     path("ws/runs/<int:run_id>/", RunSocket.as_asgi()),
     path("ws/live/", LiveSocket.as_asgi()),
+    re_path("", WebsocketDenier.as_asgi()),  # there is nothing else: closed, not crashed
 ]
 
 

@@ -15,7 +15,8 @@ logger = logging.getLogger("muster.smtp")
 
 MOST_RECIPIENTS = 20  # of one mail
 MOST_SESSIONS = 50
-IDLE_SECONDS = 60
+MOST_OF_ONE = 10  # sessions of one address: it cannot take them all
+IDLE_SECONDS = 20  # that a session may say nothing
 
 
 class Handler:
@@ -57,20 +58,22 @@ class Handler:
 async def listen(host: str, port: int) -> asyncio.Server:
     """Take mails there until the server is closed. Raises `OSError` where nobody can listen."""
     loop = asyncio.get_running_loop()
-    sessions: set[SMTP] = set()
+    sessions: dict[SMTP, str] = {}
 
     class Limited(SMTP):
         def connection_made(self, transport: Any) -> None:
-            if len(sessions) >= MOST_SESSIONS:
+            address = str((transport.get_extra_info("peername") or [""])[0])
+            of_one = sum(other == address for other in sessions.values())
+            if len(sessions) >= MOST_SESSIONS or of_one >= MOST_OF_ONE:
                 transport.write(b"421 Too many connections\r\n")
                 transport.close()
                 return
-            sessions.add(self)
+            sessions[self] = address
             super().connection_made(transport)
 
         def connection_lost(self, error: Exception | None) -> None:
             if self in sessions:
-                sessions.discard(self)
+                del sessions[self]
                 super().connection_lost(error)
 
     def serve() -> SMTP:

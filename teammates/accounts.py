@@ -55,6 +55,11 @@ def first_organization() -> Organization:
     )
 
 
+def is_set_up() -> bool:
+    """Whether this installation has anybody."""
+    return Membership.objects.exists()
+
+
 def make_setup_token(organization: Organization) -> str | None:
     """A one-time token for the owner, or None once there is one. An earlier token dies."""
     if organization.memberships.exists():
@@ -114,7 +119,7 @@ def register(
     Raises `Forbidden`, `Conflict` for a taken e-mail or name, `Invalid` for a bad one or a weak
     password.
     """
-    if not settings.REGISTRATION_OPEN and Membership.objects.exists():
+    if not settings.REGISTRATION_OPEN and is_set_up():
         raise Forbidden(
             "Registration is closed here; ask for an invitation. Whoever runs Muster can open it "
             "with MUSTER_REGISTRATION_OPEN=true.",

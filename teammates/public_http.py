@@ -19,7 +19,18 @@ from teammates.errors import Invalid
 
 LONGEST_URL = 2000  # characters
 LOCAL_ENDINGS = (".internal", ".local", ".localhost", ".home.arpa")
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# What is not the public internet, after the registries of special-purpose addresses (IANA,
+# RFC 6890 and its successors): a list of our own, for Python's changes between patch releases.
+_SPECIAL = [ipaddress.ip_network(network) for network in (
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+    "192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24",
+    "192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
+    "224.0.0.0/4", "240.0.0.0/4",
+    "::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b:1::/48", "100::/64", "100:0:0:1::/64",
+    "2001::/23", "2001:db8::/32", "2620:4f:8000::/48", "3fff::/20", "5f00::/16", "fc00::/7",
+    "fe80::/10", "fec0::/10", "ff00::/8",
+)]  # fmt: skip
+_NAT64, _SIX_TO_FOUR = ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("2002::/16")
 
 
 class BlockedAddress(Exception):
@@ -32,11 +43,11 @@ def is_public(text: str) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped:
             address = address.ipv4_mapped
-        elif address.sixtofour:
-            address = address.sixtofour
+        elif address in _SIX_TO_FOUR:
+            address = ipaddress.IPv4Address(int(address) >> 80 & 0xFFFFFFFF)
         elif address in _NAT64:
             address = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.is_global and not address.is_multicast
+    return not any(address in network for network in _SPECIAL)
 
 
 def check_url(

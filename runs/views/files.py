@@ -19,6 +19,7 @@ from teammates.errors import NotFound
 from teammates.pages import PageRequest, page_of
 from teammates.searching import name_query_of, name_vector_of
 from threads import files
+from threads.downloads import IMAGES
 from threads.models import File, Thread
 
 PAGE_SIZE = 50
@@ -26,7 +27,6 @@ LARGEST_PREVIEW = 2_000_000  # bytes that are read to be shown
 MOST_ROWS = 200  # of a table
 LONGEST_SHOWN = 200_000  # characters
 KINDS = (("", "All"), ("made", "Made by teammates"), ("brought", "Brought by people"))
-IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml", "image/avif")
 
 
 @require_GET

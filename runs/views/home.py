@@ -13,6 +13,7 @@ from runs.models import FINISHED, ON_HOME, Notice, Run, RunStatus, Task, Trigger
 from runs.usage import Span
 from runs.views.threads import composer_of
 from teammates import accounts
+from teammates.errors import Forbidden
 from teammates.pages import PageRequest
 from teammates.providers import demo
 
@@ -79,7 +80,9 @@ def demo_words(request: PageRequest) -> HttpResponse:
 
 @require_GET
 def status(request: PageRequest) -> HttpResponse:
-    """Version, workers, queue and database: for everybody, without anything of the organization."""
+    """Version, workers, queue and database of the whole installation: for those who run it."""
+    if not (request.access.is_admin and request.access.organization.is_home):
+        raise Forbidden("How the installation is doing is for the admins of its own organization.")
     context = {
         "health": fleet.health(),
         "silent_before": timezone.now() - WorkerBeat.silent_after(),

@@ -42,6 +42,11 @@ class SetupForm(PasswordForm):
         initial="UTC",
     )  # fmt: skip
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.is_bound:  # the browser knows it, until somebody chose another
+            self.fields["timezone"].widget.attrs["data-guess-timezone"] = ""
+
 
 class SignInForm(forms.Form):
     email = forms.CharField(

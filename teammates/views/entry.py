@@ -63,7 +63,8 @@ def sign_in(request: HttpRequest) -> HttpResponse:
             is_ours = url_has_allowed_host_and_scheme(target, {request.get_host()})
             return _known(redirect(target if is_ours else "runs:home"), access.user)
     status = 422 if form.errors else 200
-    return render(request, "teammates/sign_in.html", {"form": form}, status=status)
+    context = {"form": form, "is_set_up": accounts.is_set_up()}
+    return render(request, "teammates/sign_in.html", context, status=status)
 
 
 def _known(response: HttpResponse, user: User) -> HttpResponse:
