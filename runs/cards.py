@@ -268,7 +268,8 @@ def _side(arguments: dict[str, Any], name: str) -> str:
 
 def event_data(gate: Gate) -> dict[str, Any]:
     """What `run.waiting_for_input` says of a gate: its card, as far as an event holds it."""
-    request = fitting_json(masked(gate.request), EVENT_REQUEST)
+    whole = masked(gate.request)
+    request = fitting_json(whole, EVENT_REQUEST)
     card = gate.card | {
         "fields": _fitting_rows(gate.card.get("fields", []), EVENT_FIELDS),
         "diff": _fitting_rows(gate.card.get("diff", []), EVENT_DIFF),
@@ -279,7 +280,7 @@ def event_data(gate: Gate) -> dict[str, Any]:
         "prompt": fitting(gate.prompt, 4_000),
         "message": fitting(gate.prompt, 4_000),
         "arguments": request,
-        "is_cut": request is not gate.request,
+        "is_cut": request is not whole,
         "card": card,
         "digest": gate.digest,
         "approvals_needed": gate.approvals_needed,

@@ -16,12 +16,12 @@ PAGES = [
     "/settings/members/", "/settings/end-users/", "/settings/keys/", "/settings/tools/",
     "/settings/tools/web_fetch/", "/settings/apps/", "/settings/permissions/",
     "/settings/memories/", "/settings/skills/", "/settings/skills/new/", "/settings/reports/",
-    "/settings/audit/", "/settings/account/", "/status", "/demo/",
+    "/settings/audit/", "/settings/account/", "/settings/links/", "/status", "/demo/",
 ]  # fmt: skip
 # Of those, what only owners and admins see.
 ADMIN_PAGES = [
     "/settings/members/", "/settings/end-users/", "/settings/reports/", "/settings/audit/",
-    "/settings/skills/new/", "/webhooks/", "/webhooks/new/", "/settings/mail/",
+    "/settings/skills/new/", "/webhooks/", "/webhooks/new/", "/settings/mail/", "/status",
 ]  # fmt: skip
 RUN_TABS = (
     "timeline", "messages", "events", "files", "approvals", "context", "attempts", "children",

@@ -312,6 +312,12 @@ def test_a_program_that_decides_is_given_what_will_be_done(alice: Access) -> Non
     assert shown["tool_input"] == {"to": MASK, "text": "hi", "secret": MASK}
 
 
+def test_a_card_that_fits_into_its_event_is_decided_where_it_is_shown(alice: Access) -> None:
+    for gate in (make_gate(alice), hiding_gate(alice), make_gate(alice, kind=GateKind.QUESTION)):
+        told = gate.run.events.get(type="run.waiting_for_input").data
+        assert told["is_cut"] is False
+
+
 def test_what_turns_or_hides_letters_is_written_out(alice: Access) -> None:
     tricky = LETTER | {
         "to": "mallory\u202emoc.elpmaxe@mik",
