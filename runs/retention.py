@@ -1,4 +1,5 @@
-"""What is forgotten, and when: closed accounts, and what was said where only numbers are kept."""
+"""What is forgotten, and when: closed accounts, end users, deleted conversations, and what was said
+where only numbers are kept."""
 
 import logging
 from datetime import datetime, timedelta
@@ -30,12 +31,13 @@ from runs.models import (
     WebhookEndpoint,
     WorkerBeat,
 )
-from teammates import audit, limits, mail, sessions
+from teammates import audit, end_users, limits, mail, sessions
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden
 from teammates.models import (
     APIKey,
     AuditEntry,
+    EndUser,
     Membership,
     Organization,
     RefreshToken,
@@ -151,6 +153,30 @@ def _forget(user: User) -> None:
     user.save()
 
 
+# --- one end user -------------------------------------------------------------------------------
+
+
+@audit.recorded("user.erase")
+def erase_end_user(access: Access, end_user: EndUser) -> None:
+    """Erase who an end user is, all they said, and what is known of them. The conversations are
+    gone at once, their words within minutes; what was used and paid stays as numbers, and limits
+    stay, so that a block is not lifted by it. Raises `Forbidden`."""
+    access.require("data.end_users.manage", end_user)
+    now = timezone.now()
+    with transaction.atomic():
+        end_users.remove_profile(access, end_user)
+        EndUser.objects.filter(pk=end_user.pk).update(erased_at=now)
+        for theirs in (
+            end_user.memories, end_user.skills, end_user.documents, end_user.tool_servers,
+            end_user.permission_policies,
+        ):  # fmt: skip
+            theirs.all().delete()
+        WebhookEndpoint.objects.filter(end_user=end_user).update(
+            deleted_at=now, active=False, secret="", old_secret=""
+        )
+        Thread.objects.filter(end_user=end_user).update(deleted_at=now)
+
+
 # --- metadata only ------------------------------------------------------------------------------
 
 
@@ -171,6 +197,7 @@ def erase_said(limit: int = 50) -> int:
     )
     long_ago = timezone.now() - timedelta(days=settings.ERASE_AFTER_DAYS)
     is_deleted = Q(thread__deleted_at__lt=long_ago)
+    is_deleted |= Q(thread__deleted_at__lte=F("end_user__erased_at"))
     _erase_unanswered(long_ago)
     due = (
         Run.objects.filter(numbers_alone | is_deleted, erased_at=None, status__in=FINISHED)

@@ -80,6 +80,11 @@ urlpatterns = [
         "settings/end-users/<int:end_user_id>/", end_users.end_user_detail, name="end_user_detail"
     ),
     path(
+        "settings/end-users/<int:end_user_id>/erase/",
+        end_users.end_user_erase,
+        name="end_user_erase",
+    ),
+    path(
         "settings/end-users/<int:end_user_id>/remove/",
         end_users.end_user_remove,
         name="end_user_remove",

@@ -92,19 +92,21 @@ class Access:
         """Raise `Forbidden` unless the role, and the key's scopes, have `permission`, and
         `NotFound` for a row that does not exist for the asker: another organization's, a
         colleague's, or, in an end user's scope, somebody else's. Costs no query."""
+        if not self.may(permission):
+            raise self._refusal(permission)
         for row in rows:
             if not self._reaches(row):
                 raise NotFound(f"There is no such {row._meta.verbose_name}.")
-        if self.may(permission):
-            return
+
+    def _refusal(self, permission: str) -> Forbidden:
         if self.origin:
-            raise Forbidden("Words from outside do not reach this; a person has to do it.")
+            return Forbidden("Words from outside do not reach this; a person has to do it.")
         if permission in PERMISSIONS[self.role]:
-            raise Forbidden(
+            return Forbidden(
                 f"This key is limited and lacks {permission}.",
                 code="api_keys.scope_forbidden", permission=permission,
             )  # fmt: skip
-        raise Forbidden(
+        return Forbidden(
             f"Your role ({self.role_label}) does not allow this. Ask an owner or an admin.",
             code="auth.forbidden",
             permission=permission,

@@ -77,7 +77,7 @@ def browser_of(access: Access) -> Client:
 
 
 def make_thread(access: Access, **fields: Any) -> Thread:
-    return conversations.create_thread(access, **fields)
+    return conversations.create_thread(access, **{"end_user": access.end_user} | fields)
 
 
 def make_run(

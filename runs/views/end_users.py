@@ -8,7 +8,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs import usage
+from runs import retention, usage
 from runs.models import Run
 from teammates import end_users
 from teammates.errors import DomainError, NotFound
@@ -73,6 +73,15 @@ def end_user_remove(request: PageRequest, end_user_id: int) -> HttpResponse:
     end_user = _find(request, end_user_id)
     end_users.remove_profile(access, end_user)
     messages.success(request, f"The profile of {end_user.external_id} is deleted. Runs stay.")
+    return redirect("runs:end_user_list")
+
+
+@require_POST
+def end_user_erase(request: PageRequest, end_user_id: int) -> HttpResponse:
+    """Erase all that an end user said, and what is known of them."""
+    end_user = _find(request, end_user_id)
+    retention.erase_end_user(request.access, end_user)
+    messages.success(request, f"What {end_user.external_id} said is erased within minutes.")
     return redirect("runs:end_user_list")
 
 

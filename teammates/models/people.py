@@ -199,6 +199,8 @@ class EndUser(Named):
     cost_limit_cents = models.PositiveBigIntegerField(null=True)
     rate_per_minute = models.PositiveIntegerField(null=True)
     removed_at = models.DateTimeField(null=True)
+    # When all that they had said by then was to be erased, if somebody asked for that.
+    erased_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints: ClassVar = [

@@ -1,6 +1,7 @@
 """What is forgotten: closed accounts, and what was said where only numbers are kept."""
 
 import os
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,13 @@ from runs import (
     webhooks,
 )
 from runs.models import Firing, Lesson, Run, RunFile, RunStatus, Skip, UsageDay, WebhookEndpoint
-from teammates import accounts, keys, knowledge, members, roster, sessions
+from teammates import accounts, end_users, keys, knowledge, members, roster, sessions
 from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, Forbidden, NotSignedIn
 from teammates.fields import hash_secret
 from teammates.models import Organization, RefreshToken, User
 from tests import factories
-from tests.factories import LETTER, make_gate, make_key, make_run
+from tests.factories import LETTER, browser_of, make_gate, make_key, make_run
 from threads import files
 from threads.models import File, Message, Thread
 
@@ -246,3 +247,29 @@ def test_logs_kept_mails_and_removed_webhooks_are_forgotten_in_their_time(
     retention.forget_old()
     assert not Firing.objects.exists()
     assert not WebhookEndpoint.objects.exists()
+
+
+def test_an_end_user_is_erased_and_nobody_else(alice: Access, bob: Access) -> None:
+    kim = end_users.find_or_create(alice.organization, "kim")
+    of_kim = replace(alice, end_user=kim)
+    run = make_run(of_kim, message="kim has asthma", status=RunStatus.COMPLETED)
+    file = files.write_file(run.thread, name="a.txt", content=b"kim has asthma")
+    RunFile.objects.create(run=run, file=file)
+    other = make_run(alice, message="another plan", status=RunStatus.COMPLETED)
+    knowledge.add_memory(of_kim, "kim has asthma")
+    end_users.update_end_user(alice, kim, name="Kim", email="kim@example.com")
+    with pytest.raises(Forbidden):
+        retention.erase_end_user(bob, kim)
+    page = f"/settings/end-users/{kim.pk}/"
+    assert "Erase everything" in browser_of(alice).get(page).content.decode()
+    assert browser_of(alice).post(f"{page}erase/").status_code == 302
+    assert not Run.objects.visible_to(of_kim).exists()
+    later = make_run(replace(alice, end_user=kim), message="back", status=RunStatus.COMPLETED)
+    assert retention.erase_said() == 1
+    kim.refresh_from_db()
+    assert (kim.name, kim.email) == ("", "")
+    assert not Message.objects.filter(content__contains="asthma").exists()
+    assert not kim.memories.exists()
+    assert not File.objects.filter(pk=file.pk).exists()
+    assert Message.objects.filter(content="another plan").exists()
+    assert Run.objects.filter(pk__in=[other.pk, later.pk], erased_at=None).count() == 2
