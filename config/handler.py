@@ -16,6 +16,7 @@ from django.core import signals
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.core.handlers.base import BaseHandler
+from django.db import connections
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
@@ -38,6 +39,8 @@ class Handler(ASGIHandler):
         call = partial(contextvars.copy_context().run, self._respond, scope, body)
         response = await asyncio.get_running_loop().run_in_executor(_threads(), call)
         await self.send_response(response, send)
+        if response.streaming:
+            await asyncio.get_running_loop().run_in_executor(_threads(), response.close)
 
     def _respond(self, scope: Any, body: IO[bytes]) -> HttpResponseBase:
         """The whole response; what the request held is given back before it is sent."""
@@ -48,6 +51,9 @@ class Handler(ASGIHandler):
             request.META["muster.body_bytes"] = body.seek(0, SEEK_END)
             body.seek(0)
         response: Any = refusal if request is None else self.get_response(request)
-        response.close()  # sends request_finished: the connection goes back to the pool
+        if response.streaming:  # what it sends later asks for connections of its own
+            connections.close_all()
+        else:
+            response.close()  # sends request_finished: the connection goes back to the pool
         body.close()
         return cast(HttpResponseBase, response)

@@ -1,9 +1,12 @@
 """Everything that an account holds, as one JSON document without secrets."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
+from django.db.models import QuerySet
 
 from runs.models import (
     Artifact,
@@ -35,6 +38,7 @@ from teammates.models import (
 )
 from threads.models import File, Message, Thread
 
+PIECE = 500  # rows that are read at once
 # Section → model and how its rows belong to the organization.
 SECTIONS: dict[str, tuple[type[models.Model], str]] = {
     "end_users": (EndUser, "organization"),
@@ -74,7 +78,27 @@ def sections(access: Access) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
     access.require("org.account.manage")
     for name, (model, path) in SECTIONS.items():
         rows = model._default_manager.filter(**{path: access.organization}).order_by("pk")
-        yield name, (_row(row) for row in rows.iterator(chunk_size=500))
+        yield name, (_row(row) for row in _in_pieces(rows))
+
+
+def _in_pieces(rows: QuerySet[Any]) -> Iterator[Any]:
+    """Page by page, so that no cursor is open between two of them."""
+    after = 0
+    while page := list(rows.filter(pk__gt=after)[:PIECE]):
+        yield from page
+        after = page[-1].pk
+
+
+def as_json(access: Access) -> Iterator[str]:
+    """The whole document in pieces: head and sections as one JSON object."""
+    document = json.dumps(head(access), cls=DjangoJSONEncoder)
+    yield document[:-1]
+    for name, rows in sections(access):
+        yield f', "{name}": ['
+        for number, row in enumerate(rows):
+            yield ("," if number else "") + json.dumps(row, cls=DjangoJSONEncoder)
+        yield "]"
+    yield "}"
 
 
 def _row(row: models.Model) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """v2: what leaves the account: webhooks, artifacts, feedback, the export (contract v2 2.5-2.7)."""
 
-import json
+from collections.abc import AsyncIterator, Iterator
+from itertools import islice
 from typing import Annotated, Any
 
-from django.core.serializers.json import DjangoJSONEncoder
-from django.http import HttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from ninja import Router, Status
 from pydantic import Field
 
+from config.database import in_db
 from runs import artifacts, export, reports, retention, sharing, webhooks
 from runs.api.v2_answers import find_run
 from runs.api.v2_shapes import share_out
@@ -18,6 +19,7 @@ from teammates.api.scopes import exact_scope, scope_for_writing
 from threads.downloads import file_response
 
 router = Router()
+PIECES_AT_ONCE = 500  # rows of an export between two writes
 
 
 # --- webhooks -----------------------------------------------------------------------------------
@@ -240,13 +242,18 @@ def create_feedback(request: ApiRequest, payload: FeedbackIn) -> Any:
 
 
 @router.get("/account/export", tags=["account"])
-def export_account(request: ApiRequest) -> HttpResponse:
+def export_account(request: ApiRequest) -> StreamingHttpResponse:
     """Everything that the account holds, without secrets. For its owner."""
-    document = export.head(request.auth)
-    document |= {name: list(rows) for name, rows in export.sections(request.auth)}
-    return HttpResponse(
-        json.dumps(document, cls=DjangoJSONEncoder), content_type="application/json"
-    )
+    pieces = export.as_json(request.auth)
+    first = next(pieces)  # what is refused is refused before anything is sent
+    return StreamingHttpResponse(_sent(first, pieces), content_type="application/json")
+
+
+async def _sent(first: str, pieces: Iterator[str]) -> AsyncIterator[str]:
+    """The pieces as they are read, some at a time, on the threads for the database."""
+    yield first
+    while some := await in_db(lambda: "".join(islice(pieces, PIECES_AT_ONCE))):
+        yield some
 
 
 @router.delete("/account", response={202: dict[str, Any]}, tags=["account"])

@@ -49,7 +49,7 @@ def test_a_newcomer_comes_from_the_printed_link_to_a_run_with_an_approval_and_a_
         form.get_by_role("button", name="Connect").click()
         row = page.get_by_role("row", name=re.compile("^ok "))
         row.get_by_role("button", name="Test").click()
-        page.get_by_text("ok answered in").wait_for()
+        page.get_by_text("Answered in").wait_for()
         page.goto(server.url)
         expect(steps.filter(has_text="(done)")).to_have_count(5)
         page.get_by_role("textbox", name="Message").fill("Say something")
