@@ -112,9 +112,12 @@ def _refuse_unknown_parameters(function: Callable[..., Any]) -> Callable[..., An
 
 
 class CleanParser(Parser):
-    """Whatever arrives is text that PostgreSQL can store."""
+    """Whatever arrives is text that PostgreSQL can store, and comes from a program: a form or a
+    script of some page, which a browser sends without asking, cannot say that it is JSON."""
 
     def parse_body(self, request: HttpRequest) -> Any:
+        if request.content_type != "application/json" and "Authorization" not in request.headers:
+            raise errors.Invalid("Send Content-Type: application/json.")
         return clean(super().parse_body(request))
 
     def parse_querydict(
@@ -201,7 +204,10 @@ def _make_api(*, title: str, name: str) -> NinjaAPI:
     @api.exception_handler(HttpError)
     def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
         if error.status_code == 400:
-            return error_response(request, errors.Invalid(f"The body is not JSON: {error}."))
+            why = str(error).rstrip(".")
+            return error_response(request, errors.Invalid(
+                f"The body is not JSON, or Content-Type does not say application/json: {why}."
+            ))  # fmt: skip
         return error_response(request, DomainError(str(error)), error.status_code)
 
     @api.exception_handler(DataError)

@@ -31,9 +31,9 @@ from runs.models import (
     RunStatus,
     TriggerKind,
 )
-from teammates import mail
+from teammates import limits, mail
 from teammates.access import Access
-from teammates.errors import NotFound
+from teammates.errors import NotFound, TooMany
 from teammates.members import find_member
 from teammates.models import Membership, Role, User
 from threads import files
@@ -183,6 +183,12 @@ def claim_due() -> list[Letter]:
                 notice.due_at = None
                 notice.save(update_fields=["due_at"])
                 continue
+            try:
+                _count(notice)
+            except TooMany as error:  # later, and not as a failed attempt
+                notice.due_at = timezone.now() + timedelta(seconds=error.retry_after)
+                notice.save(update_fields=["due_at"])
+                continue
             claimed.append((notice, _claim(notice)))
     letters: list[Letter] = []
     for notice, link in claimed:
@@ -192,6 +198,13 @@ def claim_due() -> list[Letter]:
             logger.exception("Notice %s could not be written as a mail", notice.pk)
             _record(notice.pk, "It could not be written.")
     return letters
+
+
+def _count(notice: Notice) -> None:
+    """Raises `TooMany` where so many mails go to one address, or out of one organization, that
+    somebody is being flooded."""
+    to = notice.user.email if notice.user else notice.address
+    limits.take((limits.NOTICES_TO, to), (limits.NOTICES, notice.run.organization_id))
 
 
 def _claim(notice: Notice) -> str:

@@ -49,6 +49,15 @@ def test_strangers_do_not_sign_up_where_somebody_lives(
     assert post(path, SIGN_UPS[path]).status_code == 201
 
 
+@pytest.mark.parametrize("path", SIGN_UPS)
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
+def test_no_page_of_another_site_signs_anybody_up(db: None, path: str, kind: str) -> None:
+    refused = Client().post(path, json.dumps(SIGN_UPS[path]), content_type=kind)
+    assert refused.status_code == 422
+    assert "application/json" in refused.content.decode()
+    assert not Organization.objects.exists()
+
+
 def test_whoever_comes_first_signs_up(db: None, settings: Any) -> None:
     settings.REGISTRATION_OPEN = False
     first = accounts.register(email="a@example.com", password="correct horse 1")

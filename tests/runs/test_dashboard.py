@@ -235,6 +235,8 @@ def test_workers_are_known_while_they_give_signs(alice: Access) -> None:
     fleet.beat("one", running=2, capacity=5)
     assert fleet.is_anybody_working()
     assert WorkerBeat.objects.get().running == 2
+    alice.organization.is_home = True
+    alice.organization.save()
     assert "2 of 5" in browser_of(alice).get("/status").content.decode()
     fleet.leave("one")
     assert not fleet.is_anybody_working()

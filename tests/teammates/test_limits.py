@@ -12,14 +12,15 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from runs import creation, webhooks
+from runs import creation, notices, webhooks
 from runs.creation import Attachment, Options
+from runs.models import Notice
 from teammates import accounts, limits, members, roster, sessions
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
 from teammates.limits import Limit
 from teammates.models import LimitCount, RefreshToken, User
-from tests.factories import PASSWORD, browser_of, default_teammate
+from tests.factories import PASSWORD, browser_of, default_teammate, make_gate
 
 pytestmark = pytest.mark.django_db
 
@@ -226,6 +227,17 @@ def test_an_organization_invites_so_many_a_day(alice: Access, monkeypatch: Any) 
         members.invite(alice, email=f"n{number}@corp.test", role="member")
     with pytest.raises(TooMany, match="invitations"):
         members.invite(alice, email="n3@corp.test", role="member")
+
+
+def test_mails_of_runs_wait_when_one_address_gets_too_many(alice: Access, monkeypatch: Any) -> None:
+    monkeypatch.setattr(limits, "NOTICES_TO", Limit("mails to this address", 2, 600))
+    for _ in range(3):
+        make_gate(alice)
+    Notice.objects.update(due_at=timezone.now())
+    assert len(notices.claim_due()) == 2
+    (waits,) = Notice.objects.filter(attempts=0)
+    assert waits.due_at is not None
+    assert waits.due_at > timezone.now() + timedelta(seconds=300)
 
 
 # --- uploads and exports ------------------------------------------------------------------------
