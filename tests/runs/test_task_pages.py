@@ -13,7 +13,7 @@ from runs import scheduler, tasks, triggers
 from runs.models import Firing, Rest, Run, RunStatus, Task, TaskStatus, Trigger
 from teammates import hooks, roster
 from teammates.access import Access
-from teammates.errors import Forbidden, Unsuitable
+from teammates.errors import NotFound, Unsuitable
 from teammates.models import Organization, Role, Teammate
 from tests.factories import bring_to, browser_of, make_bob, make_eve
 
@@ -423,7 +423,7 @@ def test_an_archived_task_is_brought_back_paused(page: Client, alice: Access, ta
     assert (task.status, task.triggers.get().enabled) == (TaskStatus.DISABLED, False)
     with pytest.raises(Unsuitable):
         tasks.restore_task(alice, task)
-    with pytest.raises(Forbidden):
+    with pytest.raises(NotFound):
         tasks.restore_task(make_bob(alice), task)
 
 
