@@ -193,13 +193,14 @@ DONE = {
     "price": "Set the price of", "default": "Made default", "key": "Set the key of",
     "switch": "Went to", "approve": "Approved", "dismiss": "Put away",
     "limits": "Changed the limits of", "mode": "Changed the mode of", "snooze": "Snoozed",
-    "sign_in": "Signed in:", "wrong_password": "Refused a wrong password of", "join": "Joined as",
+    "sign_in": "Signed in", "wrong_password": "Refused a wrong password of", "join": "Joined as",
     "password": "Set a new password of", "confirm": "Confirmed the address of",
     "claim": "Claimed", "register": "Registered", "decide": "Decided", "agree": "Agreed to",
     "users": "Said who may use", "trust": "Trusted", "sign_out_all": "Signed out everywhere:",
     "set_up": "Set up", "open": "Opened", "erase": "Asked to erase",
 }  # fmt: skip
 THINGS = {
+    "session": "",
     "agent": "teammate",
     "server": "app",
     "door": "the door for mails",
