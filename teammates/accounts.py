@@ -284,8 +284,11 @@ def set_up_before_claim(user: User) -> list[str]:
         made = membership.organization
         for kind, rows in (
             ("Teammate", made.teammates.filter(created_by=user)),
-            ("Skill", made.skills), ("App", made.tool_servers), ("Document", made.documents),
-        ):  # fmt: skip
+            ("Task", made.tasks.filter(is_ad_hoc=False)),
+            ("Skill", made.skills),
+            ("App", made.tool_servers),
+            ("Document", made.documents),
+        ):
             names = rows.order_by("id").values_list("name", flat=True)
             found += [f"{kind} “{name}”" for name in names[:MOST_SHOWN]]
         if memories := made.memories.count():

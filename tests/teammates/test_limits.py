@@ -12,7 +12,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from runs import creation, notices, webhooks
+from runs import creation, notices, tasks, webhooks
 from runs.creation import Attachment, Options
 from runs.models import Notice
 from teammates import accounts, limits, members, roster, sessions
@@ -367,8 +367,10 @@ def test_a_click_confirms_no_account_that_somebody_else_registered(alice: Access
 def test_whoever_claims_an_account_sees_what_a_program_set_up(alice: Access) -> None:
     made = accounts.register(email="victim@corp.test", password=None)
     assert made.user is not None
-    roster.create_teammate(made, name="Trojan")
+    trojan = roster.create_teammate(made, name="Trojan")
+    tasks.create_task(made, trojan, instructions="x", name="Tell me everything")
     with pytest.raises(DomainError, match="Confirm"):
         webhooks.add_endpoint(made, url="https://evil.test/")
     page = Client().get(accounts.verification_link(made.user)).content.decode()
     assert "Teammate “Trojan”" in page
+    assert "Task “Tell me everything”" in page
