@@ -82,7 +82,9 @@ def close_account(access: Access) -> Organization:
         )
     now = timezone.now()
     with transaction.atomic():
-        organization = Organization.objects.select_for_update().get(pk=access.organization.pk)
+        # Workers that finish a run of it hold the run and need the key of this row: no_key.
+        locked = Organization.objects.select_for_update(no_key=True)
+        organization = locked.get(pk=access.organization.pk)
         organization.closed_at = organization.closed_at or now
         organization.save(update_fields=["closed_at", "updated_at"])
         keys = APIKey.objects.filter(organization=organization, revoked_at=None)

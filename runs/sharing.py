@@ -53,7 +53,8 @@ def list_links(access: Access) -> list[Run | Artifact]:
     organization's for owners and admins."""
     access.require("data.runs.read")
     runs = Run.objects.visible_to(access).filter(_alive()).with_names()
-    artifacts = Artifact.objects.visible_to(access).filter(_alive())
+    seen = Run.objects.visible_to(access)
+    artifacts = Artifact.objects.filter(_alive(), run__in=seen)
     found: list[Run | Artifact] = [
         *runs.order_by("-shared_until")[:MOST_LISTED],
         *artifacts.select_related("run", "shared_by").order_by("-shared_until")[:MOST_LISTED],

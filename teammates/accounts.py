@@ -332,13 +332,17 @@ def user_of_reset(token: str) -> User:
 
 def reset_password(token: str, password: str) -> User:
     """Set a new password by the link of a mail, which proves the address too. All sessions end;
-    keys of programs stay. Raises `NotFound`, `Invalid`."""
+    keys of programs stay, unless the address was not confirmed before. Raises `NotFound`,
+    `Invalid`."""
     check_password(password, user_of_reset(token))
     with transaction.atomic():
         locked = User.objects.select_for_update(no_key=True).get(pk=user_of_reset(token).pk)
         user_of_reset(token)  # of two at once, one wins
         locked.set_password(password)
-        locked.email_verified_at = locked.email_verified_at or now()
+        if locked.email_verified_at is None:
+            # Whoever registered this address may have been somebody else: their keys end.
+            locked.api_keys.filter(revoked_at=None).update(revoked_at=now())
+            locked.email_verified_at = now()
         locked.save(update_fields=["password", "email_verified_at", "updated_at"])
         sessions.end_all_sessions(locked)
         audit.note(None, "account.password", locked, user=locked)

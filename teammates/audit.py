@@ -18,7 +18,7 @@ from teammates import client
 from teammates.access import Access
 from teammates.errors import Invalid
 from teammates.fields import hash_secret
-from teammates.models import AuditEntry, Membership, User
+from teammates.models import AuditEntry, EndUser, Membership, User
 from teammates.text import clean_text
 
 P = ParamSpec("P")
@@ -58,6 +58,8 @@ HIDDEN = "•••"
 LONGEST_VALUE = 500
 _SECRET = re.compile(r"hash|secret|password|api_key$|environment|nonce|token|auth_config")
 _DULL = frozenset({"id", "uid", "created_at", "updated_at", "organization_id"})
+
+_PERSONAL = frozenset({"name", "email", "company", "metadata"})  # of end users: they may be erased
 
 
 def recorded(
@@ -128,7 +130,8 @@ def _values(row: Model | None) -> dict[str, Any]:
     if row is None or row.pk is None:
         return {}
     found = type(row)._base_manager.filter(pk=row.pk).values().first() or {}
-    return {name: _shown(name, value) for name, value in found.items() if name not in _DULL}
+    dull = _DULL | _PERSONAL if isinstance(row, EndUser) else _DULL
+    return {name: _shown(name, value) for name, value in found.items() if name not in dull}
 
 
 def _shown(name: str, value: Any) -> Any:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from django.conf import settings
 
@@ -42,7 +42,7 @@ def household() -> str:
     """The client's address as far as it tells customers of a network apart: limits count these."""
     address = current().address
     try:
-        parsed = ip_address(address)
+        parsed = _parsed(address)
     except ValueError:
         return address
     if isinstance(parsed, IPv6Address):
@@ -62,10 +62,18 @@ def real_address(peer: str, forwarded_for: str) -> str:
 def is_trusted(address: str) -> bool:
     """Whether it is a proxy whose word about its clients counts (`MUSTER_TRUSTED_PROXIES`)."""
     try:
-        parsed = ip_address(address)
+        parsed = _parsed(address)
     except ValueError:
         return not address  # a socket file: whoever may open it
     return any(parsed in network for network in _trusted(tuple(settings.TRUSTED_PROXIES)))
+
+
+def _parsed(address: str) -> IPv4Address | IPv6Address:
+    """An address; what a socket for both families calls ::ffff:1.2.3.4 is the IPv4 one. Raises
+    `ValueError`."""
+    parsed = ip_address(address)
+    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
+    return mapped or parsed
 
 
 @cache

@@ -9,7 +9,7 @@ from django.core import mail as outbox
 from django.test import Client
 from django.utils import timezone
 
-from runs import lifecycle, retention, sharing
+from runs import artifacts, lifecycle, retention, sharing
 from runs.models import Run, RunStatus
 from teammates import accounts, members
 from teammates.access import Access
@@ -17,7 +17,7 @@ from teammates.errors import Forbidden, NotFound
 from teammates.models import Organization
 from tests.api import call
 from tests.factories import browser_of, claim, make_bob, make_gate, make_key, make_run
-from threads import conversations
+from threads import conversations, files
 from threads.models import Message, Thread
 
 pytestmark = pytest.mark.django_db
@@ -165,6 +165,16 @@ def test_a_link_ends_with_its_time_and_with_the_membership_of_who_shared(alice: 
     assert bob.user is not None
     members.remove_member(alice, bob.user.memberships.get())
     assert Client().get(again).status_code == 404
+
+
+def test_a_colleagues_public_file_is_not_listed(alice: Access) -> None:
+    bob, carl = make_bob(alice), make_bob(alice, email="carl@example.com")
+    run = make_run(carl, status=RunStatus.COMPLETED)
+    file = files.write_file(run.thread, name="a.txt", content=b"x")
+    run.run_files.create(file=file)
+    sharing.share(carl, artifacts.keep_file(carl, run, "a.txt"))
+    assert sharing.list_links(bob) == []
+    assert len(sharing.list_links(carl)) == len(sharing.list_links(alice)) == 1
 
 
 def test_admins_see_every_public_link_and_revoke_it_members_their_own(alice: Access) -> None:

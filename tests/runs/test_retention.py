@@ -28,7 +28,7 @@ from teammates import accounts, end_users, keys, knowledge, members, roster, ses
 from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, Forbidden, NotSignedIn
 from teammates.fields import hash_secret
-from teammates.models import Organization, RefreshToken, User
+from teammates.models import AuditEntry, Organization, RefreshToken, User
 from tests import factories
 from tests.factories import LETTER, browser_of, make_gate, make_key, make_run
 from threads import files
@@ -268,6 +268,7 @@ def test_an_end_user_is_erased_and_nobody_else(alice: Access, bob: Access) -> No
     assert retention.erase_said() == 1
     kim.refresh_from_db()
     assert (kim.name, kim.email) == ("", "")
+    assert "kim@example.com" not in str(list(AuditEntry.objects.values()))
     assert not Message.objects.filter(content__contains="asthma").exists()
     assert not kim.memories.exists()
     assert not File.objects.filter(pk=file.pk).exists()

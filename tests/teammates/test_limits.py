@@ -15,12 +15,12 @@ from django.utils import timezone
 from runs import creation, notices, tasks, webhooks
 from runs.creation import Attachment, Options
 from runs.models import Notice
-from teammates import accounts, limits, members, roster, sessions
+from teammates import accounts, client, keys, limits, members, roster, sessions
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
 from teammates.limits import Limit
 from teammates.models import LimitCount, RefreshToken, User
-from tests.factories import PASSWORD, browser_of, default_teammate, make_gate
+from tests.factories import PASSWORD, browser_of, default_teammate, make_gate, make_key
 
 pytestmark = pytest.mark.django_db
 
@@ -144,6 +144,13 @@ def test_one_address_signs_in_so_often_and_an_ipv6_household_is_one(alice: Acces
     made = [sign_in(f"n{n}@example.com", "x", f"2001:db8::{n:x}") for n in range(1, 62)]
     assert [one.status_code for one in made] == [401] * 60 + [429]
     assert sign_in("alice@example.com", PASSWORD, "2001:db8:0:1::1").status_code == 200
+
+
+def test_addresses_of_both_families_are_told_apart_on_one_socket(alice: Access) -> None:
+    made = [sign_in(f"n{n}@example.com", "x", f"::ffff:10.0.0.{n}") for n in range(1, 63)]
+    assert {one.status_code for one in made} == {401}
+    assert client.is_trusted("::ffff:127.0.0.1")
+    assert not client.is_trusted("::ffff:10.0.0.1")
 
 
 def test_only_trusted_proxies_say_who_the_client_is(alice: Access, settings: Any) -> None:
@@ -305,6 +312,17 @@ def test_a_forgotten_password_is_set_anew_by_a_mail_once(alice: Access) -> None:
     assert sign_in("alice@example.com", "a new pass phrase").status_code == 200
     with pytest.raises(NotSignedIn):
         sessions.renew_session(session.refresh)
+
+
+def test_a_new_password_ends_the_keys_of_whoever_registered_an_address(alice: Access) -> None:
+    made = accounts.register(email="victim@corp.test", password=PASSWORD)
+    key = make_key(made)
+    accounts.ask_for_reset("victim@corp.test")
+    found = re.search(r"/reset/(\S+)/", str(outbox.outbox[0].body))
+    assert found is not None
+    accounts.reset_password(found[1], "a new pass phrase")
+    with pytest.raises(NotSignedIn):
+        keys.access_of_bearer(key)
 
 
 def test_a_link_for_a_new_password_ends_with_time_and_is_not_made_up(
