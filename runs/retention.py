@@ -3,11 +3,13 @@ where only numbers are kept."""
 
 import logging
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, TextField, Value
+from django.db.models.functions import Cast, Concat
 from django.utils import timezone
 
 from runs import lifecycle, mailbox
@@ -20,13 +22,17 @@ from runs.models import (
     FiringStatus,
     Gate,
     IdempotencyKey,
+    Lesson,
+    Mail,
     Notice,
     Run,
     RunFile,
     RunStatus,
     Step,
     Task,
+    TaskStatus,
     ToolCall,
+    Trigger,
     WebhookDelivery,
     WebhookEndpoint,
     WorkerBeat,
@@ -43,6 +49,8 @@ from teammates.models import (
     RefreshToken,
     RetentionMode,
     Teammate,
+    TeammateStatus,
+    TeammateVersion,
     User,
 )
 from threads import files
@@ -177,6 +185,40 @@ def erase_end_user(access: Access, end_user: EndUser) -> None:
             deleted_at=now, active=False, secret="", old_secret=""
         )
         Thread.objects.filter(end_user=end_user).update(deleted_at=now)
+        Firing.objects.filter(
+            Q(run__end_user=end_user) | Q(task__end_user=end_user) | Q(teammate__end_user=end_user)
+        ).update(source="", detail="", received="")
+        _erase_tasks(end_user)
+        _erase_teammates(end_user)
+
+
+def _erase_tasks(end_user: EndUser) -> None:
+    """Nothing starts them any more; the rows stay, since runs refer to them."""
+    theirs = Task.objects.filter(end_user=end_user)
+    Trigger.objects.filter(task__in=theirs).delete()
+    Lesson.objects.filter(task__in=theirs).delete()
+    # The silent ones of single runs are erased with their runs.
+    theirs.saved().update(
+        name=ERASED, instructions=ERASED, expected_output="", goals="", allowed_senders=None,
+        status=TaskStatus.ARCHIVED, archived_at=timezone.now(),
+    )  # fmt: skip
+
+
+def _erase_teammates(end_user: EndUser) -> None:
+    """They are reached no more, and what they were told is gone from their versions too; the rows
+    stay, since runs refer to them."""
+    theirs = Teammate.objects.filter(end_user=end_user)
+    Mail.objects.filter(teammate__in=theirs).delete()
+    TeammateVersion.objects.filter(teammate__in=theirs).update(
+        role="", goals="", instructions=ERASED
+    )
+    theirs.update(
+        name=ERASED, key=Concat(Value("erased-"), Cast("pk", TextField())), metadata=None,
+        hook_hash="", hook_prefix="", hook_enabled=False, inbox_name="", fetchmail_name="",
+        allowed_senders=None, slack_enabled=False, slack_slug=None, slack_senders=None,
+        imessage_enabled=False, imessage_chat=None, imessage_senders=None,
+        status=TeammateStatus.ARCHIVED, archived_at=timezone.now(),
+    )  # fmt: skip
 
 
 # --- metadata only ------------------------------------------------------------------------------
@@ -200,7 +242,6 @@ def erase_said(limit: int = 50) -> int:
     long_ago = timezone.now() - timedelta(days=settings.ERASE_AFTER_DAYS)
     is_deleted = Q(thread__deleted_at__lt=long_ago)
     is_deleted |= Q(thread__deleted_at__lte=F("end_user__erased_at"))
-    _erase_unanswered(long_ago)
     due = (
         Run.objects.filter(numbers_alone | is_deleted, erased_at=None, status__in=FINISHED)
         .exclude(Exists(working))
@@ -214,17 +255,24 @@ def erase_said(limit: int = 50) -> int:
             Thread.objects.select_for_update(no_key=True).get(pk=thread_id)
             if not Run.objects.filter(thread=thread_id, status__in=ACTIVE).exists():
                 erased += _erase_said(run_id)
+    _erase_left_over(long_ago)
     return erased
 
 
-def _erase_unanswered(deleted_before: datetime) -> None:
-    """What was said in deleted conversations in which nothing ever ran."""
-    silent = Message.objects.filter(
-        thread__deleted_at__lt=deleted_before, thread__runs=None
-    ).exclude(content=ERASED)  # fmt: skip
-    for message in silent[:BATCH]:
-        Message.objects.filter(pk=message.pk).update(content=ERASED)
-        Thread.objects.filter(pk=message.thread_id).update(title=ERASED)
+def _erase_left_over(deleted_before: datetime) -> None:
+    """In deleted conversations whose runs are all erased, or that never had one: what is left."""
+    unerased = Run.objects.filter(thread=OuterRef("pk"), erased_at=None)
+    left_over = ~Q(title=ERASED) | Exists(File.objects.filter(thread=OuterRef("pk")))
+    threads = Thread.objects.filter(
+        Q(deleted_at__lt=deleted_before) | Q(deleted_at__lte=F("end_user__erased_at"))
+    )
+    for thread in threads.filter(left_over).exclude(Exists(unerased))[:BATCH]:
+        with transaction.atomic():
+            Message.objects.filter(thread=thread).update(content=ERASED)
+            paths = list(thread.files.values_list("stored_as", flat=True))
+            thread.files.all().delete()
+            Thread.objects.filter(pk=thread.pk).update(title=ERASED)
+            transaction.on_commit(partial(files.delete_unused, paths))
 
 
 def _erase_said(run_id: int) -> int:

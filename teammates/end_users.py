@@ -72,9 +72,13 @@ def get_end_user(access: Access, external_id: str) -> EndUser:
 
 def list_end_users(access: Access) -> Any:
     """The organization's end users who have a profile, newest first."""
+    return known(access).filter(removed_at=None).order_by("-id")
+
+
+def known(access: Access) -> Any:
+    """The same, and those whose profile was deleted: what they have stays until it is erased."""
     access.require("data.end_users.manage")
-    rows = EndUser.objects.filter(organization=access.organization, removed_at=None)
-    return rows.order_by("-id")
+    return EndUser.objects.filter(organization=access.organization)
 
 
 def _saved(end_user: EndUser, fields: dict[str, Any]) -> EndUser:

@@ -87,7 +87,7 @@ def end_user_erase(request: PageRequest, end_user_id: int) -> HttpResponse:
 
 def _find(request: PageRequest, end_user_id: int) -> EndUser:
     found: EndUser | None = (
-        end_users.list_end_users(request.access).select_related("organization")
+        end_users.known(request.access).select_related("organization")
         .filter(pk=end_user_id).first()
     )  # fmt: skip
     if found is None:

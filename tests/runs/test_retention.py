@@ -23,15 +23,34 @@ from runs import (
     triggers,
     webhooks,
 )
-from runs.models import Firing, Lesson, Run, RunFile, RunStatus, Skip, UsageDay, WebhookEndpoint
+from runs.models import (
+    Firing,
+    Lesson,
+    Mail,
+    Run,
+    RunFile,
+    RunStatus,
+    Skip,
+    Task,
+    Trigger,
+    UsageDay,
+    WebhookEndpoint,
+)
 from teammates import accounts, end_users, keys, knowledge, members, roster, sessions
 from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, Forbidden, NotSignedIn
 from teammates.fields import hash_secret
-from teammates.models import AuditEntry, Organization, RefreshToken, User
+from teammates.models import (
+    AuditEntry,
+    Organization,
+    RefreshToken,
+    Teammate,
+    TeammateVersion,
+    User,
+)
 from tests import factories
 from tests.factories import LETTER, browser_of, make_gate, make_key, make_run
-from threads import files
+from threads import conversations, files
 from threads.models import File, Message, Thread
 
 
@@ -274,3 +293,44 @@ def test_an_end_user_is_erased_and_nobody_else(alice: Access, bob: Access) -> No
     assert not File.objects.filter(pk=file.pk).exists()
     assert Message.objects.filter(content="another plan").exists()
     assert Run.objects.filter(pk__in=[other.pk, later.pk], erased_at=None).count() == 2
+
+
+def test_what_an_erased_end_user_set_up_is_gone_too_and_starts_nothing(alice: Access) -> None:
+    kim = end_users.find_or_create(alice.organization, "kim")
+    of_kim = replace(alice, end_user=kim)
+    theirs = roster.create_teammate(
+        of_kim, name="Asthma nurse", instructions="asthma", end_user=kim, metadata={"is": "asthma"}
+    )
+    roster.make_webhook(of_kim, theirs)
+    task = tasks.create_task(of_kim, theirs, name="asthma", instructions="asthma", end_user=kim)
+    schedule = triggers.add_schedule(of_kim, task, interval_seconds=3600)
+    Lesson.objects.create(task=task, text="asthma", last_reaffirmed_at=timezone.now())
+    Mail.objects.create(
+        teammate=theirs, sender="k@example.com", subject="asthma", text="asthma", attachments=[],
+        message_id="1",
+    )  # fmt: skip
+    silent = conversations.create_thread(of_kim, title="asthma", end_user=kim)
+    files.write_file(silent, name="asthma.txt", content=b"asthma")
+    others = tasks.create_task(alice, roster.create_teammate(alice, name="Ada"), instructions="x")
+    end_users.remove_profile(alice, kim)  # what stays then can be erased later
+    page = f"/settings/end-users/{kim.pk}/"
+    assert browser_of(alice).post(f"{page}erase/").status_code == 302
+    retention.erase_said()
+    assert not Trigger.objects.filter(pk=schedule.pk).exists()
+    theirs.refresh_from_db()
+    assert (theirs.is_archived, theirs.hook_hash) == (True, "")
+    for model in (Teammate, TeammateVersion, Task, Lesson, Mail, Thread, File):
+        assert "asthma" not in str(list(model.objects.values()))
+    others.refresh_from_db()
+    assert not others.is_archived
+
+
+def test_what_a_deleted_thread_holds_besides_its_runs_is_erased(alice: Access) -> None:
+    run = make_run(alice, message="plan", status=RunStatus.COMPLETED)
+    files.write_file(run.thread, name="upload.txt", content=b"plan")
+    conversations.delete_thread(alice, run.thread)
+    retention.erase_said()
+    assert File.objects.filter(thread=run.thread).exists()
+    Thread.objects.update(deleted_at=timezone.now() - timedelta(days=31))
+    retention.erase_said()
+    assert not File.objects.filter(thread=run.thread).exists()
