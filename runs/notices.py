@@ -161,11 +161,25 @@ class Letter:
 
 def claim_due() -> list[Letter]:
     """Take what is due to be mailed. Until `record_sent`, each is due again after a while."""
-    claimed: list[tuple[Notice, str]] = []
-    with transaction.atomic():
-        due = (
+    due = Notice.objects.filter(due_at__lte=timezone.now()).order_by("due_at")
+    letters: list[Letter] = []
+    for pk in list(due.values_list("pk", flat=True)[:MOST_AT_ONCE]):
+        try:
+            letter = _claim_one(pk)
+        except Exception:  # one that cannot be written holds up no other
+            logger.exception("Notice %s could not be written as a mail", pk)
+            _record(pk, "It could not be written.")
+        else:
+            letters += [letter] if letter else []
+    return letters
+
+
+def _claim_one(pk: int) -> Letter | None:
+    """None where it is not wanted any more, not now, or another worker has it."""
+    with transaction.atomic():  # of its own: workers that count in it never wait in a ring
+        notice = (
             Notice.objects.select_for_update(skip_locked=True, of=("self",))
-            .filter(due_at__lte=timezone.now())
+            .filter(pk=pk, due_at__lte=timezone.now())
             .select_related(
                 "user",
                 "run__teammate",
@@ -176,35 +190,30 @@ def claim_due() -> list[Letter]:
                 "run__task",
                 "gate",
             )
-            .order_by("due_at")[:MOST_AT_ONCE]
+            .first()
         )
-        for notice in due:
-            if not _is_wanted(notice):
-                notice.due_at = None
-                notice.save(update_fields=["due_at"])
-                continue
-            try:
-                _count(notice)
-            except TooMany as error:  # later, and not as a failed attempt
-                notice.due_at = timezone.now() + timedelta(seconds=error.retry_after)
-                notice.save(update_fields=["due_at"])
-                continue
-            claimed.append((notice, _claim(notice)))
-    letters: list[Letter] = []
-    for notice, link in claimed:
+        if notice is None:
+            return None
+        if not _is_wanted(notice):
+            notice.due_at = None
+            notice.save(update_fields=["due_at"])
+            return None
         try:
-            letters.append(_letter(notice, link))
-        except Exception:  # one that cannot be written holds up no other
-            logger.exception("Notice %s could not be written as a mail", notice.pk)
-            _record(notice.pk, "It could not be written.")
-    return letters
+            _count(notice)
+        except TooMany as error:  # later, and not as a failed attempt
+            notice.due_at = timezone.now() + timedelta(seconds=error.retry_after)
+            notice.save(update_fields=["due_at"])
+            return None
+        link = _claim(notice)
+    return _letter(notice, link)
 
 
 def _count(notice: Notice) -> None:
     """Raises `TooMany` where so many mails go to one address, or out of one organization, that
-    somebody is being flooded."""
+    somebody is being flooded. What does not go out takes no place of the organization's."""
     to = notice.user.email if notice.user else notice.address
-    limits.take((limits.NOTICES_TO, to), (limits.NOTICES, notice.run.organization_id))
+    limits.take((limits.NOTICES_TO, to))
+    limits.take((limits.NOTICES, notice.run.organization_id))
 
 
 def _claim(notice: Notice) -> str:

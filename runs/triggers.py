@@ -93,6 +93,7 @@ def refuse_event(app: str, event: str) -> NoReturn:
 @audit.recorded("trigger.inbox")
 def open_inbox(access: Access, task: Task, *, allowed_senders: list[str] | None) -> Trigger:
     """An address whose mails start the task; again is the same address."""
+    access.require_confirmed()
     with transaction.atomic():
         if allowed_senders is not None:
             allow_senders(access, task, allowed_senders)
@@ -126,6 +127,7 @@ def close_inbox(access: Access, task: Task) -> None:
 @audit.recorded("trigger.webhook")
 def make_webhook(access: Access, task: Task) -> tuple[Trigger, str]:
     """Give a task a webhook, or its webhook a new token; returns the token, shown once."""
+    access.require_confirmed()
     with transaction.atomic():
         locked = tasks.lock(access, task)
         _require_startable(locked)

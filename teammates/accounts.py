@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -229,8 +230,16 @@ def verification_link(user: User) -> str:
     return reverse("teammates:verify", args=[f"{user.pk}-{token}"])
 
 
+def welcome(user: User) -> None:
+    """Mail the first link to somebody who has just signed up. Where the address gets too many
+    mails, they have their account all the same, and ask for the link later."""
+    with suppress(TooMany):
+        send_verification(user)
+
+
 def send_verification(user: User) -> None:
-    """Mail the link. Once verified, nothing is sent."""
+    """Mail the link that confirms the address. Once confirmed, nothing is sent. Raises
+    `TooMany`."""
     if user.email_verified_at is not None:
         return
     limits.take((limits.ASKED_MAILS, client.household()), (limits.MAILS_TO, user.email))
@@ -307,7 +316,7 @@ def ask_for_reset(email: str) -> None:
     Raises `TooMany` for who asks too often, whoever they ask for.
     """
     email = email.strip().lower()
-    limits.take((limits.ASKED_MAILS, client.household()), (limits.MAILS_TO, email))
+    limits.take((limits.ASKED_MAILS, client.household()), (limits.RESETS_TO, email))
     user = User.objects.filter(email=email, is_active=True).first()
     if user is None or not user.has_usable_password():
         return

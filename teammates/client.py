@@ -1,6 +1,7 @@
 """Where the request at hand came from. Verbs that limit or record need it, and it is nobody's
 argument: the middleware sets it once, and work that no request started has none."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -10,6 +11,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from django.conf import settings
 
+_WITH_PORT = re.compile(r"\[([^\]]+)\](?::\d+)?|([\d.]+):\d+")
 IPV6_HOUSEHOLD = 64  # bits of an address that one customer of a network has to itself
 
 
@@ -55,8 +57,14 @@ def real_address(peer: str, forwarded_for: str) -> str:
     names in X-Forwarded-For."""
     address, named = peer, forwarded_for.split(",")
     while is_trusted(address) and named and (before := named.pop().strip()):
-        address = before
+        address = _without_port(before)
     return address
+
+
+def _without_port(named: str) -> str:
+    """Some proxies name a client's port too: 1.2.3.4:5678, [2001:db8::1]:5678."""
+    match = _WITH_PORT.fullmatch(named)
+    return match[1] or match[2] if match else named
 
 
 def is_trusted(address: str) -> bool:

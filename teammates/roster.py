@@ -222,6 +222,7 @@ def set_fetchmail(access: Access, teammate: Teammate, *, enabled: bool) -> Teamm
         locked = _locked(teammate)
         if enabled:
             refuse_archived(locked)
+            access.require_confirmed()
         if enabled != bool(locked.fetchmail_name):
             locked.fetchmail_name = _new_inbox_name() if enabled else ""
             locked.save(update_fields=["fetchmail_name", "updated_at"])
@@ -236,6 +237,7 @@ def _new_inbox_name() -> str:
 def make_webhook(access: Access, teammate: Teammate) -> str:
     """Give a teammate a webhook, or its webhook a new token; returns the token, shown once."""
     require_editor(access, teammate)
+    access.require_confirmed()
     with transaction.atomic():
         locked = _locked(teammate)
         refuse_archived(locked)

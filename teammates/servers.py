@@ -3,7 +3,6 @@
 import re
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -120,13 +119,12 @@ def update_server(access: Access, server: ToolServer, **changes: Any) -> ToolSer
             .select_related("end_user")
             .get(pk=server.pk)
         )
-        was = (locked.url, locked.command)
-        is_elsewhere = _is_elsewhere(locked, changes)
-        if is_elsewhere:  # what was given to one is not for another
+        is_another = _is_another(locked, changes)
+        if is_another:  # what was given to one is not for another
             changes = {"secret": None, "environment": "", "auto_approve": False} | changes
             forget_permissions(locked)
         _apply(access, locked, changes)
-        if (locked.url, locked.command) != was:
+        if is_another:
             locked.checked_at = None
             if locked.kind != ServerKind.REST_API:
                 locked.operations = []  # what another server said
@@ -134,11 +132,12 @@ def update_server(access: Access, server: ToolServer, **changes: Any) -> ToolSer
     return locked
 
 
-def _is_elsewhere(server: ToolServer, changes: dict[str, Any]) -> bool:
-    """Whether changes lead to another server: another scheme, host or port, or program."""
+def _is_another(server: ToolServer, changes: dict[str, Any]) -> bool:
+    """Whether changes lead to another server: another program, or any other address, since many
+    servers may share a host."""
     if "command" in changes and [str(word) for word in changes["command"]] != server.command:
         return True
-    return "url" in changes and urlsplit(changes["url"].strip())[:2] != urlsplit(server.url)[:2]
+    return "url" in changes and changes["url"].strip() != server.url
 
 
 def forget_permissions(server: ToolServer) -> None:

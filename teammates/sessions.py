@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 import jwt
 from django.conf import settings
+from django.core.signing import BadSignature, Signer
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
@@ -20,6 +21,7 @@ from teammates.models import RefreshToken, User
 
 # Two requests of one program that renew at once, or one whose answer got lost, are no theft.
 AT_ONCE = timedelta(seconds=10)
+_signer = Signer(salt="teammates.sessions")
 
 
 @dataclass(frozen=True)
@@ -35,18 +37,22 @@ class Tokens:
 def open_session(access: Access) -> Tokens:
     """Sign a person's program in."""
     assert access.user is not None
-    secret, ends = _new_secret()
-    session = RefreshToken.objects.create(
-        user=access.user, organization=access.organization, hash=hash_secret(secret),
-        expires_at=ends,
-    )  # fmt: skip
+    with transaction.atomic():
+        session = RefreshToken.objects.create(
+            user=access.user, organization=access.organization, expires_at=_end(),
+            hash=hash_secret(secrets.token_urlsafe()),  # until its number is known
+        )  # fmt: skip
+        secret = _new_secret(session)
+        session.hash = hash_secret(secret)
+        session.save(update_fields=["hash"])
     return _tokens(access, session, secret)
 
 
 def renew_session(secret: str) -> tuple[Access, Tokens]:
     """Replace the secret of a session; of two at once, one wins. Raises `NotSignedIn`.
 
-    A secret that was replaced a while ago ends its session: one of two who have it is a thief.
+    A secret that was replaced, but for one just now, ends its session: one of two who have it is a
+    thief.
     """
     given = hash_secret(secret)
     with transaction.atomic():
@@ -58,14 +64,14 @@ def renew_session(secret: str) -> tuple[Access, Tokens]:
         )
         access = _access_of_session(session) if session else None
         if session is not None and access is not None:
-            renewed, session.expires_at = _new_secret()
+            renewed, session.expires_at = _new_secret(session), _end()
             session.hash, session.used_hash = hash_secret(renewed), given
             session.renewed_at = timezone.now()
             session.save(update_fields=["hash", "used_hash", "renewed_at", "expires_at"])
     if session is None or access is None:
-        RefreshToken.objects.filter(
-            used_hash=given, renewed_at__lt=timezone.now() - AT_ONCE
-        ).delete()
+        replaced = RefreshToken.objects.filter(pk=_session_of(secret)).exclude(hash=given)
+        just_now = {"used_hash": given, "renewed_at__gte": timezone.now() - AT_ONCE}
+        replaced.exclude(**just_now).delete()
         raise NotSignedIn("Sign in again.", code="auth.invalid_token")
     return access, _tokens(access, session, renewed)
 
@@ -128,6 +134,18 @@ def _tokens(access: Access, session: RefreshToken, secret: str) -> Tokens:
     return Tokens(token, ends, secret, session.expires_at)
 
 
-def _new_secret() -> tuple[str, datetime]:
-    ends = timezone.now() + timedelta(seconds=settings.REFRESH_TOKEN_SECONDS)
-    return secrets.token_urlsafe(32), ends
+def _new_secret(session: RefreshToken) -> str:
+    """Signed, so that nobody but who once held a secret of a session can name the session."""
+    return _signer.sign(f"{session.pk}.{secrets.token_urlsafe(32)}")
+
+
+def _session_of(secret: str) -> int:
+    """The number of the session that a secret is or was of; 0 for what we never gave out."""
+    try:
+        return int(_signer.unsign(secret).partition(".")[0])
+    except (BadSignature, ValueError):
+        return 0
+
+
+def _end() -> datetime:
+    return timezone.now() + timedelta(seconds=settings.REFRESH_TOKEN_SECONDS)

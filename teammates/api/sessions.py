@@ -41,7 +41,7 @@ def register(request: HttpRequest, payload: RegisterIn) -> Any:
         name=f"{payload.first_name} {payload.last_name}".strip(),
     )  # fmt: skip
     assert access.user is not None
-    accounts.send_verification(access.user)
+    accounts.welcome(access.user)
     return Status(201, tokens_out(sessions.open_session(access)) | {"user": user_out(access)})
 
 

@@ -55,7 +55,7 @@ def signup(request: HttpRequest, payload: SignupIn) -> Any:
         require_end_user_id=payload.product == "api" if strict is None else strict,
     )
     user = _person(access)
-    accounts.send_verification(user)
+    accounts.welcome(user)
     made = {"api_key": keys.create_sign_up_key(access)[1], "email": user.email}
     said = (
         "Account created. Keep the key: it is not shown again. A mail asks to confirm the address"

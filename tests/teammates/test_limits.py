@@ -12,7 +12,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from runs import creation, notices, tasks, webhooks
+from runs import creation, notices, tasks, triggers, webhooks
 from runs.creation import Attachment, Options
 from runs.models import Notice
 from teammates import accounts, client, keys, limits, members, roster, sessions
@@ -169,6 +169,13 @@ def test_only_trusted_proxies_say_who_the_client_is(alice: Access, settings: Any
     assert forged == [401] * 10 + [429]
 
 
+@pytest.mark.parametrize("named", ["203.0.113.7", "203.0.113.7:4711"])
+def test_a_port_in_what_a_proxy_says_is_not_part_of_the_address(named: str, settings: Any) -> None:
+    settings.TRUSTED_PROXIES = ["10.0.0.0/8", "2001:db8:1::/48"]
+    assert client.real_address("10.0.0.1", named) == "203.0.113.7"
+    assert client.real_address("10.0.0.1", f"{named}, [2001:db8:1::1]:80") == "203.0.113.7"
+
+
 def test_strangers_do_not_say_that_the_connection_was_safe(settings: Any) -> None:
     settings.TRUSTED_PROXIES = ["10.0.0.0/8"]
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
@@ -205,6 +212,25 @@ def test_nobody_is_mailed_again_and_again(alice: Access) -> None:
     assert len(outbox.outbox) == 5
 
 
+def test_who_signs_up_has_an_account_even_where_mails_are_refused(monkeypatch: Any) -> None:
+    monkeypatch.setattr(limits, "ASKED_MAILS", Limit("mails", 0, 60))
+    body = json.dumps({"email": "kim@corp.test", "first_name": "Kim", "password": PASSWORD})
+    made = Client().post("/api/v2/signup", body, content_type="application/json")
+    assert made.status_code == 201
+    assert made.json()["api_key"]
+    assert outbox.outbox == []
+
+
+def test_whoever_has_mails_sent_to_an_address_keeps_nobody_from_a_new_password(
+    alice: Access,
+) -> None:
+    assert alice.user is not None
+    for _ in range(5):
+        limits.take((limits.MAILS_TO, alice.user.email))
+    accounts.ask_for_reset(alice.user.email)
+    assert len(outbox.outbox) == 1
+
+
 def test_no_words_of_a_stranger_are_in_the_mail_that_asks_to_confirm() -> None:
     name = "Click http://evil.test NOW"
     stranger = accounts.register(email="victim@corp.test", password=PASSWORD, name=name)
@@ -216,7 +242,12 @@ def test_no_words_of_a_stranger_are_in_the_mail_that_asks_to_confirm() -> None:
 def test_nothing_leaves_in_the_name_of_an_unconfirmed_account(alice: Access) -> None:
     stranger = accounts.register(email="eve@evil.test", password=PASSWORD)
     agent = default_teammate(stranger.organization)
+    task = tasks.create_task(stranger, agent, instructions="x")
     for attempt in (
+        lambda: roster.make_webhook(stranger, agent),
+        lambda: roster.set_fetchmail(stranger, agent, enabled=True),
+        lambda: triggers.make_webhook(stranger, task),
+        lambda: triggers.open_inbox(stranger, task, allowed_senders=None),
         lambda: members.invite(stranger, email="victim@corp.test", role="member"),
         lambda: webhooks.add_endpoint(stranger, url="https://example.com"),
         lambda: roster.set_inbox(stranger, agent, enabled=True),
@@ -245,6 +276,8 @@ def test_mails_of_runs_wait_when_one_address_gets_too_many(alice: Access, monkey
     (waits,) = Notice.objects.filter(attempts=0)
     assert waits.due_at is not None
     assert waits.due_at > timezone.now() + timedelta(seconds=300)
+    counted = limits.NOTICES.name(alice.organization.pk)
+    assert LimitCount.objects.get(name=counted).taken == 2  # of what went out
 
 
 # --- uploads and exports ------------------------------------------------------------------------
@@ -356,6 +389,27 @@ def test_a_stolen_refresh_token_ends_the_session_when_it_is_used_again(alice: Ac
         sessions.renew_session(renewed.refresh)
     with pytest.raises(NotSignedIn):
         sessions.access_of_token(renewed.access)
+
+
+def test_a_stolen_refresh_token_ends_the_session_however_often_its_owner_renewed(
+    alice: Access,
+) -> None:
+    stolen = sessions.open_session(alice).refresh
+    _, once = sessions.renew_session(stolen)
+    _, twice = sessions.renew_session(once.refresh)
+    with pytest.raises(NotSignedIn):
+        sessions.renew_session(stolen)
+    with pytest.raises(NotSignedIn):
+        sessions.renew_session(twice.refresh)
+
+
+def test_nobody_ends_a_session_whose_number_they_guess(alice: Access) -> None:
+    mine = sessions.open_session(alice).refresh
+    number, _, rest = mine.partition(".")
+    for made_up in (f"{number}.{rest[:-2]}AA", f"{number}.x:y", f"{number}.x", number):
+        with pytest.raises(NotSignedIn):
+            sessions.renew_session(made_up)
+    sessions.renew_session(mine)
 
 
 def test_a_session_stays_in_its_organization_when_it_is_renewed(alice: Access, eve: Access) -> None:

@@ -182,6 +182,7 @@ def crm(alice: Access) -> ToolServer:
 
 @pytest.mark.parametrize("url", [
     "https://evil.example/v1", "http://crm.example/v1", "https://crm.example:8443/v1",
+    "https://crm.example/another",
 ])  # fmt: skip
 def test_another_address_gets_neither_credential_nor_trust(alice: Access, url: str) -> None:
     changed = servers.update_server(alice, crm(alice), url=url)
@@ -189,8 +190,9 @@ def test_another_address_gets_neither_credential_nor_trust(alice: Access, url: s
     assert not PermissionPolicy.objects.exists()
 
 
-def test_another_path_of_the_same_server_keeps_them(alice: Access) -> None:
-    changed = servers.update_server(alice, crm(alice), url="https://crm.example/v2")
+def test_the_same_address_again_keeps_them(alice: Access) -> None:
+    server = crm(alice)
+    changed = servers.update_server(alice, server, url=f" {server.url} ", name="Customers")
     assert (changed.secret, changed.auto_approve) == ("SECRET", True)
     assert PermissionPolicy.objects.count() == 2
 
