@@ -176,11 +176,6 @@ def erase_end_user(access: Access, end_user: EndUser) -> None:
     with transaction.atomic():
         end_users.remove_profile(access, end_user)
         EndUser.objects.filter(pk=end_user.pk).update(erased_at=now)
-        for theirs in (
-            end_user.memories, end_user.skills, end_user.documents, end_user.tool_servers,
-            end_user.permission_policies,
-        ):  # fmt: skip
-            theirs.all().delete()
         WebhookEndpoint.objects.filter(end_user=end_user).update(
             deleted_at=now, active=False, secret="", old_secret=""
         )
@@ -188,8 +183,26 @@ def erase_end_user(access: Access, end_user: EndUser) -> None:
         Firing.objects.filter(
             Q(run__end_user=end_user) | Q(task__end_user=end_user) | Q(teammate__end_user=end_user)
         ).update(source="", detail="", received="")
+        _erase_from_audit(end_user)
+        for theirs in (
+            end_user.memories, end_user.skills, end_user.documents, end_user.tool_servers,
+            end_user.permission_policies,
+        ):  # fmt: skip
+            theirs.all().delete()
         _erase_tasks(end_user)
         _erase_teammates(end_user)
+
+
+def _erase_from_audit(end_user: EndUser) -> None:
+    """Who changed what of theirs stays in the log, without its name and what it said."""
+    for resource_type, theirs in (
+        ("agent", end_user.teammates), ("task", end_user.tasks), ("skill", end_user.skills),
+        ("document", end_user.documents), ("server", end_user.tool_servers),
+    ):  # fmt: skip
+        pks = map(str, theirs.values_list("pk", flat=True))
+        AuditEntry.objects.filter(
+            organization=end_user.organization, resource_type=resource_type, resource_id__in=pks
+        ).update(subject="", changes=None)
 
 
 def _erase_tasks(end_user: EndUser) -> None:

@@ -7,7 +7,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from runs.models import Lesson, Run, Task, TaskStatus, TriggerKind
-from teammates import connections, roster, servers
+from teammates import audit, connections, roster, servers
 from teammates.access import Access, take_over
 from teammates.errors import Forbidden, Invalid, NotFound, Unsuitable
 from teammates.models import Effort, EndUser, PermissionMode, Teammate
@@ -21,6 +21,7 @@ MOST_LESSONS = 50  # of a task
 # --- tasks --------------------------------------------------------------------------------------
 
 
+@audit.recorded("task.create", makes=Task)
 def create_task(
     access: Access,
     teammate: Teammate,
@@ -49,6 +50,7 @@ def create_task(
     return task
 
 
+@audit.recorded("task.update")
 def update_task(access: Access, task: Task, *, enabled: bool | None = None, **changes: Any) -> Task:
     """Change what is given. A paused task's schedules rest with it; what else starts it is
     switched off, and people switch it on again.
@@ -73,6 +75,7 @@ def update_task(access: Access, task: Task, *, enabled: bool | None = None, **ch
     return locked
 
 
+@audit.recorded("task.archive")
 def archive_task(access: Access, task: Task) -> None:
     """Put a task away; again is fine. Nothing starts it any more, its runs stay."""
     require_editor(access, task)
@@ -84,6 +87,7 @@ def archive_task(access: Access, task: Task) -> None:
     task.refresh_from_db()
 
 
+@audit.recorded("task.restore")
 def restore_task(access: Access, task: Task) -> None:
     """Bring an archived task back, paused, and what starts it switched off. Raises `Unsuitable` if
     it is not archived."""
@@ -198,6 +202,7 @@ def lessons_of(task: Task) -> list[Lesson]:
     return list(task.lessons.order_by("-last_reaffirmed_at", "-id"))
 
 
+@audit.recorded("lesson.forget")
 def forget_lesson(access: Access, task: Task, lesson_id: str) -> None:
     """Raises `NotFound`."""
     require_editor(access, task)
@@ -206,6 +211,7 @@ def forget_lesson(access: Access, task: Task, lesson_id: str) -> None:
         raise NotFound("The task has no such lesson.", code="lessons.not_found")
 
 
+@audit.recorded("lesson.clear")
 def clear_lessons(access: Access, task: Task) -> int:
     """Forget all; returns how many there were."""
     require_editor(access, task)

@@ -23,6 +23,14 @@ RULES = ("overlap", "missed", "missed_limit", "failure_limit")
 OF_EVENTS: dict[str, Any] = {"overlap": Overlap.ALLOW, "failure_limit": None}
 
 
+def webhook_of(task: Task) -> Trigger | None:
+    return next((one for one in task.triggers.all() if one.kind == TriggerKind.WEBHOOK), None)
+
+
+def inbox_of(task: Task) -> Trigger | None:
+    return next((one for one in task.triggers.all() if one.kind == TriggerKind.EMAIL), None)
+
+
 def create_armed_task(
     access: Access,
     teammate: Teammate,
@@ -69,7 +77,7 @@ def duplicate_task(access: Access, task: Task) -> Task:
     return copy
 
 
-@audit.recorded("trigger.create")
+@audit.recorded("trigger.create", makes=Trigger)
 def add_schedule(access: Access, task: Task, *, timezone: str = "UTC", **fields: Any) -> Trigger:
     """`fields`: one of `schedules.TIMINGS`, and any of `RULES`. Raises `Invalid`, `Unsuitable` for
     a paused task."""
@@ -90,7 +98,7 @@ def refuse_event(app: str, event: str) -> NoReturn:
     )
 
 
-@audit.recorded("trigger.inbox")
+@audit.recorded("trigger.inbox", of=inbox_of, makes=Trigger)
 def open_inbox(access: Access, task: Task, *, allowed_senders: list[str] | None) -> Trigger:
     """An address whose mails start the task; again is the same address."""
     access.require_confirmed()
@@ -107,6 +115,7 @@ def open_inbox(access: Access, task: Task, *, allowed_senders: list[str] | None)
     return trigger
 
 
+@audit.recorded("task.senders")
 def allow_senders(access: Access, task: Task, senders: list[str]) -> None:
     """Say who may write to the task's address; whether it is open stays as it is."""
     for sender in senders:
@@ -117,14 +126,14 @@ def allow_senders(access: Access, task: Task, senders: list[str]) -> None:
         locked.save(update_fields=["allowed_senders", "updated_at"])
 
 
-@audit.recorded("trigger.close_inbox")
+@audit.recorded("trigger.close_inbox", of=inbox_of)
 def close_inbox(access: Access, task: Task) -> None:
     """Take the address away; again is fine. Mails to it are refused from now on."""
     tasks.require_editor(access, task)
     task.triggers.filter(kind=TriggerKind.EMAIL).delete()
 
 
-@audit.recorded("trigger.webhook")
+@audit.recorded("trigger.webhook", of=webhook_of, makes=Trigger)
 def make_webhook(access: Access, task: Task) -> tuple[Trigger, str]:
     """Give a task a webhook, or its webhook a new token; returns the token, shown once."""
     access.require_confirmed()
@@ -140,6 +149,7 @@ def make_webhook(access: Access, task: Task) -> tuple[Trigger, str]:
     return trigger, token
 
 
+@audit.recorded("trigger.pause_webhook", of=webhook_of)
 def pause_webhook(access: Access, task: Task, *, paused: bool) -> Trigger | None:
     """Raises `Unsuitable` if there is none to wake; pausing none is fine, and None."""
     with transaction.atomic():
@@ -154,15 +164,11 @@ def pause_webhook(access: Access, task: Task, *, paused: bool) -> Trigger | None
     return trigger
 
 
-@audit.recorded("trigger.remove_webhook")
+@audit.recorded("trigger.remove_webhook", of=webhook_of)
 def remove_webhook(access: Access, task: Task) -> None:
     """Destroy the webhook; again is fine."""
     tasks.require_editor(access, task)
     task.triggers.filter(kind=TriggerKind.WEBHOOK).delete()
-
-
-def webhook_of(task: Task) -> Trigger | None:
-    return next((one for one in task.triggers.all() if one.kind == TriggerKind.WEBHOOK), None)
 
 
 @audit.recorded("trigger.update")

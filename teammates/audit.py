@@ -18,7 +18,7 @@ from teammates import client
 from teammates.access import Access
 from teammates.errors import Invalid
 from teammates.fields import hash_secret
-from teammates.models import AuditEntry, EndUser, Membership, User
+from teammates.models import AuditEntry, Document, EndUser, Membership, Memory, User
 from teammates.text import clean_text
 
 P = ParamSpec("P")
@@ -59,16 +59,28 @@ LONGEST_VALUE = 500
 _SECRET = re.compile(r"hash|secret|password|api_key$|environment|nonce|token|auth_config")
 _DULL = frozenset({"id", "uid", "created_at", "updated_at", "organization_id"})
 
-_PERSONAL = frozenset({"name", "email", "company", "metadata"})  # of end users: they may be erased
+# What is not copied out of these rows: it is private, or must be gone once it is deleted.
+_PRIVATE: dict[type[Model], frozenset[str]] = {
+    EndUser: frozenset({"name", "email", "company", "metadata"}),
+    Memory: frozenset({"content", "same_as"}),
+    Document: frozenset({"content", "summary"}),
+}
 
 
 def recorded(
-    action: str, *, of_organization: bool = False
+    action: str,
+    *,
+    makes: type[Model] | None = None,
+    of: Callable[[Any], Model | None] | None = None,
+    of_organization: bool = False,
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """A verb whose every success is written down as `action` (resource.verb), in its transaction,
-    with what it changed. Its first argument is the access, the row that it is about another one of
-    them, or else what it returns, or the organization. Costs three statements: for what people set
-    up, not for runs."""
+    with what it changed. Costs three statements: for what people set up, not for runs.
+
+    The verb's first argument is the access. The row that it is about is the last row among the
+    others; what `of` finds of that; of a verb that `makes` rows of a class, the one it returns; or
+    the organization.
+    """
 
     def of_verb(verb: Callable[P, T]) -> Callable[P, T]:
         @functools.wraps(verb)
@@ -76,14 +88,18 @@ def recorded(
             access, *others = args
             assert isinstance(access, Access)
             with transaction.atomic():
-                row = next((one for one in others if isinstance(one, Model)), None)
-                row = access.organization if of_organization else row
+                given = next((one for one in reversed(others) if isinstance(one, Model)), None)
+                if of_organization:
+                    row: Model | None = access.organization
+                elif of is not None:
+                    row = of(given)
+                else:
+                    row = None if makes else given
                 pk, before = row and row.pk, _values(row)
                 made = verb(*args, **kwargs)
-                target = row or _row_in(made)
-                pk = pk or (target and target.pk)
+                target = row or _row_in(made, makes or Model)
                 changes = _difference(before, _values(target))
-                note(access, action, target, changes=changes, pk=pk)
+                note(access, action, target or given, changes=changes, pk=pk)
             return made
 
         return with_record
@@ -111,7 +127,7 @@ def note(
     AuditEntry.objects.bulk_create(
         AuditEntry(
             organization_id=place, user=who, **credential, **_client(), action=action,
-            resource_type=action.partition(".")[0], subject=clean_text(str(row or ""))[:200],
+            resource_type=action.partition(".")[0], subject=_subject(row),
             resource_id=str(pk or (row and row.pk) or ""), changes=changes or None,
             status=403 if refused else 200,
         )
@@ -119,19 +135,29 @@ def note(
     )  # fmt: skip
 
 
-def _row_in(made: Any) -> Model | None:
-    """The row in what a verb returns: itself, or the first of a tuple."""
-    found = made[0] if isinstance(made, tuple) and made else made
-    return found if isinstance(found, Model) else None
+def _subject(row: Model | None) -> str:
+    return "" if row is None or isinstance(row, Memory) else clean_text(str(row))[:200]
+
+
+def _row_in(made: Any, kind: type[Model]) -> Model | None:
+    """The row of a class in what a verb returns: itself, or one of a tuple."""
+    rows = made if isinstance(made, tuple) else (made,)
+    return next((one for one in rows if isinstance(one, kind)), None)
 
 
 def _values(row: Model | None) -> dict[str, Any]:
     """What the database has of a row, as JSON has it; nothing once it is gone."""
     if row is None or row.pk is None:
         return {}
-    found = type(row)._base_manager.filter(pk=row.pk).values().first() or {}
-    dull = _DULL | _PERSONAL if isinstance(row, EndUser) else _DULL
-    return {name: _shown(name, value) for name, value in found.items() if name not in dull}
+    kept = type(row)._base_manager.filter(pk=row.pk)
+    found = kept.values().first()
+    if found is None:
+        return {}
+    for field in type(row)._meta.many_to_many:
+        chosen = kept.filter(**{f"{field.name}__isnull": False}).order_by(field.name)
+        found[field.name] = list(chosen.values_list(field.name, flat=True))
+    left_out = _DULL | _PRIVATE.get(type(row), frozenset())
+    return {name: _shown(name, value) for name, value in found.items() if name not in left_out}
 
 
 def _shown(name: str, value: Any) -> Any:
@@ -200,7 +226,8 @@ DONE = {
     "password": "Set a new password of", "confirm": "Confirmed the address of",
     "claim": "Claimed", "register": "Registered", "decide": "Decided", "agree": "Agreed to",
     "users": "Said who may use", "trust": "Trusted", "sign_out_all": "Signed out everywhere:",
-    "set_up": "Set up", "open": "Opened", "erase": "Asked to erase",
+    "set_up": "Set up", "open": "Opened", "erase": "Asked to erase", "clear": "Cleared",
+    "forget": "Forgot", "pause_webhook": "Switched the webhook of", "senders": "Said who may mail",
 }  # fmt: skip
 THINGS = {
     "session": "",

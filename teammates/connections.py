@@ -110,7 +110,7 @@ def delete_provider(access: Access, provider: Provider) -> None:
     provider.delete()
 
 
-@audit.recorded("model.create")
+@audit.recorded("model.create", makes=Model)
 def add_model(
     access: Access,
     provider: Provider,
@@ -247,7 +247,7 @@ def get_route(organization: Organization, route_id: str) -> Model:
     return found
 
 
-@audit.recorded("model.price")
+@audit.recorded("model.price", makes=ModelPrice)
 def set_price(
     access: Access,
     model: Model,
@@ -256,25 +256,25 @@ def set_price(
     cache_read: str,
     cache_write: str,
     output: str,
-) -> None:
+) -> ModelPrice:
     """What a model costs from now on, in dollars per million tokens; what was booked stays.
 
     Raises `Invalid`.
     """
     access.require("data.llm_credentials.manage", model)
-    _set_price(model, uncached_input, cache_read, cache_write, output)
+    return _set_price(model, uncached_input, cache_read, cache_write, output)
 
 
 def _set_price(
     model: Model, uncached_input: str, cache_read: str, cache_write: str, output: str
-) -> None:
+) -> ModelPrice:
     try:
         lanes = [Decimal(lane) for lane in (uncached_input, cache_read, cache_write, output)]
     except InvalidOperation:
         raise Invalid("price must be a number of dollars per million tokens.") from None
     if not all(lane.is_finite() and 0 <= lane < HIGHEST_PRICE for lane in lanes):
         raise Invalid(f"price must be 0 to {HIGHEST_PRICE} dollars per million tokens.")
-    ModelPrice.objects.create(
+    return ModelPrice.objects.create(
         model=model,
         uncached_input=lanes[0],
         cache_read=lanes[1],

@@ -36,6 +36,7 @@ def _find_or_create(organization: Organization, external_id: str) -> tuple[EndUs
     return found, is_new
 
 
+@audit.recorded("user.create")
 def create_end_user(access: Access, external_id: str, **profile: Any) -> EndUser:
     """Make a profile. Raises `Invalid`, `Conflict` if there is one, made by hand or by use."""
     access.require("data.end_users.manage")

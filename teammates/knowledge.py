@@ -12,7 +12,7 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 from django.utils.text import slugify
 
-from teammates import roster
+from teammates import audit, roster
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound
 from teammates.models import (
@@ -40,6 +40,7 @@ TOLD_DOCUMENTS = 50  # names of, to one run
 # --- memories -----------------------------------------------------------------------------------
 
 
+@audit.recorded("memory.create", makes=Memory)
 def add_memory(
     access: Access,
     content: str,
@@ -81,6 +82,7 @@ def add_memory(
         )
 
 
+@audit.recorded("memory.update")
 def update_memory(
     access: Access, memory: Memory, *, content: str | None = None, audience: str | None = None
 ) -> Memory:
@@ -104,7 +106,9 @@ def forget(access: Access, memory_id: int) -> None:
     access.require("data.runs.write")
     memory = get_memory(access, memory_id)
     _require_editor(access, memory)
-    memory.delete()
+    with transaction.atomic():
+        audit.note(access, "memory.delete", memory)
+        memory.delete()
 
 
 def _require_editor(access: Access, row: Memory | Document) -> None:
@@ -220,6 +224,7 @@ def _normalised(content: str) -> str:
 # --- skills -------------------------------------------------------------------------------------
 
 
+@audit.recorded("skill.create", makes=Skill)
 def add_skill(
     access: Access,
     *,
@@ -249,6 +254,7 @@ def add_skill(
         ) from None
 
 
+@audit.recorded("skill.update")
 def update_skill(access: Access, skill: Skill, **changes: str) -> Skill:
     """Change name, description, body or status; the slug stays. Raises `Invalid`."""
     access.require("data.personas.manage", skill)
@@ -261,6 +267,7 @@ def update_skill(access: Access, skill: Skill, **changes: str) -> Skill:
     return skill
 
 
+@audit.recorded("skill.delete")
 def delete_skill(access: Access, skill: Skill) -> None:
     access.require("data.personas.manage", skill)
     skill.delete()
@@ -308,6 +315,7 @@ def _checked_skill(fields: dict[str, str]) -> dict[str, Any]:
 # --- documents ----------------------------------------------------------------------------------
 
 
+@audit.recorded("document.set", makes=Document)
 def write_document(
     access: Access,
     *,
@@ -348,6 +356,7 @@ def write_document(
         )[0]  # fmt: skip
 
 
+@audit.recorded("document.update")
 def update_document(
     access: Access, document: Document, *, name: str | None = None, summary: str | None = None
 ) -> Document:
@@ -370,6 +379,7 @@ def update_document(
     return document
 
 
+@audit.recorded("document.delete")
 def delete_document(access: Access, document: Document) -> None:
     access.require("data.runs.write", document)
     _require_editor(access, document)

@@ -309,6 +309,7 @@ def test_what_an_erased_end_user_set_up_is_gone_too_and_starts_nothing(alice: Ac
         teammate=theirs, sender="k@example.com", subject="asthma", text="asthma", attachments=[],
         message_id="1",
     )  # fmt: skip
+    knowledge.add_skill(of_kim, name="asthma", description="asthma", body="asthma")
     silent = conversations.create_thread(of_kim, title="asthma", end_user=kim)
     files.write_file(silent, name="asthma.txt", content=b"asthma")
     others = tasks.create_task(alice, roster.create_teammate(alice, name="Ada"), instructions="x")
@@ -319,7 +320,7 @@ def test_what_an_erased_end_user_set_up_is_gone_too_and_starts_nothing(alice: Ac
     assert not Trigger.objects.filter(pk=schedule.pk).exists()
     theirs.refresh_from_db()
     assert (theirs.is_archived, theirs.hook_hash) == (True, "")
-    for model in (Teammate, TeammateVersion, Task, Lesson, Mail, Thread, File):
+    for model in (Teammate, TeammateVersion, Task, Lesson, Mail, Thread, File, AuditEntry):
         assert "asthma" not in str(list(model.objects.values()))
     others.refresh_from_db()
     assert not others.is_archived

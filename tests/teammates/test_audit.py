@@ -1,14 +1,27 @@
 """The audit log: who changed what, with which credential, from where, through every door."""
 
 import json
+import re
 
 import pytest
 from django.test import Client
 
-from runs import gates, mail, sharing, webhooks
+from runs import gates, mail, sharing, tasks, triggers, webhooks
 from runs.gates import Decision
 from runs.models import DecidedVia, GateStatus, RunStatus
-from teammates import accounts, audit, client, connections, keys, members, permissions, roster
+from teammates import (
+    accounts,
+    audit,
+    client,
+    connections,
+    end_users,
+    keys,
+    knowledge,
+    members,
+    permissions,
+    roster,
+    servers,
+)
 from teammates.access import Access
 from teammates.errors import DomainError
 from teammates.models import AuditEntry
@@ -138,6 +151,68 @@ def test_the_verbs_of_an_organization_are_in_its_log_alone(alice: Access, eve: A
     assert not audit.list_entries(eve).filter(method="", action__in=made).exists()
     assert last("settings.update").changes == {"name": ["Alice's organization", "New name"]}
     assert last("agent.update").subject == "Ada"
+
+
+def test_an_entry_is_about_what_was_made_or_changed_and_not_about_what_it_belongs_to(
+    alice: Access, bob: Access
+) -> None:
+    assert bob.user is not None
+    task = tasks.create_task(
+        alice, default_teammate(alice.organization), name="T", instructions="x"
+    )
+    assert last("task.create").subject == "T"
+    schedule = triggers.add_schedule(alice, task, interval_seconds=3600)
+    made = last("trigger.create")
+    assert made.resource_id == str(schedule.pk)
+    assert made.changes is not None
+    assert made.changes["interval_seconds"] == [None, 3600]
+    triggers.update_trigger(alice, task, schedule, interval_seconds=7200)
+    changed = last("trigger.update").changes
+    assert changed is not None
+    assert changed["interval_seconds"] == [3600, 7200]
+    triggers.make_webhook(alice, task)
+    triggers.pause_webhook(alice, task, paused=True)
+    paused = last("trigger.pause_webhook").changes
+    assert paused == {"enabled": [True, False], "hook_enabled": [True, False]}
+    triggers.remove_webhook(alice, task)
+    assert last("trigger.remove_webhook").resource_type == "trigger"
+    triggers.allow_senders(alice, task, ["kim@example.com"])
+    senders = last("task.senders").changes
+    assert senders is not None
+    assert senders["allowed_senders"] == [None, '["kim@example.com"]']
+    provider = connections.create_provider(alice, name="P", kind="openai", api_key="sk")
+    model = connections.add_model(alice, provider, alias="m", name="m")
+    assert last("model.create").resource_id == str(model.pk)
+    connections.set_price(
+        alice, model, uncached_input="7", cache_read="0", cache_write="0", output="9"
+    )
+    price = last("model.price").changes
+    assert price is not None
+    assert price["uncached_input"][0] is None
+    assert price["uncached_input"][1].startswith('"7')
+    server = servers.add_server(alice, name="Bank", url="https://example.com", tool_defs=[
+        {"name": "balance", "method": "GET", "path": "/balance", "description": "x"}
+    ])  # fmt: skip
+    servers.set_users(alice, server, used_by="admins", people=[bob.user])
+    users = last("server.users").changes
+    assert users is not None
+    assert users["used_by_people"] == [None, f"[{bob.user.pk}]"]
+
+
+def test_changes_of_knowledge_are_in_the_log_without_what_is_private(alice: Access) -> None:
+    memory = knowledge.add_memory(alice, "I am ill", audience="personal")
+    knowledge.update_memory(alice, memory, content="I am well")
+    knowledge.forget(alice, memory.pk)
+    knowledge.write_document(alice, name="plan", content="of the coup")
+    knowledge.add_skill(alice, name="Sell", description="x", body="y")
+    end_users.create_end_user(alice, "kim", name="Kim")
+    for action in (
+        "memory.create", "memory.update", "memory.delete", "document.set", "skill.create",
+        "user.create",
+    ):  # fmt: skip
+        assert last(action).user == alice.user
+    everything = json.dumps(list(AuditEntry.objects.values()), default=str)
+    assert not re.search("I am|coup|Kim", everything)
 
 
 def test_the_page_shows_what_changed_and_programs_get_requests_alone(alice: Access) -> None:
