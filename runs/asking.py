@@ -78,7 +78,7 @@ def ask_outside(access: Access, run: Run, *, tool_name: str, arguments: dict[str
         card={"title": visible(tool_name)[:200], "mate": run.teammate.name, "risk": "medium",
               "preview": "fields", "fields": cards.fields_of(shown),
               "hidden": cards.hides(shown, clean(arguments)),
-              "can_remember": False, "remember_default": False},
+              "can_edit": False, "can_remember": False, "remember_default": False},
     )  # fmt: skip
     gate.save(force_insert=True)
     if run.permission_mode == PermissionMode.AUTONOMOUS and not run.is_finished:

@@ -67,7 +67,7 @@ def _alive() -> Q:
     is_member = Membership.objects.filter(
         organization=OuterRef("organization"), user=OuterRef("shared_by"), user__is_active=True
     )
-    in_time = Q(shared_until=None) | Q(shared_until__gt=timezone.now())
+    in_time = Q(shared_until__gt=timezone.now())
     return Q(~Q(share_nonce=""), in_time, Q(shared_by=None) | Q(Exists(is_member)))
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from ninja import Router
 from pydantic import Field
 
-from runs import answers, asking, gates
+from runs import answers, asking, cards, gates
 from runs.api.v2_answers import find_run
 from runs.models import Gate, GateStatus, Run
 from teammates.access import Access
@@ -102,6 +102,7 @@ def request_out(gate: Gate, access: Access) -> dict[str, Any]:
     can_remember = bool(card.get("can_remember")) and access.may("data.permissions.manage")
     may_decide = gate.is_pending and access.may("data.runs.write")
     shown = gates.whole_request(access, gate) if may_decide else masked(gate.request)
+    is_unmasked = may_decide and card.get("hidden")
     if gate.asks_in_words and "answers" in answer:
         shown = shown | {"answers": answer["answers"]}
     return {
@@ -120,7 +121,7 @@ def request_out(gate: Gate, access: Access) -> dict[str, Any]:
         "mate_name": card.get("mate"),
         "task_name": card.get("task"),
         "consequence": card.get("consequence") or "",
-        "fields": card.get("fields"),
+        "fields": cards.fields_of(shown) if is_unmasked else card.get("fields"),
         "prose": (card.get("said") or None) if gate.is_pending else None,
         "can_remember": can_remember,
         "remember_default": can_remember and bool(card.get("remember_default")),

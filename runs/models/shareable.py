@@ -10,7 +10,7 @@ class Shareable(models.Model):
 
     share_nonce = models.CharField(max_length=32, blank=True, default="")  # empty: not shared
     shared_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
-    shared_until = models.DateTimeField(null=True)  # None: of a link from before links ended
+    shared_until = models.DateTimeField(null=True)
 
     class Meta:
         abstract = True

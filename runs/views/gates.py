@@ -329,7 +329,9 @@ def _only_with(arguments: dict[str, Any], name: str) -> str:
 
 def _edits(given: Any, gate: Gate) -> dict[str, Any] | None:
     """The call's arguments as the card's inputs have them, None if nothing was changed. Texts are
-    as they are, the rest is JSON."""
+    as they are, the rest is JSON. A call that a program makes itself cannot be edited."""
+    if gate.tool_call_id is None:
+        return None
     edited = dict(gate.request)
     for name, before in gate.request.items():
         if (text := given.get(f"edit-{name}")) is None:

@@ -44,8 +44,10 @@ class UsersForm(forms.Form):
     """Who may use an app."""
 
     used_by = forms.ChoiceField(
-        label="Whose runs get its tools", choices=UsedBy.choices, widget=forms.RadioSelect
-    )
+        label="Whose runs get its tools", choices=UsedBy.choices, widget=forms.RadioSelect,
+        help_text="They also approve what their own runs want to do with it, unless two people "
+        "must agree to a tool.",
+    )  # fmt: skip
     people = forms.ModelMultipleChoiceField(
         label="And these people", queryset=User.objects.none(), required=False,
         widget=forms.CheckboxSelectMultiple,

@@ -2,15 +2,17 @@
 
 import json
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.core import mail as outbox
 from django.test import Client
 from django.utils import timezone
 
 from runs import artifacts, lifecycle, retention, sharing
-from runs.models import Run, RunStatus
+from runs.models import Artifact, Run, RunStatus
 from teammates import accounts, members
 from teammates.access import Access
 from teammates.errors import Forbidden, NotFound
@@ -150,6 +152,20 @@ def test_the_words_of_a_deleted_conversation_are_erased_after_a_while(alice: Acc
         "(erased)", "another plan"
     }  # fmt: skip
     assert Run.objects.filter(pk=kept.pk, erased_at=None).exists()
+
+
+def test_links_from_before_links_ended_get_an_end_and_a_maker(alice: Access) -> None:
+    run = sharing.share(alice, make_run(alice, status=RunStatus.COMPLETED))
+    file = files.write_file(run.thread, name="a.txt", content=b"x")
+    artifact = Artifact.objects.create(
+        organization=run.organization, run=run, file=file, name="a.txt", share_nonce="x"
+    )
+    Run.objects.update(shared_until=None, shared_by=None)
+    import_module("runs.migrations.0012_links_end").end_links(apps, None)
+    for row in (run, artifact):
+        row.refresh_from_db()
+        assert row.shared_by == alice.user
+        assert row.shared_until is not None
 
 
 def test_a_link_ends_with_its_time_and_with_the_membership_of_who_shared(alice: Access) -> None:

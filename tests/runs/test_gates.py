@@ -27,7 +27,7 @@ from runs.models import (
     RunStatus,
     ToolCall,
 )
-from teammates import permissions
+from teammates import keys, permissions
 from teammates.access import Access
 from teammates.errors import Conflict, DomainError, Forbidden, Invalid, NotFound
 from teammates.models import PermissionPolicy, ToolMode
@@ -281,6 +281,46 @@ def test_the_page_shows_what_a_card_hides_and_takes_the_approval_then(alice: Acc
     seen = form | dict(re.findall(r'type="hidden" name="(saw_hidden)" value="(\w+)"', page))
     assert browser.post(path, seen).status_code == 302
     assert Gate.objects.get(pk=gate.pk).status == ALLOW
+
+
+def test_a_programs_own_call_that_hides_something_is_approved_once_it_was_seen(
+    alice: Access,
+) -> None:
+    run = make_run(alice)
+    run.permission_mode = "approval"
+    gate = asking.ask_outside(
+        alice, run, tool_name="pay", arguments={"to": "mallory", "password": "hunter2-hunter2"}
+    )
+    browser, where = browser_of(alice), f"/needs-you/?gate={gate.uid}&whole=1"
+    page = browser.get(where).content.decode()
+    assert "hunter2" in page
+    assert "Edit before approving" not in page
+    inputs = re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', page)
+    form = dict(inputs) | {"request_id": str(gate.uid), "decision": "approve"}
+    form |= {"edit-password": "•••"}  # as an old page has it
+    assert browser.post(f"/runs/{run.pk}/answer/", form).status_code == 302
+    assert Gate.objects.get(pk=gate.pk).status == ALLOW
+
+
+def test_a_program_that_may_decide_is_shown_in_the_fields_what_will_be_done(alice: Access) -> None:
+    gate = hiding_gate(alice)
+    path = f"/api/v2/runs/{gate.run_id}/permissions"
+    (shown,) = call(make_key(alice), "GET", path).json()
+    assert "MALLORY-1234" in str(shown["fields"])
+    _, reader = keys.create_key(alice, name="reader", scopes=["data.runs.read"])
+    (seen,) = call(reader, "GET", path).json()
+    assert "MALLORY-1234" not in str(seen)
+
+
+def test_a_card_of_a_file_writes_out_what_nobody_would_see_and_says_where_it_is_cut(
+    alice: Access,
+) -> None:
+    content = "pay \u202eyam" + "x" * 7000
+    gate = make_gate(alice, tool=WRITE_FILE, arguments={"name": "a\u202eb.txt", "content": content})
+    page = browser_of(alice).get(f"/needs-you/?gate={gate.uid}").content.decode()
+    assert '<b class="mono">a⟨U+202E⟩b.txt</b>' in page
+    assert '<pre class="added">pay ⟨U+202E⟩yam' in page
+    assert "This is its beginning" in page
 
 
 def test_neither_a_mails_link_nor_many_at_once_approve_what_is_hidden(alice: Access) -> None:
