@@ -140,7 +140,7 @@ def register(
 def sign_in(*, login: str, password: str, known_browser: str = "") -> Access:
     """The access of e-mail (or user name) and password.
 
-    `known_browser` is the uid of the user whom this browser signed in before, if it proves that:
+    `known_browser` says whom this browser signed in before (`browser_of`), if it proves that:
     strangers' guesses at an account never keep its own people out. Raises `NotSignedIn`, and
     `TooMany` after many wrong passwords, alike for addresses that nobody has.
     """
@@ -150,13 +150,18 @@ def sign_in(*, login: str, password: str, known_browser: str = "") -> Access:
         named = User.objects.filter(username__iexact=login).values_list("email", flat=True)
         login = named.first() or login
     known = User.objects.filter(email=login).first()
-    is_known_browser = known is not None and str(known.uid) == known_browser
+    is_known_browser = known is not None and browser_of(known) == known_browser
     user = _checked_by_password(known, login, password, is_known_browser=is_known_browser)
     access = access_of_member(user)
     if access is None:
         raise Forbidden("You are in no organization.", code="auth.no_account_membership")
     audit.note(access, "session.sign_in", user)
     return access
+
+
+def browser_of(user: User) -> str:
+    """What a browser that signed `user` in keeps, signed, until all their sessions are ended."""
+    return f"{user.uid}:{user.session_version}"
 
 
 def _checked_by_password(
@@ -173,12 +178,12 @@ def _checked_by_password(
         counts = [
             (limits.GUESSES, f"{login} {client.household()}"), (limits.STRANGE_GUESSES, login),
         ]  # fmt: skip
-    try:
-        limits.take(*counts)
-    except TooMany as error:
-        error.code = "auth.locked"
-        raise
-    with _hashing.place():
+    with _hashing.place():  # before it counts: who is turned away here made no guess
+        try:
+            limits.take(*counts)
+        except TooMany as error:
+            error.code = "auth.locked"
+            raise
         is_right = user is not None and user.check_password(password)
         if user is None:
             make_password(password)

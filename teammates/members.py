@@ -153,7 +153,6 @@ def get_invitation(access: Access, invitation_id: int) -> Invitation:
     return found
 
 
-@audit.recorded("invitation.invite")
 def invite(access: Access, *, email: str, role: str) -> tuple[Invitation, str]:
     """Invite somebody; returns the token of their link, which is stored nowhere.
 
@@ -173,7 +172,14 @@ def invite(access: Access, *, email: str, role: str) -> tuple[Invitation, str]:
     organization = access.organization
     if organization.memberships.filter(user__email=email).exists():
         raise Conflict(f"{email} is a member already.", code="invitations.is_member")
+    # Before the transaction, which a refusal would undo with its count.
     _count_mail(invitation_to=email, organization=organization)
+    return _invite(access, email, role)
+
+
+@audit.recorded("invitation.invite", makes=Invitation)
+def _invite(access: Access, email: str, role: str) -> tuple[Invitation, str]:
+    organization = access.organization
     token = secrets.token_urlsafe(24)
     try:
         with transaction.atomic():
@@ -192,12 +198,16 @@ def invite(access: Access, *, email: str, role: str) -> tuple[Invitation, str]:
     return invitation, token
 
 
-@audit.recorded("invitation.renew")
 def renew(access: Access, invitation: Invitation) -> str:
     """A new link for an invitation; the old one stops working. Raises `Forbidden`."""
     access.require("org.members.invite", invitation)
     _check_owners_invitation(access, invitation)
     _count_mail(invitation_to=invitation.email, organization=access.organization)
+    return _renew(access, invitation)
+
+
+@audit.recorded("invitation.renew")
+def _renew(access: Access, invitation: Invitation) -> str:
     token = secrets.token_urlsafe(24)
     invitation.token_hash = hash_secret(token)
     invitation.expires_at = timezone.now() + INVITED_FOR

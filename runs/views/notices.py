@@ -41,7 +41,10 @@ def notice_test(request: PageRequest) -> HttpResponse:
     assert user is not None
     context = {"user": user, "organization": request.access.organization}
     if mail.send(user.email, "A test from Muster", "test", context):
-        messages.success(request, f"A test is on its way to {user.email}.")
+        messages.success(
+            request,
+            f"A test is on its way to {user.email}. The server's log says if it is refused.",
+        )
     elif mail.sends():
         messages.error(request, "The mail server refused it; the log of the server says why.")
     else:

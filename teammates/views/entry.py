@@ -70,8 +70,8 @@ def sign_in(request: HttpRequest) -> HttpResponse:
 def _known(response: HttpResponse, user: User) -> HttpResponse:
     """This browser signed `user` in: strangers' wrong passwords do not keep it out."""
     response.set_signed_cookie(
-        KNOWN, str(user.uid), salt=KNOWN, max_age=365 * 24 * 3600, httponly=True, samesite="Lax",
-        secure=settings.HTTPS, path=reverse("teammates:sign_in"),
+        KNOWN, accounts.browser_of(user), salt=KNOWN, max_age=365 * 24 * 3600,
+        httponly=True, samesite="Lax", secure=settings.HTTPS, path=reverse("teammates:sign_in"),
     )  # fmt: skip
     return response
 

@@ -18,7 +18,7 @@ from runs.models import Notice
 from teammates import accounts, client, keys, limits, members, roster, sessions
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
-from teammates.limits import Limit
+from teammates.limits import Limit, Room
 from teammates.models import LimitCount, RefreshToken, User
 from tests.factories import PASSWORD, browser_of, default_teammate, make_gate, make_key
 
@@ -131,6 +131,25 @@ def test_a_browser_that_is_known_for_one_account_is_a_stranger_to_another(
         assert "is wrong" in browser.post("/sign-in/", wrong).content.decode()
     assert "Too many wrong passwords" in browser.post("/sign-in/", wrong).content.decode()
     assert browser.post("/sign-in/", form).status_code == 302
+
+
+def test_a_browser_is_a_stranger_again_once_all_sessions_were_ended(alice: Access) -> None:
+    assert alice.user is not None
+    browser = Client()
+    form = {"email": "alice@example.com", "password": PASSWORD}
+    browser.post("/sign-in/", form)
+    sessions.end_all_sessions(alice.user)
+    for number in range(101):
+        sign_in("alice@example.com", "wrong", f"10.1.{number}.1")
+    assert browser.post("/sign-in/", form).status_code == 422
+
+
+def test_who_finds_no_place_to_hash_made_no_guess(alice: Access, monkeypatch: Any) -> None:
+    monkeypatch.setattr(accounts, "_hashing", Room("people sign in", 1))
+    with accounts._hashing.place():
+        for _ in range(15):
+            assert sign_in("alice@example.com", PASSWORD).status_code == 429
+    assert sign_in("alice@example.com", PASSWORD).status_code == 200
 
 
 def test_the_right_password_begins_the_count_anew(alice: Access) -> None:
