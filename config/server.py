@@ -6,6 +6,7 @@ from daphne.server import Server as DaphneServer  # isort: skip  # first: it ins
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
@@ -15,6 +16,8 @@ from django.conf import settings
 from twisted.internet import defer
 from twisted.internet import reactor as twisted_reactor
 from twisted.web.http import RESPONSES
+
+from teammates import client
 
 reactor: Any = twisted_reactor  # a module that is really an object
 # The words behind a status: Twisted knows none for newer ones.
@@ -26,7 +29,12 @@ DISCARD_SECONDS = 5
 PATIENCE_SECONDS = 60
 SLOWEST = 50_000  # bytes a second
 
+# Large bodies on their way at once: until one is there, nobody knows whether its sender may.
+UPLOADS_OF_ONE, UPLOADS_OF_ALL = 8, 64
+
 REFUSAL = "The request is too large: at most {limit} bytes are taken here."
+BUSY = "Too many uploads at this moment; try again."
+_uploads: Counter[str] = Counter()  # by address
 
 
 class Request(WebRequest):
@@ -35,15 +43,29 @@ class Request(WebRequest):
     _refused = False
     _received = 0
     _late: Any = None  # what ends the wait for the body
+    _sender: str | None = None  # of a large body, while it is on its way
 
     def gotLength(self, length: int | None) -> None:
         self._limit = self._body_limit()
+        may_be_large = self._limit > settings.MAX_JSON_BYTES
+        if may_be_large and (length is None or length > settings.MAX_JSON_BYTES):
+            self._count_upload()
         patience = PATIENCE_SECONDS + min(length or 0, self._limit) / SLOWEST
         self._late = reactor.callLater(patience, self._give_up)
         if length is not None and length > self._limit:
             self._refuse()
-        else:
+        if not self._refused:
             super().gotLength(length)
+
+    def _count_upload(self) -> None:
+        peer = getattr(self.channel.transport.getPeer(), "host", "")
+        forwarded_for = (self.requestHeaders.getRawHeaders("x-forwarded-for") or [""])[-1]
+        sender = client.real_address(peer, forwarded_for)
+        if _uploads[sender] >= UPLOADS_OF_ONE or _uploads.total() >= UPLOADS_OF_ALL:
+            self._refuse("429 Too Many Requests", "request_rate_limited", BUSY)
+            return
+        _uploads[sender] += 1
+        self._sender = sender
 
     def _body_limit(self) -> int:
         """Large bodies are for who says who they are; whether it is true, `signed_uploads` judges
@@ -71,6 +93,11 @@ class Request(WebRequest):
         super().connectionLost(reason)
 
     def _stop_waiting(self) -> None:
+        if self._sender is not None:
+            _uploads.subtract([self._sender])
+            if not _uploads[self._sender]:
+                del _uploads[self._sender]
+            self._sender = None
         if self._late is not None and self._late.active():
             self._late.cancel()
 
@@ -78,26 +105,33 @@ class Request(WebRequest):
         """A body that drips holds a connection for ever."""
         self.channel.transport.loseConnection()
 
-    def _refuse(self) -> None:
+    def _refuse(
+        self, status: str = "413 Content Too Large", code: str = "request_too_large",
+        message: str = REFUSAL,
+    ) -> None:  # fmt: skip
         """Answer now; go on discarding for a moment, so that the answer can be read."""
         self._refused = True
+        self._stop_waiting()
         path = self.channel._path.decode("latin-1")
-        body = json.dumps(_too_large(path, REFUSAL.format(limit=self._limit))).encode()
+        said = _refusal(path, int(status[:3]), code, message.format(limit=self._limit))
+        body = json.dumps(said).encode()
+        retry = "Retry-After: 5\r\n" if status.startswith("429") else ""
         transport = self.channel.transport
         transport.write(
-            b"HTTP/1.1 413 Content Too Large\r\nContent-Type: application/json; charset=utf-8\r\n"
-            b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+            f"HTTP/1.1 {status}\r\nContent-Type: application/json; charset=utf-8\r\n{retry}"
+            f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            + body
         )
         reactor.callLater(DISCARD_SECONDS, transport.loseConnection)
 
 
-def _too_large(path: str, message: str) -> dict[str, Any]:
+def _refusal(path: str, status: int, code: str, message: str) -> dict[str, Any]:
     if path.startswith("/v1"):
-        code = "http.request_too_large"
-        return {"code": code, "error": code, "message": message, "trace_id": ""}
-    error = {"type": "invalid_request_error", "message": message, "code": 413}
-    return {"error": error | {"error_code": "request_too_large",
-                              "details": {"error_code": "request_too_large"}}}  # fmt: skip
+        named = f"http.{code}"
+        return {"code": named, "error": named, "message": message, "trace_id": ""}
+    kind = "rate_limit_error" if status == 429 else "invalid_request_error"
+    error = {"type": kind, "message": message, "code": status}
+    return {"error": error | {"error_code": code, "details": {"error_code": code}}}
 
 
 class Server(DaphneServer):

@@ -190,6 +190,30 @@ def test_a_chunked_body_over_the_limit_is_refused(server: Server) -> None:
         assert b"413" in connection.recv(4096)
 
 
+def test_so_many_large_bodies_of_one_address_are_on_their_way_and_no_more(server: Server) -> None:
+    def upload() -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+        connection.sendall(
+            b"POST /api/v2/runs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer made-up\r\n"
+            b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 50000000\r\n\r\nx"
+        )
+        return connection
+
+    waiting = [upload() for _ in range(8)]
+    time.sleep(0.3)
+    with upload() as refused:
+        answer = refused.recv(4096)
+    assert b"429" in answer.splitlines()[0]
+    assert b"Retry-After" in answer
+    for connection in waiting:
+        connection.close()
+    time.sleep(0.3)
+    with upload() as taken:
+        taken.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            taken.recv(4096)
+
+
 def test_a_reader_that_reads_nothing_does_not_fill_the_server(server: Server) -> None:
     """Trap 3.5: the replay waits while a reader is a megabyte behind."""
     import psycopg
