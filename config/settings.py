@@ -134,6 +134,10 @@ ALLOW_PRIVATE_ADDRESSES = env_bool("MUSTER_ALLOW_PRIVATE_ADDRESSES", False)
 
 # --- Django ---
 INSTALLED_APPS = [
+    # First: a command of theirs takes the place of Django's of that name.
+    "teammates",
+    "threads",
+    "runs",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -147,9 +151,6 @@ INSTALLED_APPS = [
     "csp",
     "channels",
     "ninja",
-    "teammates",
-    "threads",
-    "runs",
 ]
 MIDDLEWARE = [
     "config.middleware.real_client",

@@ -155,7 +155,7 @@ def sign_in(*, login: str, password: str, known_browser: str = "") -> Access:
     access = access_of_member(user)
     if access is None:
         raise Forbidden("You are in no organization.", code="auth.no_account_membership")
-    audit.note(access, "session.sign_in", user)
+    audit.note(None, "session.sign_in", user, user=user)
     return access
 
 

@@ -227,7 +227,8 @@ DONE = {
     "claim": "Claimed", "register": "Registered", "decide": "Decided", "agree": "Agreed to",
     "users": "Said who may use", "trust": "Trusted", "sign_out_all": "Signed out everywhere:",
     "set_up": "Set up", "open": "Opened", "erase": "Asked to erase", "clear": "Cleared",
-    "forget": "Forgot", "pause_webhook": "Switched the webhook of", "senders": "Said who may mail",
+    "forget": "Forgot", "pause_webhook": "Paused or resumed", "senders": "Said who may mail",
+    "reencrypt": "Encrypted anew:",
 }  # fmt: skip
 THINGS = {
     "session": "",

@@ -19,7 +19,7 @@ IPV6_HOUSEHOLD = 64  # bits of an address that one customer of a network has to 
 class Client:
     address: str = ""  # empty: no request, or a socket without one
     agent: str = ""
-    door: str = ""  # v1, v2, page, link, mail, webhook; empty: Muster itself
+    door: str = ""  # v1, v2, page, link, mail, webhook, command; empty: Muster itself
 
 
 NOBODY = Client()

@@ -4,6 +4,8 @@ import json
 import re
 
 import pytest
+from django.contrib.auth.management.commands import changepassword
+from django.core.management import call_command
 from django.test import Client
 
 from runs import gates, mail, sharing, tasks, triggers, webhooks
@@ -21,9 +23,10 @@ from teammates import (
     permissions,
     roster,
     servers,
+    sessions,
 )
 from teammates.access import Access
-from teammates.errors import DomainError
+from teammates.errors import DomainError, NotSignedIn
 from teammates.models import AuditEntry
 from tests.api import call
 from tests.factories import (
@@ -151,6 +154,22 @@ def test_the_verbs_of_an_organization_are_in_its_log_alone(alice: Access, eve: A
     assert not audit.list_entries(eve).filter(method="", action__in=made).exists()
     assert last("settings.update").changes == {"name": ["Alice's organization", "New name"]}
     assert last("agent.update").subject == "Ada"
+
+
+def test_commands_are_in_the_log_and_a_password_set_by_one_ends_what_is_signed_in(
+    alice: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert alice.user is not None
+    tokens = sessions.open_session(alice)
+    monkeypatch.setattr(changepassword.Command, "_get_pass", lambda *_: "another horse 27")
+    call_command("changepassword", "alice@example.com")
+    entry = last("account.password")
+    assert (entry.door, entry.user) == ("command", alice.user)
+    with pytest.raises(NotSignedIn):
+        sessions.access_of_token(tokens.access)
+    accounts.sign_in(login="alice@example.com", password="another horse 27")
+    call_command("reencrypt")
+    assert last("secrets.reencrypt").organization == alice.organization
 
 
 def test_an_entry_is_about_what_was_made_or_changed_and_not_about_what_it_belongs_to(

@@ -3,9 +3,12 @@
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 
-from teammates import encryption
+from teammates import audit, client, encryption
+from teammates.access import Access
 from teammates.errors import Unavailable
+from teammates.models import Organization, Role
 
 
 class Command(BaseCommand):
@@ -13,7 +16,11 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            changed = encryption.reencrypt()
+            with transaction.atomic(), client.acting(client.Client(door="command")):
+                changed = encryption.reencrypt()
+                for organization in Organization.objects.all():
+                    access = Access(organization=organization, role=Role.OWNER)
+                    audit.note(access, "secrets.reencrypt", organization)
         except Unavailable as error:
             raise CommandError(error.message) from None
         self.stdout.write(f"{changed} secrets are stored with the first key; the others may go.")
