@@ -16,7 +16,7 @@ from ninja.parser import Parser
 from teammates import errors
 from teammates.api.bearer import Bearer, NamesNoEndUsers
 from teammates.errors import DomainError
-from teammates.text import clean
+from teammates.text import clean, read_json
 
 logger = logging.getLogger("muster.api")
 
@@ -118,7 +118,7 @@ class CleanParser(Parser):
     def parse_body(self, request: HttpRequest) -> Any:
         if request.content_type != "application/json" and "Authorization" not in request.headers:
             raise errors.Invalid("Send Content-Type: application/json.")
-        return clean(super().parse_body(request))
+        return clean(read_json(request.body))
 
     def parse_querydict(
         self, data: MultiValueDict[str, Any], list_fields: list[str], request: HttpRequest
@@ -206,7 +206,8 @@ def _make_api(*, title: str, name: str) -> NinjaAPI:
         if error.status_code == 400:
             why = str(error).rstrip(".")
             return error_response(request, errors.Invalid(
-                f"The body is not JSON, or Content-Type does not say application/json: {why}."
+                f"The body is not JSON (nested at most 100 levels deep), or Content-Type does not "
+                f"say application/json: {why}."
             ))  # fmt: skip
         return error_response(request, DomainError(str(error)), error.status_code)
 

@@ -2,7 +2,6 @@
 (v2). Each reads what was said and hands it to `gates.decide`.
 """
 
-import json
 from typing import Any
 
 from runs import gates
@@ -10,7 +9,7 @@ from runs.gates import AlreadyDecided, Decision, decide, get_gate, pending_gate
 from runs.models import DecidedVia, Gate, GateKind, GateStatus, Run, RunStatus
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound
-from teammates.text import no_number
+from teammates.text import read_json
 from teammates.tools import ask
 
 LONGEST_ANSWER = 32 * 1024  # bytes of UTF-8
@@ -127,7 +126,7 @@ def _read_decision(text: str, gate: Gate) -> Decision:
     given: dict[str, Any] = {}
     if text.lstrip().startswith("{"):
         try:
-            given = json.loads(text, parse_constant=no_number)
+            given = read_json(text)
         except ValueError:
             raise Invalid(FORMS) from None
         if not isinstance(given.get("remember", False), bool | dict):

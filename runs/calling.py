@@ -1,7 +1,6 @@
 """Tool calls: judged, asked for, journaled before and after, made at most once (invariant 5)."""
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable
 from typing import Any
@@ -13,7 +12,7 @@ from runs.events import StaleLease
 from runs.models import CallStatus, GateKind, Run, ToolCall
 from teammates.errors import DomainError
 from teammates.providers.base import ProviderError
-from teammates.text import clean, no_number
+from teammates.text import clean, read_json
 from teammates.tools import ask
 from teammates.tools.base import FileListing, Means, Tool, ToolError, UnknownEffect
 from threads import files
@@ -110,7 +109,7 @@ async def _read_arguments(tool: Tool | None, call: ToolCall) -> tuple[Any, str]:
     arguments = call.arguments or {}
     if not call.title and set(arguments) == {"raw"}:  # as the model wrote them
         try:
-            arguments = json.loads(arguments["raw"] or "{}", parse_constant=no_number)
+            arguments = read_json(arguments["raw"] or "{}")
         except ValueError as error:
             return None, f"the arguments are not JSON ({error})"
     if tool.has_strangers_schema:

@@ -38,6 +38,7 @@ from teammates.providers.base import (
     Turn,
     estimate_tokens,
 )
+from teammates.text import read_json
 from teammates.tools.masking import masked_json
 
 logger = logging.getLogger("muster.execution")
@@ -409,7 +410,7 @@ class _AskedFor:
 
 def _as_value(text: str) -> Any:
     try:
-        return json.loads(text)
+        return read_json(text)
     except ValueError:
         return None
 

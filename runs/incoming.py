@@ -16,7 +16,7 @@ from teammates.errors import Invalid, NotFound
 from teammates.fencing import as_data
 from teammates.fields import hash_secret
 from teammates.models import Teammate
-from teammates.text import clean, no_number
+from teammates.text import clean, read_json
 
 LARGEST_BODY = 256 * 1024  # bytes
 WEBHOOK = "a webhook"
@@ -133,8 +133,8 @@ def _read(body: bytes, content_type: str) -> Any:
     if kind == "application/x-www-form-urlencoded":
         return clean(dict(parse_qsl(text, keep_blank_values=True)))
     try:
-        return clean(json.loads(text, parse_constant=no_number))
-    except (ValueError, RecursionError) as error:
+        return clean(read_json(text))
+    except ValueError as error:
         if kind.endswith("json"):
             raise Invalid(f"The body is not JSON: {error}.") from None
     return clean(text)

@@ -26,7 +26,7 @@ from teammates import knowledge
 from teammates.errors import DomainError
 from teammates.models import Model, PermissionPolicy
 from teammates.providers.base import ModelRequest, TokenUsage, Turn
-from teammates.text import clean
+from teammates.text import clean, read_json
 from teammates.tools.base import Tool
 from teammates.tools.masking import masked
 from teammates.tools.result import submit_result
@@ -187,8 +187,8 @@ def _read_result_from(text: str, run: Run) -> None:
     if run.output_schema is None or run.output_data is not None:
         return
     try:
-        data = json.loads(text[text.find("{") : text.rfind("}") + 1])
-    except (ValueError, RecursionError):
+        data = read_json(text[text.find("{") : text.rfind("}") + 1])
+    except ValueError:
         return
     if isinstance(data, dict) and not submit_result(run.output_schema).check(data):
         run.output_data = clean(data)

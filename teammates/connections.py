@@ -17,7 +17,7 @@ ANTHROPIC_MODELS = {
     "opus": ("claude-opus-4-5", "5", "0.5", "6.25", "25"),
     "fable": ("claude-opus-4-1", "15", "1.5", "18.75", "75"),
 }
-LONGEST_URL = 500
+LONGEST_URL, LONGEST_NAME = 500, 200
 HIGHEST_PRICE = 100_000
 DEFAULT_URLS = {
     ProviderKind.OLLAMA: "http://127.0.0.1:11434/v1",
@@ -128,6 +128,9 @@ def add_model(
     alias, name = alias.strip() or name.strip(), name.strip()
     if not name:
         raise Invalid("name: say what the provider calls the model.")
+    for field, text in (("alias", alias), ("name", name)):
+        if len(text) > LONGEST_NAME:
+            raise Invalid(f"{field} must have at most {LONGEST_NAME} characters.")
     try:
         with transaction.atomic():
             model = Model.objects.create(

@@ -1,7 +1,11 @@
 """Text that PostgreSQL can store. No Django: it is imported where strangers' words are parsed."""
 
+import json
 import re
+from collections.abc import Iterable
 from typing import Any
+
+DEEPEST = 100  # levels of JSON in JSON
 
 
 def clean_text(text: str) -> str:
@@ -31,8 +35,30 @@ def visible(text: str) -> str:
     return _UNSEEN.sub(lambda found: f"⟨U+{ord(found[1]):04X}⟩" if found[1] else found[0], text)
 
 
-def no_number(text: str) -> None:
-    """For `json.loads(parse_constant=…)`: NaN and Infinity are not JSON, and cannot be stored."""
+def read_json(text: str | bytes) -> Any:
+    """What JSON text from outside says. Raises `ValueError` for what is none, for NaN and Infinity,
+    which are not JSON and cannot be stored, and for what is nested so deeply that walking through
+    it could end in a `RecursionError`."""
+    too_deep = f"it is nested more than {DEEPEST} levels deep"
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError(too_deep) from None
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return value
+    raise ValueError(too_deep)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _refuse_constant(text: str) -> None:
     raise ValueError(f"{text} is not JSON")
 
 

@@ -1,7 +1,6 @@
 """What other systems call without a key: the webhooks of tasks and teammates (contract v2 5.2), and
 the door for mail services."""
 
-import json
 import re
 from dataclasses import dataclass
 from email import message_from_bytes, policy
@@ -27,6 +26,7 @@ from teammates.errors import (
     TooMany,
     Unsuitable,
 )
+from teammates.text import read_json
 
 router = Router(auth=None, tags=["webhooks"])
 
@@ -216,8 +216,8 @@ def _addresses(text: str) -> list[str]:
 
 def _json(text: bytes) -> dict[str, Any]:
     try:
-        given = json.loads(text)
-    except (ValueError, RecursionError):
+        given = read_json(text)
+    except ValueError:
         given = None
     if not isinstance(given, dict):
         raise Invalid("The body is not a JSON object.")

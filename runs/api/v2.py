@@ -1,6 +1,5 @@
 """v2: runs (the first seed; contract v2 2.1, 3, 4)."""
 
-import json
 from typing import Annotated, Any, Literal, TypeVar
 
 from django.http import HttpResponse
@@ -33,7 +32,7 @@ from teammates.api.schemas import ApiRequest, Input, Limit, iso, money, page
 from teammates.api.scopes import scoped
 from teammates.errors import Conflict, Invalid
 from teammates.models import Teammate
-from teammates.text import clean, clean_text, no_number
+from teammates.text import clean, clean_text, read_json
 from threads import files
 from threads.downloads import file_response
 
@@ -201,12 +200,12 @@ B = TypeVar("B", bound=Input)
 def _read(body: type[B], text: str) -> B:
     """The JSON of a form's `payload`, refused as a JSON body would be."""
     try:
-        return body.model_validate(clean(json.loads(text, parse_constant=no_number)))
+        return body.model_validate(clean(read_json(text)))
     except PydanticError as error:
         raise ValidationError(
             [{**wrong, "loc": ("body", *wrong["loc"])} for wrong in error.errors()]
         ) from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise Invalid("payload must be the JSON of the request.") from None
 
 

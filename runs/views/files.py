@@ -18,6 +18,7 @@ from teammates.diffs import changed_lines
 from teammates.errors import NotFound
 from teammates.pages import PageRequest, page_of
 from teammates.searching import name_query_of, name_vector_of
+from teammates.text import read_json
 from threads import files
 from threads.downloads import IMAGES
 from threads.models import File, Thread
@@ -138,8 +139,8 @@ def _preview(file: File) -> dict[str, Any]:
     if file.name.endswith((".md", ".markdown")):
         return {"kind": "prose", "text": text[:LONGEST_SHOWN]}
     if file.name.endswith(".json"):
-        with suppress(ValueError, RecursionError):
-            tidy = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+        with suppress(ValueError):
+            tidy = json.dumps(read_json(text), indent=2, ensure_ascii=False)
             tidy.encode()  # a lone surrogate cannot be shown
             text = tidy
     return {"kind": "text", "text": text[:LONGEST_SHOWN], "is_cut": len(text) > LONGEST_SHOWN}

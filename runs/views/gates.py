@@ -1,6 +1,5 @@
 """Deciding: from a card, from the page *Needs you*, from a link in an e-mail."""
 
-import json
 from datetime import timedelta
 from typing import Any
 
@@ -22,7 +21,7 @@ from teammates.models import Teammate
 from teammates.pages import PageRequest, number_of, numbers_of, page_of, public
 from teammates.templatetags.muster import tool_title
 from teammates.templatetags.parts import Tab
-from teammates.text import no_number
+from teammates.text import read_json
 from teammates.tools.ask import APPROVE, PLAN_HEADER, REVISE
 from teammates.tools.masking import MASK
 
@@ -341,7 +340,7 @@ def _edits(given: Any, gate: Gate) -> dict[str, Any] | None:
             edited[name] = before if text == _lines(before) else text
             continue
         try:
-            value = json.loads(text, parse_constant=no_number)
+            value = read_json(text)
         except ValueError:
             raise Invalid(f"{name}: this is not valid JSON.") from None
         edited[name] = before if value == before else value

@@ -16,6 +16,7 @@ from runs.forms import EndpointForm
 from runs.models import DeliveryAttempt, DeliveryStatus, Dialect, WebhookDelivery, WebhookEndpoint
 from teammates.errors import DomainError, Invalid
 from teammates.pages import PageRequest, add_refusal, number_of, page_of
+from teammates.text import read_json
 
 PAGE_SIZE = 50
 MOST_SHOWN = 50  # attempts of a delivery
@@ -192,7 +193,7 @@ def delivery_detail(request: PageRequest, webhook_id: int, delivery_id: int) -> 
 
 def _pretty(text: str) -> str:
     try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+        return json.dumps(read_json(text), indent=2, ensure_ascii=False)
     except ValueError:
         return text
 

@@ -1,6 +1,5 @@
 """Input of the pages about tools, apps and permissions."""
 
-import json
 import shlex
 from typing import Any, ClassVar
 
@@ -17,6 +16,7 @@ from teammates.models import (
     UsedBy,
     User,
 )
+from teammates.text import read_json
 
 
 class ToolForm(forms.Form):
@@ -167,7 +167,7 @@ class ServerForm(forms.Form):
         if not text:
             return []
         try:
-            given = json.loads(text)
+            given = read_json(text)
         except ValueError as error:
             raise ValidationError(f"This is not JSON: {error}.") from None
         if not isinstance(given, list):

@@ -1,8 +1,9 @@
 """Secrets that a model put into a call's arguments are not shown on cards and in events."""
 
-import json
 import re
 from typing import Any
+
+from teammates.text import read_json
 
 MASK = "•••"
 _NAMES = re.compile(
@@ -33,7 +34,7 @@ def masked(value: Any, name: str = "") -> Any:
 def masked_json(text: str) -> Any:
     """JSON text of a model's as a masked value; what is none is not shown, only measured."""
     try:
-        return masked(json.loads(text or "{}", parse_constant=str))
+        return masked(read_json(text or "{}"))
     except ValueError:
         return {"unreadable": f"{len(text)} characters that are not JSON"}
 

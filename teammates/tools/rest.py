@@ -1,6 +1,5 @@
 """REST APIs as tools: a described list of operations, called with a stored credential."""
 
-import json
 import re
 from typing import Any
 from urllib.parse import quote
@@ -8,6 +7,7 @@ from urllib.parse import quote
 import httpx2
 
 from teammates.public_http import BlockedAddress, outside_client
+from teammates.text import read_json
 from teammates.tools import schemas
 from teammates.tools.base import ToolContext, ToolError, UnknownEffect
 from teammates.tools.servers import Operation, ServerConnection
@@ -156,7 +156,7 @@ def _result(
     if response.status_code >= 400:
         raise ToolError(f"{_host(connection)} answered {response.status_code}: {text[:2000]}")
     try:
-        body = json.loads(text) if text.strip() else None
+        body = read_json(text) if text.strip() else None
     except ValueError:
         body = text
     return {"status": response.status_code, "body": body}

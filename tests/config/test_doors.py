@@ -11,14 +11,23 @@ from django.core import mail as outbox
 from django.test import Client
 from django.utils import timezone
 
-from runs import artifacts, lifecycle, retention, sharing
+from runs import answers, artifacts, lifecycle, retention, sharing
 from runs.models import Artifact, Run, RunStatus
-from teammates import accounts, members
+from teammates import accounts, connections, hooks, members, roster, servers
 from teammates.access import Access
-from teammates.errors import Forbidden, NotFound
+from teammates.errors import Forbidden, Invalid, NotFound
 from teammates.models import Organization
+from teammates.tools import masking
 from tests.api import call
-from tests.factories import browser_of, claim, make_bob, make_gate, make_key, make_run
+from tests.factories import (
+    browser_of,
+    claim,
+    default_teammate,
+    make_bob,
+    make_gate,
+    make_key,
+    make_run,
+)
 from threads import conversations, files
 from threads.models import Message, Thread
 
@@ -250,6 +259,46 @@ def test_a_large_form_is_read_of_nobody_who_has_no_credential(
     key = f"Bearer {make_key(alice)}"
     read = send_form(Client(), "/api/v2/runs", authorization=key)
     assert read.status_code == 422  # and found to be no run
+
+
+DEEP = "[" * 5_000
+FAIRLY_DEEP = "[" * 400 + "]" * 400  # what a parser still takes, and a walk through it may not
+
+
+@pytest.mark.parametrize("text", [DEEP, FAIRLY_DEEP, "[NaN]"])
+def test_json_that_cannot_be_walked_through_is_refused_at_every_door(
+    alice: Access, text: str
+) -> None:
+    key, browser = make_key(alice), browser_of(alice)
+    bearer = {"authorization": f"Bearer {key}"}
+
+    def send(path: str, body: str) -> int:
+        answer = Client().post(path, body, content_type="application/json", headers=bearer)
+        return int(answer.status_code)
+
+    assert send("/api/v2/runs", f'{{"message": "x", "metadata": {{"a": {text}}}}}') == 422
+    assert send("/v1/threads", text) == 422
+    token = roster.make_webhook(alice, default_teammate(alice.organization))
+    path = hooks.path("mates", default_teammate(alice.organization).pk, token)
+    assert send(path, text) == 422
+    gate = make_gate(alice)
+    run = Run.objects.get(pk=gate.run_id)
+    with pytest.raises(Invalid):
+        answers.answer_text(alice, run, f'{{"decision": "approve", "arguments": {text}}}')
+    described = [{"name": "a", "method": "GET", "path": "/a", "description": "x"}]
+    server = servers.add_server(alice, name="A", url="https://example.com", tool_defs=described)
+    form = {"name": "A", "kind": "rest_api", "url": server.url, "tool_defs": text}
+    page = browser.post(f"/settings/apps/{server.pk}/", form)
+    assert page.status_code == 422
+    assert "This is not JSON" in page.content.decode()
+    assert masking.masked_json(text) == {"unreadable": f"{len(text)} characters that are not JSON"}
+
+
+def test_a_name_of_a_model_that_is_too_long_is_refused(alice: Access) -> None:
+    provider = connections.create_provider(alice, name="P", kind="openai", api_key="sk")
+    for given in ({"alias": "x" * 201, "name": "x"}, {"alias": "", "name": "x" * 201}):
+        with pytest.raises(Invalid, match="at most 200"):
+            connections.add_model(alice, provider, **given)
 
 
 def test_the_description_of_an_api_is_made_once(db: None, monkeypatch: Any) -> None:
