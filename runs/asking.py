@@ -44,7 +44,7 @@ def open_gate(
         gate = cards.compose(run, call, tool, arguments, kind, why=why, setting=setting)
         gate.expires_at = _expiry(gate, setting)
         call.arguments, call.title = clean(arguments), tool.title[:200]
-        call.summary = clean(tool.say(masked(arguments)))
+        call.summary = visible(clean(tool.say(masked(arguments))))
         call.save(update_fields=["arguments", "title", "summary"])
         data = {
             "request_id": str(gate.uid),

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from django.db.models import Q
+
 from runs.models import Run
 from teammates import permissions
 from teammates.models import PermissionMode, PermissionPolicy, ToolMode, ToolSetting
@@ -43,7 +45,7 @@ def judge(run_id: int, tool: Tool, arguments: Any) -> Verdict:
     if run.reply_to_id is not None and not run.human_in_the_loop:
         # A reply is not let loose: the teammate's own mode counts for what changes something.
         modes.add(run.teammate_version.permission_mode)
-    if run.origin and tool.guarded:
+    if tool.guarded and _has_words_from_outside(run):
         return _judge_words_from_outside(run, tool, arguments, setting)
     need = _need(run, tool, modes, setting)
     if not need:
@@ -64,6 +66,15 @@ def judge(run_id: int, tool: Tool, arguments: Any) -> Verdict:
     return Verdict("ask", mode, need[:1].upper() + need[1:] + ".", setting=setting)
 
 
+def _has_words_from_outside(run: Run) -> bool:
+    """Whether strangers wrote what the run works on, or what it read on its way, or something in
+    its thread."""
+    if run.origin or run.heard_outside:
+        return True
+    theirs = ~Q(origin="") | Q(heard_outside=True)
+    return Run.objects.filter(theirs, thread=run.thread_id).exists()
+
+
 def _judge_words_from_outside(
     run: Run, tool: Tool, arguments: Any, setting: ToolSetting | None
 ) -> Verdict:
@@ -73,7 +84,7 @@ def _judge_words_from_outside(
         policy = permissions.covering(run.organization, run.end_user, tool, arguments)
         if policy is not None:
             return Verdict("go", run.permission_mode, policy=policy, setting=setting)
-    why = "Somebody outside of your organization wrote what this run works on."
+    why = "Somebody outside of your organization wrote some of what this run works on."
     return Verdict("ask", run.permission_mode, why, setting=setting)
 
 

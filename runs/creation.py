@@ -685,6 +685,9 @@ def queue(
         raise NotFound("This teammate is archived.", code="teammates.not_found")
     if teammate.end_user_id is not None and teammate.end_user_id != thread.end_user_id:
         raise NotFound("There is no such teammate.", code="teammates.not_found")
+    if thread.end_user is not None and not access.origin:
+        # The run is told what is known of the end user: that is for who may see it.
+        replace(access, end_user=thread.end_user).require_scope()
     if teammate.status == TeammateStatus.DISABLED:
         raise Conflict(
             f"{teammate.name} is paused; enable the teammate first.", code="teammates.disabled"
@@ -729,6 +732,7 @@ def queue(
         created_by=access.user,
         api_key=access.api_key,
         origin=access.origin or (retry_of.origin if retry_of else ""),
+        heard_outside=any(one.heard_outside for one in (started_by, retry_of) if one),
         route=route or connections.resolve_model(access.organization, wanted.model or ""),
         requested_persona=persona_id,
         effort=wanted.effort or "",

@@ -24,7 +24,7 @@ from runs.models import (
     TaskStatus,
     ToolCall,
 )
-from teammates import knowledge, roster
+from teammates import knowledge, limits, roster
 from teammates.access import Access
 from teammates.catalog import CATALOG
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound
@@ -128,6 +128,8 @@ def _read_mailbox(run: Run, access: Access, call: ToolCall, arguments: dict[str,
     # Codes lie there: who only talks to the teammate does not get them.
     roster.require_editor(access, run.teammate)
     found = mailbox.mails_of(run.teammate, arguments.get("words", ""))
+    if found:
+        _hear(run, None)
     return [
         {"from": one.sender, "subject": one.subject, "received_at": one.created_at.isoformat(),
          "text": one.text[:10_000], "attachments": one.attachments}
@@ -140,6 +142,9 @@ def _read_mailbox(run: Run, access: Access, call: ToolCall, arguments: dict[str,
 
 def _notify(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     title = arguments.get("title") or f"{run.teammate.name} has news"
+    if run.origin:
+        limits.take((limits.NOTICES_FROM_OUTSIDE, f"{run.teammate_id} {run.origin}"))
+        title = f"{run.teammate.name}, on a message from outside: {title}"
     told = notices.tell(run, title=title, text=arguments["message"])
     if not told:
         raise Conflict("There is nobody to tell.")
@@ -286,6 +291,13 @@ def _list_runs(run: Run, access: Access, call: ToolCall, arguments: dict[str, An
     ]
 
 
+def _hear(run: Run, other: Run | None) -> None:
+    """What `other` said is in front of the run from now on."""
+    if other is None or other.origin or other.heard_outside:
+        run.heard_outside = True
+        run.save(update_fields=["heard_outside"])
+
+
 def _get_run(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     found = (
         _runs(run, access).with_names().select_related("answer")
@@ -293,6 +305,7 @@ def _get_run(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]
     )  # fmt: skip
     if found is None:
         raise NotFound("There is no such run in this scope.")
+    _hear(run, found)
     written = RunFile.objects.filter(run=found).values_list("file__name", flat=True).distinct()
     return {
         "run_id": found.pk, "title": found.title, "status": found.status,
@@ -307,6 +320,7 @@ def _read_run_file(run: Run, access: Access, call: ToolCall, arguments: dict[str
     newest = written.select_related("file").order_by("-file__version").first()
     if found is None or newest is None:
         raise NotFound("There is no such file of a run of this scope; get_run names its files.")
+    _hear(run, found)
     try:
         text = files.read_file(newest.file).decode()
     except UnicodeDecodeError:

@@ -138,6 +138,14 @@ class Access:
                 code="END_USER_ID_REQUIRED",
             )
 
+    def require_unlimited(self) -> None:
+        """Raise `Forbidden` for a limited key: it does not act as the person who made it."""
+        if self.api_key is not None and self.api_key.scopes:
+            raise Forbidden(
+                "This key is limited; sign in yourself to do this.",
+                code="api_keys.scope_forbidden",
+            )
+
     def require_confirmed(self) -> None:
         """Raise `Forbidden` where somebody who signed up here by themselves would reach others
         through this installation, before their mail address is known to be theirs."""

@@ -5,6 +5,7 @@ answer when it comes. A worker claims a question by moving its time on: one that
 leaves it to be asked again.
 """
 
+import logging
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -18,7 +19,10 @@ from teammates.access import Access
 from teammates.models import Model, ServerKind, ToolServer
 from teammates.providers import Tested, try_out
 
+logger = logging.getLogger("muster.checks")
+
 CHANNEL = "muster_checks"
+NOT_ASKED = "It could not be asked: something is wrong with its address."
 CLAIMED_FOR = timedelta(seconds=60)  # no question takes longer
 LONGEST_TEXT = 300
 
@@ -85,10 +89,18 @@ async def carry_out(check: Check) -> None:
     """Ask, and keep the answer. A failure is an answer."""
     row = check.row
     if isinstance(row, ToolServer):
-        checked = await servers.ask(row.connection)
+        try:
+            checked = await servers.ask(row.connection)
+        except Exception:  # whatever else a library raises about an address
+            logger.exception("%s could not be asked", row)
+            checked = servers.Checked([], NOT_ASKED)
         await in_db(_record_server, row, checked)
     else:
-        tested = await try_out(row.provider.connection, row.name)
+        try:
+            tested = await try_out(row.provider.connection, row.name)
+        except Exception:
+            logger.exception("%s could not be tried", row)
+            tested = Tested(0, error=NOT_ASKED)
         await in_db(_record_model, row, tested)
 
 

@@ -113,12 +113,18 @@ def forget(access: Access, memory_id: int) -> None:
 
 def _require_editor(access: Access, row: Memory | Document) -> None:
     """What belongs to a teammate is changed by whoever may change that, by whom it was kept of, and
-    by its own runs. Raises `Forbidden`."""
+    by its own runs; what is everybody's, by its maker and who manages teammates. Raises
+    `Forbidden`."""
     is_theirs = (
         isinstance(row, Memory) and access.user is not None and row.created_by == access.user
     )
-    if row.teammate is not None and not access.of_run and not is_theirs:
-        roster.require_editor(access, row.teammate)
+    if is_theirs:
+        return
+    if row.teammate is not None:
+        if not access.of_run:
+            roster.require_editor(access, row.teammate)
+    elif row.end_user_id is None:
+        access.require("data.personas.manage")
 
 
 def get_memory(access: Access, memory_id: int) -> Memory:
@@ -344,8 +350,11 @@ def write_document(
         # The organization's row is the lock of the capacity.
         Organization.objects.select_for_update(no_key=True).get(pk=access.organization.pk)
         mine = Document.objects.visible_to(access)
-        is_known = mine.filter(teammate=teammate, name=name).exists()
-        if not is_known and mine.count() >= MOST_DOCUMENTS:
+        known = mine.filter(teammate=teammate, name=name).first()
+        # What a teammate wrote for all it keeps up to date itself.
+        if known is not None and (written_by is None or known.written_by != written_by):
+            _require_editor(access, known)
+        if known is None and mine.count() >= MOST_DOCUMENTS:
             raise Conflict(
                 f"This scope holds {MOST_DOCUMENTS} documents already; delete some first.",
                 code="documents.capacity",

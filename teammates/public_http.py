@@ -8,7 +8,7 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ import httpx2
 from teammates.errors import Invalid
 
 LONGEST_URL = 2000  # characters
+LARGEST_ANSWER = 64 * 1024 * 1024  # bytes, of a model's stream too
 LOCAL_ENDINGS = (".internal", ".local", ".localhost", ".home.arpa")
 # What is not the public internet, after the registries of special-purpose addresses (IANA,
 # RFC 6890 and its successors): a list of our own, for Python's changes between patch releases.
@@ -130,13 +131,55 @@ class PublicTransport(httpx2.AsyncHTTPTransport):
         )
 
 
+class _BoundedTransport(httpx2.AsyncBaseTransport):
+    """Ends an answer that is larger than `most` bytes; takes none that is compressed, since a
+    small one unpacks to any size."""
+
+    def __init__(self, inner: httpx2.AsyncBaseTransport, most: int) -> None:
+        self._inner, self._most = inner, most
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        request.headers["accept-encoding"] = "identity"
+        response = await self._inner.handle_async_request(request)
+        if response.headers.get("content-encoding", "identity") != "identity":
+            await response.aclose()
+            raise httpx2.DecodingError("It answers compressed, and was asked not to.")
+        assert isinstance(response.stream, httpx2.AsyncByteStream)
+        response.stream = _Bounded(response.stream, self._most)
+        return response
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    def __init__(self, inner: httpx2.AsyncByteStream, most: int) -> None:
+        self._inner, self._left = inner, most
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self._inner:
+            self._left -= len(piece)
+            if self._left < 0:
+                raise httpx2.ReadError("Its answer is too large.")
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
 def outside_client(
-    *, may_be_private: bool, timeout: float | httpx2.Timeout, **options: Any
+    *,
+    may_be_private: bool,
+    timeout: float | httpx2.Timeout,
+    most_bytes: int = LARGEST_ANSWER,
+    **options: Any,
 ) -> httpx2.AsyncClient:
     """A client for an address that somebody set up. It takes no proxies or keys from the
-    environment, and follows no redirects: a credential goes to that address, and nowhere else."""
+    environment, and follows no redirects: a credential goes to that address, and nowhere else. An
+    answer of more than `most_bytes` breaks off."""
+    direct = httpx2.AsyncHTTPTransport(trust_env=False) if may_be_private else PublicTransport()
     return httpx2.AsyncClient(
-        transport=None if may_be_private else PublicTransport(),
+        transport=_BoundedTransport(direct, most_bytes),
         trust_env=False, follow_redirects=False, timeout=timeout, **options,
     )  # fmt: skip
 

@@ -165,6 +165,10 @@ class Run(Named, Shareable):
     # started inherits it. Empty: somebody of the organization asked.
     origin = models.CharField(max_length=255, blank=True, default="")
 
+    # It read words of such senders, by a tool or in a run that started it: what they could ask for
+    # waits for a person, as in a run of theirs.
+    heard_outside = models.BooleanField(default=False)
+
     # --- how: resolved at creation from run > task > teammate > platform ---
     route = models.ForeignKey(Model, null=True, on_delete=models.SET_NULL, related_name="+")
     requested_persona = models.CharField(max_length=64, blank=True, default="")

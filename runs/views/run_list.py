@@ -195,7 +195,8 @@ def runs_act(request: PageRequest) -> HttpResponse:
         messages.success(request, f"{done} {word}.")
     for why, which in list(skipped.items())[:5]:
         messages.warning(request, f"{len(which)} left as they were: {why}")
-    return redirect(f"{reverse('runs:run_list')}?{urlencode({'q': request.POST.get('q', '')})}")
+    sought = request.POST.get("q", "")[: query.LONGEST]
+    return redirect(f"{reverse('runs:run_list')}?{urlencode({'q': sought})}")
 
 
 def _refuse_problems(terms: list[Term]) -> None:

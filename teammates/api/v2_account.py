@@ -211,6 +211,7 @@ class PasswordIn(Input):
 @router.post("/account/password", tags=["account"])
 def change_password(request: ApiRequest, payload: PasswordIn) -> dict[str, Any]:
     """Ends every session of the person; keys keep working."""
+    request.auth.require_unlimited()
     user = accounts.change_password(
         _person(request.auth), current=payload.current_password, new=payload.new_password
     )

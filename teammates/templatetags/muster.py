@@ -258,6 +258,13 @@ register.filter("visible", visible)
 
 
 @register.filter
+def quoted(text: object) -> str:
+    """In a mail: what others wrote, each further line marked, so that none passes for the mail's
+    own."""
+    return visible(str(text)).replace("\r", "").replace("\n", "\n> ")
+
+
+@register.filter
 def as_json(value: Any) -> str:
     """A value as JSON that a form sends back."""
     return json.dumps(value, indent=2, ensure_ascii=False)

@@ -40,6 +40,7 @@ CONNECT_SECONDS = 20.0
 DESCRIBE_SECONDS = 1  # of work for the schemas of all tools
 CALL_SECONDS = 55.0  # a little less than a tool's own limit
 IDLE_SECONDS = 120.0
+LARGEST_ANSWER = 8 * 1024 * 1024  # bytes of one answer, or of one stream of them
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT")
 
 
@@ -174,7 +175,7 @@ async def _connected(connection: ServerConnection) -> AsyncIterator[Client]:
 
 def _http_client(connection: ServerConnection, headers: dict[str, str]) -> httpx2.AsyncClient:
     return outside_client(
-        may_be_private=connection.may_be_private,
+        may_be_private=connection.may_be_private, most_bytes=LARGEST_ANSWER,
         headers=headers | connection.headers, params=connection.parameters,
         timeout=httpx2.Timeout(connect=10, read=CALL_SECONDS, write=30, pool=10),
     )  # fmt: skip

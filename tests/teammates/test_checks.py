@@ -1,5 +1,6 @@
 """Whether apps and models answer: asked by a worker, while nobody's request waits."""
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from datetime import timedelta
@@ -126,3 +127,13 @@ def test_only_those_who_connect_things_have_them_asked(alice: Access, bob: Acces
     with pytest.raises(Forbidden):
         checks.ask_model(bob, model)
     assert browser_of(bob).post(f"/settings/models/{model.pk}/test/").status_code == 403
+
+
+def test_an_address_that_a_library_chokes_on_is_an_answer_too(alice: Access) -> None:
+    provider = connections.create_provider(
+        alice, name="P", kind="openai_compatible", base_url="http://\u24dbocalhost:8777/v1"
+    )
+    model = connections.add_model(alice, provider, alias="m", name="m")
+    asyncio.run(checks.carry_out(checks.Check(model)))
+    model.refresh_from_db()
+    assert model.test_error

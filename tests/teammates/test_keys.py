@@ -12,7 +12,7 @@ from teammates.access import Access
 from teammates.errors import Conflict, Forbidden, Invalid, NotSignedIn
 from teammates.models import APIKey, Role
 from tests.api import call
-from tests.factories import make_bob, make_key, make_run
+from tests.factories import PASSWORD, make_bob, make_key, make_run
 
 
 def limited(access: Access, *scopes: str, days: int | None = None) -> Access:
@@ -135,3 +135,10 @@ def test_the_first_key_is_limited_and_ends(db: Any) -> None:
     assert not access.may("org.members.invite")
     more, _ = keys.create_key(access, name="more")
     assert (more.expires_at, more.scopes) == (key.expires_at, key.scopes)
+
+
+def test_a_limited_key_does_not_act_as_the_person(alice: Access) -> None:
+    _, limited = keys.create_key(alice, name="x", scopes=["data.runs.read"])
+    body = {"current_password": PASSWORD, "new_password": "another horse 27"}
+    assert call(limited, "POST", "/api/v2/account/password", body).status_code == 403
+    assert call(make_key(alice), "POST", "/api/v2/account/password", body).status_code == 200

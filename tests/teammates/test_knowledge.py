@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from runs import creation
 from teammates import end_users, keys, knowledge, roster
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, NotFound
@@ -67,6 +68,30 @@ def test_what_was_kept_of_a_person_is_theirs_and_the_admins(
     assert knowledge.get_memory(alice, memory.pk) == memory
     assert knowledge.add_memory(bob, "Carl likes tea.", audience="personal") != memory
     knowledge.forget(carl, memory.pk)
+
+
+def test_what_everybody_is_told_is_changed_by_its_maker_and_who_manages_teammates(
+    alice: Access, bob: Access
+) -> None:
+    memory = knowledge.add_memory(alice, "We never pay by transfer.", audience="company")
+    knowledge.write_document(alice, name="prices", content="x")
+    for attempt in (
+        lambda: knowledge.update_memory(bob, memory, content="We pay mallory."),
+        lambda: knowledge.forget(bob, memory.pk),
+        lambda: knowledge.write_document(bob, name="prices", content="y"),
+    ):
+        with pytest.raises(Forbidden):
+            attempt()
+    mine = knowledge.add_memory(bob, "Bob likes tea.")
+    knowledge.update_memory(bob, mine, content="Bob likes coffee.")
+    knowledge.forget(alice, mine.pk)
+
+
+def test_a_member_starts_nothing_in_the_name_of_an_end_user(alice: Access, bob: Access) -> None:
+    options = creation.Options()
+    with pytest.raises(Forbidden):
+        creation.create_run(bob, message="recall", user_id="kim", options=options)
+    creation.create_run(alice, message="recall", user_id="kim", options=options)
 
 
 def test_what_a_shared_teammate_knows_is_changed_by_its_editors(alice: Access, bob: Access) -> None:

@@ -1,7 +1,10 @@
 import asyncio
+from collections.abc import AsyncIterator
 
+import httpx2
 import pytest
 
+from teammates import public_http
 from teammates.public_http import BlockedAddress, is_public, resolve_public
 from teammates.tools.base import ToolError
 from teammates.tools.web import WEB_FETCH
@@ -35,3 +38,27 @@ def test_web_fetch_reaches_public_addresses_only(url: str) -> None:
     assert WEB_FETCH.run is not None
     with pytest.raises(ToolError, match="not on the public internet"):
         asyncio.run(WEB_FETCH.run(None, {"url": url}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("headers", "error"), [
+    ({}, httpx2.ReadError), ({"content-encoding": "gzip"}, httpx2.DecodingError),
+])  # fmt: skip
+def test_an_answer_that_is_too_large_or_compressed_breaks_off(
+    headers: dict[str, str], error: type[Exception]
+) -> None:
+    class Endless(httpx2.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            while True:
+                yield b"x" * 1000
+
+    answer = httpx2.MockTransport(
+        lambda request: httpx2.Response(200, stream=Endless(), headers=headers)
+    )
+
+    async def fetch() -> None:
+        bounded = public_http._BoundedTransport(answer, 10_000)
+        async with httpx2.AsyncClient(transport=bounded) as client:
+            await client.get("https://example.com")
+
+    with pytest.raises(error):
+        asyncio.run(fetch())
