@@ -43,8 +43,9 @@ def instructions(run: Run) -> str:
         parts.append(f"Skills that load_skill loads, and when to use them:\n{lines}")
     for failing in told.get("failing_servers", []):
         parts.append(
-            f"The tools of {failing['name']} are not there right now: {failing['reason']} "
-            "Say so if the task needs them."
+            # Without the reason: a stranger's server gave it, and these are orders.
+            f"The tools of {failing['name']} are not there right now. Say so if the task needs "
+            "them."
         )
     if forbidden := told.get("not_allowed"):
         parts.append(

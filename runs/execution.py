@@ -44,6 +44,7 @@ from teammates.tools.masking import masked_json
 logger = logging.getLogger("muster.execution")
 
 MAX_RETRIES = 3
+LARGEST_TURN = 4 * 1024 * 1024  # bytes of what a model says at once
 LONGEST_DELAY = 60.0  # seconds before a retry
 # Where nobody watches, a run is patient: more retries behind the quick ones, further and further.
 PATIENT_RETRIES = 4
@@ -329,8 +330,14 @@ class _Streamed:
         self._answered = 0  # bytes
 
     def note(self, text: str) -> bool:
-        """Count a delta; say whether it is the first."""
+        """Count a delta; say whether it is the first. Raises `ProviderError` for too large a
+        turn, which would be kept, sent again and shown."""
         self._answered += len(text.encode(errors="replace"))
+        if self._answered > LARGEST_TURN:
+            raise ProviderError(
+                "answer_too_large",
+                f"The model's answer was stopped: it is larger than {LARGEST_TURN // 2**20} MB.",
+            )
         if self.first_token_ms is not None:
             return False
         self.first_token_ms = int((time.monotonic() - self._began) * 1000)

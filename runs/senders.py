@@ -56,13 +56,18 @@ def _proven_by(server: str, message: EmailMessage) -> frozenset[str] | None:
         except AuthResError:
             return None
         if (found.authserv_id or "").lower() == server.lower():
-            return frozenset(filter(None, map(_domain_of, found.results)))
+            proven = frozenset(filter(None, map(_domain_of, found.results)))
+            return proven - {
+                _domain_of(one, "fail") for one in found.results if one.method == "dmarc"
+            }
     return None
 
 
-def _domain_of(result: Any) -> str:
-    """The domain that a result proves; empty if it proves none."""
-    if result.result != "pass":
+def _domain_of(result: Any, outcome: str = "pass") -> str:
+    """The domain that a result with this outcome is about; empty if it is another, or if it names
+    two where one is meant."""
+    names = [f"{one.type}.{one.name}" for one in result.properties]
+    if result.result != outcome or len(set(names)) < len(names):
         return ""
     told = {f"{one.type}.{one.name}": str(one.value) for one in result.properties}
     found = next((told[name] for name in PROOFS.get(result.method, ()) if name in told), "")

@@ -26,7 +26,7 @@ from teammates import knowledge
 from teammates.errors import DomainError
 from teammates.models import Model, PermissionPolicy
 from teammates.providers.base import ModelRequest, TokenUsage, Turn
-from teammates.text import clean, read_json
+from teammates.text import clean, read_json, visible
 from teammates.tools.base import Tool
 from teammates.tools.masking import masked
 from teammates.tools.result import submit_result
@@ -274,7 +274,7 @@ def _begin(
         call.policy = _still(run, verdict)
     call.arguments = clean(arguments)
     call.title, call.is_action = tool.title[:200], tool.is_action
-    call.summary = clean(tool.say(masked(arguments)))
+    call.summary = visible(clean(tool.say(masked(arguments))))
     lifecycle.write(run, lease.fence, [called(call)])
     call.status, call.attempt, call.seq = CallStatus.RUNNING, lease.attempt, run.last_seq
     call.started_at = timezone.now()

@@ -18,6 +18,7 @@ import httpx2
 from teammates.errors import Invalid
 
 LONGEST_URL = 2000  # characters
+LONGEST_EVENT_LINE = 4 * 1024 * 1024  # bytes: a longer one holds up the loop that reads it
 LARGEST_ANSWER = 64 * 1024 * 1024  # bytes, of a model's stream too
 LOCAL_ENDINGS = (".internal", ".local", ".localhost", ".home.arpa")
 # What is not the public internet, after the registries of special-purpose addresses (IANA,
@@ -145,7 +146,9 @@ class _BoundedTransport(httpx2.AsyncBaseTransport):
             await response.aclose()
             raise httpx2.DecodingError("It answers compressed, and was asked not to.")
         assert isinstance(response.stream, httpx2.AsyncByteStream)
-        response.stream = _Bounded(response.stream, self._most)
+        is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
+        longest = LONGEST_EVENT_LINE if is_stream else self._most
+        response.stream = _Bounded(response.stream, self._most, longest)
         return response
 
     async def aclose(self) -> None:
@@ -153,13 +156,15 @@ class _BoundedTransport(httpx2.AsyncBaseTransport):
 
 
 class _Bounded(httpx2.AsyncByteStream):
-    def __init__(self, inner: httpx2.AsyncByteStream, most: int) -> None:
-        self._inner, self._left = inner, most
+    def __init__(self, inner: httpx2.AsyncByteStream, most: int, longest_line: int) -> None:
+        self._inner, self._left, self._longest = inner, most, longest_line
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        line = 0
         async for piece in self._inner:
             self._left -= len(piece)
-            if self._left < 0:
+            line = len(piece) - piece.rfind(b"\n") - 1 + (0 if b"\n" in piece else line)
+            if self._left < 0 or line > self._longest:
                 raise httpx2.ReadError("Its answer is too large.")
             yield piece
 

@@ -14,6 +14,7 @@ from runs import (
     authority,
     consent,
     creation,
+    execution,
     gates,
     incoming,
     mail,
@@ -214,6 +215,15 @@ def test_what_strangers_write_passes_for_no_line_of_the_mail_that_asks(
         "Look at it and decide, without signing in (works once):"
     ]
     assert "http://evil.test/" not in lines
+
+
+def test_a_model_that_does_not_stop_is_stopped(
+    alice: Access, ops: Teammate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution, "LARGEST_TURN", 3)
+    run = told(alice, ops, "hello")
+    assert (run.status, run.error_class) == (RunStatus.FAILED, "answer_too_large")
+    assert "was stopped" in run.error_message
 
 
 def test_codes_in_a_mailbox_wait_for_a_person(alice: Access, ops: Teammate) -> None:

@@ -42,9 +42,10 @@ def test_web_fetch_reaches_public_addresses_only(url: str) -> None:
 
 @pytest.mark.parametrize(("headers", "error"), [
     ({}, httpx2.ReadError), ({"content-encoding": "gzip"}, httpx2.DecodingError),
+    ({"content-type": "text/event-stream"}, httpx2.ReadError),
 ])  # fmt: skip
 def test_an_answer_that_is_too_large_or_compressed_breaks_off(
-    headers: dict[str, str], error: type[Exception]
+    headers: dict[str, str], error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Endless(httpx2.AsyncByteStream):
         async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -55,8 +56,11 @@ def test_an_answer_that_is_too_large_or_compressed_breaks_off(
         lambda request: httpx2.Response(200, stream=Endless(), headers=headers)
     )
 
+    monkeypatch.setattr(public_http, "LONGEST_EVENT_LINE", 10_000)
+
     async def fetch() -> None:
-        bounded = public_http._BoundedTransport(answer, 10_000)
+        most = 10**9 if "content-type" in headers else 10_000
+        bounded = public_http._BoundedTransport(answer, most)
         async with httpx2.AsyncClient(transport=bounded) as client:
             await client.get("https://example.com")
 
