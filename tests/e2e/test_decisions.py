@@ -93,7 +93,7 @@ def test_the_page_decides_while_the_sdk_waits_in_another_process(
         waits(site, run_id)
         page.goto(f"{site.url}/runs/{run_id}/?tab=approvals")
         edit(page, "Name", "mine.txt")
-        page.get_by_text("Approved.").wait_for()
+        page.get_by_role("status").filter(has_text="Approved.").wait_for()
         said, _ = sdk.communicate(timeout=120)
     finally:
         sdk.kill()

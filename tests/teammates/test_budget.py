@@ -61,7 +61,7 @@ SCHEMAS = {
                  "additionalProperties": False}, {"a" * 60 + "b": 1}),
     "references": (ref_bomb(40), {}),
     "many patterns": ({"type": "object", "patternProperties": {
-        f"^(a+)+{n}$": {} for n in range(100)}}, {f"{'a' * 60}{n}b": 1 for n in range(100)}),
+        f"^(a+)+{n}$": {} for n in range(400)}}, {f"{'a' * 60}{n}b": 1 for n in range(400)}),
 }  # fmt: skip
 
 
