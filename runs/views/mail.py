@@ -65,6 +65,7 @@ def mail_settings(request: PageRequest) -> HttpResponse:
         "kept": [] if chosen else [_head_of(file) for file in kept],
         "server": getattr(settings, "EMAIL_HOST", ""), "is_host": is_host,
         "door": _door_of(request, access.organization.mail_token_prefix + "****"),
+        "believed": settings.MAIL_BELIEVED, "authserv": settings.MAIL_AUTHSERV,
         "has_door": bool(access.organization.mail_token_hash),
         "live": _door_of(request, live) if live else "",
     })  # fmt: skip

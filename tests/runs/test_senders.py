@@ -14,6 +14,7 @@ from runs.senders import NOBODY_VOUCHES, Hints
 from teammates import roster
 from teammates.access import Access
 from teammates.models import Teammate
+from tests.factories import browser_of
 
 pytestmark = pytest.mark.django_db
 
@@ -63,6 +64,17 @@ def test_what_our_server_proved_is_believed(result: str) -> None:
 ])  # fmt: skip
 def test_what_failed_is_not(result: str) -> None:
     assert "failed the check" in why(raw(result))
+
+
+def test_the_page_says_whom_mails_are_believed(alice: Access, settings: Any) -> None:
+    def said() -> str:
+        return browser_of(alice).get("/settings/mail/").content.decode()
+
+    assert "<code>mx.example.org</code>" in said()
+    settings.MAIL_AUTHSERV = ""
+    assert "so they start nothing" in said()
+    settings.MAIL_BELIEVED = True
+    assert "Muster believes what a mail says" in said()
 
 
 def test_what_the_sender_says_of_itself_counts_for_nothing() -> None:

@@ -92,6 +92,12 @@ def test_a_member_starts_nothing_in_the_name_of_an_end_user(alice: Access, bob: 
     with pytest.raises(Forbidden):
         creation.create_run(bob, message="recall", user_id="kim", options=options)
     creation.create_run(alice, message="recall", user_id="kim", options=options)
+    for path, body in (
+        ("/api/v2/runs", {"message": "x", "user_id": "new"}),
+        ("/api/v2/memories", {"content": "x", "user_id": "new"}),
+    ):
+        assert call(make_key(bob), "POST", path, body).status_code == 403
+    assert not EndUser.objects.filter(external_id="new").exists()
 
 
 def test_what_a_shared_teammate_knows_is_changed_by_its_editors(alice: Access, bob: Access) -> None:
