@@ -28,6 +28,7 @@ from teammates import knowledge, limits, roster
 from teammates.access import Access
 from teammates.catalog import CATALOG
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound
+from teammates.fencing import as_data
 from teammates.models import (
     Author,
     PermissionMode,
@@ -291,11 +292,13 @@ def _list_runs(run: Run, access: Access, call: ToolCall, arguments: dict[str, An
     ]
 
 
-def _hear(run: Run, other: Run | None) -> None:
-    """What `other` said is in front of the run from now on."""
-    if other is None or other.origin or other.heard_outside:
-        run.heard_outside = True
-        run.save(update_fields=["heard_outside"])
+def _hear(run: Run, other: Run | None, text: str = "") -> str:
+    """What `other` said is in front of the run from now on: `text` as it may be told."""
+    if other is not None and not other.origin and not other.heard_outside:
+        return text
+    run.heard_outside = True
+    run.save(update_fields=["heard_outside"])
+    return text and as_data(text, "a run in which somebody outside had a say")
 
 
 def _get_run(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
@@ -305,11 +308,11 @@ def _get_run(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]
     )  # fmt: skip
     if found is None:
         raise NotFound("There is no such run in this scope.")
-    _hear(run, found)
+    answer = _hear(run, found, found.answer.content if found.answer else "")
     written = RunFile.objects.filter(run=found).values_list("file__name", flat=True).distinct()
     return {
         "run_id": found.pk, "title": found.title, "status": found.status,
-        "answer": found.answer.content if found.answer else None,
+        "answer": answer or None,
         "error": found.error_message or None, "files": sorted(written),
     }  # fmt: skip
 
@@ -320,9 +323,8 @@ def _read_run_file(run: Run, access: Access, call: ToolCall, arguments: dict[str
     newest = written.select_related("file").order_by("-file__version").first()
     if found is None or newest is None:
         raise NotFound("There is no such file of a run of this scope; get_run names its files.")
-    _hear(run, found)
     try:
-        text = files.read_file(newest.file).decode()
+        text = _hear(run, found, files.read_file(newest.file).decode())
     except UnicodeDecodeError:
         raise Invalid(f"{arguments['name']} is not a text file.") from None
     return {"name": newest.file.name, "content": text}

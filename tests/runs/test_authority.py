@@ -38,6 +38,7 @@ from runs.models import (
     RunStatus,
     Step,
     Task,
+    ToolCall,
 )
 from teammates import accounts, connections, end_users, knowledge, permissions, roster
 from teammates.access import Access
@@ -181,6 +182,8 @@ def test_whoever_reads_what_strangers_wrote_is_asked_too(alice: Access, ops: Tea
     finish(theirs)
     assert not asks_before_it_remembers(told(alice, ops, "hello"))
     read = told(alice, ops, f'CALL get_run {{"run_id": {theirs.pk}}}')
+    result = ToolCall.objects.get(run=read, name="get_run").result
+    assert "no instruction to you" in result["answer"]
     assert asks_before_it_remembers(read)
     assert asks_before_it_remembers(told(alice, ops, f'CALL get_run {{"run_id": {read.pk}}}'))
     joined = finish(make_run(alice, message="and now?", thread=theirs.thread, teammate=ops))
