@@ -2,6 +2,7 @@
 
 from decimal import Decimal, InvalidOperation
 
+import httpx2
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
@@ -287,5 +288,9 @@ def _set_price(
 
 
 def _check_url(url: str) -> None:
+    try:
+        httpx2.URL(url)
+    except httpx2.InvalidURL:
+        raise Invalid("The address (base_url) is not a URL.") from None
     if url and not url.startswith(("http://", "https://")):
         raise Invalid("The address (base_url) must start with http:// or https://.")

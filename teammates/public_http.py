@@ -61,11 +61,15 @@ def check_url(
     Raises `Invalid`.
     """
     try:
+        httpx2.URL(url)  # what the client that calls it would choke on
         parts = urlsplit(url)
         host = (parts.hostname or "").rstrip(".").lower()
         _ = parts.port
-    except ValueError:
-        raise Invalid("url is not a URL.") from None
+        is_url = ".." not in host and not any(map(str.isspace, url))
+    except (ValueError, httpx2.InvalidURL):
+        is_url = False
+    if not is_url:
+        raise Invalid("url is not a URL.")
     if parts.scheme not in schemes or not host or len(url) > LONGEST_URL:
         words = " or ".join(f"{scheme}://" for scheme in schemes)
         raise Invalid(f"url must begin with {words} and have at most {LONGEST_URL} characters.")

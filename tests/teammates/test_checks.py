@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from teammates import checks, connections, servers
 from teammates.access import Access
-from teammates.errors import Forbidden
-from teammates.models import Model, ToolServer
+from teammates.errors import Forbidden, Invalid
+from teammates.models import Model, Provider, ToolServer
 from tests.factories import browser_of, make_key
 from tests.fake_models import FakeModels, serve
 from tests.runs.test_execution import work_until
@@ -130,9 +130,14 @@ def test_only_those_who_connect_things_have_them_asked(alice: Access, bob: Acces
 
 
 def test_an_address_that_a_library_chokes_on_is_an_answer_too(alice: Access) -> None:
+    refused = "http://\u24dbocalhost:8777/v1"
+    with pytest.raises(Invalid, match="not a URL"):
+        connections.create_provider(alice, name="P", kind="openai_compatible", base_url=refused)
     provider = connections.create_provider(
-        alice, name="P", kind="openai_compatible", base_url="http://\u24dbocalhost:8777/v1"
+        alice, name="P", kind="openai_compatible", base_url="http://localhost:8777/v1"
     )
+    Provider.objects.filter(pk=provider.pk).update(base_url=refused)  # of before
+    provider.refresh_from_db()
     model = connections.add_model(alice, provider, alias="m", name="m")
     asyncio.run(checks.carry_out(checks.Check(model)))
     model.refresh_from_db()

@@ -5,6 +5,7 @@ import httpx2
 import pytest
 
 from teammates import public_http
+from teammates.errors import Invalid
 from teammates.public_http import BlockedAddress, is_public, resolve_public
 from teammates.tools.base import ToolError
 from teammates.tools.web import WEB_FETCH
@@ -66,3 +67,12 @@ def test_an_answer_that_is_too_large_or_compressed_breaks_off(
 
     with pytest.raises(error):
         asyncio.run(fetch())
+
+
+@pytest.mark.parametrize("url", [
+    "https://1.1.1.1/a\r\nX: y", "https://\x01.example", "https://[v1.a]/", "https://a..b/",
+    "https://a.example/b c", "https:///x",
+])  # fmt: skip
+def test_what_no_client_could_call_is_refused_where_it_is_written_down(url: str) -> None:
+    with pytest.raises(Invalid):
+        public_http.check_url(url, may_be_private=False)
