@@ -22,6 +22,7 @@ from threads import files
 
 LONGEST_FIELD = 4000  # characters
 LARGEST_DIFFED = 40_000  # bytes; it is compared while the run's row is held
+LONGEST_LINE = 400  # characters of a line of a diff
 MOST_DIFFED = 120  # lines
 # Bytes in an event, which holds 64 KB in all; the gate's row has the whole.
 EVENT_REQUEST, EVENT_FIELDS, EVENT_DIFF, EVENT_EDITS = 16_000, 10_000, 8_000, 10_000
@@ -83,7 +84,10 @@ def _diff(run: Run, request: dict[str, Any]) -> list[list[str]]:
         return []
     before = files.read_file(file).decode(errors="replace")
     lines = changed_lines(before, str(request.get("content", "")), around=2)
-    shown = [[sign, visible(line[:399])] for sign, line in lines[:MOST_DIFFED]]
+    shown = [
+        [sign, visible(line if len(line) < LONGEST_LINE else line[:LONGEST_LINE] + "… (cut)")]
+        for sign, line in lines[:MOST_DIFFED]
+    ]
     if len(lines) > MOST_DIFFED:
         shown.append(["…", f"and {len(lines) - MOST_DIFFED} more lines"])
     return shown or [[" ", "Nothing would change."]]

@@ -221,8 +221,11 @@ def gates_approve(request: PageRequest) -> HttpResponse:
         if gate.card.get("risk") == "high":
             problems.append(f"{gate.prompt}: of high risk, to be looked at on its own.")
             continue
+        if gate.run.origin or gate.run.heard_outside:
+            problems.append(f"{gate.prompt}: on a message from outside, to be looked at alone.")
+            continue
         try:
-            seen = request.POST.get(f"digest-{gate.pk}")
+            seen = request.POST.get(f"digest-{gate.pk}") or "none was sent"
             gates.decide(
                 access, gate, Decision(GateStatus.ALLOWED, digest=seen), via=DecidedVia.PAGE
             )

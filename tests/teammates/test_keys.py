@@ -7,6 +7,8 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from runs import authority
+from runs.models import Run
 from teammates import accounts, keys
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden, Invalid, NotSignedIn
@@ -142,3 +144,13 @@ def test_a_limited_key_does_not_act_as_the_person(alice: Access) -> None:
     body = {"current_password": PASSWORD, "new_password": "another horse 27"}
     assert call(limited, "POST", "/api/v2/account/password", body).status_code == 403
     assert call(make_key(alice), "POST", "/api/v2/account/password", body).status_code == 200
+
+
+def test_a_run_of_a_limited_key_may_do_no_more_than_the_key(alice: Access) -> None:
+    limited, _ = keys.create_key(alice, name="x", scopes=["data.runs.read", "data.runs.write"])
+    run = make_run(alice)
+    Run.objects.filter(pk=run.pk).update(api_key=limited)
+    access = authority.access_of_run(Run.objects.get(pk=run.pk))
+    assert access.may("data.runs.write")
+    assert not access.may("data.personas.manage")
+    assert authority.access_of_run(make_run(alice)).may("data.personas.manage")
