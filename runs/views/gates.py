@@ -225,7 +225,7 @@ def gates_approve(request: PageRequest) -> HttpResponse:
             problems.append(f"{gate.prompt}: on a message from outside, to be looked at alone.")
             continue
         try:
-            seen = request.POST.get(f"digest-{gate.pk}") or "none was sent"
+            seen = request.POST.get(f"digest-{gate.pk}", "none was sent")
             gates.decide(
                 access, gate, Decision(GateStatus.ALLOWED, digest=seen), via=DecidedVia.PAGE
             )

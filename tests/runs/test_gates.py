@@ -662,14 +662,22 @@ def test_the_list_shows_what_waits_and_who_looks_at_it(alice: Access) -> None:
     assert "wrong list" in done
 
 
+def seen(*gates: Gate) -> dict[str, str]:
+    """What the form of several approvals sends of what it shows."""
+    return {f"digest-{gate.pk}": gate.digest for gate in gates}
+
+
 def test_several_approvals_of_one_tool_are_given_at_once(alice: Access) -> None:
     first, second, other = make_gate(alice), make_gate(alice), make_gate(
         alice, tool=WRITE_FILE, arguments={"name": "a.txt", "content": "x"}
     )  # fmt: skip
     client = browser_of(alice)
-    client.post("/needs-you/approve/", {"gate": [first.pk, other.pk]})
+    client.post("/needs-you/approve/", {"gate": [first.pk, other.pk]} | seen(first, other))
     assert Gate.objects.filter(status="pending").count() == 3
-    client.post("/needs-you/approve/", {"gate": [first.pk, second.pk]})
+    unseen = {"gate": [first.pk, second.pk]}
+    client.post("/needs-you/approve/", unseen)
+    assert Gate.objects.filter(status="pending").count() == 3
+    client.post("/needs-you/approve/", unseen | seen(first, second))
     assert Gate.objects.filter(status="allowed").count() == 2
 
 
@@ -679,7 +687,7 @@ def test_nothing_of_high_risk_is_approved_in_a_batch_or_denied_without_a_word(
     gate = make_gate(alice)
     Gate.objects.filter(pk=gate.pk).update(card=gate.card | {"risk": "high"})
     client = browser_of(alice)
-    client.post("/needs-you/approve/", {"gate": [gate.pk]})
+    client.post("/needs-you/approve/", {"gate": [gate.pk]} | seen(gate))
     form = {"request_id": str(gate.uid), "decision": "deny"}
     client.post(f"/runs/{gate.run_id}/answer/", form)
     assert Gate.objects.get(pk=gate.pk).is_pending
@@ -696,7 +704,7 @@ def test_a_colleague_and_a_stranger_decide_nothing(alice: Access, eve: Access) -
         assert client.post(f"/runs/{gate.run_id}/answer/", form).status_code == 404
         assert client.get(f"/needs-you/{gate.pk}/presence/").status_code == 404
         assert "kim@" not in client.get(f"/needs-you/?gate={gate.pk}").content.decode()
-        client.post("/needs-you/approve/", {"gate": [gate.pk]})
+        client.post("/needs-you/approve/", {"gate": [gate.pk]} | seen(gate))
     assert Gate.objects.get(pk=gate.pk).is_pending
 
 
