@@ -16,7 +16,7 @@ from ninja.parser import Parser
 from teammates import errors
 from teammates.api.bearer import Bearer, NamesNoEndUsers
 from teammates.errors import DomainError
-from teammates.text import clean, read_json
+from teammates.text import DEEPEST, clean, read_json
 
 logger = logging.getLogger("muster.api")
 
@@ -206,8 +206,8 @@ def _make_api(*, title: str, name: str) -> NinjaAPI:
         if error.status_code == 400:
             why = str(error).rstrip(".")
             return error_response(request, errors.Invalid(
-                f"The body is not JSON (nested at most 100 levels deep), or Content-Type does not "
-                f"say application/json: {why}."
+                f"The body is not JSON (nested at most {DEEPEST} levels deep), or Content-Type "
+                f"does not say application/json: {why}."
             ))  # fmt: skip
         return error_response(request, DomainError(str(error)), error.status_code)
 

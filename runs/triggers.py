@@ -24,11 +24,16 @@ OF_EVENTS: dict[str, Any] = {"overlap": Overlap.ALLOW, "failure_limit": None}
 
 
 def webhook_of(task: Task) -> Trigger | None:
-    return next((one for one in task.triggers.all() if one.kind == TriggerKind.WEBHOOK), None)
+    return _only(task, TriggerKind.WEBHOOK)
 
 
 def inbox_of(task: Task) -> Trigger | None:
-    return next((one for one in task.triggers.all() if one.kind == TriggerKind.EMAIL), None)
+    return _only(task, TriggerKind.EMAIL)
+
+
+def _only(task: Task, kind: TriggerKind) -> Trigger | None:
+    """The one trigger of a kind of which a task has at most one."""
+    return next((one for one in task.triggers.all() if one.kind == kind), None)
 
 
 def create_armed_task(
