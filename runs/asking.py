@@ -33,6 +33,7 @@ def open_gate(
     mode: str | None = None,
     why: str = "",
     setting: ToolSetting | None = None,
+    outside: bool = False,
 ) -> bool:
     """Stop the run at a new gate; the worker's slot is free and the run waits in the database.
 
@@ -41,7 +42,9 @@ def open_gate(
     with lifecycle.holding(lease, pending) as run:
         if mode is not None and run.permission_mode != mode:
             return False
-        gate = cards.compose(run, call, tool, arguments, kind, why=why, setting=setting)
+        gate = cards.compose(
+            run, call, tool, arguments, kind, why=why, setting=setting, outside=outside
+        )
         gate.expires_at = _expiry(gate, setting)
         call.arguments, call.title = clean(arguments), tool.title[:200]
         call.summary = visible(clean(tool.say(masked(arguments))))

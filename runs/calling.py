@@ -143,6 +143,7 @@ async def _wait(
         asking.open_gate, call=call, tool=tool, arguments=arguments, kind=kind,
         mode=verdict.mode if verdict else None, why=verdict.why if verdict else "",
         setting=verdict.setting if verdict else None,
+        outside=verdict is not None and verdict.outside,
     )  # fmt: skip
     if waits:
         raise Stopped

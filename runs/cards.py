@@ -38,6 +38,7 @@ def compose(
     *,
     why: str = "",
     setting: ToolSetting | None = None,
+    outside: bool = False,
 ) -> Gate:
     """A new gate with its card, not saved. Queries the call's surroundings."""
     request = masked(clean(arguments))
@@ -58,6 +59,7 @@ def compose(
         "diff": _diff(run, request) if tool.preview == "file" else [],
         "said": fitting(visible(_said_before(call)), 2_000),
         "hidden": hides(request, clean(arguments)),
+        "outside": outside,
         "can_remember": can_remember,
         "remember_default": can_remember and tool.risk in REMEMBER_SAFELY,
         "version": tool.version,

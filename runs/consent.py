@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from django.db.models import Q
-
 from runs.models import Run
 from teammates import permissions
 from teammates.models import PermissionMode, PermissionPolicy, ToolMode, ToolSetting
@@ -29,13 +27,14 @@ class Verdict:
     reason: str = ""  # of a refusal, as a word
     policy: PermissionPolicy | None = None
     setting: ToolSetting | None = None
+    outside: bool = False  # strangers may be behind what is asked for
 
 
 def judge(run_id: int, tool: Tool, arguments: Any) -> Verdict:
     """Decide by the run's mode at this moment, the organization's setting and the standing
     permissions of the run's scope (design 5 and 7, contract v2 4.5)."""
     run = Run.objects.select_related(
-        "organization", "teammate", "teammate_version", "end_user"
+        "organization", "teammate", "teammate_version", "end_user", "thread"
     ).get(pk=run_id)  # fmt: skip
     setting = ToolSetting.objects.filter(organization=run.organization, tool=tool.name).first()
     mode = run.permission_mode
@@ -45,7 +44,7 @@ def judge(run_id: int, tool: Tool, arguments: Any) -> Verdict:
     if run.reply_to_id is not None and not run.human_in_the_loop:
         # A reply is not let loose: the teammate's own mode counts for what changes something.
         modes.add(run.teammate_version.permission_mode)
-    if tool.guarded and _has_words_from_outside(run):
+    if tool.guarded and run.has_words_from_outside:
         return _judge_words_from_outside(run, tool, arguments, setting)
     need = _need(run, tool, modes, setting)
     if not need:
@@ -66,15 +65,6 @@ def judge(run_id: int, tool: Tool, arguments: Any) -> Verdict:
     return Verdict("ask", mode, need[:1].upper() + need[1:] + ".", setting=setting)
 
 
-def _has_words_from_outside(run: Run) -> bool:
-    """Whether strangers wrote what the run works on, or what it read on its way, or something in
-    its thread."""
-    if run.origin or run.heard_outside:
-        return True
-    theirs = ~Q(origin="") | Q(heard_outside=True)
-    return Run.objects.filter(theirs, thread=run.thread_id).exists()
-
-
 def _judge_words_from_outside(
     run: Run, tool: Tool, arguments: Any, setting: ToolSetting | None
 ) -> Verdict:
@@ -85,7 +75,7 @@ def _judge_words_from_outside(
         if policy is not None:
             return Verdict("go", run.permission_mode, policy=policy, setting=setting)
     why = "Somebody outside of your organization wrote some of what this run works on."
-    return Verdict("ask", run.permission_mode, why, setting=setting)
+    return Verdict("ask", run.permission_mode, why, setting=setting, outside=True)
 
 
 def _need(run: Run, tool: Tool, modes: set[str], setting: ToolSetting | None) -> str:

@@ -18,6 +18,8 @@ from threads.models import Message, MessageRole
 
 HISTORY_RUNS = 20
 HISTORY_BYTES = 400_000  # about 100 000 tokens
+# Of runs that no stranger had a say in (`Run.has_words_from_outside`)
+NOTHING_OUTSIDE = {"heard_outside": False, "thread__heard_outside": False}
 
 
 def instructions(run: Run) -> str:
@@ -174,7 +176,7 @@ def _of_earlier_runs(run: Run) -> list[Said]:
             organization=run.organization, teammate=run.teammate, end_user=run.end_user,
             origin=run.origin, thread__deleted_at=None, status__in=FINISHED,
             created_at__lte=run.created_at, **whose,
-            **({} if run.heard_outside else {"heard_outside": False}),
+            **({} if run.has_words_from_outside else NOTHING_OUTSIDE),
         )
         .exclude(pk__in=[run.pk, run.retry_of_id or run.pk])
         .select_related("prompt", "answer")

@@ -693,7 +693,7 @@ def queue(
             f"{teammate.name} is paused; enable the teammate first.", code="teammates.disabled"
         )
     # The thread first, then its end user: everybody who starts a run takes them in this order.
-    Thread.objects.select_for_update(no_key=True).get(pk=thread.pk)
+    locked = Thread.objects.select_for_update(no_key=True).get(pk=thread.pk)
     starts_left = usage.check_limits(thread.end_user) if thread.end_user else None
     _check_verified(access)
     inherited = of_task(task).or_else(of_version(version)) if task else of_version(version)
@@ -715,6 +715,11 @@ def queue(
         instructions=text,
         is_ad_hoc=True,
     )
+    origin = access.origin or (retry_of.origin if retry_of else "")
+    begun_by = (one for one in (started_by, retry_of) if one is not None)
+    heard_outside = (
+        bool(origin) or locked.heard_outside or any(one.has_words_from_outside for one in begun_by)
+    )
     run = Run(
         organization=access.organization,
         thread=thread,
@@ -731,8 +736,8 @@ def queue(
         channel=channel,
         created_by=access.user,
         api_key=access.api_key,
-        origin=access.origin or (retry_of.origin if retry_of else ""),
-        heard_outside=any(one.heard_outside for one in (started_by, retry_of) if one),
+        origin=origin,
+        heard_outside=heard_outside,
         route=route or connections.resolve_model(access.organization, wanted.model or ""),
         requested_persona=persona_id,
         effort=wanted.effort or "",
@@ -752,6 +757,8 @@ def queue(
     )
     if thread.teammate_id is None:
         Thread.objects.filter(pk=thread.pk).update(teammate=teammate)
+    if heard_outside:
+        conversations.mark_heard_outside(thread)
     Run.objects.filter(thread=thread, asks_back=True).update(asks_back=False)
     run = lifecycle.queue_run(run)
     run.starts_left = starts_left

@@ -124,9 +124,10 @@ def switch_mode(access: Access, run: Run, mode: str) -> Run:
                     kind=GateKind.APPROVAL,
                     approvals_needed=1,
                 )
-                .exclude(card__hidden=True)
+                .exclude(card__hidden=True)  # nor what nobody has seen
+                .exclude(card__outside=True)  # nor what strangers may be behind: in every mode
                 .order_by("id")
-            )  # nor what nobody has seen
+            )
             for gate in open_:
                 decide(access, gate, Decision(GateStatus.ALLOWED), via=DecidedVia.MODE)
     run.refresh_from_db()
@@ -211,6 +212,17 @@ def decide(access: Access | None, gate: Gate, decision: Decision, *, via: Decide
         elif gate.tool_call is not None:
             lifecycle.resume_locked(run, told, *_apply(run, gate, gate.tool_call))
     return gate
+
+
+def approve_among_others(access: Access, gate: Gate, *, seen: str) -> Gate:
+    """Allow one of several calls that a person chose in a list. `seen` is the digest of what the
+    list showed. Raises as `decide`, and `Forbidden` for what is to be looked at on its own."""
+    if gate.card.get("risk") == "high":
+        raise Forbidden("It is of high risk; look at it on its own.")
+    if gate.run.has_words_from_outside:
+        raise Forbidden("Somebody outside had a say in this run; look at it on its own.")
+    decision = Decision(GateStatus.ALLOWED, digest=seen or "none was sent")
+    return decide(access, gate, decision, via=DecidedVia.PAGE)
 
 
 def _refuse_unseen(access: Access | None, gate: Gate, decision: Decision) -> None:

@@ -143,7 +143,7 @@ def _read_mailbox(run: Run, access: Access, call: ToolCall, arguments: dict[str,
 
 def _notify(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     title = arguments.get("title") or f"{run.teammate.name} has news"
-    if run.origin:
+    if run.has_words_from_outside:
         limits.take((limits.NOTICES_FROM_OUTSIDE, f"{run.teammate_id} {run.origin}"))
         title = f"{run.teammate.name}, on a message from outside: {title}"
     told = notices.tell(run, title=title, text=arguments["message"])
@@ -294,10 +294,11 @@ def _list_runs(run: Run, access: Access, call: ToolCall, arguments: dict[str, An
 
 def _hear(run: Run, other: Run | None, text: str = "") -> str:
     """What `other` said is in front of the run from now on: `text` as it may be told."""
-    if other is not None and not other.origin and not other.heard_outside:
+    if other is not None and not other.has_words_from_outside:
         return text
     run.heard_outside = True
     run.save(update_fields=["heard_outside"])
+    conversations.mark_heard_outside(run.thread)
     return text and as_data(text, "a run in which somebody outside had a say")
 
 
@@ -318,7 +319,7 @@ def _get_run(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]
 
 
 def _read_run_file(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
-    found = _runs(run, access).filter(pk=arguments["run_id"]).first()
+    found = _runs(run, access).select_related("thread").filter(pk=arguments["run_id"]).first()
     written = RunFile.objects.filter(run=found, file__name=arguments["name"])
     newest = written.select_related("file").order_by("-file__version").first()
     if found is None or newest is None:
@@ -333,12 +334,14 @@ def _read_run_file(run: Run, access: Access, call: ToolCall, arguments: dict[str
 def _list_approvals(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     waiting = Gate.objects.filter(
         status=GateStatus.PENDING, run__in=_runs(run, access)
-    ).order_by("-id")[:MOST_LISTED]  # fmt: skip
+    ).select_related("run__thread").order_by("-id")[:MOST_LISTED]  # fmt: skip
     allowed = PermissionPolicy.objects.visible_to(access).order_by("-id")[:MOST_LISTED]
     if access.origin:  # strangers do not learn what would go through
         allowed = PermissionPolicy.objects.none()
     return {
-        "waiting": [{"run_id": gate.run_id, "what": gate.prompt} for gate in waiting],
+        "waiting": [
+            {"run_id": gate.run_id, "what": _hear(run, gate.run, gate.prompt)} for gate in waiting
+        ],
         "allowed": [{"tool": policy.tool, "only_with": policy.pattern} for policy in allowed],
     }
 

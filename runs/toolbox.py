@@ -15,16 +15,15 @@ class Toolbox:
     settings: dict[str, ToolSetting] = field(default_factory=dict)
     # Tools that exist and cannot be used right now, and why.
     missing: dict[str, str] = field(default_factory=dict)
-    works_for_strangers: bool = False  # `Run.origin`
 
     def get(self, name: str) -> Tool | None:
         return self.tools.get(name)
 
     def may_ask_about(self, tool: Tool) -> bool:
         """Whether `consent.judge` could say anything but go; what only reads is not looked up."""
-        if tool.name in self.settings or (self.works_for_strangers and tool.guarded):
-            return True
-        return tool.approval == "always" or tool.changes
+        return (
+            tool.name in self.settings or tool.guarded or tool.changes or tool.approval == "always"
+        )
 
 
 def tools_of_run(run: Run) -> Toolbox:
@@ -66,7 +65,7 @@ def tools_of_run(run: Run) -> Toolbox:
                 missing[tool.name] = f"{tool.title} is switched off."
             else:
                 found.append(tool)
-    return Toolbox({tool.name: tool for tool in found}, settings, missing, bool(run.origin))
+    return Toolbox({tool.name: tool for tool in found}, settings, missing)
 
 
 def servers_of(run: Run) -> list[ToolServer]:

@@ -78,6 +78,8 @@ def fork_thread(access: Access, thread: Thread, said: list[Message]) -> Thread:
             )
             for file in kept
         )  # fmt: skip
+        if Thread.objects.filter(pk=thread.pk, heard_outside=True).exists():  # now, not before
+            mark_heard_outside(fork)
         fork.refresh_from_db()
     return fork
 
@@ -85,6 +87,12 @@ def fork_thread(access: Access, thread: Thread, said: list[Message]) -> Thread:
 def _copied(title: str) -> str:
     sign = " (copy)"
     return title[: LONGEST_TITLE - len(sign)].removesuffix(sign) + sign if title else title
+
+
+def mark_heard_outside(thread: Thread) -> None:
+    """Note that somebody outside of the organization had a say in a thread. Again is fine."""
+    Thread.objects.filter(pk=thread.pk, heard_outside=False).update(heard_outside=True)
+    thread.heard_outside = True
 
 
 def delete_thread(access: Access, thread: Thread) -> None:

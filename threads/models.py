@@ -48,6 +48,8 @@ class Thread(Named):
     # The thread that this one was forked from.
     parent = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="forks")
     next_position = models.BigIntegerField(default=0)
+    # Somebody outside of the organization had a say in what is written here. Never taken back.
+    heard_outside = models.BooleanField(default=False)
     deleted_at = models.DateTimeField(null=True)
 
     objects = ThreadQuerySet.as_manager()

@@ -165,8 +165,8 @@ class Run(Named, Shareable):
     # started inherits it. Empty: somebody of the organization asked.
     origin = models.CharField(max_length=255, blank=True, default="")
 
-    # It read words of such senders, by a tool or in a run that started it: what they could ask for
-    # waits for a person, as in a run of theirs.
+    # It works on words of such senders, or read them on its way: what they could ask for waits for
+    # a person (`has_words_from_outside`).
     heard_outside = models.BooleanField(default=False)
 
     # --- how: resolved at creation from run > task > teammate > platform ---
@@ -370,6 +370,12 @@ class Run(Named, Shareable):
         if self.started_at is None or self.finished_at is not None:
             return self.duration_ms
         return int((timezone.now() - self.started_at).total_seconds() * 1000)
+
+    @property
+    def has_words_from_outside(self) -> bool:
+        """Whether somebody outside of the organization wrote what it works on, or what it read on
+        its way, or something in its thread."""
+        return self.heard_outside or self.thread.heard_outside
 
     @property
     def total_tokens(self) -> int | None:
