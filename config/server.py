@@ -29,12 +29,14 @@ DISCARD_SECONDS = 5
 PATIENCE_SECONDS = 60
 SLOWEST = 50_000  # bytes a second
 
-# Large bodies on their way at once: until one is there, nobody knows whether its sender may.
+# Large bodies on their way at once: until one is there, nobody knows whether its sender may. One
+# that does not get on gives its place back.
 UPLOADS_OF_ONE, UPLOADS_OF_ALL = 8, 64
+PROGRESS_SECONDS, PROGRESS_BYTES = 10, 100_000
 
 REFUSAL = "The request is too large: at most {limit} bytes are taken here."
 BUSY = "Too many uploads at this moment; try again."
-_uploads: Counter[str] = Counter()  # by address
+_uploads: Counter[str] = Counter()  # by household
 
 
 class Request(WebRequest):
@@ -43,6 +45,7 @@ class Request(WebRequest):
     _refused = False
     _received = 0
     _late: Any = None  # what ends the wait for the body
+    _stuck: Any = None  # what ends it earlier, where it holds a place
     _sender: str | None = None  # of a large body, while it is on its way
 
     def gotLength(self, length: int | None) -> None:
@@ -50,22 +53,29 @@ class Request(WebRequest):
         may_be_large = self._limit > settings.MAX_JSON_BYTES
         if may_be_large and (length is None or length > settings.MAX_JSON_BYTES):
             self._count_upload()
-        patience = PATIENCE_SECONDS + min(length or 0, self._limit) / SLOWEST
-        self._late = reactor.callLater(patience, self._give_up)
-        if length is not None and length > self._limit:
-            self._refuse()
         if not self._refused:
-            super().gotLength(length)
+            patience = PATIENCE_SECONDS + min(length or 0, self._limit) / SLOWEST
+            self._late = reactor.callLater(patience, self._give_up)
+        if not self._refused and length is not None and length > self._limit:
+            self._refuse()
+        super().gotLength(0 if self._refused else length)
 
     def _count_upload(self) -> None:
         peer = getattr(self.channel.transport.getPeer(), "host", "")
-        forwarded_for = (self.requestHeaders.getRawHeaders("x-forwarded-for") or [""])[-1]
-        sender = client.real_address(peer, forwarded_for)
+        forwarded_for = (self.requestHeaders.getRawHeaders(b"x-forwarded-for") or [b""])[-1]
+        sender = client.household_of(client.real_address(peer, forwarded_for.decode("latin-1")))
         if _uploads[sender] >= UPLOADS_OF_ONE or _uploads.total() >= UPLOADS_OF_ALL:
             self._refuse("429 Too Many Requests", "request_rate_limited", BUSY)
             return
         _uploads[sender] += 1
         self._sender = sender
+        self._stuck = reactor.callLater(PROGRESS_SECONDS, self._expect_progress, 0)
+
+    def _expect_progress(self, received_before: int) -> None:
+        if self._received - received_before < PROGRESS_BYTES:
+            self._give_up()
+        else:
+            self._stuck = reactor.callLater(PROGRESS_SECONDS, self._expect_progress, self._received)
 
     def _body_limit(self) -> int:
         """Large bodies are for who says who they are; whether it is true, `signed_uploads` judges
@@ -98,8 +108,9 @@ class Request(WebRequest):
             if not _uploads[self._sender]:
                 del _uploads[self._sender]
             self._sender = None
-        if self._late is not None and self._late.active():
-            self._late.cancel()
+        for call in (self._late, self._stuck):
+            if call is not None and call.active():
+                call.cancel()
 
     def _give_up(self) -> None:
         """A body that drips holds a connection for ever."""

@@ -25,6 +25,8 @@ def access_of_run(run: Run) -> Access:
         access = access_of_key(key, role) if key.is_valid else None
     if access is None:
         raise Forbidden("Whoever started this run is no longer here; it may change nothing.")
+    if run.api_key is not None and run.api_key.revoked_at is not None:
+        raise Forbidden("The key that started this run is revoked; it may change nothing.")
     if run.api_key is not None and run.api_key.scopes:  # what a key may not do, its runs may not
         access = replace(access, api_key=run.api_key)
     return replace(access, end_user=run.end_user, origin=run.origin, of_run=True)

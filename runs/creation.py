@@ -561,7 +561,7 @@ def _check_output_schema(schema: dict[str, Any]) -> None:
 def _end_user(access: Access, user_id: str | None) -> EndUser | None:
     if user_id is None:
         return access.end_user
-    return end_users.find_or_create(access.organization, user_id)
+    return end_users.find_or_create(access, user_id)
 
 
 def _teammate_for(

@@ -308,7 +308,13 @@ def _access(target: Target, origin: str) -> Access:
             f"{target.owner.display_name}, who set this up, is no longer a member. An owner or an "
             "admin takes it over by switching it on again."
         )
-    return replace(access, end_user=target.end_user, origin=origin)
+    key = target.task.api_key if target.task is not None else None
+    if key is not None and key.revoked_at is not None:
+        raise Forbidden(
+            f"The key {key.name}, which set this up, is revoked. Look at it, and switch it on "
+            "again."
+        )
+    return replace(access, end_user=target.end_user, origin=origin, api_key=key)
 
 
 def _record(target: Target, cause: Cause, status: FiringStatus, **fields: Any) -> Firing:

@@ -56,18 +56,16 @@ def _proven_by(server: str, message: EmailMessage) -> frozenset[str] | None:
         except AuthResError:
             return None
         if (found.authserv_id or "").lower() == server.lower():
-            proven = frozenset(filter(None, map(_domain_of, found.results)))
-            return proven - {
-                _domain_of(one, "fail") for one in found.results if one.method == "dmarc"
-            }
+            if any(one.method == "dmarc" and one.result == "fail" for one in found.results):
+                return frozenset()  # the domain's own rules, which may be stricter, say no
+            return frozenset(filter(None, map(_domain_of, found.results)))
     return None
 
 
-def _domain_of(result: Any, outcome: str = "pass") -> str:
-    """The domain that a result with this outcome is about; empty if it is another, or if it names
-    two where one is meant."""
+def _domain_of(result: Any) -> str:
+    """The domain that a result proves; empty if it proves none, or names two where one is meant."""
     names = [f"{one.type}.{one.name}" for one in result.properties]
-    if result.result != outcome or len(set(names)) < len(names):
+    if result.result != "pass" or len(set(names)) < len(names):
         return ""
     told = {f"{one.type}.{one.name}": str(one.value) for one in result.properties}
     found = next((told[name] for name in PROOFS.get(result.method, ()) if name in told), "")

@@ -1,5 +1,6 @@
 """Tasks: saved work, and the lessons of its runs. What starts it is in `triggers.py`."""
 
+from dataclasses import replace
 from typing import Any
 
 from django.db import transaction
@@ -41,9 +42,10 @@ def create_task(
         if end_user is not None and end_user.pk != teammate.end_user_id:
             raise NotFound("There is no such teammate.", code="teammates.not_found")
         end_user = teammate.end_user
+    replace(access, end_user=end_user).require_scope()
     task = Task(
         organization=access.organization, teammate=teammate, end_user=end_user,
-        created_by=access.user,
+        created_by=access.user, api_key=access.limited_key,
     )  # fmt: skip
     _apply(task, {"instructions": instructions, "name": name, **fields})
     task.save()
@@ -115,15 +117,18 @@ def with_names(tasks: Any) -> Any:
 
 
 def lock(access: Access, task: Task) -> Task:
-    """The task's row, locked, for whoever may change it."""
+    """The task's row, locked, for whoever may change it, and stands for it from now on."""
     require_editor(access, task)
     locked = (
         Task.objects.select_for_update(of=("self",), no_key=True)
-        .select_related("teammate", "end_user", "organization", "created_by")
+        .select_related("teammate", "end_user", "organization", "created_by", "api_key")
         .get(pk=task.pk)
     )
     if locked.is_archived:
         raise NotFound("This task is archived.", code="tasks.not_found")
+    if locked.api_key != access.limited_key:
+        locked.api_key = access.limited_key
+        locked.save(update_fields=["api_key"])
     return locked
 
 

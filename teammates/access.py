@@ -138,13 +138,24 @@ class Access:
                 code="END_USER_ID_REQUIRED",
             )
 
+    @property
+    def limited_key(self) -> APIKey | None:
+        """The key, where it may do less than the person who made it."""
+        return self.api_key if self.api_key is not None and self.api_key.scopes else None
+
     def require_unlimited(self) -> None:
         """Raise `Forbidden` for a limited key: it does not act as the person who made it."""
-        if self.api_key is not None and self.api_key.scopes:
+        if self.limited_key is not None:
             raise Forbidden(
                 "This key is limited; sign in yourself to do this.",
                 code="api_keys.scope_forbidden",
             )
+
+    def require_person(self) -> User:
+        """Whoever asks. Raises `Forbidden` for a key that belongs to no person."""
+        if self.user is None:
+            raise Forbidden("This key belongs to no person.", code="auth.forbidden")
+        return self.user
 
     def require_confirmed(self) -> None:
         """Raise `Forbidden` where somebody who signed up here by themselves would reach others

@@ -195,17 +195,22 @@ def _checked_by_password(
     return user
 
 
-def rename_user(user: User, name: str) -> None:
-    """What colleagues see instead of the address. Raises `Invalid`."""
+def rename_user(access: Access, name: str) -> None:
+    """Change what colleagues see instead of one's address. Raises `Forbidden`, `Invalid`."""
+    access.require_unlimited()
+    user = access.require_person()
     user.name = _checked_name(name, field="name")
     user.save(update_fields=["name", "updated_at"])
 
 
-def change_password(user: User, *, current: str, new: str) -> User:
-    """Give a person another password and end all their sessions; keys of programs stay.
+def change_password(access: Access, *, current: str, new: str) -> User:
+    """Give oneself another password and end all one's sessions; keys of programs stay.
 
-    Raises `NotSignedIn` for a wrong current one, `Invalid` for a weak new one, `TooMany`.
+    Raises `Forbidden` for a limited key, `NotSignedIn` for a wrong current one, `Invalid` for a
+    weak new one, `TooMany`.
     """
+    access.require_unlimited()
+    user = access.require_person()
     check_password(new, user, field="new_password")
     user = _checked_by_password(user, user.email, current)
     with transaction.atomic():

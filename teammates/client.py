@@ -42,7 +42,10 @@ def acting(client: Client) -> Iterator[None]:
 
 def household() -> str:
     """The client's address as far as it tells customers of a network apart: limits count these."""
-    address = current().address
+    return household_of(current().address)
+
+
+def household_of(address: str) -> str:
     try:
         parsed = _parsed(address)
     except ValueError:

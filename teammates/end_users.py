@@ -19,9 +19,11 @@ TEXTS = {"name": 255, "email": 254, "company": 255}  # and their longest
 HIGHEST = 2**31 - 1
 
 
-def find_or_create(organization: Organization, external_id: str) -> EndUser:
-    """The end user of that name, with a profile from now on. Raises `Invalid` for a bad name."""
-    return _find_or_create(organization, external_id)[0]
+def find_or_create(access: Access, external_id: str) -> EndUser:
+    """The end user of that name, with a profile from now on: what is made or started for them is
+    theirs. Raises `Forbidden`, `Invalid` for a bad name."""
+    access.require("data.end_users.manage")
+    return _find_or_create(access.organization, external_id)[0]
 
 
 def _find_or_create(organization: Organization, external_id: str) -> tuple[EndUser, bool]:

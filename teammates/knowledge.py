@@ -115,10 +115,7 @@ def _require_editor(access: Access, row: Memory | Document) -> None:
     """What belongs to a teammate is changed by whoever may change that, by whom it was kept of, and
     by its own runs; what is everybody's, by its maker and who manages teammates. Raises
     `Forbidden`."""
-    is_theirs = (
-        isinstance(row, Memory) and access.user is not None and row.created_by == access.user
-    )
-    if is_theirs:
+    if access.user is not None and row.created_by_id == access.user.pk:
         return
     if row.teammate is not None:
         if not access.of_run:
@@ -361,7 +358,7 @@ def write_document(
             )
         return Document.objects.update_or_create(
             organization=access.organization, end_user=access.end_user, teammate=teammate,
-            name=name, defaults=fields,
+            name=name, defaults=fields, create_defaults=fields | {"created_by": access.user},
         )[0]  # fmt: skip
 
 

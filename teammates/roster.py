@@ -102,6 +102,7 @@ def create_teammate(
     Raises `Forbidden`, `Invalid`, `Conflict` if another has its Slack name or iMessage chat.
     """
     access.require("data.runs.write")
+    replace(access, end_user=end_user).require_scope()
     if email_inbox:
         access.require_confirmed()
     plain, version = _checked(access.organization, end_user, fields)

@@ -1,6 +1,7 @@
 """Text that PostgreSQL can store. No Django: it is imported where strangers' words are parsed."""
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -41,7 +42,7 @@ def read_json(text: str | bytes) -> Any:
     it could end in a `RecursionError`."""
     too_deep = f"it is nested more than {DEEPEST} levels deep"
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except RecursionError:
         raise ValueError(too_deep) from None
     level = [value]
@@ -58,14 +59,23 @@ def _inside(value: Any) -> Iterable[Any]:
     return value if isinstance(value, list) else ()
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is too large a number")
+    return number
+
+
 def _refuse_constant(text: str) -> None:
     raise ValueError(f"{text} is not JSON")
 
 
 def clean(value: Any) -> Any:
-    """`value` with every text in it cleaned."""
+    """`value` with every text in it cleaned, and numbers that JSON has not as text."""
     if isinstance(value, str):
         return clean_text(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if isinstance(value, dict):
         return {clean_text(str(k)): clean(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -139,7 +139,7 @@ def create_task(request: ApiRequest, payload: TaskCreate) -> Any:
         access.for_end_user(payload.user_id).require_end_user()
     end_user = None
     if payload.user_id is not None:
-        end_user = end_users.find_or_create(access.organization, payload.user_id)
+        end_user = end_users.find_or_create(access, payload.user_id)
     task, token = triggers.create_armed_task(
         access, teammate, end_user=end_user, schedule=payload.schedule,
         timezone=payload.schedule_timezone, webhook=payload.webhook,

@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from teammates.fields import Named, iff
 from teammates.models import (
+    APIKey,
     Effort,
     EndUser,
     Organization,
@@ -47,6 +48,8 @@ class Task(Named):
     teammate = models.ForeignKey(Teammate, on_delete=models.PROTECT, related_name="tasks")
     end_user = models.ForeignKey(EndUser, null=True, on_delete=models.PROTECT, related_name="tasks")
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    # The limited key that set it up or changed it last: what starts by itself may do no more.
+    api_key = models.ForeignKey(APIKey, null=True, on_delete=models.SET_NULL, related_name="+")
     name = models.CharField(max_length=255)
     instructions = models.TextField()
     expected_output = models.TextField(blank=True, default="")

@@ -58,8 +58,9 @@ class TriggerQuerySet(models.QuerySet["Trigger"]):
 
     def with_task(self) -> Self:
         return self.select_related(
-            "task__teammate__version", "task__organization", "task__end_user", "task__created_by"
-        )
+            "task__teammate__version", "task__organization", "task__end_user", "task__created_by",
+            "task__api_key",
+        )  # fmt: skip
 
 
 class Trigger(Reachable):

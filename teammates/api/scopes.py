@@ -36,5 +36,4 @@ def scope_for_writing(
     if user_id is None:
         return access
     access.require("data.runs.write")
-    access.require_scope()
-    return replace(access, end_user=end_users.find_or_create(access.organization, user_id))
+    return replace(access, end_user=end_users.find_or_create(access, user_id))

@@ -130,7 +130,7 @@ def create_teammate(request: ApiRequest, payload: TeammateCreate) -> Any:
     changes = _changes(payload)
     end_user = None
     if payload.user_id is not None:
-        end_user = end_users.find_or_create(access.organization, payload.user_id)
+        end_user = end_users.find_or_create(access, payload.user_id)
     if template is not None:
         own = {name: value for name, value in changes.items() if name not in FROM_A_TEMPLATE}
         teammate = roster.create_from_template(

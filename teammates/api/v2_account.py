@@ -16,7 +16,7 @@ from teammates.api.schemas import (
     paged,
 )
 from teammates.errors import Forbidden
-from teammates.models import APIKey, AuditEntry, EndUser, Organization, User
+from teammates.models import APIKey, AuditEntry, EndUser, Organization
 
 router = Router()
 
@@ -54,7 +54,7 @@ def signup(request: HttpRequest, payload: SignupIn) -> Any:
         name=f"{payload.first_name} {payload.last_name}".strip(),
         require_end_user_id=payload.product == "api" if strict is None else strict,
     )
-    user = _person(access)
+    user = access.require_person()
     accounts.welcome(user)
     made = {"api_key": keys.create_sign_up_key(access)[1], "email": user.email}
     said = (
@@ -70,7 +70,7 @@ def token(request: HttpRequest, payload: TokenIn) -> dict[str, Any]:
     """A new default key for e-mail and password; the previous default key is dead."""
     access = accounts.sign_in(login=payload.email, password=payload.password)
     return {
-        "api_key": keys.renew_default_key(access)[1], "email": _person(access).email,
+        "api_key": keys.renew_default_key(access)[1], "email": access.require_person().email,
         "message": "The previous default key no longer works.",
     }  # fmt: skip
 
@@ -78,13 +78,13 @@ def token(request: HttpRequest, payload: TokenIn) -> dict[str, Any]:
 @router.post("/verify/resend", tags=["account"])
 def resend_verification(request: ApiRequest) -> dict[str, Any]:
     """Mail the link that confirms the address once more."""
-    accounts.send_verification(_person(request.auth))
+    accounts.send_verification(request.auth.require_person())
     return {"message": "Verification email sent."}
 
 
 @router.get("/verify/status", tags=["account"])
 def verification_status(request: ApiRequest) -> dict[str, Any]:
-    return {"is_verified": _person(request.auth).email_verified_at is not None}
+    return {"is_verified": request.auth.require_person().email_verified_at is not None}
 
 
 @router.get("/keys", tags=["keys"])
@@ -131,12 +131,6 @@ def rotate_key(request: ApiRequest, key_id: int) -> dict[str, Any]:
 def revoke_key(request: ApiRequest, key_id: int) -> dict[str, Any]:
     found = keys.get_key(request.auth, pk=key_id, is_default=False)
     return _key_out(keys.revoke_key(request.auth, found))
-
-
-def _person(access: Access) -> User:
-    if access.user is None:
-        raise Forbidden("This key belongs to no person.", code="auth.forbidden")
-    return access.user
 
 
 def _default_key_state(access: Access) -> dict[str, Any]:
@@ -211,9 +205,8 @@ class PasswordIn(Input):
 @router.post("/account/password", tags=["account"])
 def change_password(request: ApiRequest, payload: PasswordIn) -> dict[str, Any]:
     """Ends every session of the person; keys keep working."""
-    request.auth.require_unlimited()
     user = accounts.change_password(
-        _person(request.auth), current=payload.current_password, new=payload.new_password
+        request.auth, current=payload.current_password, new=payload.new_password
     )
     request.auth.user.refresh_from_db()  # type: ignore[union-attr]
     tokens = sessions.open_session(Access(request.auth.organization, request.auth.role, user))
@@ -225,7 +218,7 @@ def revoke_sessions(request: ApiRequest) -> dict[str, Any]:
     """Sign the person out everywhere. A key may not."""
     if request.auth.api_key is not None:
         raise Forbidden("An API key cannot sign people out; sign in.", code="auth.forbidden")
-    sessions.end_all_sessions(_person(request.auth))
+    sessions.end_all_sessions(request.auth.require_person())
     return {"status": "revoked"}
 
 

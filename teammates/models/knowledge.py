@@ -179,6 +179,7 @@ class Document(Named):
     mime_type = models.CharField(max_length=100, default="text/markdown")
     author = models.CharField(max_length=6, choices=Author.choices)
     written_by = models.ForeignKey(Teammate, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     source_run_id = models.BigIntegerField(null=True)  # `runs` is above this app
 
     objects = KnowledgeQuerySet.as_manager()

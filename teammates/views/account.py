@@ -24,10 +24,10 @@ def account(request: PageRequest) -> HttpResponse:
     if form is not None and form.is_valid():
         try:
             if form is name:
-                accounts.rename_user(user, form.cleaned_data["name"])
+                accounts.rename_user(request.access, form.cleaned_data["name"])
                 messages.success(request, "Your name is saved.")
             else:
-                changed = accounts.change_password(user, **form.cleaned_data)
+                changed = accounts.change_password(request.access, **form.cleaned_data)
                 update_session_auth_hash(request, changed)
                 messages.success(
                     request, "Your password is changed; other browsers are signed out."

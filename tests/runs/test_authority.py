@@ -297,8 +297,7 @@ def test_two_members_two_senders_two_customers_and_nothing_of_one_reaches_anothe
 ) -> None:
     bob, carl = make_bob(alice), make_bob(alice, email="carl@example.com")
     kim, lee = (
-        replace(alice, end_user=end_users.find_or_create(alice.organization, name))
-        for name in ("kim", "lee")
+        replace(alice, end_user=end_users.find_or_create(alice, name)) for name in ("kim", "lee")
     )
 
     def ask(who: Any, text: str) -> Run:

@@ -193,7 +193,7 @@ def test_memories_are_kept_told_and_shown_with_the_reason(alice: Access) -> None
 
 def test_memories_of_scopes_and_of_other_teammates_never_mix(alice: Access) -> None:
     normal, work = (roster.get_persona(alice, key)[0] for key in ("normal", "work"))
-    customer = end_users.find_or_create(alice.organization, "cust_1")
+    customer = end_users.find_or_create(alice, "cust_1")
     theirs = Access(alice.organization, alice.role, alice.user, None, customer)
     knowledge.add_memory(alice, "Of the account.")
     knowledge.add_memory(alice, "Of Demo alone.", teammate=normal)
@@ -296,7 +296,7 @@ def test_writing_over_a_file_shows_what_would_change(alice: Access) -> None:
 
 
 def test_the_set_up_tools_see_their_own_scope_alone(alice: Access) -> None:
-    customer = end_users.find_or_create(alice.organization, "cust_1")
+    customer = end_users.find_or_create(alice, "cust_1")
     theirs = Access(alice.organization, alice.role, alice.user, None, customer)
     agent = roster.create_teammate(alice, name="Theirs", end_user=customer)
     account_run = make_run(alice)
@@ -582,11 +582,11 @@ def test_new_tools_of_a_server_are_there_in_the_next_run(home: Access) -> None:
 
 
 def test_a_run_is_given_servers_of_exactly_its_scope(home: Access, shop: FakeShop) -> None:
-    customer = end_users.find_or_create(home.organization, "cust_1")
+    customer = end_users.find_or_create(home, "cust_1")
     theirs = Access(home.organization, home.role, home.user, None, customer)
     servers.add_server(theirs, name="Theirs", url="https://example.com", tool_defs=OPERATIONS)
     add_shop(home, shop)
-    other = end_users.find_or_create(home.organization, "cust_2")
+    other = end_users.find_or_create(home, "cust_2")
     for name in ("theirs", "shop"):  # neither another end user's nor the account's own
         with pytest.raises(Invalid, match=name):
             servers.check_tools(home.organization, other, [name])

@@ -132,7 +132,7 @@ def test_the_signature_is_that_of_each_contract(alice: Access, receiver: Receive
 
 
 def test_scopes_do_not_mix_and_only_wanted_events_are_written(alice: Access) -> None:
-    end_users.find_or_create(alice.organization, "kim")
+    end_users.find_or_create(alice, "kim")
     theirs = make_endpoint(alice.for_end_user("kim"), "https://example.com/kim")
     ours = make_endpoint(alice, "https://example.com/ours", events=["run.completed"])
     nothing = make_endpoint(alice, "https://example.com/none", events=[])

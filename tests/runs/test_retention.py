@@ -269,7 +269,7 @@ def test_logs_kept_mails_and_removed_webhooks_are_forgotten_in_their_time(
 
 
 def test_an_end_user_is_erased_and_nobody_else(alice: Access, bob: Access) -> None:
-    kim = end_users.find_or_create(alice.organization, "kim")
+    kim = end_users.find_or_create(alice, "kim")
     of_kim = replace(alice, end_user=kim)
     run = make_run(of_kim, message="kim has asthma", status=RunStatus.COMPLETED)
     file = files.write_file(run.thread, name="a.txt", content=b"kim has asthma")
@@ -296,7 +296,7 @@ def test_an_end_user_is_erased_and_nobody_else(alice: Access, bob: Access) -> No
 
 
 def test_what_an_erased_end_user_set_up_is_gone_too_and_starts_nothing(alice: Access) -> None:
-    kim = end_users.find_or_create(alice.organization, "kim")
+    kim = end_users.find_or_create(alice, "kim")
     of_kim = replace(alice, end_user=kim)
     theirs = roster.create_teammate(
         of_kim, name="Asthma nurse", instructions="asthma", end_user=kim, metadata={"is": "asthma"}

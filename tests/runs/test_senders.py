@@ -60,6 +60,9 @@ def test_what_our_server_proved_is_believed(result: str) -> None:
     "mx.example.org; none",
     "mx.example.org; dmarc=fail header.from=example.com; dmarc=pass header.from=example.com",
     "mx.example.org; dmarc=fail header.from=example.com; dkim=pass header.d=example.com",
+    "mx.example.org; dmarc=fail header.from=example.com; dkim=pass header.d=sub.example.com",
+    "mx.example.org; dmarc=fail header.from=example.com; spf=pass smtp.mailfrom=x@b.example.com",
+    "mx.example.org; dmarc=fail; dkim=pass header.d=example.com",
     "mx.example.org; dkim=pass header.d=evil.test header.d=example.com",
 ])  # fmt: skip
 def test_what_failed_is_not(result: str) -> None:

@@ -123,7 +123,7 @@ def everything_of(access: Access) -> dict[str, dict[str, Any]]:
         "user_id": access.end_user.external_id if access.end_user else "cust_1",
     }  # fmt: skip
     if access.end_user is None:
-        end_users.find_or_create(access.organization, "cust_1")
+        end_users.find_or_create(access, "cust_1")
     return {"ids": ids, "names": {"/runs": "a.txt", "/agents": "guide.md"}}
 
 
@@ -144,8 +144,8 @@ def test_another_accounts_rows_are_absent_on_every_route(alice: Access, eve_clie
 
 
 def test_another_end_users_rows_are_absent_on_every_route(alice: Access) -> None:
-    one = end_users.find_or_create(alice.organization, "cust_1")
-    end_users.find_or_create(alice.organization, "cust_2")
+    one = end_users.find_or_create(alice, "cust_1")
+    end_users.find_or_create(alice, "cust_2")
     of = everything_of(replace(alice, end_user=one))
     client = client_of(alice)
     found, tried = {}, 0
@@ -162,7 +162,7 @@ def test_another_end_users_rows_are_absent_on_every_route(alice: Access) -> None
 
 
 def test_an_end_user_scope_does_not_reach_the_accounts_own_rows(alice: Access) -> None:
-    end_users.find_or_create(alice.organization, "cust_2")
+    end_users.find_or_create(alice, "cust_2")
     of = everything_of(alice)
     client = client_of(alice)
     found = {}
@@ -215,7 +215,7 @@ def test_a_member_sets_no_limits_and_lifts_none(alice: Access) -> None:
     with pytest.raises(Forbidden):
         end_users.remove_profile(bob, kim)
     end_users.remove_profile(alice, kim)
-    assert end_users.find_or_create(alice.organization, "kim").run_limit == 0
+    assert end_users.find_or_create(alice, "kim").run_limit == 0
 
 
 def test_a_task_that_cannot_be_armed_is_not_made(alice: Access) -> None:
@@ -272,7 +272,7 @@ def test_ids_in_bodies_are_looked_up_in_ones_own_account(
 
 
 def test_unscoped_lists_show_what_the_contract_says(alice: Access) -> None:
-    one = end_users.find_or_create(alice.organization, "cust_1")
+    one = end_users.find_or_create(alice, "cust_1")
     everything_of(alice)
     everything_of(replace(alice, end_user=one))
     client = client_of(alice)
@@ -330,7 +330,7 @@ def test_strict_mode_wants_an_end_user_and_leaves_nothing_half_made(alice: Acces
 
 
 def test_in_strict_mode_v1_is_closed_to_keys_and_open_to_people(alice: Access) -> None:
-    of = everything_of(replace(alice, end_user=end_users.find_or_create(alice.organization, "c1")))
+    of = everything_of(replace(alice, end_user=end_users.find_or_create(alice, "c1")))
     factories.strict(alice)
     key, session = factories.make_key(alice), sessions.open_session(alice).access
     thread = Run.objects.get(pk=of["ids"]["run_id"]).thread
@@ -342,7 +342,7 @@ def test_in_strict_mode_v1_is_closed_to_keys_and_open_to_people(alice: Access) -
 
 
 def test_in_strict_mode_a_scoped_task_or_teammate_is_enough(alice: Access) -> None:
-    one = end_users.find_or_create(alice.organization, "cust_1")
+    one = end_users.find_or_create(alice, "cust_1")
     ids = everything_of(replace(alice, end_user=one))["ids"]
     factories.strict(alice)
     client = client_of(alice)
@@ -355,7 +355,7 @@ def test_in_strict_mode_a_scoped_task_or_teammate_is_enough(alice: Access) -> No
 
 
 def test_deleting_a_profile_keeps_what_the_end_user_has(alice: Access) -> None:
-    one = end_users.find_or_create(alice.organization, "cust_1")
+    one = end_users.find_or_create(alice, "cust_1")
     everything_of(replace(alice, end_user=one))
     client = client_of(alice)
     assert client.delete("/api/v2/users/cust_1").status_code == 204
@@ -398,7 +398,7 @@ def test_lists_take_the_same_queries_for_one_row_and_for_many(alice: Access, pat
         permissions.allow_tool(alice, f"tool {number}")
         servers.add_server(alice, name=f"Server {number}", url="https://example.com")
         webhooks.add_endpoint(alice, url="https://example.com")
-        end_users.find_or_create(alice.organization, f"cust_{number}")
+        end_users.find_or_create(alice, f"cust_{number}")
         keys.create_key(alice, name=f"k{number}")
 
     one_more(0)

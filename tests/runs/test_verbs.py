@@ -94,7 +94,7 @@ class World:
         return Membership.objects.get(user=self.people["colleague"].user)
 
     def end_user(self) -> Any:
-        return end_users.find_or_create(self.owner.organization, "cust_1")
+        return end_users.find_or_create(self.owner, "cust_1")
 
     def kept(self) -> Any:
         run = self.done()
@@ -107,7 +107,7 @@ class World:
 def world(alice: Access) -> World:
     member = make_bob(alice)
     made = World(alice, member)
-    end_user = end_users.find_or_create(alice.organization, "another")
+    end_user = end_users.find_or_create(alice, "another")
     made.people = {
         "owner": alice,
         "admin": make_bob(alice, role="admin", email="admin@example.com"),
@@ -280,7 +280,7 @@ def test_a_colleagues_look_does_not_keep_a_result_from_being_mailed(alice: Acces
 def test_apps_and_permissions_of_end_users_are_for_who_manages_them(alice: Access) -> None:
     from tests.factories import browser_of
 
-    customer = replace(alice, end_user=end_users.find_or_create(alice.organization, "cust_1"))
+    customer = replace(alice, end_user=end_users.find_or_create(alice, "cust_1"))
     server = servers.add_server(customer, name="Customers", url="https://example.com")
     permissions.allow_tool(customer, "pretend_send")
     viewer = make_bob(alice, role="viewer")

@@ -1,15 +1,17 @@
 """API keys: who renews and ends them, what they may do, and for how long."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
-from runs import authority
-from runs.models import Run
-from teammates import accounts, keys
+from runs import authority, firing, tasks, triggers
+from runs.firing import Cause
+from runs.models import Firing, Run, Task, Trigger, TriggerKind
+from teammates import accounts, keys, roster
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden, Invalid, NotSignedIn
 from teammates.models import APIKey, Role
@@ -154,3 +156,45 @@ def test_a_run_of_a_limited_key_may_do_no_more_than_the_key(alice: Access) -> No
     assert access.may("data.runs.write")
     assert not access.may("data.personas.manage")
     assert authority.access_of_run(make_run(alice)).may("data.personas.manage")
+    keys.revoke_key(alice, limited)
+    with pytest.raises(Forbidden, match="revoked"):
+        authority.access_of_run(Run.objects.get(pk=run.pk))
+
+
+def fired(task: Task) -> Firing:
+    trigger = Trigger.objects.with_task().get(task=task)
+    with transaction.atomic():
+        return firing.fire(firing.target_of(trigger), Cause(TriggerKind.SCHEDULE, "now"))
+
+
+def test_what_a_limited_key_set_up_may_do_no_more_when_it_starts_by_itself(alice: Access) -> None:
+    scopes = ["data.runs.read", "data.runs.write", "data.threads.write"]
+    narrow = limited(alice, *scopes)
+    mine = roster.create_teammate(alice, name="Mine")
+    task = tasks.create_task(narrow, mine, instructions="Look around.")
+    triggers.add_schedule(narrow, task, cron="0 7 * * *", overlap="allow")
+    run = fired(task).run
+    assert run is not None
+    access = authority.access_of_run(run)
+    assert (access.user, access.limited_key) == (alice.user, narrow.api_key)
+    assert not access.may("data.personas.manage")
+
+    keys.revoke_key(alice, cast(APIKey, narrow.api_key))
+    refused = fired(task)
+    assert refused.run is None
+    assert "is revoked" in refused.detail
+
+    tasks.update_task(alice, task, enabled=True)
+    again = fired(task).run
+    assert again is not None
+    assert authority.access_of_run(again).may("data.personas.manage")
+
+
+def test_a_limited_key_that_changes_a_task_stands_for_it(alice: Access) -> None:
+    task = tasks.create_task(alice, roster.create_teammate(alice, name="M"), instructions="Look.")
+    triggers.add_schedule(alice, task, cron="0 7 * * *")
+    narrow = limited(alice, "data.runs.write", "data.threads.write")
+    tasks.update_task(narrow, task, instructions="Tell the world.")
+    run = fired(task).run
+    assert run is not None
+    assert authority.access_of_run(run).limited_key == narrow.api_key

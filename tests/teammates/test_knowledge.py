@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runs import creation
+from runs import creation, tasks
 from teammates import end_users, keys, knowledge, roster
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, NotFound
@@ -89,15 +89,23 @@ def test_what_everybody_is_told_is_changed_by_its_maker_and_who_manages_teammate
 
 def test_a_member_starts_nothing_in_the_name_of_an_end_user(alice: Access, bob: Access) -> None:
     options = creation.Options()
+    mine = roster.create_teammate(bob, name="Bob's")
     with pytest.raises(Forbidden):
         creation.create_run(bob, message="recall", user_id="kim", options=options)
     creation.create_run(alice, message="recall", user_id="kim", options=options)
     for path, body in (
         ("/api/v2/runs", {"message": "x", "user_id": "new"}),
         ("/api/v2/memories", {"content": "x", "user_id": "new"}),
+        ("/api/v2/teammates", {"name": "Support", "user_id": "new"}),
+        ("/api/v2/tasks", {"teammate_id": mine.pk, "instructions": "x", "user_id": "new"}),
     ):
         assert call(make_key(bob), "POST", path, body).status_code == 403
     assert not EndUser.objects.filter(external_id="new").exists()
+    kim = EndUser.objects.get(external_id="kim")
+    with pytest.raises(Forbidden):
+        roster.create_teammate(bob, name="Support", end_user=kim)
+    with pytest.raises(Forbidden):
+        tasks.create_task(bob, mine, instructions="x", end_user=kim)
 
 
 def test_what_a_shared_teammate_knows_is_changed_by_its_editors(alice: Access, bob: Access) -> None:
@@ -117,6 +125,24 @@ def test_what_a_shared_teammate_knows_is_changed_by_its_editors(alice: Access, b
         bob, "Bob is in Bonn.", teammate=shared, author=Author.AGENT, written_by=shared
     )
     knowledge.forget(bob, kept.pk)
+
+
+def test_a_company_document_is_its_makers(alice: Access, bob: Access) -> None:
+    made = knowledge.write_document(bob, name="guide", content="one")
+    knowledge.write_document(bob, name="guide", content="two")
+    carl = make_bob(alice, email="carl@example.com")
+    for change in (
+        lambda who: knowledge.write_document(who, name="guide", content="three"),
+        lambda who: knowledge.delete_document(who, made),
+    ):
+        with pytest.raises(Forbidden):
+            change(carl)
+        made.refresh_from_db()
+        assert (made.content, made.created_by) == ("two", bob.user)
+    knowledge.write_document(alice, name="guide", content="alice's words")
+    made.refresh_from_db()
+    assert made.created_by == bob.user
+    knowledge.delete_document(bob, made)
 
 
 VERBS: dict[str, Callable[[Access, EndUser], Any]] = {
