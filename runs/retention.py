@@ -194,15 +194,8 @@ def erase_end_user(access: Access, end_user: EndUser) -> None:
 
 
 def _erase_from_audit(end_user: EndUser) -> None:
-    """Who changed what of theirs stays in the log, without its name and what it said."""
-    for resource_type, theirs in (
-        ("agent", end_user.teammates), ("task", end_user.tasks), ("skill", end_user.skills),
-        ("document", end_user.documents), ("server", end_user.tool_servers),
-    ):  # fmt: skip
-        pks = map(str, theirs.values_list("pk", flat=True))
-        AuditEntry.objects.filter(
-            organization=end_user.organization, resource_type=resource_type, resource_id__in=pks
-        ).update(subject="", changes=None)
+    """Who changed something of theirs stays in the log, without its name and what it said."""
+    AuditEntry.objects.filter(end_user=end_user).update(subject="", changes=None)
 
 
 def _erase_tasks(end_user: EndUser) -> None:

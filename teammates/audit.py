@@ -124,9 +124,13 @@ def note(
     else:
         memberships = Membership.objects.filter(user=user)
         places, who, credential = list(memberships.values_list("organization", flat=True)), user, {}
+    end_user_id = _end_user_of(row)
+    if end_user_id is None and access is not None and access.end_user is not None:
+        end_user_id = access.end_user.pk
     AuditEntry.objects.bulk_create(
         AuditEntry(
-            organization_id=place, user=who, **credential, **_client(), action=action,
+            organization_id=place, user=who, end_user_id=end_user_id, action=action,
+            **credential, **_client(),
             resource_type=action.partition(".")[0], subject=_subject(row),
             resource_id=str(pk or (row and row.pk) or ""), changes=changes or None,
             status=403 if refused else 200,
@@ -137,6 +141,10 @@ def note(
 
 def _subject(row: Model | None) -> str:
     return "" if row is None or isinstance(row, Memory) else clean_text(str(row))[:200]
+
+
+def _end_user_of(row: Model | None) -> int | None:
+    return row.pk if isinstance(row, EndUser) else getattr(row, "end_user_id", None)
 
 
 def _row_in(made: Any, kind: type[Model]) -> Model | None:

@@ -98,6 +98,10 @@ class Gate(Named):
         return f"{self.kind} in {self.run_id} ({self.status})"
 
     @property
+    def end_user_id(self) -> int | None:
+        return self.run.end_user_id
+
+    @property
     def is_pending(self) -> bool:
         return self.status == GateStatus.PENDING
 

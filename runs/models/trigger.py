@@ -136,6 +136,10 @@ class Trigger(Reachable):
         return f"{self.kind} of {self.task_id}"
 
     @property
+    def end_user_id(self) -> int | None:
+        return self.task.end_user_id
+
+    @property
     def is_armed(self) -> bool:
         """Whether it would start a run: it rests while its task or teammate is paused."""
         return (

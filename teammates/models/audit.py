@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from django.db import models
 
-from teammates.models.people import Organization, User
+from teammates.models.people import EndUser, Organization, User
 
 
 class AuditEntry(models.Model):
@@ -16,6 +16,8 @@ class AuditEntry(models.Model):
         Organization, on_delete=models.CASCADE, related_name="audit_entries"
     )
     user = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    # Whose affairs a change was in: what it says goes when they are erased.
+    end_user = models.ForeignKey(EndUser, null=True, on_delete=models.SET_NULL, related_name="+")
     key_prefix = models.CharField(max_length=16, blank=True, default="")  # empty: a session
     # `Client` of the request; empty: Muster itself, or whoever runs its machine.
     door = models.CharField(max_length=10, blank=True, default="")

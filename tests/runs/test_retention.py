@@ -36,7 +36,16 @@ from runs.models import (
     UsageDay,
     WebhookEndpoint,
 )
-from teammates import accounts, end_users, keys, knowledge, members, roster, sessions
+from teammates import (
+    accounts,
+    end_users,
+    keys,
+    knowledge,
+    members,
+    permissions,
+    roster,
+    sessions,
+)
 from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, Forbidden, NotSignedIn
 from teammates.fields import hash_secret
@@ -304,7 +313,15 @@ def test_what_an_erased_end_user_set_up_is_gone_too_and_starts_nothing(alice: Ac
     roster.make_webhook(of_kim, theirs)
     task = tasks.create_task(of_kim, theirs, name="asthma", instructions="asthma", end_user=kim)
     schedule = triggers.add_schedule(of_kim, task, interval_seconds=3600)
-    Lesson.objects.create(task=task, text="asthma", last_reaffirmed_at=timezone.now())
+    for text in ("asthma", "more asthma"):
+        Lesson.objects.create(task=task, text=text, last_reaffirmed_at=timezone.now())
+    tasks.forget_lesson(alice, task, str(task.lessons.values_list("pk", flat=True)[0]))
+    gone = knowledge.add_skill(of_kim, name="asthma two", description="asthma", body="asthma")
+    knowledge.delete_skill(alice, gone)
+    policy, _ = permissions.allow_tool(of_kim, "send_mail", pattern={"to": "asthma@example.com"})
+    permissions.revoke(of_kim, policy.pk)
+    endpoint = webhooks.add_endpoint(of_kim, url="https://asthma.example.com")
+    webhooks.delete_endpoint(alice, endpoint)
     Mail.objects.create(
         teammate=theirs, sender="k@example.com", subject="asthma", text="asthma", attachments=[],
         message_id="1",
