@@ -8,7 +8,7 @@ from typing import Any
 from config.database import in_db
 from runs import asking, authority, consent, steps
 from runs.attempt import Attempt, State, Stopped
-from runs.events import StaleLease
+from runs.events import StaleLease, fitting
 from runs.models import CallStatus, GateKind, Run, ToolCall
 from teammates.errors import DomainError
 from teammates.providers.base import ProviderError
@@ -214,8 +214,8 @@ async def _let_end(
 
 def fitting_items(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Items with their texts cut so that all of them fit into one event."""
-    longest = 40_000 // max(len(items), 1) // 4  # characters of up to four bytes
-    return [item | {"text": item["text"][:longest]} for item in items]
+    longest = 40_000 // max(len(items), 1)
+    return [item | {"text": fitting(item["text"], longest)} for item in items]
 
 
 class Tools:

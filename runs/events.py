@@ -6,6 +6,7 @@ which run and up to which number, and nothing else: readers fetch the events fro
 
 import json
 import logging
+from bisect import bisect_right
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +16,7 @@ from django.db import DataError, connection, transaction
 
 from runs.models import ToolCall
 from teammates.errors import DomainError
-from teammates.text import clean, clean_text
+from teammates.text import clean
 from teammates.tools.masking import masked, masked_json
 
 logger = logging.getLogger("muster.events")
@@ -24,6 +25,7 @@ CHANNEL = "muster_events"  # payload: "run:seq,run:seq,…"
 TERMINAL = frozenset({"run.completed", "run.failed", "run.cancelled", "run.closed"})
 CUT = " … [cut]"
 LARGEST_DATA = 64 * 1024  # bytes of one event's data; larger results become files
+LONGEST_ESCAPE = 6  # bytes of one character: \u0001
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def _one_per_run(batches: Iterable[Batch]) -> list[Batch]:
 
 
 def _as_json(data: dict[str, Any]) -> str:
-    text = json.dumps(clean(data), ensure_ascii=False, separators=(",", ":"))
+    text = _encoded(data)
     if len(text) > LARGEST_DATA // 4 and len(text.encode()) > LARGEST_DATA:
         raise ValueError("An event's data must not exceed 64 KB; keep large results in files.")
     return text
@@ -187,17 +189,30 @@ class LoggedEvent:
 
 
 def fitting(text: str, limit: int = 48_000) -> str:
-    """Text that an event can hold; the whole of it is in the step."""
-    encoded = clean_text(text).encode()
-    if len(encoded) <= limit:
+    """Text that takes at most `limit` bytes of an event; the whole of it is in the step."""
+    if fits(text, limit):
         return text
-    return encoded[:limit].decode(errors="ignore") + CUT
+    longest = bisect_right(range(limit + 1), limit, key=lambda end: size_of(text[:end])) - 1
+    return text[:longest] + CUT
 
 
 def fitting_json(value: Any, limit: int = 48_000) -> Any:
-    """A value that an event can hold; a larger one is cut and says so."""
-    text = json.dumps(clean(value), ensure_ascii=False, default=str)
+    """A value that takes at most `limit` bytes of an event; a larger one is cut and says so."""
+    text = _encoded(value)
     return value if len(text.encode()) <= limit else {"cut": fitting(text, limit)}
+
+
+def fits(text: str, limit: int) -> bool:
+    return len(text) * LONGEST_ESCAPE <= limit or size_of(text) <= limit
+
+
+def size_of(value: Any) -> int:
+    """Bytes of a value in an event: quotes, and what is not printed, are escaped there."""
+    return len(_encoded(value).encode())
+
+
+def _encoded(value: Any) -> str:
+    return json.dumps(clean(value), ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 def read(run_id: int, *, after: int, limit: int = 500) -> list[LoggedEvent]:

@@ -55,7 +55,9 @@ def _told(told: dict[str, Any]) -> list[NewEvent]:
     events += [NewEvent("run.tool_server.changed", changed) for changed in told["changed_servers"]]
     if told["memories"] or told["skills"]:
         events.append(NewEvent("run.context.loaded", {
-            "memories": [{"content": m["content"], "why": m["why"]} for m in told["memories"]],
+            "memories": [
+                {"content": fitting(m["content"], 1_000), "why": m["why"]} for m in told["memories"]
+            ],
             "skills": [skill["slug"] for skill in told["skills"]],
         }))  # fmt: skip
     return events
@@ -345,7 +347,7 @@ def _finish(
     call.started_at = call.started_at or call.finished_at
     data: dict[str, Any] = {"tool_call_id": call.call_id, "tool_name": call.name}
     if status == CallStatus.DENIED:
-        event = NewEvent("tool.denied", data | {"reason": result["reason"], "message": error})
+        event = NewEvent("tool.denied", data | {"reason": result["reason"], "message": call.error})
     elif status == CallStatus.DONE:
         event = NewEvent("tool.result", data | {"result": fitting_json(masked(call.result))})
     else:

@@ -4,7 +4,7 @@ import pytest
 from django.db import connection
 
 from runs import events
-from runs.events import Batch, NewEvent
+from runs.events import Batch, NewEvent, append, fitting, fitting_json, size_of
 from runs.models import Event
 from teammates.access import Access
 from tests.factories import claim, make_run, say
@@ -89,6 +89,21 @@ def test_an_event_over_64_kb_is_refused_and_harms_no_other_run(alice: Access) ->
         Batch(other.pk, leases[1].fence, [say("fine")]),
     ])  # fmt: skip
     assert set(taken) == {other.pk}
+
+
+WIDE = {"quotes": '"', "controls": "\x01", "emoji": "🙂", "words": "a word "}
+
+
+@pytest.mark.parametrize("piece", WIDE.values(), ids=WIDE)
+def test_what_is_cut_for_an_event_fits_as_it_is_written(alice: Access, piece: str) -> None:
+    text = piece * 100_000
+    shown = fitting(text)
+    assert shown.endswith("[cut]")
+    assert 40_000 < size_of(shown) < 49_000
+    run = make_run(alice)
+    data = {"tool_call_id": "c", "result": fitting_json({"rows": [text, text]})}
+    assert append([Batch(run.pk, None, [NewEvent("tool.result", data)])])
+    assert fitting(piece * 10) == piece * 10
 
 
 def test_reading_pages_and_many_runs(alice: Access) -> None:

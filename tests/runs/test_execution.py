@@ -1,6 +1,7 @@
 """The loop, driven in this process: real database, real adapters, a loopback model server."""
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from config.wakeups import WakeUps
 from runs import answers, creation, lifecycle
-from runs.models import Channel, Event, Run, RunStatus, Step, StepStatus, ToolCall
+from runs.models import CallStatus, Channel, Event, Run, RunStatus, Step, StepStatus, ToolCall
 from runs.worker import Worker
 from teammates import connections, roster
 from teammates.access import Access
@@ -98,6 +99,18 @@ def test_a_real_adapter_streams_and_books_usage(
     assert not run.usage_estimated
     assert "sk-test-0123456789" in str(models.requests[0]["headers"])
     assert "sk-test" not in str(list(Event.objects.values_list("data", flat=True)))
+
+
+@pytest.mark.parametrize("piece", ['"', "\x01", "🙂"], ids=["quotes", "controls", "emoji"])
+def test_no_text_is_too_wide_for_the_log(alice: Access, models: FakeModels, piece: str) -> None:
+    wide = json.dumps({"name": "wide.txt", "content": piece * 17_000}, ensure_ascii=False)
+    todos = json.dumps({"items": [{"text": piece * 150, "done": False}] * 100}, ensure_ascii=False)
+    calls = {"write_file": wide, "read_file": '{"name": "wide.txt"}', "update_todos": todos}
+    asked = [f"CALL {name} {arguments}" for name, arguments in calls.items()]
+    run = run_on(alice, models, "openai", "obeys", message="\n".join([piece * 11_000, *asked]))
+    assert finish(run).status == RunStatus.COMPLETED
+    made = ToolCall.objects.filter(run=run).order_by("pk").values_list("name", "status")
+    assert list(made) == [(name, CallStatus.DONE) for name in calls]
 
 
 @pytest.mark.parametrize("kind", ["openai", "anthropic"])
