@@ -2,7 +2,6 @@
 
 from decimal import Decimal, InvalidOperation
 
-import httpx2
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
@@ -10,6 +9,7 @@ from teammates import audit
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound
 from teammates.models import Effort, Model, ModelPrice, Organization, Provider, ProviderKind
+from teammates.public_http import check_url
 
 # Aliases that every organization has from the start (contract v2, D6). An operator maps them.
 ANTHROPIC_MODELS = {
@@ -60,7 +60,7 @@ def create_provider(
         api_key=api_key.strip(),
         base_url=base_url.strip() or DEFAULT_URLS.get(ProviderKind(kind), ""),
     )
-    _check_url(provider.base_url)
+    _check_address(provider)
     try:
         with transaction.atomic():
             provider.save()
@@ -93,10 +93,10 @@ def update_provider(
     if base_url is not None and base_url.strip() != provider.base_url:
         if not provider.has_address:
             raise Invalid(f"{provider.name} has no address of yours.")
-        if not base_url.strip() or len(base_url.strip()) > LONGEST_URL:
-            raise Invalid(f"The address must have 1 to {LONGEST_URL} characters.")
-        _check_url(base_url.strip())
+        if not base_url.strip():
+            raise Invalid("base_url must not be empty.")
         provider.base_url = base_url.strip()
+        _check_address(provider)
         provider.api_key = api_key.strip() if api_key else ""
     provider.save(update_fields=["api_key", "base_url", "updated_at"])
     return provider
@@ -287,10 +287,9 @@ def _set_price(
     )
 
 
-def _check_url(url: str) -> None:
-    try:
-        httpx2.URL(url)
-    except httpx2.InvalidURL:
-        raise Invalid("The address (base_url) is not a URL.") from None
-    if url and not url.startswith(("http://", "https://")):
-        raise Invalid("The address (base_url) must start with http:// or https://.")
+def _check_address(provider: Provider) -> None:
+    if len(provider.base_url) > LONGEST_URL:
+        raise Invalid(f"base_url must have at most {LONGEST_URL} characters.")
+    if provider.base_url:
+        private = provider.connection.may_be_private
+        check_url(provider.base_url, may_be_private=private, field="base_url")

@@ -53,7 +53,11 @@ def is_public(text: str) -> bool:
 
 
 def check_url(
-    url: str, *, may_be_private: bool, schemes: Sequence[str] = ("https", "http")
+    url: str,
+    *,
+    may_be_private: bool,
+    schemes: Sequence[str] = ("https", "http"),
+    field: str = "url",
 ) -> None:
     """Refuse what is no address of the web, and hosts that are private by their name or number.
     Other names are resolved and checked at every call: to write one down needs no DNS.
@@ -69,15 +73,15 @@ def check_url(
     except (ValueError, httpx2.InvalidURL):
         is_url = False
     if not is_url:
-        raise Invalid("url is not a URL.")
+        raise Invalid(f"{field} is not a URL.")
     if parts.scheme not in schemes or not host or len(url) > LONGEST_URL:
         words = " or ".join(f"{scheme}://" for scheme in schemes)
-        raise Invalid(f"url must begin with {words} and have at most {LONGEST_URL} characters.")
+        raise Invalid(f"{field} must begin with {words} and have at most {LONGEST_URL} characters.")
     if parts.username or parts.password:
-        raise Invalid("url must not hold a user name or a password.")
+        raise Invalid(f"{field} must not hold a user name or a password.")
     if not may_be_private and not _may_be_public(host):
         raise Invalid(
-            f"url: {host} is not on the public internet. Whoever runs Muster can allow private "
+            f"{field}: {host} is not on the public internet. Whoever runs Muster can allow private "
             "addresses (MUSTER_ALLOW_PRIVATE_ADDRESSES)."
         )
 
