@@ -72,7 +72,7 @@ class Courier:
     def __init__(self, wakeups: WakeUps) -> None:
         self._look = asyncio.Event()
         self._under_way: dict[asyncio.Task[None], int] = {}
-        wakeups.subscribe(deliveries.CHANNEL, lambda _: self._look.set())
+        wakeups.subscribe(deliveries.DELIVERIES_CHANNEL, lambda _: self._look.set())
 
     async def run(self) -> None:
         async with outside_client(

@@ -21,7 +21,7 @@ from runs.models import (
 from runs.wording import V1_STATUS, V2_STATUS, headline_of
 from teammates.fields import new_uid
 
-CHANNEL = "muster_deliveries"  # something is to be sent
+DELIVERIES_CHANNEL = "muster_deliveries"  # something is to be sent
 EVENTS = (
     "run.started", "run.completed", "run.failed", "run.cancelled", "run.awaiting_input",
     "run.interrupted", "run.message_received", "run.message_cancelled", "balance.low",
@@ -74,7 +74,7 @@ def call_followers(delivery: WebhookDelivery) -> None:
 def wake() -> None:
     """Tell those who send, when the transaction commits."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])
+        cursor.execute("SELECT pg_notify(%s, '')", [DELIVERIES_CHANNEL])
 
 
 # --- the dialects -------------------------------------------------------------------------------

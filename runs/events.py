@@ -21,7 +21,7 @@ from teammates.tools.masking import masked, masked_json
 
 logger = logging.getLogger("muster.events")
 
-CHANNEL = "muster_events"  # payload: "run:seq,run:seq,…"
+EVENTS_CHANNEL = "muster_events"  # payload: "run:seq,run:seq,…"
 TERMINAL = frozenset({"run.completed", "run.failed", "run.cancelled", "run.closed"})
 CUT = " … [cut]"
 LARGEST_DATA = 64 * 1024  # bytes of one event's data; larger results become files
@@ -143,7 +143,7 @@ def _append(batches: list[Batch]) -> dict[int, int]:
                 [batch.fence for batch in batches],
                 [len(batch.events) for batch in batches],
                 *(list(column) for column in zip(*rows, strict=True)),
-                CHANNEL,
+                EVENTS_CHANNEL,
             ],
         )
         return {run_id: after for run_id, after, _ in cursor.fetchall()}

@@ -104,7 +104,7 @@ def queue_run(run: Run) -> Run:
     }
     run.last_seq = events.append_or_raise(run.pk, None, [NewEvent("run.started", started)])
     deliveries.queue(run)
-    _notify({WORK_CHANNEL: "", LIVE_CHANNEL: run.organization_id})
+    notify({WORK_CHANNEL: "", LIVE_CHANNEL: run.organization_id})
     return run
 
 
@@ -186,7 +186,7 @@ def claim_runs(*, worker: str, limit: int) -> list[Lease]:
         rows = cursor.fetchall()
         leases = [Lease(*row[:3]) for row in rows]
         for organization_id in {row[3] for row in rows}:
-            _notify({LIVE_CHANNEL: organization_id})
+            notify({LIVE_CHANNEL: organization_id})
         events.append(
             events.Batch(
                 lease.run_id,
@@ -315,7 +315,7 @@ def _end_attempt(run: Run, event: str, *, reason: str) -> None:
         lost_attempts=lost,
         available_at=Now(),
     )
-    _notify({WORK_CHANNEL: ""})
+    notify({WORK_CHANNEL: ""})
 
 
 def retry_later(
@@ -422,13 +422,13 @@ def wait_locked(run: Run, gate: Gate, asked: list[NewEvent]) -> None:
     )
     _transition(run, S.WAITING, *asked, fence=F("fence") + 1, lease_until=None, worker="")
     deliveries.queue(run)
-    _notify({LIVE_CHANNEL: run.organization_id})
+    notify({LIVE_CHANNEL: run.organization_id})
 
 
 def resume_locked(run: Run, *new: NewEvent) -> Run:
     """Put a waiting or paused run back into its old place. The caller holds its row."""
     _transition(run, S.QUEUED, *new, available_at=Now(), pause_reason="")
-    _notify({WORK_CHANNEL: "", LIVE_CHANNEL: run.organization_id})
+    notify({WORK_CHANNEL: "", LIVE_CHANNEL: run.organization_id})
     return run
 
 
@@ -516,7 +516,7 @@ def finish_locked(run: Run, outcome: Outcome) -> Run:
     deliveries.queue(run)
     notices.tell_of_result(run)
     # The next one in the thread may start.
-    _notify({WORK_CHANNEL: "", LIVE_CHANNEL: run.organization_id})
+    notify({WORK_CHANNEL: "", LIVE_CHANNEL: run.organization_id})
     usage.add_to_day(run, rows, at=finished_at)
     return run
 
@@ -560,7 +560,7 @@ def cancel_run(run: Run, *, by: User | None = None, seen: int | None = None) -> 
             ],
         )
         if run.status == S.RUNNING:
-            _notify({CANCEL_CHANNEL: run.pk})
+            notify({CANCEL_CHANNEL: run.pk})
         else:
             finish_locked(run, Outcome(S.CANCELLED, stop_reason="cancelled:person"))
     return run
@@ -665,7 +665,7 @@ def _transition(run: Run, to: RunStatus, *new: NewEvent, **fields: Any) -> Run:
     return run
 
 
-def _notify(news: dict[str, str | int]) -> None:
+def notify(news: dict[str, str | int]) -> None:
     """Tell each channel its payload when the transaction commits."""
     calls = ", ".join("pg_notify(%s, %s)" for _ in news)
     with connection.cursor() as cursor:

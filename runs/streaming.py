@@ -78,7 +78,7 @@ class Hub:
         self._news: set[int] = set()
         self._any_news = asyncio.Event()
         self.queries = 0  # counted for the test of "one query per wake-up"
-        wakeups.subscribe(events.CHANNEL, self._wake)
+        wakeups.subscribe(events.EVENTS_CHANNEL, self._wake)
 
     async def run(self) -> None:
         """Fetch what is new for followed runs, one query for all of them, until cancelled."""

@@ -73,7 +73,7 @@ def test_notifications_of_many_runs_stay_under_the_limit_of_postgres(alice: Acce
         cursor.execute("SET session_replication_role = DEFAULT")
     name = connection.settings_dict["NAME"]
     with cluster.connect(name) as listener:
-        listener.execute(f"LISTEN {events.CHANNEL}")
+        listener.execute(f"LISTEN {events.EVENTS_CHANNEL}")
         taken = events.append(Batch(100000000000 + n, None, [say("x")]) for n in range(1, 701))
         assert len(taken) == 700
         told = [n.payload for n in listener.notifies(timeout=2, stop_after=5)]
