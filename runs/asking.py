@@ -7,7 +7,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from runs import cards, gates, lifecycle, notices
-from runs.events import NewEvent, called, fitting_json
+from runs.events.payloads import NewEvent, called, fitting_json
 from runs.gates import Decision
 from runs.lifecycle import Lease
 from runs.models import ASKING, DecidedVia, Gate, GateKind, GateStatus, Run, ToolCall

@@ -8,7 +8,8 @@ from typing import Any
 from config.database import in_db
 from runs import asking, authority, consent, steps
 from runs.attempt import Attempt, State, Stopped
-from runs.events import StaleLease, fitting
+from runs.events.log import StaleLease
+from runs.events.payloads import fitting
 from runs.models import CallStatus, GateKind, Run, ToolCall
 from teammates.errors import DomainError
 from teammates.providers.base import ProviderError

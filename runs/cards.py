@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from runs import consent
-from runs.events import fitting, fitting_json
+from runs.events.payloads import fitting, fitting_json
 from runs.models import ASKING, Gate, GateKind, Run, Step, StepKind, ToolCall
 from teammates.diffs import changed_lines
 from teammates.models import ToolSetting

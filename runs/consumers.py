@@ -17,7 +17,7 @@ from django.http import HttpRequest, HttpResponse
 
 from config.database import in_db
 from runs import streaming
-from runs.events import LoggedEvent
+from runs.events.log import LoggedEvent
 from runs.runtime import runtime
 
 logger = logging.getLogger("muster.streams")

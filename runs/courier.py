@@ -24,6 +24,7 @@ from django.utils import timezone
 from config.database import in_db
 from config.wakeups import WakeUps, wait_for_news
 from runs import deliveries, notices
+from runs.events import channels
 from runs.models import (
     DeliveryAttempt,
     DeliveryStatus,
@@ -72,7 +73,7 @@ class Courier:
     def __init__(self, wakeups: WakeUps) -> None:
         self._look = asyncio.Event()
         self._under_way: dict[asyncio.Task[None], int] = {}
-        wakeups.subscribe(deliveries.DELIVERIES_CHANNEL, lambda _: self._look.set())
+        wakeups.subscribe(channels.DELIVERIES_CHANNEL, lambda _: self._look.set())
 
     async def run(self) -> None:
         async with outside_client(

@@ -10,6 +10,7 @@ from typing import Any
 from django.db import connection
 from django.utils import timezone
 
+from runs.events.channels import DELIVERIES_CHANNEL
 from runs.models import (
     DeliveryStatus,
     Dialect,
@@ -21,7 +22,6 @@ from runs.models import (
 from runs.wording import V1_STATUS, V2_STATUS, headline_of
 from teammates.fields import new_uid
 
-DELIVERIES_CHANNEL = "muster_deliveries"  # something is to be sent
 EVENTS = (
     "run.started", "run.completed", "run.failed", "run.cancelled", "run.awaiting_input",
     "run.interrupted", "run.message_received", "run.message_cancelled", "balance.low",
@@ -75,9 +75,6 @@ def wake() -> None:
     """Tell those who send, when the transaction commits."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_notify(%s, '')", [DELIVERIES_CHANNEL])
-
-
-# --- the dialects -------------------------------------------------------------------------------
 
 
 def body_of(endpoint: WebhookEndpoint, event: str, event_id: str, run: Run | None) -> str:

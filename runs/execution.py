@@ -19,7 +19,7 @@ from django.db import OperationalError
 from config.database import in_db
 from runs import calling, compaction, context, lifecycle, steps, toolbox
 from runs.attempt import Attempt, State, Stopped
-from runs.events import StaleLease
+from runs.events.log import StaleLease
 from runs.lifecycle import Lease, Outcome
 from runs.models import Run, RunStatus, Step, StepKind, StepStatus
 from runs.recording import RunRecord

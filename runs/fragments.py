@@ -6,8 +6,9 @@ from typing import Any
 from django.template.loader import render_to_string
 from django.utils import timezone
 
-from runs import events, transcript
-from runs.events import LoggedEvent
+from runs import transcript
+from runs.events import payloads
+from runs.events.log import LoggedEvent
 from runs.models import RunStatus
 
 # What a run is right behind an event.
@@ -82,7 +83,7 @@ class PageFrames:
             pieces.append(f'<div hx-swap-oob="beforeend:#run-{run_id}-body">{inner}</div>')
         if (strip := transcript.strip_of(event)) is not None:
             pieces.append(render_to_string("runs/_strip.html", context | {"strip": strip}))
-        if event.type == "message.completed" and not data["content"].endswith(events.CUT):
+        if event.type == "message.completed" and not data["content"].endswith(payloads.CUT):
             context["id"] = transcript.element_id(run_id, "step", data["step"])
             pieces.append(render_to_string("runs/_said.html", context))
         if event.type in ("tool.result", "tool.denied") and not transcript.is_question(event):

@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.timesince import timesince
 
 from runs import cards, lifecycle, toolbox
-from runs.events import NewEvent, called, fitting_json
+from runs.events.payloads import NewEvent, called, fitting_json
 from runs.models import (
     CallStatus,
     DecidedVia,

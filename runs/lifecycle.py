@@ -18,8 +18,11 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
-from runs import deliveries, events, notices, usage
-from runs.events import NewEvent, StaleLease
+from runs import deliveries, notices, usage
+from runs.events import log
+from runs.events.channels import CANCEL_CHANNEL, LIVE_CHANNEL, WORK_CHANNEL, notify
+from runs.events.log import StaleLease
+from runs.events.payloads import NewEvent
 from runs.models import (
     CALLS_A_MODEL,
     CallStatus,
@@ -52,9 +55,6 @@ TRANSITIONS: dict[RunStatus, set[RunStatus]] = {
     S.CANCELLED: set(),
     S.CLOSED: set(),
 }
-WORK_CHANNEL = "muster_work"  # something is queued: claim
-CANCEL_CHANNEL = "muster_cancel"  # payload: the run whose worker should stop
-LIVE_CHANNEL = "muster_live"  # payload: the organization where a run came into another state
 MAX_LOST_ATTEMPTS = 20
 CLAIM_LOCK = 42
 
@@ -72,9 +72,6 @@ class Lease:
     run_id: int
     fence: int
     attempt: int
-
-
-# --- create -------------------------------------------------------------------------------------
 
 
 def queue_run(run: Run) -> Run:
@@ -102,16 +99,13 @@ def queue_run(run: Run) -> Run:
         "teammate": run.teammate.name,
         "model": run.route.alias if run.route else None,
     }
-    run.last_seq = events.append_or_raise(run.pk, None, [NewEvent("run.started", started)])
+    run.last_seq = log.append_or_raise(run.pk, None, [NewEvent("run.started", started)])
     deliveries.queue(run)
     notify({WORK_CHANNEL: "", LIVE_CHANNEL: run.organization_id})
     return run
 
 
-# --- claim and lease ----------------------------------------------------------------------------
-
 SHARE = 3  # an organization alone holds three quarters, two hold three sevenths each, and so on
-
 _CLAIM = """
 WITH RECURSIVE orgs AS (
     (SELECT organization_id AS id FROM runs_run WHERE status = 'queued' ORDER BY 1 LIMIT 1)
@@ -187,8 +181,8 @@ def claim_runs(*, worker: str, limit: int) -> list[Lease]:
         leases = [Lease(*row[:3]) for row in rows]
         for organization_id in {row[3] for row in rows}:
             notify({LIVE_CHANNEL: organization_id})
-        events.append(
-            events.Batch(
+        log.append(
+            log.Batch(
                 lease.run_id,
                 lease.fence,
                 [NewEvent("run.attempt.started", {"attempt": lease.attempt, "worker": worker})],
@@ -379,9 +373,6 @@ def _estimate_unfinished(run: Run, step: Step) -> dict[str, Any]:
     return tokens | {"cost": cost, "usage_estimated": True}
 
 
-# --- wait and go on -----------------------------------------------------------------------------
-
-
 def set_archived(access: Access, run: Run, *, archived: bool) -> Run:
     """Take a run out of the lists, or back into them; again is fine. Raises `Forbidden`."""
     access.require("data.runs.write", run)
@@ -430,9 +421,6 @@ def resume_locked(run: Run, *new: NewEvent) -> Run:
     _transition(run, S.QUEUED, *new, available_at=Now(), pause_reason="")
     notify({WORK_CHANNEL: "", LIVE_CHANNEL: run.organization_id})
     return run
-
-
-# --- the end ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -620,9 +608,6 @@ def _book_usage(run: Run) -> dict[str, Any]:
     return totals | {"rows": Usage.objects.bulk_create(rows.values())}
 
 
-# --- shared -------------------------------------------------------------------------------------
-
-
 @contextmanager
 def holding(lease: Lease, pending: list[NewEvent]) -> Iterator[Run]:
     """A transaction of a worker for its run: the row locked, the pending events written first.
@@ -649,12 +634,12 @@ def _lock_held(lease: Lease) -> Run:
 def write(run: Run, fence: int | None, new: list[NewEvent]) -> None:
     """Append to a run whose row the caller holds."""
     if new:
-        run.last_seq = events.append_or_raise(run.pk, fence, new)
+        run.last_seq = log.append_or_raise(run.pk, fence, new)
 
 
 def _transition(run: Run, to: RunStatus, *new: NewEvent, **fields: Any) -> Run:
     """Change the status of a run whose row the caller holds, together with its events."""
-    run.last_seq = events.append_or_raise(run.pk, None, list(new))
+    run.last_seq = log.append_or_raise(run.pk, None, list(new))
     allowed = [state for state, targets in TRANSITIONS.items() if to in targets]
     changed = Run.objects.filter(pk=run.pk, status__in=allowed).update(
         status=to, updated_at=timezone.now(), **fields
@@ -663,10 +648,3 @@ def _transition(run: Run, to: RunStatus, *new: NewEvent, **fields: Any) -> Run:
         raise InvalidTransition(f"Run {run.pk} is {run.status} and cannot become {to}.")
     run.refresh_from_db()
     return run
-
-
-def notify(news: dict[str, str | int]) -> None:
-    """Tell each channel its payload when the transaction commits."""
-    calls = ", ".join("pg_notify(%s, %s)" for _ in news)
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {calls}", [str(word) for pair in news.items() for word in pair])

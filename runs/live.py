@@ -14,7 +14,7 @@ from django.db.models import Count
 
 from config.database import in_db
 from config.wakeups import WakeUps
-from runs.lifecycle import LIVE_CHANNEL
+from runs.events.channels import LIVE_CHANNEL
 from runs.models import Gate, GateStatus, Run
 from teammates.access import Access
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db.models import F
 
-from runs import events
+from runs.events import payloads
 from runs.models import Run, Step, StepKind, ToolCall
 from teammates.errors import Invalid
 from teammates.providers.base import Text, Thinking, ToolRequest, Turn
@@ -96,7 +96,7 @@ def _fill_in_results(run: Run, said: list[RunMessage]) -> None:
     for call in calls:
         by_step.setdefault(call.step_id, []).append(call)
     arguments = {
-        call.call_id: events.shown_arguments(call)
+        call.call_id: payloads.shown_arguments(call)
         for call in ToolCall.objects.filter(run=run, call_id__in=_requested(said))
     }
     for one in said:

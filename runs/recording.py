@@ -17,8 +17,9 @@ from django.conf import settings
 from django.db import OperationalError
 
 from config.database import in_db, left_nothing
-from runs import events
-from runs.events import Batch, NewEvent, StaleLease
+from runs.events import log
+from runs.events.log import Batch, StaleLease
+from runs.events.payloads import NewEvent
 from runs.lifecycle import Lease
 
 P = ParamSpec("P")
@@ -163,7 +164,7 @@ class Recorder:
                 if pending
             ]
             if batches:
-                last = await in_db(_tried_again, partial(events.append, batches))
+                last = await in_db(_tried_again, partial(log.append, batches))
                 for record, pending in taken:
                     if pending and record.lease.run_id not in last:
                         record.is_stale = True

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from runs import lifecycle, tool_verbs
 from runs.consent import Verdict
-from runs.events import NewEvent, called, fitting, fitting_json
+from runs.events.payloads import NewEvent, called, fitting, fitting_json
 from runs.lifecycle import Lease, Outcome
 from runs.models import (
     CallStatus,

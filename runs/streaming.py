@@ -16,8 +16,8 @@ from django.conf import settings
 
 from config.database import in_db
 from config.wakeups import WakeUps
-from runs import events
-from runs.events import LoggedEvent
+from runs.events import channels, log
+from runs.events.log import LoggedEvent
 from runs.models import Run
 
 logger = logging.getLogger("muster.streaming")
@@ -78,7 +78,7 @@ class Hub:
         self._news: set[int] = set()
         self._any_news = asyncio.Event()
         self.queries = 0  # counted for the test of "one query per wake-up"
-        wakeups.subscribe(events.EVENTS_CHANNEL, self._wake)
+        wakeups.subscribe(channels.EVENTS_CHANNEL, self._wake)
 
     async def run(self) -> None:
         """Fetch what is new for followed runs, one query for all of them, until cancelled."""
@@ -116,7 +116,7 @@ class Hub:
             return
         try:
             self.queries += 1
-            rows = await in_db(events.read_new, wanted)
+            rows = await in_db(log.read_new, wanted)
         except Exception:
             logger.exception("New events could not be read; trying again")
             await asyncio.sleep(0.5)
@@ -170,7 +170,7 @@ async def follow(
             is_followed = live and subscription.last_seq >= 0
             batch = subscription.behind(position) if is_followed else None
             if batch is None:
-                batch = await in_db(events.read, run_id, after=position, limit=PAGE)
+                batch = await in_db(log.read, run_id, after=position, limit=PAGE)
                 if not batch:
                     is_over, last_seq = await in_db(_end, run_id)
                     if is_over and last_seq <= position:

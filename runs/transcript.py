@@ -10,7 +10,7 @@ from typing import Any
 
 from runs import cards
 from runs.cards import Shown
-from runs.events import LoggedEvent
+from runs.events.log import LoggedEvent
 from teammates import tools
 from teammates.models import PermissionMode
 from teammates.providers.base import Thinking, Turn

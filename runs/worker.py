@@ -23,6 +23,7 @@ from runs import execution, fleet, gates, lifecycle, notices, retention, schedul
 from runs.attempt import Attempt
 from runs.checker import Checker
 from runs.courier import Courier
+from runs.events import channels
 from runs.lifecycle import Lease
 from runs.recording import Recorder
 from teammates import providers
@@ -47,8 +48,8 @@ class Worker:
         self._stopping = asyncio.Event()
         self._courier = Courier(wakeups)
         self._checker = Checker(wakeups)
-        wakeups.subscribe(lifecycle.WORK_CHANNEL, self._wake_through_layer)
-        wakeups.subscribe(lifecycle.CANCEL_CHANNEL, self._cancel)
+        wakeups.subscribe(channels.WORK_CHANNEL, self._wake_through_layer)
+        wakeups.subscribe(channels.CANCEL_CHANNEL, self._cancel)
 
     async def run(self) -> None:
         """Work until `stop` is called. If a side task dies, so does the worker."""

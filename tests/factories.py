@@ -10,7 +10,7 @@ from django.test import Client
 from django.utils import timezone
 
 from runs import asking, creation, gates, lifecycle
-from runs.events import NewEvent
+from runs.events.payloads import NewEvent
 from runs.lifecycle import Lease, Outcome
 from runs.models import Channel, Gate, GateKind, Run, RunStatus, Step, StepKind, ToolCall
 from teammates import accounts, keys, servers

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from runs.events import LoggedEvent
+from runs.events.log import LoggedEvent
 
 
 def timestamp(value: Any) -> str:

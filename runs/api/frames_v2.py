@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from runs.events import LoggedEvent
+from runs.events.log import LoggedEvent
 from runs.models import Run
 
 VOIDING = ("run.attempt.lost", "run.attempt.released", "run.llm.retry", "run.provider_fallback")

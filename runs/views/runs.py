@@ -10,8 +10,9 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from runs import cards, creation, events, gates, lifecycle, reading, sharing, timeline
+from runs import cards, creation, gates, lifecycle, reading, sharing, timeline
 from runs.consumers import StreamPlan, hand_over
+from runs.events import log as events_log
 from runs.fragments import PageFrames
 from runs.models import Channel, Run, StepKind
 from runs.views.threads import with_transcripts
@@ -128,7 +129,7 @@ def _context(request: PageRequest, run: Run) -> dict[str, Any]:
 
 def _events(request: PageRequest, run: Run) -> dict[str, Any]:
     start = number_of(request.GET.get("after_seq", "")) or 0
-    rows = events.read(run.pk, after=start, limit=EVENTS_SHOWN)
+    rows = events_log.read(run.pk, after=start, limit=EVENTS_SHOWN)
     kind = request.GET.get("type", "")
     shown = [row for row in rows if not kind or row.type == kind]
     delays = [None, *(
@@ -149,7 +150,7 @@ def run_events(request: PageRequest, run_id: int) -> HttpResponse:
     lines: list[str] = []
     after = 0
     while len(lines) < MOST_DOWNLOADED:
-        rows = events.read(run.pk, after=after, limit=EVENTS_SHOWN)
+        rows = events_log.read(run.pk, after=after, limit=EVENTS_SHOWN)
         lines += [json.dumps({
             "seq": row.seq, "type": row.type, "data": row.data,
             "created_at": row.created_at.isoformat(),

@@ -13,8 +13,9 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs import compaction, creation, events, lifecycle, reading
+from runs import compaction, creation, lifecycle, reading
 from runs.creation import Attachment
+from runs.events import log
 from runs.models import Channel, Run, RunFile, RunStatus, Step, StepKind, StepStatus
 from runs.search import threads_saying
 from runs.transcript import Transcript
@@ -251,7 +252,7 @@ def with_transcripts(runs: list[Run]) -> list[Run]:
         .defer("request")
     )
     speaking = {step.run_id: step.first_seq for step in steps if step.status == StepStatus.RUNNING}
-    for event in events.read_milestones(ends, speaking):
+    for event in log.read_milestones(ends, speaking):
         by_id[event.run_id].add(event)
     for step in steps:
         if step.response is not None and step.last_seq and step.last_seq <= ends[step.run_id]:

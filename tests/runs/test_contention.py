@@ -11,7 +11,8 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from runs import lifecycle, usage
-from runs.events import NewEvent, StaleLease
+from runs.events.log import StaleLease
+from runs.events.payloads import NewEvent
 from runs.lifecycle import Lease, Outcome
 from runs.models import Event, Notice, NoticeKind, Run, RunStatus
 from runs.recording import MOST_TRIES, Recorder

@@ -3,8 +3,9 @@ import json
 import pytest
 from django.db import connection
 
-from runs import events
-from runs.events import Batch, NewEvent, append, fitting, fitting_json, size_of
+from runs.events import channels, log
+from runs.events.log import Batch, append
+from runs.events.payloads import NewEvent, fitting, fitting_json, size_of
 from runs.models import Event
 from teammates.access import Access
 from tests.factories import claim, make_run, say
@@ -14,7 +15,7 @@ def test_a_nul_in_one_runs_text_harms_no_other_run(alice: Access) -> None:
     """Trap 2.1."""
     bad, good = make_run(alice), make_run(alice)
     leases = [claim(bad), claim(good)]
-    taken = events.append([
+    taken = log.append([
         Batch(leases[0].run_id, leases[0].fence, [say("a\x00b\ud800c")]),
         Batch(leases[1].run_id, leases[1].fence, [say("fine")]),
     ])  # fmt: skip
@@ -27,7 +28,7 @@ def test_data_that_cannot_be_stored_fails_only_its_own_run(alice: Access) -> Non
     bad, good = make_run(alice), make_run(alice)
     leases = [claim(bad), claim(good)]
     huge = NewEvent("x", {"number": 10**5000})  # more digits than Python writes
-    taken = events.append([
+    taken = log.append([
         Batch(leases[0].run_id, leases[0].fence, [huge]),
         Batch(leases[1].run_id, leases[1].fence, [say("fine")]),
     ])  # fmt: skip
@@ -38,7 +39,7 @@ def test_a_stale_fence_drops_only_its_own_events(alice: Access) -> None:
     one, two = make_run(alice), make_run(alice)
     leases = [claim(one), claim(two)]
     late = Batch(one.pk, leases[0].fence - 1, [say("late")])
-    taken = events.append([late, Batch(two.pk, leases[1].fence, [say("ok")])])
+    taken = log.append([late, Batch(two.pk, leases[1].fence, [say("ok")])])
     assert set(taken) == {two.pk}
 
 
@@ -46,11 +47,11 @@ def test_the_same_run_twice_in_a_batch_loses_nothing(alice: Access) -> None:
     """Trap 2.4."""
     run = make_run(alice)
     lease = claim(run)
-    taken = events.append(
+    taken = log.append(
         [Batch(run.pk, lease.fence, [say("a")]), Batch(run.pk, lease.fence, [say("b")])]
     )
     assert taken == {run.pk: 4}
-    assert [e.data["content"] for e in events.read(run.pk, after=2)] == ["a", "b"]
+    assert [e.data["content"] for e in log.read(run.pk, after=2)] == ["a", "b"]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -73,8 +74,8 @@ def test_notifications_of_many_runs_stay_under_the_limit_of_postgres(alice: Acce
         cursor.execute("SET session_replication_role = DEFAULT")
     name = connection.settings_dict["NAME"]
     with cluster.connect(name) as listener:
-        listener.execute(f"LISTEN {events.EVENTS_CHANNEL}")
-        taken = events.append(Batch(100000000000 + n, None, [say("x")]) for n in range(1, 701))
+        listener.execute(f"LISTEN {channels.EVENTS_CHANNEL}")
+        taken = log.append(Batch(100000000000 + n, None, [say("x")]) for n in range(1, 701))
         assert len(taken) == 700
         told = [n.payload for n in listener.notifies(timeout=2, stop_after=5)]
     assert all(len(payload) < 8000 for payload in told)
@@ -84,7 +85,7 @@ def test_notifications_of_many_runs_stay_under_the_limit_of_postgres(alice: Acce
 def test_an_event_over_64_kb_is_refused_and_harms_no_other_run(alice: Access) -> None:
     large, other = make_run(alice), make_run(alice)
     leases = [claim(large), claim(other)]
-    taken = events.append([
+    taken = log.append([
         Batch(large.pk, leases[0].fence, [say("x" * 70_000)]),
         Batch(other.pk, leases[1].fence, [say("fine")]),
     ])  # fmt: skip
@@ -110,8 +111,8 @@ def test_reading_pages_and_many_runs(alice: Access) -> None:
     one, two = make_run(alice), make_run(alice)
     for run in (one, two):
         lease = claim(run)
-        events.append([Batch(run.pk, lease.fence, [say(str(n)) for n in range(5)])])
-    assert [e.seq for e in events.read(one.pk, after=0, limit=3)] == [1, 2, 3]
-    found = events.read_new({one.pk: 5, two.pk: 6})
+        log.append([Batch(run.pk, lease.fence, [say(str(n)) for n in range(5)])])
+    assert [e.seq for e in log.read(one.pk, after=0, limit=3)] == [1, 2, 3]
+    found = log.read_new({one.pk: 5, two.pk: 6})
     assert [(e.run_id, e.seq) for e in found] == [(one.pk, 6), (one.pk, 7), (two.pk, 7)]
     assert json.dumps(found[0].data)

@@ -6,8 +6,9 @@ import pytest
 from django.db import IntegrityError, connections, transaction
 from django.utils import timezone
 
-from runs import events, fleet, lifecycle
-from runs.events import StaleLease
+from runs import fleet, lifecycle
+from runs.events import log
+from runs.events.log import StaleLease
 from runs.lifecycle import TRANSITIONS, Lease, Outcome
 from runs.models import ACTIVE, BUSY, FINISHED, Event, Run, RunStatus, Step, StepKind, Usage
 from teammates import accounts
@@ -67,8 +68,8 @@ def test_the_end_writes_message_usage_and_event_together(alice: Access) -> None:
 def test_a_finished_run_takes_no_event_from_anybody(alice: Access, status: str) -> None:
     run = make_run(alice, status=status)
     before = run.last_seq
-    taken = events.append([
-        events.Batch(run.pk, None, [say("late")]), events.Batch(run.pk, run.fence, [say("late")]),
+    taken = log.append([
+        log.Batch(run.pk, None, [say("late")]), log.Batch(run.pk, run.fence, [say("late")]),
     ])  # fmt: skip
     run.refresh_from_db()
     assert (taken, run.last_seq) == ({}, before)
@@ -102,7 +103,7 @@ def test_a_worker_without_the_lease_cannot_write(alice: Access) -> None:
     Run.objects.filter(pk=run.pk).update(lease_until=timezone.now() - timedelta(hours=1))
     assert lifecycle.sweep_expired() == 1
     new = claim(run)
-    assert events.append([events.Batch(run.pk, old.fence, [say("old")])]) == {}
+    assert log.append([log.Batch(run.pk, old.fence, [say("old")])]) == {}
     with pytest.raises(StaleLease):
         lifecycle.finish_run(old, [say("old")], Outcome(RunStatus.COMPLETED, text="old"))
     lifecycle.finish_run(new, [], Outcome(RunStatus.COMPLETED, text="new"))
@@ -335,7 +336,7 @@ def test_a_cancel_and_an_end_at_once_leave_one_terminal_event(alice: Access) -> 
             return lifecycle.finish_run(lease, [], Outcome(RunStatus.COMPLETED, text="ok"))
 
         in_threads(2, act)
-        assert sum(t in events.TERMINAL for t in event_types(run)) == 1
+        assert sum(t in log.TERMINAL for t in event_types(run)) == 1
         assert_gapless(run)
 
 
@@ -343,7 +344,7 @@ def test_a_cancel_and_an_end_at_once_leave_one_terminal_event(alice: Access) -> 
 def test_leases_and_group_commits_never_deadlock(alice: Access) -> None:
     runs = [make_run(alice) for _ in range(12)]
     leases = [claim(run) for run in runs]
-    batches = [events.Batch(lease.run_id, lease.fence, [say("x")]) for lease in leases]
+    batches = [log.Batch(lease.run_id, lease.fence, [say("x")]) for lease in leases]
 
     def work(number: int) -> int:
         for turn in range(40):
@@ -352,7 +353,7 @@ def test_leases_and_group_commits_never_deadlock(alice: Access) -> None:
                 assert len(lifecycle.renew_leases(ordered)[0]) == 12
             else:
                 mixed = batches if turn % 2 else batches[::-1]
-                assert len(events.append(mixed)) == 12
+                assert len(log.append(mixed)) == 12
         return number
 
     assert in_threads(4, work) == [0, 1, 2, 3]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from runs import events
+from runs.events import log, payloads
 from runs.fragments import PageFrames
 from runs.models import Run, RunStatus
 from runs.views.threads import with_transcripts
@@ -102,8 +102,8 @@ def test_a_page_and_its_stream_draw_the_same(alice: Access) -> None:
     """A reload at any event shows what the stream would have brought."""
     run = make_run(alice)
     lease = claim(run)
-    new = events.NewEvent
-    events.append([events.Batch(run.pk, lease.fence, [
+    new = payloads.NewEvent
+    log.append([log.Batch(run.pk, lease.fence, [
         new("step.started", {"kind": "model", "step": 1}),
         new("message.delta", {"content_delta": "hm", "channel": "thinking", "step": 1}),
         say("Hello"), say(" world"),
@@ -120,7 +120,7 @@ def test_a_page_and_its_stream_draw_the_same(alice: Access) -> None:
     saying, call = shown.transcript.blocks.values()  # type: ignore[attr-defined]
     assert (saying.thinking, saying.text) == ("hm", "Hello world")
     assert (call.state, call.result) == ("done", [])
-    live = PageFrames("Demo", "UTC").write(events.read(run.pk, after=2)).decode()
+    live = PageFrames("Demo", "UTC").write(log.read(run.pk, after=2)).decode()
     for piece in (saying.id, call.id, "Hello", "event: html", "event: text"):
         assert piece in live
 
@@ -138,7 +138,7 @@ def test_a_long_run_is_shown_to_its_end(alice: Access, client: Client) -> None:
     assert step is not None
     text = "word " * 6000
     for _ in range(60):
-        events.append([events.Batch(run.pk, lease.fence, [say("word ") for _ in range(100)])])
+        log.append([log.Batch(run.pk, lease.fence, [say("word ") for _ in range(100)])])
     steps.complete_model_step(
         lease, [], step=step, route=route, outcome=Outcome(RunStatus.COMPLETED, text=text),
         result=steps.ModelResult(Turn([Text(text + "the end")]), TokenUsage(1, 1), 1),

@@ -12,17 +12,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from runs import (
-    creation,
-    export,
-    lifecycle,
-    mail,
-    retention,
-    scheduler,
-    tasks,
-    triggers,
-    webhooks,
-)
+from runs import creation, export, lifecycle, mail, retention, scheduler, tasks, triggers, webhooks
 from runs.models import (
     Firing,
     Lesson,

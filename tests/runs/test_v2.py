@@ -8,7 +8,7 @@ from django.test import Client
 
 from runs import creation, lifecycle
 from runs.api.frames_v2 import State, V2Frames, translate
-from runs.events import LoggedEvent
+from runs.events.log import LoggedEvent
 from runs.lifecycle import Outcome
 from runs.models import Run, RunStatus
 from teammates.access import Access
@@ -320,17 +320,17 @@ def test_frames_open_and_close_blocks_and_are_ascii() -> None:
 
 
 def test_what_a_lost_attempt_said_is_left_out_of_a_replay(alice: Access) -> None:
-    from runs import events
+    from runs.events import log, payloads
 
     run = make_run(alice)
     lease = claim(run)
-    events.append([events.Batch(run.pk, lease.fence, [
-        events.NewEvent("step.started", {"kind": "model", "step": 1}),
-        events.NewEvent("message.delta", {"content_delta": "void", "content": "void", "step": 1}),
-        events.NewEvent("run.attempt.lost", {"void_from_seq": 3, "void_to_seq": 4}),
+    log.append([log.Batch(run.pk, lease.fence, [
+        payloads.NewEvent("step.started", {"kind": "model", "step": 1}),
+        payloads.NewEvent("message.delta", {"content_delta": "void", "content": "void", "step": 1}),
+        payloads.NewEvent("run.attempt.lost", {"void_from_seq": 3, "void_to_seq": 4}),
     ])])  # fmt: skip
     run.refresh_from_db()
-    written = V2Frames(run, is_join=True).write(events.read(run.pk, after=0))
+    written = V2Frames(run, is_join=True).write(log.read(run.pk, after=0))
     assert b"void" not in written
 
 
