@@ -16,7 +16,6 @@ from django.db.models import (
     Window,
 )
 
-from runs import usage
 from runs.models import (
     ACTIVE,
     FINISHED,
@@ -28,7 +27,8 @@ from runs.models import (
     RunStatus,
     ToolCall,
 )
-from runs.usage import Span
+from runs.usage import totals
+from runs.usage.periods import Span
 from teammates.access import Access
 from teammates.models import APIKey, Invitation, Membership, Provider, ProviderKind, Teammate
 
@@ -90,7 +90,7 @@ def rows(access: Access) -> list[Row]:
     by_id = Teammate.objects.with_version().in_bulk(list(shown_run))
     run_by_id = runs.with_names().in_bulk([pk for pk in shown_run.values() if pk])
     calls = _open_calls(list(run_by_id))
-    spent = usage.by_teammate(access, Span.last(1), teammate__in=list(shown_run))
+    spent = totals.by_teammate(access, Span.last(1), teammate__in=list(shown_run))
     found = []
     for pk, run_id in shown_run.items():
         run = run_by_id.get(run_id) if run_id else None

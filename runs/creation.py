@@ -12,7 +12,7 @@ from django.db import OperationalError, connection, transaction
 from django.db.models import Max, Q, QuerySet
 from django.utils import timezone
 
-from runs import lifecycle, usage
+from runs import lifecycle
 from runs.models import (
     ACTIVE,
     FINISHED,
@@ -28,6 +28,7 @@ from runs.models import (
     TaskStatus,
     ToolCall,
 )
+from runs.usage import limits as usage_limits
 from teammates import budget, connections, end_users, knowledge, limits, roster, servers
 from teammates.access import Access
 from teammates.errors import (
@@ -694,7 +695,7 @@ def queue(
         )
     # The thread first, then its end user: everybody who starts a run takes them in this order.
     locked = Thread.objects.select_for_update(no_key=True).get(pk=thread.pk)
-    starts_left = usage.check_limits(thread.end_user) if thread.end_user else None
+    starts_left = usage_limits.check_limits(thread.end_user) if thread.end_user else None
     _check_verified(access)
     inherited = of_task(task).or_else(of_version(version)) if task else of_version(version)
     wanted = options if is_resolved else options.or_else(inherited)

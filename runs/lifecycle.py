@@ -18,13 +18,12 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
-from runs import deliveries, notices, usage
+from runs import deliveries, notices
 from runs.events import log
 from runs.events.channels import CANCEL_CHANNEL, LIVE_CHANNEL, WORK_CHANNEL, notify
 from runs.events.log import StaleLease
 from runs.events.payloads import NewEvent
 from runs.models import (
-    CALLS_A_MODEL,
     CallStatus,
     Gate,
     GateStatus,
@@ -34,9 +33,9 @@ from runs.models import (
     StepKind,
     StepStatus,
     ToolCall,
-    Usage,
     WorkerBeat,
 )
+from runs.usage.booking import add_to_day, book_usage
 from teammates.access import Access
 from teammates.errors import Conflict, TooMany
 from teammates.models import TeammateStatus, User
@@ -452,7 +451,7 @@ def finish_locked(run: Run, outcome: Outcome) -> Run:
         was_waiting
     ) else []  # fmt: skip
     open_gates.update(status=GateStatus.CANCELLED, decided_at=timezone.now())
-    fields: dict[str, Any] = _book_usage(run)
+    fields: dict[str, Any] = book_usage(run)
     text = clean(outcome.text)
     closing: list[NewEvent] = []
     if text.strip():
@@ -505,7 +504,7 @@ def finish_locked(run: Run, outcome: Outcome) -> Run:
     notices.tell_of_result(run)
     # The next one in the thread may start.
     notify({WORK_CHANNEL: "", LIVE_CHANNEL: run.organization_id})
-    usage.add_to_day(run, rows, at=finished_at)
+    add_to_day(run, rows, at=finished_at)
     return run
 
 
@@ -578,34 +577,6 @@ def stop_if_cancelled(run: Run) -> bool:
         return False
     finish_locked(run, Outcome(S.CANCELLED, stop_reason="cancelled:person"))
     return True
-
-
-def _book_usage(run: Run) -> dict[str, Any]:
-    """Write one usage row per model; return the run's totals, and the `rows`."""
-    totals: dict[str, Any] = {
-        "input_tokens": 0, "output_tokens": 0, "cache_read_tokens": 0, "cache_write_tokens": 0,
-        "cost": Decimal(0), "usage_estimated": False,
-    }  # fmt: skip
-    rows: dict[str, Usage] = {}
-    for step in Step.objects.filter(run=run, kind__in=CALLS_A_MODEL).order_by("number"):
-        row = rows.setdefault(
-            step.model_name,
-            Usage(
-                run=run, organization_id=run.organization_id, model_name=step.model_name,
-                input_tokens=0, output_tokens=0, cache_read_tokens=0, cache_write_tokens=0,
-                cost=Decimal(0),
-            ),
-        )  # fmt: skip
-        for lane in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"):
-            setattr(row, lane, getattr(row, lane) + getattr(step, lane))
-            totals[lane] += getattr(step, lane)
-        # A step without a price makes the sum unknown rather than wrong.
-        for total in (row.__dict__, totals):
-            known = total["cost"] is not None and step.cost is not None
-            total["cost"] = total["cost"] + step.cost if known else None
-        row.estimated = row.estimated or step.usage_estimated
-        totals["usage_estimated"] = totals["usage_estimated"] or step.usage_estimated
-    return totals | {"rows": Usage.objects.bulk_create(rows.values())}
 
 
 @contextmanager

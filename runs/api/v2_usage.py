@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 from ninja import Router
 
-from runs import usage
 from runs.models import Run, RunStatus, UsageDay
+from runs.usage import limits as usage_limits
+from runs.usage import periods, totals
 from teammates import end_users
 from teammates.api.schemas import ApiRequest, Limit, iso, money, paged
 from teammates.models import EndUser
@@ -27,7 +28,7 @@ def get_usage(request: ApiRequest) -> dict[str, Any]:
     plans here, so `plan` is inactive and runs are unlimited."""
     access = request.auth
     access.require("data.runs.read")
-    month = usage.this_month(access)
+    month = totals.this_month(access)
     running = Run.objects.visible_to(access).filter(status=RunStatus.RUNNING)
     return {
         "plan": "inactive",
@@ -35,7 +36,7 @@ def get_usage(request: ApiRequest) -> dict[str, Any]:
         "runs_limit": 0,
         "cost_used": money(month["cost"]),
         "cost_limit": "0",
-        "period_end": iso(usage.midnight(usage.period()[1])),
+        "period_end": iso(periods.midnight(periods.period()[1])),
         "subscription_status": None,
         "free_path_available": False,
         "overage_enabled": False,
@@ -74,7 +75,7 @@ def get_timeseries(
         filters["is_api"] = surface == "api"
     if settled_meter not in (None, "own_sub"):
         filters["pk"] = 0
-    days = usage.series(access, start=start_date, end=end_date, **filters)
+    days = totals.series(access, start=start_date, end=end_date, **filters)
     rows = [row for found in days.values() for row in found]
     return {
         "start_date": min(days).isoformat(),
@@ -117,13 +118,13 @@ def list_end_user_usage(
     if user_id is not None:
         rows = rows.filter(external_id=user_id)
     shown = paged(rows, limit, starting_after, lambda end_user: end_user)
-    sums = usage.by_end_user(access, shown["data"])
+    sums = totals.by_end_user(access, shown["data"])
     shown["data"] = [end_user_usage_out(one, sums.get(one.pk, {})) for one in shown["data"]]
     return shown
 
 
 def end_user_usage_out(end_user: EndUser, sums: dict[str, Any]) -> dict[str, Any]:
-    limits = usage.limits_of(end_user)
+    limits = usage_limits.limits_of(end_user)
     used_in, used_out = sums.get("input_tokens", 0), sums.get("output_tokens", 0)
     return {
         "id": end_user.pk,
@@ -137,7 +138,7 @@ def end_user_usage_out(end_user: EndUser, sums: dict[str, Any]) -> dict[str, Any
         "runs_limit": limits.runs,
         "cost_limit_cents": limits.cost_cents,
         "rate_per_minute": limits.per_minute,
-        "period_end": iso(usage.midnight(usage.period()[1])),
+        "period_end": iso(periods.midnight(periods.period()[1])),
     }
 
 

@@ -8,8 +8,9 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs import retention, usage
+from runs import retention
 from runs.models import Run
+from runs.usage import limits, totals
 from teammates import end_users
 from teammates.errors import DomainError, NotFound
 from teammates.forms.people import EndUserForm
@@ -31,9 +32,9 @@ def end_user_list(request: PageRequest) -> HttpResponse:
             | Q(company__icontains=sought) | Q(email__icontains=sought)
         )  # fmt: skip
     page = page_of(request, rows.select_related("organization"), "-id", size=PAGE_SIZE)
-    sums = usage.by_end_user(access, page.rows)
+    sums = totals.by_end_user(access, page.rows)
     return render(request, "runs/end_user_list.html", {
-        "rows": [(one, sums.get(one.pk), usage.limits_of(one)) for one in page.rows],
+        "rows": [(one, sums.get(one.pk), limits.limits_of(one)) for one in page.rows],
         "sought": sought, "page": page,
         "is_strict": access.organization.require_end_user_id,
     })  # fmt: skip
@@ -57,8 +58,8 @@ def end_user_detail(request: PageRequest, end_user_id: int) -> HttpResponse:
     context: dict[str, Any] = {
         "end_user": end_user,
         "form": form,
-        "limits": usage.limits_of(end_user),
-        "sums": usage.by_end_user(access, [end_user]).get(end_user.pk),
+        "limits": limits.limits_of(end_user),
+        "sums": totals.by_end_user(access, [end_user]).get(end_user.pk),
         "runs": Run.objects.filter(**scope).with_names().newest_first()[:10],
         "memories": Memory.objects.filter(**scope).order_by("-id")[:50],
         "policies": PermissionPolicy.objects.filter(**scope).order_by("-id")[:50],

@@ -8,9 +8,10 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from runs import board, fleet, usage
+from runs import board, fleet
 from runs.models import FINISHED, ON_HOME, Notice, Run, RunStatus, Task, Trigger, WorkerBeat
-from runs.usage import Span
+from runs.usage import totals
+from runs.usage.periods import Span
 from runs.views.threads import composer_of
 from teammates import accounts
 from teammates.errors import Forbidden
@@ -39,7 +40,7 @@ def _board(request: PageRequest) -> dict[str, Any]:
     access = request.access
     runs = Run.objects.visible_to(access)
     now = timezone.now()
-    week = usage.by_day(access, Span.last(7))
+    week = totals.by_day(access, Span.last(7))
     unseen = runs.filter(
         status__in=FINISHED, last_viewed_at=None, created_at__gte=now - RECENT, archived_at=None,
         created_by=access.user,

@@ -13,10 +13,11 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs import board, firing, incoming, usage
+from runs import board, firing, incoming
 from runs.models import ACTIVE, FINISHED, Gate, GateStatus, Run, RunFile, RunStatus, Task
 from runs.survey import errors, survey
-from runs.usage import Span
+from runs.usage import totals
+from runs.usage.periods import Span
 from runs.views.reach import (
     SAMPLE,
     Reach,
@@ -81,7 +82,7 @@ def teammate_list(request: PageRequest) -> HttpResponse:
     rows = rows.annotate(place=Coalesce("display_order", LAST_PLACE))
     page = page_of(request, rows, "place", "id", size=PAGE_SIZE)
     shown = page.rows
-    sums = usage.by_teammate(access, Span.last(DAYS), teammate__in=shown)
+    sums = totals.by_teammate(access, Span.last(DAYS), teammate__in=shown)
     busy = board.under_way(Run.objects.visible_to(access).filter(teammate__in=shown))
     return render(request, "runs/teammate_list.html", {
         "rows": [(one, sums.get(one.pk), busy.get(one.pk)) for one in shown],
@@ -169,7 +170,7 @@ def _overview(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
             states[state] = states.get(state, 0) + n
     ended = states.get(RunStatus.COMPLETED, 0) + states.get(RunStatus.FAILED, 0)
     denied = Gate.objects.filter(run__in=recent, status=GateStatus.DENIED).values("tool_name")
-    sums = usage.by_teammate(access, Span.last(DAYS), teammate=teammate).get(teammate.pk)
+    sums = totals.by_teammate(access, Span.last(DAYS), teammate=teammate).get(teammate.pk)
     return {
         "runs": runs.filter(status__in=FINISHED).with_names().newest_first()[:10],
         "whole": whole,

@@ -11,9 +11,10 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
-from runs import spending
-from runs.spending import GROUPS, MEASURES, PERIODS, Group, Report
-from runs.usage import FIRST_YEAR, LONGEST_SERIES, Span
+from runs.usage import report as usage_report
+from runs.usage.periods import FIRST_YEAR, Span
+from runs.usage.report import GROUPS, MEASURES, PERIODS, Group, Report
+from runs.usage.totals import LONGEST_SERIES
 from teammates import charts
 from teammates.pages import PageRequest, count_export, csv_download
 from teammates.templatetags.muster import money, short
@@ -33,7 +34,7 @@ def usage_page(request: PageRequest) -> HttpResponse:
     by = query.get("by", "")
     measure = query.get("measure", "")
     span, period, problem = _span(query)
-    report = spending.report(
+    report = usage_report.report(
         request.access, span, by=by if by in GROUPS else "model",
         measure=measure if measure in MEASURES else "",
     )  # fmt: skip
@@ -59,9 +60,9 @@ def _span(query: Any) -> tuple[Span, str, str]:
     """The days that are asked for, the name of the period, and what is wrong with the dates."""
     period = query.get("period", "")
     if period != "custom":
-        period = period if period in PERIODS else spending.DEFAULT_PERIOD
-        return spending.span_of(period), period, ""
-    default = spending.span_of(spending.DEFAULT_PERIOD)
+        period = period if period in PERIODS else usage_report.DEFAULT_PERIOD
+        return usage_report.span_of(period), period, ""
+    default = usage_report.span_of(usage_report.DEFAULT_PERIOD)
     try:
         start = date.fromisoformat(query.get("start", ""))
         end = date.fromisoformat(query.get("end", ""))

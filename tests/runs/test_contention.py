@@ -10,12 +10,13 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from runs import lifecycle, usage
+from runs import lifecycle
 from runs.events.log import StaleLease
 from runs.events.payloads import NewEvent
 from runs.lifecycle import Lease, Outcome
 from runs.models import Event, Notice, NoticeKind, Run, RunStatus
 from runs.recording import MOST_TRIES, Recorder
+from runs.usage import booking
 from teammates.access import Access
 from tests.conftest import wait_for
 from tests.factories import claim, make_run
@@ -55,7 +56,7 @@ def test_a_day_and_the_key_of_another_run_are_never_waited_for_in_a_ring(alice: 
             Notice.objects.create(
                 run=ending, user=alice.user, kind=NoticeKind.MESSAGE, title="t", text="t"
             )
-            usage.add_to_day(other, [], at=timezone.now())
+            booking.add_to_day(other, [], at=timezone.now())
             is_booked.set()
             wait_for(somebody_waits_for_a_lock, seconds=20)
 

@@ -12,9 +12,11 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils.html import conditional_escape
 
-from runs import board, spending, timeline, usage
+from runs import board, timeline
 from runs.models import Run, RunStatus, WorkerBeat
-from runs.usage import Span
+from runs.usage import report as usage_report
+from runs.usage import totals
+from runs.usage.periods import Span
 from runs.views import end_users as end_users_views
 from runs.views import files as files_views
 from runs.views import teammates as runs_teammates
@@ -95,15 +97,15 @@ def test_usage_adds_up_in_every_group_and_as_csv(alice: Access, bob: Access) -> 
     for who in (alice, alice, bob):
         make_run(who, status=RunStatus.COMPLETED)
     span = Span.last(7)
-    for by in spending.GROUPS:
-        report = spending.report(alice, span, by=by, measure="runs")
+    for by in usage_report.GROUPS:
+        report = usage_report.report(alice, span, by=by, measure="runs")
         assert report.sums.runs == sum(group.sums.runs for group in report.groups) == 3
         assert sum(sum(group.by_day) for group in report.groups) == 3
-    assert spending.report(bob, span, by="teammate", measure="runs").sums.runs == 1
+    assert usage_report.report(bob, span, by="teammate", measure="runs").sums.runs == 1
     page = browser_of(alice).get("/usage/?by=member&format=csv").content.decode()
     rows = {row[0]: row[1] for row in csv.reader(io.StringIO(page))}
     assert rows == {"Member": "Runs", "Alice": "2", "Bob": "1"}
-    assert [day["runs"] for day in usage.by_day(alice, span)] == [0, 0, 0, 0, 0, 0, 3]
+    assert [day["runs"] for day in totals.by_day(alice, span)] == [0, 0, 0, 0, 0, 0, 3]
 
 
 def test_an_export_has_exactly_what_the_list_shows(alice: Access) -> None:

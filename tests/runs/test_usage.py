@@ -9,9 +9,10 @@ import pytest
 from django.db import close_old_connections, transaction
 from django.utils import timezone
 
-from runs import creation, lifecycle, usage
+from runs import creation, lifecycle
 from runs.lifecycle import Outcome
 from runs.models import Run, RunStatus, Step, StepKind, StepStatus, UsageDay
+from runs.usage import limits, periods, totals
 from teammates import end_users
 from teammates.access import Access
 from teammates.errors import PaymentRequired, TooMany
@@ -40,7 +41,7 @@ def test_the_sums_of_a_day_are_those_of_its_runs(alice: Access) -> None:
     assert [(row.model_name, row.runs, row.input_tokens) for row in rows] == [
         ("", 1, 0), ("a", 2, 20), ("b", 0, 10),
     ]  # fmt: skip
-    sums = usage.this_month(alice)
+    sums = totals.this_month(alice)
     assert (sums["runs"], sums["cost"], sums["output_tokens"]) == (3, Decimal("0.75"), 15)
 
 
@@ -48,8 +49,8 @@ def test_members_see_their_own_usage(alice: Access) -> None:
     bob = factories.make_bob(alice)
     finished(alice)
     finished(bob)
-    assert usage.this_month(alice)["runs"] == 2
-    assert usage.this_month(bob)["runs"] == 1
+    assert totals.this_month(alice)["runs"] == 2
+    assert totals.this_month(bob)["runs"] == 1
 
 
 def test_runs_that_end_at_once_are_all_counted(transactional_db: None) -> None:
@@ -68,7 +69,7 @@ def test_runs_that_end_at_once_are_all_counted(transactional_db: None) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert usage.this_month(alice)["runs"] == len(runs)
+    assert totals.this_month(alice)["runs"] == len(runs)
 
 
 def test_of_two_runs_at_the_last_place_one_is_made(transactional_db: None) -> None:
@@ -101,9 +102,9 @@ def test_a_limit_of_ones_own_is_stronger_than_the_accounts(alice: Access) -> Non
     kim = end_users.create_end_user(alice, "kim", run_limit=5)
     lee = end_users.create_end_user(alice, "lee")
     with transaction.atomic():
-        assert usage.check_limits(kim) is None
+        assert limits.check_limits(kim) is None
         with pytest.raises(PaymentRequired):
-            usage.check_limits(lee)
+            limits.check_limits(lee)
 
 
 def test_last_months_runs_do_not_count(alice: Access) -> None:
@@ -111,14 +112,14 @@ def test_last_months_runs_do_not_count(alice: Access) -> None:
     run = finished(alice, thread=make_thread(alice, end_user=kim))
     assert UsageDay.objects.get().cost == Decimal("0.25")
     with transaction.atomic(), pytest.raises(PaymentRequired):
-        usage.check_limits(kim)
-    before = usage.midnight(usage.period()[0]) - timedelta(days=1)
+        limits.check_limits(kim)
+    before = periods.midnight(periods.period()[0]) - timedelta(days=1)
     Run.objects.filter(pk=run.pk).update(created_at=before)
     with transaction.atomic(), pytest.raises(PaymentRequired, match="cents"):
-        usage.check_limits(kim)
+        limits.check_limits(kim)
     UsageDay.objects.update(day=before.date())
     with transaction.atomic():
-        usage.check_limits(kim)
+        limits.check_limits(kim)
 
 
 def test_the_rate_says_when_the_next_may_start(alice: Access) -> None:
@@ -137,5 +138,5 @@ def test_the_rate_says_when_the_next_may_start(alice: Access) -> None:
 def test_a_series_has_every_day(alice: Access) -> None:
     finished(alice)
     today = datetime.now(UTC).date()
-    days = usage.series(alice, start=today - timedelta(days=3), end=today)
+    days = totals.series(alice, start=today - timedelta(days=3), end=today)
     assert [len(rows) for rows in days.values()] == [0, 0, 0, 1]

@@ -12,9 +12,10 @@ from typing import Any
 from django.db.models import Sum
 from django.utils import timezone
 
-from runs import usage
 from runs.models import Run, RunStatus, Usage
-from runs.usage import LANES, Span
+from runs.usage import periods, totals
+from runs.usage.periods import Span
+from runs.usage.totals import LANES
 from teammates.access import Access
 from teammates.models import EndUser, Model, Teammate, User
 
@@ -104,7 +105,7 @@ class Report:
 def span_of(period: str) -> Span:
     """The days of one of `PERIODS`, as of today (UTC)."""
     if period == "month":
-        return Span(usage.period()[0], Span.last(1).end)
+        return Span(periods.period()[0], Span.last(1).end)
     return Span.last({"today": 1, "7d": 7, "90d": 90}.get(period, 30))
 
 
@@ -112,7 +113,7 @@ def report(access: Access, span: Span, *, by: str, measure: str = "") -> Report:
     """Sums of `span` by one of `GROUPS`; without a measure, by cost if there was any:
     a chart of nothing but zeros says nothing."""
     column = GROUPS[by][0]
-    days = usage.days_of(access)
+    days = totals.days_of(access)
     now, was = _by_group(days, span, column), _by_group(days, span.before, column)
     names = _names(access, by, list(now))
     total = Sums.of(row for rows in now.values() for row in rows.values())
@@ -202,8 +203,8 @@ def _saved(access: Access, span: Span, days: Any) -> Decimal:
 
 def _failed(access: Access, span: Span) -> Decimal:
     failed = Run.objects.visible_to(access).filter(
-        status=RunStatus.FAILED, created_at__gte=usage.midnight(span.start),
-        created_at__lt=usage.midnight(span.end + timedelta(days=1)),
+        status=RunStatus.FAILED, created_at__gte=periods.midnight(span.start),
+        created_at__lt=periods.midnight(span.end + timedelta(days=1)),
     )  # fmt: skip
     return failed.aggregate(cost=Sum("cost"))["cost"] or Decimal(0)
 
@@ -214,8 +215,8 @@ def _unpriced(access: Access, span: Span) -> list[dict[str, Any]]:
         return []
     rows = Usage.objects.filter(
         organization=access.organization, cost=None,
-        recorded_at__gte=usage.midnight(span.start),
-        recorded_at__lt=usage.midnight(span.end + timedelta(days=1)),
+        recorded_at__gte=periods.midnight(span.start),
+        recorded_at__lt=periods.midnight(span.end + timedelta(days=1)),
     ).exclude(model_name="")  # fmt: skip
     found = rows.values("model_name").annotate(
         runs=Sum(1), tokens=Sum("input_tokens") + Sum("output_tokens")
@@ -225,11 +226,11 @@ def _unpriced(access: Access, span: Span) -> list[dict[str, Any]]:
 
 def _likely(access: Access, span: Span) -> Decimal | None:
     """What this month may cost if it goes on as in its days so far; None on its first day."""
-    first, following = usage.period()
+    first, following = periods.period()
     today = timezone.now().date()
     if span.end < first or today == first:
         return None
-    spent: Decimal = usage.this_month(access)["cost"]
+    spent: Decimal = totals.this_month(access)["cost"]
     return spent / ((today - first).days + 1) * (following - first).days
 
 

@@ -1,0 +1,1 @@
+"""What runs consumed: booked once, summed by day, limited, reported."""

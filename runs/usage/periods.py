@@ -1,0 +1,45 @@
+"""The days and months that sums are of."""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from django.utils import timezone
+
+FIRST_YEAR = 2000
+
+
+def period() -> tuple[date, date]:
+    """The first day of this month, and of the next."""
+    first = timezone.now().astimezone(UTC).date().replace(day=1)
+    return first, (first + timedelta(days=32)).replace(day=1)
+
+
+def midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Days from `start` to `end`, both included."""
+
+    start: date
+    end: date
+
+    @classmethod
+    def last(cls, days: int) -> "Span":
+        """The last `days` days, with today."""
+        today = timezone.now().astimezone(UTC).date()
+        return cls(today - timedelta(days=days - 1), today)
+
+    @property
+    def length(self) -> int:
+        return (self.end - self.start).days + 1
+
+    @property
+    def days(self) -> list[date]:
+        return [self.start + timedelta(days=n) for n in range(self.length)]
+
+    @property
+    def before(self) -> "Span":
+        """As many days right before."""
+        return Span(self.start - timedelta(days=self.length), self.start - timedelta(days=1))

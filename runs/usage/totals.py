@@ -1,0 +1,100 @@
+"""Sums of the days of an organization."""
+
+from datetime import UTC, date, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import Max, Sum
+from django.utils import timezone
+
+from runs.models import UsageDay
+from runs.usage.periods import FIRST_YEAR, Span, period
+from teammates.access import Access
+from teammates.errors import Invalid
+from teammates.models import EndUser
+
+LANES = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+LONGEST_SERIES = 366  # days
+DEFAULT_SERIES = 30
+
+
+def days_of(access: Access) -> Any:
+    """The rows that the asker may see: admins all, members their own."""
+    days = UsageDay.objects.filter(organization=access.organization)
+    return days if access.may("data.usage.read") else days.filter(created_by=access.user)
+
+
+def totals(days: Any) -> dict[str, Any]:
+    """Sums of `days`; zeros where there are none."""
+    sums = days.aggregate(
+        runs=Sum("runs"), cost=Sum("cost"), last_at=Max("last_at"),
+        **{lane: Sum(lane) for lane in LANES},
+    )  # fmt: skip
+    return {name: value if name == "last_at" else value or 0 for name, value in sums.items()}
+
+
+def this_month(access: Access) -> dict[str, Any]:
+    return totals(days_of(access).filter(day__gte=period()[0]))
+
+
+def by_day(access: Access, span: Span, **filters: Any) -> list[dict[str, Any]]:
+    """Runs, cost and tokens of each day of `span`, zeros where nothing was used. One query."""
+    rows = days_of(access).filter(day__gte=span.start, day__lte=span.end, **filters)
+    sums = rows.values("day").annotate(
+        runs=Sum("runs"), cost=Sum("cost"), tokens=Sum("input_tokens") + Sum("output_tokens")
+    )  # fmt: skip
+    found = {row["day"]: row for row in sums.order_by()}
+    none = {"runs": 0, "cost": Decimal(0), "tokens": 0}
+    return [found.get(day) or {"day": day, **none} for day in span.days]
+
+
+def by_teammate(access: Access, span: Span, **filters: Any) -> dict[int, dict[str, Any]]:
+    """Of each teammate: runs and cost in `span`, and the runs of each of its last seven days."""
+    rows = days_of(access).filter(day__gte=span.start, day__lte=span.end, **filters)
+    week = span.days[-7:]
+    found: dict[int, dict[str, Any]] = {}
+    for row in rows.values("teammate", "day").annotate(n=Sum("runs"), spent=Sum("cost")).order_by():
+        sums = found.setdefault(row["teammate"], {
+            "runs": 0, "cost": Decimal(0), "week": dict.fromkeys(week, 0),
+        })  # fmt: skip
+        sums["runs"] += row["n"]
+        sums["cost"] += row["spent"]
+        if row["day"] in sums["week"]:
+            sums["week"][row["day"]] += row["n"]
+    for sums in found.values():
+        sums["week"] = list(sums["week"].values())
+    return found
+
+
+def by_end_user(access: Access, end_users: list[EndUser]) -> dict[int, dict[str, Any]]:
+    """This month's sums of each, in one query."""
+    rows = (
+        days_of(access)
+        .filter(day__gte=period()[0], end_user__in=end_users)
+        .values("end_user")
+        .annotate(
+            runs=Sum("runs"), cost=Sum("cost"), last_at=Max("last_at"),
+            input_tokens=Sum("input_tokens"), output_tokens=Sum("output_tokens"),
+        )
+    )  # fmt: skip
+    return {row["end_user"]: row for row in rows}
+
+
+def series(
+    access: Access, *, start: date | None = None, end: date | None = None, **filters: Any
+) -> dict[date, list[UsageDay]]:
+    """Each day from `start` to `end` (today; 30 days) with its rows. Raises `Invalid`."""
+    end = end or timezone.now().astimezone(UTC).date()
+    if end.year < FIRST_YEAR:
+        raise Invalid(f"end_date must not be before {FIRST_YEAR}.")
+    start = start or end - timedelta(days=DEFAULT_SERIES - 1)
+    if start > end:
+        raise Invalid("start_date must not be after end_date.")
+    if (end - start).days >= LONGEST_SERIES:
+        raise Invalid(f"start_date: at most {LONGEST_SERIES} days are shown at once.")
+    found: dict[date, list[UsageDay]] = {
+        start + timedelta(days=n): [] for n in range((end - start).days + 1)
+    }
+    for row in days_of(access).filter(day__gte=start, day__lte=end, **filters):
+        found[row.day].append(row)
+    return found
