@@ -6,11 +6,12 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from runs import cards, gates, lifecycle, notices
+from runs import cards, gates, lifecycle
 from runs.events.payloads import NewEvent, called, fitting_json
 from runs.gates import Decision
 from runs.lifecycle import Lease
 from runs.models import ASKING, DecidedVia, Gate, GateKind, GateStatus, Run, ToolCall
+from runs.notifications import notices
 from teammates.access import Access
 from teammates.errors import TooMany
 from teammates.models import PermissionMode, ToolSetting

@@ -4,17 +4,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import (
-    Case,
-    Count,
-    Exists,
-    F,
-    OuterRef,
-    Q,
-    Subquery,
-    When,
-    Window,
-)
+from django.db.models import Case, Count, Exists, F, OuterRef, Q, Subquery, When, Window
 
 from runs.models import (
     ACTIVE,

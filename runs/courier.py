@@ -23,7 +23,7 @@ from django.utils import timezone
 
 from config.database import in_db
 from config.wakeups import WakeUps, wait_for_news
-from runs import deliveries, notices
+from runs import deliveries
 from runs.events import channels
 from runs.models import (
     DeliveryAttempt,
@@ -32,6 +32,7 @@ from runs.models import (
     WebhookDelivery,
     WebhookEndpoint,
 )
+from runs.notifications import notices
 from teammates.models import Role
 from teammates.public_http import BlockedAddress, outside_client
 from teammates.text import clean_text

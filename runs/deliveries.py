@@ -11,14 +11,7 @@ from django.db import connection
 from django.utils import timezone
 
 from runs.events.channels import DELIVERIES_CHANNEL
-from runs.models import (
-    DeliveryStatus,
-    Dialect,
-    Run,
-    RunStatus,
-    WebhookDelivery,
-    WebhookEndpoint,
-)
+from runs.models import DeliveryStatus, Dialect, Run, RunStatus, WebhookDelivery, WebhookEndpoint
 from runs.wording import V1_STATUS, V2_STATUS, headline_of
 from teammates.fields import new_uid
 

@@ -18,7 +18,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
-from runs import deliveries, notices
+from runs import deliveries
 from runs.events import log
 from runs.events.channels import CANCEL_CHANNEL, LIVE_CHANNEL, WORK_CHANNEL, notify
 from runs.events.log import StaleLease
@@ -35,6 +35,7 @@ from runs.models import (
     ToolCall,
     WorkerBeat,
 )
+from runs.notifications import notices
 from runs.usage.booking import add_to_day, book_usage
 from teammates.access import Access
 from teammates.errors import Conflict, TooMany

@@ -17,15 +17,7 @@ from runs import firing, mailbox
 from runs.creation import Attachment
 from runs.firing import Cause, Target, target_of
 from runs.letters import Letter, read_head, read_letter
-from runs.models import (
-    Firing,
-    FiringStatus,
-    Mail,
-    Run,
-    Skip,
-    Trigger,
-    TriggerKind,
-)
+from runs.models import Firing, FiringStatus, Mail, Run, Skip, Trigger, TriggerKind
 from runs.senders import Hints
 from teammates import audit, budget
 from teammates.access import Access

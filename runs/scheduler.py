@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from config.database import database_now
-from runs import firing, lifecycle, notices, schedules
+from runs import firing, lifecycle, schedules
 from runs.firing import Cause, target_of
 from runs.models import (
     ACTIVE,
@@ -31,6 +31,7 @@ from runs.models import (
     TriggerKind,
     TriggerQuerySet,
 )
+from runs.notifications import notices
 
 logger = logging.getLogger("muster.scheduler")
 

@@ -13,15 +13,7 @@ from runs import lifecycle, tool_verbs
 from runs.consent import Verdict
 from runs.events.payloads import NewEvent, called, fitting, fitting_json
 from runs.lifecycle import Lease, Outcome
-from runs.models import (
-    CallStatus,
-    Run,
-    RunFile,
-    Step,
-    StepKind,
-    StepStatus,
-    ToolCall,
-)
+from runs.models import CallStatus, Run, RunFile, Step, StepKind, StepStatus, ToolCall
 from teammates import knowledge
 from teammates.errors import DomainError
 from teammates.models import Model, PermissionPolicy

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db.models import F
 
-from runs import creation, mailbox, notices, reports, tasks
+from runs import creation, mailbox, reports, tasks
 from runs.authority import access_of_run
 from runs.models import (
     Channel,
@@ -24,18 +24,13 @@ from runs.models import (
     TaskStatus,
     ToolCall,
 )
+from runs.notifications import notices
 from teammates import knowledge, limits, roster
 from teammates.access import Access
 from teammates.catalog import CATALOG
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound
 from teammates.fencing import as_data
-from teammates.models import (
-    Author,
-    PermissionMode,
-    PermissionPolicy,
-    Teammate,
-    ToolServer,
-)
+from teammates.models import Author, PermissionMode, PermissionPolicy, Teammate, ToolServer
 from teammates.tools import result as result_tool
 from threads import conversations, files
 

@@ -19,12 +19,13 @@ from django.conf import settings
 
 from config.database import in_db
 from config.wakeups import WakeUps, wait_for_news
-from runs import execution, fleet, gates, lifecycle, notices, retention, scheduler
+from runs import execution, fleet, gates, lifecycle, retention, scheduler
 from runs.attempt import Attempt
 from runs.checker import Checker
 from runs.courier import Courier
 from runs.events import channels
 from runs.lifecycle import Lease
+from runs.notifications import mailer
 from runs.recording import Recorder
 from teammates import providers
 from teammates.tools import servers
@@ -224,9 +225,9 @@ class Worker:
     async def _send_mail(self) -> None:
         """Mail the notices that are due; a slow mail server delays nothing else."""
         while True:
-            for letter in await self._try(notices.claim_due) or []:
-                problem = await asyncio.to_thread(notices.send, letter)
-                await self._try(notices.record_sent, letter, problem)
+            for letter in await self._try(mailer.claim_due) or []:
+                problem = await asyncio.to_thread(mailer.send, letter)
+                await self._try(mailer.record_sent, letter, problem)
             await asyncio.sleep(settings.POLL_SECONDS)
 
     # --- stopping ---

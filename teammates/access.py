@@ -7,15 +7,7 @@ from django.db import models
 from django.db.models import OuterRef, Subquery
 
 from teammates.errors import Forbidden, Invalid, NotFound
-from teammates.models import (
-    APIKey,
-    EndUser,
-    Membership,
-    Organization,
-    Role,
-    User,
-    Visibility,
-)
+from teammates.models import APIKey, EndUser, Membership, Organization, Role, User, Visibility
 
 Q = TypeVar("Q", bound=models.QuerySet[Any])
 

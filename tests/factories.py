@@ -15,15 +15,7 @@ from runs.lifecycle import Lease, Outcome
 from runs.models import Channel, Gate, GateKind, Run, RunStatus, Step, StepKind, ToolCall
 from teammates import accounts, keys, servers
 from teammates.access import Access, access_of_member
-from teammates.models import (
-    Membership,
-    Organization,
-    Role,
-    Teammate,
-    ToolServer,
-    ToolSetting,
-    User,
-)
+from teammates.models import Membership, Organization, Role, Teammate, ToolServer, ToolSetting, User
 from teammates.servers import Checked
 from teammates.tools.ask import ASK_USER
 from teammates.tools.base import Tool

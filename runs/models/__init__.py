@@ -1,14 +1,6 @@
 from runs.models.artifact import Artifact
 from runs.models.event import Event
-from runs.models.gate import (
-    ASKING,
-    DecidedVia,
-    Gate,
-    GateKind,
-    GateStatus,
-    GateVisit,
-    GateVote,
-)
+from runs.models.gate import ASKING, DecidedVia, Gate, GateKind, GateStatus, GateVisit, GateVote
 from runs.models.mail import Mail
 from runs.models.notice import ON_HOME, Notice, NoticeKind
 from runs.models.report import Report

@@ -9,15 +9,7 @@ from django.db import models
 from django.urls import reverse
 
 from teammates.fields import Named, iff
-from teammates.models import (
-    APIKey,
-    Effort,
-    EndUser,
-    Organization,
-    PermissionMode,
-    Teammate,
-    User,
-)
+from teammates.models import APIKey, Effort, EndUser, Organization, PermissionMode, Teammate, User
 
 if TYPE_CHECKING:
     from teammates.access import Access

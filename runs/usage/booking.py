@@ -6,12 +6,7 @@ from typing import Any
 
 from django.db import connection
 
-from runs.models import (
-    CALLS_A_MODEL,
-    Run,
-    Step,
-    Usage,
-)
+from runs.models import CALLS_A_MODEL, Run, Step, Usage
 from runs.usage.totals import LANES
 
 _ADD = f"""

@@ -11,9 +11,10 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs import answers, cards, gates, notices
+from runs import answers, cards, gates
 from runs.gates import Decision
 from runs.models import ASKING, DecidedVia, Gate, GateKind, GateStatus, GateVisit, Run, RunStatus
+from runs.notifications import decision_links
 from runs.views.runs import find_run
 from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, DomainError, Invalid, NotFound
@@ -381,7 +382,7 @@ def _thanks(gate: Gate, *, wanted_more: bool = False) -> str:
 def gate_link(request: HttpRequest, token: str) -> HttpResponse:
     """Decide without signing in. GET only shows: mail scanners open links. POST decides, once."""
     try:
-        notice = notices.find_link(token)
+        notice = decision_links.find_link(token)
     except NotFound as error:
         return render(request, "runs/gate_link.html", {"gone": error.message}, status=404)
     gate = notice.gate
@@ -400,7 +401,7 @@ def gate_link(request: HttpRequest, token: str) -> HttpResponse:
     if request.method == "POST":
         try:
             with transaction.atomic():
-                notices.use_link(notice)
+                decision_links.use_link(notice)
                 decided = _decide(access, gate.run, request, DecidedVia.MAIL)
         except DomainError as error:
             return render(request, "runs/gate_link.html", context | {"error": error.message},

@@ -5,8 +5,8 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
-from runs import notices
 from runs.models import NoticeKind
+from runs.notifications import notices
 from teammates import mail, members
 from teammates.pages import PageRequest
 

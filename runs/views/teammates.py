@@ -32,14 +32,7 @@ from teammates.access import Access
 from teammates.diffs import changed_lines
 from teammates.errors import DomainError, Invalid, NotFound
 from teammates.forms.roster import TeammateForm
-from teammates.models import (
-    Effort,
-    Memory,
-    PermissionMode,
-    Teammate,
-    TeammateVersion,
-    Visibility,
-)
+from teammates.models import Effort, Memory, PermissionMode, Teammate, TeammateVersion, Visibility
 from teammates.pages import PageRequest, add_refusal, number_of, page_of
 from teammates.prompting import standing_prompt
 from teammates.providers.base import estimate_tokens

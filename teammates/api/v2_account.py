@@ -8,13 +8,7 @@ from pydantic import Field
 
 from teammates import accounts, audit, end_users, keys, sessions
 from teammates.access import Access
-from teammates.api.schemas import (
-    ApiRequest,
-    Input,
-    Limit,
-    iso,
-    paged,
-)
+from teammates.api.schemas import ApiRequest, Input, Limit, iso, paged
 from teammates.errors import Forbidden
 from teammates.models import APIKey, AuditEntry, EndUser, Organization
 

@@ -4,9 +4,7 @@ from typing import Any
 
 from django import forms
 
-from teammates.models import (
-    Teammate,
-)
+from teammates.models import Teammate
 
 
 class MemoryForm(forms.Form):

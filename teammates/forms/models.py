@@ -4,12 +4,7 @@ from typing import Any
 
 from django import forms
 
-from teammates.models import (
-    Effort,
-    Model,
-    Organization,
-    ProviderKind,
-)
+from teammates.models import Effort, Model, Organization, ProviderKind
 
 
 class ModelForm(forms.Form):

@@ -27,12 +27,7 @@ from teammates.errors import DomainError
 from teammates.public_http import BlockedAddress, outside_client
 from teammates.tools import schemas
 from teammates.tools.base import ToolContext, ToolError, UnknownEffect
-from teammates.tools.servers import (
-    MOST_OPERATIONS,
-    Operation,
-    ServerConnection,
-    ServerError,
-)
+from teammates.tools.servers import MOST_OPERATIONS, Operation, ServerConnection, ServerError
 
 logger = logging.getLogger("muster.mcp")
 

@@ -11,13 +11,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from teammates import accounts, mail
 from teammates.errors import DomainError, NotSignedIn, TooMany
-from teammates.forms.people import (
-    AddressForm,
-    OwnPasswordForm,
-    PasswordForm,
-    SetupForm,
-    SignInForm,
-)
+from teammates.forms.people import AddressForm, OwnPasswordForm, PasswordForm, SetupForm, SignInForm
 from teammates.models import User
 from teammates.pages import add_refusal, public
 

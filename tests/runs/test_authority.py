@@ -10,18 +10,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from runs import (
-    authority,
-    consent,
-    creation,
-    execution,
-    gates,
-    incoming,
-    mail,
-    notices,
-    tasks,
-    triggers,
-)
+from runs import authority, consent, creation, execution, gates, incoming, mail, tasks, triggers
 from runs.gates import Decision
 from runs.incoming import Call
 from runs.models import (
@@ -40,6 +29,7 @@ from runs.models import (
     Task,
     ToolCall,
 )
+from runs.notifications import mailer
 from teammates import accounts, connections, end_users, knowledge, permissions, roster
 from teammates.access import Access
 from teammates.errors import Forbidden
@@ -253,7 +243,7 @@ def test_what_strangers_write_passes_for_no_line_of_the_mail_that_asks(
     run = mailed(ops, f'CALL remember {{"content": "{words}"}}')
     work_until(lambda: Run.objects.get(pk=run.pk).status == RunStatus.WAITING)
     Notice.objects.update(due_at=timezone.now())
-    (letter,) = [one for one in notices.claim_due() if "needs you" in one.message.subject]
+    (letter,) = [one for one in mailer.claim_due() if "needs you" in one.message.subject]
     lines = str(letter.message.body).splitlines()
     assert [line for line in lines if line.startswith("Look at it")] == [
         "Look at it and decide, without signing in (works once):"

@@ -14,7 +14,7 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runs import answers, asking, gates, lifecycle, notices
+from runs import answers, asking, gates, lifecycle
 from runs.gates import AlreadyDecided, Decision
 from runs.models import (
     DecidedVia,
@@ -27,6 +27,7 @@ from runs.models import (
     RunStatus,
     ToolCall,
 )
+from runs.notifications import mailer
 from teammates import keys, permissions
 from teammates.access import Access
 from teammates.errors import Conflict, DomainError, Forbidden, Invalid, NotFound
@@ -326,7 +327,7 @@ def test_a_card_of_a_file_writes_out_what_nobody_would_see_and_says_where_it_is_
 def test_neither_a_mails_link_nor_many_at_once_approve_what_is_hidden(alice: Access) -> None:
     gate = hiding_gate(alice)
     Notice.objects.update(due_at=timezone.now())
-    (letter,) = notices.claim_due()
+    (letter,) = mailer.claim_due()
     link = re.search(r"/decide/\S+/", str(letter.message.body))
     assert link is not None
     assert "everything to mallory" not in str(letter.message.body)
@@ -583,8 +584,8 @@ def test_the_answers_to_did_it_happen(
 
 def mailed_link() -> str:
     Notice.objects.update(due_at=timezone.now())
-    for letter in notices.claim_due():
-        notices.record_sent(letter, notices.send(letter))
+    for letter in mailer.claim_due():
+        mailer.record_sent(letter, mailer.send(letter))
     text = mail.outbox[-1].body
     return next(line for line in text.splitlines() if "/decide/" in line).partition("8000")[2]
 
@@ -606,7 +607,7 @@ def test_a_gate_is_mailed_with_a_link_that_decides_once(alice: Access) -> None:
     assert (gate.status, gate.decided_by, gate.decided_via) == (ALLOW, alice.user, "mail")
     assert stranger.post(link, form).status_code == 404
     assert stranger.get(link).status_code == 404
-    assert notices.claim_due() == []
+    assert mailer.claim_due() == []
 
 
 def test_a_link_is_not_spent_by_a_refusal_and_nothing_is_mailed_once_decided(
@@ -620,7 +621,7 @@ def test_a_link_is_not_spent_by_a_refusal_and_nothing_is_mailed_once_decided(
     other = make_gate(alice)
     decide(alice, other)
     Notice.objects.filter(gate=other).update(due_at=timezone.now())
-    assert notices.claim_due() == []
+    assert mailer.claim_due() == []
     assert Client().get("/decide/nonsense/").status_code == 404
 
 
@@ -634,10 +635,10 @@ def test_a_letter_that_cannot_be_sent_is_tried_again_and_given_up(
 
     monkeypatch.setattr(EmailMessage, "send", refuse)
     make_gate(alice)
-    for _ in range(notices.MOST_ATTEMPTS):
+    for _ in range(mailer.MOST_ATTEMPTS):
         Notice.objects.update(due_at=timezone.now())
-        (letter,) = notices.claim_due()
-        notices.record_sent(letter, notices.send(letter))
+        (letter,) = mailer.claim_due()
+        mailer.record_sent(letter, mailer.send(letter))
     notice = Notice.objects.get()
     assert (notice.due_at, notice.sent_at) == (None, None)
     assert "no server" in notice.problem

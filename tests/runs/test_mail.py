@@ -16,7 +16,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.utils import timezone
 
-from runs import firing, mail, mailbox, notices, scheduler, tasks, triggers
+from runs import firing, mail, mailbox, scheduler, tasks, triggers
 from runs.models import (
     Channel,
     Firing,
@@ -30,6 +30,7 @@ from runs.models import (
     Skip,
     Task,
 )
+from runs.notifications import mailer
 from teammates import members, roster
 from teammates.access import Access
 from teammates.errors import Forbidden, NotFound, TooMany
@@ -80,8 +81,8 @@ def take(address: str, message: EmailMessage | None = None, **known: Any) -> Fir
 def mailed() -> list[Any]:
     """Send what is due now; the mails."""
     outbox.outbox.clear()
-    for one in notices.claim_due():
-        notices.record_sent(one, notices.send(one))
+    for one in mailer.claim_due():
+        mailer.record_sent(one, mailer.send(one))
     return list(outbox.outbox)
 
 
@@ -257,14 +258,14 @@ def test_a_mail_that_cannot_be_written_holds_up_no_other(
     default_storage.delete(lost.stored_as)
     bring_to(broken, RunStatus.COMPLETED)
     bring_to(fine, RunStatus.COMPLETED)
-    real = notices._inbox_of
+    real = mailer._inbox_of
 
     def inbox_of(run: Run) -> str | None:
         if run.pk == broken.pk:
             raise ValueError("It cannot be written.")
         return real(run)
 
-    monkeypatch.setattr(notices, "_inbox_of", inbox_of)
+    monkeypatch.setattr(mailer, "_inbox_of", inbox_of)
     (sent,) = mailed()
     assert "lost.csv" in sent.body
     assert sent.attachments == []

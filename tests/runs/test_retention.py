@@ -26,27 +26,11 @@ from runs.models import (
     UsageDay,
     WebhookEndpoint,
 )
-from teammates import (
-    accounts,
-    end_users,
-    keys,
-    knowledge,
-    members,
-    permissions,
-    roster,
-    sessions,
-)
+from teammates import accounts, end_users, keys, knowledge, members, permissions, roster, sessions
 from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, Forbidden, NotSignedIn
 from teammates.fields import hash_secret
-from teammates.models import (
-    AuditEntry,
-    Organization,
-    RefreshToken,
-    Teammate,
-    TeammateVersion,
-    User,
-)
+from teammates.models import AuditEntry, Organization, RefreshToken, Teammate, TeammateVersion, User
 from tests import factories
 from tests.factories import LETTER, browser_of, make_gate, make_key, make_run
 from threads import conversations, files

@@ -12,9 +12,10 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from runs import creation, notices, tasks, triggers, webhooks
+from runs import creation, tasks, triggers, webhooks
 from runs.creation import Attachment, Options
 from runs.models import Notice
+from runs.notifications import mailer
 from teammates import accounts, client, keys, limits, members, roster, sessions
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
@@ -291,7 +292,7 @@ def test_mails_of_runs_wait_when_one_address_gets_too_many(alice: Access, monkey
     for _ in range(3):
         make_gate(alice)
     Notice.objects.update(due_at=timezone.now())
-    assert len(notices.claim_due()) == 2
+    assert len(mailer.claim_due()) == 2
     (waits,) = Notice.objects.filter(attempts=0)
     assert waits.due_at is not None
     assert waits.due_at > timezone.now() + timedelta(seconds=300)

@@ -1,137 +1,35 @@
-"""What people are told outside of a thread: rows of their own, and e-mails about them.
+"""E-mails about what people are told: claimed, written, sent, tried again."""
 
-A notice is written in the transaction of what it tells. A worker mails it later, at least once: a
-worker that dies between sending and saying so sends again, under the same Message-ID.
-"""
-
-import hashlib
 import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import formataddr, parseaddr
-from typing import Any
 
 from django.conf import settings
 from django.core.mail import EmailMessage, EmailMultiAlternatives
 from django.db import transaction
-from django.db.models import QuerySet
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
 
-from runs.models import (
-    Firing,
-    Gate,
-    Notice,
-    NoticeKind,
-    Run,
-    RunFile,
-    RunStatus,
-    TriggerKind,
-)
+from runs.models import Firing, Notice, NoticeKind, Run, RunFile, TriggerKind
+from runs.notifications.decision_links import LINK_LIFE
 from teammates import limits, mail
-from teammates.access import Access
-from teammates.errors import NotFound, TooMany
-from teammates.members import find_member
-from teammates.models import Membership, Role, User
+from teammates.errors import TooMany
+from teammates.fields import hash_secret
+from teammates.models import Membership
 from threads import files
 from threads.models import File
 
 logger = logging.getLogger("muster.notices")
-
 MOST_ATTEMPTS = 5
-LINK_LIFE = timedelta(days=7)
-MOST_OWNERS = 3
 MOST_AT_ONCE = 10  # mails that a worker takes; they are sent one after the other
 MOST_FILES = 20  # of a run that its mail names
 LARGEST_ENCLOSED = 10 * 1024 * 1024  # bytes of files in a mail
 # An answer to such a mail goes on with the conversation.
 ANSWERABLE = (NoticeKind.RESULT, NoticeKind.MESSAGE)
-
-
-def tell_of_gate(run: Run, gate: Gate) -> None:
-    """Let whoever started the run know that it waits, unless somebody decides soon."""
-    is_soon_over = gate.expires_at is not None and gate.expires_at <= timezone.now()
-    if is_soon_over or not run.organization.approval_email_enabled:
-        return
-    at = timezone.now() + timedelta(seconds=settings.NOTICE_SECONDS)
-    title = f"{run.teammate.name} needs you: {gate.prompt}"[:200]
-    _tell(run, NoticeKind.NEEDS_YOU, title, gate=gate, due_at=at)
-
-
-def tell(run: Run, *, title: str, text: str) -> int:
-    """A teammate's message to whoever started its run; returns how many people are told."""
-    return _tell(run, NoticeKind.MESSAGE, title[:200], text=text, due_at=timezone.now())
-
-
-def tell_of_result(run: Run) -> None:
-    """Mail how a run ended, where somebody asked for that: at once to whoever started it by a
-    mail, to others unless they look at it themselves soon. Call in its terminal transaction."""
-    if run.status not in (RunStatus.COMPLETED, RunStatus.FAILED) or not run.is_mailed:
-        return
-    if not run.organization.result_email_enabled:
-        return
-    word = "could not finish" if run.status == RunStatus.FAILED else "is done"
-    title = f"{run.teammate.name} {word}: {run.thread.title or run.title}"
-    mail = Firing.objects.filter(run=run, kind=TriggerKind.EMAIL).first()
-    if mail is not None:
-        subject = mail.received.partition("\n")[0].removeprefix("Subject: ")
-        title = subject if subject.lower().startswith("re:") else f"Re: {subject or run.title}"
-        Notice.objects.create(
-            **_somebody(run, mail.source), run=run, kind=NoticeKind.RESULT, title=title[:200],
-            answers=mail.event_id if mail.event_id.startswith("<") else "",
-        )  # fmt: skip
-        return
-    at = timezone.now() + timedelta(seconds=settings.RESULT_SECONDS)
-    _tell(run, NoticeKind.RESULT, title[:200], due_at=at)
-
-
-def _somebody(run: Run, address: str) -> dict[str, Any]:
-    """A mail address, as a member where it is one's."""
-    member = find_member(run.organization, address)
-    return {"user": member} if member else {"address": address}
-
-
-def tell_of_trouble(run: Run, *, title: str, text: str, path: str, role: str = "") -> int:
-    """Something that runs by itself has stopped doing so, and is looked at under `path`; returns
-    how many people are told: whoever started the run, or, with a `role`, all who have it or are
-    owners."""
-    people = _with_role(run, role) if role else _people_of(run)
-    return _tell(
-        run, NoticeKind.TROUBLE, title[:200], people, text=text, path=path, due_at=timezone.now()
-    )
-
-
-def _tell(
-    run: Run, kind: NoticeKind, title: str, people: list[User] | None = None, **fields: object
-) -> int:
-    people = _people_of(run) if people is None else people
-    made = Notice.objects.bulk_create(
-        Notice(user=user, run=run, kind=kind, title=title, **fields) for user in people
-    )
-    return len(made)
-
-
-def _with_role(run: Run, role: str) -> list[User]:
-    members = Membership.objects.filter(
-        organization=run.organization, user__is_active=True, role__in=[role, Role.OWNER]
-    ).select_related("user")  # fmt: skip
-    return [membership.user for membership in members.order_by("id")]
-
-
-def _people_of(run: Run) -> list[User]:
-    """Who started the run, if still a member; else the organization's owners."""
-    members = Membership.objects.filter(
-        organization=run.organization, user__is_active=True
-    ).select_related("user")  # fmt: skip
-    if run.created_by_id is not None:
-        started = members.filter(user_id=run.created_by_id).first()
-        if started is not None:
-            return [started.user]
-    owners = members.filter(role=Role.OWNER).order_by("id")[:MOST_OWNERS]
-    return [membership.user for membership in owners]
 
 
 def _is_wanted(notice: Notice) -> bool:
@@ -147,9 +45,6 @@ def _is_wanted(notice: Notice) -> bool:
         organization=notice.run.organization, user=notice.user, user__is_active=True
     ).first()  # fmt: skip
     return member is not None and notice.kind not in member.not_mailed
-
-
-# --- mail ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -221,7 +116,7 @@ def _claim(notice: Notice) -> str:
     link = ""
     if notice.gate is not None:
         token = secrets.token_urlsafe(32)
-        notice.link_hash = _hash(token)
+        notice.link_hash = hash_secret(token)
         notice.link_expires_at = timezone.now() + LINK_LIFE
         link = mail.public_url() + reverse("runs:gate_link", args=[token])
     notice.attempts += 1
@@ -306,42 +201,3 @@ def _record(notice_id: int, problem: str) -> None:
     elif notice.attempts >= MOST_ATTEMPTS:
         notice.due_at = None
     notice.save(update_fields=["problem", "sent_at", "due_at"])
-
-
-def latest_of(access: Access) -> QuerySet[Notice]:
-    """One person's notices of the organization, newest first."""
-    mine = Notice.objects.filter(user=access.user, run__organization=access.organization)
-    return mine.select_related("run").order_by("-id")
-
-
-# --- the one-time link --------------------------------------------------------------------------
-
-
-def find_link(token: str) -> Notice:
-    """The notice whose link this is. Raises `NotFound` if it is none, too old, or used."""
-    found = (
-        Notice.objects.filter(
-            link_hash=_hash(token), link_used_at=None, link_expires_at__gt=timezone.now()
-        )
-        .select_related("user", "run__organization", "run__teammate", "gate")
-        .first()
-    )
-    if found is None or found.gate is None:
-        raise NotFound(
-            "This link was used already, is too old, or is none. Sign in and look under Needs you."
-        )
-    return found
-
-
-def use_link(notice: Notice) -> None:
-    """Spend the link; call in the transaction of the decision. Raises `NotFound` the second
-    time."""
-    spent = Notice.objects.filter(pk=notice.pk, link_used_at=None).update(
-        link_used_at=timezone.now()
-    )
-    if not spent:
-        raise NotFound("This link was used already.")
-
-
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
