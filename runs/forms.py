@@ -8,9 +8,10 @@ from django import forms
 from django.conf import settings
 from django.utils import timezone
 
-from runs import deliveries, schedules, tasks, triggers, webhooks
+from runs import schedules, tasks, triggers
 from runs.models import Dialect, Missed, Overlap, Task, Trigger
 from runs.schedules import WEEKDAYS, Sentence
+from runs.webhooks import endpoints, outbox
 from teammates.access import Access
 from teammates.errors import Invalid
 from teammates.models import Model, PermissionMode, Teammate, TeammateStatus
@@ -266,7 +267,7 @@ class TaskForm(forms.Form):
         return {name: value for name, value in self.cleaned_data.items() if name != "teammate"}
 
 
-OFFERED = [event for event in deliveries.EVENTS if event in deliveries.EVENT_OF.values()]
+OFFERED = [event for event in outbox.EVENTS if event in outbox.EVENT_OF.values()]
 
 
 class EndpointForm(forms.Form):
@@ -274,7 +275,7 @@ class EndpointForm(forms.Form):
         label="Address", max_length=2000, widget=forms.URLInput(attrs={"class": "mono"}),
     )  # fmt: skip
     description = forms.CharField(
-        label="What it is for", max_length=webhooks.LONGEST_DESCRIPTION, required=False
+        label="What it is for", max_length=endpoints.LONGEST_DESCRIPTION, required=False
     )
     events = forms.MultipleChoiceField(
         label="Events", widget=forms.CheckboxSelectMultiple,

@@ -18,7 +18,6 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
-from runs import deliveries
 from runs.events import log
 from runs.events.channels import CANCEL_CHANNEL, LIVE_CHANNEL, WORK_CHANNEL, notify
 from runs.events.log import StaleLease
@@ -37,6 +36,7 @@ from runs.models import (
 )
 from runs.notifications import notices
 from runs.usage.booking import add_to_day, book_usage
+from runs.webhooks import outbox
 from teammates.access import Access
 from teammates.errors import Conflict, TooMany
 from teammates.models import TeammateStatus, User
@@ -100,7 +100,7 @@ def queue_run(run: Run) -> Run:
         "model": run.route.alias if run.route else None,
     }
     run.last_seq = log.append_or_raise(run.pk, None, [NewEvent("run.started", started)])
-    deliveries.queue(run)
+    outbox.queue(run)
     notify({WORK_CHANNEL: "", LIVE_CHANNEL: run.organization_id})
     return run
 
@@ -412,7 +412,7 @@ def wait_locked(run: Run, gate: Gate, asked: list[NewEvent]) -> None:
         status=CallStatus.WAITING, started_at=Coalesce("started_at", Now())
     )
     _transition(run, S.WAITING, *asked, fence=F("fence") + 1, lease_until=None, worker="")
-    deliveries.queue(run)
+    outbox.queue(run)
     notify({LIVE_CHANNEL: run.organization_id})
 
 
@@ -501,7 +501,7 @@ def finish_locked(run: Run, outcome: Outcome) -> Run:
         stop_reason=outcome.stop_reason[:500],
         **fields,
     )
-    deliveries.queue(run)
+    outbox.queue(run)
     notices.tell_of_result(run)
     # The next one in the thread may start.
     notify({WORK_CHANNEL: "", LIVE_CHANNEL: run.organization_id})

@@ -22,11 +22,11 @@ from config.wakeups import WakeUps, wait_for_news
 from runs import execution, fleet, gates, lifecycle, retention, scheduler
 from runs.attempt import Attempt
 from runs.checker import Checker
-from runs.courier import Courier
 from runs.events import channels
 from runs.lifecycle import Lease
 from runs.notifications import mailer
 from runs.recording import Recorder
+from runs.webhooks.sender import Courier
 from teammates import providers
 from teammates.tools import servers
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from runs import deliveries
+from runs.webhooks import payloads
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Handler(BaseHTTPRequestHandler):
         """Knows one secret, and refuses what another signed."""
         sent = self.headers["Webhook-Signature"]
         message = f"{self.headers['Webhook-Id']}.{self.headers['Webhook-Timestamp']}."
-        right = deliveries.sign(self.server.secret, message + body.decode())
+        right = payloads.sign(self.server.secret, message + body.decode())
         self._answer(204 if sent == f"v1={right}" else 401)
 
     def silent(self, body: bytes) -> None:

@@ -12,7 +12,7 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest
 from ninja import Router, Status
 
-from runs import incoming, mail, wording
+from runs import incoming, mail, wire
 from runs.incoming import Call, Received
 from runs.models import FiringStatus, RunStatus, Skip
 from teammates.api.schemas import takes_any_query
@@ -73,7 +73,7 @@ def _answer(received: Received) -> Any:
     if entry.status == FiringStatus.SKIPPED and entry.reason not in (Skip.OVERLAP, Skip.REPLACED):
         raise _refused(Skip(entry.reason), entry.detail)
     run = entry.run
-    status = wording.V2_STATUS[RunStatus(run.status)] if run is not None else entry.status
+    status = wire.V2_STATUS[RunStatus(run.status)] if run is not None else entry.status
     shown = {"run_id": entry.run_id, "status": status, "duplicate": received.first is not None}
     return Status(202, shown | ({"reason": entry.reason} if entry.reason else {}))
 

@@ -7,7 +7,7 @@ from django.http import HttpResponse
 from ninja import Router, Status
 from pydantic import Field
 
-from runs import answers, creation, lifecycle, reading, wording
+from runs import answers, creation, lifecycle, reading, wire
 from runs.api.frames import V1Frames
 from runs.consumers import StreamPlan, hand_over
 from runs.models import Run, RunStatus
@@ -75,7 +75,7 @@ def list_thread_runs(
     return [
         {
             "run_id": str(run.uid),
-            "status": wording.V1_STATUS[RunStatus(run.status)],
+            "status": wire.V1_STATUS[RunStatus(run.status)],
             "created_at": iso(run.created_at),
         }
         for run in runs
@@ -97,9 +97,9 @@ def list_runs(
     request.auth.require("data.runs.read")
     runs = Run.objects.visible_to(request.auth).with_names()
     if status is not None:
-        if status not in wording.V1_FILTER:
-            raise Invalid(f"status must be one of {', '.join(wording.V1_FILTER)}.")
-        runs = runs.filter(status__in=wording.V1_FILTER[status])
+        if status not in wire.V1_FILTER:
+            raise Invalid(f"status must be one of {', '.join(wire.V1_FILTER)}.")
+        runs = runs.filter(status__in=wire.V1_FILTER[status])
     if before is not None:
         runs = reading.page_before(request.auth, before, runs)
     rows = list(runs.newest_first()[: limit + 1])
@@ -165,7 +165,7 @@ def get_run(request: ApiRequest, run_id: UUID) -> dict[str, Any]:
         "account_id": organization,
         "thread_id": str(run.thread.uid),
         "created_by_user_id": str(by.uid) if (by := _creator(run)) else None,
-        "status": wording.V1_STATUS[RunStatus(run.status)],
+        "status": wire.V1_STATUS[RunStatus(run.status)],
         "created_at": iso(run.created_at),
         "trace_id": run.trace_id,
     }
@@ -184,7 +184,7 @@ def run_item(run: Run) -> dict[str, Any]:
         "org_id": organization,
         "account_id": organization,
         "thread_id": str(run.thread.uid),
-        "status": wording.V1_STATUS[RunStatus(run.status)],
+        "status": wire.V1_STATUS[RunStatus(run.status)],
         "model": run.model_name or None,
         "persona_id": run.requested_persona or None,
         "total_input_tokens": run.input_tokens,

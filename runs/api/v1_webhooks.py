@@ -5,8 +5,8 @@ from uuid import UUID
 
 from ninja import Router, Status
 
-from runs import webhooks
 from runs.models import Dialect, WebhookEndpoint
+from runs.webhooks import endpoints
 from teammates.api.schemas import ApiRequest, Input, iso
 
 router = Router(tags=["webhooks"])
@@ -26,7 +26,7 @@ class EndpointChange(Input):
 @router.post("/webhook-endpoints", response={201: dict[str, Any]})
 def create_endpoint(request: ApiRequest, payload: EndpointIn) -> Any:
     """Where events of runs are sent. `secret`, which signs them, is shown here alone."""
-    made = webhooks.add_endpoint(
+    made = endpoints.add_endpoint(
         request.auth, url=payload.url, events=payload.events, dialect=Dialect.THREADS
     )
     return Status(201, endpoint_out(made) | {"secret": made.secret})
@@ -35,12 +35,12 @@ def create_endpoint(request: ApiRequest, payload: EndpointIn) -> Any:
 @router.get("/webhook-endpoints")
 def list_endpoints(request: ApiRequest) -> list[dict[str, Any]]:
     """All of the account, newest first."""
-    return [endpoint_out(endpoint) for endpoint in webhooks.list_endpoints(request.auth)]
+    return [endpoint_out(endpoint) for endpoint in endpoints.list_endpoints(request.auth)]
 
 
 @router.get("/webhook-endpoints/{endpoint_id}")
 def get_endpoint(request: ApiRequest, endpoint_id: UUID) -> dict[str, Any]:
-    return endpoint_out(webhooks.get_endpoint(request.auth, uid=endpoint_id))
+    return endpoint_out(endpoints.get_endpoint(request.auth, uid=endpoint_id))
 
 
 @router.patch("/webhook-endpoints/{endpoint_id}")
@@ -48,15 +48,15 @@ def update_endpoint(
     request: ApiRequest, endpoint_id: UUID, payload: EndpointChange
 ) -> dict[str, Any]:
     """Pause or wake it, or change what is given."""
-    endpoint = webhooks.get_endpoint(request.auth, uid=endpoint_id)
-    return endpoint_out(webhooks.update_endpoint(
+    endpoint = endpoints.get_endpoint(request.auth, uid=endpoint_id)
+    return endpoint_out(endpoints.update_endpoint(
         request.auth, endpoint, active=payload.enabled, url=payload.url, events=payload.events
     ))  # fmt: skip
 
 
 @router.delete("/webhook-endpoints/{endpoint_id}")
 def delete_endpoint(request: ApiRequest, endpoint_id: UUID) -> dict[str, bool]:
-    webhooks.delete_endpoint(request.auth, webhooks.get_endpoint(request.auth, uid=endpoint_id))
+    endpoints.delete_endpoint(request.auth, endpoints.get_endpoint(request.auth, uid=endpoint_id))
     return {"ok": True}
 
 

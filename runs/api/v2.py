@@ -9,7 +9,7 @@ from ninja.files import UploadedFile
 from pydantic import Field
 from pydantic import ValidationError as PydanticError
 
-from runs import creation, lifecycle, messages, reading, sharing, wording
+from runs import creation, lifecycle, messages, reading, sharing, wire
 from runs.api.v2_answers import (
     MADE,
     answer,
@@ -246,9 +246,9 @@ def list_runs(
     if status == "archived":
         archived = "only"
     elif status is not None:
-        if status not in wording.V2_FILTER:
-            raise Invalid(f"status must be one of {', '.join(wording.V2_FILTER)}, archived.")
-        runs = runs.filter(status__in=wording.V2_FILTER[status])
+        if status not in wire.V2_FILTER:
+            raise Invalid(f"status must be one of {', '.join(wire.V2_FILTER)}, archived.")
+        runs = runs.filter(status__in=wire.V2_FILTER[status])
     if archived != "include":
         runs = runs.filter(archived_at__isnull=archived == "exclude")
     last = None
@@ -356,9 +356,9 @@ def get_outcome(request: ApiRequest, run_id: int, user_id: str | None = None) ->
     run = find_run(request.auth.for_end_user(user_id), run_id)
     return {
         "run_id": run.pk,
-        "status": wording.V2_STATUS[RunStatus(run.status)],
-        "summary": wording.summary_of(run),
-        "headline": wording.headline_of(run),
+        "status": wire.V2_STATUS[RunStatus(run.status)],
+        "summary": wire.summary_of(run),
+        "headline": wire.headline_of(run),
         "needs_reply": run.needs_somebody,
         "needs_reply_count": int(run.needs_somebody),
         "delivery_channel": "email" if run.is_mailed else "none",
@@ -398,7 +398,7 @@ def cancel_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> 
     request.auth.require("data.runs.write")
     if run.is_finished:
         raise Conflict(
-            f"The run is {wording.V2_STATUS[RunStatus(run.status)]} already.", code="run_not_active"
+            f"The run is {wire.V2_STATUS[RunStatus(run.status)]} already.", code="run_not_active"
         )
     lifecycle.stop_run(request.auth, run)
     return run_out(find_run(request.auth, run.pk))

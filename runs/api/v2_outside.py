@@ -9,10 +9,11 @@ from ninja import Router, Status
 from pydantic import Field
 
 from config.database import in_db
-from runs import artifacts, export, reports, retention, sharing, webhooks
+from runs import artifacts, export, reports, retention, sharing
 from runs.api.v2_answers import find_run
 from runs.api.v2_shapes import share_out
 from runs.models import Artifact, WebhookDelivery, WebhookEndpoint
+from runs.webhooks import endpoints
 from teammates.access import Access
 from teammates.api.schemas import ApiRequest, Input, Limit, address_of, iso, paged
 from teammates.api.scopes import exact_scope, scope_for_writing
@@ -42,7 +43,7 @@ class WebhookChange(Input):
 def create_webhook(request: ApiRequest, payload: WebhookIn) -> Any:
     """Where events of runs are sent. The secret is shown here in full, and not again."""
     access = scope_for_writing(request, payload.user_id, is_strict=False)
-    made = webhooks.add_endpoint(access, url=payload.url, events=payload.events)
+    made = endpoints.add_endpoint(access, url=payload.url, events=payload.events)
     return Status(201, webhook_out(made) | {"secret": made.secret})
 
 
@@ -53,13 +54,13 @@ def list_webhooks(
     limit: Limit = 20,
     starting_after: int | None = None,
 ) -> dict[str, Any]:
-    rows = webhooks.list_endpoints(_scope(request, user_id))
+    rows = endpoints.list_endpoints(_scope(request, user_id))
     return paged(rows, limit, starting_after, webhook_out)
 
 
 @router.get("/webhooks/{webhook_id}", tags=["webhooks"])
 def get_webhook(request: ApiRequest, webhook_id: int, user_id: str | None = None) -> dict[str, Any]:
-    return webhook_out(webhooks.get_endpoint(_scope(request, user_id), pk=webhook_id))
+    return webhook_out(endpoints.get_endpoint(_scope(request, user_id), pk=webhook_id))
 
 
 @router.patch("/webhooks/{webhook_id}", tags=["webhooks"])
@@ -67,16 +68,16 @@ def update_webhook(
     request: ApiRequest, webhook_id: int, payload: WebhookChange, user_id: str | None = None
 ) -> dict[str, Any]:
     """Change what is given; `rotate_secret` answers with the new secret in full."""
-    endpoint = webhooks.get_endpoint(_scope(request, user_id), pk=webhook_id)
-    changed = webhooks.update_endpoint(request.auth, endpoint, **payload.dict())
+    endpoint = endpoints.get_endpoint(_scope(request, user_id), pk=webhook_id)
+    changed = endpoints.update_endpoint(request.auth, endpoint, **payload.dict())
     shown = webhook_out(changed)
     return shown | ({"secret": changed.secret} if payload.rotate_secret else {})
 
 
 @router.delete("/webhooks/{webhook_id}", response={204: None}, tags=["webhooks"])
 def delete_webhook(request: ApiRequest, webhook_id: int, user_id: str | None = None) -> Any:
-    endpoint = webhooks.get_endpoint(_scope(request, user_id), pk=webhook_id)
-    webhooks.delete_endpoint(request.auth, endpoint)
+    endpoint = endpoints.get_endpoint(_scope(request, user_id), pk=webhook_id)
+    endpoints.delete_endpoint(request.auth, endpoint)
     return Status(204, None)
 
 
@@ -89,7 +90,7 @@ def list_deliveries(
     starting_after: int | None = None,
 ) -> dict[str, Any]:
     """What was sent, and how it was answered; newest first."""
-    endpoint = webhooks.get_endpoint(_scope(request, user_id), pk=webhook_id)
+    endpoint = endpoints.get_endpoint(_scope(request, user_id), pk=webhook_id)
     return paged(endpoint.deliveries.order_by("-id"), limit, starting_after, delivery_out)
 
 

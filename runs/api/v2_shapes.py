@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from runs import creation, messages, reading, sharing, wording
+from runs import creation, messages, reading, sharing, wire
 from runs.models import Artifact, Run, RunStatus, StepKind
 from teammates.api.schemas import ApiRequest, address_of, iso, money
 from threads.models import File as StoredFile
@@ -13,7 +13,7 @@ MOST_MESSAGES = 100_000  # of a run: so each has an id of its own
 def activity_out(run: Run) -> dict[str, Any]:
     return {
         "id": run.pk,
-        "status": wording.V2_STATUS[RunStatus(run.status)],
+        "status": wire.V2_STATUS[RunStatus(run.status)],
         "created_at": iso(run.created_at),
         "task_id": run.task_id,
         "last_activity_at": iso(run.finished_at or run.updated_at),
@@ -87,7 +87,7 @@ def run_out(run: Run) -> dict[str, Any]:
         "user_id": run.end_user.external_id if run.end_user else None,
         "metadata": run.metadata,
         "description": run.title,
-        "status": wording.V2_STATUS[RunStatus(run.status)],
+        "status": wire.V2_STATUS[RunStatus(run.status)],
         "output": "The run failed." if failed else answer,
         "output_data": run.output_data,
         "error": run.error_message or None,

@@ -11,9 +11,9 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs import courier, deliveries, webhooks
 from runs.forms import EndpointForm
 from runs.models import DeliveryAttempt, DeliveryStatus, Dialect, WebhookDelivery, WebhookEndpoint
+from runs.webhooks import deliveries, endpoints, outbox, payloads, sender
 from teammates.errors import DomainError, Invalid
 from teammates.pages import PageRequest, add_refusal, number_of, page_of
 from teammates.text import read_json
@@ -27,11 +27,11 @@ SINCE = {"1": "the last hour", "24": "the last 24 hours", "168": "the last 7 day
 def webhook_list(request: PageRequest) -> HttpResponse:
     """Endpoints of all scopes, with how their last day went."""
     page = page_of(
-        request, webhooks.list_endpoints(request.access, every_scope=True), "-id", size=25
+        request, endpoints.list_endpoints(request.access, every_scope=True), "-id", size=25
     )
-    health = webhooks.health_of(page.rows)
+    health = endpoints.health_of(page.rows)
     return render(request, "runs/webhook_list.html", {
-        "rows": [(one, health.get(one.pk, webhooks.Health())) for one in page.rows],
+        "rows": [(one, health.get(one.pk, endpoints.Health())) for one in page.rows],
         "page": page,
     })  # fmt: skip
 
@@ -40,12 +40,12 @@ def webhook_list(request: PageRequest) -> HttpResponse:
 def webhook_new(request: PageRequest) -> HttpResponse:
     request.access.require("data.webhooks.manage")
     form = EndpointForm(request.POST or None, initial={
-        "events": webhooks.DEFAULT_EVENTS, "dialect": Dialect.TEAMMATES,
+        "events": endpoints.DEFAULT_EVENTS, "dialect": Dialect.TEAMMATES,
     })  # fmt: skip
     if request.method == "POST" and form.is_valid():
         given = form.cleaned_data
         try:
-            made = webhooks.add_endpoint(
+            made = endpoints.add_endpoint(
                 request.access, url=given["url"], events=given["events"],
                 description=given["description"], dialect=given["dialect"] or Dialect.TEAMMATES,
             )  # fmt: skip
@@ -55,14 +55,14 @@ def webhook_new(request: PageRequest) -> HttpResponse:
             return _detail(request, made, secret=made.secret)
     samples = [
         (event, json.dumps(json.loads(_sample(event)), indent=2))
-        for event in deliveries.EVENT_OF.values()
+        for event in outbox.EVENT_OF.values()
     ]
     context = {"form": form, "samples": dict(samples).items()}
     return render(request, "runs/webhook_new.html", context, status=422 if form.errors else 200)
 
 
 def _sample(event: str) -> str:
-    return deliveries.body_of(WebhookEndpoint(dialect=Dialect.TEAMMATES), event, "evt_…", None)
+    return payloads.body_of(WebhookEndpoint(dialect=Dialect.TEAMMATES), event, "evt_…", None)
 
 
 @require_GET
@@ -71,13 +71,13 @@ def webhook_detail(request: PageRequest, webhook_id: int) -> HttpResponse:
 
 
 def _find(request: PageRequest, webhook_id: int) -> WebhookEndpoint:
-    return webhooks.get_endpoint(request.access, every_scope=True, pk=webhook_id)
+    return endpoints.get_endpoint(request.access, every_scope=True, pk=webhook_id)
 
 
 def _detail(request: PageRequest, endpoint: WebhookEndpoint, *, secret: str = "") -> HttpResponse:
     """An endpoint with its deliveries. `secret`: shown in full, this once."""
     query = request.GET
-    rows = webhooks.with_order(endpoint.deliveries.all())
+    rows = deliveries.with_order(endpoint.deliveries.all())
     status, event = query.get("status", ""), query.get("event", "")
     if status in DeliveryStatus.values:
         rows = rows.filter(status=status)
@@ -90,9 +90,9 @@ def _detail(request: PageRequest, endpoint: WebhookEndpoint, *, secret: str = ""
     return render(request, "runs/webhook_detail.html", {
         "endpoint": endpoint, "secret": secret,
         "page": page_of(request, rows, "-id", size=PAGE_SIZE),
-        "health": webhooks.health_of([endpoint]).get(endpoint.pk, webhooks.Health()),
+        "health": endpoints.health_of([endpoint]).get(endpoint.pk, endpoints.Health()),
         "status": status, "event": event, "run": run, "statuses": DeliveryStatus.choices,
-        "events": sorted(set(endpoint.events) | {deliveries.TEST}),
+        "events": sorted(set(endpoint.events) | {outbox.TEST}),
         "is_filtered": bool(status or event or run), "since": SINCE.items(),
         "both_until": until if until is not None and until > now else None,
     })  # fmt: skip
@@ -107,7 +107,7 @@ def webhook_change(request: PageRequest, webhook_id: int) -> HttpResponse:
     del form.fields["dialect"]
     if request.method == "POST" and form.is_valid():
         try:
-            webhooks.update_endpoint(request.access, endpoint, **form.wanted())
+            endpoints.update_endpoint(request.access, endpoint, **form.wanted())
         except DomainError as error:
             add_refusal(form, error)
         else:
@@ -123,31 +123,31 @@ def webhook_act(request: PageRequest, webhook_id: int) -> HttpResponse:
     access, endpoint = request.access, _find(request, webhook_id)
     match request.POST.get("act", ""):
         case "test":
-            made = webhooks.send_test(access, endpoint)
+            made = endpoints.send_test(access, endpoint)
             messages.success(request, "A test is on its way.")
             return redirect("runs:delivery_detail", endpoint.pk, made.pk)
         case "pause":
-            webhooks.update_endpoint(access, endpoint, active=False)
+            endpoints.update_endpoint(access, endpoint, active=False)
             messages.success(
                 request, "It is paused: what happens until you wake it is not kept for it."
             )
         case "wake":
             waits = endpoint.deliveries.filter(status=DeliveryStatus.PENDING).count()
-            webhooks.update_endpoint(access, endpoint, active=True)
+            endpoints.update_endpoint(access, endpoint, active=True)
             sent = f" {waits} that waited are sent now, in order." if waits else ""
             messages.success(request, f"It hears events again.{sent}")
         case "rotate":
-            changed = webhooks.update_endpoint(access, endpoint, rotate_secret=True)
+            changed = endpoints.update_endpoint(access, endpoint, rotate_secret=True)
             return _detail(request, changed, secret=changed.secret)
         case "resend":
             hours = request.POST.get("hours", "")
             if hours not in SINCE:
                 raise Invalid("Choose since when.")
             since = timezone.now() - timedelta(hours=int(hours))
-            count = webhooks.resend_failed(access, endpoint, since=since)
+            count = deliveries.resend_failed(access, endpoint, since=since)
             messages.success(request, f"{count} are sent again, one after the other.")
         case "delete":
-            webhooks.delete_endpoint(access, endpoint)
+            endpoints.delete_endpoint(access, endpoint)
             messages.success(request, "The webhook is gone.")
             return redirect("runs:webhook_list")
         case _:
@@ -163,15 +163,15 @@ def delivery_detail(request: PageRequest, webhook_id: int, delivery_id: int) -> 
     """What was sent and how it was answered; htmx asks for it beside the list. Posting sends it
     again, gives it up, or checks a secret."""
     endpoint = _find(request, webhook_id)
-    delivery = webhooks.get_delivery(endpoint, delivery_id)
+    delivery = deliveries.get_delivery(endpoint, delivery_id)
     verdict = ""
     if request.method == "POST":
         match request.POST.get("act", ""):
             case "resend":
-                webhooks.resend(request.access, delivery)
+                deliveries.resend(request.access, delivery)
                 messages.success(request, "It is sent again.")
             case "skip":
-                webhooks.skip(request.access, delivery)
+                deliveries.skip(request.access, delivery)
             case "verify":
                 verdict = _verdict(delivery, request.POST.get("secret", "").strip())
             case _:
@@ -184,7 +184,7 @@ def delivery_detail(request: PageRequest, webhook_id: int, delivery_id: int) -> 
         "endpoint": endpoint, "delivery": delivery, "attempts": attempts,
         "last": attempts[0] if attempts else None, "body": _pretty(delivery.body),
         "curl": _curl(delivery, attempts[0]) if attempts else "", "verdict": verdict,
-        "most_attempts": len(courier.DELAYS) + 1,
+        "most_attempts": len(sender.DELAYS) + 1,
     }  # fmt: skip
     is_part = request.headers.get("HX-Target") == "peek"
     name = "runs/_delivery.html" if is_part else "runs/delivery_detail.html"
@@ -217,7 +217,7 @@ def _verdict(delivery: WebhookDelivery, secret: str) -> str:
     is_v1 = delivery.endpoint.dialect == Dialect.THREADS
     prefix = "X-Arkloop" if is_v1 else "Webhook"
     at = int(last.request_headers.get(f"{prefix}-Timestamp", 0))
-    expected = deliveries.headers_of(delivery, secret, at)[f"{prefix}-Signature"]
+    expected = payloads.headers_of(delivery, secret, at)[f"{prefix}-Signature"]
     if expected != last.request_headers.get(f"{prefix}-Signature"):
         return "Wrong: it was signed with another secret."
     age = timezone.now() - last.at

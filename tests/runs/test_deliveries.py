@@ -13,7 +13,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from runs import courier, creation, deliveries, lifecycle, retention, webhooks
+from runs import creation, lifecycle, retention
 from runs.models import (
     DeliveryAttempt,
     DeliveryStatus,
@@ -25,6 +25,7 @@ from runs.models import (
     WebhookDelivery,
     WebhookEndpoint,
 )
+from runs.webhooks import deliveries, endpoints, outbox, sender
 from teammates import end_users
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid, Unsuitable
@@ -34,7 +35,7 @@ from tests.factories import bring_to, make_alice, make_bob, make_gate, make_run
 from tests.receivers import Receiver, serve_receiver
 
 pytestmark = pytest.mark.django_db(transaction=True)
-ALL = list(deliveries.EVENTS)
+ALL = list(outbox.EVENTS)
 
 
 @pytest.fixture
@@ -49,19 +50,19 @@ def receiver() -> Iterator[Receiver]:
 
 
 def make_endpoint(access: Access, url: str, **fields: Any) -> WebhookEndpoint:
-    return webhooks.add_endpoint(access, url=url, **{"events": ALL} | fields)
+    return endpoints.add_endpoint(access, url=url, **{"events": ALL} | fields)
 
 
 def deliver(*, may_be_private: bool = True) -> None:
     """Send what is due, until nothing is."""
 
-    async def send(claimed: list[WebhookDelivery]) -> list[list[courier.Attempt]]:
+    async def send(claimed: list[WebhookDelivery]) -> list[list[sender.Attempt]]:
         async with outside_client(may_be_private=may_be_private, timeout=5) as client:
-            return [await courier.send(client, one) for one in claimed]
+            return [await sender.send(client, one) for one in claimed]
 
-    while claimed := courier.claim_due(20, {}):
+    while claimed := sender.claim_due(20, {}):
         for one, attempts in zip(claimed, asyncio.run(send(claimed)), strict=True):
-            courier.record(one.pk, attempts)
+            sender.record(one.pk, attempts)
 
 
 def make_all_due() -> None:
@@ -184,7 +185,7 @@ def test_a_huge_answer_is_cut(alice: Access, receiver: Receiver) -> None:
     deliver()
     delivery = endpoint.deliveries.get()
     assert delivery.status == DeliveryStatus.SUCCESS
-    assert len(delivery.response_body) == courier.KEPT
+    assert len(delivery.response_body) == sender.KEPT
 
 
 def test_request_and_answer_of_each_attempt_are_kept(alice: Access, receiver: Receiver) -> None:
@@ -233,15 +234,15 @@ def test_private_addresses_are_refused_when_one_is_entered(
 def test_retries_go_on_for_a_day_and_then_end(alice: Access, receiver: Receiver) -> None:
     endpoint = make_endpoint(alice, f"{receiver.url}/broken", events=["run.started"])
     make_run(alice)
-    assert 24 * 3600 <= sum(courier.DELAYS) <= 25 * 3600
+    assert 24 * 3600 <= sum(sender.DELAYS) <= 25 * 3600
     waits = []
-    for _ in range(len(courier.DELAYS) + 1):
+    for _ in range(len(sender.DELAYS) + 1):
         deliver()
         delivery = endpoint.deliveries.get()
         if delivery.next_retry_at:
             waits.append(round((delivery.next_retry_at - timezone.now()).total_seconds(), -1))
         make_all_due()
-    assert waits == [round(delay, -1) for delay in courier.DELAYS]
+    assert waits == [round(delay, -1) for delay in sender.DELAYS]
     assert (delivery.status, delivery.attempts) == (DeliveryStatus.FAILED, 7)
     deliver()
     assert len(receiver.seen) == 7
@@ -275,8 +276,8 @@ def test_who_dies_while_sending_leaves_it_to_be_sent_again(
 ) -> None:
     make_endpoint(alice, f"{receiver.url}/ok", events=["run.started"])
     make_run(alice)
-    (claimed,) = courier.claim_due(20, {})
-    assert courier.claim_due(20, {}) == []  # nobody else sends it meanwhile
+    (claimed,) = sender.claim_due(20, {})
+    assert sender.claim_due(20, {}) == []  # nobody else sends it meanwhile
     assert receiver.seen == []
     WebhookDelivery.objects.filter(pk=claimed.pk).update(next_retry_at=timezone.now())
     deliver()
@@ -288,13 +289,13 @@ def test_one_endpoint_does_not_take_all_places(alice: Access) -> None:
     other = make_endpoint(alice, "https://example.com/other", events=["run.completed"])
     for _ in range(6):
         make_run(alice, status=RunStatus.COMPLETED)
-    first = courier.claim_due(2, {})
+    first = sender.claim_due(2, {})
     assert {one.endpoint_id for one in first} == {slow.pk, other.pk}  # one of each goes first
     make_all_due()
-    claimed = courier.claim_due(100, {})
+    claimed = sender.claim_due(100, {})
     counts = {pk: sum(one.endpoint_id == pk for one in claimed) for pk in (slow.pk, other.pk)}
-    assert counts == {slow.pk: courier.AT_ONCE_TO_ONE, other.pk: courier.AT_ONCE_TO_ONE}
-    rest = courier.claim_due(100, {slow.pk: courier.AT_ONCE_TO_ONE, other.pk: 3})
+    assert counts == {slow.pk: sender.AT_ONCE_TO_ONE, other.pk: sender.AT_ONCE_TO_ONE}
+    rest = sender.claim_due(100, {slow.pk: sender.AT_ONCE_TO_ONE, other.pk: 3})
     assert [one.endpoint_id for one in rest] == [other.pk]
 
 
@@ -309,7 +310,7 @@ def test_what_is_behind_a_delivery_in_its_back_off_waits_with_it(
     first, second = endpoint.deliveries.order_by("id")
     assert (first.attempts, second.attempts) == (1, 0)
     assert second.next_retry_at == first.next_retry_at  # no look meets it before
-    webhooks.skip(alice, webhooks.get_delivery(endpoint, first.pk))
+    deliveries.skip(alice, deliveries.get_delivery(endpoint, first.pk))
     second.refresh_from_db()
     assert second.next_retry_at is not None
     assert second.next_retry_at <= timezone.now()
@@ -343,7 +344,7 @@ def test_a_day_of_failures_pauses_it_and_its_people_are_told(
     deliver()
     assert len(receiver.seen) == seen
     receiver.is_broken = False
-    webhooks.update_endpoint(alice, endpoint, active=True)
+    endpoints.update_endpoint(alice, endpoint, active=True)
     deliver()
     types = [json.loads(request.body)["type"] for request in receiver.seen[seen:]]
     assert types == ["run.started", "run.completed"]
@@ -361,7 +362,7 @@ def test_one_that_says_it_is_gone_is_paused_at_once(alice: Access, receiver: Rec
 
 def test_one_that_a_person_paused_hears_nothing(alice: Access) -> None:
     endpoint = make_endpoint(alice, "https://example.com")
-    webhooks.update_endpoint(alice, endpoint, active=False)
+    endpoints.update_endpoint(alice, endpoint, active=False)
     make_run(alice)
     assert not endpoint.deliveries.exists()
 
@@ -370,15 +371,15 @@ def test_resend_sends_the_same_event_again(alice: Access, receiver: Receiver) ->
     endpoint = make_endpoint(alice, f"{receiver.url}/ok", events=["run.started"])
     make_run(alice)
     deliver()
-    webhooks.resend(alice, endpoint.deliveries.get())
+    deliveries.resend(alice, endpoint.deliveries.get())
     deliver()
     first, second = receiver.seen
     assert first.headers["Webhook-Id"] == second.headers["Webhook-Id"]
     assert first.body == second.body
     assert endpoint.deliveries.get().attempts == 2
-    webhooks.update_endpoint(alice, endpoint, active=False)
+    endpoints.update_endpoint(alice, endpoint, active=False)
     with pytest.raises(Unsuitable, match="paused"):
-        webhooks.resend(alice, webhooks.get_delivery(endpoint, endpoint.deliveries.get().pk))
+        deliveries.resend(alice, deliveries.get_delivery(endpoint, endpoint.deliveries.get().pk))
 
 
 def test_all_that_failed_since_is_sent_again_one_after_the_other(
@@ -392,12 +393,12 @@ def test_all_that_failed_since_is_sent_again_one_after_the_other(
     endpoint.deliveries.update(status=DeliveryStatus.FAILED, next_retry_at=None)
     endpoint.deliveries.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(days=3))
     since = timezone.now() - timedelta(days=1)
-    assert webhooks.resend_failed(alice, endpoint, since=since) == 2
+    assert deliveries.resend_failed(alice, endpoint, since=since) == 2
     first, second = endpoint.deliveries.filter(status="pending").order_by("id")
     assert first.next_retry_at is not None
     assert second.next_retry_at is not None
     apart = second.next_retry_at - first.next_retry_at
-    assert apart == timedelta(seconds=webhooks.RESENT_EVERY)
+    assert apart == timedelta(seconds=deliveries.RESENT_EVERY)
 
 
 def test_what_is_skipped_lets_the_next_one_go(alice: Access, receiver: Receiver) -> None:
@@ -407,7 +408,7 @@ def test_what_is_skipped_lets_the_next_one_go(alice: Access, receiver: Receiver)
     receiver.is_broken = False
     first = endpoint.deliveries.order_by("id").first()
     assert first is not None
-    webhooks.skip(alice, first)
+    deliveries.skip(alice, first)
     deliver()
     assert [one.status for one in endpoint.deliveries.order_by("id")] == ["failed", "success"]
 
@@ -419,15 +420,15 @@ def test_a_day_of_failures_begins_anew_when_what_failed_is_given_up(
     make_run(alice)
     deliver()
     WebhookEndpoint.objects.update(failing_since=timezone.now() - timedelta(days=3))
-    webhooks.skip(alice, endpoint.deliveries.select_related("endpoint").get())
+    deliveries.skip(alice, endpoint.deliveries.select_related("endpoint").get())
     endpoint.refresh_from_db()
     assert endpoint.failing_since is None
 
 
 def test_a_test_is_tried_once_also_on_a_paused_endpoint(alice: Access, receiver: Receiver) -> None:
     endpoint = make_endpoint(alice, f"{receiver.url}/broken")
-    webhooks.update_endpoint(alice, endpoint, active=False)
-    made = webhooks.send_test(alice, endpoint)
+    endpoints.update_endpoint(alice, endpoint, active=False)
+    made = endpoints.send_test(alice, endpoint)
     deliver()
     made.refresh_from_db()
     assert (made.status, made.event_type, made.run_id) == ("failed", "webhook.test", None)
@@ -445,7 +446,7 @@ def test_for_a_day_after_a_rotation_both_secrets_are_good(
 ) -> None:
     endpoint = make_endpoint(alice, f"{receiver.url}/strict", events=["run.started"])
     before = endpoint.secret
-    rotated = webhooks.update_endpoint(alice, endpoint, rotate_secret=True)
+    rotated = endpoints.update_endpoint(alice, endpoint, rotate_secret=True)
     assert rotated.secret != before
     receiver.secret = rotated.secret if known == "new" else before
     make_run(alice)
@@ -478,7 +479,7 @@ def test_what_is_to_be_erased_is_kept_until_it_is_sent(alice: Access, receiver: 
     assert delivery.response_body == ""
     assert delivery.log.latest("id").response_body == ""
     with pytest.raises(Unsuitable, match="erased"):
-        webhooks.resend(alice, delivery)
+        deliveries.resend(alice, delivery)
 
 
 def test_members_do_not_manage_webhooks(alice: Access) -> None:
@@ -486,8 +487,8 @@ def test_members_do_not_manage_webhooks(alice: Access) -> None:
     endpoint = make_endpoint(alice, "https://example.com")
     for act in (
         lambda: make_endpoint(bob, "https://example.com"),
-        lambda: webhooks.send_test(bob, endpoint),
-        lambda: webhooks.resend_failed(bob, endpoint, since=timezone.now()),
+        lambda: endpoints.send_test(bob, endpoint),
+        lambda: deliveries.resend_failed(bob, endpoint, since=timezone.now()),
     ):
         with pytest.raises(Forbidden):
             act()
@@ -508,7 +509,7 @@ def test_a_worker_sends_what_is_due(alice: Access, receiver: Receiver) -> None:
         wakeups = WakeUps()
         tasks = [
             asyncio.create_task(wakeups.run()),
-            asyncio.create_task(courier.Courier(wakeups).run()),
+            asyncio.create_task(sender.Courier(wakeups).run()),
         ]
         async with asyncio.timeout(30):
             while await in_db(endpoint.deliveries.exclude(status="success").exists):

@@ -12,7 +12,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from runs import creation, export, lifecycle, mail, retention, scheduler, tasks, triggers, webhooks
+from runs import creation, export, lifecycle, mail, retention, scheduler, tasks, triggers
 from runs.models import (
     Firing,
     Lesson,
@@ -26,6 +26,7 @@ from runs.models import (
     UsageDay,
     WebhookEndpoint,
 )
+from runs.webhooks import endpoints
 from teammates import accounts, end_users, keys, knowledge, members, permissions, roster, sessions
 from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, Forbidden, NotSignedIn
@@ -42,7 +43,7 @@ def with_everything(access: Access) -> Run:
     agent = roster.create_teammate(access, name="Ada")
     task = tasks.create_task(access, agent, instructions="x")
     schedule = triggers.add_schedule(access, task, interval_seconds=3600)
-    webhooks.add_endpoint(access, url="https://example.com", events=["run.started"])
+    endpoints.add_endpoint(access, url="https://example.com", events=["run.started"])
     scheduler.arm()
     scheduler.fire_due(schedule.starts_at + timedelta(hours=1))
     agent = roster.set_fetchmail(access, agent, enabled=True)
@@ -201,8 +202,8 @@ def test_old_rows_are_forgotten(alice: Access) -> None:
 def test_an_export_has_no_secret_in_it(alice: Access) -> None:
     task = tasks.create_task(alice, roster.default_teammate(alice), instructions="x")
     _, token = triggers.make_webhook(alice, task)
-    endpoint = webhooks.add_endpoint(alice, url="https://example.com", events=["run.started"])
-    rotated = webhooks.update_endpoint(alice, endpoint, rotate_secret=True)
+    endpoint = endpoints.add_endpoint(alice, url="https://example.com", events=["run.started"])
+    rotated = endpoints.update_endpoint(alice, endpoint, rotate_secret=True)
     make_run(alice)
     document = {name: list(rows) for name, rows in export.sections(alice)}
     assert document["webhook_deliveries"]
@@ -234,7 +235,7 @@ def test_logs_kept_mails_and_removed_webhooks_are_forgotten_in_their_time(
     with_everything(alice)
     make_run(alice)
     endpoint = WebhookEndpoint.objects.get()
-    webhooks.delete_endpoint(alice, endpoint)
+    endpoints.delete_endpoint(alice, endpoint)
     old, new = tmp_path / "old.log", tmp_path / "new.log"
     for file in (old, new):
         file.write_text("x")
@@ -294,8 +295,8 @@ def test_what_an_erased_end_user_set_up_is_gone_too_and_starts_nothing(alice: Ac
     knowledge.delete_skill(alice, gone)
     policy, _ = permissions.allow_tool(of_kim, "send_mail", pattern={"to": "asthma@example.com"})
     permissions.revoke(of_kim, policy.pk)
-    endpoint = webhooks.add_endpoint(of_kim, url="https://asthma.example.com")
-    webhooks.delete_endpoint(alice, endpoint)
+    endpoint = endpoints.add_endpoint(of_kim, url="https://asthma.example.com")
+    endpoints.delete_endpoint(alice, endpoint)
     Mail.objects.create(
         teammate=theirs, sender="k@example.com", subject="asthma", text="asthma", attachments=[],
         message_id="1",

@@ -14,8 +14,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from config.api import v2
-from runs import artifacts, tasks, tool_verbs, triggers, webhooks
+from runs import artifacts, tasks, tool_verbs, triggers
 from runs.models import Lesson, Run, RunFile, RunStatus
+from runs.webhooks import endpoints
 from teammates import end_users, keys, knowledge, permissions, roster, servers, sessions
 from teammates.access import Access
 from teammates.errors import Forbidden, NotFound
@@ -117,7 +118,7 @@ def everything_of(access: Access) -> dict[str, dict[str, Any]]:
         "skill_id": knowledge.add_skill(access, name="x", description="x", body="x").pk,
         "server_id": servers.add_server(access, name="Shop", url="https://example.com").pk,
         "connection_id": servers.connect_app(access, "notion", "ntn_1").pk,
-        "webhook_id": webhooks.add_endpoint(access, url="https://example.com").pk,
+        "webhook_id": endpoints.add_endpoint(access, url="https://example.com").pk,
         "artifact_id": artifacts.keep_file(access, run, "a.txt").pk,
         "key_id": keys.create_key(access, name="k")[0].pk,
         "user_id": access.end_user.external_id if access.end_user else "cust_1",
@@ -397,7 +398,7 @@ def test_lists_take_the_same_queries_for_one_row_and_for_many(alice: Access, pat
         knowledge.write_document(alice, name=f"{number}.md", content="x")
         permissions.allow_tool(alice, f"tool {number}")
         servers.add_server(alice, name=f"Server {number}", url="https://example.com")
-        webhooks.add_endpoint(alice, url="https://example.com")
+        endpoints.add_endpoint(alice, url="https://example.com")
         end_users.find_or_create(alice, f"cust_{number}")
         keys.create_key(alice, name=f"k{number}")
 

@@ -23,11 +23,11 @@ from runs import (
     sharing,
     tasks,
     triggers,
-    webhooks,
 )
 from runs.creation import Options
 from runs.gates import Decision
 from runs.models import DecidedVia, GateStatus, RunStatus
+from runs.webhooks import endpoints
 from teammates import (
     accounts,
     audit,
@@ -87,7 +87,7 @@ class World:
         return connections.create_provider(self.owner, name="P", kind="openai", api_key="k")
 
     def endpoint(self) -> Any:
-        return webhooks.add_endpoint(self.owner, url="https://example.com")
+        return endpoints.add_endpoint(self.owner, url="https://example.com")
 
     def membership(self) -> Any:
         assert self.people["colleague"].user is not None
@@ -206,11 +206,11 @@ VERBS: dict[str, tuple[set[str], Row, Verb]] = {
     "allow a tool": (ADMINS | {"stranger"}, NOTHING,
                      lambda a, row: permissions.allow_tool(a, "web_fetch")),
     "add a webhook": (ADMINS | {"stranger"}, NOTHING,
-                      lambda a, row: webhooks.add_endpoint(a, url="https://example.com")),
+                      lambda a, row: endpoints.add_endpoint(a, url="https://example.com")),
     "change a webhook": (ADMINS, World.endpoint,
-                         lambda a, row: webhooks.update_endpoint(a, row, active=False)),
-    "remove a webhook": (ADMINS, World.endpoint, lambda a, row: webhooks.delete_endpoint(a, row)),
-    "test a webhook": (ADMINS, World.endpoint, lambda a, row: webhooks.send_test(a, row)),
+                         lambda a, row: endpoints.update_endpoint(a, row, active=False)),
+    "remove a webhook": (ADMINS, World.endpoint, lambda a, row: endpoints.delete_endpoint(a, row)),
+    "test a webhook": (ADMINS, World.endpoint, lambda a, row: endpoints.send_test(a, row)),
     "open the door for mails": (ADMINS | {"stranger"}, NOTHING, lambda a, row: mail.make_door(a)),
     "change settings": (ADMINS | {"stranger"}, NOTHING,
                         lambda a, row: accounts.update_settings(a, name="x")),

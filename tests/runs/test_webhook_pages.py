@@ -9,8 +9,9 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from runs import retention, webhooks
+from runs import retention
 from runs.models import DeliveryStatus, RunStatus, WebhookEndpoint
+from runs.webhooks import endpoints
 from teammates.access import Access
 from teammates.models import Organization, Role
 from tests.factories import browser_of, make_bob, make_eve, make_run
@@ -134,7 +135,7 @@ def test_what_was_paused_by_itself_says_so(page: Client, alice: Access) -> None:
 
 def test_others_do_not_see_webhooks(alice: Access) -> None:
     endpoint = make_endpoint(alice, "https://a.example")
-    webhooks.send_test(alice, endpoint)
+    endpoints.send_test(alice, endpoint)
     for other, status in ((make_bob(alice), 403), (make_eve(), 404)):
         theirs = browser_of(other)
         for path in (
@@ -215,7 +216,7 @@ def test_tests_are_no_part_of_an_endpoints_health(
     act(page, endpoint, act="test")
     deliver()
     assert endpoint.deliveries.get().status == DeliveryStatus.FAILED
-    assert webhooks.health_of([endpoint]) == {}
+    assert endpoints.health_of([endpoint]) == {}
 
 
 def test_the_list_says_what_a_delivery_waits_for(

@@ -8,9 +8,10 @@ from django.contrib.auth.management.commands import changepassword
 from django.core.management import call_command
 from django.test import Client
 
-from runs import gates, mail, sharing, tasks, triggers, webhooks
+from runs import gates, mail, sharing, tasks, triggers
 from runs.gates import Decision
 from runs.models import DecidedVia, GateStatus, RunStatus
+from runs.webhooks import endpoints
 from teammates import (
     accounts,
     audit,
@@ -76,7 +77,7 @@ def test_no_secret_is_in_the_log(alice: Access) -> None:
     provider = connections.create_provider(alice, name="P", kind="openai", api_key="sk-hush-1")
     connections.update_provider(alice, provider, api_key="sk-hush-2")
     _, secret = keys.create_key(alice, name="x")
-    webhooks.add_endpoint(alice, url="https://example.com/hook")
+    endpoints.add_endpoint(alice, url="https://example.com/hook")
     token = roster.make_webhook(alice, default_teammate(alice.organization))
     everything = json.dumps(list(AuditEntry.objects.values()), default=str)
     assert "hush" not in everything

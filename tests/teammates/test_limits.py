@@ -12,10 +12,11 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from runs import creation, tasks, triggers, webhooks
+from runs import creation, tasks, triggers
 from runs.creation import Attachment, Options
 from runs.models import Notice
 from runs.notifications import mailer
+from runs.webhooks import endpoints
 from teammates import accounts, client, keys, limits, members, roster, sessions
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
@@ -269,7 +270,7 @@ def test_nothing_leaves_in_the_name_of_an_unconfirmed_account(alice: Access) -> 
         lambda: triggers.make_webhook(stranger, task),
         lambda: triggers.open_inbox(stranger, task, allowed_senders=None),
         lambda: members.invite(stranger, email="victim@corp.test", role="member"),
-        lambda: webhooks.add_endpoint(stranger, url="https://example.com"),
+        lambda: endpoints.add_endpoint(stranger, url="https://example.com"),
         lambda: roster.set_inbox(stranger, agent, enabled=True),
     ):
         with pytest.raises(Forbidden, match="Confirm your e-mail"):
@@ -462,7 +463,7 @@ def test_whoever_claims_an_account_sees_what_a_program_set_up(alice: Access) -> 
     trojan = roster.create_teammate(made, name="Trojan")
     tasks.create_task(made, trojan, instructions="x", name="Tell me everything")
     with pytest.raises(DomainError, match="Confirm"):
-        webhooks.add_endpoint(made, url="https://evil.test/")
+        endpoints.add_endpoint(made, url="https://evil.test/")
     page = Client().get(accounts.verification_link(made.user)).content.decode()
     assert "Teammate “Trojan”" in page
     assert "Task “Tell me everything”" in page

@@ -23,7 +23,6 @@ from django.utils import timezone
 
 from config.database import in_db
 from config.wakeups import WakeUps, wait_for_news
-from runs import deliveries
 from runs.events import channels
 from runs.models import (
     DeliveryAttempt,
@@ -33,12 +32,12 @@ from runs.models import (
     WebhookEndpoint,
 )
 from runs.notifications import notices
+from runs.webhooks import outbox, payloads
 from teammates.models import Role
 from teammates.public_http import BlockedAddress, outside_client
 from teammates.text import clean_text
 
 logger = logging.getLogger("muster.courier")
-
 CLAIMED_FOR = 60  # seconds
 AT_ONCE = 32  # requests of a process
 AT_ONCE_TO_ONE = 4  # of them to one endpoint
@@ -166,8 +165,6 @@ def claim_due(limit: int, under_way: Mapping[int, int]) -> list[WebhookDelivery]
 
 
 # --- send ---------------------------------------------------------------------------------------
-
-
 async def send(client: httpx2.AsyncClient, delivery: WebhookDelivery) -> list[Attempt]:
     """Post a delivery, signed with the endpoint's secret; while the old one is still good, a
     receiver that refuses the new signature is shown the old one."""
@@ -180,7 +177,7 @@ async def send(client: httpx2.AsyncClient, delivery: WebhookDelivery) -> list[At
 
 
 async def _post(client: httpx2.AsyncClient, delivery: WebhookDelivery, secret: str) -> Attempt:
-    headers = deliveries.headers_of(delivery, secret, int(time.time()))
+    headers = payloads.headers_of(delivery, secret, int(time.time()))
     attempt = Attempt(at=timezone.now(), request_headers=headers)
     began = time.monotonic()
     try:
@@ -220,8 +217,6 @@ async def _beginning(response: httpx2.Response) -> str:
 
 
 # --- record -------------------------------------------------------------------------------------
-
-
 def record(delivery_id: int, attempts: list[Attempt]) -> None:
     """Write down how a delivery was answered, and when it is tried again. Holds its endpoint, then
     the delivery, then those behind it."""
@@ -255,7 +250,7 @@ def record(delivery_id: int, attempts: list[Attempt]) -> None:
         if is_erased and delivery.status != DeliveryStatus.PENDING:
             delivery.body = ""  # it was kept only to be sent
         delivery.save()
-        deliveries.call_followers(delivery)
+        outbox.call_followers(delivery)
         if delivery.run_id is not None:
             _note_on_endpoint(delivery, last)
 

@@ -2,16 +2,15 @@
 
 import secrets
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
-from runs import deliveries
 from runs.models import DeliveryStatus, Dialect, WebhookDelivery, WebhookEndpoint
+from runs.webhooks import outbox, payloads
 from teammates import audit
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound, Unsuitable
@@ -22,7 +21,6 @@ DEFAULT_EVENTS = ["run.completed", "run.failed", "run.cancelled"]
 MOST_ENDPOINTS = 50  # of a scope
 LONGEST_DESCRIPTION = 200
 OLD_SECRET_LIFE = timedelta(hours=24)
-RESENT_EVERY = 0.2  # seconds
 
 
 @audit.recorded("webhook.create")
@@ -87,7 +85,7 @@ def update_endpoint(
             endpoint.old_secret_until = timezone.now() + OLD_SECRET_LIFE
             endpoint.secret = _new_secret()
         endpoint.save()
-        deliveries.wake()
+        outbox.wake()
     return endpoint
 
 
@@ -149,97 +147,21 @@ def health_of(endpoints: list[WebhookEndpoint]) -> dict[int, Health]:
         return {row[0]: Health(*row[1:]) for row in cursor.fetchall()}
 
 
-# --- deliveries ---------------------------------------------------------------------------------
-
-
 def send_test(access: Access, endpoint: WebhookEndpoint) -> WebhookDelivery:
     """Send a sample now, also to a paused endpoint; it is tried once."""
     access.require("data.webhooks.manage", endpoint)
     event_id = f"evt_{new_uid().hex}"
     with transaction.atomic():
         made = WebhookDelivery.objects.create(
-            endpoint=endpoint, event_type=deliveries.TEST, event_id=event_id,
-            body=deliveries.body_of(endpoint, deliveries.TEST, event_id, None),
+            endpoint=endpoint, event_type=outbox.TEST, event_id=event_id,
+            body=payloads.body_of(endpoint, outbox.TEST, event_id, None),
             next_retry_at=timezone.now(),
         )  # fmt: skip
-        deliveries.wake()
+        outbox.wake()
     return made
 
 
-def with_order(rows: QuerySet[WebhookDelivery]) -> QuerySet[WebhookDelivery]:
-    """`is_behind`: whether an earlier one of its run has to go first."""
-    earlier = WebhookDelivery.objects.filter(
-        endpoint=OuterRef("endpoint"), run=OuterRef("run"), pk__lt=OuterRef("pk"),
-        status=DeliveryStatus.PENDING,
-    )  # fmt: skip
-    return rows.annotate(is_behind=Exists(earlier))
-
-
-def get_delivery(endpoint: WebhookEndpoint, delivery_id: int) -> WebhookDelivery:
-    """Raises `NotFound`."""
-    rows = with_order(endpoint.deliveries.filter(pk=delivery_id))
-    found = rows.select_related("endpoint").first()
-    if found is None:
-        raise NotFound("There is no such delivery.", code="deliveries.not_found")
-    return found
-
-
-def resend(access: Access, delivery: WebhookDelivery) -> None:
-    """Send a delivery again, under the same event id, with all its tries; one that is still to be
-    sent goes now. Raises `Unsuitable` for a paused endpoint."""
-    _require_awake(access, delivery.endpoint)
-    if not delivery.body:
-        raise Unsuitable("What it said was erased, so it cannot be sent again.")
-    with transaction.atomic():
-        WebhookDelivery.objects.filter(pk=delivery.pk).update(
-            status=DeliveryStatus.PENDING, tries=0, next_retry_at=timezone.now()
-        )
-        deliveries.wake()
-
-
-_RESEND = """
-WITH locked AS (
-    SELECT id FROM runs_webhookdelivery
-    WHERE endpoint_id = %s AND status = 'failed' AND run_id IS NOT NULL AND body <> ''
-      AND created_at >= %s
-    ORDER BY id FOR NO KEY UPDATE
-), failed AS (SELECT id, row_number() OVER (ORDER BY id) - 1 AS n FROM locked)
-UPDATE runs_webhookdelivery d SET status = 'pending', tries = 0,
-    next_retry_at = statement_timestamp() + failed.n * make_interval(secs => %s)
-FROM failed WHERE d.id = failed.id
-"""
-
-
-def resend_failed(access: Access, endpoint: WebhookEndpoint, *, since: datetime) -> int:
-    """Send everything again that was given up since then, `RESENT_EVERY` seconds apart; how many.
-
-    Raises `Unsuitable` for a paused endpoint.
-    """
-    _require_awake(access, endpoint)
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(_RESEND, [endpoint.pk, since, RESENT_EVERY])
-        count: int = cursor.rowcount
-        deliveries.wake()
-    return count
-
-
-def skip(access: Access, delivery: WebhookDelivery) -> None:
-    """Give up what is still to be sent, so that what follows it can go; again is fine."""
-    access.require("data.webhooks.manage")
-    waiting = WebhookDelivery.objects.filter(pk=delivery.pk, status=DeliveryStatus.PENDING)
-    who = access.user.display_name if access.user else "a program"
-    waiting.update(
-        status=DeliveryStatus.FAILED, next_retry_at=None, error=f"Skipped by {who}."[:500]
-    )
-    delivery.refresh_from_db()
-    deliveries.call_followers(delivery)
-    # Nothing that fails is left: a later failure begins a day of its own.
-    endpoint = WebhookEndpoint.objects.filter(pk=delivery.endpoint_id)
-    if not delivery.endpoint.deliveries.filter(status=DeliveryStatus.PENDING).exists():
-        endpoint.update(failing_since=None)
-
-
-def _require_awake(access: Access, endpoint: WebhookEndpoint) -> None:
+def require_awake(access: Access, endpoint: WebhookEndpoint) -> None:
     access.require("data.webhooks.manage", endpoint)
     if not endpoint.active:
         raise Unsuitable("The webhook is paused; wake it first.", code="webhook_paused")
@@ -250,9 +172,9 @@ def _new_secret() -> str:
 
 
 def _checked_events(events: list[str]) -> list[str]:
-    if unknown := sorted(set(events) - set(deliveries.EVENTS)):
+    if unknown := sorted(set(events) - set(outbox.EVENTS)):
         raise Invalid(
-            f"events: there is no {', '.join(unknown)}; there are {', '.join(deliveries.EVENTS)}."
+            f"events: there is no {', '.join(unknown)}; there are {', '.join(outbox.EVENTS)}."
         )
     return list(dict.fromkeys(events))
 

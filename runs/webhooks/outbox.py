@@ -1,0 +1,63 @@
+"""Outgoing webhooks, the rows: what is to be sent is written in the transaction of its event, in
+the words and with the signature of the endpoint's dialect (contracts v2 5.1, v1 2.11)."""
+
+from django.db import connection
+from django.utils import timezone
+
+from runs.events.channels import DELIVERIES_CHANNEL
+from runs.models import DeliveryStatus, Run, RunStatus, WebhookDelivery, WebhookEndpoint
+from runs.webhooks.payloads import body_of
+from teammates.fields import new_uid
+
+EVENTS = (
+    "run.started", "run.completed", "run.failed", "run.cancelled", "run.awaiting_input",
+    "run.interrupted", "run.message_received", "run.message_cancelled", "balance.low",
+    "balance.critical", "balance.depleted",
+)  # fmt: skip
+EVENT_OF = {
+    RunStatus.QUEUED: "run.started",
+    RunStatus.WAITING: "run.awaiting_input",
+    RunStatus.COMPLETED: "run.completed",
+    RunStatus.FAILED: "run.failed",
+    RunStatus.CANCELLED: "run.cancelled",
+    RunStatus.CLOSED: "run.cancelled",
+}
+TEST = "webhook.test"
+
+
+def queue(run: Run) -> None:
+    """Write down for each endpoint of the run's scope that the run is in its state. Call in the
+    transaction that brings it there."""
+    event = EVENT_OF[RunStatus(run.status)]
+    hearing = WebhookEndpoint.objects.hearing().filter(
+        organization=run.organization_id, end_user=run.end_user_id
+    )
+    wanted = [endpoint for endpoint in hearing.order_by("id") if event in endpoint.events]
+    if not wanted:
+        return
+    event_id = f"evt_{new_uid().hex}"
+    now = timezone.now()
+    WebhookDelivery.objects.bulk_create(
+        WebhookDelivery(
+            endpoint=endpoint, run=run, event_type=event, event_id=event_id,
+            body=body_of(endpoint, event, event_id, run), next_retry_at=now,
+        )
+        for endpoint in wanted
+    )  # fmt: skip
+    wake()
+
+
+def call_followers(delivery: WebhookDelivery) -> None:
+    """What is behind a delivery in its run waits as long as it does, and goes once it is over."""
+    if delivery.run_id is None:
+        return
+    WebhookDelivery.objects.filter(
+        endpoint=delivery.endpoint_id, run=delivery.run_id, pk__gt=delivery.pk,
+        status=DeliveryStatus.PENDING,
+    ).update(next_retry_at=delivery.next_retry_at or timezone.now())  # fmt: skip
+
+
+def wake() -> None:
+    """Tell those who send, when the transaction commits."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, '')", [DELIVERIES_CHANNEL])
