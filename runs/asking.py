@@ -6,10 +6,11 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from runs import cards, gates, lifecycle
+from runs import cards, gates
 from runs.events.payloads import NewEvent, called, fitting_json
 from runs.gates import Decision
-from runs.lifecycle import Lease
+from runs.lifecycle import transitions, waiting
+from runs.lifecycle.transitions import Lease
 from runs.models import ASKING, DecidedVia, Gate, GateKind, GateStatus, Run, ToolCall
 from runs.notifications import notices
 from teammates.access import Access
@@ -40,7 +41,7 @@ def open_gate(
 
     False, and nothing written, if the run's mode is no longer `mode`: then the call is judged anew.
     """
-    with lifecycle.holding(lease, pending) as run:
+    with transitions.holding(lease, pending) as run:
         if mode is not None and run.permission_mode != mode:
             return False
         gate = cards.compose(
@@ -60,7 +61,7 @@ def open_gate(
         if kind in ASKING:
             data["requested_schema"] = fitting_json(_schema_of(gate.request), 12_000)
             events.insert(0, called(call))  # a question is nothing but its gate
-        lifecycle.wait_locked(run, gate, events)
+        waiting.wait_locked(run, gate, events)
         if gate.pk is not None:
             notices.tell_of_gate(run, gate)
         return True

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from runs.lifecycle import Lease
+from runs.lifecycle.transitions import Lease
 from runs.models import Run, Step, ToolCall
 from runs.recording import RunRecord
 from runs.toolbox import Toolbox

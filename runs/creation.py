@@ -12,7 +12,7 @@ from django.db import OperationalError, connection, transaction
 from django.db.models import Max, Q, QuerySet
 from django.utils import timezone
 
-from runs import lifecycle
+from runs.lifecycle import endings, queueing
 from runs.models import (
     ACTIVE,
     FINISHED,
@@ -426,7 +426,7 @@ def stop_others(access: Access, run: Run) -> None:
         )
     ahead = Run.objects.filter(thread=run.thread_id, status__in=ACTIVE, position__lt=run.position)
     for other in ahead.order_by("position"):
-        lifecycle.stop_run(access, other)
+        endings.stop_run(access, other)
 
 
 def edit_queued(access: Access, run: Run, message: str) -> Run:
@@ -761,7 +761,7 @@ def queue(
     if heard_outside:
         conversations.mark_heard_outside(thread)
     Run.objects.filter(thread=thread, asks_back=True).update(asks_back=False)
-    run = lifecycle.queue_run(run)
+    run = queueing.queue_run(run)
     run.starts_left = starts_left
     return run
 

@@ -17,10 +17,12 @@ from django.conf import settings
 from django.db import OperationalError
 
 from config.database import in_db
-from runs import calling, compaction, context, lifecycle, steps, toolbox
+from runs import calling, compaction, context, steps, toolbox
 from runs.attempt import Attempt, State, Stopped
 from runs.events.log import StaleLease
-from runs.lifecycle import Lease, Outcome
+from runs.lifecycle import endings, leases
+from runs.lifecycle.endings import Outcome
+from runs.lifecycle.transitions import Lease
 from runs.models import Run, RunStatus, Step, StepKind, StepStatus
 from runs.recording import RunRecord
 from runs.steps import ModelResult
@@ -94,9 +96,9 @@ async def _stop(attempt: Attempt) -> None:
         task.uncancel()  # what follows must not be interrupted by the same request
     try:
         if outcome := _OUTCOMES.get(attempt.stopping):
-            await attempt.record.commit(lifecycle.finish_run, outcome())
+            await attempt.record.commit(endings.finish_run, outcome())
         elif attempt.stopping == "shutdown":
-            await attempt.record.commit(lifecycle.release_run)
+            await attempt.record.commit(leases.release_run)
     except StaleLease:
         pass
 
@@ -120,7 +122,7 @@ _OUTCOMES = {"cancel": _cancelled, "too_long": _too_long}
 async def _fail(attempt: Attempt, error_class: str, message: str) -> None:
     outcome = Outcome(RunStatus.FAILED, error_class=error_class, error_message=message)
     try:
-        await attempt.record.commit(lifecycle.finish_run, outcome)
+        await attempt.record.commit(endings.finish_run, outcome)
     except StaleLease:
         pass
 
@@ -476,7 +478,7 @@ async def _recover(
         await _retry_later(attempt, state, error, min(delay, LONGEST_PATIENCE))
     outcome = Outcome(RunStatus.FAILED, error_class=error.error_class, error_message=str(error))
     if streamed.first_token_ms is None:
-        await attempt.record.commit(lifecycle.finish_run, outcome)
+        await attempt.record.commit(endings.finish_run, outcome)
     else:
         await attempt.record.commit(
             steps.stop_model_step, step=streamed.step, route=state.route,
@@ -491,7 +493,7 @@ async def _retry_later(
     """`delay` in seconds. Raises `Stopped`."""
     most = MAX_RETRIES + (PATIENT_RETRIES if state.run.is_triggered else 0)
     await attempt.record.commit(
-        lifecycle.retry_later,
+        leases.retry_later,
         delay=delay,
         why={
             "attempt": state.retries + 1,

@@ -15,8 +15,9 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.timesince import timesince
 
-from runs import cards, lifecycle, toolbox
+from runs import cards, toolbox
 from runs.events.payloads import NewEvent, called, fitting_json
+from runs.lifecycle import endings, transitions, waiting
 from runs.models import (
     CallStatus,
     DecidedVia,
@@ -114,7 +115,7 @@ def switch_mode(access: Access, run: Run, mode: str) -> Run:
             if not locked.is_finished:
                 by = access.user.display_name if access.user else None
                 changed = NewEvent("run.mode_changed", {"permission_mode": mode, "by": by})
-                lifecycle.write(locked, None, [changed])
+                transitions.write(locked, None, [changed])
         if mode == PermissionMode.AUTONOMOUS:
             # What two people must agree to, a change of the mode does not decide.
             open_ = (
@@ -207,10 +208,10 @@ def decide(access: Access | None, gate: Gate, decision: Decision, *, via: Decide
         told = NewEvent("run.input_provided", cards.decision_data(gate))
         if answer.get("stop"):
             # Whether it happened stays unknown; nothing more is done.
-            lifecycle.write(run, None, [told])
-            lifecycle.cancel_run(run, by=gate.decided_by)
+            transitions.write(run, None, [told])
+            endings.cancel_run(run, by=gate.decided_by)
         elif gate.tool_call is not None:
-            lifecycle.resume_locked(run, told, *_apply(run, gate, gate.tool_call))
+            waiting.resume_locked(run, told, *_apply(run, gate, gate.tool_call))
     return gate
 
 
@@ -258,7 +259,7 @@ def _waits_for_another(access: Access | None, gate: Gate, decision: Decision) ->
     agreed = {"request_id": str(gate.uid), "by": access.user.display_name, "agreed_by": names,
               "agreed": len(names), "needed": gate.approvals_needed}  # fmt: skip
     run = gate.run
-    lifecycle.write(run, None, [NewEvent("run.approval_recorded", agreed)])
+    transitions.write(run, None, [NewEvent("run.approval_recorded", agreed)])
     return True
 
 

@@ -10,7 +10,7 @@ from django.db.models import Count, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce, Left
 from django.utils import timezone
 
-from runs import fleet
+from runs.lifecycle import workers
 from runs.models import (
     ACTIVE,
     BUSY,
@@ -161,7 +161,7 @@ def _why_queued(run: Run) -> str:
     ).count()
     if ahead:
         return f"Waits for {ahead} message{'s' if ahead > 1 else ''} before it in the thread"
-    if not fleet.is_anybody_working():
+    if not workers.is_anybody_working():
         return "No worker is running; it begins as soon as one does"
     running = Run.objects.filter(organization=run.organization_id, status=RunStatus.RUNNING).count()
     if running >= run.organization.max_running:

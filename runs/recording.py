@@ -20,7 +20,7 @@ from config.database import in_db, left_nothing
 from runs.events import log
 from runs.events.log import Batch, StaleLease
 from runs.events.payloads import NewEvent
-from runs.lifecycle import Lease
+from runs.lifecycle.transitions import Lease
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -12,7 +12,8 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet, TextField, Value
 from django.db.models.functions import Cast, Concat
 from django.utils import timezone
 
-from runs import lifecycle, mailbox
+from runs import mailbox
+from runs.lifecycle import endings
 from runs.models import (
     ACTIVE,
     FINISHED,
@@ -102,7 +103,7 @@ def close_account(access: Access) -> Organization:
         ):
             sessions.end_all_sessions(membership.user)
     for run in Run.objects.filter(organization=organization, status=RunStatus.RUNNING):
-        lifecycle.cancel_run(run)  # what waits is closed by the sweep
+        endings.cancel_run(run)  # what waits is closed by the sweep
     return organization
 
 

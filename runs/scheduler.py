@@ -15,8 +15,9 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from config.database import database_now
-from runs import firing, lifecycle, schedules
+from runs import firing, schedules
 from runs.firing import Cause, target_of
+from runs.lifecycle import endings
 from runs.models import (
     ACTIVE,
     Firing,
@@ -178,7 +179,7 @@ def _stop_old(pk: int) -> None:
     if found.trigger.is_armed:
         old = firing.active_runs(found.trigger.task).filter(created_at__lt=found.created_at)
         for run in old.order_by("id"):
-            lifecycle.cancel_run(run)
+            endings.cancel_run(run)
 
 
 # --- what came of them --------------------------------------------------------------------------

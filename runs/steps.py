@@ -9,10 +9,12 @@ from typing import Any
 from django.db import OperationalError, transaction
 from django.utils import timezone
 
-from runs import lifecycle, tool_verbs
+from runs import tool_verbs
 from runs.consent import Verdict
 from runs.events.payloads import NewEvent, called, fitting, fitting_json
-from runs.lifecycle import Lease, Outcome
+from runs.lifecycle import endings, transitions
+from runs.lifecycle.endings import Outcome
+from runs.lifecycle.transitions import Lease
 from runs.models import CallStatus, Run, RunFile, Step, StepKind, StepStatus, ToolCall
 from teammates import knowledge
 from teammates.errors import DomainError
@@ -69,8 +71,8 @@ def begin_model_step(
 
     `told`: what the run is told besides the conversation, with its first step.
     """
-    with lifecycle.holding(lease, pending) as run:
-        if lifecycle.stop_if_cancelled(run):
+    with transitions.holding(lease, pending) as run:
+        if endings.stop_if_cancelled(run):
             return None
         number = _next_number(run)
         data = {"step": number, "kind": kind, "model": route.alias}
@@ -88,7 +90,7 @@ def begin_model_step(
         if told is not None or len(events) > 1:
             run.save(update_fields=["model_name", "told"])
         first_seq = run.last_seq + len(events)
-        lifecycle.write(run, lease.fence, events)
+        transitions.write(run, lease.fence, events)
         return Step.objects.create(
             run=run,
             number=number,
@@ -116,7 +118,7 @@ def complete_model_step(
 
     With `outcome` the run ends in the same transaction.
     """
-    with lifecycle.holding(lease, pending) as run:
+    with transitions.holding(lease, pending) as run:
         _close_model_step(run, lease, step, route, result, StepStatus.DONE)
         calls: list[ToolCall] = []
         if requests := result.turn.tool_requests:
@@ -137,7 +139,7 @@ def complete_model_step(
             )  # fmt: skip
         if outcome is not None:
             _read_result_from(outcome.text, run)
-            lifecycle.finish_locked(run, outcome)
+            endings.finish_locked(run, outcome)
         return calls
 
 
@@ -155,24 +157,24 @@ def complete_compaction(
 
     A summary that would make the conversation longer is kept for the record and not used.
     """
-    with lifecycle.holding(lease, pending) as run:
+    with transitions.holding(lease, pending) as run:
         _close_model_step(run, lease, step, route, result, StepStatus.DONE)
         if after >= before:
             Step.objects.filter(pk=step.pk).update(covers_until=None)
             return
         data = {"step": step.number, "before_tokens": before, "after_tokens": after,
                 "summary": fitting(result.turn.text, 16_000)}  # fmt: skip
-        lifecycle.write(run, lease.fence, [NewEvent("run.context_compacted", data)])
+        transitions.write(run, lease.fence, [NewEvent("run.context_compacted", data)])
 
 
 def switch_model(lease: Lease, pending: list[NewEvent], *, to: Model, why: dict[str, Any]) -> None:
     """Go on with the fallback of a model that cannot answer."""
-    with lifecycle.holding(lease, pending) as run:
-        if lifecycle.stop_if_cancelled(run):
+    with transitions.holding(lease, pending) as run:
+        if endings.stop_if_cancelled(run):
             return
-        void = lifecycle.stop_unfinished_step(run, error=str(why["message"]))
+        void = endings.stop_unfinished_step(run, error=str(why["message"]))
         data = why | void | {"to_model": to.alias, "provider_kind": to.provider.kind}
-        lifecycle.write(run, lease.fence, [NewEvent("run.provider_fallback", data)])
+        transitions.write(run, lease.fence, [NewEvent("run.provider_fallback", data)])
         Run.objects.filter(pk=run.pk).update(route=to)
 
 
@@ -199,9 +201,9 @@ def stop_model_step(
     outcome: Outcome,
 ) -> None:
     """End the run in the middle of a model call; what was used is booked."""
-    with lifecycle.holding(lease, pending) as run:
+    with transitions.holding(lease, pending) as run:
         _close_model_step(run, lease, step, route, result, StepStatus.STOPPED)
-        lifecycle.finish_locked(run, outcome)
+        endings.finish_locked(run, outcome)
 
 
 def _close_model_step(
@@ -236,7 +238,7 @@ def _close_model_step(
     if result.turn.text and step.kind == StepKind.MODEL:
         said = {"role": "assistant", "content": fitting(result.turn.text), "step": step.number}
         events.insert(0, NewEvent("message.completed", said))
-    lifecycle.write(run, lease.fence, events)
+    transitions.write(run, lease.fence, events)
     step.last_seq = run.last_seq
     step.save(update_fields=[f.name for f in Step._meta.fields if f.name not in ("id", "request")])
 
@@ -253,8 +255,8 @@ def begin_call(
 
     Raises `JudgeAgain`; then nothing is written.
     """
-    with lifecycle.holding(lease, pending) as run:
-        if lifecycle.stop_if_cancelled(run):
+    with transitions.holding(lease, pending) as run:
+        if endings.stop_if_cancelled(run):
             return False
         _begin(run, lease, call, tool, arguments, verdict)
         call.save()
@@ -269,7 +271,7 @@ def _begin(
     call.arguments = clean(arguments)
     call.title, call.is_action = tool.title[:200], tool.is_action
     call.summary = visible(clean(tool.say(masked(arguments))))
-    lifecycle.write(run, lease.fence, [called(call)])
+    transitions.write(run, lease.fence, [called(call)])
     call.status, call.attempt, call.seq = CallStatus.RUNNING, lease.attempt, run.last_seq
     call.started_at = timezone.now()
 
@@ -293,8 +295,8 @@ def perform_call(
 ) -> bool:  # fmt: skip
     """Make a call whose tool is a verb of the domain: effect, result and events are one
     transaction. False if the run was cancelled. Raises `JudgeAgain`; then nothing is written."""
-    with lifecycle.holding(lease, pending) as run:
-        if lifecycle.stop_if_cancelled(run):
+    with transitions.holding(lease, pending) as run:
+        if endings.stop_if_cancelled(run):
             return False
         _begin(run, lease, call, tool, arguments, verdict)
         try:
@@ -324,7 +326,7 @@ def finish_call(
     error: str = "",
 ) -> None:
     """Write down what came of a call; a refused one is `tool.denied`."""
-    with lifecycle.holding(lease, pending) as run:
+    with transitions.holding(lease, pending) as run:
         _finish(run, lease, call, status, result, error)
 
 
@@ -345,13 +347,13 @@ def _finish(
     else:
         wrong = {"error_class": "tool.failed", "message": call.error}
         event = NewEvent("tool.result", data | {"error": wrong})
-    lifecycle.write(run, lease.fence, [*events, event])
+    transitions.write(run, lease.fence, [*events, event])
     call.save()
 
 
 def mark_unknown(lease: Lease, pending: list[NewEvent], *, call: ToolCall, why: str) -> None:
     """The call was sent and no answer came: whether it had its effect is for a person to say."""
-    with lifecycle.holding(lease, pending):
+    with transitions.holding(lease, pending):
         call.status, call.error = CallStatus.UNKNOWN, clean(why)[:4000]
         call.save(update_fields=["status", "error"])
 
@@ -380,14 +382,14 @@ def _kept_in_a_file(run: Run, lease: Lease, call: ToolCall, result: Any) -> Any:
 
 
 def complete_tools_step(lease: Lease, pending: list[NewEvent], *, step: Step) -> None:
-    with lifecycle.holding(lease, pending) as run:
+    with transitions.holding(lease, pending) as run:
         now = timezone.now()
         data = {
             "step": step.number,
             "kind": step.kind,
             "duration_ms": int((now - step.started_at).total_seconds() * 1000),
         }
-        lifecycle.write(run, lease.fence, [NewEvent("step.completed", data)])
+        transitions.write(run, lease.fence, [NewEvent("step.completed", data)])
         Step.objects.filter(pk=step.pk).update(
             status=StepStatus.DONE, finished_at=now, last_seq=run.last_seq
         )
@@ -395,7 +397,7 @@ def complete_tools_step(lease: Lease, pending: list[NewEvent], *, step: Step) ->
 
 def write_run_file(lease: Lease, pending: list[NewEvent], *, name: str, content: bytes) -> File:
     """Store a file that the run wrote. Again with the same content changes nothing."""
-    with lifecycle.holding(lease, pending) as run:
+    with transitions.holding(lease, pending) as run:
         return _write_file(run, lease, name, content)
 
 
@@ -410,7 +412,7 @@ def _write_file(run: Run, lease: Lease, name: str, content: bytes) -> File:
             "content_type": file.content_type,
             "version": file.version,
         }
-        lifecycle.write(run, lease.fence, [NewEvent("file.created", data)])
+        transitions.write(run, lease.fence, [NewEvent("file.created", data)])
     return file
 
 

@@ -19,11 +19,12 @@ from django.conf import settings
 
 from config.database import in_db
 from config.wakeups import WakeUps, wait_for_news
-from runs import execution, fleet, gates, lifecycle, retention, scheduler
+from runs import execution, gates, retention, scheduler
 from runs.attempt import Attempt
 from runs.checker import Checker
 from runs.events import channels
-from runs.lifecycle import Lease
+from runs.lifecycle import leases, workers
+from runs.lifecycle.transitions import Lease
 from runs.notifications import mailer
 from runs.recording import Recorder
 from runs.webhooks.sender import Courier
@@ -54,9 +55,9 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `stop` is called. If a side task dies, so does the worker."""
-        await self._try(lifecycle.expire_leases_of_dead, _machine(), _is_alive)
-        await self._try(lifecycle.sweep_expired)
-        await self._try(fleet.beat, self.name, running=0, capacity=settings.WORKER_CONCURRENCY)
+        await self._try(leases.expire_leases_of_dead, _machine(), _is_alive)
+        await self._try(leases.sweep_expired)
+        await self._try(workers.beat, self.name, running=0, capacity=settings.WORKER_CONCURRENCY)
         sides = [
             asyncio.create_task(self._consume(), name="channel"),
             asyncio.create_task(self._recorder.run(), name="recorder"),
@@ -78,7 +79,7 @@ class Worker:
             sides[-1].cancel()
             await asyncio.gather(sides[-1], return_exceptions=True)
             await self._drain()
-            await self._try(fleet.leave, self.name)
+            await self._try(workers.leave, self.name)
             for task in [*sides, stopped]:
                 task.cancel()
             await asyncio.gather(*sides, stopped, return_exceptions=True)
@@ -127,23 +128,23 @@ class Worker:
         while True:
             self._look.clear()
             free = settings.WORKER_CONCURRENCY - len(self._attempts)
-            leases = await self._claim(min(free, 20))
-            for lease in leases or []:
+            claimed = await self._claim(min(free, 20))
+            for lease in claimed or []:
                 self._begin(lease)
-            if leases and len(leases) == min(free, 20):
+            if claimed and len(claimed) == min(free, 20):
                 continue
             await wait_for_news(self._look)
 
     async def _claim(self, limit: int) -> list[Lease] | None:
         """Claim; a worker that is stopped in the middle gives back what the claim took."""
         claiming = asyncio.ensure_future(
-            self._try(lifecycle.claim_runs, worker=self.name, limit=limit)
+            self._try(leases.claim_runs, worker=self.name, limit=limit)
         )
         try:
             return await asyncio.shield(claiming)
         except asyncio.CancelledError:
             for lease in await claiming or []:
-                await in_db(lifecycle.release_run, lease, [])
+                await in_db(leases.release_run, lease, [])
             raise
 
     def _begin(self, lease: Lease) -> None:
@@ -168,7 +169,7 @@ class Worker:
         while True:
             await asyncio.sleep(every)
             held = {a.lease.run_id: a.lease for a, _ in self._attempts.values()}
-            renewed = await self._try(lifecycle.renew_leases, list(held.values()))
+            renewed = await self._try(leases.renew_leases, list(held.values()))
             if renewed is not None:
                 still_mine, to_cancel = renewed
                 for run_id, lease in held.items():
@@ -181,11 +182,11 @@ class Worker:
                     elif run_id in to_cancel:
                         self._stop_attempt(run_id, "cancel")
             self._stop_what_takes_too_long()
-            await self._try(lifecycle.sweep_expired)
+            await self._try(leases.sweep_expired)
             await self._try(
-                fleet.beat, self.name, running=len(held), capacity=settings.WORKER_CONCURRENCY
+                workers.beat, self.name, running=len(held), capacity=settings.WORKER_CONCURRENCY
             )
-            await self._try(lifecycle.close_orphans)
+            await self._try(leases.close_orphans)
 
     def _stop_what_takes_too_long(self) -> None:
         now = time.monotonic()

@@ -9,9 +9,11 @@ from typing import Any
 from django.test import Client
 from django.utils import timezone
 
-from runs import asking, creation, gates, lifecycle
+from runs import asking, creation, gates
 from runs.events.payloads import NewEvent
-from runs.lifecycle import Lease, Outcome
+from runs.lifecycle import endings, leases
+from runs.lifecycle.endings import Outcome
+from runs.lifecycle.transitions import Lease
 from runs.models import Channel, Gate, GateKind, Run, RunStatus, Step, StepKind, ToolCall
 from teammates import accounts, keys, servers
 from teammates.access import Access, access_of_member
@@ -92,7 +94,7 @@ def bring_to(run: Run, status: str) -> Run:
     if status == RunStatus.QUEUED:
         return run
     if status == RunStatus.CANCELLED:
-        return lifecycle.cancel_run(run)
+        return endings.cancel_run(run)
     lease = claim(run)
     if status != RunStatus.RUNNING:
         failed = status == RunStatus.FAILED
@@ -101,7 +103,7 @@ def bring_to(run: Run, status: str) -> Run:
             error_class="provider.rejected" if failed else "",
             error_message="It was refused." if failed else "",
         )  # fmt: skip
-        lifecycle.finish_run(lease, [], outcome)
+        endings.finish_run(lease, [], outcome)
     run.refresh_from_db()
     return run
 
@@ -111,10 +113,10 @@ def claim(run: Run) -> Lease:
     others = Run.objects.filter(status=RunStatus.QUEUED).exclude(pk=run.pk)
     held_back = list(others.values_list("pk", "available_at"))
     others.update(available_at=timezone.now() + timedelta(days=1))
-    leases = lifecycle.claim_runs(worker="test", limit=10)
+    claimed = leases.claim_runs(worker="test", limit=10)
     for pk, at in held_back:
         Run.objects.filter(pk=pk).update(available_at=at)
-    (lease,) = [lease for lease in leases if lease.run_id == run.pk]
+    (lease,) = [lease for lease in claimed if lease.run_id == run.pk]
     return lease
 
 

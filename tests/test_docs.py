@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from runs.lifecycle import TRANSITIONS
+from runs.lifecycle.transitions import TRANSITIONS
 from runs.models import RunStatus
 from teammates import tools
 from teammates.providers import demo

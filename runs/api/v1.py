@@ -7,9 +7,10 @@ from django.http import HttpResponse
 from ninja import Router, Status
 from pydantic import Field
 
-from runs import answers, creation, lifecycle, reading, wire
+from runs import answers, creation, reading, wire
 from runs.api.frames import V1Frames
 from runs.consumers import StreamPlan, hand_over
+from runs.lifecycle import endings
 from runs.models import Run, RunStatus
 from teammates.api.bearer import access_of_request
 from teammates.api.schemas import ApiRequest, Input, iso
@@ -114,7 +115,7 @@ def cancel_run(
 ) -> dict[str, Any]:
     """Stop the run; again, or after its end, is fine."""
     run = reading.get_run(request.auth, uid=run_id)
-    lifecycle.stop_run(request.auth, run, seen=payload.last_seen_seq if payload else None)
+    endings.stop_run(request.auth, run, seen=payload.last_seen_seq if payload else None)
     return {"ok": True}
 
 

@@ -9,7 +9,7 @@ from ninja.files import UploadedFile
 from pydantic import Field
 from pydantic import ValidationError as PydanticError
 
-from runs import creation, lifecycle, messages, reading, sharing, wire
+from runs import creation, messages, reading, sharing, wire
 from runs.api.v2_answers import (
     MADE,
     answer,
@@ -27,6 +27,7 @@ from runs.api.v2_shapes import (
     share_out,
     whole_run_out,
 )
+from runs.lifecycle import endings, marks
 from runs.models import Run, RunStatus
 from teammates.api.schemas import ApiRequest, Input, Limit, iso, money, page
 from teammates.api.scopes import scoped
@@ -400,7 +401,7 @@ def cancel_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> 
         raise Conflict(
             f"The run is {wire.V2_STATUS[RunStatus(run.status)]} already.", code="run_not_active"
         )
-    lifecycle.stop_run(request.auth, run)
+    endings.stop_run(request.auth, run)
     return run_out(find_run(request.auth, run.pk))
 
 
@@ -408,20 +409,20 @@ def cancel_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> 
 def archive_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
     """Take the run out of the lists; again is fine."""
     run = find_to_change(request, run_id, user_id)
-    return run_out(lifecycle.set_archived(request.auth, run, archived=True))
+    return run_out(marks.set_archived(request.auth, run, archived=True))
 
 
 @router.post("/runs/{run_id}/unarchive")
 def unarchive_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
     run = find_to_change(request, run_id, user_id)
-    return run_out(lifecycle.set_archived(request.auth, run, archived=False))
+    return run_out(marks.set_archived(request.auth, run, archived=False))
 
 
 @router.post("/runs/{run_id}/view")
 def view_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
     """Somebody looked at the run."""
     run = find_run(scoped(request, user_id), run_id)
-    return run_out(lifecycle.mark_viewed(request.auth, run))
+    return run_out(marks.mark_viewed(request.auth, run))
 
 
 @router.post("/runs/{run_id}/share")

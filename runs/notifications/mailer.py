@@ -1,4 +1,8 @@
-"""E-mails about what people are told: claimed, written, sent, tried again."""
+"""E-mails about what people are told.
+
+A notice is written in the transaction of what it tells. A worker mails it later, at least once: a
+worker that dies between sending and saying so sends again, under the same Message-ID.
+"""
 
 import logging
 import secrets

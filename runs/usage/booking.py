@@ -1,4 +1,7 @@
-"""What a run consumed is booked once, in the transaction that ends it."""
+"""What a run consumed is booked once, in the transaction that ends it.
+
+So the sums of `UsageDay` are those of the runs. Months and days are UTC's.
+"""
 
 from datetime import UTC, datetime
 from decimal import Decimal

@@ -8,8 +8,10 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from runs import board, fleet
+from runs import board
+from runs.lifecycle import workers
 from runs.models import FINISHED, ON_HOME, Notice, Run, RunStatus, Task, Trigger, WorkerBeat
+from runs.queries import health
 from runs.usage import totals
 from runs.usage.periods import Span
 from runs.views.threads import composer_of
@@ -64,7 +66,7 @@ def _board(request: PageRequest) -> dict[str, Any]:
         "upcoming": Trigger.objects.armed().filter(
             next_at__gte=now, task__in=Task.objects.visible_to(access).saved()
         ).select_related("task__teammate").order_by("next_at")[:5],
-        "is_anybody_working": fleet.is_anybody_working(),
+        "is_anybody_working": workers.is_anybody_working(),
         "first_steps": steps, "has_begun": any(step.is_done for step in steps),
     }  # fmt: skip
 
@@ -85,7 +87,7 @@ def status(request: PageRequest) -> HttpResponse:
     if not (request.access.is_admin and request.access.organization.is_home):
         raise Forbidden("How the installation is doing is for the admins of its own organization.")
     context = {
-        "health": fleet.health(),
+        "health": health.health(),
         "silent_before": timezone.now() - WorkerBeat.silent_after(),
     }
     return render(request, "runs/status.html", context)

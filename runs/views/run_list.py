@@ -13,7 +13,8 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from runs import creation, lifecycle, query, saved_views
+from runs import creation, query, saved_views
+from runs.lifecycle import endings, marks
 from runs.models import Channel, Run, RunStatus
 from runs.query import Term
 from runs.survey import SERIES, errors, survey
@@ -209,7 +210,7 @@ def _refuse_problems(terms: list[Term]) -> None:
 def _cancel(access: Access, run: Run) -> bool:
     if run.is_finished:
         return False
-    lifecycle.stop_run(access, run)
+    endings.stop_run(access, run)
     return True
 
 
@@ -218,12 +219,12 @@ def _retry(access: Access, run: Run) -> bool:
 
 
 def _archive(access: Access, run: Run) -> bool:
-    lifecycle.set_archived(access, run, archived=True)
+    marks.set_archived(access, run, archived=True)
     return True
 
 
 def _unarchive(access: Access, run: Run) -> bool:
-    lifecycle.set_archived(access, run, archived=False)
+    marks.set_archived(access, run, archived=False)
     return True
 
 

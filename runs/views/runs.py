@@ -10,10 +10,11 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from runs import cards, creation, gates, lifecycle, reading, sharing, timeline
+from runs import cards, creation, gates, reading, sharing, timeline
 from runs.consumers import StreamPlan, hand_over
 from runs.events import log as events_log
 from runs.fragments import PageFrames
+from runs.lifecycle import endings, marks
 from runs.models import Channel, Run, StepKind
 from runs.views.threads import with_transcripts
 from teammates.errors import Forbidden, NotFound
@@ -43,7 +44,7 @@ def run_detail(request: PageRequest, run_id: int) -> HttpResponse:
     if request.headers.get("HX-Request"):
         return render(request, f"runs/_{tab}.html", context)
     if run.is_finished:
-        lifecycle.mark_viewed(request.access, run)
+        marks.mark_viewed(request.access, run)
     return render(request, "runs/run_detail.html", context | _head(request, run) | {
         "tabs": _tabs(run, tab), "modes": PermissionMode.choices,
         "link": request.build_absolute_uri(path) if (path := sharing.path_of(run)) else "",
@@ -290,7 +291,7 @@ def _share_box(request: PageRequest, run: Run) -> HttpResponse:
 def run_archive(request: PageRequest, run_id: int) -> HttpResponse:
     """Take a run out of the list, or back into it."""
     run = find_run(request, run_id)
-    lifecycle.set_archived(request.access, run, archived=run.archived_at is None)
+    marks.set_archived(request.access, run, archived=run.archived_at is None)
     messages.success(request, "Archived." if run.archived_at else "Back in the list.")
     return redirect(run)
 
@@ -299,14 +300,14 @@ def run_archive(request: PageRequest, run_id: int) -> HttpResponse:
 def run_close(request: PageRequest, run_id: int) -> HttpResponse:
     """End a run that nobody executes, for good, with a reason."""
     run = find_run(request, run_id)
-    lifecycle.close_run(request.access, run, reason=request.POST.get("reason", ""))
+    endings.close_run(request.access, run, reason=request.POST.get("reason", ""))
     return redirect(run)
 
 
 @require_POST
 def run_cancel(request: PageRequest, run_id: int) -> HttpResponse:
     run = find_run(request, run_id)
-    lifecycle.stop_run(request.access, run)
+    endings.stop_run(request.access, run)
     if request.headers.get("HX-Request"):
         return HttpResponse('<span class="chip">Stopping…</span>')
     return redirect(request.headers.get("Referer") or run.get_absolute_url())

@@ -13,9 +13,10 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs import compaction, creation, lifecycle, reading
+from runs import compaction, creation, reading
 from runs.creation import Attachment
 from runs.events import log
+from runs.lifecycle import marks
 from runs.models import Channel, Run, RunFile, RunStatus, Step, StepKind, StepStatus
 from runs.search import threads_saying
 from runs.transcript import Transcript
@@ -130,7 +131,7 @@ def thread_detail(request: PageRequest, thread_id: int) -> HttpResponse:
         .order_by("-position")[:SHOWN_RUNS]
     )[::-1]  # fmt: skip
     before, behind = _without_run(thread, runs)
-    lifecycle.mark_thread_viewed(request.access, thread)
+    marks.mark_thread_viewed(request.access, thread)
     context = composer_of(request.access, thread.end_user)
     known = {teammate.pk for teammate in context["teammates"]}
     return render(request, "threads/thread_detail.html", context | _panel(thread) | {
@@ -169,7 +170,7 @@ def thread_panel(request: PageRequest, thread_id: int) -> HttpResponse:
     """What stands beside a conversation; asked for again when a run of it changes."""
     thread = _thread(request, thread_id)
     if thread.created_by == request.access.user:
-        lifecycle.mark_thread_viewed(request.access, thread)
+        marks.mark_thread_viewed(request.access, thread)
     return render(request, "threads/_panel.html", {"thread": thread} | _panel(thread))
 
 

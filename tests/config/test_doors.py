@@ -11,7 +11,8 @@ from django.core import mail as outbox
 from django.test import Client
 from django.utils import timezone
 
-from runs import answers, artifacts, lifecycle, retention, sharing
+from runs import answers, artifacts, retention, sharing
+from runs.lifecycle import leases
 from runs.models import Artifact, Run, RunStatus
 from teammates import accounts, connections, hooks, members, roster, servers
 from teammates.access import Access
@@ -139,7 +140,7 @@ def test_what_waits_in_a_deleted_conversation_is_closed_and_what_works_is_stoppe
     claim(busy)
     for run in (waiting, busy):
         conversations.delete_thread(alice, run.thread)
-    assert lifecycle.close_orphans() == 1
+    assert leases.close_orphans() == 1
     waiting.refresh_from_db()
     busy.refresh_from_db()
     assert (waiting.status, waiting.stop_reason) == ("closed", "closed:thread_deleted")

@@ -10,10 +10,11 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from runs import lifecycle
 from runs.events.log import StaleLease
 from runs.events.payloads import NewEvent
-from runs.lifecycle import Lease, Outcome
+from runs.lifecycle import endings, transitions
+from runs.lifecycle.endings import Outcome
+from runs.lifecycle.transitions import Lease
 from runs.models import Event, Notice, NoticeKind, Run, RunStatus
 from runs.recording import MOST_TRIES, Recorder
 from runs.usage import booking
@@ -62,7 +63,7 @@ def test_a_day_and_the_key_of_another_run_are_never_waited_for_in_a_ring(alice: 
 
     def ends() -> None:
         assert is_booked.wait(20)
-        lifecycle.finish_run(lease, [], Outcome(RunStatus.COMPLETED, text="Done."))
+        endings.finish_run(lease, [], Outcome(RunStatus.COMPLETED, text="Done."))
 
     for thread in [in_thread(refers_and_books, failures), in_thread(ends, failures)]:
         thread.join()
@@ -94,7 +95,7 @@ def test_what_the_database_undid_is_done_again_with_all_that_was_pending(
     tries: list[int] = []
 
     def verb(lease: Lease, pending: list[NewEvent]) -> str:
-        with lifecycle.holding(lease, pending):
+        with transitions.holding(lease, pending):
             tries.append(len(pending))
             if len(tries) < MOST_TRIES:
                 trouble(code)
@@ -111,7 +112,7 @@ def test_a_database_that_is_gone_ends_the_attempt_and_not_the_run(alice: Access)
     lease = claim(run)
 
     def verb(lease: Lease, pending: list[NewEvent]) -> None:
-        with lifecycle.holding(lease, pending), connection.cursor() as cursor:
+        with transitions.holding(lease, pending), connection.cursor() as cursor:
             cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
     with pytest.raises(StaleLease):
@@ -126,7 +127,7 @@ def test_nothing_is_tried_again_for_a_run_that_another_worker_has(alice: Access)
     lease = claim(run)
 
     def verb(lease: Lease, pending: list[NewEvent]) -> None:
-        with lifecycle.holding(lease, pending):
+        with transitions.holding(lease, pending):
             trouble("40P01")
 
     Run.objects.filter(pk=run.pk).update(fence=lease.fence + 1)

@@ -230,18 +230,18 @@ def test_a_timeline_folds_the_waits_of_people(alice: Access) -> None:
 
 
 def test_workers_are_known_while_they_give_signs(alice: Access) -> None:
-    from runs import fleet
+    from runs.lifecycle import workers
 
-    assert not fleet.is_anybody_working()
-    fleet.beat("one", running=1, capacity=5)
-    fleet.beat("one", running=2, capacity=5)
-    assert fleet.is_anybody_working()
+    assert not workers.is_anybody_working()
+    workers.beat("one", running=1, capacity=5)
+    workers.beat("one", running=2, capacity=5)
+    assert workers.is_anybody_working()
     assert WorkerBeat.objects.get().running == 2
     alice.organization.is_home = True
     alice.organization.save()
     assert "2 of 5" in browser_of(alice).get("/status").content.decode()
-    fleet.leave("one")
-    assert not fleet.is_anybody_working()
+    workers.leave("one")
+    assert not workers.is_anybody_working()
 
 
 def test_an_owners_key_and_invitation_are_not_an_admins(alice: Access) -> None:

@@ -13,7 +13,8 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from runs import creation, lifecycle, retention
+from runs import creation, retention
+from runs.lifecycle import endings
 from runs.models import (
     DeliveryAttempt,
     DeliveryStatus,
@@ -77,7 +78,7 @@ def make_all_due() -> None:
 def test_each_state_of_a_run_is_told_in_order(alice: Access, receiver: Receiver) -> None:
     make_endpoint(alice, f"{receiver.url}/ok")
     gate = make_gate(alice)
-    lifecycle.cancel_run(gate.run)
+    endings.cancel_run(gate.run)
     deliver()
     bodies = [json.loads(request.body) for request in receiver.seen]
     assert [body["type"] for body in bodies] == [

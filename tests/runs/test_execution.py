@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from config.wakeups import WakeUps
-from runs import answers, creation, lifecycle
+from runs import answers, creation
+from runs.lifecycle import endings
 from runs.models import CallStatus, Channel, Event, Run, RunStatus, Step, StepStatus, ToolCall
 from runs.worker import Worker
 from teammates import connections, roster
@@ -217,7 +218,7 @@ def test_a_cancelled_call_hangs_up_and_books_an_estimate(
 
     def cancel_once_it_speaks() -> None:
         if Event.objects.filter(run=run, type="message.delta").exists():
-            lifecycle.cancel_run(Run.objects.get(pk=run.pk), by=alice.user)
+            endings.cancel_run(Run.objects.get(pk=run.pk), by=alice.user)
 
     work_until(lambda: Run.objects.get(pk=run.pk).is_finished, meanwhile=cancel_once_it_speaks)
     run.refresh_from_db()

@@ -14,8 +14,9 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runs import answers, asking, gates, lifecycle
+from runs import answers, asking, gates
 from runs.gates import AlreadyDecided, Decision
+from runs.lifecycle import endings
 from runs.models import (
     DecidedVia,
     Event,
@@ -113,7 +114,7 @@ def contender(word: str, access: Access, gate: Gate) -> Callable[[], Any]:
         "v2 deny": lambda: answers.approve(access, run, str(gate.uid), allow=False),
         "autonomous": lambda: gates.switch_mode(access, run, "autonomous"),
         "expire": gates.expire_due,
-        "cancel": lambda: lifecycle.cancel_run(run, by=access.user),
+        "cancel": lambda: endings.cancel_run(run, by=access.user),
     }[word]
 
 
@@ -548,7 +549,7 @@ def test_the_order_of_refusals_of_an_approval(alice: Access) -> None:
     assert answers.approve(alice, run, request, allow=True)[0].remembered_id  # never taken back
     assert refused(allow=False) == "gate_resolved_otherwise"
     other = make_gate(alice)
-    run = lifecycle.cancel_run(Run.objects.get(pk=other.run_id))
+    run = endings.cancel_run(Run.objects.get(pk=other.run_id))
     assert refused(request_id=str(other.uid)) == "gate_cancelled"
     assert refused(request_id="nonsense") == "gate_not_found"
     late = asking.ask_outside(alice, run, tool_name="Bash", arguments={})

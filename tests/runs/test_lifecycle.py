@@ -6,10 +6,11 @@ import pytest
 from django.db import IntegrityError, connections, transaction
 from django.utils import timezone
 
-from runs import fleet, lifecycle
 from runs.events import log
 from runs.events.log import StaleLease
-from runs.lifecycle import TRANSITIONS, Lease, Outcome
+from runs.lifecycle import endings, leases, transitions, workers
+from runs.lifecycle.endings import Outcome
+from runs.lifecycle.transitions import TRANSITIONS, Lease
 from runs.models import ACTIVE, BUSY, FINISHED, Event, Run, RunStatus, Step, StepKind, Usage
 from teammates import accounts
 from teammates.access import Access
@@ -54,7 +55,7 @@ def test_the_end_writes_message_usage_and_event_together(alice: Access) -> None:
         run=run, number=1, kind=StepKind.MODEL, attempt=1, first_seq=3, started_at=timezone.now(),
         model_name="m", input_tokens=10, output_tokens=5, cost="0.25", status="done",
     )  # fmt: skip
-    done = lifecycle.finish_run(lease, [say("Hi")], Outcome(RunStatus.COMPLETED, text="Hi"))
+    done = endings.finish_run(lease, [say("Hi")], Outcome(RunStatus.COMPLETED, text="Hi"))
     assert done.status == RunStatus.COMPLETED
     assert done.answer is not None
     assert done.answer.content == "Hi"
@@ -77,12 +78,12 @@ def test_a_finished_run_takes_no_event_from_anybody(alice: Access, status: str) 
 
 def test_cancelling_a_finished_run_changes_nothing(alice: Access) -> None:
     run = make_run(alice, status=RunStatus.COMPLETED)
-    assert lifecycle.cancel_run(run).status == RunStatus.COMPLETED
+    assert endings.cancel_run(run).status == RunStatus.COMPLETED
     assert event_types(run)[-1] == "run.completed"
 
 
 def test_cancelling_a_queued_run_ends_it_at_once(alice: Access) -> None:
-    run = lifecycle.cancel_run(make_run(alice), by=alice.user)
+    run = endings.cancel_run(make_run(alice), by=alice.user)
     assert run.status == RunStatus.CANCELLED
     assert event_types(run)[-2:] == ["run.cancel_requested", "run.cancelled"]
     assert Event.objects.get(run=run, type="run.cancelled").data["usage"]["input_tokens"] == 0
@@ -90,10 +91,10 @@ def test_cancelling_a_queued_run_ends_it_at_once(alice: Access) -> None:
 
 def test_cancelling_a_running_run_leaves_the_end_to_its_worker(alice: Access) -> None:
     run = make_run(alice, status=RunStatus.RUNNING)
-    run = lifecycle.cancel_run(run)
+    run = endings.cancel_run(run)
     assert run.status == RunStatus.RUNNING
     assert run.cancel_requested_at is not None
-    lifecycle.cancel_run(run)
+    endings.cancel_run(run)
     assert event_types(run).count("run.cancel_requested") == 1
 
 
@@ -101,12 +102,12 @@ def test_a_worker_without_the_lease_cannot_write(alice: Access) -> None:
     run = make_run(alice)
     old = claim(run)
     Run.objects.filter(pk=run.pk).update(lease_until=timezone.now() - timedelta(hours=1))
-    assert lifecycle.sweep_expired() == 1
+    assert leases.sweep_expired() == 1
     new = claim(run)
     assert log.append([log.Batch(run.pk, old.fence, [say("old")])]) == {}
     with pytest.raises(StaleLease):
-        lifecycle.finish_run(old, [say("old")], Outcome(RunStatus.COMPLETED, text="old"))
-    lifecycle.finish_run(new, [], Outcome(RunStatus.COMPLETED, text="new"))
+        endings.finish_run(old, [say("old")], Outcome(RunStatus.COMPLETED, text="old"))
+    endings.finish_run(new, [], Outcome(RunStatus.COMPLETED, text="new"))
     assert not Event.objects.filter(run=run, data__content="old").exists()
     assert_gapless(run)
 
@@ -116,7 +117,7 @@ def test_the_sweeper_gives_back_only_runs_whose_lease_is_over(alice: Access) -> 
     claim(fresh)
     claim(stale)
     Run.objects.filter(pk=stale.pk).update(lease_until=timezone.now() - timedelta(hours=1))
-    assert lifecycle.sweep_expired() == 1
+    assert leases.sweep_expired() == 1
     stale.refresh_from_db()
     fresh.refresh_from_db()
     assert (fresh.status, stale.status) == (RunStatus.RUNNING, RunStatus.QUEUED)
@@ -125,21 +126,21 @@ def test_the_sweeper_gives_back_only_runs_whose_lease_is_over(alice: Access) -> 
 
 def test_the_runs_of_a_dead_process_of_this_machine_need_not_wait(alice: Access) -> None:
     dead, alive, elsewhere = (make_run(alice) for _ in range(3))
-    workers = {dead.pk: "here:11:x", alive.pk: "here:12:x", elsewhere.pk: "there:11:x"}
-    for pk, worker in workers.items():
+    names = {dead.pk: "here:11:x", alive.pk: "here:12:x", elsewhere.pk: "there:11:x"}
+    for pk, worker in names.items():
         claim(Run.objects.get(pk=pk))
         Run.objects.filter(pk=pk).update(worker=worker)
-    assert lifecycle.expire_leases_of_dead("here", lambda pid: pid == 12) == 1
-    assert lifecycle.sweep_expired() == 1
+    assert leases.expire_leases_of_dead("here", lambda pid: pid == 12) == 1
+    assert leases.sweep_expired() == 1
     dead.refresh_from_db()
     assert dead.status == RunStatus.QUEUED
 
 
 def test_a_swept_run_that_was_to_be_cancelled_is_cancelled(alice: Access) -> None:
     run = make_run(alice, status=RunStatus.RUNNING)
-    lifecycle.cancel_run(run)
+    endings.cancel_run(run)
     Run.objects.filter(pk=run.pk).update(lease_until=timezone.now() - timedelta(hours=1))
-    lifecycle.sweep_expired()
+    leases.sweep_expired()
     run.refresh_from_db()
     assert run.status == RunStatus.CANCELLED
 
@@ -147,10 +148,10 @@ def test_a_swept_run_that_was_to_be_cancelled_is_cancelled(alice: Access) -> Non
 def test_a_run_that_loses_its_worker_too_often_fails_and_says_why(alice: Access) -> None:
     run = make_run(alice, status=RunStatus.RUNNING)
     Run.objects.filter(pk=run.pk).update(
-        lost_attempts=lifecycle.MAX_LOST_ATTEMPTS,
+        lost_attempts=leases.MAX_LOST_ATTEMPTS,
         lease_until=timezone.now() - timedelta(hours=1),
     )
-    lifecycle.sweep_expired()
+    leases.sweep_expired()
     run.refresh_from_db()
     assert (run.status, run.error_class) == (RunStatus.FAILED, "worker.recovery_unavailable")
     assert run.error_message
@@ -159,11 +160,11 @@ def test_a_run_that_loses_its_worker_too_often_fails_and_says_why(alice: Access)
 def test_the_next_run_of_a_thread_waits_until_the_first_is_over(alice: Access) -> None:
     thread = make_thread(alice)
     first, second = make_run(alice, thread=thread), make_run(alice, thread=thread)
-    (lease,) = lifecycle.claim_runs(worker="w", limit=10)
+    (lease,) = leases.claim_runs(worker="w", limit=10)
     assert lease.run_id == first.pk
-    assert lifecycle.claim_runs(worker="w", limit=10) == []
-    lifecycle.finish_run(lease, [], Outcome(RunStatus.COMPLETED, text="done"))
-    (lease,) = lifecycle.claim_runs(worker="w", limit=10)
+    assert leases.claim_runs(worker="w", limit=10) == []
+    endings.finish_run(lease, [], Outcome(RunStatus.COMPLETED, text="done"))
+    (lease,) = leases.claim_runs(worker="w", limit=10)
     assert lease.run_id == second.pk
 
 
@@ -172,7 +173,7 @@ def test_a_run_in_back_off_keeps_its_place_in_the_thread(alice: Access) -> None:
     first = make_run(alice, thread=thread)
     make_run(alice, thread=thread)
     Run.objects.filter(pk=first.pk).update(available_at=timezone.now() + timedelta(hours=1))
-    assert lifecycle.claim_runs(worker="w", limit=10) == []
+    assert leases.claim_runs(worker="w", limit=10) == []
 
 
 def test_a_full_queue_refuses_and_leaves_nothing_behind(alice: Access, settings: object) -> None:
@@ -194,17 +195,17 @@ def test_organizations_take_turns_and_their_limit_holds(alice: Access, eve: Acce
         make_run(alice)
     for _ in range(2):
         make_run(eve)
-    taken = [lease.run_id for lease in lifecycle.claim_runs(worker="w", limit=4)]
+    taken = [lease.run_id for lease in leases.claim_runs(worker="w", limit=4)]
     owners = [Run.objects.get(pk=pk).organization_id for pk in taken]
     assert owners.count(eve.organization.pk) == 2
-    lifecycle.claim_runs(worker="w", limit=10)
+    leases.claim_runs(worker="w", limit=10)
     running = Run.objects.filter(organization=alice.organization, status=RunStatus.RUNNING)
     assert running.count() == 3
 
 
 def _claimed(limit: int, worker: str = "w") -> dict[int, int]:
     """How many runs of each organization one claim takes."""
-    taken = [lease.run_id for lease in lifecycle.claim_runs(worker=worker, limit=limit)]
+    taken = [lease.run_id for lease in leases.claim_runs(worker=worker, limit=limit)]
     owners = Run.objects.filter(pk__in=taken).values_list("organization_id", flat=True)
     return dict(Counter(owners))
 
@@ -212,7 +213,7 @@ def _claimed(limit: int, worker: str = "w") -> dict[int, int]:
 def test_an_organization_leaves_places_for_others_and_waits_behind_its_own(
     alice: Access, eve: Access
 ) -> None:
-    fleet.beat("w", running=0, capacity=20)
+    workers.beat("w", running=0, capacity=20)
     Organization.objects.update(max_running=100)
     for _ in range(30):
         make_run(eve)
@@ -222,14 +223,12 @@ def test_an_organization_leaves_places_for_others_and_waits_behind_its_own(
         make_run(alice)
     assert _claimed(5) == {alice.organization.pk: 3}  # as soon as there is something to do
     for run in Run.objects.filter(status=RunStatus.RUNNING, organization=eve.organization)[:8]:
-        lifecycle.finish_run(
-            Lease(run.pk, run.fence, run.attempt), [], Outcome(RunStatus.CANCELLED)
-        )
+        endings.finish_run(Lease(run.pk, run.fence, run.attempt), [], Outcome(RunStatus.CANCELLED))
     assert _claimed(20)[eve.organization.pk] == 5
 
 
 def test_an_organization_that_is_alone_takes_every_place(alice: Access) -> None:
-    fleet.beat("w", running=0, capacity=20)
+    workers.beat("w", running=0, capacity=20)
     Organization.objects.update(max_running=100)
     for _ in range(25):
         make_run(alice)
@@ -237,7 +236,7 @@ def test_an_organization_that_is_alone_takes_every_place(alice: Access) -> None:
 
 
 def test_one_place_is_still_somebodys(alice: Access, eve: Access) -> None:
-    fleet.beat("w", running=0, capacity=1)
+    workers.beat("w", running=0, capacity=1)
     make_run(eve)
     make_run(eve)
     assert _claimed(1) == {eve.organization.pk: 1}
@@ -255,8 +254,8 @@ def test_a_teammates_limit_holds_within_one_claim(alice: Access) -> None:
     teammate.save()
     for _ in range(4):
         make_run(alice)
-    assert len(lifecycle.claim_runs(worker="w", limit=10)) == 2
-    assert lifecycle.claim_runs(worker="w", limit=10) == []
+    assert len(leases.claim_runs(worker="w", limit=10)) == 2
+    assert leases.claim_runs(worker="w", limit=10) == []
 
 
 def test_the_database_refuses_two_busy_runs_in_a_thread(alice: Access) -> None:
@@ -309,13 +308,13 @@ def test_claimers_at_once_never_share_a_run_and_keep_the_order(alice: Access) ->
     claimed: list[int] = []
 
     def work(number: int) -> None:
-        while leases := lifecycle.claim_runs(worker=f"w{number}", limit=3):
-            for lease in leases:
+        while leases := leases.claim_runs(worker=f"w{number}", limit=3):
+            for lease in held:
                 claimed.append(lease.run_id)
-                lifecycle.finish_run(lease, [], Outcome(RunStatus.COMPLETED, text="ok"))
+                endings.finish_run(lease, [], Outcome(RunStatus.COMPLETED, text="ok"))
 
     assert in_threads(4, work) == [None] * 4
-    while lifecycle.claim_runs(worker="rest", limit=1):
+    while leases.claim_runs(worker="rest", limit=1):
         raise AssertionError("something was left")
     assert sorted(claimed) == sorted(Run.objects.values_list("pk", flat=True))
     for thread in threads:
@@ -330,10 +329,10 @@ def test_a_cancel_and_an_end_at_once_leave_one_terminal_event(alice: Access) -> 
         run = make_run(alice)
         lease = claim(run)
 
-        def act(number: int, run: Run = run, lease: lifecycle.Lease = lease) -> object:
+        def act(number: int, run: Run = run, lease: transitions.Lease = lease) -> object:
             if number:
-                return lifecycle.cancel_run(run)
-            return lifecycle.finish_run(lease, [], Outcome(RunStatus.COMPLETED, text="ok"))
+                return endings.cancel_run(run)
+            return endings.finish_run(lease, [], Outcome(RunStatus.COMPLETED, text="ok"))
 
         in_threads(2, act)
         assert sum(t in log.TERMINAL for t in event_types(run)) == 1
@@ -343,14 +342,14 @@ def test_a_cancel_and_an_end_at_once_leave_one_terminal_event(alice: Access) -> 
 @pytest.mark.django_db(transaction=True)
 def test_leases_and_group_commits_never_deadlock(alice: Access) -> None:
     runs = [make_run(alice) for _ in range(12)]
-    leases = [claim(run) for run in runs]
-    batches = [log.Batch(lease.run_id, lease.fence, [say("x")]) for lease in leases]
+    held = [claim(run) for run in runs]
+    batches = [log.Batch(lease.run_id, lease.fence, [say("x")]) for lease in held]
 
     def work(number: int) -> int:
         for turn in range(40):
-            ordered = leases if (turn + number) % 2 else leases[::-1]
+            ordered = held if (turn + number) % 2 else held[::-1]
             if number % 2:
-                assert len(lifecycle.renew_leases(ordered)[0]) == 12
+                assert len(leases.renew_leases(ordered)[0]) == 12
             else:
                 mixed = batches if turn % 2 else batches[::-1]
                 assert len(log.append(mixed)) == 12

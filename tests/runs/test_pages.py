@@ -127,7 +127,7 @@ def test_a_page_and_its_stream_draw_the_same(alice: Access) -> None:
 
 def test_a_long_run_is_shown_to_its_end(alice: Access, client: Client) -> None:
     from runs import steps
-    from runs.lifecycle import Outcome
+    from runs.lifecycle.endings import Outcome
     from teammates import connections
     from teammates.providers.base import ModelRequest, Text, TokenUsage, Turn
 

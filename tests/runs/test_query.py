@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from runs import lifecycle, query, saved_views
+from runs import query, saved_views
+from runs.lifecycle import marks
 from runs.models import Run, RunStatus
 from runs.survey import errors, survey
 from teammates.access import Access
@@ -33,7 +34,7 @@ def test_each_term_narrows_the_list(alice: Access) -> None:
     assert found(alice, "by:Alice teammate:normal channel:app is:top since:1h") == found(alice, "")
     assert found(alice, "until:2020-01-01") == found(alice, "cost:>5 status:completed") == set()
     assert found(alice, "duration:<1h status:completed") == {done.pk}
-    lifecycle.set_archived(alice, done, archived=True)
+    marks.set_archived(alice, done, archived=True)
     assert found(alice, "refund") == {failed.pk}
     assert found(alice, "is:archived") == {done.pk}
 

@@ -12,7 +12,8 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from runs import creation, export, lifecycle, mail, retention, scheduler, tasks, triggers
+from runs import creation, export, mail, retention, scheduler, tasks, triggers
+from runs.lifecycle import endings
 from runs.models import (
     Firing,
     Lesson,
@@ -175,7 +176,7 @@ def test_what_still_works_in_a_thread_keeps_its_words(alice: Access) -> None:
     Run.objects.filter(pk=run.pk).update(finished_at=timezone.now() - timedelta(minutes=3))
     again = creation.retry_run(alice, run)[0]
     assert retention.erase_said() == 0
-    lifecycle.cancel_run(again)
+    endings.cancel_run(again)
     assert retention.erase_said() == 1
     run.refresh_from_db()
     with pytest.raises(Conflict, match="words are kept"):

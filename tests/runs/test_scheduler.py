@@ -8,7 +8,8 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from runs import lifecycle, scheduler, tasks, triggers
+from runs import scheduler, tasks, triggers
+from runs.lifecycle import leases
 from runs.models import (
     Channel,
     Firing,
@@ -222,7 +223,7 @@ def test_cancel_stops_the_old_run_and_starts_the_new_one_when_it_has_stopped() -
     first.run.refresh_from_db()
     assert first.run.cancel_requested_at is not None
     Run.objects.filter(pk=first.run.pk).update(lease_until=timezone.now() - HOUR)
-    lifecycle.sweep_expired()
+    leases.sweep_expired()
     assert scheduler.start_waiting() == 1
     third.refresh_from_db()
     assert third.run is not None

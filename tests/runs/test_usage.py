@@ -9,8 +9,9 @@ import pytest
 from django.db import close_old_connections, transaction
 from django.utils import timezone
 
-from runs import creation, lifecycle
-from runs.lifecycle import Outcome
+from runs import creation
+from runs.lifecycle import endings
+from runs.lifecycle.endings import Outcome
 from runs.models import Run, RunStatus, Step, StepKind, StepStatus, UsageDay
 from runs.usage import limits, periods, totals
 from teammates import end_users
@@ -30,7 +31,7 @@ def finished(access: Access, *, models: tuple[str, ...] = ("a",), **fields: Any)
             first_seq=1, started_at=timezone.now(), model_name=model, input_tokens=10,
             output_tokens=5, cost=Decimal("0.25"),
         )  # fmt: skip
-    return lifecycle.finish_run(lease, [], Outcome(RunStatus.COMPLETED, text="Done."))
+    return endings.finish_run(lease, [], Outcome(RunStatus.COMPLETED, text="Done."))
 
 
 def test_the_sums_of_a_day_are_those_of_its_runs(alice: Access) -> None:
@@ -61,7 +62,7 @@ def test_runs_that_end_at_once_are_all_counted(transactional_db: None) -> None:
 
     def finish(lease: Any) -> None:
         barrier.wait()
-        lifecycle.finish_run(lease, [], Outcome(RunStatus.COMPLETED, text="Done."))
+        endings.finish_run(lease, [], Outcome(RunStatus.COMPLETED, text="Done."))
         close_old_connections()
 
     threads = [threading.Thread(target=finish, args=[lease]) for lease in leases]

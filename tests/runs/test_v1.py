@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from runs import lifecycle
+from runs.lifecycle import endings
 from runs.models import IdempotencyKey, Run, RunStatus, Task
 from teammates.access import Access
 from teammates.models import Organization, User
@@ -274,7 +274,7 @@ def test_a_closed_run_is_cancelled_in_v1(api: Any, alice: Access) -> None:
     run = make_run(alice)
     with transaction.atomic():
         locked = Run.objects.select_for_update().get(pk=run.pk)
-        lifecycle.finish_locked(locked, lifecycle.Outcome(RunStatus.CLOSED))
+        endings.finish_locked(locked, endings.Outcome(RunStatus.CLOSED))
     assert api("get", f"/runs/{run.uid}").json()["status"] == "cancelled"
 
 

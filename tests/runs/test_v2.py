@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from runs import creation, lifecycle
+from runs import creation
 from runs.api.frames_v2 import State, V2Frames, translate
 from runs.events.log import LoggedEvent
-from runs.lifecycle import Outcome
+from runs.lifecycle import endings, leases, transitions
+from runs.lifecycle.endings import Outcome
 from runs.models import Run, RunStatus
 from teammates.access import Access
 from teammates.models import EndUser, Teammate
@@ -213,10 +214,10 @@ def test_a_reply_to_a_run_that_ends_at_once_never_deadlocks(alice: Access) -> No
         run = make_run(alice, thread=make_thread(alice))
         lease = claim(run)
 
-        def act(number: int, run: Run = run, lease: lifecycle.Lease = lease) -> Run:
+        def act(number: int, run: Run = run, lease: transitions.Lease = lease) -> Run:
             if number:
                 return creation.reply_to_run(alice, run, message="and?", options=creation.Options())
-            return lifecycle.finish_run(lease, [], Outcome(RunStatus.COMPLETED, text="ok"))
+            return endings.finish_run(lease, [], Outcome(RunStatus.COMPLETED, text="ok"))
 
         ended, reply = in_threads(2, act)
         assert ended.status == RunStatus.COMPLETED
@@ -274,8 +275,8 @@ def test_an_archived_teammates_waiting_runs_are_closed(api: Call, alice: Access)
     made = api("post", "/agents", {"name": "Short-lived"}).json()["id"]
     run = create(api, teammate_id=made).json()["id"]
     api("delete", f"/agents/{made}")
-    assert lifecycle.claim_runs(worker="w", limit=10) == []
-    assert lifecycle.close_orphans() == 1
+    assert leases.claim_runs(worker="w", limit=10) == []
+    assert leases.close_orphans() == 1
     shown = api("get", f"/runs/{run}").json()
     assert (shown["status"], shown["stop_reason"]) == ("closed", "closed:teammate_archived")
     assert api("post", f"/runs/{run}/reply", {"message": "x", "stream": False}).status_code == 404

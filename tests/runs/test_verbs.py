@@ -16,7 +16,6 @@ from runs import (
     asking,
     creation,
     gates,
-    lifecycle,
     mail,
     reports,
     retention,
@@ -26,6 +25,7 @@ from runs import (
 )
 from runs.creation import Options
 from runs.gates import Decision
+from runs.lifecycle import endings, marks
 from runs.models import DecidedVia, GateStatus, RunStatus
 from runs.webhooks import endpoints
 from teammates import (
@@ -130,10 +130,10 @@ NOTHING: Row = lambda world: None  # noqa: E731
 
 VERBS: dict[str, tuple[set[str], Row, Verb]] = {
     # --- runs
-    "stop a run": (MINE, World.run, lambda a, row: lifecycle.stop_run(a, row)),
+    "stop a run": (MINE, World.run, lambda a, row: endings.stop_run(a, row)),
     "archive a run": (MINE, World.done,
-                      lambda a, row: lifecycle.set_archived(a, row, archived=True)),
-    "close a run": (ADMINS, World.run, lambda a, row: lifecycle.close_run(a, row)),
+                      lambda a, row: marks.set_archived(a, row, archived=True)),
+    "close a run": (ADMINS, World.run, lambda a, row: endings.close_run(a, row)),
     "switch the mode": (MINE, World.run, lambda a, row: gates.switch_mode(a, row, "approval")),
     "edit a queued message": (HIS, World.run, lambda a, row: creation.edit_queued(a, row, "y")),
     "reply": (MINE, World.done,
@@ -274,7 +274,7 @@ def test_a_teammate_that_became_somebody_elses_alone_works_for_nobody_else(alice
 
 def test_a_colleagues_look_does_not_keep_a_result_from_being_mailed(alice: Access) -> None:
     run = make_run(make_bob(alice), status=RunStatus.COMPLETED)
-    assert lifecycle.mark_viewed(alice, run).last_viewed_at is None
+    assert marks.mark_viewed(alice, run).last_viewed_at is None
 
 
 def test_apps_and_permissions_of_end_users_are_for_who_manages_them(alice: Access) -> None:

@@ -1,36 +1,14 @@
-"""The workers, and how the installation is doing: for pages; nothing else relies on it."""
+"""How the installation is doing, for pages."""
 
-import tomllib
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
-from pathlib import Path
 
 from django.conf import settings
 from django.db import connection
 from django.db.models import Min
-from django.db.models.functions import Now
-from django.utils import timezone
 
+from config.version import version
 from runs.models import Run, RunStatus, WorkerBeat
-
-
-def beat(name: str, *, running: int, capacity: int) -> None:
-    """A worker is there."""
-    WorkerBeat.objects.update_or_create(
-        name=name, defaults={"version": version(), "seen_at": Now(), "running": running,
-                             "capacity": capacity},
-    )  # fmt: skip
-
-
-def leave(name: str) -> None:
-    WorkerBeat.objects.filter(name=name).delete()
-
-
-def is_anybody_working() -> bool:
-    return WorkerBeat.objects.filter(
-        seen_at__gt=timezone.now() - WorkerBeat.silent_after()
-    ).exists()
 
 
 @dataclass(frozen=True)
@@ -58,10 +36,3 @@ def health() -> Health:
         database_bytes=size, database_version=" ".join(about.split()[:2]),
         is_embedded=settings.EMBEDDED,
     )  # fmt: skip
-
-
-@cache
-def version() -> str:
-    """The version in `pyproject.toml`: the project is run from its folder, not installed."""
-    project = tomllib.loads(Path(settings.BASE_DIR, "pyproject.toml").read_text())
-    return str(project["project"]["version"])

@@ -1,0 +1,1 @@
+"""What a run may do next, and who holds it."""

@@ -1,0 +1,218 @@
+"""How a run ends, once: completed, failed, cancelled, closed; with its last event and its cost."""
+
+import json
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from runs.events.channels import CANCEL_CHANNEL, LIVE_CHANNEL, WORK_CHANNEL, notify
+from runs.events.payloads import NewEvent
+from runs.lifecycle.transitions import Lease, S, holding, transition, write
+from runs.models import Gate, GateStatus, Run, RunStatus, Step, StepKind, StepStatus
+from runs.notifications import notices
+from runs.usage.booking import add_to_day, book_usage
+from runs.webhooks import outbox
+from teammates.access import Access
+from teammates.errors import Conflict
+from teammates.models import User
+from teammates.providers.base import estimate_tokens
+from teammates.text import clean, clean_text
+from threads.models import Message, MessageRole
+
+
+def stop_unfinished_step(run: Run, *, error: str = "") -> dict[str, Any]:
+    """Close the model step that an attempt left open; return what is void of it, for the event."""
+    step = Step.objects.filter(run=run, status=StepStatus.RUNNING).first()
+    if step is None or step.kind == StepKind.TOOLS:
+        return {}  # tools are resumed where they stand: their calls are journaled one by one
+    usage = _estimate_unfinished(run, step)
+    Step.objects.filter(pk=step.pk).update(
+        status=StepStatus.STOPPED, finished_at=timezone.now(), last_seq=run.last_seq, error=error,
+        **usage,
+    )  # fmt: skip
+    return {
+        "void_step": step.number,
+        "void_from_seq": step.first_seq,
+        "void_to_seq": run.last_seq,
+    }
+
+
+def _estimate_unfinished(run: Run, step: Step) -> dict[str, Any]:
+    """What a model call used whose provider never told: nothing, if it never said anything."""
+    deltas = run.events.filter(
+        seq__gte=step.first_seq, type__in=["message.delta", "tool.call.delta"]
+    )
+    answered = sum(
+        len((event.data.get("content_delta") or event.data.get("arguments_delta", "")).encode())
+        for event in deltas
+    )
+    if not answered:
+        return {"cost": Decimal(0)}
+    tokens = {
+        "input_tokens": estimate_tokens(json.dumps(step.request, ensure_ascii=False)),
+        "output_tokens": -(-answered // 4),
+    }
+    price = run.route.price_now() if run.route else None
+    cost = price.cost(cache_read=0, cache_write=0, **tokens) if price else None
+    return tokens | {"cost": cost, "usage_estimated": True}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ends. `text` is the assistant's closing message."""
+
+    status: RunStatus
+    text: str = ""
+    stop_reason: str = ""
+    error_class: str = ""
+    error_message: str = ""
+
+
+def finish_run(lease: Lease, pending: list[NewEvent], outcome: Outcome) -> Run:
+    """The terminal transaction of a worker: the run's pending events go first."""
+    with holding(lease, pending) as run:
+        return finish_locked(run, outcome)
+
+
+def finish_locked(run: Run, outcome: Outcome) -> Run:
+    """Event, status, usage, cost and message commit together. The caller holds the run's row."""
+    was_waiting = run.status in (S.WAITING, S.PAUSED)
+    stop_unfinished_step(run)
+    Step.objects.filter(run=run, status=StepStatus.RUNNING).update(
+        status=StepStatus.STOPPED, finished_at=timezone.now(), last_seq=run.last_seq
+    )
+    open_gates = Gate.objects.filter(run=run, status=GateStatus.PENDING)
+    cancelled = [str(uid) for uid in open_gates.values_list("uid", flat=True)] if (
+        was_waiting
+    ) else []  # fmt: skip
+    open_gates.update(status=GateStatus.CANCELLED, decided_at=timezone.now())
+    fields: dict[str, Any] = book_usage(run)
+    text = clean(outcome.text)
+    closing: list[NewEvent] = []
+    if text.strip():
+        fields["answer"] = Message.objects.create(
+            thread_id=run.thread_id, role=MessageRole.ASSISTANT, content=text
+        )
+        fields["asks_back"] = outcome.status == S.COMPLETED and asks_back(text)
+    finished_at = timezone.now()
+    rows = fields.pop("rows")
+    data: dict[str, Any] = {
+        "usage": {
+            "input_tokens": fields["input_tokens"],
+            "output_tokens": fields["output_tokens"],
+            "total_tokens": fields["input_tokens"] + fields["output_tokens"],
+            "cache_creation_input_tokens": fields["cache_write_tokens"],
+            "cache_read_input_tokens": fields["cache_read_tokens"],
+            "estimated": fields["usage_estimated"],
+        },
+        "cost": {
+            "currency": "USD",
+            "amount_micros": None if fields["cost"] is None else int(fields["cost"] * 1_000_000),
+        },
+        "duration_ms": int((finished_at - run.started_at).total_seconds() * 1000)
+        if run.started_at
+        else 0,
+    }
+    if outcome.stop_reason:
+        data["stop_reason"] = outcome.stop_reason
+    if outcome.status == S.FAILED:
+        data |= {"error_class": outcome.error_class, "message": outcome.error_message}
+    if outcome.status == S.CLOSED:
+        data["reason"] = "closed"
+    if cancelled:
+        data["cancelled_requests"] = cancelled
+    closing.append(NewEvent(f"run.{outcome.status}", data))
+    transition(
+        run,
+        outcome.status,
+        *closing,
+        fence=F("fence") + 1,
+        lease_until=None,
+        finished_at=finished_at,
+        next_retry_at=None,
+        error_class=outcome.error_class[:100],
+        error_message=clean(outcome.error_message),
+        stop_reason=outcome.stop_reason[:500],
+        **fields,
+    )
+    outbox.queue(run)
+    notices.tell_of_result(run)
+    # The next one in the thread may start.
+    notify({WORK_CHANNEL: "", LIVE_CHANNEL: run.organization_id})
+    add_to_day(run, rows, at=finished_at)
+    return run
+
+
+def asks_back(text: str) -> bool:
+    """Whether a closing message asks its reader for something."""
+    return text.rstrip().rstrip("*_`)\"'”’ ").endswith("?")
+
+
+def stop_run(access: Access, run: Run, *, seen: int | None = None) -> Run:
+    """Stop a run for a person or a program (`cancel_run`). Raises `Forbidden`."""
+    access.require("data.runs.write", run)
+    return cancel_run(run, by=access.user, seen=seen)
+
+
+def cancel_run(run: Run, *, by: User | None = None, seen: int | None = None) -> Run:
+    """Stop a run: at once if nobody executes it, else its worker is told. Again is fine.
+
+    `seen` is the last number that the person had seen; it is kept with the request.
+
+    Returns the run as it is now; one that is over stays as it was.
+    """
+    with transaction.atomic():
+        run = Run.objects.select_for_update(of=("self",), no_key=True).with_names().get(pk=run.pk)
+        if run.is_finished or run.cancel_requested_at is not None:
+            return run
+        run.cancel_requested_at, run.cancelled_by = timezone.now(), by
+        run.save(update_fields=["cancel_requested_at", "cancelled_by"])
+        write(
+            run,
+            None,
+            [
+                NewEvent(
+                    "run.cancel_requested",
+                    {
+                        "by": by.display_name if by else None,
+                        "requested_by_user_id": str(by.uid) if by else None,
+                        "last_seen_seq": seen,
+                    },
+                )
+            ],
+        )
+        if run.status == S.RUNNING:
+            notify({CANCEL_CHANNEL: run.pk})
+        else:
+            finish_locked(run, Outcome(S.CANCELLED, stop_reason="cancelled:person"))
+    return run
+
+
+def close_run(access: Access, run: Run, *, reason: str = "") -> Run:
+    """An admin ends what nobody executes: queued, waiting or paused. Again is fine.
+
+    Raises `Forbidden`, `Conflict` for a run that a worker holds: that one is stopped (`stop_run`).
+    """
+    access.require("data.runs.close", run)
+    with transaction.atomic():
+        run = Run.objects.select_for_update(of=("self",), no_key=True).with_names().get(pk=run.pk)
+        if run.is_finished:
+            return run
+        if run.status == S.RUNNING:
+            raise Conflict("A worker is at it: stop it instead.", code="runs.running")
+        who = access.user.display_name if access.user else "an admin"
+        why = f": {reason.strip()}" if reason.strip() else ""
+        finish_locked(run, Outcome(S.CLOSED, stop_reason=clean_text(f"closed by {who}{why}")))
+    return run
+
+
+def stop_if_cancelled(run: Run) -> bool:
+    """End a run whose cancel arrived between two steps. The caller holds its row."""
+    if run.cancel_requested_at is None:
+        return False
+    finish_locked(run, Outcome(S.CANCELLED, stop_reason="cancelled:person"))
+    return True

@@ -1,0 +1,1 @@
+"""What lists, pages and APIs show of runs."""
