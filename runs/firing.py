@@ -13,8 +13,9 @@ from django.db import OperationalError, transaction
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from runs import creation
-from runs.creation import Attachment, Options
+from runs.creation import enqueue, requests
+from runs.creation.attachments import Attachment, attach, write_attachments
+from runs.creation.options import Options
 from runs.models import (
     ACTIVE,
     Channel,
@@ -260,14 +261,14 @@ def _post(target: Target, cause: Cause) -> tuple[Message, list[File]]:
     access = _access(target, target.origin(cause.kind, cause.source))
     thread = cause.thread or conversations.create_thread(
         replace(access, user=access.user or _writer(target, cause)),
-        title=creation.title_of(cause.title or str(target.task or target.teammate)),
+        title=requests.title_of(cause.title or str(target.task or target.teammate)),
         teammate=target.teammate, end_user=target.end_user,
     )  # fmt: skip
     text = cause.text
     if target.task is not None and cause.thread is None:
-        text = creation.prompt_of(target.task, text)
+        text = requests.prompt_of(target.task, text)
     prompt = conversations.post_message(access, thread, text)
-    return prompt, creation.write_attachments(thread, cause.attachments)
+    return prompt, write_attachments(thread, cause.attachments)
 
 
 def _writer(target: Target, cause: Cause) -> User | None:
@@ -282,13 +283,13 @@ def _run(
 ) -> Run:  # fmt: skip
     teammate = target.teammate
     access = _access(target, target.origin(kind, source))
-    run = creation.queue(
+    run = enqueue.queue(
         access, prompt.thread, prompt, teammate, teammate.current_version,
         Options(email_notifications=_is_mailed(target, kind)),
         channel=CHANNELS[kind], task=target.task,
         history_of=HistoryOf.TEAMMATE if is_new else HistoryOf.THREAD,
     )  # fmt: skip
-    creation.attach(run, files)
+    attach(run, files)
     return run
 
 

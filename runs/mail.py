@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import transaction
 
 from runs import firing, mailbox
-from runs.creation import Attachment
+from runs.creation.attachments import Attachment
 from runs.firing import Cause, Target, target_of
 from runs.letters import Letter, read_head, read_letter
 from runs.models import Firing, FiringStatus, Mail, Run, Skip, Trigger, TriggerKind

@@ -11,8 +11,9 @@ from typing import Any
 
 from django.db.models import F
 
-from runs import creation, mailbox, reports, tasks
+from runs import mailbox, reports, tasks
 from runs.authority import access_of_run
+from runs.creation import enqueue, options, requests
 from runs.models import (
     Channel,
     Gate,
@@ -246,23 +247,23 @@ def _run_task(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any
         raise NotFound("There is no such task in this scope; list_tasks names those there are.")
     if run.depth >= DEEPEST:
         raise Conflict(f"Runs may start runs {DEEPEST} deep, and this is the last of them.")
-    text = creation.prompt_of(task, arguments.get("message", ""))
+    text = requests.prompt_of(task, arguments.get("message", ""))
     teammate = roster.get_teammate(replace(access, end_user=None), task.teammate_id)
     if _kept_from(run, teammate):
         raise Forbidden(f"{teammate.name} has tools that you go without; a person has to start it.")
     root = run.root_id or run.pk
     if Run.objects.filter(root_id=root).count() >= MOST_STARTED:
         raise Conflict(f"The work that began it all started {MOST_STARTED} runs already.")
-    wanted = creation.of_task(task).or_else(creation.of_version(teammate.current_version))
+    wanted = options.of_task(task).or_else(options.of_version(teammate.current_version))
     own_mode = task.permission_mode or teammate.current_version.permission_mode
     mode = max(run.permission_mode, own_mode, key=STRICTNESS.index)
     thread = conversations.create_thread(
         access, title=task.name, teammate=teammate, end_user=run.end_user
     )
     prompt = conversations.post_message(access, thread, text)
-    started = creation.queue(
+    started = enqueue.queue(
         access, thread, prompt, teammate, teammate.current_version,
-        creation.Options(
+        options.Options(
             permission_mode=mode,
             human_in_the_loop=mode != PermissionMode.AUTONOMOUS,
             tools=[name for name in wanted.tools or [] if name in run.tools],

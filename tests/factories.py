@@ -9,7 +9,8 @@ from typing import Any
 from django.test import Client
 from django.utils import timezone
 
-from runs import asking, creation, gates
+from runs import asking, gates
+from runs.creation import conversation
 from runs.events.payloads import NewEvent
 from runs.lifecycle import endings, leases
 from runs.lifecycle.endings import Outcome
@@ -83,7 +84,7 @@ def make_run(
     **fields: Any,
 ) -> Run:
     """A run, brought to `status` by the real verbs."""
-    run = creation.run_in_thread(
+    run = conversation.run_in_thread(
         access, thread or make_thread(access), message=message,
         **{"channel": Channel.APP} | fields,
     )  # fmt: skip

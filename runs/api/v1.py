@@ -7,9 +7,10 @@ from django.http import HttpResponse
 from ninja import Router, Status
 from pydantic import Field
 
-from runs import answers, creation, reading, wire
+from runs import answers, reading, wire
 from runs.api.frames import V1Frames
 from runs.consumers import StreamPlan, hand_over
+from runs.creation import conversation, idempotency, options
 from runs.lifecycle import endings
 from runs.models import Run, RunStatus
 from teammates.api.bearer import access_of_request
@@ -47,16 +48,16 @@ def create_run(request: ApiRequest, thread_id: UUID, payload: RunIn | None = Non
     """Start a teammate on the thread as it stands. A busy thread queues the run."""
     payload = payload or RunIn()
     thread = conversations.get_thread(request.auth, uid=thread_id)
-    run, _ = creation.once(
+    run, _ = idempotency.once(
         request.auth,
         request.headers.get("Idempotency-Key"),
         ["v1", str(thread_id), payload.dict()],
-        lambda: creation.run_in_thread(
+        lambda: conversation.run_in_thread(
             request.auth,
             thread,
             persona_id=payload.persona_id,
             route_id=payload.route_id or payload.output_route_id,
-            options=creation.Options(
+            options=options.Options(
                 model=payload.model or payload.output_model_key,
                 effort=_effort(payload.reasoning_mode),
             ),

@@ -9,7 +9,7 @@ from ninja.files import UploadedFile
 from pydantic import Field
 from pydantic import ValidationError as PydanticError
 
-from runs import creation, messages, reading, sharing, wire
+from runs import messages, reading, sharing, wire
 from runs.api.v2_answers import (
     MADE,
     answer,
@@ -27,6 +27,8 @@ from runs.api.v2_shapes import (
     share_out,
     whole_run_out,
 )
+from runs.creation import idempotency, options, requests
+from runs.creation.attachments import Attachment
 from runs.lifecycle import endings, marks
 from runs.models import Run, RunStatus
 from teammates.api.schemas import ApiRequest, Input, Limit, iso, money, page
@@ -108,12 +110,12 @@ def create_run_with_files(
 @router.post("/runs/first-session", response=MADE)
 def start_first_session(request: ApiRequest, payload: FirstSession, response: HttpResponse) -> Any:
     """Let a teammate introduce itself; once."""
-    run, is_replay = creation.once(
+    run, is_replay = idempotency.once(
         request.auth, request.headers.get("Idempotency-Key"),
         ["v2 first session", payload.dict(exclude={"stream"})],
-        lambda: creation.start_first_session(
+        lambda: requests.start_first_session(
             request.auth, payload.teammate_id,
-            options=creation.Options(
+            options=options.Options(
                 human_in_the_loop=payload.human_in_the_loop,
                 permission_mode=payload.permission_mode,
             ),
@@ -150,7 +152,7 @@ def retry(
 ) -> Any:
     """Try a failed or cancelled run again, as a new run; 200 with the one that is under way."""
     before = find_run(request.auth, run_id)
-    run, is_new = creation.retry_run(request.auth, before, confirm=confirm)
+    run, is_new = requests.retry_run(request.auth, before, confirm=confirm)
     response["Location"] = f"/api/v2/runs/{run.pk}"
     shown = find_run(request.auth, run.pk)
     return Status(201 if is_new else 200, run_out(shown))
@@ -160,13 +162,13 @@ def _create(
     request: ApiRequest,
     payload: RunCreate,
     response: HttpResponse,
-    attachments: list[creation.Attachment],
+    attachments: list[Attachment],
 ) -> Any:
     body = payload.dict(exclude={"stream"})
-    run, is_replay = creation.once(
+    run, is_replay = idempotency.once(
         request.auth, request.headers.get("Idempotency-Key"),
         ["v2 create", body, [one.sha256 for one in attachments]],
-        lambda: creation.create_run(
+        lambda: requests.create_run(
             request.auth, message=payload.message, options=options_of(body),
             teammate_id=payload.teammate_id, name=payload.name, instructions=payload.instructions,
             user_id=payload.user_id, email_inbox=payload.email_inbox, attachments=attachments,
@@ -180,14 +182,14 @@ def _reply(
     run_id: int,
     payload: RunReply,
     response: HttpResponse,
-    attachments: list[creation.Attachment],
+    attachments: list[Attachment],
 ) -> Any:
     body = payload.dict(exclude={"stream"})
     before = find_run(request.auth, run_id)
-    run, is_replay = creation.once(
+    run, is_replay = idempotency.once(
         request.auth, request.headers.get("Idempotency-Key"),
         ["v2 reply", run_id, body, [one.sha256 for one in attachments]],
-        lambda: creation.reply_to_run(
+        lambda: requests.reply_to_run(
             request.auth, before, message=payload.message, options=options_of(body),
             attachments=attachments,
         ),
@@ -210,11 +212,11 @@ def _read(body: type[B], text: str) -> B:
         raise Invalid("payload must be the JSON of the request.") from None
 
 
-def _attachments(uploaded: list[UploadedFile]) -> list[creation.Attachment]:
+def _attachments(uploaded: list[UploadedFile]) -> list[Attachment]:
     if sum(one.size or 0 for one in uploaded) > files.LARGEST_FILE:
         raise Invalid(f"files: at most {files.LARGEST_FILE // 2**20} MiB come with a message.")
     return [
-        creation.Attachment(clean_text(one.name or "file").rpartition("/")[2], one.read())
+        Attachment(clean_text(one.name or "file").rpartition("/")[2], one.read())
         for one in uploaded
     ]
 

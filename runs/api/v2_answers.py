@@ -6,10 +6,11 @@ from typing import Any
 from django.http import HttpResponse
 from ninja import Status
 
-from runs import creation, reading
+from runs import reading
 from runs.api.frames_v2 import V2Frames
 from runs.api.v2_shapes import run_out
 from runs.consumers import StreamPlan, hand_over
+from runs.creation import options
 from runs.models import Run
 from teammates.access import Access
 from teammates.api.bearer import access_of_request
@@ -26,8 +27,8 @@ OPTIONS = (
 MADE = {200: Any, 201: dict[str, Any]}
 
 
-def options_of(body: dict[str, Any]) -> creation.Options:
-    return creation.Options(**{name: body[name] for name in OPTIONS if name in body})
+def options_of(body: dict[str, Any]) -> options.Options:
+    return options.Options(**{name: body[name] for name in OPTIONS if name in body})
 
 
 def in_scope(

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from runs import creation, messages, reading, sharing, wire
+from runs import messages, reading, sharing, wire
+from runs.creation import requests
 from runs.models import Artifact, Run, RunStatus, StepKind
 from teammates.api.schemas import ApiRequest, address_of, iso, money
 from threads.models import File as StoredFile
@@ -70,7 +71,7 @@ CHANNELS = {"schedule": None}
 def whole_run_out(run: Run) -> dict[str, Any]:
     """A run by itself: with what is looked up for one alone."""
     written = [file_out(file) for file in reading.files_of(run)] if run.is_finished else None
-    repeats = creation.repeats_actions(run) if run.is_finished else None
+    repeats = requests.repeats_actions(run) if run.is_finished else None
     return run_out(run) | {"files": written, "repeats_actions": repeats}
 
 

@@ -6,8 +6,9 @@ from django.http import HttpResponse
 from ninja import Router, Status
 from pydantic import Field
 
-from runs import creation, schedules, tasks, triggers
+from runs import schedules, tasks, triggers
 from runs.api.v2_answers import MADE, answer, options_of
+from runs.creation import idempotency, requests
 from runs.models import Lesson, Task, Trigger, TriggerKind
 from teammates import end_users, hooks, roster
 from teammates.access import Access
@@ -204,9 +205,9 @@ def run_task(
     payload = payload or TaskRunIn()
     task = tasks.get_task(request.auth, task_id)
     body = payload.dict(exclude={"stream"})
-    run, is_replay = creation.once(
+    run, is_replay = idempotency.once(
         request.auth, request.headers.get("Idempotency-Key"), ["v2 task", task_id, body],
-        lambda: creation.run_task(
+        lambda: requests.run_task(
             request.auth, task, options=options_of(body), user_id=payload.user_id
         ),
     )  # fmt: skip

@@ -13,7 +13,8 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from runs import creation, query, saved_views
+from runs import query, saved_views
+from runs.creation import requests
 from runs.lifecycle import endings, marks
 from runs.models import Channel, Run, RunStatus
 from runs.query import Term
@@ -215,7 +216,7 @@ def _cancel(access: Access, run: Run) -> bool:
 
 
 def _retry(access: Access, run: Run) -> bool:
-    return creation.retry_run(access, run, channel=Channel.APP)[1]
+    return requests.retry_run(access, run, channel=Channel.APP)[1]
 
 
 def _archive(access: Access, run: Run) -> bool:

@@ -10,8 +10,9 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from runs import cards, creation, gates, reading, sharing, timeline
+from runs import cards, gates, reading, sharing, timeline
 from runs.consumers import StreamPlan, hand_over
+from runs.creation import conversation, requests
 from runs.events import log as events_log
 from runs.fragments import PageFrames
 from runs.lifecycle import endings, marks
@@ -56,7 +57,7 @@ def _head(request: PageRequest, run: Run) -> dict[str, Any]:
         "reason": reading.reason_of(run), "failed_step": reading.failed_step(run),
         "so_far": reading.so_far(run),
         "repeats": [call.summary or call.title or call.name
-                    for call in creation.actions_of(run)[:20]] if run.is_retryable else [],
+                    for call in requests.actions_of(run)[:20]] if run.is_retryable else [],
     }  # fmt: skip
 
 
@@ -226,7 +227,7 @@ def run_retry(request: PageRequest, run_id: int) -> HttpResponse:
     """Try again; what would be done twice is asked about first (`confirm`)."""
     run = find_run(request, run_id)
     is_sure = bool(request.POST.get("confirm"))
-    again, _ = creation.retry_run(request.access, run, confirm=is_sure, channel=Channel.APP)
+    again, _ = requests.retry_run(request.access, run, confirm=is_sure, channel=Channel.APP)
     return redirect(_back(request, again))
 
 
@@ -241,7 +242,7 @@ def _back(request: PageRequest, run: Run) -> str:
 def run_edit(request: PageRequest, run_id: int) -> HttpResponse:
     """Say a queued message otherwise."""
     run = find_run(request, run_id)
-    creation.edit_queued(request.access, run, request.POST.get("message", ""))
+    conversation.edit_queued(request.access, run, request.POST.get("message", ""))
     if request.headers.get("HX-Request"):
         return HttpResponse(status=204, headers={"HX-Refresh": "true"})
     return redirect(run.thread)
@@ -251,14 +252,14 @@ def run_edit(request: PageRequest, run_id: int) -> HttpResponse:
 def run_next(request: PageRequest, run_id: int) -> HttpResponse:
     """Stop what keeps a queued message waiting."""
     run = find_run(request, run_id)
-    creation.stop_others(request.access, run)
+    conversation.stop_others(request.access, run)
     return redirect(run.thread)
 
 
 @require_POST
 def run_fork(request: PageRequest, run_id: int) -> HttpResponse:
     """Go on from here in a new conversation."""
-    thread = creation.fork_thread(request.access, find_run(request, run_id))
+    thread = conversation.fork_thread(request.access, find_run(request, run_id))
     messages.success(request, "This is a copy: what you say here stays here.")
     return redirect(thread)
 

@@ -15,7 +15,8 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs import creation, firing, incoming, schedules, tasks, triggers
+from runs import firing, incoming, schedules, tasks, triggers
+from runs.creation import options, requests
 from runs.forms import ScheduleForm, TaskForm
 from runs.models import (
     FINISHED,
@@ -376,8 +377,8 @@ def task_act(request: PageRequest, task_id: int) -> HttpResponse:
     access, task = request.access, _find(request, task_id)
     match request.POST.get("act", ""):
         case "run":
-            run = creation.run_task(
-                access, task, options=creation.Options(), channel=Channel.APP,
+            run = requests.run_task(
+                access, task, options=options.Options(), channel=Channel.APP,
                 extra=request.POST.get("message", "").strip(),
             )  # fmt: skip
             return redirect(run.thread)

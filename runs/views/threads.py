@@ -13,8 +13,9 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs import compaction, creation, reading
-from runs.creation import Attachment
+from runs import compaction, reading
+from runs.creation import conversation, idempotency, options
+from runs.creation.attachments import Attachment
 from runs.events import log
 from runs.lifecycle import marks
 from runs.models import Channel, Run, RunFile, RunStatus, Step, StepKind, StepStatus
@@ -87,7 +88,7 @@ def thread_new(request: PageRequest) -> HttpResponse:
     error = ""
     if request.method == "POST":
         try:
-            run = _at_most_once(request, None, lambda: creation.start_thread(
+            run = _at_most_once(request, None, lambda: conversation.start_thread(
                 access,
                 message=request.POST.get("message", ""),
                 teammate=_chosen(request),
@@ -188,13 +189,13 @@ def _panel(thread: Thread) -> dict[str, Any]:
 def thread_send(request: PageRequest, thread_id: int) -> HttpResponse:
     """Say something; while a run is busy the new one waits its turn, or the busy one is stopped."""
     thread = _thread(request, thread_id)
-    run = _at_most_once(request, thread, lambda: creation.run_in_thread(
+    run = _at_most_once(request, thread, lambda: conversation.run_in_thread(
         request.access, thread, message=request.POST.get("message", ""),
         teammate=_chosen(request), options=_options(request), channel=Channel.APP,
         attachments=_attachments(request),
     ))  # fmt: skip
     if request.POST.get("how") == "stop" and run.status == RunStatus.QUEUED:
-        creation.stop_others(request.access, run)
+        conversation.stop_others(request.access, run)
     if not request.headers.get("HX-Request"):
         return redirect(thread)
     run = Run.objects.with_names().get(pk=run.pk)
@@ -235,7 +236,7 @@ def _at_most_once(request: PageRequest, thread: Thread | None, make: Callable[[]
     said = hashlib.sha256(request.POST.get("message", "").encode()).hexdigest()[:16]
     where = thread.pk if thread else "new"
     key = f"page:{request.user.pk}:{where}:{token[:64]}:{said}"
-    return creation.once(request.access, key, {"message": said}, make)[0]
+    return idempotency.once(request.access, key, {"message": said}, make)[0]
 
 
 def with_transcripts(runs: list[Run]) -> list[Run]:
@@ -287,10 +288,10 @@ def _thread(request: PageRequest, thread_id: int) -> Thread:
         raise NotFound("There is no such thread.", code="threads.not_found") from None
 
 
-def _options(request: PageRequest) -> creation.Options:
+def _options(request: PageRequest) -> options.Options:
     """What the composer overrides; what is empty is as the teammate has it."""
     given = request.POST
-    return creation.Options(
+    return options.Options(
         permission_mode=given.get("permission_mode") or None, model=given.get("model") or None
     )
 

@@ -10,7 +10,8 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from runs import authority, consent, creation, execution, gates, incoming, mail, tasks, triggers
+from runs import authority, consent, execution, gates, incoming, mail, tasks, triggers
+from runs.creation import conversation, enqueue, options, requests
 from runs.gates import Decision
 from runs.incoming import Call
 from runs.models import (
@@ -185,7 +186,7 @@ def test_words_from_outside_are_told_over_every_hop(alice: Access, ops: Teammate
     joined = finish(make_run(alice, message="and now?", thread=theirs.thread, teammate=ops))
     read = told(alice, ops, f'CALL get_run {{"run_id": {joined.pk}}}')
     assert "no instruction to you" in ToolCall.objects.get(run=read).result["answer"]
-    fork = creation.fork_thread(alice, joined)
+    fork = conversation.fork_thread(alice, joined)
     task = tasks.create_task(alice, ops, name="t", instructions="hello")
     text = f'CALL run_task {{"task_id": {task.pk}}}'
     begins = make_run(alice, message=text, thread=fork, teammate=ops)
@@ -294,8 +295,8 @@ def test_two_members_two_senders_two_customers_and_nothing_of_one_reaches_anothe
         if isinstance(who, str):
             return finish(mailed(ops, text, sender=who))
         return finish(
-            creation.create_run(
-                who, message=text, options=creation.Options(), teammate_id=ops.pk,
+            requests.create_run(
+                who, message=text, options=options.Options(), teammate_id=ops.pk,
                 user_id=who.end_user.external_id if who.end_user else None,
             )
         )  # fmt: skip
@@ -324,7 +325,7 @@ def test_a_stranger_neither_joins_a_thread_nor_reads_what_people_say_in_theirs(
     first = finish(mailed(ops, "ANNA-SECRET", sender="anna@other.test", Message_ID="<a@x>"))
     stolen = mailed(ops, "go on", sender="mallory@other.test", References="<a@x>")
     assert stolen.thread_id != first.thread_id
-    inside = creation.run_in_thread(alice, first.thread, message="Between us: OWNER-SECRET")
+    inside = conversation.run_in_thread(alice, first.thread, message="Between us: OWNER-SECRET")
     files.write_file(first.thread, name="internal.txt", content=b"FILE-SECRET")
     finish(inside)
     again = mailed(
@@ -351,13 +352,13 @@ def test_what_strangers_start_stays_theirs(alice: Access, ops: Teammate) -> None
     Run.objects.filter(pk=run.pk).update(
         status=RunStatus.FAILED, finished_at=run.created_at, error_class="e", error_message="e"
     )
-    again, _ = creation.retry_run(alice, Run.objects.get(pk=run.pk))
+    again, _ = requests.retry_run(alice, Run.objects.get(pk=run.pk))
     assert again.origin == run.origin != ""
     thread = conversations.create_thread(access, teammate=ops)
     prompt = conversations.post_message(access, thread, "more")
     with transaction.atomic():
-        child = creation.queue(
-            access, thread, prompt, ops, ops.current_version, creation.Options(),
+        child = enqueue.queue(
+            access, thread, prompt, ops, ops.current_version, options.Options(),
             channel=Channel.EMAIL, history_of=HistoryOf.TEAMMATE, started_by=run,
         )  # fmt: skip
     assert child.origin == run.origin
@@ -365,7 +366,7 @@ def test_what_strangers_start_stays_theirs(alice: Access, ops: Teammate) -> None
 
 def test_lessons_of_people_are_not_told_to_strangers(alice: Access, ops: Teammate) -> None:
     task = tasks.create_task(alice, ops, instructions="Sort.")
-    own = creation.run_task(alice, task, options=creation.Options())
+    own = requests.run_task(alice, task, options=options.Options())
     with transaction.atomic():
         tasks.learn(own, "LESSON-PRIVATE")
     trigger = triggers.open_inbox(alice, task, allowed_senders=["@other.test"])

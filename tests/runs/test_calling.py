@@ -13,7 +13,9 @@ import httpx2
 import pytest
 from django.db import transaction
 
-from runs import answers, creation, gates, tool_verbs, toolbox
+from runs import answers, gates, tool_verbs, toolbox
+from runs.creation import requests
+from runs.creation.options import Options, of_task, of_version
 from runs.models import Event, Gate, Report, Run, RunStatus, Task, ToolCall
 from runs.tool_verbs import DEEPEST, VERBS
 from teammates import end_users, knowledge, permissions, roster, servers, tools
@@ -63,7 +65,7 @@ def add_program(access: Access, *arguments: str, **fields: Any) -> ToolServer:
 def run_with(access: Access, message: str, **options: Any) -> Run:
     attached = list(ToolServer.objects.values_list("slug", flat=True))
     return make_run(
-        access, message=message, options=creation.Options(tools=attached, **options)
+        access, message=message, options=Options(tools=attached, **options)
     )  # fmt: skip
 
 
@@ -84,9 +86,7 @@ def call_of(run: Run, name: str) -> ToolCall:
 
 
 def test_in_plan_mode_nothing_changes_before_the_plan_is_approved(alice: Access) -> None:
-    run = make_run(
-        alice, message="file notes.txt", options=creation.Options(permission_mode="plan")
-    )
+    run = make_run(alice, message="file notes.txt", options=Options(permission_mode="plan"))
     gate = wait(run)
     assert gate.kind == "plan"
     answers.answer_text(alice, run, "Revise: shorter")
@@ -104,7 +104,7 @@ def test_a_change_before_the_plan_is_refused_with_what_to_do(alice: Access) -> N
     from runs import consent
     from teammates.tools.files import LIST_FILES, WRITE_FILE
 
-    run = make_run(alice, options=creation.Options(permission_mode="plan"))
+    run = make_run(alice, options=Options(permission_mode="plan"))
     verdict = consent.judge(run.pk, WRITE_FILE, {"name": "a", "content": "b"})
     assert (verdict.kind, verdict.reason) == ("refuse", "plan_required")
     assert "Plan Approval" in verdict.why
@@ -115,7 +115,9 @@ def test_switching_to_autonomous_lets_a_waiting_run_go_on_without_asking_again(
     alice: Access,
 ) -> None:
     run = make_run(
-        alice, message="file notes.txt", options=creation.Options(permission_mode="approval")
+        alice,
+        message="file notes.txt",
+        options=Options(permission_mode="approval"),
     )
     wait(run)
     gates.switch_mode(alice, run, "autonomous")
@@ -124,7 +126,7 @@ def test_switching_to_autonomous_lets_a_waiting_run_go_on_without_asking_again(
 
 
 def test_a_standing_permission_covers_only_its_scope_and_arguments(alice: Access) -> None:
-    options = creation.Options(permission_mode="approval")
+    options = Options(permission_mode="approval")
     permissions.allow_tool(alice, "write_file", pattern={"name": "*.txt"})
     run = finish(make_run(alice, message="file notes.txt", options=options))
     assert run.status == "completed"
@@ -150,7 +152,9 @@ def test_a_setting_of_the_organization_asks_in_every_mode_and_ignores_permission
 
 def test_edited_arguments_are_what_is_done(alice: Access) -> None:
     run = make_run(
-        alice, message="file notes.txt", options=creation.Options(permission_mode="approval")
+        alice,
+        message="file notes.txt",
+        options=Options(permission_mode="approval"),
     )
     wait(run)
     given = {"decision": "approve", "arguments": {"name": "better.txt", "content": "mine"}}
@@ -186,7 +190,7 @@ def test_memories_are_kept_told_and_shown_with_the_reason(alice: Access) -> None
     assert "invoices go to Kim" in step.request["instructions"]
     memory.refresh_from_db()
     assert memory.used_count == 1
-    off = finish(make_run(alice, message="plain", options=creation.Options(memory=False)))
+    off = finish(make_run(alice, message="plain", options=Options(memory=False)))
     assert off.told is not None
     assert not any(off.told.values())
 
@@ -225,7 +229,7 @@ def test_notices_and_reports_reach_people(alice: Access) -> None:
     (notice,) = run.notices.all()
     assert (notice.user, notice.title) == (alice.user, "News")
     assert Report.objects.get().title == "The demo complains"
-    silent = finish(make_run(alice, message="complain", options=creation.Options(feedback=False)))
+    silent = finish(make_run(alice, message="complain", options=Options(feedback=False)))
     assert not silent.reports.exists()
 
 
@@ -234,7 +238,7 @@ def test_a_teammate_starts_tasks_within_its_own_limits(alice: Access) -> None:
     task = Task.objects.get(is_ad_hoc=False)
     started = Run.objects.get(started_by=run)
     assert (started.task, started.depth) == (task, 1)
-    off = creation.Options(task_setup_tools=False)
+    off = Options(task_setup_tools=False)
     finish(make_run(alice, message="delegate it", options=off))
     assert Task.objects.filter(is_ad_hoc=False).count() == 1
 
@@ -245,7 +249,7 @@ def perform(run: Run, call: ToolCall, name: str, arguments: Any) -> Any:
 
 
 def test_what_a_run_makes_is_never_looser_than_the_run(alice: Access) -> None:
-    run = make_run(alice, options=creation.Options(permission_mode="approval"))
+    run = make_run(alice, options=Options(permission_mode="approval"))
     call = ToolCall(run=run)
     made = perform(run, call, "create_teammate", {"name": "Helper"})
     helper = Teammate.objects.get(pk=made["teammate_id"])
@@ -276,8 +280,8 @@ def test_a_task_says_what_its_runs_inherit(alice: Access) -> None:
         organization=alice.organization, teammate=normal, name="t", instructions="x",
         permission_mode="approval", memory=False, effort="low",
     )  # fmt: skip
-    options = creation.Options(memory=True).or_else(
-        creation.of_task(task).or_else(creation.of_version(normal.current_version))
+    options = Options(memory=True).or_else(
+        of_task(task).or_else(of_version(normal.current_version))
     )
     assert (options.permission_mode, options.memory, options.effort) == ("approval", True, "low")
 
@@ -300,8 +304,12 @@ def test_the_set_up_tools_see_their_own_scope_alone(alice: Access) -> None:
     theirs = Access(alice.organization, alice.role, alice.user, None, customer)
     agent = roster.create_teammate(alice, name="Theirs", end_user=customer)
     account_run = make_run(alice)
-    run = creation.create_run(
-        theirs, message="x", options=creation.Options(), teammate_id=agent.pk, user_id="cust_1"
+    run = requests.create_run(
+        theirs,
+        message="x",
+        options=Options(),
+        teammate_id=agent.pk,
+        user_id="cust_1",
     )
     call = ToolCall(run=run)
     listed = perform(run, call, "list_teammates", {})
@@ -318,7 +326,7 @@ def test_skills_are_offered_loaded_and_forced(alice: Access) -> None:
     skill = knowledge.add_skill(
         alice, name="Refund playbook", description="When a refund is asked for.", body="Step one."
     )
-    run = make_run(alice, options=creation.Options(skill=skill.slug))
+    run = make_run(alice, options=Options(skill=skill.slug))
     run = finish(run)
     step = run.steps.first()
     assert step is not None
@@ -329,7 +337,7 @@ def test_skills_are_offered_loaded_and_forced(alice: Access) -> None:
     assert "refund-playbook: When a refund" in step.request["instructions"]
     assert "load_skill" in step.request["tools"]
     with pytest.raises(Invalid, match="no-such"):
-        make_run(alice, options=creation.Options(skill="no-such"))
+        make_run(alice, options=Options(skill="no-such"))
 
 
 # --- structured output, large results -----------------------------------------------------------
@@ -342,7 +350,7 @@ SCHEMA = {
 
 
 def test_a_run_with_an_output_schema_gives_its_result_in_that_form(alice: Access) -> None:
-    run = finish(make_run(alice, options=creation.Options(output_schema=SCHEMA)))
+    run = finish(make_run(alice, options=Options(output_schema=SCHEMA)))
     run.refresh_from_db()
     assert run.output_data == {"total": 3, "items": ["demo", "demo"]}
 
@@ -361,7 +369,7 @@ def test_a_result_that_was_only_said_is_read_from_the_text(
 ) -> None:
     from runs import steps
 
-    run = make_run(alice, options=creation.Options(output_schema=SCHEMA))
+    run = make_run(alice, options=Options(output_schema=SCHEMA))
     steps._read_result_from(text, run)
     run.refresh_from_db()
     assert run.output_data == data
@@ -590,7 +598,7 @@ def test_a_run_is_given_servers_of_exactly_its_scope(home: Access, shop: FakeSho
     for name in ("theirs", "shop"):  # neither another end user's nor the account's own
         with pytest.raises(Invalid, match=name):
             servers.check_tools(home.organization, other, [name])
-    options = creation.Options(tools=["theirs", "shop", "gmail"])
+    options = Options(tools=["theirs", "shop", "gmail"])
     run = make_run(home, options=options)
     run.route = None
     names = {tool.server for tool in toolbox.tools_of_run(run).tools.values() if tool.server}
@@ -623,7 +631,7 @@ def test_a_call_is_not_made_under_a_permission_that_was_revoked(alice: Access) -
     from tests.factories import make_call
 
     policy, _ = permissions.allow_tool(alice, "write_file")
-    run = make_run(alice, options=creation.Options(permission_mode="approval"))
+    run = make_run(alice, options=Options(permission_mode="approval"))
     arguments = {"name": "a.txt", "content": "x"}
     lease, call = make_call(run, WRITE_FILE, arguments)
     verdict = consent.judge(run.pk, WRITE_FILE, arguments)

@@ -13,7 +13,8 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from runs import creation, retention
+from runs import retention
+from runs.creation import options, requests
 from runs.lifecycle import endings
 from runs.models import (
     DeliveryAttempt,
@@ -141,7 +142,7 @@ def test_scopes_do_not_mix_and_only_wanted_events_are_written(alice: Access) -> 
     make_run(alice, status=RunStatus.COMPLETED)
     assert not theirs.deliveries.exists()
     assert [one.event_type for one in ours.deliveries.all()] == ["run.completed"]
-    creation.create_run(alice, message="x", options=creation.Options(), user_id="kim")
+    requests.create_run(alice, message="x", options=options.Options(), user_id="kim")
     assert [one.event_type for one in theirs.deliveries.all()] == ["run.started"]
     assert ours.deliveries.count() == 1
     assert not nothing.deliveries.exists()

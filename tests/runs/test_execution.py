@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from config.wakeups import WakeUps
-from runs import answers, creation
+from runs import answers
+from runs.creation.options import Options
 from runs.lifecycle import endings
 from runs.models import CallStatus, Channel, Event, Run, RunStatus, Step, StepStatus, ToolCall
 from runs.worker import Worker
@@ -75,7 +76,7 @@ def run_on(access: Access, models: FakeModels, kind: str, model: str, **fields: 
         access, provider, alias=f"{kind}-{model}", name=model,
         prices={"uncached_input": "10", "cache_read": "1", "cache_write": "20", "output": "100"},
     )  # fmt: skip
-    return make_run(access, options=creation.Options(model=f"{kind}-{model}"), **fields)
+    return make_run(access, options=Options(model=f"{kind}-{model}"), **fields)
 
 
 def types(run: Run) -> list[str]:
@@ -205,7 +206,7 @@ def test_an_unreachable_server_fails_with_a_sentence(alice: Access, models: Fake
 
 
 def test_a_missing_key_fails_with_the_place_to_set_it(alice: Access) -> None:
-    run = finish(make_run(alice, options=creation.Options(model="sonnet")))
+    run = finish(make_run(alice, options=Options(model="sonnet")))
     assert (run.status, run.error_class) == (RunStatus.FAILED, "config.missing")
     assert "Models & prices" in run.error_message
 
@@ -264,7 +265,7 @@ def test_a_tool_call_with_bad_arguments_is_told_and_bounded(
 
 
 def test_max_turns_is_a_bound(alice: Access, models: FakeModels) -> None:
-    options = creation.Options(model="demo", max_turns=1)
+    options = Options(model="demo", max_turns=1)
     run = finish(make_run(alice, message="todo file", options=options))
     assert (run.status, run.error_class) == (RunStatus.FAILED, "run.max_turns")
 

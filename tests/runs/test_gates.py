@@ -856,11 +856,11 @@ def test_snoozing_is_everybodys_own(alice: Access) -> None:
 def test_a_program_that_asks_is_allowed_at_once_in_autonomous_mode_and_listed_otherwise(
     alice: Access,
 ) -> None:
-    from runs import creation
+    from runs.creation import options
 
     free = make_run(alice)
     assert asking.ask_outside(alice, free, tool_name="Bash", arguments={}).status == ALLOW
-    careful = make_run(alice, options=creation.Options(permission_mode="approval"))
+    careful = make_run(alice, options=options.Options(permission_mode="approval"))
     assert asking.ask_outside(alice, careful, tool_name="Bash", arguments={}).is_pending
     assert "Use Bash" in browser_of(alice).get("/needs-you/").content.decode()
 

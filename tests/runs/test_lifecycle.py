@@ -308,7 +308,7 @@ def test_claimers_at_once_never_share_a_run_and_keep_the_order(alice: Access) ->
     claimed: list[int] = []
 
     def work(number: int) -> None:
-        while leases := leases.claim_runs(worker=f"w{number}", limit=3):
+        while held := leases.claim_runs(worker=f"w{number}", limit=3):
             for lease in held:
                 claimed.append(lease.run_id)
                 endings.finish_run(lease, [], Outcome(RunStatus.COMPLETED, text="ok"))

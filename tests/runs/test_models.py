@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from runs import creation
+from runs.creation import options
 from runs.models import Event, Run, Step
 from teammates import connections
 from teammates.access import Access
@@ -43,7 +43,7 @@ def fall_back(access: Access, model: Model, to: Model | None) -> None:
 
 
 def on(access: Access, model: Model, **fields: Any) -> Run:
-    return make_run(access, options=creation.Options(model=model.alias, **fields))
+    return make_run(access, options=options.Options(model=model.alias, **fields))
 
 
 def test_a_model_that_cannot_answer_is_replaced_by_its_fallback(

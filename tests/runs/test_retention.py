@@ -12,7 +12,8 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from runs import creation, export, mail, retention, scheduler, tasks, triggers
+from runs import export, mail, retention, scheduler, tasks, triggers
+from runs.creation import requests
 from runs.lifecycle import endings
 from runs.models import (
     Firing,
@@ -174,13 +175,13 @@ def test_what_still_works_in_a_thread_keeps_its_words(alice: Access) -> None:
     accounts.update_settings(alice, retention_mode="metadata_only")
     run = make_run(alice, message="keep me", status=RunStatus.FAILED)
     Run.objects.filter(pk=run.pk).update(finished_at=timezone.now() - timedelta(minutes=3))
-    again = creation.retry_run(alice, run)[0]
+    again = requests.retry_run(alice, run)[0]
     assert retention.erase_said() == 0
     endings.cancel_run(again)
     assert retention.erase_said() == 1
     run.refresh_from_db()
     with pytest.raises(Conflict, match="words are kept"):
-        creation.retry_run(alice, run)
+        requests.retry_run(alice, run)
 
 
 def test_the_home_of_an_installation_is_not_closed(alice: Access) -> None:

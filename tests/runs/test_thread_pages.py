@@ -4,7 +4,8 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from runs import context, creation, reading
+from runs import context, reading
+from runs.creation import conversation, requests
 from runs.models import Run, RunStatus
 from runs.search import search
 from teammates.access import Access
@@ -27,7 +28,7 @@ def test_a_fork_has_what_was_said_and_the_files_and_goes_its_own_way(alice: Acce
     first = make_run(alice, message="What is one?", status=RunStatus.COMPLETED)
     files.write_file(first.thread, name="a.txt", content=b"1")
     make_run(alice, message="And two?", thread=first.thread, status=RunStatus.COMPLETED)
-    fork = creation.fork_thread(alice, first)
+    fork = conversation.fork_thread(alice, first)
     assert [m.content for m in fork.messages.order_by("pk")] == ["What is one?", "An answer."]
     assert files.find_file(fork, "a.txt") is not None
     run = make_run(alice, message="Go on", thread=fork)
@@ -38,20 +39,20 @@ def test_a_fork_has_what_was_said_and_the_files_and_goes_its_own_way(alice: Acce
 
 def test_a_waiting_message_is_edited_until_a_worker_takes_it(alice: Access) -> None:
     run = make_run(alice, message="frist")
-    assert creation.edit_queued(alice, run, "first").prompt.content == "first"  # type: ignore[union-attr]
+    assert conversation.edit_queued(alice, run, "first").prompt.content == "first"  # type: ignore[union-attr]
     with pytest.raises(Invalid):
-        creation.edit_queued(alice, run, "  ")
+        conversation.edit_queued(alice, run, "  ")
     bring_to(run, RunStatus.RUNNING)
     with pytest.raises(Conflict):
-        creation.edit_queued(alice, run, "too late")
+        conversation.edit_queued(alice, run, "too late")
     with pytest.raises(Forbidden):
-        creation.edit_queued(make_bob(alice, role=Role.VIEWER), run, "x")
+        conversation.edit_queued(make_bob(alice, role=Role.VIEWER), run, "x")
 
 
 def test_an_edit_of_a_retry_leaves_the_words_of_what_was_tried(alice: Access) -> None:
     failed = make_run(alice, message="as it was", status=RunStatus.FAILED)
-    again, _ = creation.retry_run(alice, failed, confirm=True)
-    creation.edit_queued(alice, again, "better")
+    again, _ = requests.retry_run(alice, failed, confirm=True)
+    conversation.edit_queued(alice, again, "better")
     failed.refresh_from_db()
     again.refresh_from_db()
     assert failed.prompt is not None
@@ -63,12 +64,12 @@ def test_send_now_stops_what_is_ahead_and_nothing_behind(alice: Access) -> None:
     thread = make_thread(alice)
     runs = [make_run(alice, message=f"m{n}", thread=thread) for n in range(4)]
     bring_to(runs[0], RunStatus.RUNNING)
-    creation.stop_others(alice, runs[2])
+    conversation.stop_others(alice, runs[2])
     states = [Run.objects.get(pk=run.pk) for run in runs]
     assert states[0].cancel_requested_at is not None
     assert [run.status for run in states[1:]] == ["cancelled", "queued", "queued"]
     with pytest.raises(Conflict):
-        creation.stop_others(alice, states[0])
+        conversation.stop_others(alice, states[0])
 
 
 def test_a_form_that_is_sent_twice_makes_one_run(client: Client, alice: Access) -> None:

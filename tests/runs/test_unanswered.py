@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from runs import context, creation
+from runs import context
+from runs.creation import conversation
 from runs.models import Run, RunStatus
 from teammates.access import Access
 from tests.factories import bring_to, make_run, make_thread
@@ -20,7 +21,7 @@ def post(access: Access, thread: Thread, text: str) -> Message:
 
 def start(access: Access, thread: Thread) -> Run:
     """POST /v1/threads/{id}/runs, without words of its own."""
-    return creation.run_in_thread(access, thread)
+    return conversation.run_in_thread(access, thread)
 
 
 def said_to(run: Run) -> list[str]:
@@ -68,7 +69,7 @@ def test_a_run_that_ended_without_a_word_answered_nothing(alice: Access, end: st
 @pytest.mark.django_db
 def test_what_a_copy_begins_with_is_answered(alice: Access) -> None:
     run = make_run(alice, message="one", status=RunStatus.COMPLETED)
-    fork = creation.fork_thread(alice, run)
+    fork = conversation.fork_thread(alice, run)
     assert start(alice, fork).prompt is None
     said = post(alice, fork, "two")
     assert start(alice, fork).prompt == said

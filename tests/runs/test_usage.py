@@ -9,7 +9,7 @@ import pytest
 from django.db import close_old_connections, transaction
 from django.utils import timezone
 
-from runs import creation
+from runs.creation import options, requests
 from runs.lifecycle import endings
 from runs.lifecycle.endings import Outcome
 from runs.models import Run, RunStatus, Step, StepKind, StepStatus, UsageDay
@@ -81,8 +81,8 @@ def test_of_two_runs_at_the_last_place_one_is_made(transactional_db: None) -> No
     def create() -> None:
         barrier.wait()
         try:
-            made.append(creation.create_run(
-                alice, message="x", options=creation.Options(), user_id="kim"
+            made.append(requests.create_run(
+                alice, message="x", options=options.Options(), user_id="kim"
             ))  # fmt: skip
         except PaymentRequired as error:
             refused.append(error.code)

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from runs import creation
 from runs.api.frames_v2 import State, V2Frames, translate
+from runs.creation import idempotency, requests
+from runs.creation.options import Options
 from runs.events.log import LoggedEvent
 from runs.lifecycle import endings, leases, transitions
 from runs.lifecycle.endings import Outcome
@@ -196,9 +197,9 @@ def test_creates_with_one_key_at_once_make_one_run(alice: Access) -> None:
     from tests.runs.test_lifecycle import in_threads
 
     def make(number: int) -> int:
-        run, _ = creation.once(
+        run, _ = idempotency.once(
             alice, "same", ["x"],
-            lambda: creation.create_run(alice, message="hi", options=creation.Options()),
+            lambda: requests.create_run(alice, message="hi", options=Options()),
         )  # fmt: skip
         return run.pk
 
@@ -216,7 +217,7 @@ def test_a_reply_to_a_run_that_ends_at_once_never_deadlocks(alice: Access) -> No
 
         def act(number: int, run: Run = run, lease: transitions.Lease = lease) -> Run:
             if number:
-                return creation.reply_to_run(alice, run, message="and?", options=creation.Options())
+                return requests.reply_to_run(alice, run, message="and?", options=Options())
             return endings.finish_run(lease, [], Outcome(RunStatus.COMPLETED, text="ok"))
 
         ended, reply = in_threads(2, act)

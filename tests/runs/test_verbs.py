@@ -11,19 +11,9 @@ from typing import Any
 
 import pytest
 
-from runs import (
-    artifacts,
-    asking,
-    creation,
-    gates,
-    mail,
-    reports,
-    retention,
-    sharing,
-    tasks,
-    triggers,
-)
-from runs.creation import Options
+from runs import artifacts, asking, gates, mail, reports, retention, sharing, tasks, triggers
+from runs.creation import conversation, requests
+from runs.creation.options import Options
 from runs.gates import Decision
 from runs.lifecycle import endings, marks
 from runs.models import DecidedVia, GateStatus, RunStatus
@@ -135,13 +125,13 @@ VERBS: dict[str, tuple[set[str], Row, Verb]] = {
                       lambda a, row: marks.set_archived(a, row, archived=True)),
     "close a run": (ADMINS, World.run, lambda a, row: endings.close_run(a, row)),
     "switch the mode": (MINE, World.run, lambda a, row: gates.switch_mode(a, row, "approval")),
-    "edit a queued message": (HIS, World.run, lambda a, row: creation.edit_queued(a, row, "y")),
+    "edit a queued message": (HIS, World.run, lambda a, row: conversation.edit_queued(a, row, "y")),
     "reply": (MINE, World.done,
-              lambda a, row: creation.reply_to_run(a, row, message="x", options=Options())),
-    "fork": (MINE, World.done, lambda a, row: creation.fork_thread(a, row)),
+              lambda a, row: requests.reply_to_run(a, row, message="x", options=Options())),
+    "fork": (MINE, World.done, lambda a, row: conversation.fork_thread(a, row)),
     "retry": (MINE, lambda world: world.run(status=RunStatus.CANCELLED),
-              lambda a, row: creation.retry_run(a, row)),
-    "let others wait": (MINE, World.run, lambda a, row: creation.stop_others(a, row)),
+              lambda a, row: requests.retry_run(a, row)),
+    "let others wait": (MINE, World.run, lambda a, row: conversation.stop_others(a, row)),
     "share a run": (MINE, World.done, lambda a, row: sharing.share(a, row)),
     "revoke a link": (MINE, World.done, lambda a, row: sharing.unshare(a, row)),
     "ask from outside": (MINE, World.run,
@@ -156,8 +146,8 @@ VERBS: dict[str, tuple[set[str], Row, Verb]] = {
     "star a thread": (HIS, lambda world: world.run().thread,
                       lambda a, row: conversations.star_thread(a, row, starred=True)),
     "write in a thread": (MINE, lambda world: world.done().thread,
-                          lambda a, row: creation.run_in_thread(a, row, message="x")),
-    "run a task": (MINE, World.task, lambda a, row: creation.run_task(a, row, options=Options())),
+                          lambda a, row: conversation.run_in_thread(a, row, message="x")),
+    "run a task": (MINE, World.task, lambda a, row: requests.run_task(a, row, options=Options())),
     "change a task": (MINE, World.task, lambda a, row: tasks.update_task(a, row, name="x")),
     "archive a task": (MINE, World.task, lambda a, row: tasks.archive_task(a, row)),
     "schedule a task": (MINE, World.task,
@@ -263,9 +253,9 @@ def test_a_teammate_that_became_somebody_elses_alone_works_for_nobody_else(alice
     task = tasks.create_task(bob, agent, instructions="x")
     roster.update_teammate(alice, agent, visibility="personal")
     for verb in (
-        lambda: creation.reply_to_run(bob, done, message="x", options=Options()),
-        lambda: creation.retry_run(bob, done),
-        lambda: creation.run_task(bob, task, options=Options()),
+        lambda: requests.reply_to_run(bob, done, message="x", options=Options()),
+        lambda: requests.retry_run(bob, done),
+        lambda: requests.run_task(bob, task, options=Options()),
         lambda: triggers.duplicate_task(bob, task),
     ):
         with pytest.raises(NotFound):

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from runs import creation, tasks
+from runs import tasks
+from runs.creation import requests
+from runs.creation.options import Options
 from teammates import end_users, keys, knowledge, roster
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, NotFound
@@ -88,11 +90,11 @@ def test_what_everybody_is_told_is_changed_by_its_maker_and_who_manages_teammate
 
 
 def test_a_member_starts_nothing_in_the_name_of_an_end_user(alice: Access, bob: Access) -> None:
-    options = creation.Options()
+    options = Options()
     mine = roster.create_teammate(bob, name="Bob's")
     with pytest.raises(Forbidden):
-        creation.create_run(bob, message="recall", user_id="kim", options=options)
-    creation.create_run(alice, message="recall", user_id="kim", options=options)
+        requests.create_run(bob, message="recall", user_id="kim", options=options)
+    requests.create_run(alice, message="recall", user_id="kim", options=options)
     for path, body in (
         ("/api/v2/runs", {"message": "x", "user_id": "new"}),
         ("/api/v2/memories", {"content": "x", "user_id": "new"}),

@@ -12,8 +12,10 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from runs import creation, tasks, triggers
-from runs.creation import Attachment, Options
+from runs import tasks, triggers
+from runs.creation import requests
+from runs.creation.attachments import Attachment
+from runs.creation.options import Options
 from runs.models import Notice
 from runs.notifications import mailer
 from runs.webhooks import endpoints
@@ -311,7 +313,7 @@ def test_uploads_are_counted_for_a_person_and_for_all(
     monkeypatch.setattr(limits, "UPLOADS_OF_ALL", Limit("uploads in your organization", 3, 60))
 
     def upload(access: Access) -> None:
-        creation.create_run(
+        requests.create_run(
             access, message="x", options=Options(), attachments=[Attachment("a.txt", b"x")]
         )
 
@@ -321,7 +323,7 @@ def test_uploads_are_counted_for_a_person_and_for_all(
         upload(alice)
     with pytest.raises(TooMany, match="in your organization"):
         upload(bob)
-    creation.create_run(alice, message="nothing enclosed", options=Options())
+    requests.create_run(alice, message="nothing enclosed", options=Options())
 
 
 @pytest.mark.parametrize("path", [

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runs import creation, toolbox
+from runs import toolbox
+from runs.creation import options
 from teammates import permissions, programs, roster, servers
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden, Invalid
@@ -228,7 +229,7 @@ def bank(access: Access, **fields: Any) -> ToolServer:
 
 
 def has_bank(access: Access, **fields: Any) -> bool:
-    run = make_run(access, options=creation.Options(tools=["bank"]), **fields)
+    run = make_run(access, options=options.Options(tools=["bank"]), **fields)
     found = toolbox.tools_of_run(run)
     assert ("bank__balance" in found.tools) != ("bank__balance" in found.missing)
     return "bank__balance" in found.tools

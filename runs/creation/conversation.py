@@ -1,0 +1,160 @@
+"""Runs of a conversation, as pages and v1 ask for them; and what people do in its queue."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from django.db import transaction
+from django.db.models import Max, Q
+
+from runs.creation.attachments import Attachment
+from runs.creation.enqueue import queue
+from runs.creation.options import Options, check_options
+from runs.creation.requests import count_uploads, write_and_attach
+from runs.lifecycle import endings
+from runs.models import ACTIVE, FINISHED, Channel, Run, RunStatus
+from teammates import connections, roster
+from teammates.access import Access
+from teammates.errors import Conflict, Forbidden
+from teammates.models import Teammate
+from threads import conversations
+from threads.models import Message, MessageRole, Thread
+
+
+def start_thread(
+    access: Access,
+    *,
+    message: str,
+    teammate: Teammate | None,
+    options: Options | None = None,
+    attachments: Sequence[Attachment] = (),
+) -> Run:
+    """The pages: a conversation with its first message and run, all or nothing."""
+    with transaction.atomic():
+        thread = conversations.create_thread(access, teammate=teammate)
+        return run_in_thread(
+            access, thread, message=message, teammate=teammate, options=options,
+            channel=Channel.APP, attachments=attachments,
+        )  # fmt: skip
+
+
+def run_in_thread(
+    access: Access,
+    thread: Thread,
+    *,
+    message: str | None = None,
+    teammate: Teammate | None = None,
+    persona_id: str | None = None,
+    route_id: str | None = None,
+    options: Options | None = None,
+    channel: Channel = Channel.API,
+    attachments: Sequence[Attachment] = (),
+) -> Run:
+    """v1 and the pages: a run on the thread as it stands, or with a new message.
+
+    Raises `Invalid`, `NotFound` (persona, route).
+    """
+    access.require("data.runs.write", thread)
+    options = options or Options()
+    check_options(access, options)
+    count_uploads(access, attachments)
+    with transaction.atomic():
+        if persona_id is not None:
+            teammate, version = roster.get_persona(access, persona_id)
+        else:
+            teammate = teammate or _usual(access, thread) or roster.default_teammate(access)
+            version = teammate.current_version
+        route = connections.get_route(access.organization, route_id) if route_id else None
+        if message is not None:
+            prompt: Message | None = conversations.post_message(access, thread, message)
+        else:
+            # Held: of two runs at once, the second finds the message taken up.
+            Thread.objects.select_for_update(no_key=True).get(pk=thread.pk)
+            prompt = _unanswered(thread)
+        run = queue(
+            access, thread, prompt, teammate, version,
+            # Somebody is there to ask: the mode says what needs asking.
+            replace(options, human_in_the_loop=options.human_in_the_loop is not False),
+            channel=channel, persona_id=persona_id or "", route=route,
+        )  # fmt: skip
+        write_and_attach(run, attachments)
+        return run
+
+
+def stop_others(access: Access, run: Run) -> None:
+    """Cancel what keeps a queued run waiting in its thread, so that it comes next.
+
+    Raises `Conflict` if it does not wait in the queue.
+    """
+    access.require("data.runs.write", run)
+    if run.status != RunStatus.QUEUED:
+        raise Conflict(
+            "This message is being worked on already. Send your words as the next one.",
+            code="runs.not_queued",
+        )
+    ahead = Run.objects.filter(thread=run.thread_id, status__in=ACTIVE, position__lt=run.position)
+    for other in ahead.order_by("position"):
+        endings.stop_run(access, other)
+
+
+def edit_queued(access: Access, run: Run, message: str) -> Run:
+    """Edit a queued message, which is its author's alone. Holds the run's row.
+
+    Raises `Forbidden`, `Invalid`, `Conflict` once it is being worked on.
+    """
+    access.require("data.runs.write", run)
+    content = conversations.checked_message(message)
+    with transaction.atomic():
+        locked = (
+            Run.objects.select_for_update(of=("self",), no_key=True).with_names().get(pk=run.pk)
+        )
+        if locked.status != RunStatus.QUEUED or locked.attempt or locked.prompt is None:
+            raise Conflict(
+                "This message is being worked on already. Send your words as the next one.",
+                code="runs.not_queued",
+            )
+        if locked.prompt.created_by != access.user:
+            raise Forbidden("Only whoever wrote a message edits it.")
+        if locked.retry_of_id is not None:  # what was tried before keeps its words
+            locked.prompt = conversations.post_message(access, locked.thread, content)
+            locked.save(update_fields=["prompt"])
+        else:
+            locked.prompt.content = content
+            locked.prompt.save(update_fields=["content", "updated_at"])
+    return locked
+
+
+def fork_thread(access: Access, run: Run) -> Thread:
+    """A new conversation that begins with what was said up to and in `run`, and has its files."""
+    access.require("data.threads.write", run)
+    before = Run.objects.filter(thread=run.thread_id, position__lte=run.position)
+    said: list[Message] = list(
+        Message.objects.filter(thread=run.thread_id, runs=None, answered_by=None)
+        .filter(pk__lt=run.prompt_id or run.answer_id or 0).order_by("pk")
+    )  # fmt: skip
+    for one in before.select_related("prompt", "answer").order_by("position"):
+        said.extend(message for message in (one.prompt, one.answer) if message is not None)
+    return conversations.fork_thread(access, run.thread, said)
+
+
+def _usual(access: Access, thread: Thread) -> Teammate | None:
+    """Who answers in a thread, unless they are archived or the asker's no more."""
+    mine = Teammate.objects.visible_to(replace(access, end_user=None)).current().with_version()
+    return mine.filter(pk=thread.teammate_id or 0).first()
+
+
+def _unanswered(thread: Thread) -> Message | None:
+    """The last message that no run answers yet; those before it are in the run's history, and are
+    answered with it. The caller holds the thread's row.
+
+    Which messages had a run decides, not who spoke last: while a run works, people go on writing.
+    One that ended without a word answered nothing.
+    """
+    in_vain = Q(status__in=FINISHED, answer=None) & ~Q(status=RunStatus.COMPLETED)
+    taken_up = Run.objects.filter(thread=thread).exclude(in_vain)
+    said = Message.objects.filter(thread=thread)
+    copied = said.filter(role=MessageRole.ASSISTANT, answered_by=None)  # what a fork begins with
+    seen = max(
+        taken_up.aggregate(last=Max("prompt"))["last"] or 0,
+        copied.aggregate(last=Max("pk"))["last"] or 0,
+    )
+    return said.filter(role=MessageRole.USER, pk__gt=seen).order_by("-pk").first()

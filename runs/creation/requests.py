@@ -1,0 +1,308 @@
+"""Runs of teammates and tasks, as v2 asks for them: new, again, in reply."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from django.db import transaction
+from django.db.models import QuerySet
+
+from runs.creation.attachments import Attachment, attach, write_attachments
+from runs.creation.enqueue import queue
+from runs.creation.options import Options, check_options, of_run
+from runs.models import (
+    ACTIVE,
+    RETRYABLE,
+    CallStatus,
+    Channel,
+    HistoryOf,
+    Run,
+    RunFile,
+    Task,
+    TaskStatus,
+    ToolCall,
+)
+from teammates import end_users, limits, roster
+from teammates.access import Access
+from teammates.errors import Conflict, NotFound, Unsuitable
+from teammates.models import EndUser, PermissionMode, Teammate
+from threads import conversations
+from threads.models import Thread
+
+
+def create_run(
+    access: Access,
+    *,
+    message: str,
+    options: Options,
+    teammate_id: int | None = None,
+    name: str | None = None,
+    instructions: str | None = None,
+    user_id: str | None = None,
+    email_inbox: bool = False,
+    attachments: Sequence[Attachment] = (),
+) -> Run:
+    """v2: a run in a thread of its own, for the named, found, made or default teammate.
+
+    Raises `Invalid`, `NotFound` (teammate or end-user scope).
+    """
+    access.require("data.runs.write")
+    content = conversations.checked_message(message)
+    check_options(access.for_end_user(user_id), options)
+    count_uploads(access, attachments)
+    with transaction.atomic():
+        end_user = _end_user(access, user_id)
+        teammate = _teammate_for(
+            access, teammate_id, name, instructions, end_user, options, email_inbox=email_inbox
+        )
+        if teammate.end_user_id is not None:
+            if end_user is not None and end_user.pk != teammate.end_user_id:
+                raise NotFound("There is no such teammate.", code="teammates.not_found")
+            end_user = teammate.end_user
+        replace(access, end_user=end_user).require_end_user()
+        thread = conversations.create_thread(access, teammate=teammate, end_user=end_user)
+        prompt = conversations.post_message(access, thread, content)
+        run = queue(
+            access, thread, prompt, teammate, teammate.current_version, options,
+            channel=Channel.API, history_of=HistoryOf.TEAMMATE,
+        )  # fmt: skip
+        write_and_attach(run, attachments)
+        return run
+
+
+def run_task(
+    access: Access,
+    task: Task,
+    *,
+    options: Options,
+    user_id: str | None = None,
+    channel: Channel = Channel.API,
+    extra: str = "",
+) -> Run:
+    """A run of a saved task, in a thread of its own and in the task's scope if it has one; `extra`
+    is said behind its instructions.
+
+    Raises `Unsuitable` for a paused or archived task, `NotFound` for another end user's.
+    """
+    access.require("data.runs.write", task)
+    check_options(access.for_end_user(user_id), options)
+    if task.status != TaskStatus.ENABLED:
+        raise Unsuitable(
+            f"The task {task.name} is {task.get_status_display().lower()}; enable it first.",
+            code="task_disabled",
+        )
+    with transaction.atomic():
+        end_user = _end_user(access, user_id)
+        if task.end_user_id is not None:
+            if end_user is not None and end_user.pk != task.end_user_id:
+                raise NotFound("There is no such task.", code="tasks.not_found")
+            end_user = task.end_user
+        replace(access, end_user=end_user).require_end_user()
+        teammate = _usable(access, task.teammate_id)
+        thread = conversations.create_thread(
+            access, title=title_of(task.name), teammate=teammate, end_user=end_user
+        )
+        prompt = conversations.post_message(access, thread, prompt_of(task, extra))
+        return queue(
+            access, thread, prompt, teammate, teammate.current_version, options,
+            channel=channel, history_of=HistoryOf.TEAMMATE, task=task,
+        )  # fmt: skip
+
+
+def prompt_of(task: Task, extra: str = "") -> str:
+    """What a run of the task is asked to do."""
+    parts = [task.instructions]
+    if task.expected_output:
+        parts.append(f"Expected output: {task.expected_output}")
+    if task.goals:
+        parts.append(f"Goals: {task.goals}")
+    return "\n\n".join([*parts, extra] if extra else parts)
+
+
+FIRST_SESSION = (
+    "This is your first conversation here. Say in two or three sentences who you are and what you "
+    "can do, then ask for the one thing that you need to know to begin."
+)
+
+
+def start_first_session(access: Access, teammate_id: int, *, options: Options) -> Run:
+    """The teammate speaks first. Once: raises `Conflict` if it did, and has not failed."""
+    access.require("data.runs.write")
+    check_options(access, options)
+    with transaction.atomic():
+        teammate = roster.get_teammate(access, teammate_id)
+        replace(access, end_user=teammate.end_user).require_end_user()
+        # The teammate's row is the lock: of two at once, the second sees the first.
+        Teammate.objects.select_for_update(no_key=True).get(pk=teammate.pk)
+        began = Run.objects.filter(teammate=teammate, is_first_session=True)
+        if began.exclude(status__in=RETRYABLE).exists():
+            raise Conflict(
+                f"{teammate.name} had its first session already.", code="first_session_exists"
+            )
+        thread = conversations.create_thread(
+            access, title=f"Meet {title_of(teammate.name)}"[:150], teammate=teammate,
+            end_user=teammate.end_user,
+        )  # fmt: skip
+        prompt = conversations.post_message(access, thread, FIRST_SESSION)
+        run = queue(
+            access, thread, prompt, teammate, teammate.current_version, options,
+            channel=Channel.API,
+        )  # fmt: skip
+        run.is_first_session = True
+        run.save(update_fields=["is_first_session"])
+        return run
+
+
+def retry_run(
+    access: Access, run: Run, *, confirm: bool = False, channel: Channel = Channel.API
+) -> tuple[Run, bool]:
+    """A new run of the same request with the same settings, and whether it is new: one that is
+    under way is returned instead.
+
+    Raises `Conflict` if the run did not fail, or if it did things that would be done again and
+    `confirm` does not say so.
+    """
+    access.require("data.runs.write", run)
+    with transaction.atomic():
+        # The run's row is the lock: of two retries at once, the second finds the first.
+        Run.objects.select_for_update(no_key=True).get(pk=run.pk)
+        run.refresh_from_db(fields=["status", "erased_at"])
+        if (under_way := run.retries.filter(status__in=ACTIVE).order_by("-id").first()) is not None:
+            return under_way, False
+        if not run.is_retryable:
+            raise Conflict(
+                "Only a failed or cancelled run whose words are kept can be tried again.",
+                code="run_not_retryable",
+            )
+        if not confirm and repeats_actions(run):
+            raise Conflict(
+                "The run did things that a retry may do again. Confirm to go on.",
+                code="retry_needs_confirmation",
+            )
+        thread = Thread.objects.get(pk=run.thread_id)
+        teammate = _usable(access, run.teammate_id)
+        again = queue(
+            access, thread, run.prompt, teammate, teammate.current_version, of_run(run),
+            channel=channel, history_of=HistoryOf(run.history_of), reply_to=run.reply_to,
+            is_resolved=True, task=run.task, retry_of=run,
+        )  # fmt: skip
+        for attached in RunFile.objects.filter(run=run, is_attachment=True):
+            RunFile.objects.create(run=again, file_id=attached.file_id, is_attachment=True)
+        return again, True
+
+
+def repeats_actions(run: Run) -> bool:
+    """Whether the run did, or may have done, something that trying again would do again."""
+    return actions_of(run).exists()
+
+
+def actions_of(run: Run) -> QuerySet[ToolCall]:
+    """What the run did, or may have done, that changes something."""
+    done = run.tool_calls.exclude(is_action=False)
+    return done.filter(
+        status__in=[CallStatus.DONE, CallStatus.UNKNOWN, CallStatus.RUNNING]
+    ).order_by("pk")  # fmt: skip
+
+
+def title_of(text: str) -> str:
+    """As much of it as a thread's title holds."""
+    return text.encode()[: conversations.LONGEST_TITLE].decode(errors="ignore")
+
+
+def reply_to_run(
+    access: Access,
+    run: Run,
+    *,
+    message: str,
+    options: Options,
+    attachments: Sequence[Attachment] = (),
+) -> Run:
+    """v2: a new run in the same thread with the previous one's context and settings.
+
+    Non-interactive, unless the body itself says otherwise. A busy thread queues it.
+    """
+    access.require("data.runs.write", run)
+    content = conversations.checked_message(message)
+    if options.tools == []:
+        options = replace(options, tools=None)
+    check_options(replace(access, end_user=run.end_user), options)
+    count_uploads(access, attachments)
+    asks_for_people = bool(options.human_in_the_loop) or options.permission_mode in (
+        PermissionMode.APPROVAL,
+        PermissionMode.PLAN,
+    )
+    wanted = replace(options.or_else(of_run(run)), human_in_the_loop=asks_for_people)
+    with transaction.atomic():
+        thread = Thread.objects.get(pk=run.thread_id)
+        teammate = _usable(access, run.teammate_id)
+        prompt = conversations.post_message(access, thread, content)
+        again = queue(
+            access, thread, prompt, teammate, teammate.current_version, wanted,
+            channel=Channel.API, reply_to=run, is_resolved=True,
+        )  # fmt: skip
+        write_and_attach(again, attachments)
+        return again
+
+
+def _end_user(access: Access, user_id: str | None) -> EndUser | None:
+    if user_id is None:
+        return access.end_user
+    return end_users.find_or_create(access, user_id)
+
+
+def _teammate_for(
+    access: Access,
+    teammate_id: int | None,
+    name: str | None,
+    instructions: str | None,
+    end_user: EndUser | None,
+    options: Options,
+    *,
+    email_inbox: bool,
+) -> Teammate:
+    if teammate_id is not None:
+        teammate = roster.get_teammate(replace(access, end_user=None), teammate_id)
+        if teammate.is_archived:
+            raise NotFound("This teammate is archived.", code="teammates.not_found")
+        return teammate
+    made_of: dict[str, Any] = {
+        "instructions": instructions or "",
+        "model": options.model or "",
+        "permission_mode": options.permission_mode or PermissionMode.AUTONOMOUS,
+    }
+    if name is not None:
+        return roster.find_or_create_by_name(
+            access, name=name, end_user=end_user, email_inbox=email_inbox, **made_of
+        )
+    if instructions is not None or email_inbox:
+        known = Teammate.objects.current().with_version().filter(
+            organization=access.organization, end_user=end_user, created_by=access.user,
+            version__instructions=instructions or "", name=roster.UNNAMED,
+        )  # fmt: skip
+        if not email_inbox and (found := known.order_by("-id").first()):
+            return found
+        return roster.create_teammate(
+            access, end_user=end_user, email_inbox=email_inbox,
+            **made_of,
+        )  # fmt: skip
+    return roster.default_teammate(access)
+
+
+def count_uploads(access: Access, attachments: Sequence[Attachment]) -> None:
+    """Raises `TooMany`."""
+    if attachments:
+        limits.take(
+            (limits.UPLOADS, limits.whoever(access)),
+            (limits.UPLOADS_OF_ALL, access.organization.pk),
+        )
+
+
+def write_and_attach(run: Run, attachments: Sequence[Attachment]) -> None:
+    """Put files beside the run's message."""
+    attach(run, write_attachments(Thread.objects.get(pk=run.thread_id), attachments))
+
+
+def _usable(access: Access, teammate_id: int) -> Teammate:
+    """A teammate that the asker may still have work for them. Raises `NotFound` once it is
+    somebody else's alone."""
+    return roster.get_teammate(replace(access, end_user=None, origin=""), teammate_id)
