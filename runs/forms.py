@@ -8,9 +8,10 @@ from django import forms
 from django.conf import settings
 from django.utils import timezone
 
-from runs import schedules, tasks, triggers
+from runs import schedules, triggers
 from runs.models import Dialect, Missed, Overlap, Task, Trigger
 from runs.schedules import WEEKDAYS, Sentence
+from runs.tasks import tasks
 from runs.webhooks import endpoints, outbox
 from teammates.access import Access
 from teammates.errors import Invalid

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db.models import F
 
-from runs import mailbox, reports, tasks
+from runs import mailbox, reports
 from runs.authority import access_of_run
 from runs.creation import enqueue, options, requests
 from runs.models import (
@@ -26,6 +26,7 @@ from runs.models import (
     ToolCall,
 )
 from runs.notifications import notices
+from runs.tasks import lessons, tasks
 from teammates import knowledge, limits, roster
 from teammates.access import Access
 from teammates.catalog import CATALOG
@@ -117,7 +118,7 @@ def _read_document(run: Run, access: Access, call: ToolCall, arguments: dict[str
 
 
 def _learn_lesson(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
-    lesson = tasks.learn(run, arguments["text"], arguments.get("when_applicable", ""))
+    lesson = lessons.learn(run, arguments["text"], arguments.get("when_applicable", ""))
     return {"lesson_id": lesson.pk, "affirmed": lesson.reaffirm_count}
 
 

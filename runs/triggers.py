@@ -8,8 +8,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from config.database import database_now
-from runs import schedules, tasks
+from runs import schedules
 from runs.models import Missed, Overlap, Rest, Task, TaskStatus, Trigger, TriggerKind
+from runs.tasks import tasks
 from teammates import audit, hooks, roster, servers
 from teammates.access import Access, take_over
 from teammates.errors import Conflict, Invalid, NotFound, Unsuitable

@@ -6,10 +6,11 @@ from django.http import HttpResponse
 from ninja import Router, Status
 from pydantic import Field
 
-from runs import schedules, tasks, triggers
+from runs import schedules, triggers
 from runs.api.v2_answers import MADE, answer, options_of
 from runs.creation import idempotency, requests
 from runs.models import Lesson, Task, Trigger, TriggerKind
+from runs.tasks import lessons, tasks
 from teammates import end_users, hooks, roster
 from teammates.access import Access
 from teammates.api.schemas import (
@@ -259,7 +260,7 @@ def delete_lesson(
 ) -> dict[str, Any]:
     """Forget one; the answer is what is left."""
     task = _find(request, task_id, user_id)
-    tasks.forget_lesson(request.auth, task, lesson_id)
+    lessons.forget_lesson(request.auth, task, lesson_id)
     return lessons_out(task)
 
 
@@ -271,7 +272,7 @@ def clear_lessons(
     task = _find(request, task_id, user_id)
     if not confirm:
         raise Invalid("confirm=true is required: all lessons of the task would be forgotten.")
-    tasks.clear_lessons(request.auth, task)
+    lessons.clear_lessons(request.auth, task)
     return lessons_out(task)
 
 
@@ -428,10 +429,10 @@ def task_out(task: Task) -> dict[str, Any]:
 
 
 def lessons_out(task: Task) -> dict[str, Any]:
-    found = tasks.lessons_of(task)
+    found = lessons.lessons_of(task)
     return whole([lesson_out(lesson) for lesson in found]) | {
         "capacity_used": len(found),
-        "capacity_limit": tasks.MOST_LESSONS,
+        "capacity_limit": lessons.MOST_LESSONS,
     }
 
 

@@ -15,7 +15,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs import firing, incoming, schedules, tasks, triggers
+from runs import firing, incoming, schedules, triggers
 from runs.creation import options, requests
 from runs.forms import ScheduleForm, TaskForm
 from runs.models import (
@@ -30,6 +30,7 @@ from runs.models import (
     Trigger,
     TriggerKind,
 )
+from runs.tasks import lessons, tasks
 from runs.views.reach import (
     SAMPLE,
     Reach,
@@ -340,7 +341,7 @@ def _triggers(request: PageRequest, task: Task) -> dict[str, Any]:
 
 
 def _lessons(request: PageRequest, task: Task) -> dict[str, Any]:
-    return {"lessons": tasks.lessons_of(task), "capacity": tasks.MOST_LESSONS}
+    return {"lessons": lessons.lessons_of(task), "capacity": lessons.MOST_LESSONS}
 
 
 def _setup(request: PageRequest, task: Task) -> dict[str, Any]:
@@ -492,8 +493,8 @@ def lesson_act(request: PageRequest, task_id: int) -> HttpResponse:
     """Forget one lesson, or all."""
     access, task = request.access, _find(request, task_id)
     if lesson := request.POST.get("lesson", ""):
-        tasks.forget_lesson(access, task, lesson)
+        lessons.forget_lesson(access, task, lesson)
     else:
-        tasks.clear_lessons(access, task)
+        lessons.clear_lessons(access, task)
     messages.success(request, "Forgotten.")
     return redirect(f"{task.get_absolute_url()}?tab=lessons")

@@ -10,7 +10,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from runs import authority, consent, execution, gates, incoming, mail, tasks, triggers
+from runs import authority, consent, execution, gates, incoming, mail, triggers
 from runs.creation import conversation, enqueue, options, requests
 from runs.gates import Decision
 from runs.incoming import Call
@@ -31,6 +31,7 @@ from runs.models import (
     ToolCall,
 )
 from runs.notifications import mailer
+from runs.tasks import lessons, tasks
 from teammates import accounts, connections, end_users, knowledge, permissions, roster
 from teammates.access import Access
 from teammates.errors import Forbidden
@@ -368,7 +369,7 @@ def test_lessons_of_people_are_not_told_to_strangers(alice: Access, ops: Teammat
     task = tasks.create_task(alice, ops, instructions="Sort.")
     own = requests.run_task(alice, task, options=options.Options())
     with transaction.atomic():
-        tasks.learn(own, "LESSON-PRIVATE")
+        lessons.learn(own, "LESSON-PRIVATE")
     trigger = triggers.open_inbox(alice, task, allowed_senders=["@other.test"])
     message = EmailMessage()
     message["From"], message["Message-ID"] = "mallory@other.test", "<m@x>"

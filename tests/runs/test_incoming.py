@@ -8,8 +8,9 @@ import pytest
 from django.db import connection
 from django.test import Client
 
-from runs import firing, incoming, scheduler, tasks, triggers
+from runs import firing, incoming, scheduler, triggers
 from runs.models import Channel, Firing, FiringStatus, Overlap, Run, RunStatus, Skip, Task
+from runs.tasks import tasks
 from teammates import end_users, hooks, roster
 from teammates.access import Access
 from teammates.models import Organization, Teammate

@@ -16,7 +16,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.utils import timezone
 
-from runs import firing, mail, mailbox, scheduler, tasks, triggers
+from runs import firing, mail, mailbox, scheduler, triggers
 from runs.models import (
     Channel,
     Firing,
@@ -31,6 +31,7 @@ from runs.models import (
     Task,
 )
 from runs.notifications import mailer
+from runs.tasks import tasks
 from teammates import members, roster
 from teammates.access import Access
 from teammates.errors import Forbidden, NotFound, TooMany

@@ -12,7 +12,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from runs import export, mail, retention, scheduler, tasks, triggers
+from runs import export, mail, retention, scheduler, triggers
 from runs.creation import requests
 from runs.lifecycle import endings
 from runs.models import (
@@ -28,6 +28,7 @@ from runs.models import (
     UsageDay,
     WebhookEndpoint,
 )
+from runs.tasks import lessons, tasks
 from runs.webhooks import endpoints
 from teammates import accounts, end_users, keys, knowledge, members, permissions, roster, sessions
 from teammates.access import Access, access_of_member
@@ -292,7 +293,7 @@ def test_what_an_erased_end_user_set_up_is_gone_too_and_starts_nothing(alice: Ac
     schedule = triggers.add_schedule(of_kim, task, interval_seconds=3600)
     for text in ("asthma", "more asthma"):
         Lesson.objects.create(task=task, text=text, last_reaffirmed_at=timezone.now())
-    tasks.forget_lesson(alice, task, str(task.lessons.values_list("pk", flat=True)[0]))
+    lessons.forget_lesson(alice, task, str(task.lessons.values_list("pk", flat=True)[0]))
     gone = knowledge.add_skill(of_kim, name="asthma two", description="asthma", body="asthma")
     knowledge.delete_skill(alice, gone)
     policy, _ = permissions.allow_tool(of_kim, "send_mail", pattern={"to": "asthma@example.com"})

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from runs import scheduler, tasks, triggers
+from runs import scheduler, triggers
 from runs.lifecycle import leases
 from runs.models import (
     Channel,
@@ -24,6 +24,7 @@ from runs.models import (
     Task,
     Trigger,
 )
+from runs.tasks import tasks
 from teammates import members, roster
 from teammates.access import Access
 from teammates.errors import Unsuitable

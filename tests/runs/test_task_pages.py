@@ -9,8 +9,9 @@ from django.forms.models import model_to_dict
 from django.test import Client
 from django.utils import timezone
 
-from runs import scheduler, tasks, triggers
+from runs import scheduler, triggers
 from runs.models import Firing, Rest, Run, RunStatus, Task, TaskStatus, Trigger
+from runs.tasks import tasks
 from teammates import hooks, roster
 from teammates.access import Access
 from teammates.errors import NotFound, Unsuitable

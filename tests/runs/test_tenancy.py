@@ -14,8 +14,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from config.api import v2
-from runs import artifacts, tasks, tool_verbs, triggers
+from runs import artifacts, tool_verbs, triggers
 from runs.models import Lesson, Run, RunFile, RunStatus
+from runs.tasks import tasks
 from runs.webhooks import endpoints
 from teammates import end_users, keys, knowledge, permissions, roster, servers, sessions
 from teammates.access import Access

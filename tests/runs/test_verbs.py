@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from runs import artifacts, asking, gates, mail, reports, retention, sharing, tasks, triggers
+from runs import artifacts, asking, gates, mail, reports, retention, sharing, triggers
 from runs.creation import conversation, requests
 from runs.creation.options import Options
 from runs.gates import Decision
 from runs.lifecycle import endings, marks
 from runs.models import DecidedVia, GateStatus, RunStatus
+from runs.tasks import tasks
 from runs.webhooks import endpoints
 from teammates import (
     accounts,

@@ -8,9 +8,10 @@ from django.contrib.auth.management.commands import changepassword
 from django.core.management import call_command
 from django.test import Client
 
-from runs import gates, mail, sharing, tasks, triggers
+from runs import gates, mail, sharing, triggers
 from runs.gates import Decision
 from runs.models import DecidedVia, GateStatus, RunStatus
+from runs.tasks import tasks
 from runs.webhooks import endpoints
 from teammates import (
     accounts,

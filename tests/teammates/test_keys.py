@@ -8,9 +8,10 @@ from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
-from runs import authority, firing, tasks, triggers
+from runs import authority, firing, triggers
 from runs.firing import Cause
 from runs.models import Firing, Run, Task, Trigger, TriggerKind
+from runs.tasks import tasks
 from teammates import accounts, keys, roster
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden, Invalid, NotSignedIn

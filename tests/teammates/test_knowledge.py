@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from runs import tasks
 from runs.creation import requests
 from runs.creation.options import Options
+from runs.tasks import tasks
 from teammates import end_users, keys, knowledge, roster
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, NotFound

@@ -12,12 +12,13 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from runs import tasks, triggers
+from runs import triggers
 from runs.creation import requests
 from runs.creation.attachments import Attachment
 from runs.creation.options import Options
 from runs.models import Notice
 from runs.notifications import mailer
+from runs.tasks import tasks
 from runs.webhooks import endpoints
 from teammates import accounts, client, keys, limits, members, roster, sessions
 from teammates.access import Access

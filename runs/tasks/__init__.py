@@ -1,0 +1,1 @@
+"""Saved work, and its lessons."""
