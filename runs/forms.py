@@ -8,10 +8,10 @@ from django import forms
 from django.conf import settings
 from django.utils import timezone
 
-from runs import schedules, triggers
 from runs.models import Dialect, Missed, Overlap, Task, Trigger
-from runs.schedules import WEEKDAYS, Sentence
 from runs.tasks import tasks
+from runs.triggers import definitions, due_times, schedule_text
+from runs.triggers.schedule_text import WEEKDAYS, Sentence
 from runs.webhooks import endpoints, outbox
 from teammates.access import Access
 from teammates.errors import Invalid
@@ -79,8 +79,8 @@ class ScheduleForm(forms.Form):
         widget=forms.NumberInput(attrs=_shown_for("hour")),
     )  # fmt: skip
     minutes = forms.FloatField(
-        label="Minutes between two runs", min_value=schedules.SHORTEST_INTERVAL / 60,
-        max_value=schedules.LONGEST_INTERVAL / 60, required=False,
+        label="Minutes between two runs", min_value=due_times.SHORTEST_INTERVAL / 60,
+        max_value=due_times.LONGEST_INTERVAL / 60, required=False,
         widget=forms.NumberInput(attrs=_shown_for("interval", step="any")),
     )  # fmt: skip
     cron = forms.CharField(
@@ -103,12 +103,12 @@ class ScheduleForm(forms.Form):
     missed_limit = forms.IntegerField(
         label="At most so many of the missed ones",
         min_value=1,
-        max_value=triggers.MOST_MISSED,
+        max_value=definitions.MOST_MISSED,
         required=False,
     )
     failure_limit = forms.IntegerField(
         label="Pause after so many failed runs in a row", min_value=1,
-        max_value=triggers.MOST_FAILURES, required=False, help_text="Empty: never.",
+        max_value=definitions.MOST_FAILURES, required=False, help_text="Empty: never.",
     )  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -129,7 +129,7 @@ class ScheduleForm(forms.Form):
     def clean_timezone(self) -> str:
         zone: str = self.cleaned_data["timezone"] or self.initial.get("timezone") or "UTC"
         try:
-            schedules.check_timezone(zone)
+            due_times.check_timezone(zone)
         except Invalid as error:
             raise forms.ValidationError(error.message) from None
         return zone
@@ -150,7 +150,7 @@ class ScheduleForm(forms.Form):
     def now(trigger: Trigger | None, zone: str) -> dict[str, Any]:
         """What the form shows of a schedule; of none, a usual one."""
         trigger = trigger or Trigger(cron="0 9 * * 1-5", timezone=zone)
-        said = schedules.sentence_of(trigger)
+        said = schedule_text.sentence_of(trigger)
         local = trigger.run_at and trigger.run_at.astimezone(ZoneInfo(trigger.timezone))
         return {
             "kind": said.kind, "weekday": said.weekday, "monthday": said.monthday,
@@ -209,15 +209,15 @@ class ScheduleForm(forms.Form):
         is_new_time = bool(changed & (timed | {"kind"}))
         return {
             name: value for name, value in self.timing().items()
-            if (is_new_time if name in schedules.TIMINGS else name in changed)
+            if (is_new_time if name in due_times.TIMINGS else name in changed)
         }  # fmt: skip
 
     def draft(self) -> Trigger:
         """The schedule that the form says, not saved. Raises `Invalid`."""
         given = self.timing()
         zone = given["timezone"]
-        timing = {name: given[name] for name in schedules.TIMINGS if name in given}
-        return Trigger(kind="schedule", timezone=zone, **schedules.checked_timing(**timing))
+        timing = {name: given[name] for name in due_times.TIMINGS if name in given}
+        return Trigger(kind="schedule", timezone=zone, **due_times.checked_timing(**timing))
 
 
 class TaskForm(forms.Form):

@@ -13,12 +13,13 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 
-from runs import firing, mailbox
+from runs import mailbox
 from runs.creation.attachments import Attachment
-from runs.firing import Cause, Target, target_of
 from runs.letters import Letter, read_head, read_letter
 from runs.models import Firing, FiringStatus, Mail, Run, Skip, Trigger, TriggerKind
 from runs.senders import Hints
+from runs.triggers import firing
+from runs.triggers.firing import Cause, Target, target_of
 from teammates import audit, budget
 from teammates.access import Access
 from teammates.errors import PASSING, DomainError, NotFound, TooMany

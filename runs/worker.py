@@ -19,7 +19,7 @@ from django.conf import settings
 
 from config.database import in_db
 from config.wakeups import WakeUps, wait_for_news
-from runs import execution, gates, retention, scheduler
+from runs import execution, gates, retention
 from runs.attempt import Attempt
 from runs.checker import Checker
 from runs.events import channels
@@ -27,6 +27,7 @@ from runs.lifecycle import leases, workers
 from runs.lifecycle.transitions import Lease
 from runs.notifications import mailer
 from runs.recording import Recorder
+from runs.triggers import scheduler
 from runs.webhooks.sender import Courier
 from teammates import providers
 from teammates.tools import servers

@@ -12,9 +12,10 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest
 from ninja import Router, Status
 
-from runs import incoming, mail, wire
-from runs.incoming import Call, Received
+from runs import mail, wire
 from runs.models import FiringStatus, RunStatus, Skip
+from runs.triggers import inbound_webhook
+from runs.triggers.inbound_webhook import Call, Received
 from teammates.api.schemas import takes_any_query
 from teammates.errors import (
     Conflict,
@@ -44,14 +45,14 @@ OURS_TO_MEND = (Invalid, Unsuitable, Forbidden, NotFound, Conflict)
 @takes_any_query
 def task_webhook(request: HttpRequest, task_id: int, token: str) -> Any:
     """Start the task; the body, if there is one, is given to its run as context."""
-    return _answer(incoming.receive_for_task(task_id, token, _call_of(request)))
+    return _answer(inbound_webhook.receive_for_task(task_id, token, _call_of(request)))
 
 
 @router.post("/webhooks/mates/{int:agent_id}/{token}", response={202: dict[str, Any]})
 @takes_any_query
 def mate_webhook(request: HttpRequest, agent_id: int, token: str) -> Any:
     """Start the teammate with the body's `message`; what else is in it is given as context."""
-    return _answer(incoming.receive_for_teammate(agent_id, token, _call_of(request)))
+    return _answer(inbound_webhook.receive_for_teammate(agent_id, token, _call_of(request)))
 
 
 def _call_of(request: HttpRequest) -> Call:
@@ -87,7 +88,9 @@ def _refused(reason: Skip, detail: str) -> DomainError:
         case Skip.RATE:
             return TooMany("Too many calls within a minute.", retry_after=30)
         case Skip.SIZE:
-            return TooLarge(f"The body must have at most {incoming.LARGEST_BODY // 1024} KB.")
+            return TooLarge(
+                f"The body must have at most {inbound_webhook.LARGEST_BODY // 1024} KB."
+            )
         case Skip.BODY:
             return Invalid(detail)
     return Conflict(detail or f"Nothing was started: {reason.label}.", code="not_started")

@@ -6,11 +6,11 @@ from django.http import HttpResponse
 from ninja import Router, Status
 from pydantic import Field
 
-from runs import schedules, triggers
 from runs.api.v2_answers import MADE, answer, options_of
 from runs.creation import idempotency, requests
 from runs.models import Lesson, Task, Trigger, TriggerKind
 from runs.tasks import lessons, tasks
+from runs.triggers import definitions, due_times
 from teammates import end_users, hooks, roster
 from teammates.access import Access
 from teammates.api.schemas import (
@@ -142,7 +142,7 @@ def create_task(request: ApiRequest, payload: TaskCreate) -> Any:
     end_user = None
     if payload.user_id is not None:
         end_user = end_users.find_or_create(access, payload.user_id)
-    task, token = triggers.create_armed_task(
+    task, token = definitions.create_armed_task(
         access, teammate, end_user=end_user, schedule=payload.schedule,
         timezone=payload.schedule_timezone, webhook=payload.webhook,
         **changes_of(payload, WIRE, CLEARED, without=ARMING),
@@ -222,7 +222,7 @@ def run_task(
 def make_webhook(request: ApiRequest, task_id: int, user_id: str | None = None) -> Any:
     """A webhook, or a new token for it. The address is not shown again."""
     task = _find(request, task_id, user_id)
-    _, token = triggers.make_webhook(request.auth, task)
+    _, token = definitions.make_webhook(request.auth, task)
     path = hooks.path("tasks", task.pk, token)
     return Status(201, {"enabled": True, "url": address_of(request) + path})
 
@@ -232,7 +232,7 @@ def pause_webhook(
     request: ApiRequest, task_id: int, payload: EnabledIn, user_id: str | None = None
 ) -> dict[str, Any]:
     task = _find(request, task_id, user_id)
-    trigger = triggers.pause_webhook(request.auth, task, paused=not payload.enabled)
+    trigger = definitions.pause_webhook(request.auth, task, paused=not payload.enabled)
     return {
         "enabled": trigger is not None and trigger.enabled,
         "url": _masked_url(request, trigger) if trigger else None,
@@ -241,7 +241,7 @@ def pause_webhook(
 
 @router.delete("/tasks/{task_id}/webhook", response={204: None})
 def remove_webhook(request: ApiRequest, task_id: int, user_id: str | None = None) -> Any:
-    triggers.remove_webhook(request.auth, _find(request, task_id, user_id))
+    definitions.remove_webhook(request.auth, _find(request, task_id, user_id))
     return Status(204, None)
 
 
@@ -286,24 +286,26 @@ def create_trigger(
     """Let something start the task: a schedule, its webhook (whose address is shown here alone),
     mail, or an app."""
     task = _find(request, task_id, payload.user_id or user_id)
-    timing = payload.dict(include=set(schedules.TIMINGS))
+    timing = payload.dict(include=set(due_times.TIMINGS))
     if payload.type != "schedule" and any(value is not None for value in timing.values()):
         raise Invalid("cron, interval_seconds and run_at are for the type schedule.")
     live_url = None
     if payload.type == "schedule":
-        trigger = triggers.add_schedule(
+        trigger = definitions.add_schedule(
             request.auth, task, timezone=payload.timezone, **timing, **_rules(payload)
         )
     elif payload.type == "webhook":
-        trigger, token = triggers.make_webhook(request.auth, task)
+        trigger, token = definitions.make_webhook(request.auth, task)
         live_url = address_of(request) + hooks.path("tasks", task.pk, token)
     elif payload.type == "email":
-        trigger = triggers.open_inbox(request.auth, task, allowed_senders=payload.allowed_senders)
+        trigger = definitions.open_inbox(
+            request.auth, task, allowed_senders=payload.allowed_senders
+        )
     else:
         if payload.app is None or payload.trigger_name is None:
             raise Invalid("app and trigger_name are required for the type app.")
-        triggers.refuse_event(payload.app, payload.trigger_name)
-    shown = trigger_out(request, triggers.get_trigger(task, triggers.wire_id(trigger)))
+        definitions.refuse_event(payload.app, payload.trigger_name)
+    shown = trigger_out(request, definitions.get_trigger(task, definitions.wire_id(trigger)))
     return Status(201, shown | ({"url": live_url} if live_url else {}))
 
 
@@ -326,15 +328,15 @@ def update_trigger(
 ) -> dict[str, Any]:
     """Pause or wake it, or give a schedule another time, which replaces the one it had."""
     task = _find(request, task_id, user_id)
-    trigger = triggers.get_trigger(task, trigger_id)
+    trigger = definitions.get_trigger(task, trigger_id)
     given = {name: value for name, value in payload.dict().items() if value is not None}
     given |= _rules(payload)
-    return trigger_out(request, triggers.update_trigger(request.auth, task, trigger, **given))
+    return trigger_out(request, definitions.update_trigger(request.auth, task, trigger, **given))
 
 
 def _rules(payload: RuleFields) -> dict[str, Any]:
     """Those that are given; null means never for `failure_limit`, and nothing for the others."""
-    given = payload.dict(include=set(triggers.RULES), exclude_unset=True)
+    given = payload.dict(include=set(definitions.RULES), exclude_unset=True)
     return {k: v for k, v in given.items() if v is not None or k == "failure_limit"}
 
 
@@ -343,7 +345,7 @@ def delete_trigger(
     request: ApiRequest, task_id: int, trigger_id: str, user_id: str | None = None
 ) -> Any:
     task = _find(request, task_id, user_id)
-    triggers.delete_trigger(request.auth, task, triggers.get_trigger(task, trigger_id))
+    definitions.delete_trigger(request.auth, task, definitions.get_trigger(task, trigger_id))
     return Status(204, None)
 
 
@@ -361,12 +363,12 @@ def list_triggers(
         name: value for name, value in (("kind", type), ("task", task_id)) if value is not None
     }
     access = scoped(request, user_id)
-    rows = list(triggers.list_triggers(access, after=starting_after, **filters)[: limit + 1])
+    rows = list(definitions.list_triggers(access, after=starting_after, **filters)[: limit + 1])
     last = rows[limit - 1] if len(rows) > limit else None
     return {
         "data": [trigger_out(request, trigger) for trigger in rows[:limit]],
         "has_more": last is not None,
-        "next_starting_after": last and f"{last.task_id}:{triggers.wire_id(last)}",
+        "next_starting_after": last and f"{last.task_id}:{definitions.wire_id(last)}",
     }
 
 
@@ -394,7 +396,7 @@ def _is_modified(task: Task) -> bool:
 
 def task_out(task: Task) -> dict[str, Any]:
     """A task with every key of contract v2 2.3."""
-    webhook = triggers.webhook_of(task)
+    webhook = definitions.webhook_of(task)
     return {
         "id": task.pk,
         "teammate_id": task.teammate_id,
@@ -452,7 +454,7 @@ def trigger_out(request: ApiRequest, trigger: Trigger) -> dict[str, Any]:
     """A trigger (contract v2 2.3); the address of a webhook is masked."""
     is_webhook = trigger.kind == TriggerKind.WEBHOOK
     return {
-        "id": triggers.wire_id(trigger),
+        "id": definitions.wire_id(trigger),
         "type": trigger.kind,
         "enabled": trigger.is_armed,
         "task_id": trigger.task_id,
@@ -461,8 +463,8 @@ def trigger_out(request: ApiRequest, trigger: Trigger) -> dict[str, Any]:
         "interval_seconds": trigger.interval_seconds,
         "run_at": iso(trigger.run_at),
         "timezone": trigger.timezone,
-        "next_run": iso(schedules.next_time(trigger)),
-        **{rule: getattr(trigger, rule) for rule in triggers.RULES},
+        "next_run": iso(due_times.next_time(trigger)),
+        **{rule: getattr(trigger, rule) for rule in definitions.RULES},
         "rests_because": trigger.rests_because or None,
         "url": _masked_url(request, trigger) if is_webhook else None,
         "address": trigger.email_address,

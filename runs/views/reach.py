@@ -7,8 +7,8 @@ from typing import Any
 from django.contrib import messages
 from django.urls import reverse
 
-from runs import schedules
 from runs.models import Firing, Rest, Skip, Task, Trigger, TriggerKind
+from runs.triggers import schedule_text
 from teammates import hooks
 from teammates.api.schemas import address_of
 from teammates.errors import DomainError
@@ -107,5 +107,5 @@ def what_starts(task: Task) -> list[tuple[str, str, str]]:
         icon, words = icons.get(TriggerKind(trigger.kind), ("clock", ""))
         is_over = trigger.rests_because == Rest.OVER
         off = "" if trigger.is_armed else "done" if is_over else "paused"
-        found.append((icon, words or schedules.in_words(trigger), off))
+        found.append((icon, words or schedule_text.in_words(trigger), off))
     return found

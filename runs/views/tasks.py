@@ -15,7 +15,6 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs import firing, incoming, schedules, triggers
 from runs.creation import options, requests
 from runs.forms import ScheduleForm, TaskForm
 from runs.models import (
@@ -31,6 +30,7 @@ from runs.models import (
     TriggerKind,
 )
 from runs.tasks import lessons, tasks
+from runs.triggers import definitions, due_times, firing, inbound_webhook, schedule_text
 from runs.views.reach import (
     SAMPLE,
     Reach,
@@ -114,7 +114,7 @@ def _next_of(task: Task) -> datetime | None:
     """When a schedule of the task is due next; its triggers are loaded."""
     for trigger in task.triggers.all():
         trigger.task = task
-    times = [schedules.next_time(trigger) for trigger in task.triggers.all()]
+    times = [due_times.next_time(trigger) for trigger in task.triggers.all()]
     return min((at for at in times if at is not None), default=None)
 
 
@@ -153,7 +153,7 @@ def agenda(request: PageRequest) -> HttpResponse:
         for at, one in sorted(found, key=lambda pair: (pair[0], pair[1].pk))
     ]
     return render(request, "runs/task_agenda.html", {
-        "entries": entries, "frequent": [(one, schedules.in_words(one)) for one in frequent],
+        "entries": entries, "frequent": [(one, schedule_text.in_words(one)) for one in frequent],
         "tabs": _list_tabs("Next 24 hours"), "now": now,
         "most": MOST_SCHEDULES if len(shown) > MOST_SCHEDULES else None,
     })  # fmt: skip
@@ -189,7 +189,7 @@ def task_new(request: PageRequest) -> HttpResponse:
     is_scheduled = "scheduled" in request.POST
     if request.method == "POST" and form.is_valid() and (not is_scheduled or schedule.is_valid()):
         try:
-            made = triggers.create_task_with(
+            made = definitions.create_task_with(
                 access, form.cleaned_data["teammate"],
                 schedule=schedule.timing() if is_scheduled else None, **form.changes(),
             )  # fmt: skip
@@ -229,7 +229,8 @@ def schedule_preview(request: PageRequest) -> HttpResponse:
             pk=number_of(request.POST.get("task", "")) or 0
         ).first()  # fmt: skip
         context |= {
-            "words": schedules.in_words(draft), "dues": schedules.preview(draft), "draft": draft,
+            "words": schedule_text.in_words(draft), "dues": schedule_text.preview(draft),
+            "draft": draft,
             "forecast": _forecast(draft, task) if task else None, "a_day": _a_day(draft),
             "mails": task.email_notifications if task else "email_notifications" in request.POST,
         }  # fmt: skip
@@ -253,7 +254,7 @@ def _a_day(trigger: Trigger) -> int | None:
 
 def _within(trigger: Trigger, begins: datetime, span: timedelta) -> Iterator[datetime]:
     ends = begins + span
-    return takewhile(lambda at: at <= ends, schedules.next_times(trigger, begins))
+    return takewhile(lambda at: at <= ends, due_times.next_times(trigger, begins))
 
 
 @require_http_methods(["GET", "POST"])
@@ -298,7 +299,7 @@ def _overview(request: PageRequest, task: Task) -> dict[str, Any]:
     for trigger in timed:
         trigger.task = task
         if trigger.is_armed:
-            upcoming += [(due, trigger) for due in islice(schedules.next_times(trigger), 10)]
+            upcoming += [(due, trigger) for due in islice(due_times.next_times(trigger), 10)]
     runs = Run.objects.visible_to(request.access).filter(task=task)
     ended = runs.filter(status__in=[RunStatus.COMPLETED, RunStatus.FAILED]).order_by("-id")[:50]
     states = Counter(ended.values_list("status", flat=True))
@@ -307,7 +308,9 @@ def _overview(request: PageRequest, task: Task) -> dict[str, Any]:
         "has_schedules": bool(timed),
         "of_runs": f"of the last {total}" if total else "",
         "resting": [
-            (one, schedules.in_words(one)) for one in timed if one.rests_because == Rest.FAILURES
+            (one, schedule_text.in_words(one))
+            for one in timed
+            if one.rests_because == Rest.FAILURES
         ],
         "upcoming": sorted(upcoming, key=lambda pair: pair[0])[:10],
         "runs": runs.with_names().newest_first()[:10],
@@ -331,7 +334,7 @@ def _triggers(request: PageRequest, task: Task) -> dict[str, Any]:
     inbox = next(iter(of_kind.get(TriggerKind.EMAIL, [])), None)
     return {
         "schedules": [
-            (one, schedules.in_words(one), schedules.next_time(one))
+            (one, schedule_text.in_words(one), due_times.next_time(one))
             for one in of_kind.get(TriggerKind.SCHEDULE, [])
         ],
         "reach": Reach.of_task(request, task, hook, inbox),
@@ -388,7 +391,7 @@ def task_act(request: PageRequest, task_id: int) -> HttpResponse:
             rests = "is paused: its schedules rest, its webhook and its mail are switched off"
             messages.success(request, f"{task.name} {rests if act == 'pause' else 'works again'}.")
         case "duplicate":
-            copy = triggers.duplicate_task(access, task)
+            copy = definitions.duplicate_task(access, task)
             messages.success(request, "This is the copy. Its schedules are paused: look at them.")
             return redirect(f"{copy.get_absolute_url()}?tab=triggers")
         case "archive":
@@ -411,15 +414,15 @@ def schedule_edit(
     """A schedule, new or changed, beside a preview of its next times."""
     access, task = request.access, _find(request, task_id)
     tasks.require_editor(access, task)
-    trigger = triggers.get_trigger(task, f"schedule_{trigger_id}") if trigger_id else None
+    trigger = definitions.get_trigger(task, f"schedule_{trigger_id}") if trigger_id else None
     now = ScheduleForm.now(trigger, access.organization.timezone)
     form = ScheduleForm(request.POST or None, initial=now)
     if request.method == "POST" and form.is_valid():
         try:
             if trigger is None:
-                triggers.add_schedule(access, task, **form.timing())
+                definitions.add_schedule(access, task, **form.timing())
             elif changes := form.changes():
-                triggers.update_trigger(access, task, trigger, **changes)
+                definitions.update_trigger(access, task, trigger, **changes)
         except DomainError as error:
             add_refusal(form, error)
         else:
@@ -431,7 +434,8 @@ def schedule_edit(
             kind="schedule", cron="0 9 * * 1-5", timezone=access.organization.timezone
         )
         context |= {
-            "words": schedules.in_words(draft), "dues": schedules.preview(draft), "draft": draft,
+            "words": schedule_text.in_words(draft), "dues": schedule_text.preview(draft),
+            "draft": draft,
             "forecast": _forecast(draft, task), "a_day": _a_day(draft),
             "mails": task.email_notifications,
         }  # fmt: skip
@@ -445,36 +449,38 @@ def trigger_act(request: PageRequest, task_id: int) -> HttpResponse:
     act, live = request.POST.get("act", ""), ""
     match act:
         case "pause" | "wake" | "delete":
-            trigger = triggers.get_trigger(task, request.POST.get("trigger", ""))
+            trigger = definitions.get_trigger(task, request.POST.get("trigger", ""))
             if act == "delete":
-                triggers.delete_trigger(access, task, trigger)
+                definitions.delete_trigger(access, task, trigger)
             else:
-                triggers.update_trigger(access, task, trigger, enabled=act == "wake")
+                definitions.update_trigger(access, task, trigger, enabled=act == "wake")
             said = {"pause": "paused", "wake": "on again", "delete": "removed"}[act]
             messages.success(request, f"The schedule is {said}.")
         case "hook_make":
-            live = hook_address(request, "tasks", task.pk, triggers.make_webhook(access, task)[1])
+            live = hook_address(
+                request, "tasks", task.pk, definitions.make_webhook(access, task)[1]
+            )
         case "hook_pause" | "hook_wake":
-            triggers.pause_webhook(access, task, paused=act == "hook_pause")
+            definitions.pause_webhook(access, task, paused=act == "hook_pause")
         case "hook_remove":
-            triggers.remove_webhook(access, task)
+            definitions.remove_webhook(access, task)
             messages.success(request, "The webhook is gone; its log stays.")
         case "hook_sample":
             tasks.require_editor(access, task)
-            hook = triggers.webhook_of(task)
+            hook = definitions.webhook_of(task)
             if hook is None:
                 raise NotFound("There is no webhook yet.")
-            got = incoming.send_sample(hook, SAMPLE)
+            got = inbound_webhook.send_sample(hook, SAMPLE)
             say_what_came(request, got.firing)
         case "inbox_on":
-            triggers.open_inbox(access, task, allowed_senders=None)
+            definitions.open_inbox(access, task, allowed_senders=None)
             messages.success(request, "The address takes mails.")
         case "inbox_off":
-            triggers.close_inbox(access, task)
+            definitions.close_inbox(access, task)
             messages.success(request, "The address is gone.")
         case "inbox_senders":
             try:
-                triggers.allow_senders(access, task, senders_of(request))
+                definitions.allow_senders(access, task, senders_of(request))
             except Invalid as error:
                 context = _triggers(request, task)
                 context["reach"] = refuse_senders(request, context["reach"], error)

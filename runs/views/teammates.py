@@ -13,9 +13,10 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs import board, firing, incoming
+from runs import board
 from runs.models import ACTIVE, FINISHED, Gate, GateStatus, Run, RunFile, RunStatus, Task
 from runs.survey import errors, survey
+from runs.triggers import firing, inbound_webhook
 from runs.usage import totals
 from runs.usage.periods import Span
 from runs.views.reach import (
@@ -394,7 +395,7 @@ def teammate_reach(request: PageRequest, teammate_id: int) -> HttpResponse:
             roster.remove_webhook(request.access, teammate)
             messages.success(request, "The webhook is gone; its log stays.")
         case "hook_sample":
-            say_what_came(request, incoming.send_sample(teammate, SAMPLE).firing)
+            say_what_came(request, inbound_webhook.send_sample(teammate, SAMPLE).firing)
         case "inbox_on" | "inbox_off":
             roster.set_inbox(request.access, teammate, enabled=act == "inbox_on")
         case "inbox_senders":

@@ -10,10 +10,9 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from runs import authority, consent, execution, gates, incoming, mail, triggers
+from runs import authority, consent, execution, gates, mail
 from runs.creation import conversation, enqueue, options, requests
 from runs.gates import Decision
-from runs.incoming import Call
 from runs.models import (
     Channel,
     DecidedVia,
@@ -32,6 +31,8 @@ from runs.models import (
 )
 from runs.notifications import mailer
 from runs.tasks import lessons, tasks
+from runs.triggers import definitions, inbound_webhook
+from runs.triggers.inbound_webhook import Call
 from teammates import accounts, connections, end_users, knowledge, permissions, roster
 from teammates.access import Access
 from teammates.errors import Forbidden
@@ -84,7 +85,7 @@ def called(alice: Access, ops: Teammate, message: str) -> Run:
     """The run that a call of the teammate's webhook starts."""
     token = roster.make_webhook(alice, ops)
     body = json.dumps({"message": message}).encode()
-    got = incoming.receive_for_teammate(ops.pk, token, Call(body, "application/json"))
+    got = inbound_webhook.receive_for_teammate(ops.pk, token, Call(body, "application/json"))
     assert got.firing.run is not None, got.firing.detail
     return got.firing.run
 
@@ -370,7 +371,7 @@ def test_lessons_of_people_are_not_told_to_strangers(alice: Access, ops: Teammat
     own = requests.run_task(alice, task, options=options.Options())
     with transaction.atomic():
         lessons.learn(own, "LESSON-PRIVATE")
-    trigger = triggers.open_inbox(alice, task, allowed_senders=["@other.test"])
+    trigger = definitions.open_inbox(alice, task, allowed_senders=["@other.test"])
     message = EmailMessage()
     message["From"], message["Message-ID"] = "mallory@other.test", "<m@x>"
     message.set_content("hi")

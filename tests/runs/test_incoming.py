@@ -8,9 +8,9 @@ import pytest
 from django.db import connection
 from django.test import Client
 
-from runs import firing, incoming, scheduler, triggers
 from runs.models import Channel, Firing, FiringStatus, Overlap, Run, RunStatus, Skip, Task
 from runs.tasks import tasks
+from runs.triggers import definitions, firing, inbound_webhook, scheduler
 from teammates import end_users, hooks, roster
 from teammates.access import Access
 from teammates.models import Organization, Teammate
@@ -37,7 +37,7 @@ def task(alice: Access, teammate: Teammate) -> Task:
 def hook_of(alice: Access, row: Task | Teammate) -> str:
     if isinstance(row, Teammate):
         return hooks.path("mates", row.pk, roster.make_webhook(alice, row))
-    return hooks.path("tasks", row.pk, triggers.make_webhook(alice, row)[1])
+    return hooks.path("tasks", row.pk, definitions.make_webhook(alice, row)[1])
 
 
 def call(path: str, body: Any = None, **headers: Any) -> Any:
@@ -82,7 +82,7 @@ def test_a_teammate_needs_a_message(alice: Access, teammate: Teammate) -> None:
     assert call(path, {"message": "Hello", "from": "Kim"}).status_code == 202
     run = Run.objects.get()
     assert run.prompt is not None
-    assert run.prompt.content.startswith(incoming.CALLED)
+    assert run.prompt.content.startswith(inbound_webhook.CALLED)
     assert "\nHello\n" in run.prompt.content
     assert '"from": "Kim"' in run.prompt.content
     assert Firing.objects.get(reason=Skip.BODY).times >= 1
@@ -102,9 +102,9 @@ def test_the_same_event_starts_one_run(alice: Access, task: Task, header: str) -
 
 def test_a_refused_event_may_be_sent_again(alice: Access, task: Task) -> None:
     path = hook_of(alice, task)
-    triggers.pause_webhook(alice, task, paused=True)
+    definitions.pause_webhook(alice, task, paused=True)
     assert call(path, {"a": 1}, **{"Webhook-Id": "evt_1"}).status_code == 409
-    triggers.pause_webhook(alice, task, paused=False)
+    definitions.pause_webhook(alice, task, paused=False)
     assert call(path, {"a": 1}, **{"Webhook-Id": "evt_1"}).json()["duplicate"] is False
 
 
@@ -133,16 +133,16 @@ def test_eight_calls_with_one_event_at_once_start_one_run(whose: str) -> None:
 
 def test_paused_rotated_and_removed_are_three_things(alice: Access, task: Task) -> None:
     path = hook_of(alice, task)
-    triggers.pause_webhook(alice, task, paused=True)
+    definitions.pause_webhook(alice, task, paused=True)
     paused = call(path)
     assert paused.status_code == 409
     assert paused.json()["error"]["details"]["error_code"] == "webhook_paused"
-    triggers.pause_webhook(alice, task, paused=False)
+    definitions.pause_webhook(alice, task, paused=False)
     assert call(path).status_code == 202
     rotated = hook_of(alice, task)
     assert call(path).status_code == 404
     assert call(rotated).status_code == 202
-    triggers.remove_webhook(alice, task)
+    definitions.remove_webhook(alice, task)
     assert call(rotated).status_code == 404
     # The log outlives the webhook.
     assert list(task.firings.order_by("id").values_list("reason", flat=True)) == [
@@ -207,9 +207,9 @@ def test_nul_bytes_do_no_harm(alice: Access, task: Task) -> None:
 
 def test_a_call_may_wait_for_the_run_before_it(alice: Access, task: Task) -> None:
     path = hook_of(alice, task)
-    trigger = triggers.webhook_of(task)
+    trigger = definitions.webhook_of(task)
     assert trigger is not None
-    triggers.update_trigger(alice, task, trigger, overlap=Overlap.QUEUE)
+    definitions.update_trigger(alice, task, trigger, overlap=Overlap.QUEUE)
     first = call(path, {"n": 1}).json()
     second = call(path, {"n": 2}).json()
     third = call(path, {"n": 3})
@@ -276,8 +276,8 @@ def test_queries_of_senders_are_ignored(alice: Access, task: Task) -> None:
 
 def test_a_sample_starts_a_run_and_says_that_it_is_one(alice: Access, task: Task) -> None:
     hook_of(alice, task)
-    trigger = triggers.webhook_of(task)
+    trigger = definitions.webhook_of(task)
     assert trigger is not None
-    received = incoming.send_sample(trigger, {"order": 7})
+    received = inbound_webhook.send_sample(trigger, {"order": 7})
     assert received.firing.run is not None
     assert received.firing.is_sample

@@ -16,7 +16,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.utils import timezone
 
-from runs import firing, mail, mailbox, scheduler, triggers
+from runs import mail, mailbox
 from runs.models import (
     Channel,
     Firing,
@@ -32,6 +32,7 @@ from runs.models import (
 )
 from runs.notifications import mailer
 from runs.tasks import tasks
+from runs.triggers import definitions, firing, scheduler
 from teammates import members, roster
 from teammates.access import Access
 from teammates.errors import Forbidden, NotFound, TooMany
@@ -110,7 +111,7 @@ def test_a_mail_of_the_owner_starts_the_teammate_with_its_files(
 
 def test_a_mail_starts_a_task_at_its_own_address(alice: Access, ops: Teammate) -> None:
     task = tasks.create_task(alice, ops, instructions="File what comes.")
-    trigger = triggers.open_inbox(alice, task, allowed_senders=["@partner.com"])
+    trigger = definitions.open_inbox(alice, task, allowed_senders=["@partner.com"])
     assert trigger.email_address != ops.email_address
     message = letter(From="kim@partner.com")
     got = take(trigger.email_address or "", message)
@@ -122,7 +123,7 @@ def test_a_mail_starts_a_task_at_its_own_address(alice: Access, ops: Teammate) -
     assert "From: kim@partner.com" in got.run.prompt.content
     listed = task.firings.get()
     assert (listed.source, listed.status) == ("kim@partner.com", FiringStatus.STARTED)
-    triggers.update_trigger(alice, task, trigger, enabled=False)
+    definitions.update_trigger(alice, task, trigger, enabled=False)
     again = take(trigger.email_address or "", letter(Message_ID="<2@x>"))
     assert isinstance(again, Firing)
     assert again.reason == Skip.PAUSED
@@ -185,8 +186,8 @@ def test_an_answer_that_waited_goes_on_in_its_thread_with_its_own_files(
     alice: Access, ops: Teammate
 ) -> None:
     task = tasks.create_task(alice, ops, instructions="File what comes.")
-    trigger = triggers.open_inbox(alice, task, allowed_senders=[])
-    triggers.update_trigger(alice, task, trigger, overlap="queue")
+    trigger = definitions.open_inbox(alice, task, allowed_senders=[])
+    definitions.update_trigger(alice, task, trigger, overlap="queue")
     inbox = trigger.email_address or ""
 
     def with_file(name: str, **headers: str) -> EmailMessage:
@@ -330,7 +331,7 @@ def test_an_answer_to_a_task_goes_to_the_address_that_its_mail_came_to(
     alice: Access, ops: Teammate
 ) -> None:
     task = tasks.create_task(alice, ops, instructions="File what comes.")
-    trigger = triggers.open_inbox(alice, task, allowed_senders=["kim@a.com"])
+    trigger = definitions.open_inbox(alice, task, allowed_senders=["kim@a.com"])
     inbox = trigger.email_address or ""
     got = take(inbox, letter(From="kim@a.com"))
     assert isinstance(got, Firing)

@@ -12,7 +12,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from runs import export, mail, retention, scheduler, triggers
+from runs import export, mail, retention
 from runs.creation import requests
 from runs.lifecycle import endings
 from runs.models import (
@@ -29,6 +29,7 @@ from runs.models import (
     WebhookEndpoint,
 )
 from runs.tasks import lessons, tasks
+from runs.triggers import definitions, scheduler
 from runs.webhooks import endpoints
 from teammates import accounts, end_users, keys, knowledge, members, permissions, roster, sessions
 from teammates.access import Access, access_of_member
@@ -45,7 +46,7 @@ def with_everything(access: Access) -> Run:
     """A run with a file, an answer, a task that learned, and what teammates know."""
     agent = roster.create_teammate(access, name="Ada")
     task = tasks.create_task(access, agent, instructions="x")
-    schedule = triggers.add_schedule(access, task, interval_seconds=3600)
+    schedule = definitions.add_schedule(access, task, interval_seconds=3600)
     endpoints.add_endpoint(access, url="https://example.com", events=["run.started"])
     scheduler.arm()
     scheduler.fire_due(schedule.starts_at + timedelta(hours=1))
@@ -112,7 +113,7 @@ def test_what_somebody_left_elsewhere_is_not_the_organizations_own_once_they_are
     hers = access_of_member(eve_at_alices.user, str(alice.organization.uid))
     assert hers is not None
     agent = roster.create_teammate(alice, name="Ada")
-    schedule = triggers.add_schedule(
+    schedule = definitions.add_schedule(
         hers, tasks.create_task(hers, agent, instructions="x"), interval_seconds=3600
     )
     members.remove_member(alice, eve_at_alices)
@@ -204,7 +205,7 @@ def test_old_rows_are_forgotten(alice: Access) -> None:
 
 def test_an_export_has_no_secret_in_it(alice: Access) -> None:
     task = tasks.create_task(alice, roster.default_teammate(alice), instructions="x")
-    _, token = triggers.make_webhook(alice, task)
+    _, token = definitions.make_webhook(alice, task)
     endpoint = endpoints.add_endpoint(alice, url="https://example.com", events=["run.started"])
     rotated = endpoints.update_endpoint(alice, endpoint, rotate_secret=True)
     make_run(alice)
@@ -290,7 +291,7 @@ def test_what_an_erased_end_user_set_up_is_gone_too_and_starts_nothing(alice: Ac
     )
     roster.make_webhook(of_kim, theirs)
     task = tasks.create_task(of_kim, theirs, name="asthma", instructions="asthma", end_user=kim)
-    schedule = triggers.add_schedule(of_kim, task, interval_seconds=3600)
+    schedule = definitions.add_schedule(of_kim, task, interval_seconds=3600)
     for text in ("asthma", "more asthma"):
         Lesson.objects.create(task=task, text=text, last_reaffirmed_at=timezone.now())
     lessons.forget_lesson(alice, task, str(task.lessons.values_list("pk", flat=True)[0]))

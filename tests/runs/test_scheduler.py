@@ -8,7 +8,6 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from runs import scheduler, triggers
 from runs.lifecycle import leases
 from runs.models import (
     Channel,
@@ -25,6 +24,7 @@ from runs.models import (
     Trigger,
 )
 from runs.tasks import tasks
+from runs.triggers import definitions, scheduler
 from teammates import members, roster
 from teammates.access import Access
 from teammates.errors import Unsuitable
@@ -44,7 +44,7 @@ def make_task(access: Access, **fields: Any) -> Task:
 def make_schedule(access: Access, task: Task | None = None, **fields: Any) -> Trigger:
     """Every hour from now on, unless `fields` say otherwise; armed."""
     timing = fields if {"cron", "run_at"} & set(fields) else {"interval_seconds": 3600} | fields
-    made = triggers.add_schedule(access, task or make_task(access), **timing)
+    made = definitions.add_schedule(access, task or make_task(access), **timing)
     scheduler.arm()
     made.refresh_from_db()
     return made
@@ -98,9 +98,9 @@ def test_a_single_run_rests_when_its_time_is_over() -> None:
     Trigger.objects.filter(pk=schedule.pk).update(run_at=timezone.now() - HOUR)
     schedule.refresh_from_db()
     with pytest.raises(Unsuitable, match="another one"):
-        triggers.update_trigger(alice, schedule.task, schedule, enabled=True)
+        definitions.update_trigger(alice, schedule.task, schedule, enabled=True)
     later = (timezone.now() + 2 * HOUR).isoformat()
-    woken = triggers.update_trigger(alice, schedule.task, schedule, run_at=later)
+    woken = definitions.update_trigger(alice, schedule.task, schedule, run_at=later)
     assert (woken.enabled, woken.rests_because) == (True, "")
 
 
@@ -273,7 +273,7 @@ def test_it_rests_after_so_many_failures_in_a_row_and_its_maker_is_told() -> Non
     notice = Notice.objects.get(kind="trouble")
     assert notice.user == alice.user
     assert "2 runs failed in a row" in notice.title
-    woken = triggers.update_trigger(alice, schedule.task, schedule, enabled=True)
+    woken = definitions.update_trigger(alice, schedule.task, schedule, enabled=True)
     assert (woken.failures, woken.rests_because) == (0, "")
     scheduler.keep_time()
     schedule.refresh_from_db()
@@ -304,7 +304,7 @@ def test_what_is_paused_starts_nothing_and_is_not_made_up_for(what: str) -> None
             roster.set_enabled(alice, schedule.task.teammate, enabled=on)
         else:
             schedule.refresh_from_db()
-            triggers.update_trigger(alice, schedule.task, schedule, enabled=on)
+            definitions.update_trigger(alice, schedule.task, schedule, enabled=on)
 
     switch(on=False)
     schedule.task.teammate.refresh_from_db()
@@ -326,7 +326,7 @@ def test_what_somebody_left_behind_starts_nothing_until_an_admin_takes_it_over()
     (left,) = look(at(schedule, 1))
     assert left.reason == Skip.REFUSED
     assert "no longer a member" in left.detail
-    triggers.update_trigger(alice, schedule.task, schedule, enabled=True)
+    definitions.update_trigger(alice, schedule.task, schedule, enabled=True)
     (firing,) = look(at(schedule, 2))
     assert firing.run is not None
     assert firing.run.created_by == alice.user
@@ -337,17 +337,17 @@ def test_switching_on_anything_that_starts_it_takes_a_task_over(way: str) -> Non
     alice = make_alice()
     bob = make_bob(alice)
     task = make_schedule(bob).task
-    hook, _ = triggers.make_webhook(bob, task)
-    triggers.pause_webhook(bob, task, paused=True)
+    hook, _ = definitions.make_webhook(bob, task)
+    definitions.pause_webhook(bob, task, paused=True)
     Trigger.objects.filter(pk=hook.pk).update(failures=3, rests_because=Rest.FAILURES)
     members.remove_member(alice, Membership.objects.get(user=bob.user))
     match way:
         case "webhook":
-            triggers.make_webhook(alice, task)
+            definitions.make_webhook(alice, task)
         case "waking the webhook":
-            triggers.pause_webhook(alice, task, paused=False)
+            definitions.pause_webhook(alice, task, paused=False)
         case "inbox":
-            triggers.open_inbox(alice, task, allowed_senders=None)
+            definitions.open_inbox(alice, task, allowed_senders=None)
         case "task":
             tasks.update_task(alice, task, enabled=True)
     task.refresh_from_db()
@@ -405,7 +405,7 @@ def test_what_cannot_start_is_left_out_with_the_reason_and_nothing_half_made() -
 def test_changed_times_count_from_the_change() -> None:
     alice = make_alice()
     schedule = make_schedule(alice, interval_seconds=60)
-    triggers.update_trigger(alice, schedule.task, schedule, cron="0 0 1 1 *")
+    definitions.update_trigger(alice, schedule.task, schedule, cron="0 0 1 1 *")
     scheduler.keep_time()
     schedule.refresh_from_db()
     assert schedule.next_at is not None

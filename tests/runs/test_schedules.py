@@ -5,14 +5,14 @@ from itertools import islice, takewhile
 
 import pytest
 
-from runs import schedules
 from runs.models import Trigger, TriggerKind
+from runs.triggers import due_times, schedule_text
 from teammates.errors import Invalid
 
 
 def times(count: int, after: str, **fields: object) -> list[str]:
     trigger = Trigger(kind=TriggerKind.SCHEDULE, **fields)
-    found = islice(schedules.next_times(trigger, datetime.fromisoformat(after)), count)
+    found = islice(due_times.next_times(trigger, datetime.fromisoformat(after)), count)
     return [at.isoformat() for at in found]
 
 
@@ -51,7 +51,7 @@ def test_a_single_run_is_due_once() -> None:
 
 
 def test_short_names_are_known() -> None:
-    assert schedules.checked_timing(cron="@daily")["cron"] == "@daily"
+    assert due_times.checked_timing(cron="@daily")["cron"] == "@daily"
     assert times(1, "2026-01-01T12:00:00+00:00", cron="@daily") == ["2026-01-02T00:00:00+00:00"]
 
 
@@ -64,25 +64,25 @@ def test_short_names_are_known() -> None:
 ])  # fmt: skip
 def test_what_is_no_timing_is_refused(given: dict[str, object]) -> None:
     with pytest.raises(Invalid):
-        schedules.checked_timing(**given)
+        due_times.checked_timing(**given)
 
 
 def test_an_instant_with_an_offset_is_the_same_in_utc() -> None:
     at = datetime.now(timezone(timedelta(hours=1))) + timedelta(hours=1)
-    found = schedules.checked_timing(run_at=at.isoformat())["run_at"]
+    found = due_times.checked_timing(run_at=at.isoformat())["run_at"]
     assert (found, found.utcoffset()) == (at, timedelta(0))
 
 
 def test_an_instant_without_an_offset_is_utc() -> None:
     at = (datetime.now(UTC) + timedelta(hours=1)).replace(tzinfo=None)
-    found = schedules.checked_timing(run_at=at.isoformat())["run_at"]
+    found = due_times.checked_timing(run_at=at.isoformat())["run_at"]
     assert found == at.replace(tzinfo=UTC)
 
 
 @pytest.mark.parametrize("name", ["Mars/Olympus", "", "../etc/passwd", "Europe/", "x" * 300])
 def test_what_is_no_timezone_is_refused(name: str) -> None:
     with pytest.raises(Invalid, match="timezone"):
-        schedules.check_timezone(name)
+        due_times.check_timezone(name)
 
 
 LORD_HOWE = "Australia/Lord_Howe"  # its clocks change by half an hour
@@ -123,14 +123,14 @@ def test_whoever_looks_late_finds_what_was_due_and_sees_what_is_left(
     trigger = Trigger(kind=TriggerKind.SCHEDULE, cron=cron, timezone=zone)
     start = datetime.fromisoformat(f"2026-{begins}T00:00:00+00:00")
     end = start + timedelta(days=days)
-    times = list(takewhile(lambda at: at <= end, schedules.next_times(trigger, start)))
+    times = list(takewhile(lambda at: at <= end, due_times.next_times(trigger, start)))
     assert times == sorted(set(times))
-    found = schedules.due_times(trigger, times[0], end, 10_000)
+    found = due_times.due_times(trigger, times[0], end, 10_000)
     assert found == times[::-1]
     for at in times[:: max(1, len(times) // 40)]:
-        assert schedules.due_times(trigger, at, at + timedelta(seconds=1), 5) == [at]
+        assert due_times.due_times(trigger, at, at + timedelta(seconds=1), 5) == [at]
         late = at + timedelta(minutes=37)
-        left = takewhile(lambda due: due <= end, schedules.next_times(trigger, late))
+        left = takewhile(lambda due: due <= end, due_times.next_times(trigger, late))
         assert list(left) == [due for due in times if due > late]
 
 
@@ -138,7 +138,7 @@ def test_of_long_ago_the_newest_are_found_at_once() -> None:
     every = Trigger(kind=TriggerKind.SCHEDULE, interval_seconds=60,
                     starts_at=datetime(1990, 1, 1, tzinfo=UTC))  # fmt: skip
     until = datetime(2026, 1, 1, tzinfo=UTC)
-    found = schedules.due_times(every, every.starts_at, until, 3)
+    found = due_times.due_times(every, every.starts_at, until, 3)
     assert found == [until - timedelta(minutes=n) for n in range(3)]
 
 
@@ -151,7 +151,7 @@ def test_of_long_ago_the_newest_are_found_at_once() -> None:
 ])  # fmt: skip
 def test_a_preview_says_what_the_clocks_do(cron: str, after: str, word: str) -> None:
     trigger = Trigger(kind=TriggerKind.SCHEDULE, cron=cron, timezone="Europe/Berlin")
-    first, *others = schedules.preview(trigger, after=datetime.fromisoformat(after))
+    first, *others = schedule_text.preview(trigger, after=datetime.fromisoformat(after))
     assert word in first.note
     assert len(others) == 9
     assert first.local.utcoffset() is not None
@@ -160,5 +160,5 @@ def test_a_preview_says_what_the_clocks_do(cron: str, after: str, word: str) -> 
 
 def test_a_preview_knows_half_hours() -> None:
     trigger = Trigger(kind=TriggerKind.SCHEDULE, cron="45 1 * * *", timezone=LORD_HOWE)
-    (due,) = schedules.preview(trigger, 1, datetime(2026, 4, 4, tzinfo=UTC))
+    (due,) = schedule_text.preview(trigger, 1, datetime(2026, 4, 4, tzinfo=UTC))
     assert due.note == "The clocks go back: 01:45 happens twice, it runs once."

@@ -9,9 +9,9 @@ from django.forms.models import model_to_dict
 from django.test import Client
 from django.utils import timezone
 
-from runs import scheduler, triggers
 from runs.models import Firing, Rest, Run, RunStatus, Task, TaskStatus, Trigger
 from runs.tasks import tasks
+from runs.triggers import definitions, scheduler
 from teammates import hooks, roster
 from teammates.access import Access
 from teammates.errors import NotFound, Unsuitable
@@ -59,7 +59,7 @@ def text_of(response: Any) -> str:
 def test_the_list_shows_what_starts_a_task_and_how_it_went(
     page: Client, alice: Access, task: Task
 ) -> None:
-    triggers.add_schedule(alice, task, cron="30 9 * * *", timezone="Europe/Berlin")
+    definitions.add_schedule(alice, task, cron="30 9 * * *", timezone="Europe/Berlin")
     scheduler.arm()
     scheduler.fire_due(timezone.now() + timedelta(days=1))
     bring_to(Run.objects.get(), RunStatus.FAILED)
@@ -82,12 +82,12 @@ def test_the_list_takes_the_same_queries_for_one_task_and_for_many(
             assert page.get("/tasks/").status_code == 200
         return len(found)
 
-    triggers.add_schedule(alice, task, interval_seconds=60)
+    definitions.add_schedule(alice, task, interval_seconds=60)
     count()
     one = count()
     for _ in range(8):
-        copy = triggers.duplicate_task(alice, task)
-        triggers.add_schedule(alice, copy, interval_seconds=60)
+        copy = definitions.duplicate_task(alice, task)
+        definitions.add_schedule(alice, copy, interval_seconds=60)
     assert count() == one
 
 
@@ -96,15 +96,15 @@ def test_the_agenda_names_what_is_due_and_what_clashes(
 ) -> None:
     soon = timezone.now() + timedelta(hours=2)
     for _ in range(2):
-        triggers.add_schedule(alice, task, run_at=soon.isoformat())
-    triggers.add_schedule(alice, task, interval_seconds=60)
+        definitions.add_schedule(alice, task, run_at=soon.isoformat())
+    definitions.add_schedule(alice, task, interval_seconds=60)
     shown = text_of(page.get("/tasks/agenda/"))
     assert shown.count("at the same time") == 2
     assert "All day long: Orders (every minute)" in shown
 
 
 def test_the_log_shows_what_was_left_out_and_why(page: Client, alice: Access, task: Task) -> None:
-    schedule = triggers.add_schedule(alice, task, interval_seconds=3600)
+    schedule = definitions.add_schedule(alice, task, interval_seconds=3600)
     scheduler.arm()
     for hours in (1, 2):
         scheduler.fire_due(schedule.starts_at + timedelta(hours=hours))
@@ -115,7 +115,7 @@ def test_the_log_shows_what_was_left_out_and_why(page: Client, alice: Access, ta
 
 
 def test_nothing_of_it_exists_elsewhere(alice: Access, task: Task) -> None:
-    triggers.add_schedule(alice, task, interval_seconds=3600)
+    definitions.add_schedule(alice, task, interval_seconds=3600)
     for other in (make_eve(), make_bob(alice)):
         theirs = browser_of(other)
         for path in ("/tasks/", "/tasks/agenda/", "/tasks/log/"):
@@ -195,7 +195,7 @@ def posted(page: Client, path: str) -> dict[str, str]:
 def test_saving_a_schedule_as_it_is_changes_nothing(
     page: Client, alice: Access, task: Task, timing: dict[str, Any]
 ) -> None:
-    trigger = triggers.add_schedule(alice, task, timezone="US/Pacific", **timing)
+    trigger = definitions.add_schedule(alice, task, timezone="US/Pacific", **timing)
     scheduler.arm()
     path = f"/tasks/{task.pk}/schedules/{trigger.pk}/"
     trigger.refresh_from_db()
@@ -214,7 +214,7 @@ def test_an_instant_is_another_one_where_the_clock_is_another(
 ) -> None:
     day = timezone.now() + timedelta(days=2)
     at = f"{day:%Y-%m-%d}T09:00:00"
-    trigger = triggers.add_schedule(
+    trigger = definitions.add_schedule(
         alice, task, run_at=f"{at}+00:00", timezone="Etc/UTC"
     )  # fmt: skip
     path = f"/tasks/{task.pk}/schedules/{trigger.pk}/"
@@ -310,7 +310,7 @@ def test_run_now_takes_words_along(page: Client, task: Task) -> None:
 
 
 def test_pause_wake_duplicate_archive(page: Client, alice: Access, task: Task) -> None:
-    triggers.add_schedule(alice, task, interval_seconds=3600)
+    definitions.add_schedule(alice, task, interval_seconds=3600)
     for act, state in (("pause", "disabled"), ("wake", "enabled")):
         page.post(f"/tasks/{task.pk}/act/", {"act": act})
         task.refresh_from_db()
@@ -325,8 +325,8 @@ def test_pause_wake_duplicate_archive(page: Client, alice: Access, task: Task) -
 
 
 def test_schedules_are_paused_woken_and_removed(page: Client, alice: Access, task: Task) -> None:
-    schedule = triggers.add_schedule(alice, task, interval_seconds=3600)
-    path, wire = f"/tasks/{task.pk}/triggers/", triggers.wire_id(schedule)
+    schedule = definitions.add_schedule(alice, task, interval_seconds=3600)
+    path, wire = f"/tasks/{task.pk}/triggers/", definitions.wire_id(schedule)
     page.post(path, {"act": "pause", "trigger": wire})
     assert not Trigger.objects.get().enabled
     page.post(path, {"act": "wake", "trigger": wire})
@@ -415,7 +415,7 @@ def test_which_mails_one_gets_is_ones_own(page: Client, alice: Access) -> None:
 
 
 def test_an_archived_task_is_brought_back_paused(page: Client, alice: Access, task: Task) -> None:
-    triggers.add_schedule(alice, task, interval_seconds=3600)
+    definitions.add_schedule(alice, task, interval_seconds=3600)
     act = f"/tasks/{task.pk}/act/"
     page.post(act, {"act": "archive"})
     assert "Restore" in text_of(page.get(task.get_absolute_url()))
@@ -429,7 +429,7 @@ def test_an_archived_task_is_brought_back_paused(page: Client, alice: Access, ta
 
 
 def test_the_overview_says_why_something_rests(page: Client, alice: Access, task: Task) -> None:
-    schedule = triggers.add_schedule(alice, task, interval_seconds=3600)
+    schedule = definitions.add_schedule(alice, task, interval_seconds=3600)
     Trigger.objects.filter(pk=schedule.pk).update(enabled=False, rests_because=Rest.FAILURES)
     shown = text_of(page.get(task.get_absolute_url()))
     assert "Every hour is paused: its last runs all failed." in shown
@@ -443,7 +443,7 @@ def test_the_overview_says_why_something_rests(page: Client, alice: Access, task
 def test_a_wrong_sender_is_said_beside_what_was_typed(
     page: Client, alice: Access, task: Task, ops: Teammate, of: str
 ) -> None:
-    triggers.open_inbox(alice, task, allowed_senders=None)
+    definitions.open_inbox(alice, task, allowed_senders=None)
     roster.set_inbox(alice, ops, enabled=True)
     path = f"/tasks/{task.pk}/triggers/" if of == "task" else f"/teammates/{ops.pk}/reach/"
     answer = page.post(path, {"act": "inbox_senders", "senders": "kim@a.com, nonsense"})
@@ -455,7 +455,7 @@ def test_a_wrong_sender_is_said_beside_what_was_typed(
 def test_who_may_write_is_said_of_a_paused_task_too_and_switches_nothing_on(
     page: Client, alice: Access, task: Task
 ) -> None:
-    inbox = triggers.open_inbox(alice, task, allowed_senders=None)
+    inbox = definitions.open_inbox(alice, task, allowed_senders=None)
     tasks.update_task(alice, task, enabled=False)
     given = {"act": "inbox_senders", "senders": "kim@a.com"}
     assert page.post(f"/tasks/{task.pk}/triggers/", given).status_code == 302

@@ -14,9 +14,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from config.api import v2
-from runs import artifacts, tool_verbs, triggers
+from runs import artifacts, tool_verbs
 from runs.models import Lesson, Run, RunFile, RunStatus
 from runs.tasks import tasks
+from runs.triggers import definitions
 from runs.webhooks import endpoints
 from teammates import end_users, keys, knowledge, permissions, roster, servers, sessions
 from teammates.access import Access
@@ -104,7 +105,7 @@ def everything_of(access: Access) -> dict[str, dict[str, Any]]:
     """One of each, and by what the routes name it."""
     agent = roster.create_teammate(access, name="Ada", end_user=access.end_user)
     task = tasks.create_task(access, agent, instructions="x", end_user=access.end_user)
-    trigger = triggers.add_schedule(access, task, interval_seconds=3600)
+    trigger = definitions.add_schedule(access, task, interval_seconds=3600)
     lesson = Lesson.objects.create(task=task, text="x", last_reaffirmed_at=timezone.now())
     document = knowledge.write_document(access, name="guide.md", content="x", teammate=agent)
     run = make_run(access, thread=factories.make_thread(access, end_user=access.end_user),
@@ -112,7 +113,7 @@ def everything_of(access: Access) -> dict[str, dict[str, Any]]:
     file = files.write_file(run.thread, name="a.txt", content=b"x")
     RunFile.objects.create(run=run, file=file)
     ids = {
-        "teammate_id": agent.pk, "task_id": task.pk, "trigger_id": triggers.wire_id(trigger),
+        "teammate_id": agent.pk, "task_id": task.pk, "trigger_id": definitions.wire_id(trigger),
         "lesson_id": lesson.pk, "document_id": document.pk, "run_id": run.pk,
         "memory_id": knowledge.add_memory(access, "x").pk,
         "policy_id": permissions.allow_tool(access, "x")[0].pk,
@@ -387,7 +388,7 @@ def test_lists_take_the_same_queries_for_one_row_and_for_many(alice: Access, pat
     def one_more(number: int) -> None:
         agent = roster.create_teammate(alice, name=f"A{number}")
         task = tasks.create_task(alice, agent, instructions="x")
-        triggers.add_schedule(alice, task, interval_seconds=3600)
+        definitions.add_schedule(alice, task, interval_seconds=3600)
         run = make_run(alice, teammate=agent, status=RunStatus.COMPLETED)
         Run.objects.filter(pk=run.pk).update(asks_back=True)
         RunFile.objects.create(

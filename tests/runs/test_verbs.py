@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from runs import artifacts, asking, gates, mail, reports, retention, sharing, triggers
+from runs import artifacts, asking, gates, mail, reports, retention, sharing
 from runs.creation import conversation, requests
 from runs.creation.options import Options
 from runs.gates import Decision
 from runs.lifecycle import endings, marks
 from runs.models import DecidedVia, GateStatus, RunStatus
 from runs.tasks import tasks
+from runs.triggers import definitions
 from runs.webhooks import endpoints
 from teammates import (
     accounts,
@@ -152,8 +153,8 @@ VERBS: dict[str, tuple[set[str], Row, Verb]] = {
     "change a task": (MINE, World.task, lambda a, row: tasks.update_task(a, row, name="x")),
     "archive a task": (MINE, World.task, lambda a, row: tasks.archive_task(a, row)),
     "schedule a task": (MINE, World.task,
-                        lambda a, row: triggers.add_schedule(a, row, interval_seconds=3600)),
-    "give a task a webhook": (MINE, World.task, lambda a, row: triggers.make_webhook(a, row)),
+                        lambda a, row: definitions.add_schedule(a, row, interval_seconds=3600)),
+    "give a task a webhook": (MINE, World.task, lambda a, row: definitions.make_webhook(a, row)),
     # --- teammates and what they know
     "create a teammate": (ANYBODY | {"stranger", "end user"}, NOTHING,
                           lambda a, row: roster.create_teammate(a, name="x")),
@@ -257,7 +258,7 @@ def test_a_teammate_that_became_somebody_elses_alone_works_for_nobody_else(alice
         lambda: requests.reply_to_run(bob, done, message="x", options=Options()),
         lambda: requests.retry_run(bob, done),
         lambda: requests.run_task(bob, task, options=Options()),
-        lambda: triggers.duplicate_task(bob, task),
+        lambda: definitions.duplicate_task(bob, task),
     ):
         with pytest.raises(NotFound):
             verb()

@@ -8,10 +8,11 @@ from django.contrib.auth.management.commands import changepassword
 from django.core.management import call_command
 from django.test import Client
 
-from runs import gates, mail, sharing, triggers
+from runs import gates, mail, sharing
 from runs.gates import Decision
 from runs.models import DecidedVia, GateStatus, RunStatus
 from runs.tasks import tasks
+from runs.triggers import definitions
 from runs.webhooks import endpoints
 from teammates import (
     accounts,
@@ -182,22 +183,22 @@ def test_an_entry_is_about_what_was_made_or_changed_and_not_about_what_it_belong
         alice, default_teammate(alice.organization), name="T", instructions="x"
     )
     assert last("task.create").subject == "T"
-    schedule = triggers.add_schedule(alice, task, interval_seconds=3600)
+    schedule = definitions.add_schedule(alice, task, interval_seconds=3600)
     made = last("trigger.create")
     assert made.resource_id == str(schedule.pk)
     assert made.changes is not None
     assert made.changes["interval_seconds"] == [None, 3600]
-    triggers.update_trigger(alice, task, schedule, interval_seconds=7200)
+    definitions.update_trigger(alice, task, schedule, interval_seconds=7200)
     changed = last("trigger.update").changes
     assert changed is not None
     assert changed["interval_seconds"] == [3600, 7200]
-    triggers.make_webhook(alice, task)
-    triggers.pause_webhook(alice, task, paused=True)
+    definitions.make_webhook(alice, task)
+    definitions.pause_webhook(alice, task, paused=True)
     paused = last("trigger.pause_webhook").changes
     assert paused == {"enabled": [True, False], "hook_enabled": [True, False]}
-    triggers.remove_webhook(alice, task)
+    definitions.remove_webhook(alice, task)
     assert last("trigger.remove_webhook").resource_type == "trigger"
-    triggers.allow_senders(alice, task, ["kim@example.com"])
+    definitions.allow_senders(alice, task, ["kim@example.com"])
     senders = last("task.senders").changes
     assert senders is not None
     assert senders["allowed_senders"] == [None, '["kim@example.com"]']

@@ -8,10 +8,11 @@ from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
-from runs import authority, firing, triggers
-from runs.firing import Cause
+from runs import authority
 from runs.models import Firing, Run, Task, Trigger, TriggerKind
 from runs.tasks import tasks
+from runs.triggers import definitions, firing
+from runs.triggers.firing import Cause
 from teammates import accounts, keys, roster
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden, Invalid, NotSignedIn
@@ -173,7 +174,7 @@ def test_what_a_limited_key_set_up_may_do_no_more_when_it_starts_by_itself(alice
     narrow = limited(alice, *scopes)
     mine = roster.create_teammate(alice, name="Mine")
     task = tasks.create_task(narrow, mine, instructions="Look around.")
-    triggers.add_schedule(narrow, task, cron="0 7 * * *", overlap="allow")
+    definitions.add_schedule(narrow, task, cron="0 7 * * *", overlap="allow")
     run = fired(task).run
     assert run is not None
     access = authority.access_of_run(run)
@@ -193,7 +194,7 @@ def test_what_a_limited_key_set_up_may_do_no_more_when_it_starts_by_itself(alice
 
 def test_a_limited_key_that_changes_a_task_stands_for_it(alice: Access) -> None:
     task = tasks.create_task(alice, roster.create_teammate(alice, name="M"), instructions="Look.")
-    triggers.add_schedule(alice, task, cron="0 7 * * *")
+    definitions.add_schedule(alice, task, cron="0 7 * * *")
     narrow = limited(alice, "data.runs.write", "data.threads.write")
     tasks.update_task(narrow, task, instructions="Tell the world.")
     run = fired(task).run

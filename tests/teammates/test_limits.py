@@ -12,13 +12,13 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from runs import triggers
 from runs.creation import requests
 from runs.creation.attachments import Attachment
 from runs.creation.options import Options
 from runs.models import Notice
 from runs.notifications import mailer
 from runs.tasks import tasks
+from runs.triggers import definitions
 from runs.webhooks import endpoints
 from teammates import accounts, client, keys, limits, members, roster, sessions
 from teammates.access import Access
@@ -270,8 +270,8 @@ def test_nothing_leaves_in_the_name_of_an_unconfirmed_account(alice: Access) -> 
     for attempt in (
         lambda: roster.make_webhook(stranger, agent),
         lambda: roster.set_fetchmail(stranger, agent, enabled=True),
-        lambda: triggers.make_webhook(stranger, task),
-        lambda: triggers.open_inbox(stranger, task, allowed_senders=None),
+        lambda: definitions.make_webhook(stranger, task),
+        lambda: definitions.open_inbox(stranger, task, allowed_senders=None),
         lambda: members.invite(stranger, email="victim@corp.test", role="member"),
         lambda: endpoints.add_endpoint(stranger, url="https://example.com"),
         lambda: roster.set_inbox(stranger, agent, enabled=True),

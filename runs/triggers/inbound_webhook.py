@@ -9,9 +9,9 @@ from urllib.parse import parse_qsl
 
 from django.db import transaction
 
-from runs import firing
-from runs.firing import Cause, Target, target_of
 from runs.models import Firing, Skip, Trigger, TriggerKind
+from runs.triggers import firing
+from runs.triggers.firing import Cause, Target, target_of
 from teammates.errors import Invalid, NotFound
 from teammates.fencing import as_data
 from teammates.fields import hash_secret
@@ -107,8 +107,6 @@ def _refusal(row: Trigger | Teammate, target: Target, call: Call) -> Skip | None
 
 
 # --- the body -----------------------------------------------------------------------------------
-
-
 def _text_of(call: Call, *, needs_message: bool) -> str:
     """What the run is told of a call. Raises `Invalid` for a body that cannot be read."""
     body = call.body or b""

@@ -8,9 +8,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from config.database import database_now
-from runs import schedules
 from runs.models import Missed, Overlap, Rest, Task, TaskStatus, Trigger, TriggerKind
 from runs.tasks import tasks
+from runs.triggers import due_times
 from teammates import audit, hooks, roster, servers
 from teammates.access import Access, take_over
 from teammates.errors import Conflict, Invalid, NotFound, Unsuitable
@@ -78,7 +78,7 @@ def duplicate_task(access: Access, task: Task) -> Task:
         for trigger in task.triggers.filter(kind=TriggerKind.SCHEDULE).order_by("id"):
             Trigger.objects.create(
                 task=copy, kind=trigger.kind, enabled=False, timezone=trigger.timezone,
-                **{name: getattr(trigger, name) for name in (*schedules.TIMINGS, *RULES)},
+                **{name: getattr(trigger, name) for name in (*due_times.TIMINGS, *RULES)},
             )  # fmt: skip
     return copy
 
@@ -87,9 +87,9 @@ def duplicate_task(access: Access, task: Task) -> Task:
 def add_schedule(access: Access, task: Task, *, timezone: str = "UTC", **fields: Any) -> Trigger:
     """`fields`: one of `schedules.TIMINGS`, and any of `RULES`. Raises `Invalid`, `Unsuitable` for
     a paused task."""
-    schedules.check_timezone(timezone)
+    due_times.check_timezone(timezone)
     rules = _checked_rules({name: fields.pop(name) for name in RULES if name in fields})
-    checked = schedules.checked_timing(**fields)
+    checked = due_times.checked_timing(**fields)
     return _add_trigger(
         access, task, TriggerKind.SCHEDULE, timezone=timezone, **checked, **rules, **_rearmed()
     )
@@ -192,10 +192,10 @@ def update_trigger(
         if changes and trigger.kind != TriggerKind.SCHEDULE:
             raise Invalid(f"{', '.join(sorted(changes))}: only a schedule has this.")
         if (zone := changes.pop("timezone", None)) is not None:
-            schedules.check_timezone(zone)
+            due_times.check_timezone(zone)
             fields |= _rearmed() | {"timezone": zone}
         if changes:
-            fields |= _rearmed() | schedules.checked_timing(**changes)
+            fields |= _rearmed() | due_times.checked_timing(**changes)
             if trigger.rests_because == Rest.OVER and enabled is None:
                 enabled = True
         if enabled is not None:

@@ -15,8 +15,6 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from config.database import database_now
-from runs import firing, schedules
-from runs.firing import Cause, target_of
 from runs.lifecycle import endings
 from runs.models import (
     ACTIVE,
@@ -33,9 +31,10 @@ from runs.models import (
     TriggerQuerySet,
 )
 from runs.notifications import notices
+from runs.triggers import due_times, firing
+from runs.triggers.firing import Cause, target_of
 
 logger = logging.getLogger("muster.scheduler")
-
 LATE = timedelta(seconds=60)  # from then on a due time was missed
 MOST_COUNTED = 1000  # missed times that are counted one by one
 MOST_AT_ONCE = 100  # rows of one look
@@ -50,8 +49,6 @@ def keep_time(now: datetime | None = None) -> bool:
 
 
 # --- schedules ----------------------------------------------------------------------------------
-
-
 def arm() -> int:
     """Find the next time of each schedule that was set, changed or woken; how many there were."""
     unarmed = Trigger.objects.armed().filter(kind=TriggerKind.SCHEDULE, next_at=None)
@@ -96,7 +93,7 @@ def _locked(rows: TriggerQuerySet) -> Trigger | None:
 def _fire(trigger: Trigger, now: datetime) -> int:
     since = trigger.next_at
     assert since is not None
-    due = schedules.due_times(trigger, since, now, MOST_COUNTED) or [since]  # newest first
+    due = due_times.due_times(trigger, since, now, MOST_COUNTED) or [since]  # newest first
     to_run = _to_run(trigger, due, now)
     target = target_of(trigger)
     if missed := due[len(to_run) :]:
@@ -125,15 +122,13 @@ def _move_on(trigger: Trigger, behind: datetime) -> None:
     newest = trigger.firings.exclude(due_at=None).order_by("-id").first()
     if newest is not None and newest.due_at is not None:
         behind = max(behind, newest.last_at or newest.due_at)
-    trigger.next_at = next(schedules.next_times(trigger, behind), None)
+    trigger.next_at = next(due_times.next_times(trigger, behind), None)
     if trigger.next_at is None:
         trigger.enabled, trigger.rests_because = False, Rest.OVER
     trigger.save(update_fields=["next_at", "enabled", "rests_because"])
 
 
 # --- what waits for the run before it -----------------------------------------------------------
-
-
 def start_waiting() -> int:
     """Start firings that waited and whose task is free now, the oldest first; how many.
 
@@ -183,8 +178,6 @@ def _stop_old(pk: int) -> None:
 
 
 # --- what came of them --------------------------------------------------------------------------
-
-
 def settle() -> int:
     """Count how the runs of firings ended; a trigger whose runs keep failing goes to rest."""
     over = Q(run__finished_at__isnull=False) | Q(run=None)

@@ -40,13 +40,11 @@ from threads import conversations
 from threads.models import File, Message, Thread
 
 logger = logging.getLogger("muster.firing")
-
 M = TypeVar("M")
 KEPT = 16 * 1024  # characters of what was received
 LONGEST_DETAIL = 500
 MINUTE = timedelta(minutes=1)
 REFUSALS_PER_MINUTE = 20  # that are written down one by one
-
 CHANNELS = {
     TriggerKind.SCHEDULE: Channel.SCHEDULE,
     TriggerKind.WEBHOOK: Channel.WEBHOOK,
@@ -114,8 +112,6 @@ def target_of(row: Trigger | Teammate) -> Target:
 
 
 # --- one firing ---------------------------------------------------------------------------------
-
-
 def fire(target: Target, cause: Cause, *, in_line: bool = False) -> Firing:
     """Start a run, let it wait for the one before it, or leave it out, as the trigger's rules say.
 
