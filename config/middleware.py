@@ -18,7 +18,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from config.api import envelope_for, error_response, status_of
-from runs import mail
+from runs.inbox import gateway
 from teammates import audit, client
 from teammates.access import Access
 from teammates.api.bearer import access_of_request
@@ -185,7 +185,7 @@ def signed_uploads(get_response: GetResponse) -> GetResponse:
 def _require_credential(request: HttpRequest) -> None:
     """Raises `NotSignedIn`, `NotFound` (no such door for mails)."""
     if request.path.startswith(MAIL_DOOR):
-        mail.find_door(request.path.removeprefix(MAIL_DOOR).strip("/"))
+        gateway.find_door(request.path.removeprefix(MAIL_DOOR).strip("/"))
     elif envelope_for(request.path) is not None:
         access_of_request(request)
     elif not request.user.is_authenticated:

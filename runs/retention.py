@@ -12,7 +12,7 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet, TextField, Value
 from django.db.models.functions import Cast, Concat
 from django.utils import timezone
 
-from runs import mailbox
+from runs.inbox import mailbox
 from runs.lifecycle import endings
 from runs.models import (
     ACTIVE,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from config.wakeups import WakeUps
-from runs import smtp
+from runs.inbox import smtp
 from runs.live import LiveBoard
 from runs.streaming import Hub
 from runs.worker import Worker

@@ -11,9 +11,10 @@ from typing import Any
 
 from django.db.models import F
 
-from runs import mailbox, reports
+from runs import reports
 from runs.authority import access_of_run
 from runs.creation import enqueue, options, requests
+from runs.inbox import mailbox
 from runs.models import (
     Channel,
     Gate,

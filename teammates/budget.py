@@ -25,7 +25,12 @@ PROCESSES = 2
 LARGEST = 1024 * 1024 * 1024  # bytes of memory that a process may take
 PATIENCE = 10  # seconds of the clock for each second of work: other processes work too
 # What the first process loads once, and every later one has from it.
-PRELOADED = ["teammates.markdown", "teammates.tools.schemas", "teammates.html", "runs.letters"]
+PRELOADED = [
+    "teammates.markdown",
+    "teammates.tools.schemas",
+    "teammates.html",
+    "runs.inbox.parsing",
+]
 
 
 EXHAUSTED = (TimeoutError, ProcessExpired, BrokenProcessPool, MemoryError, RecursionError)

@@ -12,7 +12,8 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest
 from ninja import Router, Status
 
-from runs import mail, wire
+from runs import wire
+from runs.inbox import gateway, receiving
 from runs.models import FiringStatus, RunStatus, Skip
 from runs.triggers import inbound_webhook
 from runs.triggers.inbound_webhook import Call, Received
@@ -32,7 +33,7 @@ from teammates.text import read_json
 router = Router(auth=None, tags=["webhooks"])
 
 MOST_RECIPIENTS = 50  # of one mail
-LARGEST_HANDED_OVER = 2 * mail.LARGEST_MAIL  # in a form, or escaped
+LARGEST_HANDED_OVER = 2 * receiving.LARGEST_MAIL  # in a form, or escaped
 # Where senders put the id of an event, best known first.
 EVENT_ID_HEADERS = (
     "X-M8tes-Event-Id", "Webhook-Id", "Idempotency-Key", "X-GitHub-Delivery", "X-Event-Id",
@@ -114,18 +115,20 @@ class HandedOver:
 def take_mail(request: HttpRequest, token: str) -> Any:
     """Take a mail from a mail service: as it is (`message/rfc822`, with `?to=`), or in the form of
     Mailgun, SendGrid or Postmark. Answers which recipients are known here; 404 if none is."""
-    organization = mail.find_door(token)
+    organization = gateway.find_door(token)
     handed = _handed_over(request)
     if not handed.raw or not handed.recipients:
         raise Invalid("Give the mail as it is, as message/rfc822, and its recipients as ?to=.")
-    if len(handed.raw) > mail.LARGEST_MAIL:
-        raise TooLarge(f"A mail may have {mail.LARGEST_MAIL // 2**20} MiB.")
-    inbound = mail.Inbound(handed.raw, envelope_sender=handed.sender, proven_domains=handed.proven)
+    if len(handed.raw) > receiving.LARGEST_MAIL:
+        raise TooLarge(f"A mail may have {receiving.LARGEST_MAIL // 2**20} MiB.")
+    inbound = receiving.Inbound(
+        handed.raw, envelope_sender=handed.sender, proven_domains=handed.proven
+    )
     taken, unknown = [], []
     for address in handed.recipients[:MOST_RECIPIENTS]:
         try:
-            got = mail.receive(address, inbound, organization=organization)
-            if (why := mail.what_holds_up(got)) is not None:
+            got = receiving.receive(address, inbound, organization=organization)
+            if (why := receiving.what_holds_up(got)) is not None:
                 raise why
             taken.append(address)
         except NotFound:
@@ -141,7 +144,7 @@ def _handed_over(request: HttpRequest) -> HandedOver:
     kind = content_type.partition(";")[0].strip().lower()
     body = request.read(LARGEST_HANDED_OVER + 1)
     if len(body) > LARGEST_HANDED_OVER:
-        raise TooLarge(f"A mail may have {mail.LARGEST_MAIL // 2**20} MiB.")
+        raise TooLarge(f"A mail may have {receiving.LARGEST_MAIL // 2**20} MiB.")
     if kind == "application/json":  # Postmark
         given = _json(body)
         raw = str(given.get("RawEmail") or "").encode(errors="replace")

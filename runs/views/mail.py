@@ -12,7 +12,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from runs import mail as incoming
+from runs.inbox import gateway
 from teammates import mail
 from teammates.api.schemas import address_of
 from teammates.errors import Invalid, NotFound
@@ -46,9 +46,9 @@ def mail_settings(request: PageRequest) -> HttpResponse:
     if request.method == "POST":
         match request.POST.get("act"):
             case "door_make":
-                live = incoming.make_door(access)
+                live = gateway.make_door(access)
             case "door_close":
-                incoming.close_door(access)
+                gateway.close_door(access)
                 messages.success(request, "Nobody hands mails over any more.")
                 return redirect("runs:mail_settings")
             case _:

@@ -10,9 +10,10 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from runs import authority, consent, execution, gates, mail
+from runs import authority, consent, execution, gates
 from runs.creation import conversation, enqueue, options, requests
 from runs.gates import Decision
+from runs.inbox import receiving
 from runs.models import (
     Channel,
     DecidedVia,
@@ -75,7 +76,7 @@ def mailed(ops: Teammate, text: str, sender: str = "mallory@other.test", **heade
     for name, value in (usual | {k.replace("_", "-"): v for k, v in headers.items()}).items():
         message[name] = value
     message.set_content(text)
-    taken = mail.receive(ops.email_address or "", mail.Inbound(message.as_bytes()))
+    taken = receiving.receive(ops.email_address or "", receiving.Inbound(message.as_bytes()))
     assert isinstance(taken, Firing)
     assert taken.run is not None, (taken.reason, taken.detail)
     return taken.run
@@ -375,7 +376,7 @@ def test_lessons_of_people_are_not_told_to_strangers(alice: Access, ops: Teammat
     message = EmailMessage()
     message["From"], message["Message-ID"] = "mallory@other.test", "<m@x>"
     message.set_content("hi")
-    taken = mail.receive(trigger.email_address or "", mail.Inbound(message.as_bytes()))
+    taken = receiving.receive(trigger.email_address or "", receiving.Inbound(message.as_bytes()))
     assert isinstance(taken, Firing)
     assert taken.run is not None
     assert not authority.lessons_for(taken.run, task).exists()

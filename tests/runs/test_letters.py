@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runs.letters import LARGEST_ATTACHMENT, MOST_ATTACHMENTS, read_letter
-from runs.senders import Hints
+from runs.inbox.parsing import LARGEST_ATTACHMENT, MOST_ATTACHMENTS, read_letter
+from runs.inbox.senders import Hints
 
 
 def letter(**headers: str) -> EmailMessage:

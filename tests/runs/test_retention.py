@@ -12,8 +12,9 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from runs import export, mail, retention
+from runs import export, retention
 from runs.creation import requests
+from runs.inbox import receiving
 from runs.lifecycle import endings
 from runs.models import (
     Firing,
@@ -51,8 +52,8 @@ def with_everything(access: Access) -> Run:
     scheduler.arm()
     scheduler.fire_due(schedule.starts_at + timedelta(hours=1))
     agent = roster.set_fetchmail(access, agent, enabled=True)
-    inbound = mail.Inbound(b"From: kim@example.com\n\nThe secret plan")
-    mail.receive(agent.fetchmail_address or "", inbound)
+    inbound = receiving.Inbound(b"From: kim@example.com\n\nThe secret plan")
+    receiving.receive(agent.fetchmail_address or "", inbound)
     Lesson.objects.create(task=task, text="x", last_reaffirmed_at=timezone.now())
     knowledge.add_memory(access, "x", teammate=agent)
     knowledge.write_document(access, name="x", content="x", teammate=agent)
@@ -220,10 +221,10 @@ def test_where_numbers_alone_are_kept_nothing_is_kept_of_what_came_to_nothing(
     alice: Access,
 ) -> None:
     agent = roster.create_teammate(alice, name="Ada", email_inbox=True)
-    inbound = mail.Inbound(
+    inbound = receiving.Inbound(
         b"From: alice@example.com\nSubject: The secret plan\nAuto-Submitted: yes\n\nx"
     )
-    mail.receive(agent.email_address or "", inbound)
+    receiving.receive(agent.email_address or "", inbound)
     retention.erase_said()
     assert "secret" in Firing.objects.get().received
     accounts.update_settings(alice, retention_mode="metadata_only")

@@ -7,10 +7,10 @@ from urllib.parse import urlencode
 import pytest
 from django.test import Client
 
-from runs import mail
-from runs.letters import read_head
+from runs.inbox import gateway, receiving
+from runs.inbox.parsing import read_head
+from runs.inbox.senders import NOBODY_VOUCHES, Hints
 from runs.models import Firing, Run, Skip
-from runs.senders import NOBODY_VOUCHES, Hints
 from teammates import roster
 from teammates.access import Access
 from teammates.models import Teammate
@@ -91,24 +91,24 @@ def test_what_the_sender_says_of_itself_counts_for_nothing() -> None:
 
 
 def test_without_a_proof_nothing_starts_and_the_log_says_why(ops: Teammate) -> None:
-    got = mail.receive(ops.email_address or "", mail.Inbound(raw()))
+    got = receiving.receive(ops.email_address or "", receiving.Inbound(raw()))
     assert isinstance(got, Firing)
     assert (got.run, got.reason, got.detail) == (None, Skip.SENDER, NOBODY_VOUCHES)
     proven = raw("mx.example.org; dmarc=pass header.from=example.com")
-    got = mail.receive(ops.email_address or "", mail.Inbound(proven))
+    got = receiving.receive(ops.email_address or "", receiving.Inbound(proven))
     assert isinstance(got, Firing)
     assert got.run is not None
 
 
 def test_an_operator_may_say_that_mails_are_checked_elsewhere(ops: Teammate, settings: Any) -> None:
     settings.MAIL_BELIEVED = True
-    got = mail.receive(ops.email_address or "", mail.Inbound(raw()))
+    got = receiving.receive(ops.email_address or "", receiving.Inbound(raw()))
     assert isinstance(got, Firing)
     assert got.run is not None
 
 
 def hand_over(alice: Access, fields: dict[str, Any] | str) -> Any:
-    path = f"/api/v1/mail/{mail.make_door(alice)}"
+    path = f"/api/v1/mail/{gateway.make_door(alice)}"
     if isinstance(fields, str):
         return Client().post(path, fields, content_type="application/json")
     form = "application/x-www-form-urlencoded"

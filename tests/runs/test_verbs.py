@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from runs import artifacts, asking, gates, mail, reports, retention, sharing
+from runs import artifacts, asking, gates, reports, retention, sharing
 from runs.creation import conversation, requests
 from runs.creation.options import Options
 from runs.gates import Decision
+from runs.inbox import gateway
 from runs.lifecycle import endings, marks
 from runs.models import DecidedVia, GateStatus, RunStatus
 from runs.tasks import tasks
@@ -203,7 +204,8 @@ VERBS: dict[str, tuple[set[str], Row, Verb]] = {
                          lambda a, row: endpoints.update_endpoint(a, row, active=False)),
     "remove a webhook": (ADMINS, World.endpoint, lambda a, row: endpoints.delete_endpoint(a, row)),
     "test a webhook": (ADMINS, World.endpoint, lambda a, row: endpoints.send_test(a, row)),
-    "open the door for mails": (ADMINS | {"stranger"}, NOTHING, lambda a, row: mail.make_door(a)),
+    "open the door for mails": (ADMINS | {"stranger"}, NOTHING,
+                                lambda a, row: gateway.make_door(a)),
     "change settings": (ADMINS | {"stranger"}, NOTHING,
                         lambda a, row: accounts.update_settings(a, name="x")),
     "change an end user": (ADMINS, World.end_user,

@@ -8,8 +8,9 @@ from django.contrib.auth.management.commands import changepassword
 from django.core.management import call_command
 from django.test import Client
 
-from runs import gates, mail, sharing
+from runs import gates, sharing
 from runs.gates import Decision
+from runs.inbox import gateway
 from runs.models import DecidedVia, GateStatus, RunStatus
 from runs.tasks import tasks
 from runs.triggers import definitions
@@ -146,7 +147,7 @@ def test_the_verbs_of_an_organization_are_in_its_log_alone(alice: Access, eve: A
         "permission.create": lambda: permissions.allow_tool(alice, "web_fetch"),
         "link.share": lambda: sharing.share(alice, run),
         "link.revoke": lambda: sharing.unshare(alice, run),
-        "door.open": lambda: mail.make_door(alice),
+        "door.open": lambda: gateway.make_door(alice),
         "agent.update": lambda: roster.update_teammate(alice, agent, name="Eda"),
         "agent.archive": lambda: roster.archive_teammate(alice, agent),
         "key.create": lambda: keys.create_key(alice, name="x"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from runs import letters, mail
+from runs.inbox import parsing, receiving
 from teammates import budget, diffs, markdown, roster, servers
 from teammates.access import Access
 from teammates.errors import Invalid
@@ -131,9 +131,9 @@ def test_the_body_of_a_strangers_mail_is_not_read(
     alice: Access, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ops = roster.create_teammate(alice, name="Ops", email_inbox=True)
-    inbound = mail.Inbound(b"From: stranger@nowhere.test\n\n" + b"x" * 1000)
-    monkeypatch.setattr(mail, "read_letter", None)
-    got = mail.receive(ops.email_address or "", inbound)
+    inbound = receiving.Inbound(b"From: stranger@nowhere.test\n\n" + b"x" * 1000)
+    monkeypatch.setattr(receiving, "read_letter", None)
+    got = receiving.receive(ops.email_address or "", inbound)
     assert got.pk is not None
 
 
@@ -142,9 +142,9 @@ def test_a_mail_made_to_keep_its_reader_busy_starts_nothing(alice: Access) -> No
     ops = roster.create_teammate(alice, name="Ops", email_inbox=True)
     head = b"From: alice@example.com\nContent-Type: text/html\n\n"
     body = b"<a b='" + b"<!-- x='" * 200_000
-    mail.receive(ops.email_address or "", mail.Inbound(head + body))
+    receiving.receive(ops.email_address or "", receiving.Inbound(head + body))
     comments = b"From: " + b"(" * 60_000 + b" alice@example.com\n\nx"
-    assert letters.read_head(comments).sender == ""
+    assert parsing.read_head(comments).sender == ""
 
 
 @pytest.mark.django_db(transaction=True)

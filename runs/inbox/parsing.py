@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from email import message_from_bytes, policy
 from email.message import EmailMessage, Message, MIMEPart
 
-from runs import senders
+from runs.inbox import senders
 from teammates.html import read_html
 from teammates.text import clean_text
 
@@ -180,8 +180,6 @@ def _without_quotes(text: str) -> str:
 
 
 # --- what it says -------------------------------------------------------------------------------
-
-
 def _text_of(message: EmailMessage) -> str:
     try:
         body = message.get_body(preferencelist=("plain", "html"))

@@ -5,7 +5,7 @@ from datetime import timedelta
 from django.db.models import Q
 from django.utils import timezone
 
-from runs.letters import Letter
+from runs.inbox.parsing import Letter
 from runs.models import Mail
 from teammates.errors import TooMany
 from teammates.fields import key_of

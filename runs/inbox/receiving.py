@@ -2,7 +2,6 @@
 reads (contract v2 5.4)."""
 
 import hashlib
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -13,18 +12,17 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 
-from runs import mailbox
 from runs.creation.attachments import Attachment
-from runs.letters import Letter, read_head, read_letter
+from runs.inbox import mailbox
+from runs.inbox.parsing import Letter, read_head, read_letter
+from runs.inbox.senders import Hints
 from runs.models import Firing, FiringStatus, Mail, Run, Skip, Trigger, TriggerKind
-from runs.senders import Hints
 from runs.triggers import firing
 from runs.triggers.firing import Cause, Target, target_of
-from teammates import audit, budget
-from teammates.access import Access
+from teammates import budget
 from teammates.errors import PASSING, DomainError, NotFound, TooMany
 from teammates.fencing import as_data
-from teammates.fields import hash_secret, key_of
+from teammates.fields import key_of
 from teammates.models import Membership, Organization, Role, Teammate
 from threads.models import Thread
 
@@ -128,9 +126,6 @@ def _name_of(address: str) -> str | None:
     if domain.lower() != settings.MAIL_DOMAIN.lower():
         return None
     return local.partition("+")[0].lower() or None
-
-
-# --- what starts a run --------------------------------------------------------------------------
 
 
 def what_holds_up(taken: Firing | Mail) -> Exception | None:
@@ -256,38 +251,3 @@ def _words_of(letter: Letter, *, is_answer: bool) -> str:
     if letter.left_out:
         text += f"\n\nNot taken over, too large or too many: {', '.join(letter.left_out)}"
     return f"{WRITTEN_TO}\n\n{as_data(text, 'a mail')}"
-
-
-# --- the door for mail services -----------------------------------------------------------------
-
-
-@audit.recorded("door.open", of_organization=True)
-def make_door(access: Access) -> str:
-    """A new token for whoever hands the organization's mails over; the old one is dead at once.
-    It is shown once."""
-    access.require("org.settings.manage")
-    access.require_confirmed()
-    token = f"mail_{secrets.token_hex(24)}"
-    _set_door(access, mail_token_hash=hash_secret(token), mail_token_prefix=token[:SHOWN])
-    return token
-
-
-@audit.recorded("door.close", of_organization=True)
-def close_door(access: Access) -> None:
-    """Nobody hands mails over any more; again is fine."""
-    access.require("org.settings.manage")
-    _set_door(access, mail_token_hash="", mail_token_prefix="")
-
-
-def _set_door(access: Access, **fields: str) -> None:
-    Organization.objects.filter(pk=access.organization.pk).update(**fields)
-
-
-def find_door(token: str) -> Organization:
-    """Whose mails are handed over with this token. Raises `NotFound`."""
-    found = Organization.objects.filter(
-        mail_token_hash=hash_secret(token), closed_at=None
-    ).first()  # fmt: skip
-    if found is None:
-        raise NotFound("There is no such address.")
-    return found

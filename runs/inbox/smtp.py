@@ -8,11 +8,10 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from django.conf import settings
 
 from config.database import in_db
-from runs import mail
+from runs.inbox import receiving
 from teammates.errors import NotFound
 
 logger = logging.getLogger("muster.smtp")
-
 MOST_RECIPIENTS = 20  # of one mail
 MOST_SESSIONS = 50
 MOST_OF_ONE = 10  # sessions of one address: it cannot take them all
@@ -28,7 +27,7 @@ class Handler:
         if len(envelope.rcpt_tos) >= MOST_RECIPIENTS:
             return "452 Too many recipients"
         try:
-            is_known = await in_db(mail.is_known, address)
+            is_known = await in_db(receiving.is_known, address)
         except Exception:
             logger.exception("An address could not be looked up")
             return "451 Try again later"
@@ -40,11 +39,11 @@ class Handler:
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         raw = envelope.content or b""
         assert isinstance(raw, bytes)
-        inbound = mail.Inbound(raw, envelope_sender=envelope.mail_from)
+        inbound = receiving.Inbound(raw, envelope_sender=envelope.mail_from)
         for address in envelope.rcpt_tos:
             try:
-                taken = await in_db(mail.receive, address, inbound)
-                if mail.what_holds_up(taken) is not None:
+                taken = await in_db(receiving.receive, address, inbound)
+                if receiving.what_holds_up(taken) is not None:
                     return "451 Try again later"
             except NotFound:
                 continue  # taken away since it was named
@@ -78,8 +77,8 @@ async def listen(host: str, port: int) -> asyncio.Server:
 
     def serve() -> SMTP:
         return Limited(
-            Handler(), data_size_limit=mail.LARGEST_MAIL, enable_SMTPUTF8=True, decode_data=False,
-            hostname=settings.MAIL_DOMAIN, ident="Muster", timeout=IDLE_SECONDS, loop=loop,
+            Handler(), data_size_limit=receiving.LARGEST_MAIL, enable_SMTPUTF8=True,
+            decode_data=False, hostname=settings.MAIL_DOMAIN, ident="Muster", timeout=IDLE_SECONDS, loop=loop,
         )  # fmt: skip
 
     return await loop.create_server(serve, host, port)
