@@ -7,7 +7,7 @@ from typing import Any
 from runs.lifecycle.transitions import Lease
 from runs.models import Run, Step, ToolCall
 from runs.recording import RunRecord
-from runs.toolbox import Toolbox
+from runs.tools.toolbox import Toolbox
 from teammates.models import Model
 from teammates.providers.base import Said
 

@@ -6,11 +6,12 @@ from collections.abc import Awaitable
 from typing import Any
 
 from config.database import in_db
-from runs import asking, authority, consent, steps
+from runs import asking, consent, steps
 from runs.attempt import Attempt, State, Stopped
 from runs.events.log import StaleLease
 from runs.events.payloads import fitting
 from runs.models import CallStatus, GateKind, Run, ToolCall
+from runs.tools import authority
 from teammates.errors import DomainError
 from teammates.providers.base import ProviderError
 from teammates.text import clean, read_json

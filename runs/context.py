@@ -5,8 +5,9 @@ from typing import Any
 
 from django.db.models import Q
 
-from runs import authority, consent
+from runs import consent
 from runs.models import FINISHED, HistoryOf, Run, RunFile, Step, StepKind, StepStatus, ToolCall
+from runs.tools import authority
 from teammates import knowledge
 from teammates.fencing import as_data
 from teammates.models import Document, PermissionMode

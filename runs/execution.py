@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import OperationalError
 
 from config.database import in_db
-from runs import calling, compaction, context, steps, toolbox
+from runs import calling, compaction, context, steps
 from runs.attempt import Attempt, State, Stopped
 from runs.events.log import StaleLease
 from runs.lifecycle import endings, leases
@@ -26,6 +26,7 @@ from runs.lifecycle.transitions import Lease
 from runs.models import Run, RunStatus, Step, StepKind, StepStatus
 from runs.recording import RunRecord
 from runs.steps import ModelResult
+from runs.tools import toolbox
 from teammates import connections, servers
 from teammates.errors import DomainError
 from teammates.models import Effort, Model, ServerKind, ToolServer

@@ -15,7 +15,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.timesince import timesince
 
-from runs import cards, toolbox
+from runs import cards
 from runs.events.payloads import NewEvent, called, fitting_json
 from runs.lifecycle import endings, transitions, waiting
 from runs.models import (
@@ -29,6 +29,7 @@ from runs.models import (
     RunStatus,
     ToolCall,
 )
+from runs.tools import toolbox
 from teammates import audit, permissions
 from teammates.access import Access
 from teammates.errors import Conflict, DomainError, Forbidden, Invalid, NotFound

@@ -9,13 +9,13 @@ from typing import Any
 from django.db import OperationalError, transaction
 from django.utils import timezone
 
-from runs import tool_verbs
 from runs.consent import Verdict
 from runs.events.payloads import NewEvent, called, fitting, fitting_json
 from runs.lifecycle import endings, transitions
 from runs.lifecycle.endings import Outcome
 from runs.lifecycle.transitions import Lease
 from runs.models import CallStatus, Run, RunFile, Step, StepKind, StepStatus, ToolCall
+from runs.tools import builtin
 from teammates import knowledge
 from teammates.errors import DomainError
 from teammates.models import Model, PermissionPolicy
@@ -301,7 +301,7 @@ def perform_call(
         _begin(run, lease, call, tool, arguments, verdict)
         try:
             with transaction.atomic():
-                result = tool_verbs.perform(run, call, tool.name, call.arguments)
+                result = builtin.perform(run, call, tool.name, call.arguments)
         except DomainError as error:
             _finish(run, lease, call, CallStatus.FAILED, None, error.message)
         except OperationalError:

@@ -10,7 +10,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from runs import authority, consent, execution, gates
+from runs import consent, execution, gates
 from runs.creation import conversation, enqueue, options, requests
 from runs.gates import Decision
 from runs.inbox import receiving
@@ -32,6 +32,7 @@ from runs.models import (
 )
 from runs.notifications import mailer
 from runs.tasks import lessons, tasks
+from runs.tools import authority
 from runs.triggers import definitions, inbound_webhook
 from runs.triggers.inbound_webhook import Call
 from teammates import accounts, connections, end_users, knowledge, permissions, roster

@@ -13,11 +13,13 @@ import httpx2
 import pytest
 from django.db import transaction
 
-from runs import answers, gates, tool_verbs, toolbox
+from runs import answers, gates
 from runs.creation import requests
 from runs.creation.options import Options, of_task, of_version
 from runs.models import Event, Gate, Report, Run, RunStatus, Task, ToolCall
-from runs.tool_verbs import DEEPEST, VERBS
+from runs.tools import builtin, toolbox
+from runs.tools.builtin import VERBS
+from runs.tools.setup import DEEPEST
 from teammates import end_users, knowledge, permissions, roster, servers, tools
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid
@@ -245,7 +247,7 @@ def test_a_teammate_starts_tasks_within_its_own_limits(alice: Access) -> None:
 
 def perform(run: Run, call: ToolCall, name: str, arguments: Any) -> Any:
     with transaction.atomic():
-        return tool_verbs.perform(run, call, name, arguments)
+        return builtin.perform(run, call, name, arguments)
 
 
 def test_what_a_run_makes_is_never_looser_than_the_run(alice: Access) -> None:

@@ -771,7 +771,7 @@ def test_a_request_larger_than_an_event_is_shown_and_decided_whole(
 def test_an_edit_of_many_long_fields_is_taken_and_told_in_short(alice: Access) -> None:
     from dataclasses import replace
 
-    from runs import toolbox
+    from runs.tools import toolbox
     from teammates import tools
     from teammates.tools.pretend import PRETEND_SEND
 

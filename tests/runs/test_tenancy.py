@@ -14,9 +14,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from config.api import v2
-from runs import artifacts, tool_verbs
+from runs import artifacts
 from runs.models import Lesson, Run, RunFile, RunStatus
 from runs.tasks import tasks
+from runs.tools import builtin
 from runs.triggers import definitions
 from runs.webhooks import endpoints
 from teammates import end_users, keys, knowledge, permissions, roster, servers, sessions
@@ -197,7 +198,7 @@ def test_a_colleagues_personal_teammate_is_out_of_reach(alice: Access) -> None:
         assert client.get(f"/api/v2{path}").status_code == 404, path
     agent = roster.get_teammate(alice, ids["teammate_id"])
     run = make_run(bob)
-    assert agent.pk not in [row["teammate_id"] for row in tool_verbs.VERBS["list_teammates"](
+    assert agent.pk not in [row["teammate_id"] for row in builtin.VERBS["list_teammates"](
         run, bob, None, {}  # type: ignore[arg-type]
     )]  # fmt: skip
     with pytest.raises(NotFound):

@@ -8,9 +8,9 @@ from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
-from runs import authority
 from runs.models import Firing, Run, Task, Trigger, TriggerKind
 from runs.tasks import tasks
+from runs.tools import authority
 from runs.triggers import definitions, firing
 from runs.triggers.firing import Cause
 from teammates import accounts, keys, roster

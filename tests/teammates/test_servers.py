@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runs import toolbox
 from runs.creation import options
+from runs.tools import toolbox
 from teammates import permissions, programs, roster, servers
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden, Invalid

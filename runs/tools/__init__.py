@@ -1,0 +1,1 @@
+"""Which tools a run has, and what the built-in ones do."""

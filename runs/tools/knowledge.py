@@ -1,0 +1,78 @@
+"""Built-in tools about what teammates know: memories, skills, documents, lessons."""
+
+from typing import Any
+
+from django.db.models import F
+
+from runs.models import Run, ToolCall
+from runs.tasks import lessons
+from teammates import knowledge
+from teammates.access import Access
+from teammates.errors import NotFound
+from teammates.models import Author
+
+
+def remember(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    own = arguments.get("scope") == "me"
+    memory = knowledge.add_memory(
+        access, arguments["content"],
+        audience=None if own else arguments.get("audience"),
+        teammate=run.teammate if own else None,
+        author=Author.AGENT, written_by=run.teammate, source_run_id=run.pk,
+    )  # fmt: skip
+    return {"memory_id": memory.pk, "content": memory.content}
+
+
+def recall(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    query = arguments.get("query", "")
+    told = knowledge.memories_for(access, run.teammate, query)
+    found = [one.memory for one in told if not query or one.why == knowledge.FITS]
+    found = found or [
+        memory
+        for memory in knowledge.search_memories(access, query)[:20]
+        if memory.teammate_id in (None, run.teammate_id)
+    ]
+    knowledge.mark_used([memory.pk for memory in found])
+    return [{"memory_id": memory.pk, "content": memory.content} for memory in found]
+
+
+def forget(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    memory = knowledge.get_memory(access, arguments["memory_id"])
+    if memory.teammate_id not in (None, run.teammate_id):
+        raise NotFound("There is no such memory.")
+    knowledge.forget(access, memory.pk)
+    return {"forgotten": memory.content}
+
+
+def load_skill(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    skills = knowledge.skills_for(access, run.teammate)
+    found = skills.filter(slug=arguments["skill"]).first()
+    if found is None:
+        known = ", ".join(skills.values_list("slug", flat=True)[:20])
+        raise NotFound(f"There is no skill {arguments['skill']!r}. There are: {known}.")
+    return {"name": found.name, "instructions": found.body}
+
+
+def write_document(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    document = knowledge.write_document(
+        access, name=arguments["name"], content=arguments["content"],
+        summary=arguments.get("summary", ""),
+        teammate=None if arguments.get("scope") == "company" else run.teammate,
+        author=Author.AGENT, written_by=run.teammate, source_run_id=run.pk,
+    )  # fmt: skip
+    return {"document_id": document.pk, "name": document.name}
+
+
+def read_document(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    readable = knowledge.documents_for(access, run.teammate)
+    own_first = readable.filter(name=arguments["name"]).order_by(F("teammate").asc(nulls_last=True))
+    found = own_first.first()
+    if found is None:
+        known = ", ".join(readable.values_list("name", flat=True)[:20]) or "none"
+        raise NotFound(f"There is no document {arguments['name']!r}. There are: {known}.")
+    return {"name": found.name, "content": found.content}
+
+
+def learn_lesson(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+    lesson = lessons.learn(run, arguments["text"], arguments.get("when_applicable", ""))
+    return {"lesson_id": lesson.pk, "affirmed": lesson.reaffirm_count}
