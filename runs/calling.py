@@ -6,10 +6,11 @@ from collections.abc import Awaitable
 from typing import Any
 
 from config.database import in_db
-from runs import asking, consent, steps
+from runs import steps
 from runs.attempt import Attempt, State, Stopped
 from runs.events.log import StaleLease
 from runs.events.payloads import fitting
+from runs.gates import opening, policy
 from runs.models import CallStatus, GateKind, Run, ToolCall
 from runs.tools import authority
 from teammates.errors import DomainError
@@ -72,7 +73,7 @@ async def _one_call(attempt: Attempt, state: State, call: ToolCall) -> None:
     verdict = None
     is_approved = call.approved_digest == tool.digest(arguments)
     if not is_approved and state.toolbox.may_ask_about(tool):
-        verdict = await in_db(consent.judge, state.run.pk, tool, arguments)
+        verdict = await in_db(policy.judge, state.run.pk, tool, arguments)
         if verdict.kind == "refuse":
             await attempt.record.commit(
                 steps.finish_call, call=call, status=CallStatus.DENIED,
@@ -138,11 +139,11 @@ async def _wait(
     tool: Tool,
     arguments: Any,
     kind: GateKind,
-    verdict: consent.Verdict | None = None,
+    verdict: policy.Verdict | None = None,
 ) -> None:
     """Stop the attempt at a gate, unless the run's mode changed since the verdict."""
     waits = await attempt.record.commit(
-        asking.open_gate, call=call, tool=tool, arguments=arguments, kind=kind,
+        opening.open_gate, call=call, tool=tool, arguments=arguments, kind=kind,
         mode=verdict.mode if verdict else None, why=verdict.why if verdict else "",
         setting=verdict.setting if verdict else None,
         outside=verdict is not None and verdict.outside,

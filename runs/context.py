@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db.models import Q
 
-from runs import consent
+from runs.gates import policy
 from runs.models import FINISHED, HistoryOf, Run, RunFile, Step, StepKind, StepStatus, ToolCall
 from runs.tools import authority
 from teammates import knowledge
@@ -70,7 +70,7 @@ def instructions(run: Run) -> str:
         and run.human_in_the_loop
         and run.plan_approved_at is None
     ):
-        parts.append(consent.PLAN_FIRST)
+        parts.append(policy.PLAN_FIRST)
     return "\n\n".join(part for part in parts if part)
 
 

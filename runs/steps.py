@@ -9,8 +9,8 @@ from typing import Any
 from django.db import OperationalError, transaction
 from django.utils import timezone
 
-from runs.consent import Verdict
 from runs.events.payloads import NewEvent, called, fitting, fitting_json
+from runs.gates.policy import Verdict
 from runs.lifecycle import endings, transitions
 from runs.lifecycle.endings import Outcome
 from runs.lifecycle.transitions import Lease

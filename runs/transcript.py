@@ -8,9 +8,9 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from runs import cards
-from runs.cards import Shown
 from runs.events.log import LoggedEvent
+from runs.gates import cards
+from runs.gates.cards import Shown
 from teammates import tools
 from teammates.models import PermissionMode
 from teammates.providers.base import Thinking, Turn

@@ -19,10 +19,11 @@ from django.conf import settings
 
 from config.database import in_db
 from config.wakeups import WakeUps, wait_for_news
-from runs import execution, gates, retention
+from runs import execution, retention
 from runs.attempt import Attempt
 from runs.checker import Checker
 from runs.events import channels
+from runs.gates import decisions
 from runs.lifecycle import leases, workers
 from runs.lifecycle.transitions import Lease
 from runs.notifications import mailer
@@ -207,7 +208,7 @@ class Worker:
     async def _keep_promises(self) -> None:
         """Decide gates whose time is up."""
         while True:
-            await self._try(gates.expire_due)
+            await self._try(decisions.expire_due)
             await asyncio.sleep(settings.POLL_SECONDS)
 
     async def _keep_time(self) -> None:

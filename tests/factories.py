@@ -9,9 +9,9 @@ from typing import Any
 from django.test import Client
 from django.utils import timezone
 
-from runs import asking, gates
 from runs.creation import conversation
 from runs.events.payloads import NewEvent
+from runs.gates import decisions, opening
 from runs.lifecycle import endings, leases
 from runs.lifecycle.endings import Outcome
 from runs.lifecycle.transitions import Lease
@@ -159,11 +159,11 @@ def make_gate(
     given = arguments or (QUESTION if tool is ASK_USER else LETTER)
     run = run or make_run(access, **fields)
     lease, call = make_call(run, tool, given)
-    assert asking.open_gate(
+    assert opening.open_gate(
         lease, [], call=call, tool=tool, arguments=given, kind=kind, setting=setting
     )  # fmt: skip
     run.refresh_from_db()
-    gate = gates.pending_gate(run)
+    gate = decisions.pending_gate(run)
     assert gate is not None
     return gate
 

@@ -7,10 +7,11 @@ from django.http import HttpResponse
 from ninja import Router, Status
 from pydantic import Field
 
-from runs import answers, reading, wire
+from runs import reading, wire
 from runs.api.frames import V1Frames
 from runs.consumers import StreamPlan, hand_over
 from runs.creation import conversation, idempotency, options
+from runs.gates import answers
 from runs.lifecycle import endings
 from runs.models import Run, RunStatus
 from teammates.api.bearer import access_of_request

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 from ninja import Router
 from pydantic import Field
 
-from runs import answers, asking, cards, gates
 from runs.api.v2_answers import find_run
+from runs.gates import answers, cards, decisions, opening
 from runs.models import Gate, GateStatus, Run
 from teammates.access import Access
 from teammates.api.schemas import ApiRequest, Input, iso
@@ -44,7 +44,9 @@ class PermissionRequestIn(Input):
 @router.patch("/runs/{run_id}/permission-mode")
 def switch_mode(request: ApiRequest, run_id: int, payload: ModeIn) -> dict[str, Any]:
     """Change the mode of a run. To autonomous: what waits for an approval is allowed."""
-    run = gates.switch_mode(request.auth, find_run(request.auth, run_id), payload.permission_mode)
+    run = decisions.switch_mode(
+        request.auth, find_run(request.auth, run_id), payload.permission_mode
+    )
     return {"permission_mode": run.permission_mode}
 
 
@@ -84,7 +86,7 @@ def ask_permission(
 ) -> dict[str, Any]:
     """Ask about a call that a program makes by itself; it polls for the decision."""
     run = _find_to_decide(request.auth, run_id)
-    gate = asking.ask_outside(
+    gate = opening.ask_outside(
         request.auth, run, tool_name=payload.tool_name, arguments=payload.tool_input
     )
     return {"request_id": str(gate.uid)}
@@ -101,7 +103,7 @@ def request_out(gate: Gate, access: Access) -> dict[str, Any]:
     # A control that would be ignored is not offered: not every role gives standing permissions.
     can_remember = bool(card.get("can_remember")) and access.may("data.permissions.manage")
     may_decide = gate.is_pending and access.may("data.runs.write")
-    shown = gates.whole_request(access, gate) if may_decide else masked(gate.request)
+    shown = decisions.whole_request(access, gate) if may_decide else masked(gate.request)
     is_unmasked = may_decide and card.get("hidden")
     if gate.asks_in_words and "answers" in answer:
         shown = shown | {"answers": answer["answers"]}

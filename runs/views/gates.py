@@ -11,8 +11,8 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs import answers, cards, gates
-from runs.gates import Decision
+from runs.gates import answers, cards, decisions
+from runs.gates.decisions import Decision
 from runs.models import ASKING, DecidedVia, Gate, GateKind, GateStatus, GateVisit, Run, RunStatus
 from runs.notifications import decision_links
 from runs.views.runs import find_run
@@ -176,7 +176,7 @@ def _pane(access: Access, gate: Gate | None, *, is_whole: bool = False) -> dict[
         "shown": cards.shown_gate(
             gate,
             f"gate-{gate.pk}",
-            whole=gates.whole_request(access, gate) if is_whole and gate.is_pending else None,
+            whole=decisions.whole_request(access, gate) if is_whole and gate.is_pending else None,
         ),
         "looking": [visit.user.display_name for visit in visits],
         "is_snoozed": gate.visits.filter(
@@ -220,7 +220,9 @@ def gates_approve(request: PageRequest) -> HttpResponse:
     done, problems = 0, []
     for gate in rows:
         try:
-            gates.approve_among_others(access, gate, seen=request.POST.get(f"digest-{gate.pk}", ""))
+            decisions.approve_among_others(
+                access, gate, seen=request.POST.get(f"digest-{gate.pk}", "")
+            )
         except DomainError as error:
             problems.append(f"{gate.prompt}: {error.message}")
         else:
@@ -268,7 +270,7 @@ def gate_decide(request: PageRequest, run_id: int) -> HttpResponse:
 def _decide(access: Access, run: Run, request: HttpRequest, via: DecidedVia) -> Gate:
     """What the card's form says, as a decision."""
     given = request.POST
-    gate = gates.get_gate(run, given.get("request_id", ""))
+    gate = decisions.get_gate(run, given.get("request_id", ""))
     digest = given.get("digest") or None
     if given.get("plan") and gate.kind == GateKind.PLAN:
         return answers.answer_questions(
@@ -300,7 +302,7 @@ def _decide(access: Access, run: Run, request: HttpRequest, via: DecidedVia) -> 
         status, answer, arguments=edits, remember=remember, digest=digest,
         saw_hidden=bool(given.get("saw_hidden")) and via == DecidedVia.PAGE,
     )  # fmt: skip
-    return gates.decide(access, gate, decision, via=via)
+    return decisions.decide(access, gate, decision, via=via)
 
 
 def _plan_answer(given: Any) -> str:

@@ -10,11 +10,12 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from runs import cards, gates, reading, sharing, timeline
+from runs import reading, sharing, timeline
 from runs.consumers import StreamPlan, hand_over
 from runs.creation import conversation, requests
 from runs.events import log as events_log
 from runs.fragments import PageFrames
+from runs.gates import cards, decisions
 from runs.lifecycle import endings, marks
 from runs.models import Channel, Run, StepKind
 from runs.views.threads import with_transcripts
@@ -217,7 +218,7 @@ def run_stream(request: PageRequest, run_id: int) -> HttpResponse:
 def run_mode(request: PageRequest, run_id: int) -> HttpResponse:
     """Change how a run asks; to autonomous, what waits for an approval is allowed."""
     run = find_run(request, run_id)
-    gates.switch_mode(request.access, run, request.POST.get("permission_mode", ""))
+    decisions.switch_mode(request.access, run, request.POST.get("permission_mode", ""))
     messages.success(request, f"The run's mode: {run.get_permission_mode_display().lower()}.")
     return redirect(run)
 

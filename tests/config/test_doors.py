@@ -11,7 +11,8 @@ from django.core import mail as outbox
 from django.test import Client
 from django.utils import timezone
 
-from runs import answers, artifacts, retention, sharing
+from runs import artifacts, retention, sharing
+from runs.gates import answers
 from runs.lifecycle import leases
 from runs.models import Artifact, Run, RunStatus
 from teammates import accounts, connections, hooks, members, roster, servers

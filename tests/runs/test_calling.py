@@ -13,9 +13,9 @@ import httpx2
 import pytest
 from django.db import transaction
 
-from runs import answers, gates
 from runs.creation import requests
 from runs.creation.options import Options, of_task, of_version
+from runs.gates import answers, decisions
 from runs.models import Event, Gate, Report, Run, RunStatus, Task, ToolCall
 from runs.tools import builtin, toolbox
 from runs.tools.builtin import VERBS
@@ -75,7 +75,7 @@ def wait(run: Run) -> Gate:
     """Work until the run waits, and return its gate."""
     work_until(lambda: Run.objects.get(pk=run.pk).status in (RunStatus.WAITING, "completed"))
     run.refresh_from_db()
-    gate = gates.pending_gate(run)
+    gate = decisions.pending_gate(run)
     assert gate is not None, types(run)
     return gate
 
@@ -103,14 +103,14 @@ def test_in_plan_mode_nothing_changes_before_the_plan_is_approved(alice: Access)
 
 
 def test_a_change_before_the_plan_is_refused_with_what_to_do(alice: Access) -> None:
-    from runs import consent
+    from runs.gates.policy import judge
     from teammates.tools.files import LIST_FILES, WRITE_FILE
 
     run = make_run(alice, options=Options(permission_mode="plan"))
-    verdict = consent.judge(run.pk, WRITE_FILE, {"name": "a", "content": "b"})
+    verdict = judge(run.pk, WRITE_FILE, {"name": "a", "content": "b"})
     assert (verdict.kind, verdict.reason) == ("refuse", "plan_required")
     assert "Plan Approval" in verdict.why
-    assert consent.judge(run.pk, LIST_FILES, {}).kind == "go"
+    assert judge(run.pk, LIST_FILES, {}).kind == "go"
 
 
 def test_switching_to_autonomous_lets_a_waiting_run_go_on_without_asking_again(
@@ -122,7 +122,7 @@ def test_switching_to_autonomous_lets_a_waiting_run_go_on_without_asking_again(
         options=Options(permission_mode="approval"),
     )
     wait(run)
-    gates.switch_mode(alice, run, "autonomous")
+    decisions.switch_mode(alice, run, "autonomous")
     assert finish(run).status == "completed"
     assert Gate.objects.get(run=run).decided_via == "mode"
 
@@ -611,15 +611,16 @@ def test_a_run_is_given_servers_of_exactly_its_scope(home: Access, shop: FakeSho
 
 
 def test_a_call_is_not_made_under_a_mode_that_became_stricter(alice: Access) -> None:
-    from runs import consent, steps
+    from runs import steps
+    from runs.gates.policy import judge
     from teammates.tools.files import WRITE_FILE
     from tests.factories import make_call
 
     run = make_run(alice)
     lease, call = make_call(run, WRITE_FILE, {"name": "a.txt", "content": "x"})
-    verdict = consent.judge(run.pk, WRITE_FILE, {"name": "a.txt", "content": "x"})
+    verdict = judge(run.pk, WRITE_FILE, {"name": "a.txt", "content": "x"})
     assert verdict.kind == "go"
-    gates.switch_mode(alice, run, "approval")
+    decisions.switch_mode(alice, run, "approval")
     with pytest.raises(steps.JudgeAgain):
         steps.begin_call(
             lease, [], call=call, tool=WRITE_FILE, arguments={}, verdict=verdict
@@ -628,7 +629,8 @@ def test_a_call_is_not_made_under_a_mode_that_became_stricter(alice: Access) -> 
 
 
 def test_a_call_is_not_made_under_a_permission_that_was_revoked(alice: Access) -> None:
-    from runs import consent, steps
+    from runs import steps
+    from runs.gates.policy import judge
     from teammates.tools.files import WRITE_FILE
     from tests.factories import make_call
 
@@ -636,7 +638,7 @@ def test_a_call_is_not_made_under_a_permission_that_was_revoked(alice: Access) -
     run = make_run(alice, options=Options(permission_mode="approval"))
     arguments = {"name": "a.txt", "content": "x"}
     lease, call = make_call(run, WRITE_FILE, arguments)
-    verdict = consent.judge(run.pk, WRITE_FILE, arguments)
+    verdict = judge(run.pk, WRITE_FILE, arguments)
     assert verdict.policy == policy
     permissions.revoke(alice, policy.pk)
     with pytest.raises(steps.JudgeAgain):
@@ -644,7 +646,7 @@ def test_a_call_is_not_made_under_a_permission_that_was_revoked(alice: Access) -
             lease, [], call=call, tool=WRITE_FILE, arguments=arguments, verdict=verdict
         )
     permissions.set_tool(alice, "write_file", mode="off")
-    assert consent.judge(run.pk, WRITE_FILE, arguments).reason == "switched_off"
+    assert judge(run.pk, WRITE_FILE, arguments).reason == "switched_off"
 
 
 def test_secrets_in_arguments_are_in_no_event(home: Access, shop: FakeShop) -> None:

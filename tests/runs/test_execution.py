@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from config.wakeups import WakeUps
-from runs import answers
 from runs.creation.options import Options
+from runs.gates import answers
 from runs.lifecycle import endings
 from runs.models import CallStatus, Channel, Event, Run, RunStatus, Step, StepStatus, ToolCall
 from runs.worker import Worker

@@ -14,8 +14,8 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runs import answers, asking, gates
-from runs.gates import AlreadyDecided, Decision
+from runs.gates import answers, cards, decisions, opening
+from runs.gates.decisions import AlreadyDecided, Decision
 from runs.lifecycle import endings
 from runs.models import (
     DecidedVia,
@@ -45,7 +45,7 @@ PAGE = DecidedVia.PAGE
 
 
 def decide(access: Access | None, gate: Gate, status: GateStatus = ALLOW, **fields: Any) -> Gate:
-    return gates.decide(access, gate, Decision(status, **fields), via=PAGE)
+    return decisions.decide(access, gate, Decision(status, **fields), via=PAGE)
 
 
 def types(run: Run) -> list[str]:
@@ -112,8 +112,8 @@ def contender(word: str, access: Access, gate: Gate) -> Callable[[], Any]:
         "v1": lambda: answers.answer_text(access, run, "deny: from v1"),
         "v2 allow": lambda: answers.approve(access, run, str(gate.uid), allow=True),
         "v2 deny": lambda: answers.approve(access, run, str(gate.uid), allow=False),
-        "autonomous": lambda: gates.switch_mode(access, run, "autonomous"),
-        "expire": gates.expire_due,
+        "autonomous": lambda: decisions.switch_mode(access, run, "autonomous"),
+        "expire": decisions.expire_due,
         "cancel": lambda: endings.cancel_run(run, by=access.user),
     }[word]
 
@@ -167,7 +167,7 @@ def test_two_people_must_agree_where_the_setting_says_so(alice: Access) -> None:
     assert decide(bob, gate).status == ALLOW
     assert "run.approval_recorded" in types(gate.run)
     assert gate.run.events.get(type="run.input_provided").data["by"] == "Bob"
-    assert not gates.cards.shown_gate(gate, "x").card["can_remember"]
+    assert not cards.shown_gate(gate, "x").card["can_remember"]
 
 
 def test_two_people_at_once_are_two_people_and_one_of_them_is_enough_to_refuse(
@@ -263,7 +263,7 @@ def test_what_a_card_hides_is_approved_by_nobody_who_has_not_seen_it(alice: Acce
         decide(alice, gate)
     with pytest.raises(Conflict, match="hidden"):
         answers.answer_text(alice, gate.run, "approve")
-    gates.switch_mode(alice, gate.run, "autonomous")
+    decisions.switch_mode(alice, gate.run, "autonomous")
     assert Gate.objects.get(pk=gate.pk).is_pending
     assert decide(alice, gate, DENY).status == DENY
 
@@ -290,7 +290,7 @@ def test_a_programs_own_call_that_hides_something_is_approved_once_it_was_seen(
 ) -> None:
     run = make_run(alice)
     run.permission_mode = "approval"
-    gate = asking.ask_outside(
+    gate = opening.ask_outside(
         alice, run, tool_name="pay", arguments={"to": "mallory", "password": "hunter2-hunter2"}
     )
     browser, where = browser_of(alice), f"/needs-you/?gate={gate.uid}&whole=1"
@@ -347,7 +347,7 @@ def test_a_program_that_decides_is_given_what_will_be_done(alice: Access) -> Non
     (shown,) = call(key, "GET", f"{path}/permissions").json()
     assert shown["tool_input"] == PAY
     viewer = make_bob(alice, role="viewer")
-    assert not gates.Gate.objects.filter(run__in=Run.objects.visible_to(viewer)).exists()
+    assert not Gate.objects.filter(run__in=Run.objects.visible_to(viewer)).exists()
     body = {"request_id": str(gate.uid), "decision": "allow"}
     assert call(key, "POST", f"{path}/approve", body).status_code == 200
     (shown,) = call(key, "GET", f"{path}/permissions").json()
@@ -426,9 +426,9 @@ def test_a_question_goes_on_with_what_it_recommends(alice: Access) -> None:
              "options": [{"label": "Short (Recommended)"}, {"label": "Long"}]}]}  # fmt: skip
     gate = make_gate(alice, kind=GateKind.QUESTION, arguments=asked)
     assert gate.expires_at is not None
-    assert gates.expire_due() == 0
+    assert decisions.expire_due() == 0
     Gate.objects.filter(pk=gate.pk).update(expires_at=timezone.now())
-    assert gates.expire_due() == 1
+    assert decisions.expire_due() == 1
     gate.refresh_from_db()
     answer = (gate.answer or {})["answers"]["How long?"]
     assert answer == "Short [auto-selected after 10 minutes]"
@@ -456,7 +456,7 @@ def test_a_non_blocking_question_goes_on_at_once(alice: Access) -> None:
     asked = {"questions": [{"question": "Which?", "options": [{"label": "A (Recommended)"}]}],
              "metadata": {"source": "non-blocking"}}  # fmt: skip
     gate = make_gate(alice, kind=GateKind.QUESTION, arguments=asked)
-    assert gates.expire_due() == 1
+    assert decisions.expire_due() == 1
     gate.refresh_from_db()
     assert (gate.answer or {})["answers"] == {"Which?": "A [auto-selected]"}
 
@@ -465,7 +465,7 @@ def test_an_approval_that_nobody_gave_in_time_counts_as_denied(alice: Access) ->
     setting = permissions.set_tool(alice, "pretend_send", mode="default", expires_after=60)
     gate = make_gate(alice, setting=setting)
     Gate.objects.filter(pk=gate.pk).update(expires_at=timezone.now())
-    assert gates.expire_due() == 1
+    assert decisions.expire_due() == 1
     gate.refresh_from_db()
     call = ToolCall.objects.get(pk=gate.tool_call_id)
     assert (gate.status, call.status) == ("timeout", "denied")
@@ -514,9 +514,11 @@ def test_only_an_approved_plan_lets_the_run_change_things(
 def test_switching_to_autonomous_allows_open_approvals_and_nothing_else(alice: Access) -> None:
     approval, question = make_gate(alice), make_gate(alice, kind=GateKind.QUESTION)
     unknown = make_gate(alice, kind=GateKind.UNKNOWN)
-    outside = asking.ask_outside(alice, question.run, tool_name="Bash", arguments={"command": "ls"})
+    outside = opening.ask_outside(
+        alice, question.run, tool_name="Bash", arguments={"command": "ls"}
+    )
     for gate in (approval, question, unknown):
-        gates.switch_mode(alice, Run.objects.get(pk=gate.run_id), "autonomous")
+        decisions.switch_mode(alice, Run.objects.get(pk=gate.run_id), "autonomous")
     statuses = [Gate.objects.get(pk=g.pk).status for g in (approval, question, unknown, outside)]
     assert statuses == ["allowed", "pending", "pending", "allowed"]
     assert Gate.objects.get(pk=approval.pk).decided_via == "mode"
@@ -524,9 +526,9 @@ def test_switching_to_autonomous_allows_open_approvals_and_nothing_else(alice: A
 
 def test_switching_a_run_that_is_over_is_kept_for_its_replies(alice: Access) -> None:
     run = make_run(alice, status=RunStatus.COMPLETED)
-    assert gates.switch_mode(alice, run, "approval").permission_mode == "approval"
+    assert decisions.switch_mode(alice, run, "approval").permission_mode == "approval"
     with pytest.raises(Invalid, match="permission_mode"):
-        gates.switch_mode(alice, run, "yolo")
+        decisions.switch_mode(alice, run, "yolo")
 
 
 # --- v2's order of refusals ---------------------------------------------------------------------
@@ -552,7 +554,7 @@ def test_the_order_of_refusals_of_an_approval(alice: Access) -> None:
     run = endings.cancel_run(Run.objects.get(pk=other.run_id))
     assert refused(request_id=str(other.uid)) == "gate_cancelled"
     assert refused(request_id="nonsense") == "gate_not_found"
-    late = asking.ask_outside(alice, run, tool_name="Bash", arguments={})
+    late = opening.ask_outside(alice, run, tool_name="Bash", arguments={})
     assert refused(request_id=str(late.uid)) == "run_not_active"
 
 
@@ -573,7 +575,7 @@ def test_the_answers_to_did_it_happen(
 ) -> None:
     gate = make_gate(alice, kind=GateKind.UNKNOWN)
     assert any("not repeated" in line for line in gate.card["known"])
-    gates.decide(alice, gate, decision, via=PAGE)
+    decisions.decide(alice, gate, decision, via=PAGE)
     call = ToolCall.objects.get(pk=gate.tool_call_id)
     assert call.status == status
     assert bool(call.approved_digest) == bool(decision.answer.get("retry"))
@@ -859,9 +861,9 @@ def test_a_program_that_asks_is_allowed_at_once_in_autonomous_mode_and_listed_ot
     from runs.creation import options
 
     free = make_run(alice)
-    assert asking.ask_outside(alice, free, tool_name="Bash", arguments={}).status == ALLOW
+    assert opening.ask_outside(alice, free, tool_name="Bash", arguments={}).status == ALLOW
     careful = make_run(alice, options=options.Options(permission_mode="approval"))
-    assert asking.ask_outside(alice, careful, tool_name="Bash", arguments={}).is_pending
+    assert opening.ask_outside(alice, careful, tool_name="Bash", arguments={}).is_pending
     assert "Use Bash" in browser_of(alice).get("/needs-you/").content.decode()
 
 

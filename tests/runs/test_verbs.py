@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from runs import artifacts, asking, gates, reports, retention, sharing
+from runs import artifacts, reports, retention, sharing
 from runs.creation import conversation, requests
 from runs.creation.options import Options
-from runs.gates import Decision
+from runs.gates import decisions, opening
+from runs.gates.decisions import Decision
 from runs.inbox import gateway
 from runs.lifecycle import endings, marks
 from runs.models import DecidedVia, GateStatus, RunStatus
@@ -114,7 +115,7 @@ def world(alice: Access) -> World:
 
 
 def _decide(access: Access, gate: Any) -> Any:
-    return gates.decide(access, gate, Decision(GateStatus.ALLOWED), via=DecidedVia.PAGE)
+    return decisions.decide(access, gate, Decision(GateStatus.ALLOWED), via=DecidedVia.PAGE)
 
 
 Verb = Callable[[Access, Any], Any]
@@ -127,7 +128,7 @@ VERBS: dict[str, tuple[set[str], Row, Verb]] = {
     "archive a run": (MINE, World.done,
                       lambda a, row: marks.set_archived(a, row, archived=True)),
     "close a run": (ADMINS, World.run, lambda a, row: endings.close_run(a, row)),
-    "switch the mode": (MINE, World.run, lambda a, row: gates.switch_mode(a, row, "approval")),
+    "switch the mode": (MINE, World.run, lambda a, row: decisions.switch_mode(a, row, "approval")),
     "edit a queued message": (HIS, World.run, lambda a, row: conversation.edit_queued(a, row, "y")),
     "reply": (MINE, World.done,
               lambda a, row: requests.reply_to_run(a, row, message="x", options=Options())),
@@ -138,7 +139,7 @@ VERBS: dict[str, tuple[set[str], Row, Verb]] = {
     "share a run": (MINE, World.done, lambda a, row: sharing.share(a, row)),
     "revoke a link": (MINE, World.done, lambda a, row: sharing.unshare(a, row)),
     "ask from outside": (MINE, World.run,
-                         lambda a, row: asking.ask_outside(a, row, tool_name="x", arguments={})),
+                         lambda a, row: opening.ask_outside(a, row, tool_name="x", arguments={})),
     "decide": (MINE, lambda world: make_gate(world.member), _decide),
     "report": (MINE, World.done, lambda a, row: reports.file_report(a, "odd", run=row)),
     # --- threads and tasks

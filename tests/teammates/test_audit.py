@@ -8,8 +8,9 @@ from django.contrib.auth.management.commands import changepassword
 from django.core.management import call_command
 from django.test import Client
 
-from runs import gates, sharing
-from runs.gates import Decision
+from runs import sharing
+from runs.gates import decisions
+from runs.gates.decisions import Decision
 from runs.inbox import gateway
 from runs.models import DecidedVia, GateStatus, RunStatus
 from runs.tasks import tasks
@@ -123,7 +124,7 @@ def test_sign_ins_and_wrong_passwords_are_in_the_log(alice: Access) -> None:
 def test_decisions_say_who_decided_and_through_what(alice: Access) -> None:
     gate = make_gate(alice)
     with client.acting(client.Client(address="203.0.113.9", door="link")):
-        gates.decide(alice, gate, Decision(GateStatus.ALLOWED), via=DecidedVia.MAIL)
+        decisions.decide(alice, gate, Decision(GateStatus.ALLOWED), via=DecidedVia.MAIL)
     entry = last("approval.decide")
     assert (entry.door, entry.user) == ("link", alice.user)
     assert entry.changes is not None

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from runs import consent
 from runs.events.payloads import fitting, fitting_json
+from runs.gates import policy
 from runs.models import ASKING, Gate, GateKind, Run, Step, StepKind, ToolCall
 from teammates.diffs import changed_lines
 from teammates.models import ToolSetting
@@ -45,7 +45,7 @@ def compose(
     prompt = visible(tool.say(request))
     if kind == GateKind.UNKNOWN:
         prompt += ": this may or may not have happened."
-    can_remember = kind == GateKind.APPROVAL and consent.may_be_remembered(tool, setting)
+    can_remember = kind == GateKind.APPROVAL and policy.may_be_remembered(tool, setting)
     card: dict[str, Any] = {
         "title": tool.title,
         "mate": run.teammate.name,

@@ -4,8 +4,8 @@
 
 from typing import Any
 
-from runs import gates
-from runs.gates import AlreadyDecided, Decision, decide, get_gate, pending_gate
+from runs.gates import decisions
+from runs.gates.decisions import AlreadyDecided, Decision, decide, get_gate, pending_gate
 from runs.models import DecidedVia, Gate, GateKind, GateStatus, Run, RunStatus
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound
@@ -31,7 +31,7 @@ def answer_text(access: Access, run: Run, text: str, *, via: DecidedVia = Decide
         raise Invalid(f"content must have at most {LONGEST_ANSWER} bytes.")
     gate = pending_gate(run)
     if gate is None or run.status != RunStatus.WAITING:
-        raise gates.not_waiting(run)
+        raise decisions.not_waiting(run)
     if gate.asks_in_words:
         if gate.kind == GateKind.PLAN and text.strip().lower() in ("approve", "yes", "allow"):
             text = ask.APPROVE
@@ -63,9 +63,9 @@ def answer_questions(
         raise Invalid(f"answers must have at most {LONGEST_ANSWER} bytes.")
     gate = get_gate(run, request_id) if request_id else pending_gate(run)
     if gate is not None and not gate.is_pending:
-        raise gates.already_decided(gate)
+        raise decisions.already_decided(gate)
     if gate is None or run.status != RunStatus.WAITING:
-        raise gates.not_waiting(run)
+        raise decisions.not_waiting(run)
     if not gate.asks_in_words:
         raise Conflict("The run waits for an approval, not for an answer.", code="runs.not_active")
     complete = {}
@@ -102,10 +102,10 @@ def approve(
             raise Invalid("decision: this is a question; send answers to /answer instead.")
         if gate.status == wanted:
             if remember and allow:
-                gates.remember(access, gate, True)
+                decisions.remember(access, gate, True)
             return gate, False
         if not gate.is_pending:
-            raise NotFound(gates.already_decided(gate).message, code="gate_resolved_otherwise")
+            raise NotFound(decisions.already_decided(gate).message, code="gate_resolved_otherwise")
         if run.is_finished:
             raise Conflict("The run is over.", code="run_not_active")
         answer = {"reason": reason} if reason else {}

@@ -15,8 +15,8 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.timesince import timesince
 
-from runs import cards
 from runs.events.payloads import NewEvent, called, fitting_json
+from runs.gates import cards
 from runs.lifecycle import endings, transitions, waiting
 from runs.models import (
     CallStatus,
@@ -60,8 +60,6 @@ class Decision:
 
 
 # --- finding ------------------------------------------------------------------------------------
-
-
 def pending_gate(run: Run) -> Gate | None:
     """What the run waits for."""
     return (
@@ -165,8 +163,6 @@ def expire_due() -> int:
 
 
 # --- the decision -------------------------------------------------------------------------------
-
-
 def decide(access: Access | None, gate: Gate, decision: Decision, *, via: DecidedVia) -> Gate:
     """Decide a gate once and let its run go on. Of many at once one wins; the others learn who
     did from `AlreadyDecided`. Where two people must agree, the first leaves it pending.

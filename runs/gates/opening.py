@@ -6,9 +6,9 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from runs import cards, gates
 from runs.events.payloads import NewEvent, called, fitting_json
-from runs.gates import Decision
+from runs.gates import cards, decisions
+from runs.gates.decisions import Decision
 from runs.lifecycle import transitions, waiting
 from runs.lifecycle.transitions import Lease
 from runs.models import ASKING, DecidedVia, Gate, GateKind, GateStatus, Run, ToolCall
@@ -87,7 +87,7 @@ def ask_outside(access: Access, run: Run, *, tool_name: str, arguments: dict[str
     )  # fmt: skip
     gate.save(force_insert=True)
     if run.permission_mode == PermissionMode.AUTONOMOUS and not run.is_finished:
-        return gates.decide(None, gate, Decision(GateStatus.ALLOWED), via=DecidedVia.MODE)
+        return decisions.decide(None, gate, Decision(GateStatus.ALLOWED), via=DecidedVia.MODE)
     return gate
 
 

@@ -1,0 +1,1 @@
+"""Pending human decisions: when to ask, what is shown, who decided."""
