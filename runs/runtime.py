@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from config.wakeups import WakeUps
+from runs.execution.worker import Worker
 from runs.inbox import smtp
 from runs.live import LiveBoard
 from runs.streaming import Hub
-from runs.worker import Worker
 
 logger = logging.getLogger("muster.runtime")
 

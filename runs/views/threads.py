@@ -13,10 +13,11 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs import compaction, reading
+from runs import reading
 from runs.creation import conversation, idempotency, options
 from runs.creation.attachments import Attachment
 from runs.events import log
+from runs.execution import compaction
 from runs.lifecycle import marks
 from runs.models import Channel, Run, RunFile, RunStatus, Step, StepKind, StepStatus
 from runs.search import threads_saying

@@ -369,10 +369,10 @@ def test_a_run_with_an_output_schema_gives_its_result_in_that_form(alice: Access
 def test_a_result_that_was_only_said_is_read_from_the_text(
     alice: Access, text: str, data: Any
 ) -> None:
-    from runs import steps
+    from runs.execution import step_journal
 
     run = make_run(alice, options=Options(output_schema=SCHEMA))
-    steps._read_result_from(text, run)
+    step_journal._read_result_from(text, run)
     run.refresh_from_db()
     assert run.output_data == data
 
@@ -611,7 +611,7 @@ def test_a_run_is_given_servers_of_exactly_its_scope(home: Access, shop: FakeSho
 
 
 def test_a_call_is_not_made_under_a_mode_that_became_stricter(alice: Access) -> None:
-    from runs import steps
+    from runs.execution import step_journal
     from runs.gates.policy import judge
     from teammates.tools.files import WRITE_FILE
     from tests.factories import make_call
@@ -621,15 +621,15 @@ def test_a_call_is_not_made_under_a_mode_that_became_stricter(alice: Access) -> 
     verdict = judge(run.pk, WRITE_FILE, {"name": "a.txt", "content": "x"})
     assert verdict.kind == "go"
     decisions.switch_mode(alice, run, "approval")
-    with pytest.raises(steps.JudgeAgain):
-        steps.begin_call(
+    with pytest.raises(step_journal.JudgeAgain):
+        step_journal.begin_call(
             lease, [], call=call, tool=WRITE_FILE, arguments={}, verdict=verdict
         )  # fmt: skip
     assert "tool.call" not in types(run)
 
 
 def test_a_call_is_not_made_under_a_permission_that_was_revoked(alice: Access) -> None:
-    from runs import steps
+    from runs.execution import step_journal
     from runs.gates.policy import judge
     from teammates.tools.files import WRITE_FILE
     from tests.factories import make_call
@@ -641,8 +641,8 @@ def test_a_call_is_not_made_under_a_permission_that_was_revoked(alice: Access) -
     verdict = judge(run.pk, WRITE_FILE, arguments)
     assert verdict.policy == policy
     permissions.revoke(alice, policy.pk)
-    with pytest.raises(steps.JudgeAgain):
-        steps.begin_call(
+    with pytest.raises(step_journal.JudgeAgain):
+        step_journal.begin_call(
             lease, [], call=call, tool=WRITE_FILE, arguments=arguments, verdict=verdict
         )
     permissions.set_tool(alice, "write_file", mode="off")
@@ -701,12 +701,12 @@ def test_testing_a_server_leaves_the_workers_sessions_alone(home: Access) -> Non
 
 
 def test_numbers_that_are_no_json_are_told_to_the_model() -> None:
-    from runs import calling
+    from runs.execution import tool_step
     from teammates.tools.todo import UPDATE_TODOS
 
     for text in ('{"items": NaN}', '{"items": [Infinity]}', "{broken"):
         call = ToolCall(name="update_todos", arguments={"raw": text})
-        _, wrong = asyncio.run(calling._read_arguments(UPDATE_TODOS, call))
+        _, wrong = asyncio.run(tool_step._read_arguments(UPDATE_TODOS, call))
         assert "are not JSON" in wrong
     assert UPDATE_TODOS.digest({"n": 1e16}) == UPDATE_TODOS.digest({"n": 10000000000000000})
 

@@ -12,11 +12,11 @@ from django.utils import timezone
 
 from runs.events.log import StaleLease
 from runs.events.payloads import NewEvent
+from runs.execution.event_buffer import MOST_TRIES, Recorder
 from runs.lifecycle import endings, transitions
 from runs.lifecycle.endings import Outcome
 from runs.lifecycle.transitions import Lease
 from runs.models import Event, Notice, NoticeKind, Run, RunStatus
-from runs.recording import MOST_TRIES, Recorder
 from runs.usage import booking
 from teammates.access import Access
 from tests.conftest import wait_for

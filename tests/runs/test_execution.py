@@ -9,10 +9,10 @@ import pytest
 
 from config.wakeups import WakeUps
 from runs.creation.options import Options
+from runs.execution.worker import Worker
 from runs.gates import answers
 from runs.lifecycle import endings
 from runs.models import CallStatus, Channel, Event, Run, RunStatus, Step, StepStatus, ToolCall
-from runs.worker import Worker
 from teammates import connections, roster
 from teammates.access import Access
 from teammates.models import ModelPrice
@@ -348,7 +348,7 @@ def test_runs_that_stop_are_handed_back_with_what_was_finished(alice: Access) ->
 
 
 def test_history_is_the_thread_with_each_answer_behind_its_question(alice: Access) -> None:
-    from runs import context
+    from runs.execution import context
 
     thread = make_thread(alice)
     first = make_run(alice, thread=thread, message="first thing")

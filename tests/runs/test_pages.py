@@ -126,7 +126,7 @@ def test_a_page_and_its_stream_draw_the_same(alice: Access) -> None:
 
 
 def test_a_long_run_is_shown_to_its_end(alice: Access, client: Client) -> None:
-    from runs import steps
+    from runs.execution import step_journal
     from runs.lifecycle.endings import Outcome
     from teammates import connections
     from teammates.providers.base import ModelRequest, Text, TokenUsage, Turn
@@ -134,14 +134,16 @@ def test_a_long_run_is_shown_to_its_end(alice: Access, client: Client) -> None:
     run = make_run(alice)
     lease = claim(run)
     route = connections.resolve_model(alice.organization)
-    step = steps.begin_model_step(lease, [], request=ModelRequest("demo", "", []), route=route)
+    step = step_journal.begin_model_step(
+        lease, [], request=ModelRequest("demo", "", []), route=route
+    )
     assert step is not None
     text = "word " * 6000
     for _ in range(60):
         log.append([log.Batch(run.pk, lease.fence, [say("word ") for _ in range(100)])])
-    steps.complete_model_step(
+    step_journal.complete_model_step(
         lease, [], step=step, route=route, outcome=Outcome(RunStatus.COMPLETED, text=text),
-        result=steps.ModelResult(Turn([Text(text + "the end")]), TokenUsage(1, 1), 1),
+        result=step_journal.ModelResult(Turn([Text(text + "the end")]), TokenUsage(1, 1), 1),
     )  # fmt: skip
     page: Any = client.get(f"/threads/{run.thread_id}/").content.decode()
     assert "the end" in page

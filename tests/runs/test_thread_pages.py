@@ -4,8 +4,9 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from runs import context, reading
+from runs import reading
 from runs.creation import conversation, requests
+from runs.execution import context
 from runs.models import Run, RunStatus
 from runs.search import search
 from teammates.access import Access

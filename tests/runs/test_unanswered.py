@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from runs import context
 from runs.creation import conversation
+from runs.execution import context
 from runs.models import Run, RunStatus
 from teammates.access import Access
 from tests.factories import bring_to, make_run, make_thread

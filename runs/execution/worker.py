@@ -19,22 +19,22 @@ from django.conf import settings
 
 from config.database import in_db
 from config.wakeups import WakeUps, wait_for_news
-from runs import execution, retention
-from runs.attempt import Attempt
-from runs.checker import Checker
+from runs import retention
 from runs.events import channels
+from runs.execution import loop
+from runs.execution.attempt import Attempt
+from runs.execution.checker import Checker
+from runs.execution.event_buffer import Recorder
 from runs.gates import decisions
 from runs.lifecycle import leases, workers
 from runs.lifecycle.transitions import Lease
 from runs.notifications import mailer
-from runs.recording import Recorder
 from runs.triggers import scheduler
 from runs.webhooks.sender import Courier
 from teammates import providers
 from teammates.tools import servers
 
 logger = logging.getLogger("muster.worker")
-
 CHANNEL = "runs"
 DRAIN_SECONDS = 3.0  # short steps may end before runs are handed back
 CANCEL_SECONDS = 3.0
@@ -151,7 +151,7 @@ class Worker:
 
     def _begin(self, lease: Lease) -> None:
         attempt = Attempt(lease, self._recorder.open(lease))
-        task = asyncio.create_task(execution.execute(attempt), name=f"run {lease.run_id}")
+        task = asyncio.create_task(loop.execute(attempt), name=f"run {lease.run_id}")
         self._attempts[lease.run_id] = (attempt, task)
         task.add_done_callback(lambda task: self._ended(lease, task))
 

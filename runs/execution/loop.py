@@ -17,15 +17,15 @@ from django.conf import settings
 from django.db import OperationalError
 
 from config.database import in_db
-from runs import calling, compaction, context, steps
-from runs.attempt import Attempt, State, Stopped
 from runs.events.log import StaleLease
+from runs.execution import compaction, context, step_journal, tool_step
+from runs.execution.attempt import Attempt, State, Stopped
+from runs.execution.event_buffer import RunRecord
+from runs.execution.step_journal import ModelResult
 from runs.lifecycle import endings, leases
 from runs.lifecycle.endings import Outcome
 from runs.lifecycle.transitions import Lease
 from runs.models import Run, RunStatus, Step, StepKind, StepStatus
-from runs.recording import RunRecord
-from runs.steps import ModelResult
 from runs.tools import toolbox
 from teammates import connections, servers
 from teammates.errors import DomainError
@@ -45,7 +45,6 @@ from teammates.text import read_json
 from teammates.tools.masking import masked_json
 
 logger = logging.getLogger("muster.execution")
-
 MAX_RETRIES = 3
 LARGEST_TURN = 4 * 1024 * 1024  # bytes of what a model says at once
 LONGEST_DELAY = 60.0  # seconds before a retry
@@ -132,7 +131,7 @@ async def _next_step(attempt: Attempt) -> bool:
     """Do the step that comes next; say whether the run goes on."""
     state = await in_db(_load, attempt.lease)
     if state.open_step is not None:
-        await calling.tools_step(attempt, state)
+        await tool_step.tools_step(attempt, state)
         return True
     if state.run.told is None:
         await _gather(state)
@@ -140,8 +139,6 @@ async def _next_step(attempt: Attempt) -> bool:
 
 
 # --- load ---------------------------------------------------------------------------------------
-
-
 def _load(lease: Lease) -> State:
     run = (
         Run.objects.select_related(
@@ -166,7 +163,7 @@ def _load(lease: Lease) -> State:
     if open_step is not None and open_step.kind == StepKind.TOOLS:
         state.open_step = open_step
         state.open_calls = list(open_step.tool_calls.select_related("step").order_by("number"))
-        state.bad_calls = calling.trailing_bad_calls(run)
+        state.bad_calls = tool_step.trailing_bad_calls(run)
     else:
         state.instructions = context.instructions(run)
         state.request = context.request_of(run)
@@ -222,8 +219,6 @@ async def _refreshed(server: ToolServer) -> dict[str, Any]:
 
 
 # --- the model ----------------------------------------------------------------------------------
-
-
 async def _model_step(attempt: Attempt, state: State) -> bool:
     run, route = state.run, state.route
     if state.turns >= run.max_turns:
@@ -243,7 +238,7 @@ async def _model_step(attempt: Attempt, state: State) -> bool:
         retries=state.retries,
     )
     step = await attempt.record.commit(
-        steps.begin_model_step, request=request, route=route, told=state.gathered
+        step_journal.begin_model_step, request=request, route=route, told=state.gathered
     )
     if step is None:
         raise Stopped
@@ -258,7 +253,7 @@ async def _model_step(attempt: Attempt, state: State) -> bool:
             stop_reason=_stop_reason(result.turn.finish_reason),
         )
     await attempt.record.commit(
-        steps.complete_model_step, step=step, route=route, result=result, outcome=outcome
+        step_journal.complete_model_step, step=step, route=route, result=result, outcome=outcome
     )
     return outcome is None
 
@@ -303,7 +298,7 @@ async def _compact(attempt: Attempt, state: State) -> bool:
     if plan is None:
         return False
     step = await attempt.record.commit(
-        steps.begin_model_step, request=plan.request, route=route, kind=StepKind.COMPACTION,
+        step_journal.begin_model_step, request=plan.request, route=route, kind=StepKind.COMPACTION,
         covers_until=plan.covers_until, told=state.gathered,
     )  # fmt: skip
     if step is None:
@@ -314,7 +309,7 @@ async def _compact(attempt: Attempt, state: State) -> bool:
     summary = context.summarised(result.turn.text, state.request)
     after = compaction.size_of("", summary) if result.turn.text.strip() else plan.before
     await attempt.record.commit(
-        steps.complete_compaction, step=step, route=route, result=result, before=plan.before,
+        step_journal.complete_compaction, step=step, route=route, result=result, before=plan.before,
         after=after,
     )  # fmt: skip
     return True
@@ -448,7 +443,7 @@ async def _stop_model_step(
         task.uncancel()
     result = streamed.result()
     await attempt.record.commit(
-        steps.stop_model_step, step=streamed.step, route=route, result=result,
+        step_journal.stop_model_step, step=streamed.step, route=route, result=result,
         outcome=replace(outcome, text=result.turn.text),
     )  # fmt: skip
 
@@ -464,7 +459,7 @@ async def _recover(
     fallback = await in_db(connections.fallback_of, state.route)
     if fallback is not None and error.error_class in FALL_BACK_ON:
         await attempt.record.commit(
-            steps.switch_model,
+            step_journal.switch_model,
             to=fallback,
             why={
                 "from_model": state.route.alias,
@@ -482,7 +477,7 @@ async def _recover(
         await attempt.record.commit(endings.finish_run, outcome)
     else:
         await attempt.record.commit(
-            steps.stop_model_step, step=streamed.step, route=state.route,
+            step_journal.stop_model_step, step=streamed.step, route=state.route,
             result=streamed.result(), outcome=outcome,
         )  # fmt: skip
     raise Stopped

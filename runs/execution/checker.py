@@ -9,7 +9,6 @@ from teammates import checks
 from teammates.checks import Check
 
 logger = logging.getLogger("muster.checker")
-
 AT_ONCE = 16  # questions of a process
 
 

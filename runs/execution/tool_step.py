@@ -6,10 +6,10 @@ from collections.abc import Awaitable
 from typing import Any
 
 from config.database import in_db
-from runs import steps
-from runs.attempt import Attempt, State, Stopped
 from runs.events.log import StaleLease
 from runs.events.payloads import fitting
+from runs.execution import step_journal
+from runs.execution.attempt import Attempt, State, Stopped
 from runs.gates import opening, policy
 from runs.models import CallStatus, GateKind, Run, ToolCall
 from runs.tools import authority
@@ -21,7 +21,6 @@ from teammates.tools.base import FileListing, Means, Tool, ToolError, UnknownEff
 from threads import files
 
 logger = logging.getLogger("muster.calling")
-
 MAX_BAD_CALLS = 5  # malformed or unknown tool calls in a row
 _BAD_CALL = "The call was not made: "
 
@@ -33,7 +32,7 @@ async def tools_step(attempt: Attempt, state: State) -> None:
         while not call.is_over:
             await _one_call(attempt, state, call)
             attempt.record.raise_if_stale()
-    await attempt.record.commit(steps.complete_tools_step, step=state.open_step)
+    await attempt.record.commit(step_journal.complete_tools_step, step=state.open_step)
 
 
 def trailing_bad_calls(run: Run) -> int:
@@ -57,7 +56,7 @@ async def _one_call(attempt: Attempt, state: State, call: ToolCall) -> None:
         return
     if tool is None and call.name in state.toolbox.missing:
         await attempt.record.commit(
-            steps.finish_call, call=call, status=CallStatus.FAILED,
+            step_journal.finish_call, call=call, status=CallStatus.FAILED,
             error=state.toolbox.missing[call.name],
         )  # fmt: skip
         return
@@ -76,19 +75,19 @@ async def _one_call(attempt: Attempt, state: State, call: ToolCall) -> None:
         verdict = await in_db(policy.judge, state.run.pk, tool, arguments)
         if verdict.kind == "refuse":
             await attempt.record.commit(
-                steps.finish_call, call=call, status=CallStatus.DENIED,
+                step_journal.finish_call, call=call, status=CallStatus.DENIED,
                 result={"reason": verdict.reason}, error=verdict.why,
             )  # fmt: skip
             return
         if verdict.kind == "ask":
             await _wait(attempt, call, tool, arguments, GateKind.APPROVAL, verdict)
             return
-    begin = steps.perform_call if tool.run == Means.DOMAIN else steps.begin_call
+    begin = step_journal.perform_call if tool.run == Means.DOMAIN else step_journal.begin_call
     try:
         goes_on = await attempt.record.commit(
             begin, call=call, tool=tool, arguments=arguments, verdict=verdict
         )
-    except steps.JudgeAgain:
+    except step_journal.JudgeAgain:
         return
     if not goes_on:
         raise Stopped
@@ -123,7 +122,7 @@ async def _read_arguments(tool: Tool | None, call: ToolCall) -> tuple[Any, str]:
 async def _refuse_bad_call(attempt: Attempt, state: State, call: ToolCall, wrong: str) -> None:
     state.bad_calls += 1
     await attempt.record.commit(
-        steps.finish_call, call=call, status=CallStatus.FAILED, error=_BAD_CALL + wrong + "."
+        step_journal.finish_call, call=call, status=CallStatus.FAILED, error=_BAD_CALL + wrong + "."
     )
     if state.bad_calls >= MAX_BAD_CALLS:
         raise ProviderError(
@@ -168,25 +167,31 @@ async def _make(attempt: Attempt, state: State, call: ToolCall, tool: Tool, argu
         late = f"{tool.title} gave no answer within {tool.timeout:g} seconds."
         said = str(error) if isinstance(error, UnknownEffect) else late
         if tool.may_repeat:
-            await record.commit(steps.finish_call, call=call, status=CallStatus.FAILED, error=said)
+            await record.commit(
+                step_journal.finish_call, call=call, status=CallStatus.FAILED, error=said
+            )
         else:
-            await record.commit(steps.mark_unknown, call=call, why=said)
+            await record.commit(step_journal.mark_unknown, call=call, why=said)
     except StaleLease:
         raise
     except (ToolError, DomainError) as error:
         await record.commit(
-            steps.finish_call, call=call, status=CallStatus.FAILED, error=str(error)
+            step_journal.finish_call, call=call, status=CallStatus.FAILED, error=str(error)
         )
     except Exception as error:
         # A tool that breaks is the model's news, never the end of the run.
         logger.exception("Tool %s broke", tool.name)
         said = f"{tool.title} broke: {type(error).__name__}."
         if tool.may_repeat:
-            await record.commit(steps.finish_call, call=call, status=CallStatus.FAILED, error=said)
+            await record.commit(
+                step_journal.finish_call, call=call, status=CallStatus.FAILED, error=said
+            )
         else:
-            await record.commit(steps.mark_unknown, call=call, why=said)
+            await record.commit(step_journal.mark_unknown, call=call, why=said)
     else:
-        await record.commit(steps.finish_call, call=call, status=CallStatus.DONE, result=result)
+        await record.commit(
+            step_journal.finish_call, call=call, status=CallStatus.DONE, result=result
+        )
 
 
 async def _within(seconds: float, work: Awaitable[Any]) -> Any:
@@ -212,7 +217,7 @@ async def _let_end(
         outcome = {"error": str(error) or "It gave no answer in time."}
     else:
         status, outcome = CallStatus.DONE, {"result": running.result()}
-    await attempt.record.commit(steps.finish_call, call=call, status=status, **outcome)
+    await attempt.record.commit(step_journal.finish_call, call=call, status=status, **outcome)
 
 
 def fitting_items(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -242,7 +247,9 @@ class Tools:
         return files.read_file(file) if file else None
 
     async def write_file(self, name: str, content: bytes) -> FileListing:
-        file = await self._attempt.record.commit(steps.write_run_file, name=name, content=content)
+        file = await self._attempt.record.commit(
+            step_journal.write_run_file, name=name, content=content
+        )
         return FileListing(file.name, file.size)
 
     async def update_todos(self, items: list[dict[str, Any]]) -> None:

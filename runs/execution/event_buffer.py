@@ -25,7 +25,6 @@ from runs.lifecycle.transitions import Lease
 P = ParamSpec("P")
 T = TypeVar("T")
 logger = logging.getLogger("muster.recording")
-
 MOST_TRIES = 5  # of a transaction that the database undoes
 TRY_AGAIN_SECONDS = 0.05
 LARGEST_DELTA = 4_000  # characters in one event, of up to six bytes, perhaps under two keys

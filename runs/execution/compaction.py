@@ -6,7 +6,7 @@ stay as they are. A summary that is no shorter than what it stands for is not us
 
 from dataclasses import dataclass
 
-from runs import context
+from runs.execution import context
 from runs.models import Run, Step, StepKind, StepStatus
 from teammates.models import Model
 from teammates.providers.base import (

@@ -4,9 +4,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from runs.execution.event_buffer import RunRecord
 from runs.lifecycle.transitions import Lease
 from runs.models import Run, Step, ToolCall
-from runs.recording import RunRecord
 from runs.tools.toolbox import Toolbox
 from teammates.models import Model
 from teammates.providers.base import Said

@@ -1,0 +1,1 @@
+"""The worker, and the loop that runs a teammate step by step."""
