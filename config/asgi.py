@@ -16,7 +16,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from config.handler import Handler  # noqa: E402
 from config.sockets import SameOrigin, websocket_urls  # noqa: E402
 from config.static import with_static_files  # noqa: E402
-from runs.consumers import PLAN, EventStream  # noqa: E402
+from runs.streams.sse import PLAN, EventStream  # noqa: E402
 
 
 class WithStreams:

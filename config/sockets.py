@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from channels.security.websocket import WebsocketDenier
 from django.urls import path, re_path
 
-from runs.sockets import LiveSocket, RunSocket
+from runs.streams.websockets import LiveSocket, RunSocket
 
 websocket_urls = [
     path("ws/runs/<int:run_id>/", RunSocket.as_asgi()),

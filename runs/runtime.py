@@ -9,8 +9,8 @@ from functools import partial
 from config.wakeups import WakeUps
 from runs.execution.worker import Worker
 from runs.inbox import smtp
-from runs.live import LiveBoard
-from runs.streaming import Hub
+from runs.streams.hub import Hub
+from runs.streams.live import LiveBoard
 
 logger = logging.getLogger("muster.runtime")
 

@@ -8,12 +8,12 @@ from ninja import Router, Status
 from pydantic import Field
 
 from runs import reading, wire
-from runs.api.frames import V1Frames
-from runs.consumers import StreamPlan, hand_over
 from runs.creation import conversation, idempotency, options
 from runs.gates import answers
 from runs.lifecycle import endings
 from runs.models import Run, RunStatus
+from runs.streams.frames_v1 import V1Frames
+from runs.streams.sse import StreamPlan, hand_over
 from teammates.api.bearer import access_of_request
 from teammates.api.schemas import ApiRequest, Input, iso
 from teammates.errors import DomainError, Invalid

@@ -7,11 +7,11 @@ from django.http import HttpResponse
 from ninja import Status
 
 from runs import reading
-from runs.api.frames_v2 import V2Frames
 from runs.api.v2_shapes import run_out
-from runs.consumers import StreamPlan, hand_over
 from runs.creation import options
 from runs.models import Run
+from runs.streams.frames_v2 import V2Frames
+from runs.streams.sse import StreamPlan, hand_over
 from teammates.access import Access
 from teammates.api.bearer import access_of_request
 from teammates.api.schemas import ApiRequest

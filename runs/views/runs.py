@@ -11,13 +11,13 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from runs import reading, sharing, timeline
-from runs.consumers import StreamPlan, hand_over
 from runs.creation import conversation, requests
 from runs.events import log as events_log
-from runs.fragments import PageFrames
 from runs.gates import cards, decisions
 from runs.lifecycle import endings, marks
 from runs.models import Channel, Run, StepKind
+from runs.streams.frames_page import PageFrames
+from runs.streams.sse import StreamPlan, hand_over
 from runs.views.threads import with_transcripts
 from teammates.errors import Forbidden, NotFound
 from teammates.models import PermissionMode

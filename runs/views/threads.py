@@ -21,7 +21,7 @@ from runs.execution import compaction
 from runs.lifecycle import marks
 from runs.models import Channel, Run, RunFile, RunStatus, Step, StepKind, StepStatus
 from runs.search import threads_saying
-from runs.transcript import Transcript
+from runs.streams.transcript import Transcript
 from teammates import roster
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, NotFound

@@ -6,8 +6,8 @@ import pytest
 from django.test import Client
 
 from runs.events import log, payloads
-from runs.fragments import PageFrames
 from runs.models import Run, RunStatus
+from runs.streams.frames_page import PageFrames
 from runs.views.threads import with_transcripts
 from teammates.access import Access
 from teammates.models import Role, Teammate

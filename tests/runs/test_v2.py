@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from runs.api.frames_v2 import State, V2Frames, translate
 from runs.creation import idempotency, requests
 from runs.creation.options import Options
 from runs.events.log import LoggedEvent
 from runs.lifecycle import endings, leases, transitions
 from runs.lifecycle.endings import Outcome
 from runs.models import Run, RunStatus
+from runs.streams.frames_v2 import State, V2Frames, translate
 from teammates.access import Access
 from teammates.models import EndUser, Teammate
 from tests.conftest import Server

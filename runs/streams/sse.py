@@ -16,12 +16,11 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 from config.database import in_db
-from runs import streaming
 from runs.events.log import LoggedEvent
 from runs.runtime import runtime
+from runs.streams import hub
 
 logger = logging.getLogger("muster.streams")
-
 MOST_UNSENT = 1024 * 1024  # bytes a reader may be behind before its replay pauses
 STALLED_SECONDS = 60  # a reader that takes nothing for so long is dropped; it may resume
 RECHECK_SECONDS = 60
@@ -104,7 +103,7 @@ class EventStream(AsyncHttpConsumer):
         await self.send_headers(headers=self._headers)
         await self.send_body(plan.dialect.begin(), more_body=True)
         checked = time.monotonic()
-        events = streaming.follow(
+        events = hub.follow(
             runtime().hub, plan.run_id, after=plan.after, live=plan.live,
             idle=settings.SSE_PING_SECONDS,
         )  # fmt: skip

@@ -10,12 +10,12 @@ from urllib.parse import parse_qs
 from channels.generic.websocket import AsyncWebsocketConsumer
 
 from config.database import in_db
-from runs import streaming
-from runs.api.frames import event_object
-from runs.consumers import RECHECK_SECONDS
-from runs.live import Watcher
 from runs.models import Run
 from runs.runtime import runtime
+from runs.streams import hub
+from runs.streams.frames_v1 import event_object
+from runs.streams.live import Watcher
+from runs.streams.sse import RECHECK_SECONDS
 from teammates.access import Access
 from teammates.models import User
 from teammates.pages import access_of_session, number_of
@@ -50,7 +50,7 @@ class RunSocket(AsyncWebsocketConsumer):
     async def _send_all(self, run: Run, after: int) -> None:
         code, checked = 1000, time.monotonic()
         try:
-            async for batch in streaming.follow(runtime().hub, run.pk, after=after):
+            async for batch in hub.follow(runtime().hub, run.pk, after=after):
                 for event in batch:
                     shown = event_object(event, str(run.uid))
                     await self.send(text_data=json.dumps(shown))

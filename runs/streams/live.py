@@ -19,7 +19,6 @@ from runs.models import Gate, GateStatus, Run
 from teammates.access import Access
 
 logger = logging.getLogger("muster.live")
-
 GATHER_SECONDS = 0.2  # several changes at once are one look
 NEWEST = 50
 

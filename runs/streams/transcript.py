@@ -65,7 +65,6 @@ class Remark:
 
 
 CANCELLED = {"decision": "cancelled"}
-
 Block = Saying | Call | Shown | WrittenFile | Remark
 
 

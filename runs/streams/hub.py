@@ -21,7 +21,6 @@ from runs.events.log import LoggedEvent
 from runs.models import Run
 
 logger = logging.getLogger("muster.streaming")
-
 RING = 2_000  # newest events kept per followed run
 PAGE = 500  # events per query of a replay
 

@@ -6,10 +6,10 @@ from typing import Any
 from django.template.loader import render_to_string
 from django.utils import timezone
 
-from runs import transcript
 from runs.events import payloads
 from runs.events.log import LoggedEvent
 from runs.models import RunStatus
+from runs.streams import transcript
 
 # What a run is right behind an event.
 STATUS_BEHIND = {
