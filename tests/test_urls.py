@@ -100,12 +100,12 @@ def test_a_wrong_method_has_the_envelope(alice: Access) -> None:
 
 
 def test_a_crash_has_the_envelope_and_tells_nothing(alice: Access, monkeypatch: Any) -> None:
-    from runs import reading
+    from runs.queries import lookup
 
     def crash(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(reading, "get_run", crash)
+    monkeypatch.setattr(lookup, "get_run", crash)
     key = make_key(alice)
     run = make_run(alice)
     for path in (f"/v1/runs/{run.uid}", f"/api/v2/runs/{run.pk}"):

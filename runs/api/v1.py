@@ -7,11 +7,12 @@ from django.http import HttpResponse
 from ninja import Router, Status
 from pydantic import Field
 
-from runs import reading, wire
+from runs import wire
 from runs.creation import conversation, idempotency, options
 from runs.gates import answers
 from runs.lifecycle import endings
 from runs.models import Run, RunStatus
+from runs.queries import lookup
 from runs.streams.frames_v1 import V1Frames
 from runs.streams.sse import StreamPlan, hand_over
 from teammates.api.bearer import access_of_request
@@ -104,7 +105,7 @@ def list_runs(
             raise Invalid(f"status must be one of {', '.join(wire.V1_FILTER)}.")
         runs = runs.filter(status__in=wire.V1_FILTER[status])
     if before is not None:
-        runs = reading.page_before(request.auth, before, runs)
+        runs = lookup.page_before(request.auth, before, runs)
     rows = list(runs.newest_first()[: limit + 1])
     if len(rows) > limit:
         response["X-Next-Cursor"] = str(rows[limit - 1].uid)
@@ -116,7 +117,7 @@ def cancel_run(
     request: ApiRequest, run_id: UUID, payload: CancelIn | None = None
 ) -> dict[str, Any]:
     """Stop the run; again, or after its end, is fine."""
-    run = reading.get_run(request.auth, uid=run_id)
+    run = lookup.get_run(request.auth, uid=run_id)
     endings.stop_run(request.auth, run, seen=payload.last_seen_seq if payload else None)
     return {"ok": True}
 
@@ -132,7 +133,7 @@ def cancel_run_alias(
 def submit_input(request: ApiRequest, run_id: UUID, payload: InputIn) -> dict[str, Any]:
     """Answer what the run waits for: a question with any text, an approval with a decision."""
     request.auth.require("data.runs.write")
-    run = reading.get_run(request.auth, uid=run_id)
+    run = lookup.get_run(request.auth, uid=run_id)
     answers.answer_text(request.auth, run, payload.content)
     return {"ok": True}
 
@@ -146,7 +147,7 @@ def stream_events(
 ) -> Any:
     """Server-sent events: what is stored behind `after_seq`, then live, to the terminal event."""
     request.auth.require("data.runs.read")
-    run = reading.get_run(request.auth, bare=True, uid=run_id)
+    run = lookup.get_run(request.auth, bare=True, uid=run_id)
     plan = StreamPlan(
         run.pk,
         V1Frames(str(run.uid)),
@@ -160,7 +161,7 @@ def stream_events(
 @router.get("/runs/{run_id}")
 def get_run(request: ApiRequest, run_id: UUID) -> dict[str, Any]:
     request.auth.require("data.runs.read")
-    run = reading.get_run(request.auth, uid=run_id)
+    run = lookup.get_run(request.auth, uid=run_id)
     organization = str(run.organization.uid)
     return {
         "run_id": str(run.uid),
@@ -226,7 +227,7 @@ def _last_event_id(request: ApiRequest) -> int:
 def _may_read(request: ApiRequest, run_id: UUID) -> bool:
     """Whether the credential of an open stream still reads its run."""
     try:
-        reading.get_run(access_of_request(request), bare=True, uid=run_id)
+        lookup.get_run(access_of_request(request), bare=True, uid=run_id)
     except DomainError:
         return False
     return True

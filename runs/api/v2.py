@@ -9,7 +9,7 @@ from ninja.files import UploadedFile
 from pydantic import Field
 from pydantic import ValidationError as PydanticError
 
-from runs import messages, reading, sharing, wire
+from runs import wire
 from runs.api.v2_answers import (
     MADE,
     answer,
@@ -31,6 +31,8 @@ from runs.creation import idempotency, options, requests
 from runs.creation.attachments import Attachment
 from runs.lifecycle import endings, marks
 from runs.models import Run, RunStatus
+from runs.queries import lookup, turns
+from runs.sharing import links
 from teammates.api.schemas import ApiRequest, Input, Limit, iso, money, page
 from teammates.api.scopes import scoped
 from teammates.errors import Conflict, Invalid
@@ -261,7 +263,7 @@ def list_runs(
             raise Invalid("starting_after: there is no such run.")
     runs = runs.with_outcome()
     if sort == "priority":
-        rows = reading.awaiting_first(runs, last, limit + 1)
+        rows = lookup.awaiting_first(runs, last, limit + 1)
     else:
         rows = list((runs.older_than(last) if last else runs).newest_first()[: limit + 1])
     return page(rows, limit, [run_out(run) for run in rows[:limit]])
@@ -310,7 +312,7 @@ def list_needing_you(request: ApiRequest, user_id: str | None = None) -> dict[st
 def list_activity(request: ApiRequest, user_id: str | None = None) -> dict[str, Any]:
     """Of every teammate: what is under way, and what ended last."""
     runs = in_scope(request, user_id)
-    found = reading.activity(scoped(request, user_id), runs)
+    found = lookup.activity(scoped(request, user_id), runs)
     return {
         "data": [
             {"agent_id": teammate, "runs": [activity_out(run) for run in runs]}
@@ -346,7 +348,7 @@ def list_messages(
 ) -> list[dict[str, Any]]:
     """The run's turns, oldest first: from the start, behind or before one, or the newest."""
     run = find_run(request.auth.for_end_user(user_id), run_id)
-    found = messages.messages_of(
+    found = turns.messages_of(
         run, after=after_sequence, before=before_sequence, tail=tail, limit=limit,
         with_trace=include_trace,
     )  # fmt: skip
@@ -366,7 +368,7 @@ def get_outcome(request: ApiRequest, run_id: int, user_id: str | None = None) ->
         "needs_reply_count": int(run.needs_somebody),
         "delivery_channel": "email" if run.is_mailed else "none",
         "output_data": run.output_data,
-        "message_count": messages.count_of(run),
+        "message_count": turns.count_of(run),
         "input_tokens": run.input_tokens or 0,
         "output_tokens": run.output_tokens or 0,
         "total_tokens": run.total_tokens or 0,
@@ -380,7 +382,7 @@ def list_files(
 ) -> list[dict[str, Any]]:
     """What the run wrote, and what came with its message."""
     run = find_run(request.auth.for_end_user(user_id), run_id)
-    return [file_out(file) for file in reading.files_of(run)]
+    return [file_out(file) for file in lookup.files_of(run)]
 
 
 @router.get("/runs/{run_id}/files/{name}/download")
@@ -388,7 +390,7 @@ def download_file(
     request: ApiRequest, run_id: int, name: str, user_id: str | None = None
 ) -> HttpResponse:
     run = find_run(request.auth.for_end_user(user_id), run_id)
-    return file_response(reading.file_of(run, name))
+    return file_response(lookup.file_of(run, name))
 
 
 # --- change -------------------------------------------------------------------------------------
@@ -430,7 +432,7 @@ def view_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> di
 @router.post("/runs/{run_id}/share")
 def share_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
     """A public link to a read-only page; again is the same link."""
-    return share_out(request, sharing.share(request.auth, find_run(
+    return share_out(request, links.share(request.auth, find_run(
         request.auth.for_end_user(user_id), run_id
     )))  # fmt: skip
 
@@ -438,5 +440,5 @@ def share_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> d
 @router.delete("/runs/{run_id}/share", response={204: None})
 def unshare_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> Any:
     """Revoke the link; the next one is another."""
-    sharing.unshare(request.auth, find_run(request.auth.for_end_user(user_id), run_id))
+    links.unshare(request.auth, find_run(request.auth.for_end_user(user_id), run_id))
     return Status(204, None)

@@ -6,10 +6,10 @@ from typing import Any
 from django.http import HttpResponse
 from ninja import Status
 
-from runs import reading
 from runs.api.v2_shapes import run_out
 from runs.creation import options
 from runs.models import Run
+from runs.queries import lookup
 from runs.streams.frames_v2 import V2Frames
 from runs.streams.sse import StreamPlan, hand_over
 from teammates.access import Access
@@ -50,7 +50,7 @@ def find_run(access: Access, run_id: int) -> Run:
     """A run that exists for the caller; what it may not open is as absent (contract v2 1.5)."""
     access.require("data.runs.read")
     try:
-        return reading.get_run(access, pk=run_id)
+        return lookup.get_run(access, pk=run_id)
     except Forbidden:
         raise NotFound("There is no such run.", code="runs.not_found") from None
 
@@ -71,7 +71,7 @@ def answer(
         headers["X-RateLimit-Reset"] = str(int(time.time()) + 60)
     if stream and not is_replay:
         return open_stream(request, run, headers)
-    run = reading.get_run(access_of_request(request), pk=run.pk)
+    run = lookup.get_run(access_of_request(request), pk=run.pk)
     if is_replay:
         status, headers["Idempotent-Replay"] = 200, "true"
     for name, value in headers.items():

@@ -9,10 +9,12 @@ from ninja import Router, Status
 from pydantic import Field
 
 from config.database import in_db
-from runs import artifacts, export, reports, retention, sharing
+from runs import feedback
 from runs.api.v2_answers import find_run
 from runs.api.v2_shapes import share_out
 from runs.models import Artifact, WebhookDelivery, WebhookEndpoint
+from runs.retention import closed_accounts, export
+from runs.sharing import artifacts, links
 from runs.webhooks import endpoints
 from teammates.access import Access
 from teammates.api.schemas import ApiRequest, Input, Limit, address_of, iso, paged
@@ -191,17 +193,17 @@ def share_artifact(
 ) -> dict[str, Any]:
     """A public link to the file; again is the same link."""
     found = artifacts.get_artifact(_scope(request, user_id), artifact_id)
-    return share_out(request, sharing.share(request.auth, found))
+    return share_out(request, links.share(request.auth, found))
 
 
 @router.delete("/artifacts/{artifact_id}/share", response={204: None}, tags=["artifacts"])
 def unshare_artifact(request: ApiRequest, artifact_id: int, user_id: str | None = None) -> Any:
-    sharing.unshare(request.auth, artifacts.get_artifact(_scope(request, user_id), artifact_id))
+    links.unshare(request.auth, artifacts.get_artifact(_scope(request, user_id), artifact_id))
     return Status(204, None)
 
 
 def artifact_out(request: ApiRequest, artifact: Artifact) -> dict[str, Any]:
-    path = sharing.path_of(artifact)
+    path = links.path_of(artifact)
     return {
         "id": artifact.pk,
         "name": artifact.name,
@@ -234,7 +236,7 @@ def create_feedback(request: ApiRequest, payload: FeedbackIn) -> Any:
     run = None
     if payload.run_id is not None:
         run = find_run(request.auth.for_end_user(payload.user_id), payload.run_id)
-    made = reports.file_report(request.auth, payload.message, title=payload.title or "", run=run)
+    made = feedback.file_report(request.auth, payload.message, title=payload.title or "", run=run)
     shown = {"id": made.pk, "title": made.title, "run_id": made.run_id}
     return Status(201, shown | {"created_at": iso(made.created_at)})
 
@@ -260,9 +262,9 @@ async def _sent(first: str, pieces: Iterator[str]) -> AsyncIterator[str]:
 @router.delete("/account", response={202: dict[str, Any]}, tags=["account"])
 def delete_account(request: ApiRequest) -> Any:
     """Close the account at once; what it holds is erased after a while. For its owner."""
-    closed = retention.close_account(request.auth)
+    closed = closed_accounts.close_account(request.auth)
     return Status(202, {
         "status": "scheduled_for_deletion",
         "closed_at": iso(closed.closed_at),
-        "erased_at": iso(retention.erased_at(closed)),
+        "erased_at": iso(closed_accounts.erased_at(closed)),
     })  # fmt: skip

@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from runs import messages, reading, sharing, wire
+from runs import wire
 from runs.creation import requests
 from runs.models import Artifact, Run, RunStatus, StepKind
+from runs.queries import lookup, turns
+from runs.sharing import links
 from teammates.api.schemas import ApiRequest, address_of, iso, money
 from threads.models import File as StoredFile
 
@@ -28,15 +30,15 @@ def activity_out(run: Run) -> dict[str, Any]:
 
 
 def share_out(request: ApiRequest, row: Run | Artifact) -> dict[str, Any]:
-    path = sharing.path_of(row)
-    return {"share_token": sharing.token_of(row), "share_url": f"{address_of(request)}{path}"}
+    path = links.path_of(row)
+    return {"share_token": links.token_of(row), "share_url": f"{address_of(request)}{path}"}
 
 
 def file_out(file: StoredFile) -> dict[str, Any]:
     return {"name": file.name, "size": file.size, "label": None}
 
 
-def message_out(run: Run, message: messages.RunMessage) -> dict[str, Any]:
+def message_out(run: Run, message: turns.RunMessage) -> dict[str, Any]:
     """A RunMessage (contract v2 2.1); its id is unique within the account."""
     step = message.step
     asks_model = step is not None and step.kind == StepKind.MODEL
@@ -70,7 +72,7 @@ CHANNELS = {"schedule": None}
 
 def whole_run_out(run: Run) -> dict[str, Any]:
     """A run by itself: with what is looked up for one alone."""
-    written = [file_out(file) for file in reading.files_of(run)] if run.is_finished else None
+    written = [file_out(file) for file in lookup.files_of(run)] if run.is_finished else None
     repeats = requests.repeats_actions(run) if run.is_finished else None
     return run_out(run) | {"files": written, "repeats_actions": repeats}
 
@@ -140,7 +142,7 @@ def run_out(run: Run) -> dict[str, Any]:
         "repeats_actions": None,
         "recovery_repeats_actions": None,
         "archived": run.archived_at is not None,
-        "share_token": sharing.token_of(run),
+        "share_token": links.token_of(run),
         "retention_mode": run.organization.retention_mode,
         "closing_preview": answer[:200] if answer and over else None,
         "latest_message_preview": answer[:200] if answer else None,

@@ -19,7 +19,6 @@ from django.conf import settings
 
 from config.database import in_db
 from config.wakeups import WakeUps, wait_for_news
-from runs import retention
 from runs.events import channels
 from runs.execution import loop
 from runs.execution.attempt import Attempt
@@ -29,6 +28,7 @@ from runs.gates import decisions
 from runs.lifecycle import leases, workers
 from runs.lifecycle.transitions import Lease
 from runs.notifications import mailer
+from runs.retention import cleanup, closed_accounts, erasure
 from runs.triggers import scheduler
 from runs.webhooks.sender import Courier
 from teammates import providers
@@ -220,9 +220,9 @@ class Worker:
     async def _tidy(self) -> None:
         """Forget what is not to be kept."""
         while True:
-            await self._try(retention.erase_said)
-            await self._try(retention.erase_closed)
-            await self._try(retention.forget_old)
+            await self._try(erasure.erase_said)
+            await self._try(closed_accounts.erase_closed)
+            await self._try(cleanup.forget_old)
             await asyncio.sleep(TIDY_SECONDS)
 
     async def _send_mail(self) -> None:

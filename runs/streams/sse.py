@@ -17,8 +17,8 @@ from django.http import HttpRequest, HttpResponse
 
 from config.database import in_db
 from runs.events.log import LoggedEvent
-from runs.runtime import runtime
 from runs.streams import hub
+from runs.streams.process import readers
 
 logger = logging.getLogger("muster.streams")
 MOST_UNSENT = 1024 * 1024  # bytes a reader may be behind before its replay pauses
@@ -104,7 +104,7 @@ class EventStream(AsyncHttpConsumer):
         await self.send_body(plan.dialect.begin(), more_body=True)
         checked = time.monotonic()
         events = hub.follow(
-            runtime().hub, plan.run_id, after=plan.after, live=plan.live,
+            readers().hub, plan.run_id, after=plan.after, live=plan.live,
             idle=settings.SSE_PING_SECONDS,
         )  # fmt: skip
         async for batch in events:

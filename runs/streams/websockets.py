@@ -11,10 +11,10 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 
 from config.database import in_db
 from runs.models import Run
-from runs.runtime import runtime
 from runs.streams import hub
 from runs.streams.frames_v1 import event_object
 from runs.streams.live import Watcher
+from runs.streams.process import readers
 from runs.streams.sse import RECHECK_SECONDS
 from teammates.access import Access
 from teammates.models import User
@@ -50,7 +50,7 @@ class RunSocket(AsyncWebsocketConsumer):
     async def _send_all(self, run: Run, after: int) -> None:
         code, checked = 1000, time.monotonic()
         try:
-            async for batch in hub.follow(runtime().hub, run.pk, after=after):
+            async for batch in hub.follow(readers().hub, run.pk, after=after):
                 for event in batch:
                     shown = event_object(event, str(run.uid))
                     await self.send(text_data=json.dumps(shown))
@@ -89,7 +89,7 @@ class LiveSocket(AsyncWebsocketConsumer):
             return
         self._watcher = Watcher(access, self._tell)
         self._pump = asyncio.create_task(self._send_latest())
-        await runtime().board.open(self._watcher)
+        await readers().board.open(self._watcher)
 
     def _find(self) -> Access | None:
         user = User.objects.filter(pk=self.scope["user"].pk).first()
@@ -114,7 +114,7 @@ class LiveSocket(AsyncWebsocketConsumer):
                     return
                 if self._watcher is not None and access.role != self._watcher.access.role:
                     self._watcher.access = access  # what was made for the old role is not sent
-                    await runtime().board.open(self._watcher)
+                    await readers().board.open(self._watcher)
                     continue
             await self.send(text_data=json.dumps(self._latest))
 
@@ -123,6 +123,6 @@ class LiveSocket(AsyncWebsocketConsumer):
 
     async def disconnect(self, code: int) -> None:
         if self._watcher is not None:
-            runtime().board.close(self._watcher)
+            readers().board.close(self._watcher)
         if self._pump is not None:
             self._pump.cancel()

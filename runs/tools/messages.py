@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from runs import reports
+from runs import feedback
 from runs.inbox import mailbox
 from runs.models import Run, ToolCall
 from runs.notifications import notices
@@ -38,7 +38,7 @@ def notify(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) 
 
 
 def report_issue(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
-    report = reports.file_report(
+    report = feedback.file_report(
         access, arguments["message"], title=arguments.get("title", ""),
         severity=arguments.get("severity", "medium"), run=run,
     )  # fmt: skip

@@ -8,8 +8,8 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs import retention
 from runs.models import Run
+from runs.retention import erased_end_users
 from runs.usage import limits, totals
 from teammates import end_users
 from teammates.errors import DomainError, NotFound
@@ -81,7 +81,7 @@ def end_user_remove(request: PageRequest, end_user_id: int) -> HttpResponse:
 def end_user_erase(request: PageRequest, end_user_id: int) -> HttpResponse:
     """Erase all that an end user said, and what is known of them."""
     end_user = _find(request, end_user_id)
-    retention.erase_end_user(request.access, end_user)
+    erased_end_users.erase_end_user(request.access, end_user)
     messages.success(request, f"What {end_user.external_id} said is erased within minutes.")
     return redirect("runs:end_user_list")
 

@@ -8,10 +8,9 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from runs import board
 from runs.lifecycle import workers
 from runs.models import FINISHED, ON_HOME, Notice, Run, RunStatus, Task, Trigger, WorkerBeat
-from runs.queries import health
+from runs.queries import activity, first_steps, health
 from runs.usage import totals
 from runs.usage.periods import Span
 from runs.views.threads import composer_of
@@ -50,9 +49,9 @@ def _board(request: PageRequest) -> dict[str, Any]:
     shows_steps = access.may_act and (
         "first-steps" in request.GET or accounts.shows_first_steps(access)
     )
-    steps = board.first_steps(access) if shows_steps else []
+    steps = first_steps.first_steps(access) if shows_steps else []
     return {
-        "rows": board.rows(access),
+        "rows": activity.rows(access),
         "waiting": runs.needing_a_person()[:MOST_COUNTED].count(),
         "running": runs.filter(status__in=[RunStatus.QUEUED, RunStatus.RUNNING])[
             :MOST_COUNTED

@@ -5,7 +5,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from runs import reports
+from runs import feedback
 from runs.models import Notice, Report
 from teammates.pages import PageRequest, page_of
 
@@ -31,7 +31,7 @@ def report_list(request: PageRequest) -> HttpResponse:
 
 @require_POST
 def report_close(request: PageRequest, report_id: int) -> HttpResponse:
-    reports.close_report(request.access, report_id)
+    feedback.close_report(request.access, report_id)
     return redirect("runs:report_list")
 
 

@@ -13,12 +13,12 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from runs import query, saved_views
 from runs.creation import requests
 from runs.lifecycle import endings, marks
 from runs.models import Channel, Run, RunStatus
-from runs.query import Term
-from runs.survey import SERIES, errors, survey
+from runs.queries import query_language, saved_views
+from runs.queries.histogram import SERIES, errors, survey
+from runs.queries.query_language import Term, with_term
 from teammates import charts
 from teammates.access import Access
 from teammates.errors import DomainError, Invalid
@@ -61,9 +61,9 @@ MENUS = (
 def run_list(request: PageRequest) -> HttpResponse:
     """Newest first, narrowed by `q`; without it, by what most people look for."""
     access = request.access
-    sought = request.GET.get("q", query.DEFAULT)
-    terms = query.parse(sought)
-    filtered = query.apply(Run.objects.visible_to(access), terms)
+    sought = request.GET.get("q", query_language.DEFAULT)
+    terms = query_language.parse(sought)
+    filtered = query_language.apply(Run.objects.visible_to(access), terms)
     problems = [term.problem for term in terms if term.problem]
     if problems:  # what was meant is not known: nothing is shown that could be acted on
         filtered = filtered.none()
@@ -73,14 +73,14 @@ def run_list(request: PageRequest) -> HttpResponse:
         return _export(filtered, kind)
     by_error = request.GET.get("group") == "error"
     rows = [] if by_error else _behind(access, filtered, request.GET.get("after", ""))
-    begins, ends = query.span_of(terms)
+    begins, ends = query_language.span_of(terms)
     whole = survey(filtered, begins=begins, ends=ends or timezone.now())
     return render(request, "runs/run_list.html", {
         "sought": sought,
-        "chips": [(term, query.without(terms, term)) for term in terms],
+        "chips": [(term, query_language.without(terms, term)) for term in terms],
         "problems": problems,
         "menus": [
-            (label, [(name, query.with_term(terms, key, value)) for value, name in choices])
+            (label, [(name, with_term(terms, key, value)) for value, name in choices])
             for label, key, choices in (*MENUS, _teammates(access))
             if choices
         ],
@@ -88,7 +88,7 @@ def run_list(request: PageRequest) -> HttpResponse:
         "newest_id": rows[0].pk if rows and not request.GET.get("after") else None,
         "watched": ",".join(str(r.pk) for r in rows[:MOST_WATCHED] if not r.is_finished),
         "errors": [
-            (one, query.with_term(terms, "error", one["error_class"])) for one in errors(filtered)
+            (one, with_term(terms, "error", one["error_class"])) for one in errors(filtered)
         ] if by_error else [],
         "by_error": by_error,
         "newest": f"?{urlencode({'q': sought})}" if request.GET.get("after") else None,
@@ -99,7 +99,7 @@ def run_list(request: PageRequest) -> HttpResponse:
         "views": saved_views.list_views(access),
         "has_any": bool(rows) or Run.objects.visible_to(access).exists(),
         "most_at_once": MOST_AT_ONCE,
-        "shows_archived": query.asks_for_archived(terms),
+        "shows_archived": query_language.asks_for_archived(terms),
     })  # fmt: skip
 
 
@@ -132,7 +132,7 @@ def _chart(whole: Any, terms: list[Term]) -> charts.Bars | None:
 
     def url(at: Any) -> str:
         ends = at + whole.width
-        narrowed = query.written([
+        narrowed = query_language.written([
             *rest, Term("", "since", f"{at:%Y-%m-%dT%H:%M}"),
             Term("", "until", f"{ends:%Y-%m-%dT%H:%M}"),
         ])  # fmt: skip
@@ -151,10 +151,10 @@ def _chart(whole: Any, terms: list[Term]) -> charts.Bars | None:
 def run_news(request: PageRequest) -> HttpResponse:
     """How many runs came to the list since it was drawn, and how its rows stand now."""
     access = request.access
-    terms = query.parse(request.GET.get("q", query.DEFAULT))
+    terms = query_language.parse(request.GET.get("q", query_language.DEFAULT))
     new = 0
     if newest := number_of(request.GET.get("newest", "")):
-        filtered = query.apply(Run.objects.visible_to(access), terms)
+        filtered = query_language.apply(Run.objects.visible_to(access), terms)
         new = filtered.filter(pk__gt=newest)[:100].count()
     ids = numbers_of(request.GET.get("rows", "").split(","))
     rows = Run.objects.visible_to(access).filter(pk__in=ids[:MOST_WATCHED])
@@ -175,9 +175,9 @@ def runs_act(request: PageRequest) -> HttpResponse:
         raise Invalid("Choose what to do.")
     runs = Run.objects.visible_to(access)
     if request.POST.get("all"):
-        terms = query.parse(request.POST.get("q", query.DEFAULT))
+        terms = query_language.parse(request.POST.get("q", query_language.DEFAULT))
         _refuse_problems(terms)
-        runs = query.apply(runs, terms)
+        runs = query_language.apply(runs, terms)
     else:
         chosen = numbers_of(request.POST.getlist("run"))
         runs = runs.filter(pk__in=chosen[:MOST_AT_ONCE])
@@ -197,7 +197,7 @@ def runs_act(request: PageRequest) -> HttpResponse:
         messages.success(request, f"{done} {word}.")
     for why, which in list(skipped.items())[:5]:
         messages.warning(request, f"{len(which)} left as they were: {why}")
-    sought = request.POST.get("q", "")[: query.LONGEST]
+    sought = request.POST.get("q", "")[: query_language.LONGEST]
     return redirect(f"{reverse('runs:run_list')}?{urlencode({'q': sought})}")
 
 

@@ -10,12 +10,13 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from runs import reading, sharing, timeline
 from runs.creation import conversation, requests
 from runs.events import log as events_log
 from runs.gates import cards, decisions
 from runs.lifecycle import endings, marks
 from runs.models import Channel, Run, StepKind
+from runs.queries import explain, lookup, timeline
+from runs.sharing import links
 from runs.streams.frames_page import PageFrames
 from runs.streams.sse import StreamPlan, hand_over
 from runs.views.threads import with_transcripts
@@ -49,21 +50,21 @@ def run_detail(request: PageRequest, run_id: int) -> HttpResponse:
         marks.mark_viewed(request.access, run)
     return render(request, "runs/run_detail.html", context | _head(request, run) | {
         "tabs": _tabs(run, tab), "modes": PermissionMode.choices,
-        "link": request.build_absolute_uri(path) if (path := sharing.path_of(run)) else "",
+        "link": request.build_absolute_uri(path) if (path := links.path_of(run)) else "",
     })  # fmt: skip
 
 
 def _head(request: PageRequest, run: Run) -> dict[str, Any]:
     return {
-        "reason": reading.reason_of(run), "failed_step": reading.failed_step(run),
-        "so_far": reading.so_far(run),
+        "reason": explain.reason_of(run), "failed_step": explain.failed_step(run),
+        "so_far": explain.so_far(run),
         "repeats": [call.summary or call.title or call.name
                     for call in requests.actions_of(run)[:20]] if run.is_retryable else [],
     }  # fmt: skip
 
 
 def _tabs(run: Run, current: str) -> list[Tab]:
-    counts = reading.counts_of(run)
+    counts = lookup.counts_of(run)
     return [
         Tab(name.title(), f"{run.get_absolute_url()}?tab={name}", name == current,
             counts.get(name))
@@ -76,7 +77,7 @@ def run_peek(request: PageRequest, run_id: int) -> HttpResponse:
     """A run in short, beside the list."""
     run = find_run(request, run_id)
     return render(request, "runs/_peek.html", {
-        "run": run, "reason": reading.reason_of(run), "drawn": timeline.draw(run),
+        "run": run, "reason": explain.reason_of(run), "drawn": timeline.draw(run),
     })  # fmt: skip
 
 
@@ -167,7 +168,7 @@ def run_events(request: PageRequest, run_id: int) -> HttpResponse:
 
 
 def _files(request: PageRequest, run: Run) -> dict[str, Any]:
-    return {"files": reading.files_of(run)}
+    return {"files": lookup.files_of(run)}
 
 
 def _attempts(request: PageRequest, run: Run) -> dict[str, Any]:
@@ -268,19 +269,19 @@ def run_fork(request: PageRequest, run_id: int) -> HttpResponse:
 @require_POST
 def run_share(request: PageRequest, run_id: int) -> HttpResponse:
     """Make a public link, and show it."""
-    run = sharing.share(request.access, find_run(request, run_id))
+    run = links.share(request.access, find_run(request, run_id))
     return _share_box(request, run)
 
 
 @require_POST
 def run_unshare(request: PageRequest, run_id: int) -> HttpResponse:
     run = find_run(request, run_id)
-    sharing.unshare(request.access, run)
+    links.unshare(request.access, run)
     return _share_box(request, run)
 
 
 def _share_box(request: PageRequest, run: Run) -> HttpResponse:
-    path = sharing.path_of(run)
+    path = links.path_of(run)
     link = request.build_absolute_uri(path) if path else ""
     if request.headers.get("HX-Request"):
         return render(request, "runs/_share.html", {"run": run, "link": link})
@@ -317,6 +318,6 @@ def run_cancel(request: PageRequest, run_id: int) -> HttpResponse:
 
 def find_run(request: PageRequest, run_id: int) -> Run:
     try:
-        return reading.get_run(request.access, pk=run_id)
+        return lookup.get_run(request.access, pk=run_id)
     except Forbidden:
         raise NotFound("There is no such run.", code="runs.not_found") from None

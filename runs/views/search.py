@@ -4,7 +4,7 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from runs.search import search
+from runs.queries.search import search
 from teammates.pages import PageRequest
 
 LONGEST = 200  # characters

@@ -7,9 +7,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from runs import messages as transcripts
-from runs import reading, sharing
 from runs.models import Artifact, Run
+from runs.queries import lookup, turns
+from runs.sharing.links import find_shared, list_links, path_of, unshare
 from teammates.pages import PageRequest, number_of, public
 from threads.downloads import file_response
 from threads.models import File
@@ -19,11 +19,11 @@ from threads.models import File
 @require_GET
 def shared_run(request: HttpRequest, token: str) -> HttpResponse:
     """What was asked, what was said, and the files: no tools, no thoughts, no names of people."""
-    run = Run.objects.with_outcome().get(pk=sharing.find_shared(Run, token).pk)
+    run = Run.objects.with_outcome().get(pk=find_shared(Run, token).pk)
     context: dict[str, Any] = {
         "run": run,
-        "said": [one for one in transcripts.messages_of(run) if one.text],
-        "files": reading.files_of(run),
+        "said": [one for one in turns.messages_of(run) if one.text],
+        "files": lookup.files_of(run),
         "token": token,
     }
     return _unlisted(render(request, "runs/shared_run.html", context))
@@ -32,15 +32,13 @@ def shared_run(request: HttpRequest, token: str) -> HttpResponse:
 @public
 @require_GET
 def shared_file(request: HttpRequest, token: str, name: str) -> HttpResponse:
-    return _download(reading.file_of(sharing.find_shared(Run, token), name))
+    return _download(lookup.file_of(find_shared(Run, token), name))
 
 
 @public
 @require_GET
 def shared_artifact(request: HttpRequest, token: str) -> HttpResponse:
-    artifact = Artifact.objects.select_related("file").get(
-        pk=sharing.find_shared(Artifact, token).pk
-    )
+    artifact = Artifact.objects.select_related("file").get(pk=find_shared(Artifact, token).pk)
     return _download(artifact.file)
 
 
@@ -49,11 +47,11 @@ def link_list(request: PageRequest) -> HttpResponse:
     """Every public link that still leads somewhere, to be revoked."""
     links = [
         {
-            "row": row, "path": sharing.path_of(row),
+            "row": row, "path": path_of(row),
             "run": row if isinstance(row, Run) else row.run,
             "kind": "run" if isinstance(row, Run) else "artifact",
         }
-        for row in sharing.list_links(request.access)
+        for row in list_links(request.access)
     ]  # fmt: skip
     return render(request, "runs/link_list.html", {"links": links})
 
@@ -62,9 +60,9 @@ def link_list(request: PageRequest) -> HttpResponse:
 def link_revoke(request: PageRequest) -> HttpResponse:
     """Revoke one link."""
     wanted = (request.POST.get("kind"), number_of(request.POST.get("id", "")))
-    for row in sharing.list_links(request.access):
+    for row in list_links(request.access):
         if wanted == ("run" if isinstance(row, Run) else "artifact", row.pk):
-            sharing.unshare(request.access, row)
+            unshare(request.access, row)
             messages.success(request, "The link is revoked.")
     return redirect("runs:link_list")
 

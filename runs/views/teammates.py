@@ -13,9 +13,9 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs import board
 from runs.models import ACTIVE, FINISHED, Gate, GateStatus, Run, RunFile, RunStatus, Task
-from runs.survey import errors, survey
+from runs.queries import activity
+from runs.queries.histogram import errors, survey
 from runs.triggers import firing, inbound_webhook
 from runs.usage import totals
 from runs.usage.periods import Span
@@ -77,7 +77,7 @@ def teammate_list(request: PageRequest) -> HttpResponse:
     page = page_of(request, rows, "place", "id", size=PAGE_SIZE)
     shown = page.rows
     sums = totals.by_teammate(access, Span.last(DAYS), teammate__in=shown)
-    busy = board.under_way(Run.objects.visible_to(access).filter(teammate__in=shown))
+    busy = activity.under_way(Run.objects.visible_to(access).filter(teammate__in=shown))
     return render(request, "runs/teammate_list.html", {
         "rows": [(one, sums.get(one.pk), busy.get(one.pk)) for one in shown],
         "page": page, "sought": sought, "mode": mode, "modes": PermissionMode.choices,

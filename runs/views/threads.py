@@ -13,14 +13,14 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs import reading
 from runs.creation import conversation, idempotency, options
 from runs.creation.attachments import Attachment
 from runs.events import log
 from runs.execution import compaction
 from runs.lifecycle import marks
 from runs.models import Channel, Run, RunFile, RunStatus, Step, StepKind, StepStatus
-from runs.search import threads_saying
+from runs.queries import explain, lookup, thread_lists
+from runs.queries.search import threads_saying
 from runs.streams.transcript import Transcript
 from teammates import roster
 from teammates.access import Access
@@ -58,10 +58,10 @@ def _list(request: PageRequest, *, limit: int = PAGE_SIZE) -> dict[str, Any]:
         return {"sought": sought, "found": threads_saying(own, sought, limit=limit)}
     number = number_of(request.GET.get("after", ""))
     last = Thread.objects.visible_to(access).filter(pk=number).first() if number else None
-    rows = reading.threads_of(access, after=last, limit=limit + 1)
+    rows = thread_lists.threads_of(access, after=last, limit=limit + 1)
     shown = rows[:limit]
     return {
-        "starred": reading.starred_threads(access) if last is None else [],
+        "starred": thread_lists.starred_threads(access) if last is None else [],
         "groups": _by_age([thread for thread in shown if thread.starred_at is None]),
         "newest": "?" if last else None,
         "older": f"?after={shown[-1].pk}" if len(rows) > limit else None,
@@ -177,10 +177,10 @@ def thread_panel(request: PageRequest, thread_id: int) -> HttpResponse:
 
 
 def _panel(thread: Thread) -> dict[str, Any]:
-    used = reading.context_use(thread)
+    used = explain.context_use(thread)
     return {
         "files": files.current_files(thread),
-        "sums": reading.sums_of(thread),
+        "sums": lookup.sums_of(thread),
         "context_use": used,
         "compacts_at": int(used.size * compaction.TRIGGER) if used else None,
     }

@@ -11,10 +11,11 @@ from django.core import mail as outbox
 from django.test import Client
 from django.utils import timezone
 
-from runs import artifacts, retention, sharing
 from runs.gates import answers
 from runs.lifecycle import leases
 from runs.models import Artifact, Run, RunStatus
+from runs.retention import erasure
+from runs.sharing import artifacts, links
 from teammates import accounts, connections, hooks, members, roster, servers
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid, NotFound
@@ -117,14 +118,14 @@ def test_an_invitation_leads_to_the_public_address(alice: Access, settings: Any)
 def test_a_deleted_conversation_is_gone_for_links_programs_and_search(alice: Access) -> None:
     run = make_run(alice, message="the secret plan", status=RunStatus.COMPLETED)
     key = make_key(alice)
-    path = sharing.path_of(sharing.share(alice, run)) or ""
+    path = links.path_of(links.share(alice, run)) or ""
     assert Client().get(path).status_code == 200
     words = "/search/?q=secret"
     assert f"/runs/{run.pk}/" in browser_of(alice).get(words).content.decode()
     conversations.delete_thread(alice, run.thread)
     assert Client().get(path).status_code == 404
     with pytest.raises(NotFound):
-        sharing.find_shared(type(run), sharing.token_of(run) or "")
+        links.find_shared(type(run), links.token_of(run) or "")
     for tail in ("", "/messages", "/files", "/permissions", "/outcome"):
         assert call(key, "GET", f"/api/v2/runs/{run.pk}{tail}").status_code == 404, tail
     assert call(key, "GET", f"/v1/runs/{run.uid}").status_code == 404
@@ -155,10 +156,10 @@ def test_the_words_of_a_deleted_conversation_are_erased_after_a_while(alice: Acc
     conversations.post_message(alice, silent, "never answered")
     for thread in (run.thread, silent):
         conversations.delete_thread(alice, thread)
-    retention.erase_said()
+    erasure.erase_said()
     assert Message.objects.filter(content="the secret plan").exists()
     Thread.objects.exclude(deleted_at=None).update(deleted_at=timezone.now() - timedelta(days=31))
-    retention.erase_said()
+    erasure.erase_said()
     assert set(Message.objects.filter(role="user").values_list("content", flat=True)) == {
         "(erased)", "another plan"
     }  # fmt: skip
@@ -166,7 +167,7 @@ def test_the_words_of_a_deleted_conversation_are_erased_after_a_while(alice: Acc
 
 
 def test_links_from_before_links_ended_get_an_end_and_a_maker(alice: Access) -> None:
-    run = sharing.share(alice, make_run(alice, status=RunStatus.COMPLETED))
+    run = links.share(alice, make_run(alice, status=RunStatus.COMPLETED))
     file = files.write_file(run.thread, name="a.txt", content=b"x")
     artifact = Artifact.objects.create(
         organization=run.organization, run=run, file=file, name="a.txt", share_nonce="x"
@@ -182,11 +183,11 @@ def test_links_from_before_links_ended_get_an_end_and_a_maker(alice: Access) -> 
 def test_a_link_ends_with_its_time_and_with_the_membership_of_who_shared(alice: Access) -> None:
     bob = make_bob(alice)
     run = make_run(bob, status=RunStatus.COMPLETED)
-    path = sharing.path_of(sharing.share(bob, run)) or ""
+    path = links.path_of(links.share(bob, run)) or ""
     assert Client().get(path).status_code == 200
     Run.objects.update(shared_until=timezone.now() - timedelta(seconds=1))
     assert Client().get(path).status_code == 404
-    again = sharing.path_of(sharing.share(bob, run)) or ""
+    again = links.path_of(links.share(bob, run)) or ""
     assert again != path
     assert Client().get(again).status_code == 200
     assert bob.user is not None
@@ -199,24 +200,24 @@ def test_a_colleagues_public_file_is_not_listed(alice: Access) -> None:
     run = make_run(carl, status=RunStatus.COMPLETED)
     file = files.write_file(run.thread, name="a.txt", content=b"x")
     run.run_files.create(file=file)
-    sharing.share(carl, artifacts.keep_file(carl, run, "a.txt"))
-    assert sharing.list_links(bob) == []
-    assert len(sharing.list_links(carl)) == len(sharing.list_links(alice)) == 1
+    links.share(carl, artifacts.keep_file(carl, run, "a.txt"))
+    assert links.list_links(bob) == []
+    assert len(links.list_links(carl)) == len(links.list_links(alice)) == 1
 
 
 def test_admins_see_every_public_link_and_revoke_it_members_their_own(alice: Access) -> None:
     bob = make_bob(alice)
-    of_bob = sharing.share(bob, make_run(bob, message="Bobs", status=RunStatus.COMPLETED))
-    of_alice = sharing.share(alice, make_run(alice, message="hers", status=RunStatus.COMPLETED))
+    of_bob = links.share(bob, make_run(bob, message="Bobs", status=RunStatus.COMPLETED))
+    of_alice = links.share(alice, make_run(alice, message="hers", status=RunStatus.COMPLETED))
     page = "/settings/links/"
-    assert sharing.path_of(of_alice) not in browser_of(bob).get(page).content.decode()
+    assert links.path_of(of_alice) not in browser_of(bob).get(page).content.decode()
     seen = browser_of(alice).get(page).content.decode()
-    assert sharing.path_of(of_bob) in seen
-    assert sharing.path_of(of_alice) in seen
+    assert links.path_of(of_bob) in seen
+    assert links.path_of(of_alice) in seen
     browser_of(bob).post(f"{page}revoke/", {"kind": "run", "id": of_alice.pk})
-    assert Client().get(sharing.path_of(of_alice) or "").status_code == 200
+    assert Client().get(links.path_of(of_alice) or "").status_code == 200
     browser_of(alice).post(f"{page}revoke/", {"kind": "run", "id": of_bob.pk})
-    assert Client().get(sharing.path_of(of_bob) or "").status_code == 404
+    assert Client().get(links.path_of(of_bob) or "").status_code == 404
 
 
 def test_strangers_learn_nothing_of_a_database_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:

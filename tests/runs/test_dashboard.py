@@ -12,8 +12,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils.html import conditional_escape
 
-from runs import board, timeline
 from runs.models import Run, RunStatus, WorkerBeat
+from runs.queries import activity, timeline
 from runs.usage import report as usage_report
 from runs.usage import totals
 from runs.usage.periods import Span
@@ -265,13 +265,13 @@ def test_the_board_shows_first_who_needs_a_look_among_more_than_it_shows(alice: 
             organization=alice.organization, key=f"m{n}", name=f"Mate {n}", version=None,
             visibility=normal.visibility,
         )
-        for n in range(board.MOST_ROWS + 10)
+        for n in range(activity.MOST_ROWS + 10)
     )  # fmt: skip
     made = Teammate.objects.filter(organization=alice.organization, key__startswith="m").last()
     runs = [make_run(alice) for _ in range(3)]
     Run.objects.filter(pk=runs[0].pk).update(teammate=made, status=RunStatus.PAUSED)
-    rows = board.rows(alice)
-    assert len(rows) == board.MOST_ROWS
+    rows = activity.rows(alice)
+    assert len(rows) == activity.MOST_ROWS
     assert (rows[0].teammate, rows[0].run, rows[0].doing) == (made, runs[0], "Paused")
     assert (rows[1].teammate, rows[1].run, rows[1].more) == (normal, runs[2], 1)
 

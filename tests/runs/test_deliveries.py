@@ -13,7 +13,6 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from runs import retention
 from runs.creation import options, requests
 from runs.lifecycle import endings
 from runs.models import (
@@ -27,6 +26,7 @@ from runs.models import (
     WebhookDelivery,
     WebhookEndpoint,
 )
+from runs.retention import erasure
 from runs.webhooks import deliveries, endpoints, outbox, sender
 from teammates import end_users
 from teammates.access import Access
@@ -470,7 +470,7 @@ def test_what_is_to_be_erased_is_kept_until_it_is_sent(alice: Access, receiver: 
     make_run(alice, status=RunStatus.COMPLETED)
     deliver()
     Run.objects.update(finished_at=timezone.now() - timedelta(minutes=3))
-    retention.erase_said()
+    erasure.erase_said()
     assert "An answer." in endpoint.deliveries.get().body
     receiver.is_broken = False
     make_all_due()

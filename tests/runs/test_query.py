@@ -4,17 +4,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from runs import query, saved_views
 from runs.lifecycle import marks
 from runs.models import Run, RunStatus
-from runs.survey import errors, survey
+from runs.queries import query_language, saved_views
+from runs.queries.histogram import errors, survey
 from teammates.access import Access
 from teammates.errors import Conflict, NotFound
 from tests.factories import make_bob, make_gate, make_run
 
 
 def found(access: Access, text: str) -> set[int]:
-    runs = query.apply(Run.objects.visible_to(access), query.parse(text))
+    runs = query_language.apply(Run.objects.visible_to(access), query_language.parse(text))
     return set(runs.values_list("pk", flat=True))
 
 
@@ -47,7 +47,7 @@ def test_each_term_narrows_the_list(alice: Access) -> None:
 ])  # fmt: skip
 def test_what_is_not_understood_says_so_and_hides_nothing(alice: Access, text: str) -> None:
     run = make_run(alice)
-    (term,) = query.parse(text)
+    (term,) = query_language.parse(text)
     if text not in ("since:9999d", "until:0001-01-01", "on:9999-12-31"):
         assert term.problem, text
         assert found(alice, text) == {run.pk}
@@ -61,10 +61,10 @@ def test_odd_words_are_only_words(alice: Access, text: str) -> None:
 
 
 def test_terms_are_written_as_they_were_and_one_replaces_another() -> None:
-    terms = query.parse('status:failed "two words" teammate:"Ops Team"')
-    assert query.written(terms) == 'status:failed "two words" teammate:"Ops Team"'
-    assert query.without(terms, terms[1]) == 'status:failed teammate:"Ops Team"'
-    assert query.with_term(terms, "status", "running").endswith("status:running")
+    terms = query_language.parse('status:failed "two words" teammate:"Ops Team"')
+    assert query_language.written(terms) == 'status:failed "two words" teammate:"Ops Team"'
+    assert query_language.without(terms, terms[1]) == 'status:failed teammate:"Ops Team"'
+    assert query_language.with_term(terms, "status", "running").endswith("status:running")
 
 
 def test_the_survey_counts_what_the_list_shows(alice: Access, bob: Access) -> None:

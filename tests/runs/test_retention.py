@@ -12,7 +12,6 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from runs import export, retention
 from runs.creation import requests
 from runs.inbox import receiving
 from runs.lifecycle import endings
@@ -29,6 +28,7 @@ from runs.models import (
     UsageDay,
     WebhookEndpoint,
 )
+from runs.retention import cleanup, closed_accounts, erased_end_users, erasure, export
 from runs.tasks import lessons, tasks
 from runs.triggers import definitions, scheduler
 from runs.webhooks import endpoints
@@ -73,16 +73,16 @@ def test_a_closed_account_is_erased_after_its_time_and_no_other(
     theirs = with_everything(eve)
     key = make_key(alice)
     stored = File.objects.get(thread__organization=alice.organization).stored_as
-    retention.close_account(alice)
+    closed_accounts.close_account(alice)
     with pytest.raises(NotSignedIn):
         keys.access_of_bearer(key)
-    assert retention.erase_closed() == 0
+    assert closed_accounts.erase_closed() == 0
     Organization.objects.filter(pk=alice.organization.pk).update(
         closed_at=timezone.now() - timedelta(days=31)
     )
     with django_capture_on_commit_callbacks(execute=True):  # type: ignore[operator]
-        assert retention.erase_closed() == 1
-    assert retention.erase_closed() == 0
+        assert closed_accounts.erase_closed() == 1
+    assert closed_accounts.erase_closed() == 0
     assert not default_storage.exists(stored)
     assert not User.objects.filter(email="alice@example.com").exists()
     assert list(Organization.objects.all()) == [eve.organization]
@@ -95,11 +95,11 @@ def test_who_belongs_to_another_organization_too_stays(alice: Access, eve: Acces
 
     assert alice.user is not None
     Membership.objects.create(organization=eve.organization, user=alice.user, role="member")
-    retention.close_account(alice)
+    closed_accounts.close_account(alice)
     Organization.objects.filter(pk=alice.organization.pk).update(
         closed_at=timezone.now() - timedelta(days=31)
     )
-    assert retention.erase_closed() == 1
+    assert closed_accounts.erase_closed() == 1
     assert User.objects.filter(email="alice@example.com").exists()
 
 
@@ -118,11 +118,11 @@ def test_what_somebody_left_elsewhere_is_not_the_organizations_own_once_they_are
         hers, tasks.create_task(hers, agent, instructions="x"), interval_seconds=3600
     )
     members.remove_member(alice, eve_at_alices)
-    retention.close_account(eve)
+    closed_accounts.close_account(eve)
     Organization.objects.filter(pk=eve.organization.pk).update(
         closed_at=timezone.now() - timedelta(days=31)
     )
-    assert retention.erase_closed() == 1
+    assert closed_accounts.erase_closed() == 1
     assert not User.objects.filter(email="eve@example.com").exists()
     scheduler.arm()
     scheduler.fire_due(schedule.starts_at + timedelta(hours=1))
@@ -133,7 +133,7 @@ def test_what_somebody_left_elsewhere_is_not_the_organizations_own_once_they_are
 def test_only_the_owner_closes_and_exports(alice: Access) -> None:
     bob = factories.make_bob(alice, role="admin")
     with pytest.raises(Forbidden):
-        retention.close_account(bob)
+        closed_accounts.close_account(bob)
     with pytest.raises(Forbidden):
         list(export.sections(bob))
 
@@ -146,14 +146,14 @@ def test_where_numbers_alone_are_kept_words_go_and_numbers_stay(
     before = (UsageDay.objects.count(), run.status, run.input_tokens)
     Run.objects.filter(pk=run.pk).update(finished_at=timezone.now() - timedelta(minutes=3))
     accounts.update_settings(alice, retention_mode="metadata_only")
-    assert retention.erase_said() == 0  # what was said before stays
+    assert erasure.erase_said() == 0  # what was said before stays
     Organization.objects.update(metadata_only_since=run.created_at)
     Run.objects.filter(pk=run.pk).update(finished_at=timezone.now())
-    assert retention.erase_said() == 0  # its readers are still served
+    assert erasure.erase_said() == 0  # its readers are still served
     Run.objects.filter(pk=run.pk).update(finished_at=timezone.now() - timedelta(minutes=3))
     with django_capture_on_commit_callbacks(execute=True):  # type: ignore[operator]
-        assert retention.erase_said() == 1
-    assert retention.erase_said() == 0
+        assert erasure.erase_said() == 1
+    assert erasure.erase_said() == 0
     run = Run.objects.get(pk=run.pk)
     assert (UsageDay.objects.count(), run.status, run.input_tokens) == before
     assert run.erased_at is not None
@@ -161,7 +161,7 @@ def test_where_numbers_alone_are_kept_words_go_and_numbers_stay(
         Message.objects.filter(thread=run.thread).values_list("content", flat=True)
     )
     assert not File.objects.filter(thread=run.thread).exists()
-    assert set(run.events.values_list("type", flat=True)) <= set(retention.KEPT_EVENTS)
+    assert set(run.events.values_list("type", flat=True)) <= set(erasure.KEPT_EVENTS)
     assert other.events.filter(type="run.waiting_for_input").exists()
     client = Client(headers={"Authorization": f"Bearer {make_key(alice)}"})
     shown = client.get(f"/api/v2/runs/{run.pk}").json()
@@ -179,9 +179,9 @@ def test_what_still_works_in_a_thread_keeps_its_words(alice: Access) -> None:
     run = make_run(alice, message="keep me", status=RunStatus.FAILED)
     Run.objects.filter(pk=run.pk).update(finished_at=timezone.now() - timedelta(minutes=3))
     again = requests.retry_run(alice, run)[0]
-    assert retention.erase_said() == 0
+    assert erasure.erase_said() == 0
     endings.cancel_run(again)
-    assert retention.erase_said() == 1
+    assert erasure.erase_said() == 1
     run.refresh_from_db()
     with pytest.raises(Conflict, match="words are kept"):
         requests.retry_run(alice, run)
@@ -191,7 +191,7 @@ def test_the_home_of_an_installation_is_not_closed(alice: Access) -> None:
     Organization.objects.update(is_home=True)
     alice.organization.refresh_from_db()
     with pytest.raises(Conflict):
-        retention.close_account(alice)
+        closed_accounts.close_account(alice)
 
 
 def test_old_rows_are_forgotten(alice: Access) -> None:
@@ -200,7 +200,7 @@ def test_old_rows_are_forgotten(alice: Access) -> None:
     RefreshToken.objects.filter(pk=RefreshToken.objects.first().pk).update(  # type: ignore[union-attr]
         expires_at=timezone.now()
     )
-    retention.forget_old()
+    cleanup.forget_old()
     assert RefreshToken.objects.count() == 1
 
 
@@ -225,11 +225,11 @@ def test_where_numbers_alone_are_kept_nothing_is_kept_of_what_came_to_nothing(
         b"From: alice@example.com\nSubject: The secret plan\nAuto-Submitted: yes\n\nx"
     )
     receiving.receive(agent.email_address or "", inbound)
-    retention.erase_said()
+    erasure.erase_said()
     assert "secret" in Firing.objects.get().received
     accounts.update_settings(alice, retention_mode="metadata_only")
     Organization.objects.update(metadata_only_since=timezone.now() - timedelta(days=1))
-    retention.erase_said()
+    erasure.erase_said()
     assert Firing.objects.get().received == ""
 
 
@@ -246,13 +246,13 @@ def test_logs_kept_mails_and_removed_webhooks_are_forgotten_in_their_time(
         file.write_text("x")
     long_ago = timezone.now() - timedelta(days=31)
     os.utime(old, (long_ago.timestamp(), long_ago.timestamp()))
-    retention.forget_old()
+    cleanup.forget_old()
     assert Firing.objects.exists()
     assert endpoint.deliveries.exists()  # a run that ends right now may still write there
     assert (old.exists(), new.exists()) == (False, True)
     Firing.objects.update(created_at=long_ago)
     WebhookEndpoint.objects.update(deleted_at=timezone.now() - timedelta(days=2))
-    retention.forget_old()
+    cleanup.forget_old()
     assert not Firing.objects.exists()
     assert not WebhookEndpoint.objects.exists()
 
@@ -267,13 +267,13 @@ def test_an_end_user_is_erased_and_nobody_else(alice: Access, bob: Access) -> No
     knowledge.add_memory(of_kim, "kim has asthma")
     end_users.update_end_user(alice, kim, name="Kim", email="kim@example.com")
     with pytest.raises(Forbidden):
-        retention.erase_end_user(bob, kim)
+        erased_end_users.erase_end_user(bob, kim)
     page = f"/settings/end-users/{kim.pk}/"
     assert "Erase everything" in browser_of(alice).get(page).content.decode()
     assert browser_of(alice).post(f"{page}erase/").status_code == 302
     assert not Run.objects.visible_to(of_kim).exists()
     later = make_run(replace(alice, end_user=kim), message="back", status=RunStatus.COMPLETED)
-    assert retention.erase_said() == 1
+    assert erasure.erase_said() == 1
     kim.refresh_from_db()
     assert (kim.name, kim.email) == ("", "")
     assert "kim@example.com" not in str(list(AuditEntry.objects.values()))
@@ -313,7 +313,7 @@ def test_what_an_erased_end_user_set_up_is_gone_too_and_starts_nothing(alice: Ac
     end_users.remove_profile(alice, kim)  # what stays then can be erased later
     page = f"/settings/end-users/{kim.pk}/"
     assert browser_of(alice).post(f"{page}erase/").status_code == 302
-    retention.erase_said()
+    erasure.erase_said()
     assert not Trigger.objects.filter(pk=schedule.pk).exists()
     theirs.refresh_from_db()
     assert (theirs.is_archived, theirs.hook_hash) == (True, "")
@@ -327,8 +327,8 @@ def test_what_a_deleted_thread_holds_besides_its_runs_is_erased(alice: Access) -
     run = make_run(alice, message="plan", status=RunStatus.COMPLETED)
     files.write_file(run.thread, name="upload.txt", content=b"plan")
     conversations.delete_thread(alice, run.thread)
-    retention.erase_said()
+    erasure.erase_said()
     assert File.objects.filter(thread=run.thread).exists()
     Thread.objects.update(deleted_at=timezone.now() - timedelta(days=31))
-    retention.erase_said()
+    erasure.erase_said()
     assert not File.objects.filter(thread=run.thread).exists()

@@ -14,8 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from config.api import v2
-from runs import artifacts
 from runs.models import Lesson, Run, RunFile, RunStatus
+from runs.sharing import artifacts
 from runs.tasks import tasks
 from runs.tools import builtin
 from runs.triggers import definitions

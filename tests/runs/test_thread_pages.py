@@ -4,11 +4,11 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from runs import reading
 from runs.creation import conversation, requests
 from runs.execution import context
 from runs.models import Run, RunStatus
-from runs.search import search
+from runs.queries import thread_lists
+from runs.queries.search import search
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden, Invalid
 from teammates.models import Role
@@ -98,10 +98,10 @@ def test_stars_groups_and_states_are_in_the_list(
 ) -> None:
     run = make_run(alice, message="find me", status=RunStatus.COMPLETED)
     make_run(bob, message="not mine")
-    (thread,) = reading.threads_of(alice, limit=10)
+    (thread,) = thread_lists.threads_of(alice, limit=10)
     assert (thread.status, thread.is_new) == ("completed", True)  # type: ignore[attr-defined]
     client.get(f"/threads/{run.thread_id}/")
-    (thread,) = reading.threads_of(alice, limit=10)
+    (thread,) = thread_lists.threads_of(alice, limit=10)
     assert not thread.is_new  # type: ignore[attr-defined]
     conversations.star_thread(alice, thread, starred=True)
     page = client.get("/threads/").content.decode()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from runs import artifacts, reports, retention, sharing
+from runs import feedback
 from runs.creation import conversation, requests
 from runs.creation.options import Options
 from runs.gates import decisions, opening
@@ -19,6 +19,8 @@ from runs.gates.decisions import Decision
 from runs.inbox import gateway
 from runs.lifecycle import endings, marks
 from runs.models import DecidedVia, GateStatus, RunStatus
+from runs.retention import closed_accounts
+from runs.sharing import artifacts, links
 from runs.tasks import tasks
 from runs.triggers import definitions
 from runs.webhooks import endpoints
@@ -136,12 +138,12 @@ VERBS: dict[str, tuple[set[str], Row, Verb]] = {
     "retry": (MINE, lambda world: world.run(status=RunStatus.CANCELLED),
               lambda a, row: requests.retry_run(a, row)),
     "let others wait": (MINE, World.run, lambda a, row: conversation.stop_others(a, row)),
-    "share a run": (MINE, World.done, lambda a, row: sharing.share(a, row)),
-    "revoke a link": (MINE, World.done, lambda a, row: sharing.unshare(a, row)),
+    "share a run": (MINE, World.done, lambda a, row: links.share(a, row)),
+    "revoke a link": (MINE, World.done, lambda a, row: links.unshare(a, row)),
     "ask from outside": (MINE, World.run,
                          lambda a, row: opening.ask_outside(a, row, tool_name="x", arguments={})),
     "decide": (MINE, lambda world: make_gate(world.member), _decide),
-    "report": (MINE, World.done, lambda a, row: reports.file_report(a, "odd", run=row)),
+    "report": (MINE, World.done, lambda a, row: feedback.file_report(a, "odd", run=row)),
     # --- threads and tasks
     "rename a thread": (MINE, lambda world: world.run().thread,
                         lambda a, row: conversations.rename_thread(a, row, title="x")),
@@ -227,7 +229,7 @@ VERBS: dict[str, tuple[set[str], Row, Verb]] = {
                                lambda a, row: keys.revoke_default_key(a)),
     "read the audit log": (ADMINS | {"stranger"}, NOTHING, lambda a, row: audit.list_entries(a)),
     "close the account": (OWNERS | {"stranger"}, NOTHING,
-                          lambda a, row: retention.close_account(a)),
+                          lambda a, row: closed_accounts.close_account(a)),
 }  # fmt: skip
 
 

@@ -9,8 +9,8 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from runs import retention
 from runs.models import DeliveryStatus, RunStatus, WebhookEndpoint
+from runs.retention import cleanup
 from runs.webhooks import endpoints
 from teammates.access import Access
 from teammates.models import Organization, Role
@@ -250,5 +250,5 @@ def test_deliveries_older_than_the_log_are_forgotten(alice: Access) -> None:
     endpoint = make_endpoint(alice, "https://a.example", events=["run.started"])
     make_run(alice)
     endpoint.deliveries.update(created_at=timezone.now() - timedelta(days=31))
-    retention.forget_old()
+    cleanup.forget_old()
     assert not endpoint.deliveries.exists()

@@ -8,11 +8,11 @@ from django.contrib.auth.management.commands import changepassword
 from django.core.management import call_command
 from django.test import Client
 
-from runs import sharing
 from runs.gates import decisions
 from runs.gates.decisions import Decision
 from runs.inbox import gateway
 from runs.models import DecidedVia, GateStatus, RunStatus
+from runs.sharing import links
 from runs.tasks import tasks
 from runs.triggers import definitions
 from runs.webhooks import endpoints
@@ -146,8 +146,8 @@ def test_the_verbs_of_an_organization_are_in_its_log_alone(alice: Access, eve: A
         "settings.update": lambda: accounts.update_settings(alice, name="New name"),
         "tool.set": lambda: permissions.set_tool(alice, "web_fetch", mode="ask"),
         "permission.create": lambda: permissions.allow_tool(alice, "web_fetch"),
-        "link.share": lambda: sharing.share(alice, run),
-        "link.revoke": lambda: sharing.unshare(alice, run),
+        "link.share": lambda: links.share(alice, run),
+        "link.revoke": lambda: links.unshare(alice, run),
         "door.open": lambda: gateway.make_door(alice),
         "agent.update": lambda: roster.update_teammate(alice, agent, name="Eda"),
         "agent.archive": lambda: roster.archive_teammate(alice, agent),

@@ -172,15 +172,15 @@ def test_the_server_answers_while_bombs_go_off(make_server: MakeServer) -> None:
 def test_an_anonymous_reader_of_a_bomb_costs_one_drawing(
     alice: Access, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from runs import sharing
     from runs.models import RunStatus
+    from runs.sharing import links
     from tests.factories import make_run
 
     run = make_run(alice, status=RunStatus.COMPLETED)
     assert run.answer is not None
     run.answer.content = ANSWERS["code"]
     run.answer.save()
-    path = sharing.path_of(sharing.share(alice, run)) or ""
+    path = links.path_of(links.share(alice, run)) or ""
     assert client.get(path).status_code == 200
     monkeypatch.setattr(budget, "within", None)
     assert client.get(path).status_code == 200

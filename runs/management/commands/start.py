@@ -85,7 +85,10 @@ class Command(BaseCommand):
         from config.asgi import application
         from runs import runtime
 
+        running: Runtime | None = None
+
         async def ready() -> None:
+            nonlocal running
             running = runtime.start(with_worker=with_worker, on_failure=server.fail)
             self.stdout.write(welcome)
             self.stdout.write(await take_mail(running, smtp))
@@ -95,7 +98,8 @@ class Command(BaseCommand):
         async def stop() -> None:
             self.stdout.write("\nStopping: running work is handed back to the queue …")
             self.stdout.flush()
-            await runtime.runtime().stop()
+            if running is not None:
+                await running.stop()
 
         server = Server(application, host=host, port=port, on_ready=ready, on_stop=stop)
         server.run()

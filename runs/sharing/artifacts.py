@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from runs import reading
 from runs.models import Artifact, Run
+from runs.queries import lookup
 from teammates.access import Access
 from teammates.errors import NotFound
 
@@ -12,7 +12,7 @@ def keep_file(access: Access, run: Run, name: str) -> Artifact:
     """Make an artifact of a file that the run wrote; again is the same one, at the file's newest
     version. Raises `NotFound`."""
     access.require("data.runs.write", run)
-    file = reading.file_of(run, name)
+    file = lookup.file_of(run, name)
     artifact, _ = Artifact.objects.update_or_create(
         run=run, name=name,
         defaults={"organization": run.organization, "end_user": run.end_user, "file": file},

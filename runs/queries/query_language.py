@@ -16,7 +16,7 @@ from django.db.models import DurationField, Exists, ExpressionWrapper, F, OuterR
 from django.utils import timezone
 
 from runs.models import Channel, Gate, Run, RunFile, RunStatus, ToolCall
-from runs.search import runs_asked
+from runs.queries.search import runs_asked
 from teammates.errors import Invalid
 from teammates.pages import number_of
 
@@ -149,8 +149,6 @@ def _problem_of(key: str, value: str) -> str:
 
 
 # --- filters ------------------------------------------------------------------------------------
-
-
 def _status(runs: Any, value: str) -> Any:
     states = [state for word in value.split(",") for state in STATES.get(word, [word])]
     unknown = [state for state in states if state not in RunStatus.values]

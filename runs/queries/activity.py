@@ -1,26 +1,16 @@
-"""The live board: each teammate and what it does now. And the first steps of a newcomer."""
+"""What each teammate does now."""
 
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Case, Count, Exists, F, OuterRef, Q, Subquery, When, Window
+from django.db.models import Case, Count, F, OuterRef, Subquery, When, Window
 
-from runs.models import (
-    ACTIVE,
-    FINISHED,
-    CallStatus,
-    Channel,
-    Gate,
-    GateKind,
-    Run,
-    RunStatus,
-    ToolCall,
-)
+from runs.models import ACTIVE, FINISHED, CallStatus, Run, RunStatus, ToolCall
 from runs.usage import totals
 from runs.usage.periods import Span
 from teammates.access import Access
-from teammates.models import APIKey, Invitation, Membership, Provider, ProviderKind, Teammate
+from teammates.models import Teammate
 
 MOST_ROWS = 50
 MOST_LOOKED_AT = 200  # of a newcomer's runs
@@ -128,43 +118,3 @@ def _doing(run: Run, call: ToolCall | None) -> str:
         case RunStatus.FAILED:
             return run.error_message
     return run.title
-
-
-# --- first steps --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Step:
-    key: str
-    words: str
-    is_done: bool
-
-
-def first_steps(access: Access) -> list[Step]:
-    """What a newcomer has tried, in one query."""
-    mine_newest = Run.objects.filter(organization=access.organization, created_by=access.user)
-    runs = Run.objects.filter(pk__in=mine_newest.newest_first().values("pk")[:MOST_LOOKED_AT])
-    decided = Gate.objects.filter(run__organization=access.organization, decided_by=access.user)
-    mine = Membership.objects.filter(organization=access.organization)
-    keys = APIKey.objects.filter(organization=access.organization, created_by=access.user)
-    providers = Provider.objects.filter(organization=access.organization)
-    is_connected = ~Q(api_key="") | Q(kind__in=[ProviderKind.OLLAMA, ProviderKind.COMPATIBLE])
-    done = dict(mine.filter(user=access.user).annotate(
-        ran=Exists(runs.filter(channel=Channel.APP)),
-        answered=Exists(decided.filter(kind__in=[GateKind.QUESTION, GateKind.PLAN])),
-        approved=Exists(decided.filter(kind=GateKind.APPROVAL)),
-        looked=Exists(runs.exclude(last_viewed_at=None)),
-        connected=Exists(providers.filter(is_connected)),
-        invited=Exists(
-            Invitation.objects.filter(organization=OuterRef("organization"))
-        ) | Exists(mine.exclude(user=access.user)),
-        called=Exists(keys.exclude(last_used_at=None)),
-    ).values().get())  # fmt: skip
-    steps = [
-        ("ran", "Say hello to Demo"), ("answered", "Answer its question"),
-        ("approved", "Approve what it wants to do"), ("looked", "Look into a run"),
-        ("connected", "Add a model of your own"), ("invited", "Invite somebody"),
-        ("called", "Make the first call from a program"),
-    ]  # fmt: skip
-    hidden = set() if access.may("org.members.invite") else {"connected", "invited"}
-    return [Step(key, words, bool(done[key])) for key, words in steps if key not in hidden]

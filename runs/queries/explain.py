@@ -1,0 +1,92 @@
+"""Why a run is as it is: what it waits for, what failed, how full its context is."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import Sum
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from runs.lifecycle import workers
+from runs.models import ACTIVE, Gate, GateStatus, Run, RunStatus, Step, StepKind, StepStatus
+from threads.models import Thread
+
+
+@dataclass(frozen=True)
+class ContextUse:
+    """How much of what a model can read the last call of a thread took."""
+
+    used: int
+    size: int
+
+
+def context_use(thread: Thread) -> ContextUse | None:
+    """Of the newest model call that is over; None if there was none yet."""
+    step = (
+        Step.objects.filter(run__thread=thread, kind=StepKind.MODEL, status=StepStatus.DONE)
+        .select_related("run__route").only("input_tokens", "output_tokens", "run__route")
+        .order_by("-id").first()
+    )  # fmt: skip
+    if step is None or step.run.route is None:
+        return None
+    size = step.run.route.context_window
+    return ContextUse(step.input_tokens + step.output_tokens, size)
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a run is not finished, in a sentence; `url` leads to what can be done."""
+
+    words: str
+    since: datetime
+    gate: Gate | None = None
+
+
+def reason_of(run: Run) -> Reason | None:
+    """None for a run that is over or that a worker is at."""
+    match run.status:
+        case RunStatus.WAITING:
+            gate = Gate.objects.filter(run=run, status=GateStatus.PENDING).order_by("pk").first()
+            if gate is not None:
+                return Reason(f"Waits for a decision: {gate.prompt}", gate.created_at, gate)
+        case RunStatus.PAUSED:
+            return Reason(run.pause_reason or "Paused", run.updated_at)
+        case RunStatus.QUEUED:
+            return Reason(_why_queued(run), run.available_at)
+    return None
+
+
+def _why_queued(run: Run) -> str:
+    if run.next_retry_at is not None:
+        at = timezone.localtime(run.next_retry_at)
+        return f"The model did not answer; it is asked again at {at:%H:%M:%S}"
+    ahead = Run.objects.filter(
+        thread=run.thread_id, status__in=ACTIVE, position__lt=run.position
+    ).count()
+    if ahead:
+        return f"Waits for {ahead} message{'s' if ahead > 1 else ''} before it in the thread"
+    if not workers.is_anybody_working():
+        return "No worker is running; it begins as soon as one does"
+    running = Run.objects.filter(organization=run.organization_id, status=RunStatus.RUNNING).count()
+    if running >= run.organization.max_running:
+        return f"Waits for a place: {running} runs of the organization are at work"
+    return "Waits for a worker"
+
+
+def so_far(run: Run) -> dict[str, Any] | None:
+    """What the finished steps of a run under way used and cost; None once it is over."""
+    if run.is_finished:
+        return None
+    return run.steps.aggregate(
+        cost=Coalesce(Sum("cost"), Decimal(0)), input_tokens=Coalesce(Sum("input_tokens"), 0),
+        output_tokens=Coalesce(Sum("output_tokens"), 0),
+    )  # fmt: skip
+
+
+def failed_step(run: Run) -> Step | None:
+    """Where a run failed: its last step."""
+    if run.status != RunStatus.FAILED:
+        return None
+    return Step.objects.filter(run=run).defer("request", "response").order_by("-number").first()

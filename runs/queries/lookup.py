@@ -1,0 +1,126 @@
+"""Finding runs: one, or a page of a list."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Count, OuterRef, Q, Subquery, Sum
+from django.db.models.functions import Coalesce
+
+from runs.models import ACTIVE, FINISHED, NEEDS_SOMEBODY, Gate, Run, RunFile
+from teammates.access import Access
+from teammates.errors import Forbidden, Invalid, NotFound
+from teammates.models import Teammate
+from threads.models import File, Thread
+
+
+def get_run(access: Access, *, bare: bool = False, **lookup: Any) -> Run:
+    """Raises `NotFound`; a colleague's run is `Forbidden`, which v2 and the pages show as 404.
+
+    `bare`: without what it takes to show the run (a stream needs only to know that it may).
+    """
+    runs = Run.objects.visible_to(access)
+    if not bare:
+        runs = runs.with_outcome()
+    run = runs.filter(**lookup).first()
+    if run is not None:
+        return run
+    if Run.objects.visible_to(access.everything()).filter(**lookup).exists():
+        raise Forbidden("This run is a colleague's.")
+    raise NotFound("There is no such run.", code="runs.not_found")
+
+
+def awaiting_first(runs: Any, last: Run | None, limit: int) -> list[Run]:
+    """Up to `limit` runs behind `last`: those that need somebody, then the rest, newest first.
+
+    Two queries, each on its index."""
+    found: list[Run] = []
+    if last is None or last.needs_somebody:
+        first = runs.filter(NEEDS_SOMEBODY).newest_first()
+        found = list((first.older_than(last) if last else first)[:limit])
+        last = None
+    if len(found) < limit:
+        rest = runs.exclude(NEEDS_SOMEBODY).newest_first()
+        found += (rest.older_than(last) if last else rest)[: limit - len(found)]
+    return found
+
+
+def sums_of(thread: Thread) -> dict[str, Any]:
+    """How many runs a thread has, what they used and what that cost."""
+    return Run.objects.filter(thread=thread).aggregate(
+        runs=Count("id"), cost=Sum("cost"), input_tokens=Sum("input_tokens"),
+        output_tokens=Sum("output_tokens"),
+    )  # fmt: skip
+
+
+def counts_of(run: Run) -> dict[str, int]:
+    """How much is behind each tab of the run's page. One query."""
+    mine = {"run": OuterRef("pk")}
+
+    def count(rows: Any) -> Coalesce:
+        found = rows.filter(**mine).order_by().values("run").annotate(n=Count("pk")).values("n")
+        return Coalesce(Subquery(found), 0)
+
+    started = Run.objects.filter(started_by=OuterRef("pk")).order_by().values("started_by")
+    row = Run.objects.filter(pk=run.pk).annotate(
+        n_files=count(RunFile.objects), n_gates=count(Gate.objects),
+        n_started=Coalesce(Subquery(started.annotate(n=Count("pk")).values("n")), 0),
+    ).values("n_files", "n_gates", "n_started").get()  # fmt: skip
+    return {
+        "files": row["n_files"], "approvals": row["n_gates"], "events": run.last_seq,
+        "attempts": run.lost_attempts + min(run.attempt, 1), "children": row["n_started"],
+    }  # fmt: skip
+
+
+def activity(access: Access, runs: Any) -> dict[int, list[Run]]:
+    """Of each teammate that the asker sees: what is under way, and what ended last. Two queries."""
+    ended = runs.filter(teammate=OuterRef("pk"), status__in=FINISHED).newest_first()
+    teammates = Teammate.objects.visible_to(access).current()
+    newest = teammates.annotate(ended=Subquery(ended.values("pk")[:1])).values_list("ended")
+    shown = runs.filter(Q(status__in=ACTIVE) | Q(pk__in=newest)).filter(
+        teammate__in=teammates.values("pk")
+    )
+    by_teammate: dict[int, list[Run]] = {}
+    for run in shown.newest_first():
+        by_teammate.setdefault(run.teammate_id, []).append(run)
+    return by_teammate
+
+
+def page_before(access: Access, before: str, runs: Any) -> Any:
+    """`runs` behind a v1 cursor: a run's id, an instant, or the `X-Next-Cursor` of a page.
+
+    Raises `Invalid` for anything else.
+    """
+    try:
+        last = Run.objects.visible_to(access).filter(uid=UUID(before)).first()
+    except ValueError:
+        try:
+            # A plus sign of an offset arrives as a space.
+            return runs.filter(created_at__lt=_aware(before.replace(" ", "+")))
+        except ValueError:
+            raise Invalid("before must be a run's id, an instant, or X-Next-Cursor.") from None
+    if last is None:
+        raise Invalid("before: there is no such run.")
+    return runs.older_than(last)
+
+
+def _aware(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError("an instant has an offset")
+    return at
+
+
+def files_of(run: Run) -> list[File]:
+    """The newest version of each file that the run wrote, or that came with it, by name."""
+    written = RunFile.objects.filter(run=run).select_related("file")
+    rows = written.order_by("file__name", "-file__version").distinct("file__name")
+    return [row.file for row in rows]
+
+
+def file_of(run: Run, name: str) -> File:
+    """Raises `NotFound`."""
+    found = next((file for file in files_of(run) if file.name == name), None)
+    if found is None:
+        raise NotFound("The run has no such file.", code="files.not_found")
+    return found
