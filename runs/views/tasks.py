@@ -16,7 +16,6 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from runs.creation import options, requests
-from runs.forms import ScheduleForm, TaskForm
 from runs.models import (
     FINISHED,
     Channel,
@@ -31,6 +30,7 @@ from runs.models import (
 )
 from runs.tasks import lessons, tasks
 from runs.triggers import definitions, due_times, firing, inbound_webhook, schedule_text
+from runs.views.forms.tasks import ScheduleForm, TaskForm
 from runs.views.reach import (
     SAMPLE,
     Reach,

@@ -11,8 +11,8 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs.forms import EndpointForm
 from runs.models import DeliveryAttempt, DeliveryStatus, Dialect, WebhookDelivery, WebhookEndpoint
+from runs.views.forms.webhooks import EndpointForm
 from runs.webhooks import deliveries, endpoints, outbox, payloads, sender
 from teammates.errors import DomainError, Invalid
 from teammates.pages import PageRequest, add_refusal, number_of, page_of

@@ -1,18 +1,16 @@
-"""Input of the pages about tasks and webhooks."""
+"""Input of the pages about tasks."""
 
 from datetime import UTC, datetime, time
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from django import forms
-from django.conf import settings
 from django.utils import timezone
 
-from runs.models import Dialect, Missed, Overlap, Task, Trigger
+from runs.models import Missed, Overlap, Task, Trigger
 from runs.tasks import tasks
 from runs.triggers import definitions, due_times, schedule_text
 from runs.triggers.schedule_text import WEEKDAYS, Sentence
-from runs.webhooks import endpoints, outbox
 from teammates.access import Access
 from teammates.errors import Invalid
 from teammates.models import Model, PermissionMode, Teammate, TeammateStatus
@@ -23,8 +21,6 @@ REPEATS = [
     ("month", "Every month"), ("hour", "Every hour"), ("interval", "Every so many minutes"),
     ("cron", "As cron says"), ("once", "Once"),
 ]  # fmt: skip
-
-
 LOCAL_KINDS = [kind for kind, _ in REPEATS if kind != "interval"]  # that follow a clock
 WHEN = 8  # fields that say when; behind them the timezone, then the rules
 
@@ -266,37 +262,3 @@ class TaskForm(forms.Form):
     def changes(self) -> dict[str, Any]:
         """In the words of `tasks`; without the teammate, which stays."""
         return {name: value for name, value in self.cleaned_data.items() if name != "teammate"}
-
-
-OFFERED = [event for event in outbox.EVENTS if event in outbox.EVENT_OF.values()]
-
-
-class EndpointForm(forms.Form):
-    url = forms.CharField(
-        label="Address", max_length=2000, widget=forms.URLInput(attrs={"class": "mono"}),
-    )  # fmt: skip
-    description = forms.CharField(
-        label="What it is for", max_length=endpoints.LONGEST_DESCRIPTION, required=False
-    )
-    events = forms.MultipleChoiceField(
-        label="Events", widget=forms.CheckboxSelectMultiple,
-        error_messages={"required": "Choose at least one: else nothing is ever sent."},
-        choices=[(e, e) for e in OFFERED],
-    )  # fmt: skip
-    dialect = forms.ChoiceField(
-        label="Body and signature", choices=Dialect.choices, required=False,
-        help_text="As the contract of that API says. It cannot be changed later.",
-    )  # fmt: skip
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["url"].help_text = (
-            "http:// or https://, also on a private network (MUSTER_ALLOW_PRIVATE_ADDRESSES is on)."
-            if settings.ALLOW_PRIVATE_ADDRESSES
-            else "https:// and on the public internet."
-        )
-
-    def wanted(self) -> dict[str, Any]:
-        """In the words of `webhooks`; what a program asked for and is not offered here stays."""
-        others = [one for one in self.initial.get("events") or [] if one not in OFFERED]
-        return self.cleaned_data | {"events": [*self.cleaned_data["events"], *others]}
