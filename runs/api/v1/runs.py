@@ -22,7 +22,6 @@ from teammates.models import User
 from threads import conversations
 
 router = Router(tags=["runs"])
-
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,63}$"
 
 

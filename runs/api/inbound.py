@@ -31,7 +31,6 @@ from teammates.errors import (
 from teammates.text import read_json
 
 router = Router(auth=None, tags=["webhooks"])
-
 MOST_RECIPIENTS = 50  # of one mail
 LARGEST_HANDED_OVER = 2 * receiving.LARGEST_MAIL  # in a form, or escaped
 # Where senders put the id of an event, best known first.
@@ -98,8 +97,6 @@ def _refused(reason: Skip, detail: str) -> DomainError:
 
 
 # --- mail ---------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class HandedOver:
     """A mail as a mail service hands it over."""

@@ -10,7 +10,15 @@ from pydantic import Field
 from pydantic import ValidationError as PydanticError
 
 from runs import wire
-from runs.api.v2_answers import (
+from runs.api.v2.shapes import (
+    activity_out,
+    file_out,
+    message_out,
+    run_out,
+    share_out,
+    whole_run_out,
+)
+from runs.api.v2.shared import (
     MADE,
     answer,
     find_run,
@@ -18,14 +26,6 @@ from runs.api.v2_answers import (
     in_scope,
     open_stream,
     options_of,
-)
-from runs.api.v2_shapes import (
-    activity_out,
-    file_out,
-    message_out,
-    run_out,
-    share_out,
-    whole_run_out,
 )
 from runs.creation import idempotency, options, requests
 from runs.creation.attachments import Attachment
@@ -42,7 +42,6 @@ from threads import files
 from threads.downloads import file_response
 
 router = Router(tags=["runs"])
-
 NEEDS_YOU_SHOWN = 5
 
 
@@ -90,8 +89,6 @@ class RunReply(Input):
 
 
 # --- make ---------------------------------------------------------------------------------------
-
-
 @router.post("/runs", response=MADE)
 def create_run(request: ApiRequest, payload: RunCreate, response: HttpResponse) -> Any:
     """Start a run: a stream of events, or with `stream: false` the run itself to poll."""
@@ -224,8 +221,6 @@ def _attachments(uploaded: list[UploadedFile]) -> list[Attachment]:
 
 
 # --- look ---------------------------------------------------------------------------------------
-
-
 @router.get("/runs")
 def list_runs(
     request: ApiRequest,
@@ -394,8 +389,6 @@ def download_file(
 
 
 # --- change -------------------------------------------------------------------------------------
-
-
 @router.post("/runs/{run_id}/cancel")
 def cancel_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
     """Stop the run. One that is executing says so once its worker stopped."""

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from ninja import Router
 from pydantic import Field
 
-from runs.api.v2_answers import find_run
+from runs.api.v2.shared import find_run
 from runs.gates import answers, cards, decisions, opening
 from runs.models import Gate, GateStatus, Run
 from teammates.access import Access
@@ -16,7 +16,6 @@ from teammates.tools.masking import masked
 router = Router(tags=["approvals"])
 # The hook by which a program of its own asks about a call (contract v2 4.6).
 hook = Router(tags=["approvals"])
-
 INFORMATIVE_TIMEOUT = 55  # seconds; a late decision stays valid
 
 

@@ -13,7 +13,6 @@ from teammates.api.schemas import ApiRequest, Limit, iso, money, paged
 from teammates.models import EndUser
 
 router = Router(tags=["usage"])
-
 SUMMED = {
     "input_tokens": "input_tokens",
     "output_tokens": "output_tokens",

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from config.database import in_db
 from runs import feedback
-from runs.api.v2_answers import find_run
-from runs.api.v2_shapes import share_out
+from runs.api.v2.shapes import share_out
+from runs.api.v2.shared import find_run
 from runs.models import Artifact, WebhookDelivery, WebhookEndpoint
 from runs.retention import closed_accounts, export
 from runs.sharing import artifacts, links
@@ -26,8 +26,6 @@ PIECES_AT_ONCE = 500  # rows of an export between two writes
 
 
 # --- webhooks -----------------------------------------------------------------------------------
-
-
 class WebhookIn(Input):
     url: str
     events: list[str] | None = None
@@ -133,8 +131,6 @@ def delivery_out(delivery: WebhookDelivery) -> dict[str, Any]:
 
 
 # --- artifacts ----------------------------------------------------------------------------------
-
-
 class ArtifactIn(Input):
     run_id: int
     filename: str
@@ -221,8 +217,6 @@ def artifact_out(request: ApiRequest, artifact: Artifact) -> dict[str, Any]:
 
 
 # --- feedback -----------------------------------------------------------------------------------
-
-
 class FeedbackIn(Input):
     message: Annotated[str, Field(min_length=1, max_length=10_000)]
     run_id: int | None = None
@@ -242,8 +236,6 @@ def create_feedback(request: ApiRequest, payload: FeedbackIn) -> Any:
 
 
 # --- the account --------------------------------------------------------------------------------
-
-
 @router.get("/account/export", tags=["account"])
 def export_account(request: ApiRequest) -> StreamingHttpResponse:
     """Everything that the account holds, without secrets. For its owner."""

@@ -6,7 +6,7 @@ from typing import Any
 from django.http import HttpResponse
 from ninja import Status
 
-from runs.api.v2_shapes import run_out
+from runs.api.v2.shapes import run_out
 from runs.creation import options
 from runs.models import Run
 from runs.queries import lookup

@@ -6,7 +6,7 @@ from django.http import HttpResponse
 from ninja import Router, Status
 from pydantic import Field
 
-from runs.api.v2_answers import MADE, answer, options_of
+from runs.api.v2.shared import MADE, answer, options_of
 from runs.creation import idempotency, requests
 from runs.models import Lesson, Task, Trigger, TriggerKind
 from runs.tasks import lessons, tasks
@@ -121,15 +121,11 @@ CLEARED: dict[str, Any] = {
     "task_setup_tools": None, "feedback": None, "learns": True, "tools": None,
     "expected_output": "", "goals": "", "workflow_stage": "",
 }  # fmt: skip
-
-
 # Of a new task: what is no field of its own.
 ARMING = {"teammate_id", "user_id", "webhook", "schedule", "schedule_timezone"}
 
 
 # --- tasks --------------------------------------------------------------------------------------
-
-
 @router.post("/tasks", response={201: dict[str, Any]})
 def create_task(request: ApiRequest, payload: TaskCreate) -> Any:
     """Save work for a teammate; with `schedule` it gets its first trigger, with `webhook` the
@@ -216,8 +212,6 @@ def run_task(
 
 
 # --- webhook ------------------------------------------------------------------------------------
-
-
 @router.post("/tasks/{task_id}/webhook", response={201: dict[str, Any]})
 def make_webhook(request: ApiRequest, task_id: int, user_id: str | None = None) -> Any:
     """A webhook, or a new token for it. The address is not shown again."""
@@ -246,8 +240,6 @@ def remove_webhook(request: ApiRequest, task_id: int, user_id: str | None = None
 
 
 # --- lessons ------------------------------------------------------------------------------------
-
-
 @router.get("/tasks/{task_id}/lessons")
 def list_lessons(request: ApiRequest, task_id: int, user_id: str | None = None) -> dict[str, Any]:
     """What the task's runs left for later ones."""
@@ -277,8 +269,6 @@ def clear_lessons(
 
 
 # --- triggers -----------------------------------------------------------------------------------
-
-
 @router.post("/tasks/{task_id}/triggers", response={201: dict[str, Any]}, tags=["triggers"])
 def create_trigger(
     request: ApiRequest, task_id: int, payload: TriggerIn, user_id: str | None = None
@@ -373,8 +363,6 @@ def list_triggers(
 
 
 # --- shared -------------------------------------------------------------------------------------
-
-
 def _find(request: ApiRequest, task_id: int, user_id: str | None) -> Task:
     return tasks.get_task(request.auth.for_end_user(user_id), task_id)
 

@@ -1,0 +1,1 @@
+"""Runs over contract v1."""
