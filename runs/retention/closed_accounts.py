@@ -16,9 +16,6 @@ from teammates.models import APIKey, Membership, Organization, Teammate, User
 from threads import files
 from threads.models import File, Thread
 
-# Readers of a run that has just ended are still served.
-ERASE_AFTER = timedelta(minutes=2)
-
 
 @audit.recorded("account.close", of_organization=True)
 def close_account(access: Access) -> Organization:

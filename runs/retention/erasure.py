@@ -1,4 +1,5 @@
-"""What was said is erased, and what it cost stays."""
+"""What was said is erased, where only numbers are kept and in deleted conversations; what it cost
+stays."""
 
 import logging
 from datetime import datetime, timedelta
@@ -25,13 +26,14 @@ from runs.models import (
     ToolCall,
     WebhookDelivery,
 )
-from runs.retention.closed_accounts import ERASE_AFTER
 from teammates.models import RetentionMode
 from threads import files
 from threads.models import File, Message, Thread
 
 logger = logging.getLogger("muster.retention")
 ERASED = "(erased)"
+# Readers of a run that has just ended are still served.
+ERASE_AFTER = timedelta(minutes=2)
 KEPT_EVENTS = (
     "run.started", "run.attempt.started", "run.attempt.released", "run.attempt.lost",
     "run.route.selected", "run.paused", "run.resumed", "run.llm.retry", "run.provider_fallback",
@@ -132,3 +134,6 @@ def _erase_events(run: Run) -> None:
     for event in run.events.filter(data__has_key="message"):
         words = {name: value for name, value in event.data.items() if name != "message"}
         run.events.filter(seq=event.seq).update(data=words)
+
+
+# Readers of a run that has just ended are still served.
