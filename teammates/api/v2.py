@@ -254,7 +254,7 @@ def get_system_prompt(
 
 
 @both("post", "/{teammate_id}/webhook", response={201: dict[str, Any]})
-def make_webhook(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
+def make_teammate_webhook(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
     """A webhook, or a new token for it. The address is not shown again."""
     teammate = _find_to_edit(request, teammate_id, user_id)
     path = hooks.path("mates", teammate.pk, roster.make_webhook(request.auth, teammate))
@@ -262,7 +262,7 @@ def make_webhook(request: ApiRequest, teammate_id: int, user_id: str | None = No
 
 
 @both("patch", "/{teammate_id}/webhook")
-def pause_webhook(
+def pause_teammate_webhook(
     request: ApiRequest, teammate_id: int, payload: EnabledIn, user_id: str | None = None
 ) -> dict[str, Any]:
     teammate = _find_to_edit(request, teammate_id, user_id)
@@ -271,7 +271,9 @@ def pause_webhook(
 
 
 @both("delete", "/{teammate_id}/webhook", response={204: None})
-def remove_webhook(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
+def remove_teammate_webhook(
+    request: ApiRequest, teammate_id: int, user_id: str | None = None
+) -> Any:
     roster.remove_webhook(request.auth, _find_to_edit(request, teammate_id, user_id))
     return Status(204, None)
 
@@ -311,7 +313,7 @@ def close_fetchmail(request: ApiRequest, teammate_id: int, user_id: str | None =
 
 
 @both("get", "/{teammate_id}/documents")
-def list_documents(
+def list_teammate_documents(
     request: ApiRequest, teammate_id: int, user_id: str | None = None
 ) -> dict[str, Any]:
     """The teammate's own documents, newest first."""
@@ -321,7 +323,7 @@ def list_documents(
 
 
 @both("get", "/{teammate_id}/documents/{name}")
-def get_document(
+def get_teammate_document(
     request: ApiRequest, teammate_id: int, name: str, user_id: str | None = None
 ) -> dict[str, Any]:
     teammate = _find(scoped(request, user_id, "data.personas.read"), teammate_id)

@@ -9,6 +9,7 @@ import schemathesis
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import status_code_conformance
 
+from config.api import v1, v2
 from tests.conftest import MakeServer, Server
 
 # What would end the tests' own credential or account.
@@ -49,3 +50,11 @@ def test_operations_have_names_of_their_own(server: Server) -> None:
     names = [one["operationId"] for path in paths.values() for one in path.values()]
     assert len(names) == len(set(names))
     assert all(re.fullmatch(r"\w+", name) for name in names)
+
+
+def test_clients_are_generated_with_names_that_say_nothing_of_our_modules() -> None:
+    for api in (v1, v2):
+        paths = api.get_openapi_schema()["paths"].values()
+        names = [operation["operationId"] for path in paths for operation in path.values()]
+        assert len(names) == len(set(names))
+        assert not [name for name in names if "api_v" in name]

@@ -213,7 +213,7 @@ def run_task(
 
 # --- webhook ------------------------------------------------------------------------------------
 @router.post("/tasks/{task_id}/webhook", response={201: dict[str, Any]})
-def make_webhook(request: ApiRequest, task_id: int, user_id: str | None = None) -> Any:
+def make_task_webhook(request: ApiRequest, task_id: int, user_id: str | None = None) -> Any:
     """A webhook, or a new token for it. The address is not shown again."""
     task = _find(request, task_id, user_id)
     _, token = definitions.make_webhook(request.auth, task)
@@ -222,7 +222,7 @@ def make_webhook(request: ApiRequest, task_id: int, user_id: str | None = None) 
 
 
 @router.patch("/tasks/{task_id}/webhook")
-def pause_webhook(
+def pause_task_webhook(
     request: ApiRequest, task_id: int, payload: EnabledIn, user_id: str | None = None
 ) -> dict[str, Any]:
     task = _find(request, task_id, user_id)
@@ -234,7 +234,7 @@ def pause_webhook(
 
 
 @router.delete("/tasks/{task_id}/webhook", response={204: None})
-def remove_webhook(request: ApiRequest, task_id: int, user_id: str | None = None) -> Any:
+def remove_task_webhook(request: ApiRequest, task_id: int, user_id: str | None = None) -> Any:
     definitions.remove_webhook(request.auth, _find(request, task_id, user_id))
     return Status(204, None)
 
