@@ -1,4 +1,4 @@
-"""Mails about accounts, sent at once. What runs have to tell is in `runs/notices.py`."""
+"""Mails about accounts, sent at once. What runs have to tell is in `runs/notifications/`."""
 
 import logging
 from concurrent.futures import ThreadPoolExecutor

@@ -27,7 +27,16 @@ def test_the_readme_has_the_two_commands_and_every_app_a_readme() -> None:
     assert "\npip install uv && uv run manage.py start\n" in readme
     assert "\npip install uv && uv run pytest\n" in readme
     for app in ("config", "teammates", "threads", "runs"):
-        assert (ROOT / app / "README.md").read_text().count("\n") < 45
+        assert (ROOT / app / "README.md").read_text().count("\n") < 70
+
+
+def test_every_package_of_runs_is_on_its_map_and_says_in_a_sentence_what_it_is() -> None:
+    rows = re.findall(r"^\| (`.+`) \| .+ \|$", (ROOT / "runs/README.md").read_text(), re.M)
+    on_the_map = {name for row in rows for name in re.findall(r"`(\w+)/`", row)}
+    packages = {init.parent for init in (ROOT / "runs").glob("*/__init__.py")}
+    assert on_the_map == {package.name for package in packages}
+    for package in packages - {ROOT / "runs" / name for name in ("management", "migrations")}:
+        assert (package / "__init__.py").read_text().startswith('"""'), package
 
 
 def test_every_setting_in_the_readme_exists() -> None:

@@ -1,5 +1,5 @@
 """The ways in which people and programs answer: in words (v1), question by question, and yes or no
-(v2). Each reads what was said and hands it to `gates.decide`.
+(v2). Each reads what was said and hands it to `decisions.decide`.
 """
 
 from typing import Any

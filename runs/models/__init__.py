@@ -1,3 +1,5 @@
+"""The rows and their constraints."""
+
 from runs.models.artifact import Artifact
 from runs.models.event import Event
 from runs.models.gate import ASKING, DecidedVia, Gate, GateKind, GateStatus, GateVisit, GateVote

@@ -48,10 +48,10 @@ class Gate(Named):
     prompt = models.TextField()  # composed by the server
     tool_name = models.CharField(max_length=255, default="")
     request = models.JSONField()  # the arguments as shown, secrets masked
-    card = models.JSONField(default=dict)  # what a card shows besides (`gates.Card`)
+    card = models.JSONField(default=dict)  # what a card shows besides (`gates.cards`)
     digest = models.CharField(max_length=64, default="")  # of tool, version and arguments
     approvals_needed = models.PositiveSmallIntegerField(default=1)
-    expires_at = models.DateTimeField(null=True)  # then `gates.expire_due` decides
+    expires_at = models.DateTimeField(null=True)  # then `decisions.expire_due` decides
     answer = models.JSONField(null=True)
     decided_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     decided_at = models.DateTimeField(null=True)

@@ -185,7 +185,7 @@ class Run(Named, Shareable):
     email_notifications = models.BooleanField(default=False)
     max_turns = models.PositiveIntegerField(default=2000)
     skill = models.CharField(max_length=100, blank=True, default="")
-    # What was put into its context besides the conversation, and why (`context.Told`).
+    # What was put into its context besides the conversation, and why (`execution.context`).
     told = models.JSONField(null=True)
     output_schema = models.JSONField(null=True)
     metadata = models.JSONField(null=True)
@@ -297,13 +297,13 @@ class Run(Named, Shareable):
                 name="run_active_of_teammate",
                 condition=models.Q(status__in=ACTIVE),
             ),
-            # The claim (`lifecycle.claim_runs`).
+            # The claim (`leases.claim_runs`).
             models.Index(
                 fields=["organization", "id"],
                 name="run_queued",
                 condition=models.Q(status=RunStatus.QUEUED),
             ),
-            # What is still to be erased (`retention.erase_said`).
+            # What is still to be erased (`erasure.erase_said`).
             models.Index(
                 fields=["organization", "finished_at"],
                 name="run_not_erased",

@@ -85,7 +85,7 @@ def duplicate_task(access: Access, task: Task) -> Task:
 
 @audit.recorded("trigger.create", makes=Trigger)
 def add_schedule(access: Access, task: Task, *, timezone: str = "UTC", **fields: Any) -> Trigger:
-    """`fields`: one of `schedules.TIMINGS`, and any of `RULES`. Raises `Invalid`, `Unsuitable` for
+    """`fields`: one of `due_times.TIMINGS`, and any of `RULES`. Raises `Invalid`, `Unsuitable` for
     a paused task."""
     due_times.check_timezone(timezone)
     rules = _checked_rules({name: fields.pop(name) for name in RULES if name in fields})

@@ -39,7 +39,7 @@ class Organization(Named):
     per_end_user_run_limit = models.PositiveIntegerField(null=True)
     per_end_user_cost_limit_cents = models.PositiveBigIntegerField(null=True)
     per_end_user_rate_per_minute = models.PositiveIntegerField(null=True)
-    # Closed by its owner; erased after a while (`runs/retention.py`).
+    # Closed by its owner; erased after a while (`runs/retention/`).
     closed_at = models.DateTimeField(null=True)
     setup_token_hash = models.CharField(max_length=64, blank=True, default="")
     # Of the door at which a mail service hands mails over; shown once, as those of webhooks.

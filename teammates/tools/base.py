@@ -54,7 +54,7 @@ class Means:
 
     # A person answers: the call is a gate.
     PERSON: Literal["person"] = "person"
-    # A verb of the domain (`runs/tool_verbs.py`), in one transaction with the call's result.
+    # A verb of the domain (`runs/tools/builtin.py`), in one transaction with the call's result.
     DOMAIN: Literal["domain"] = "domain"
 
 

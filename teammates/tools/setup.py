@@ -1,6 +1,6 @@
 """The task set-up tools: a teammate arranges teammates, tasks and runs of its own scope.
 
-What is made can never do more than the run that made it (`runs/tool_verbs.py` sees to that).
+What is made can never do more than the run that made it (`runs/tools/setup.py` sees to that).
 """
 
 from collections.abc import Callable

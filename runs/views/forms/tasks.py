@@ -174,7 +174,7 @@ class ScheduleForm(forms.Form):
         return given
 
     def timing(self) -> dict[str, Any]:
-        """In the words of `triggers.add_schedule`, with its rules."""
+        """In the words of `definitions.add_schedule`, with its rules."""
         given = self.cleaned_data
         zone = given["timezone"]
         fields: dict[str, Any] = {
