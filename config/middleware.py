@@ -19,12 +19,12 @@ from django.utils import timezone
 
 from config.api import envelope_for, error_response, status_of
 from runs.inbox import gateway
-from teammates import audit, client
 from teammates.access import Access
 from teammates.api.bearer import access_of_request
 from teammates.errors import Conflict, DomainError, Forbidden, Invalid, NotFound, NotSignedIn
 from teammates.models import User
 from teammates.pages import access_of_session
+from teammates.trust import audit, client
 
 logger = logging.getLogger("muster.audit")
 

@@ -17,7 +17,7 @@ from twisted.internet import defer
 from twisted.internet import reactor as twisted_reactor
 from twisted.web.http import RESPONSES
 
-from teammates import client
+from teammates.trust import client
 
 reactor: Any = twisted_reactor  # a module that is really an object
 # The words behind a status: Twisted knows none for newer ones.

@@ -18,11 +18,12 @@ from django.db.models import QuerySet
 from django.urls import reverse
 from django.utils.timezone import now
 
-from teammates import audit, client, connections, end_users, limits, mail, roster, sessions
+from teammates import connections, end_users, mail, roster, sessions
 from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
 from teammates.fields import hash_secret
 from teammates.models import Membership, Organization, RetentionMode, Role, User
+from teammates.trust import audit, client, limits
 
 RESET_LINK_HOURS = 2
 # Runs at work at once: of the installation's own organization, and of one that signed up here.

@@ -5,11 +5,11 @@ from decimal import Decimal, InvalidOperation
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
-from teammates import audit
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound
 from teammates.models import Effort, Model, ModelPrice, Organization, Provider, ProviderKind
 from teammates.public_http import check_url
+from teammates.trust import audit
 
 # Aliases that every organization has from the start (contract v2, D6). An operator maps them.
 ANTHROPIC_MODELS = {

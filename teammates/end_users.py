@@ -9,10 +9,10 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from teammates import audit
 from teammates.access import Access, check_end_user_id
 from teammates.errors import Conflict, Invalid, NotFound
 from teammates.models import EndUser, Organization
+from teammates.trust import audit
 
 LIMITS = {"run_limit": 0, "cost_limit_cents": 0, "rate_per_minute": 1}  # and their least values
 TEXTS = {"name": 255, "email": 254, "company": 255}  # and their longest

@@ -12,7 +12,7 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 from django.utils.text import slugify
 
-from teammates import audit, roster
+from teammates import roster
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound
 from teammates.models import (
@@ -25,6 +25,7 @@ from teammates.models import (
     SkillStatus,
     Teammate,
 )
+from teammates.trust import audit
 
 LONGEST_MEMORY = 300  # characters
 MOST_MEMORIES = 200  # in a scope

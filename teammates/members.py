@@ -9,11 +9,12 @@ from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from teammates import accounts, audit, limits, mail
+from teammates import accounts, mail
 from teammates.access import PERMISSIONS, Access
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound
 from teammates.fields import hash_secret
 from teammates.models import Invitation, Membership, Organization, Role, User
+from teammates.trust import audit, limits
 
 INVITED_FOR = timedelta(days=7)
 MOST_OPEN = 100  # invitations of an organization

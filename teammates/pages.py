@@ -11,10 +11,10 @@ from django import forms
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 
-from teammates import limits
 from teammates.access import Access, access_of_member
 from teammates.errors import DomainError
 from teammates.models import Organization, User
+from teammates.trust import limits
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell of a spreadsheet begins with to be one
 ORGANIZATION = "organization"  # in the session: the uid of the one that was chosen

@@ -6,7 +6,6 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from teammates import audit
 from teammates.access import Access
 from teammates.errors import Invalid, NotFound
 from teammates.models import (
@@ -18,6 +17,7 @@ from teammates.models import (
     ToolSetting,
 )
 from teammates.tools.base import Tool
+from teammates.trust import audit
 
 LONGEST_TOOL = 255
 LONGEST_WAIT = 60 * 24 * 365  # minutes until an approval expires

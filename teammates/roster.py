@@ -14,7 +14,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
-from teammates import audit, catalog, connections, hooks, servers
+from teammates import catalog, connections, hooks, servers
 from teammates.access import Access, take_over
 from teammates.errors import Conflict, Invalid, NotFound, Unsuitable
 from teammates.models import (
@@ -31,6 +31,7 @@ from teammates.models import (
     Visibility,
 )
 from teammates.template_catalog import TeammateTemplate
+from teammates.trust import audit
 
 VERSION_FIELDS = (
     "role", "goals", "instructions", "model", "effort", "permission_mode", "tools",

@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
-from teammates import audit, budget, programs
+from teammates import programs
 from teammates.access import Access
 from teammates.catalog import CATALOG, App
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound
@@ -31,6 +31,7 @@ from teammates.public_http import check_url
 from teammates.tools import GROUPS, REGISTRY, rest, servers
 from teammates.tools.base import Tool
 from teammates.tools.servers import MOST_OPERATIONS, Operation, ServerConnection, ServerError
+from teammates.trust import audit, budget
 
 READ_SECONDS = 1  # of work for the schemas of a server
 FAILING_SECONDS = 15  # until a server that did not answer is asked again

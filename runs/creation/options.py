@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from runs.models import Run, Task
-from teammates import budget, connections, servers
+from teammates import connections, servers
 from teammates.access import Access
 from teammates.errors import Invalid
 from teammates.models import Effort, PermissionMode, TeammateVersion
 from teammates.tools import schemas
+from teammates.trust import budget
 
 MOST_TURNS = 2000
 

@@ -22,10 +22,11 @@ from runs.models import (
     TaskStatus,
     ToolCall,
 )
-from teammates import end_users, limits, roster
+from teammates import end_users, roster
 from teammates.access import Access
 from teammates.errors import Conflict, NotFound, Unsuitable
 from teammates.models import EndUser, PermissionMode, Teammate
+from teammates.trust import limits
 from threads import conversations
 from threads.models import Thread
 

@@ -9,12 +9,12 @@ from runs.gates import policy
 from runs.models import FINISHED, HistoryOf, Run, RunFile, Step, StepKind, StepStatus, ToolCall
 from runs.tools import authority
 from teammates import knowledge
-from teammates.fencing import as_data
 from teammates.models import Document, PermissionMode
 from teammates.prompting import standing_prompt
 from teammates.providers.base import ATTACHED, Said, Text, ToolReturned, Turn, UserSaid
 from teammates.tools import REGISTRY
 from teammates.tools import result as result_tool
+from teammates.trust.fencing import as_data
 from threads.models import Message, MessageRole
 
 HISTORY_RUNS = 20

@@ -30,13 +30,14 @@ from runs.models import (
     ToolCall,
 )
 from runs.tools import toolbox
-from teammates import audit, permissions
+from teammates import permissions
 from teammates.access import Access
 from teammates.errors import Conflict, DomainError, Forbidden, Invalid, NotFound
 from teammates.models import PermissionMode, PolicySource
 from teammates.text import clean
 from teammates.tools import ask
 from teammates.tools.masking import MASK, unmasked
+from teammates.trust import audit
 
 logger = logging.getLogger("muster.gates")
 

@@ -3,11 +3,11 @@
 import secrets
 
 from runs.inbox.receiving import SHOWN
-from teammates import audit
 from teammates.access import Access
 from teammates.errors import NotFound
 from teammates.fields import hash_secret
 from teammates.models import Organization
+from teammates.trust import audit
 
 
 @audit.recorded("door.open", of_organization=True)

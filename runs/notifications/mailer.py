@@ -20,10 +20,11 @@ from django.utils import timezone
 
 from runs.models import Firing, Notice, NoticeKind, Run, RunFile, TriggerKind
 from runs.notifications.decision_links import LINK_LIFE
-from teammates import limits, mail
+from teammates import mail
 from teammates.errors import TooMany
 from teammates.fields import hash_secret
 from teammates.models import Membership
+from teammates.trust import limits
 from threads import files
 from threads.models import File
 

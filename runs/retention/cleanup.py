@@ -17,8 +17,9 @@ from runs.models import (
     WorkerBeat,
 )
 from runs.retention.erasure import BATCH, REMOVED_FOR
-from teammates import limits, mail
+from teammates import mail
 from teammates.models import AuditEntry, RefreshToken
+from teammates.trust import limits
 
 
 def forget_old() -> None:

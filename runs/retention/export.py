@@ -20,7 +20,6 @@ from runs.models import (
     WebhookDelivery,
     WebhookEndpoint,
 )
-from teammates import limits
 from teammates.access import Access
 from teammates.fields import EncryptedField
 from teammates.models import (
@@ -36,6 +35,7 @@ from teammates.models import (
     TeammateVersion,
     ToolServer,
 )
+from teammates.trust import limits
 from threads.models import File, Message, Thread
 
 PIECE = 500  # rows that are read at once

@@ -13,10 +13,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from runs.models import Artifact, Run
-from teammates import audit
 from teammates.access import Access
 from teammates.errors import NotFound
 from teammates.models import Membership
+from teammates.trust import audit
 
 LINK_DAYS = 90
 MOST_LISTED = 200  # of a kind

@@ -5,9 +5,9 @@ from django.utils import timezone
 
 from runs.models import Lesson, Run, Task
 from runs.tasks.tasks import require_editor
-from teammates import audit
 from teammates.access import Access
 from teammates.errors import NotFound, Unsuitable
+from teammates.trust import audit
 
 MOST_LESSONS = 50  # of a task
 

@@ -7,10 +7,11 @@ from django.db import transaction
 from django.utils import timezone
 
 from runs.models import Task, TaskStatus, TriggerKind
-from teammates import audit, connections, roster, servers
+from teammates import connections, roster, servers
 from teammates.access import Access, take_over
 from teammates.errors import Forbidden, Invalid, NotFound, Unsuitable
 from teammates.models import Effort, EndUser, PermissionMode, Teammate
+from teammates.trust import audit
 
 LONGEST_TEXT = 100_000  # characters
 LONGEST_NAME = 255

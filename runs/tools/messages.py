@@ -6,10 +6,11 @@ from runs import feedback
 from runs.inbox import mailbox
 from runs.models import Run, ToolCall
 from runs.notifications import notices
-from teammates import limits, roster
+from teammates import roster
 from teammates.access import Access
 from teammates.errors import Conflict
-from teammates.fencing import as_data
+from teammates.trust import limits
+from teammates.trust.fencing import as_data
 from threads import conversations
 
 

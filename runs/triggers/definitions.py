@@ -11,10 +11,11 @@ from config.database import database_now
 from runs.models import Missed, Overlap, Rest, Task, TaskStatus, Trigger, TriggerKind
 from runs.tasks import tasks
 from runs.triggers import due_times
-from teammates import audit, hooks, roster, servers
+from teammates import hooks, roster, servers
 from teammates.access import Access, take_over
 from teammates.errors import Conflict, Invalid, NotFound, Unsuitable
 from teammates.models import Teammate
+from teammates.trust import audit
 
 MOST_TRIGGERS = 50  # of a task
 MOST_MISSED = 100  # runs that are made up for at once

@@ -11,11 +11,11 @@ from django.utils import timezone
 
 from runs.models import DeliveryStatus, Dialect, WebhookDelivery, WebhookEndpoint
 from runs.webhooks import outbox, payloads
-from teammates import audit
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound, Unsuitable
 from teammates.fields import new_uid
 from teammates.public_http import check_url
+from teammates.trust import audit
 
 DEFAULT_EVENTS = ["run.completed", "run.failed", "run.cancelled"]
 MOST_ENDPOINTS = 50  # of a scope

@@ -6,11 +6,12 @@ from django.http import HttpRequest
 from ninja import Router, Status
 from pydantic import Field
 
-from teammates import accounts, audit, end_users, keys, sessions
+from teammates import accounts, end_users, keys, sessions
 from teammates.access import Access
 from teammates.api.schemas import ApiRequest, Input, Limit, iso, paged
 from teammates.errors import Forbidden
 from teammates.models import APIKey, AuditEntry, EndUser, Organization
+from teammates.trust import audit
 
 router = Router()
 

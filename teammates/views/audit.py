@@ -9,9 +9,10 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from teammates import audit, members
+from teammates import members
 from teammates.models import APIKey
 from teammates.pages import PageRequest, count_export, csv_download, number_of, page_of
+from teammates.trust import audit
 
 PAGE_SIZE = 100
 MOST_EXPORTED = 10_000

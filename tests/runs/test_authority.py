@@ -39,10 +39,10 @@ from runs.triggers.inbound_webhook import Call
 from teammates import accounts, connections, end_users, knowledge, permissions, roster
 from teammates.access import Access
 from teammates.errors import Forbidden
-from teammates.fencing import as_data, data_of
 from teammates.models import Author, Memory, Teammate
 from teammates.tools.memory import REMEMBER
 from teammates.tools.web import WEB_FETCH
+from teammates.trust.fencing import as_data, data_of
 from tests.factories import make_bob, make_run
 from tests.fake_models import FakeModels, serve
 from tests.runs.test_execution import finish, work_until

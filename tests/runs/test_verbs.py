@@ -26,7 +26,6 @@ from runs.triggers import definitions
 from runs.webhooks import endpoints
 from teammates import (
     accounts,
-    audit,
     checks,
     connections,
     end_users,
@@ -40,6 +39,7 @@ from teammates import (
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, NotFound
 from teammates.models import Membership, Model
+from teammates.trust import audit
 from tests.factories import default_teammate, make_bob, make_eve, make_gate, make_run
 from threads import conversations, files
 

@@ -18,8 +18,6 @@ from runs.triggers import definitions
 from runs.webhooks import endpoints
 from teammates import (
     accounts,
-    audit,
-    client,
     connections,
     end_users,
     keys,
@@ -33,6 +31,7 @@ from teammates import (
 from teammates.access import Access
 from teammates.errors import DomainError, NotSignedIn
 from teammates.models import AuditEntry
+from teammates.trust import audit, client
 from tests.api import call
 from tests.factories import (
     PASSWORD,

@@ -9,13 +9,14 @@ import pytest
 from django.test import Client
 
 from runs.inbox import parsing, receiving
-from teammates import budget, diffs, markdown, roster, servers
+from teammates import diffs, markdown, roster, servers
 from teammates.access import Access
 from teammates.errors import Invalid
 from teammates.html import read_html
 from teammates.tools import schemas
 from teammates.tools.masking import masked
 from teammates.tools.result import submit_result
+from teammates.trust import budget
 from tests.conftest import MakeServer, wait_for
 from tests.costly import eat, search, work
 from tests.fake_models import serve

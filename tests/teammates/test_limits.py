@@ -20,11 +20,12 @@ from runs.notifications import mailer
 from runs.tasks import tasks
 from runs.triggers import definitions
 from runs.webhooks import endpoints
-from teammates import accounts, client, keys, limits, members, roster, sessions
+from teammates import accounts, keys, members, roster, sessions
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
-from teammates.limits import Limit, Room
 from teammates.models import LimitCount, RefreshToken, User
+from teammates.trust import client, limits
+from teammates.trust.limits import Limit, Room
 from tests.factories import PASSWORD, browser_of, default_teammate, make_gate, make_key
 
 pytestmark = pytest.mark.django_db

@@ -5,8 +5,9 @@ from typing import Any
 from django.contrib.auth.management.commands import changepassword
 from django.db import transaction
 
-from teammates import audit, client, sessions
+from teammates import sessions
 from teammates.models import User
+from teammates.trust import audit, client
 
 
 class Command(changepassword.Command):

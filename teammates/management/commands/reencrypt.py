@@ -5,10 +5,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
-from teammates import audit, client, encryption
+from teammates import encryption
 from teammates.access import Access
 from teammates.errors import Unavailable
 from teammates.models import Organization, Role
+from teammates.trust import audit, client
 
 
 class Command(BaseCommand):

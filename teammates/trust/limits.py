@@ -43,7 +43,6 @@ class Limit:
 
 
 MINUTE, HOUR, DAY = 60, 3600, 24 * 3600
-
 SIGN_INS = Limit("sign-ins from this address", 60, MINUTE)
 # Wrong passwords: of one source for one account, and of all strange ones for it.
 GUESSES = Limit("wrong passwords", 10, 5 * MINUTE)
@@ -109,8 +108,6 @@ def _in_words(seconds: int) -> str:
 
 
 # --- at the same time ---------------------------------------------------------------------------
-
-
 class Room:
     """At most `most` at once in this process; whoever finds it full is refused, not kept waiting
     on a thread that others need."""

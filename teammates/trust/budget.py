@@ -20,7 +20,6 @@ from pebble import ProcessExpired, ProcessPool
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
 PROCESSES = 2
 LARGEST = 1024 * 1024 * 1024  # bytes of memory that a process may take
 PATIENCE = 10  # seconds of the clock for each second of work: other processes work too
@@ -31,10 +30,7 @@ PRELOADED = [
     "teammates.html",
     "runs.inbox.parsing",
 ]
-
-
 EXHAUSTED = (TimeoutError, ProcessExpired, BrokenProcessPool, MemoryError, RecursionError)
-
 _pool: ProcessPool | None = None
 _lock = threading.Lock()
 

@@ -14,16 +14,15 @@ from typing import Any, ParamSpec, TypeVar
 from django.db import transaction
 from django.db.models import Model
 
-from teammates import client
 from teammates.access import Access
 from teammates.errors import Invalid
 from teammates.fields import hash_secret
 from teammates.models import AuditEntry, Document, EndUser, Membership, Memory, User
 from teammates.text import clean_text
+from teammates.trust import client
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
 AUTH = ("all", "api_key", "dashboard")
 # Paths whose resource has another name than their first segment without its plural.
 RESOURCES = {"teammates": "agent", "teammate-templates": "agent_template", "settings": "settings"}
@@ -53,12 +52,10 @@ def _client() -> dict[str, str]:
 
 
 # --- changes ------------------------------------------------------------------------------------
-
 HIDDEN = "•••"
 LONGEST_VALUE = 500
 _SECRET = re.compile(r"hash|secret|password|api_key$|environment|nonce|token|auth_config")
 _DULL = frozenset({"id", "uid", "created_at", "updated_at", "organization_id"})
-
 # What is not copied out of these rows: it is private, or must be gone once it is deleted.
 _PRIVATE: dict[type[Model], frozenset[str]] = {
     EndUser: frozenset({"name", "email", "company", "metadata"}),
@@ -186,8 +183,6 @@ def _difference(before: dict[str, Any], after: dict[str, Any]) -> dict[str, list
 
 
 # --- words --------------------------------------------------------------------------------------
-
-
 def _named(method: str, segments: list[str]) -> tuple[str, str, str]:
     """Resource, its id, and what was done to it: POST /runs/7/cancel is run, 7, cancel."""
     if method == "POST" and (of_page := PAGES.get("/".join(segments))):

@@ -1,0 +1,1 @@
+"""What keeps strangers in their place: limits, budgets, fences, the audit log."""
