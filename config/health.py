@@ -11,7 +11,7 @@ from django.templatetags.static import static
 
 from config.api import envelope_for, error_response
 from teammates.errors import DomainError, NotFound, Unavailable
-from teammates.pages import public
+from teammates.web.pages import public
 
 logger = logging.getLogger("muster.health")
 

@@ -23,8 +23,8 @@ from teammates.access import Access
 from teammates.api.bearer import access_of_request
 from teammates.errors import Conflict, DomainError, Forbidden, Invalid, NotFound, NotSignedIn
 from teammates.models import User
-from teammates.pages import access_of_session
 from teammates.trust import audit, client
+from teammates.web.pages import access_of_session
 
 logger = logging.getLogger("muster.audit")
 

@@ -5,7 +5,7 @@ from uuid import UUID
 from django.http import HttpResponse
 
 from teammates.errors import Forbidden, NotFound
-from teammates.pages import PageRequest
+from teammates.web.pages import PageRequest
 from threads import conversations
 from threads.downloads import file_response
 from threads.models import File

@@ -11,13 +11,13 @@ from typing import Any
 from runs.events.payloads import fitting, fitting_json
 from runs.gates import policy
 from runs.models import ASKING, Gate, GateKind, Run, Step, StepKind, ToolCall
-from teammates.diffs import changed_lines
 from teammates.models import ToolSetting
 from teammates.providers.base import Turn
 from teammates.text import clean, visible
 from teammates.tools import ask
 from teammates.tools.base import Tool
 from teammates.tools.masking import masked
+from teammates.web.diffs import changed_lines
 from threads import files
 
 LONGEST_FIELD = 4000  # characters

@@ -18,7 +18,7 @@ from django.utils import timezone
 from runs.models import Channel, Gate, Run, RunFile, RunStatus, ToolCall
 from runs.queries.search import runs_asked
 from teammates.errors import Invalid
-from teammates.pages import number_of
+from teammates.web.pages import number_of
 
 DEFAULT = "is:top since:7d"
 LONGEST = 1000  # characters

@@ -18,7 +18,7 @@ from runs.streams.process import readers
 from runs.streams.sse import RECHECK_SECONDS
 from teammates.access import Access
 from teammates.models import User
-from teammates.pages import access_of_session, number_of
+from teammates.web.pages import access_of_session, number_of
 
 logger = logging.getLogger("muster.sockets")
 

@@ -6,10 +6,10 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from runs.models import RunStatus
-from teammates import charts
 from teammates.forms.people import NewKeyForm
-from teammates.pages import PageRequest
 from teammates.templatetags.parts import Tab
+from teammates.web import charts
+from teammates.web.pages import PageRequest
 
 
 @require_GET

@@ -15,7 +15,7 @@ from teammates import end_users
 from teammates.errors import DomainError, NotFound
 from teammates.forms.people import EndUserForm
 from teammates.models import EndUser, Memory, PermissionPolicy
-from teammates.pages import PageRequest, add_refusal, page_of
+from teammates.web.pages import PageRequest, add_refusal, page_of
 
 PAGE_SIZE = 50
 

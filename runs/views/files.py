@@ -14,11 +14,11 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from runs.models import RunFile
-from teammates.diffs import changed_lines
 from teammates.errors import NotFound
-from teammates.pages import PageRequest, page_of
 from teammates.searching import name_query_of, name_vector_of
 from teammates.text import read_json
+from teammates.web.diffs import changed_lines
+from teammates.web.pages import PageRequest, page_of
 from threads import files
 from threads.downloads import IMAGES
 from threads.models import File, Thread

@@ -19,12 +19,12 @@ from runs.views.runs import find_run
 from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, DomainError, Invalid, NotFound
 from teammates.models import Teammate
-from teammates.pages import PageRequest, number_of, numbers_of, page_of, public
 from teammates.templatetags.muster import tool_title
 from teammates.templatetags.parts import Tab
 from teammates.text import read_json
 from teammates.tools.ask import APPROVE, PLAN_HEADER, REVISE
 from teammates.tools.masking import MASK
+from teammates.web.pages import PageRequest, number_of, numbers_of, page_of, public
 
 TABS = [("mine", "Mine"), ("team", "Team"), ("snoozed", "Snoozed"), ("done", "Done")]
 PAGE_SIZE = 50

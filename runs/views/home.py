@@ -16,8 +16,8 @@ from runs.usage.periods import Span
 from runs.views.threads import composer_of
 from teammates import accounts
 from teammates.errors import Forbidden
-from teammates.pages import PageRequest
 from teammates.providers import demo
+from teammates.web.pages import PageRequest
 
 RECENT = timedelta(days=3)
 MOST_COUNTED = 1000

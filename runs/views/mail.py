@@ -16,7 +16,7 @@ from runs.inbox import gateway
 from teammates import mail
 from teammates.api.schemas import address_of
 from teammates.errors import Invalid, NotFound
-from teammates.pages import PageRequest
+from teammates.web.pages import PageRequest
 
 MOST = 50
 LARGEST_HEAD = 16 * 1024  # bytes

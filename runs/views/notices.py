@@ -8,7 +8,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from runs.models import NoticeKind
 from runs.notifications import notices
 from teammates import mail, members
-from teammates.pages import PageRequest
+from teammates.web.pages import PageRequest
 
 EXPLAINED = {
     NoticeKind.NEEDS_YOU: ("A decision waits", "After a minute, with a link that decides once."),

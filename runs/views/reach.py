@@ -13,7 +13,7 @@ from teammates import hooks
 from teammates.api.schemas import address_of
 from teammates.errors import DomainError
 from teammates.models import Reachable, Teammate
-from teammates.pages import PageRequest
+from teammates.web.pages import PageRequest
 
 SAMPLE: dict[str, Any] = {
     "message": "This is a sample: say that it arrived.", "event": "sample", "id": 4411,

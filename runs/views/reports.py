@@ -7,7 +7,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from runs import feedback
 from runs.models import Notice, Report
-from teammates.pages import PageRequest, page_of
+from teammates.web.pages import PageRequest, page_of
 
 PAGE_SIZE = 30
 

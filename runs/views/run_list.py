@@ -19,11 +19,11 @@ from runs.models import Channel, Run, RunStatus
 from runs.queries import query_language, saved_views
 from runs.queries.histogram import SERIES, errors, survey
 from runs.queries.query_language import Term, with_term
-from teammates import charts
 from teammates.access import Access
 from teammates.errors import DomainError, Invalid
 from teammates.models import Teammate
-from teammates.pages import (
+from teammates.web import charts
+from teammates.web.pages import (
     PageRequest,
     count_export,
     csv_download,

@@ -22,9 +22,9 @@ from runs.streams.sse import StreamPlan, hand_over
 from runs.views.threads import with_transcripts
 from teammates.errors import Forbidden, NotFound
 from teammates.models import PermissionMode
-from teammates.pages import PageRequest, access_of_session, number_of, text_download
 from teammates.providers.base import Turn
 from teammates.templatetags.parts import Tab
+from teammates.web.pages import PageRequest, access_of_session, number_of, text_download
 
 EVENTS_SHOWN = 500
 MOST_DOWNLOADED = 20_000  # events

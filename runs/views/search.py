@@ -5,7 +5,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from runs.queries.search import search
-from teammates.pages import PageRequest
+from teammates.web.pages import PageRequest
 
 LONGEST = 200  # characters
 

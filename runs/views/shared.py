@@ -10,7 +10,7 @@ from django.views.decorators.http import require_GET, require_POST
 from runs.models import Artifact, Run
 from runs.queries import lookup, turns
 from runs.sharing.links import find_shared, list_links, path_of, unshare
-from teammates.pages import PageRequest, number_of, public
+from teammates.web.pages import PageRequest, number_of, public
 from threads.downloads import file_response
 from threads.models import File
 

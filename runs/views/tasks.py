@@ -42,8 +42,8 @@ from runs.views.reach import (
 )
 from teammates.access import Access
 from teammates.errors import DomainError, Invalid, NotFound
-from teammates.pages import PageRequest, add_refusal, number_of, page_of
 from teammates.templatetags.parts import Tab
+from teammates.web.pages import PageRequest, add_refusal, number_of, page_of
 
 PAGE_SIZE = 25
 LAST_RUNS = 10

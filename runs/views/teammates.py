@@ -30,17 +30,17 @@ from runs.views.reach import (
 )
 from teammates import connections, knowledge, roster
 from teammates.access import Access
-from teammates.diffs import changed_lines
 from teammates.errors import DomainError, Invalid, NotFound
 from teammates.forms.roster import TeammateForm
 from teammates.models import Effort, Memory, PermissionMode, Teammate, TeammateVersion, Visibility
-from teammates.pages import PageRequest, add_refusal, number_of, page_of
 from teammates.prompting import standing_prompt
 from teammates.providers.base import estimate_tokens
 from teammates.roster import VERSION_FIELDS
 from teammates.template_catalog import CATALOG
 from teammates.templatetags.parts import Tab
 from teammates.tools import GROUPS
+from teammates.web.diffs import changed_lines
+from teammates.web.pages import PageRequest, add_refusal, number_of, page_of
 from threads.models import File
 
 PAGE_SIZE = 60

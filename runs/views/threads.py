@@ -26,9 +26,9 @@ from teammates import roster
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, NotFound
 from teammates.models import EndUser, Model, Teammate
-from teammates.pages import PageRequest, number_of, numbers_of
 from teammates.providers import demo
 from teammates.providers.base import Turn
+from teammates.web.pages import PageRequest, number_of, numbers_of
 from threads import conversations, files
 from threads.models import Message, Thread
 

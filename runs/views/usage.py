@@ -15,9 +15,9 @@ from runs.usage import report as usage_report
 from runs.usage.periods import FIRST_YEAR, Span
 from runs.usage.report import GROUPS, MEASURES, PERIODS, Group, Report
 from runs.usage.totals import LONGEST_SERIES
-from teammates import charts
-from teammates.pages import PageRequest, count_export, csv_download
 from teammates.templatetags.muster import money, short
+from teammates.web import charts
+from teammates.web.pages import PageRequest, count_export, csv_download
 
 SAYING: dict[str, charts.Say] = {
     "cost": lambda value: money(Decimal(value)),

@@ -15,8 +15,8 @@ from runs.models import DeliveryAttempt, DeliveryStatus, Dialect, WebhookDeliver
 from runs.views.forms.webhooks import EndpointForm
 from runs.webhooks import deliveries, endpoints, outbox, payloads, sender
 from teammates.errors import DomainError, Invalid
-from teammates.pages import PageRequest, add_refusal, number_of, page_of
 from teammates.text import read_json
+from teammates.web.pages import PageRequest, add_refusal, number_of, page_of
 
 PAGE_SIZE = 50
 MOST_SHOWN = 50  # attempts of a delivery

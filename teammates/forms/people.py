@@ -9,7 +9,7 @@ from teammates import accounts
 from teammates.access import SCOPES
 from teammates.errors import Invalid
 from teammates.models import Organization, Role, User
-from teammates.timezones import TIMEZONES
+from teammates.web.timezones import TIMEZONES
 
 
 class PasswordForm(forms.Form):

@@ -13,11 +13,11 @@ from django.utils.html import format_html, strip_tags
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.timesince import timesince, timeuntil
 
-from teammates import markdown as markdown_module
 from teammates.catalog import display_name
 from teammates.text import visible
 from teammates.tools import REGISTRY
 from teammates.tools.masking import MASK, masked
+from teammates.web import markdown as web_markdown
 
 register = template.Library()
 
@@ -205,12 +205,12 @@ def app_name(name: str) -> str:
 @register.filter
 def plain(text: str) -> str:
     """The words of Markdown in one line, for previews."""
-    return " ".join(unescape(strip_tags(markdown_module.render(text))).split())
+    return " ".join(unescape(strip_tags(web_markdown.render(text))).split())
 
 
 @register.filter
 def markdown(text: str) -> SafeString:
-    return markdown_module.render(text)
+    return web_markdown.render(text)
 
 
 @register.filter

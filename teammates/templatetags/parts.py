@@ -13,7 +13,7 @@ from django.template.loader import render_to_string
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from teammates import charts
+from teammates.web import charts
 
 register = template.Library()
 

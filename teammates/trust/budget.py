@@ -25,9 +25,9 @@ LARGEST = 1024 * 1024 * 1024  # bytes of memory that a process may take
 PATIENCE = 10  # seconds of the clock for each second of work: other processes work too
 # What the first process loads once, and every later one has from it.
 PRELOADED = [
-    "teammates.markdown",
+    "teammates.web.markdown",
     "teammates.tools.schemas",
-    "teammates.html",
+    "teammates.web.html",
     "runs.inbox.parsing",
 ]
 EXHAUSTED = (TimeoutError, ProcessExpired, BrokenProcessPool, MemoryError, RecursionError)

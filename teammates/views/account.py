@@ -9,7 +9,7 @@ from django.views.decorators.http import require_http_methods
 from teammates import accounts
 from teammates.errors import DomainError
 from teammates.forms.people import ChangePasswordForm, NameForm
-from teammates.pages import PageRequest, add_refusal
+from teammates.web.pages import PageRequest, add_refusal
 
 
 @require_http_methods(["GET", "POST"])

@@ -11,8 +11,8 @@ from django.views.decorators.http import require_GET
 
 from teammates import members
 from teammates.models import APIKey
-from teammates.pages import PageRequest, count_export, csv_download, number_of, page_of
 from teammates.trust import audit
+from teammates.web.pages import PageRequest, count_export, csv_download, number_of, page_of
 
 PAGE_SIZE = 100
 MOST_EXPORTED = 10_000

@@ -13,7 +13,7 @@ from teammates import accounts, mail
 from teammates.errors import DomainError, NotSignedIn, TooMany
 from teammates.forms.people import AddressForm, OwnPasswordForm, PasswordForm, SetupForm, SignInForm
 from teammates.models import User
-from teammates.pages import add_refusal, public
+from teammates.web.pages import add_refusal, public
 
 KNOWN = "muster_known"  # the cookie of a browser that signed somebody in
 

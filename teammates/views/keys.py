@@ -12,7 +12,7 @@ from teammates import keys
 from teammates.errors import DomainError
 from teammates.forms.people import NewKeyForm
 from teammates.models import APIKey
-from teammates.pages import PageRequest, add_refusal, page_of
+from teammates.web.pages import PageRequest, add_refusal, page_of
 
 PAGE_SIZE = 100
 

@@ -11,7 +11,7 @@ from teammates.access import Access
 from teammates.errors import DomainError, NotFound
 from teammates.forms.knowledge import MemoryForm, SkillForm
 from teammates.models import Author, Memory, Skill, SkillStatus, Teammate
-from teammates.pages import PageRequest, add_refusal, page_of
+from teammates.web.pages import PageRequest, add_refusal, page_of
 
 PAGE_SIZE = 50
 

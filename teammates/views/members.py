@@ -13,7 +13,7 @@ from teammates import mail, members
 from teammates.errors import DomainError
 from teammates.forms.people import InvitationForm, JoinForm
 from teammates.models import Invitation, Role, User
-from teammates.pages import PageRequest, add_refusal, choose_organization, page_of, public
+from teammates.web.pages import PageRequest, add_refusal, choose_organization, page_of, public
 
 PAGE_SIZE = 100
 

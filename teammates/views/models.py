@@ -13,8 +13,8 @@ from teammates.access import Access
 from teammates.errors import DomainError
 from teammates.forms.models import KeyForm, ModelForm, ProviderForm
 from teammates.models import Effort, Model, Provider
-from teammates.pages import PageRequest, add_refusal
 from teammates.providers.local import find_servers
+from teammates.web.pages import PageRequest, add_refusal
 
 
 @require_http_methods(["GET", "POST"])

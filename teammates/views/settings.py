@@ -9,7 +9,7 @@ from teammates import accounts
 from teammates.errors import DomainError
 from teammates.forms.people import OrganizationForm
 from teammates.models import Organization
-from teammates.pages import PageRequest, add_refusal
+from teammates.web.pages import PageRequest, add_refusal
 
 YEAR = 365 * 24 * 3600  # seconds
 # What a person chooses for one browser; the frame of every page reads the cookies.

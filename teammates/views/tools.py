@@ -23,8 +23,8 @@ from teammates.models import (
     ServerStatus,
     ToolServer,
 )
-from teammates.pages import PageRequest, add_refusal, page_of
 from teammates.tools.base import Tool
+from teammates.web.pages import PageRequest, add_refusal, page_of
 
 PAGE_SIZE = 50
 

@@ -14,7 +14,7 @@ from runs.triggers.schedule_text import WEEKDAYS, Sentence
 from teammates.access import Access
 from teammates.errors import Invalid
 from teammates.models import Model, PermissionMode, Teammate, TeammateStatus
-from teammates.timezones import TIMEZONES
+from teammates.web.timezones import TIMEZONES
 
 REPEATS = [
     ("day", "Every day"), ("weekdays", "Monday to Friday"), ("week", "Every week"),

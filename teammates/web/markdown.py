@@ -27,7 +27,6 @@ LONGEST = 200_000  # characters; more is shown as it is
 LONGEST_CODE = 10_000  # characters of a block that is coloured
 SECONDS = 1.5  # of work for a text; one that takes more is shown as it is
 KEPT = 32 * 1024 * 1024  # characters of what was drawn
-
 _drawn: LRUCache[bytes, SafeString] = LRUCache(KEPT, getsizeof=len)
 _lock = threading.Lock()
 
