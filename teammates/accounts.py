@@ -18,10 +18,11 @@ from django.db.models import QuerySet
 from django.urls import reverse
 from django.utils.timezone import now
 
-from teammates import connections, end_users, mail, roster, sessions
+from teammates import end_users, mail, roster, sessions
 from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
 from teammates.fields import hash_secret
+from teammates.llm import catalog
 from teammates.models import Membership, Organization, RetentionMode, Role, User
 from teammates.trust import audit, client, limits
 
@@ -45,7 +46,7 @@ def found_organization(
             name=name, require_end_user_id=require_end_user_id, is_home=is_home,
             max_running=MOST_RUNNING if is_home else GUESTS_RUNNING,
         )  # fmt: skip
-        connections.add_built_in(organization)
+        catalog.add_built_in(organization)
         roster.add_built_in(organization)
     return organization
 

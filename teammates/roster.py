@@ -14,9 +14,11 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
-from teammates import catalog, connections, hooks, servers
+from teammates import hooks
 from teammates.access import Access, take_over
 from teammates.errors import Conflict, Invalid, NotFound, Unsuitable
+from teammates.integrations import app_catalog, servers
+from teammates.llm import catalog
 from teammates.models import (
     Effort,
     EndUser,
@@ -135,7 +137,7 @@ def create_from_template(
     connected = ToolServer.objects.filter(organization=access.organization, end_user=end_user)
     missing = sorted(set(template.required_apps) - set(connected.values_list("slug", flat=True)))
     if missing:
-        names = ", ".join(map(catalog.display_name, missing))
+        names = ", ".join(map(app_catalog.display_name, missing))
         raise Unsuitable(
             f"Connect {names} first: {template.name} works with it.",
             code="missing_integration", missing=missing,
@@ -495,7 +497,7 @@ def _check_version(
         if len(fields.get(name) or "") > TEXT_LIMIT:
             raise Invalid(f"{name} must have at most {TEXT_LIMIT} characters.")
     if fields.get("model"):
-        connections.resolve_model(organization, fields["model"])
+        catalog.resolve_model(organization, fields["model"])
     if fields.get("effort") and fields["effort"] not in Effort.values:
         raise Invalid(f"effort must be one of {', '.join(Effort.values)}.")
     servers.check_tools(organization, end_user, fields.get("tools") or [])

@@ -16,10 +16,11 @@ from runs.lifecycle import endings, leases
 from runs.lifecycle.endings import Outcome
 from runs.lifecycle.transitions import Lease
 from runs.models import Channel, Gate, GateKind, Run, RunStatus, Step, StepKind, ToolCall
-from teammates import accounts, keys, servers
+from teammates import accounts, keys
 from teammates.access import Access, access_of_member
+from teammates.integrations import servers
+from teammates.integrations.servers import Checked
 from teammates.models import Membership, Organization, Role, Teammate, ToolServer, ToolSetting, User
-from teammates.servers import Checked
 from teammates.tools.ask import ASK_USER
 from teammates.tools.base import Tool
 from teammates.tools.pretend import PRETEND_SEND

@@ -12,9 +12,10 @@ from runs.creation.options import Options, check_options
 from runs.creation.requests import count_uploads, write_and_attach
 from runs.lifecycle import endings
 from runs.models import ACTIVE, FINISHED, Channel, Run, RunStatus
-from teammates import connections, roster
+from teammates import roster
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden
+from teammates.llm import catalog
 from teammates.models import Teammate
 from threads import conversations
 from threads.models import Message, MessageRole, Thread
@@ -63,7 +64,7 @@ def run_in_thread(
         else:
             teammate = teammate or _usual(access, thread) or roster.default_teammate(access)
             version = teammate.current_version
-        route = connections.get_route(access.organization, route_id) if route_id else None
+        route = catalog.get_route(access.organization, route_id) if route_id else None
         if message is not None:
             prompt: Message | None = conversations.post_message(access, thread, message)
         else:

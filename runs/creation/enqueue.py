@@ -8,9 +8,10 @@ from runs.creation.options import MOST_TURNS, Options, must_ask, of_task, of_ver
 from runs.lifecycle import queueing
 from runs.models import Channel, HistoryOf, Run, RunStatus, Task
 from runs.usage import limits as usage_limits
-from teammates import connections, knowledge
+from teammates import knowledge
 from teammates.access import Access
 from teammates.errors import Conflict, NotFound, PaymentRequired
+from teammates.llm import catalog
 from teammates.models import Model, PermissionMode, Teammate, TeammateStatus, TeammateVersion
 from threads import conversations
 from threads.models import Message, Thread
@@ -92,7 +93,7 @@ def queue(
         api_key=access.api_key,
         origin=origin,
         heard_outside=heard_outside,
-        route=route or connections.resolve_model(access.organization, wanted.model or ""),
+        route=route or catalog.resolve_model(access.organization, wanted.model or ""),
         requested_persona=persona_id,
         effort=wanted.effort or "",
         permission_mode=mode,

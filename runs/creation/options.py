@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from runs.models import Run, Task
-from teammates import connections, servers
 from teammates.access import Access
 from teammates.errors import Invalid
+from teammates.integrations import servers
+from teammates.llm import catalog
 from teammates.models import Effort, PermissionMode, TeammateVersion
 from teammates.tools import schemas
 from teammates.trust import budget
@@ -89,7 +90,7 @@ def check_options(access: Access, options: Options) -> None:
     if options.effort and options.effort not in Effort.values:
         raise Invalid(f"effort must be one of {', '.join(Effort.values)}.")
     if options.model:
-        connections.resolve_model(access.organization, options.model)
+        catalog.resolve_model(access.organization, options.model)
     servers.check_tools(access.organization, access.end_user, options.tools or [])
     if options.max_turns is not None and not 1 <= options.max_turns <= MOST_TURNS:
         raise Invalid(f"max_turns must be 1 to {MOST_TURNS}.")

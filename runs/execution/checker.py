@@ -5,8 +5,8 @@ import logging
 
 from config.database import in_db
 from config.wakeups import WakeUps, wait_for_news
-from teammates import checks
-from teammates.checks import Check
+from teammates.integrations import checks
+from teammates.integrations.checks import Check
 
 logger = logging.getLogger("muster.checker")
 AT_ONCE = 16  # questions of a process

@@ -27,8 +27,9 @@ from runs.lifecycle.endings import Outcome
 from runs.lifecycle.transitions import Lease
 from runs.models import Run, RunStatus, Step, StepKind, StepStatus
 from runs.tools import toolbox
-from teammates import connections, servers
 from teammates.errors import DomainError
+from teammates.integrations import servers
+from teammates.llm import catalog
 from teammates.models import Effort, Model, ServerKind, ToolServer
 from teammates.providers import open_client
 from teammates.providers.base import (
@@ -150,7 +151,7 @@ def _load(lease: Lease) -> State:
     )  # fmt: skip
     if run is None:
         raise StaleLease
-    run.route = run.route or connections.resolve_model(run.organization)
+    run.route = run.route or catalog.resolve_model(run.organization)
     done = list(run.steps.defer("request", "response").order_by("number"))
     open_step = next((s for s in done if s.status == StepStatus.RUNNING), None)
     state = State(
@@ -456,7 +457,7 @@ async def _recover(
     if error.is_transient and state.retries < MAX_RETRIES:
         delay = error.retry_after or settings.RETRY_SECONDS * 2**state.retries
         await _retry_later(attempt, state, error, min(delay, LONGEST_DELAY))
-    fallback = await in_db(connections.fallback_of, state.route)
+    fallback = await in_db(catalog.fallback_of, state.route)
     if fallback is not None and error.error_class in FALL_BACK_ON:
         await attempt.record.commit(
             step_journal.switch_model,

@@ -30,9 +30,9 @@ from runs.models import (
     ToolCall,
 )
 from runs.tools import toolbox
-from teammates import permissions
 from teammates.access import Access
 from teammates.errors import Conflict, DomainError, Forbidden, Invalid, NotFound
+from teammates.integrations import tool_policies
 from teammates.models import PermissionMode, PolicySource
 from teammates.text import clean
 from teammates.tools import ask
@@ -312,7 +312,7 @@ def remember(access: Access, gate: Gate, remember: bool | dict[str, str]) -> Non
     if not scope.may("data.permissions.manage"):
         return
     pattern = remember if isinstance(remember, dict) else {}
-    gate.remembered, _ = permissions.allow_tool(
+    gate.remembered, _ = tool_policies.allow_tool(
         scope, gate.tool_name, pattern=pattern, source=PolicySource.RUN_APPROVAL
     )
     gate.save(update_fields=["remembered"])

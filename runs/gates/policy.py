@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from runs.models import Run
-from teammates import permissions
+from teammates.integrations import tool_policies
 from teammates.models import PermissionMode, PermissionPolicy, ToolMode, ToolSetting
 from teammates.tools.ask import PLAN_HEADER
 from teammates.tools.base import Tool
@@ -53,7 +53,7 @@ def judge(run_id: int, tool: Tool, arguments: Any) -> Verdict:
     if plans and run.human_in_the_loop:
         return Verdict("refuse", mode, PLAN_FIRST, "plan_required")
     if may_be_remembered(tool, setting):
-        policy = permissions.covering(run.organization, run.end_user, tool, arguments)
+        policy = tool_policies.covering(run.organization, run.end_user, tool, arguments)
         if policy is not None:
             return Verdict("go", mode, policy=policy, setting=setting)
     if not run.human_in_the_loop:
@@ -71,7 +71,7 @@ def _judge_words_from_outside(
     """What strangers ask for waits for a person, whatever the mode (invariant 12). Where the web is
     read, a standing permission names the hosts that people allowed."""
     if tool.name == WEB_FETCH.name and may_be_remembered(tool, setting):
-        policy = permissions.covering(run.organization, run.end_user, tool, arguments)
+        policy = tool_policies.covering(run.organization, run.end_user, tool, arguments)
         if policy is not None:
             return Verdict("go", run.permission_mode, policy=policy, setting=setting)
     why = "Somebody outside of your organization wrote some of what this run works on."

@@ -7,9 +7,11 @@ from django.db import transaction
 from django.utils import timezone
 
 from runs.models import Task, TaskStatus, TriggerKind
-from teammates import connections, roster, servers
+from teammates import roster
 from teammates.access import Access, take_over
 from teammates.errors import Forbidden, Invalid, NotFound, Unsuitable
+from teammates.integrations import servers
+from teammates.llm import catalog
 from teammates.models import Effort, EndUser, PermissionMode, Teammate
 from teammates.trust import audit
 
@@ -155,7 +157,7 @@ def _apply(task: Task, fields: dict[str, Any]) -> None:
     if not 1 <= len(task.name) <= LONGEST_NAME:
         raise Invalid(f"name must have 1 to {LONGEST_NAME} characters.")
     if task.model:
-        connections.resolve_model(task.organization, task.model)
+        catalog.resolve_model(task.organization, task.model)
     for name, known in (("effort", Effort.values), ("permission_mode", PermissionMode.values)):
         if getattr(task, name) and getattr(task, name) not in known:
             raise Invalid(f"{name} must be one of {', '.join(known)}.")

@@ -19,8 +19,8 @@ from runs.tasks import tasks
 from runs.tools.messages import hear
 from teammates import roster
 from teammates.access import Access
-from teammates.catalog import CATALOG
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound
+from teammates.integrations.app_catalog import CATALOG
 from teammates.models import PermissionMode, PermissionPolicy, Teammate, ToolServer
 from threads import conversations, files
 

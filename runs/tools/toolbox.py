@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 
 from runs.models import Run
-from teammates import permissions, servers, tools
+from teammates import tools
+from teammates.integrations import servers, tool_policies
 from teammates.models import ProviderKind, ToolServer, ToolSetting
 from teammates.tools.base import Tool
 from teammates.tools.result import submit_result
@@ -28,8 +29,8 @@ class Toolbox:
 
 def tools_of_run(run: Run) -> Toolbox:
     """What the run may use at this moment. Two or three queries, whatever the number of tools."""
-    settings = permissions.settings_of(run.organization)
-    off = [*run.teammate_version.disabled_tools, *permissions.switched_off(settings.values())]
+    settings = tool_policies.settings_of(run.organization)
+    off = [*run.teammate_version.disabled_tools, *tool_policies.switched_off(settings.values())]
     switches = {"memory": run.memory, "task_setup_tools": run.task_setup_tools,
                 "feedback": run.feedback}  # fmt: skip
     off += [group for group, is_on in switches.items() if not is_on]

@@ -11,9 +11,10 @@ from config.database import database_now
 from runs.models import Missed, Overlap, Rest, Task, TaskStatus, Trigger, TriggerKind
 from runs.tasks import tasks
 from runs.triggers import due_times
-from teammates import hooks, roster, servers
+from teammates import hooks, roster
 from teammates.access import Access, take_over
 from teammates.errors import Conflict, Invalid, NotFound, Unsuitable
+from teammates.integrations import servers
 from teammates.models import Teammate
 from teammates.trust import audit
 

@@ -28,10 +28,11 @@ from runs.views.reach import (
     senders_of,
     what_starts,
 )
-from teammates import connections, knowledge, roster
+from teammates import knowledge, roster
 from teammates.access import Access
 from teammates.errors import DomainError, Invalid, NotFound
 from teammates.forms.roster import TeammateForm
+from teammates.llm import catalog
 from teammates.models import Effort, Memory, PermissionMode, Teammate, TeammateVersion, Visibility
 from teammates.prompting import standing_prompt
 from teammates.providers.base import estimate_tokens
@@ -241,7 +242,7 @@ def _preview(access: Access, form: TeammateForm, teammate: Teammate | None) -> d
     prompt = standing_prompt(name, version)
     tokens = estimate_tokens(prompt)
     try:
-        model = connections.resolve_model(access.organization, given.get("model") or "")
+        model = catalog.resolve_model(access.organization, given.get("model") or "")
     except DomainError:
         model = None
     price = model.shown_price if model else None

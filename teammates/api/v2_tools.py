@@ -6,12 +6,14 @@ from typing import Annotated, Any
 from ninja import Router, Status
 from pydantic import Field
 
-from teammates import checks, connections, permissions, roster, servers, tools
+from teammates import roster, tools
 from teammates.access import Access
 from teammates.api.schemas import ApiRequest, Input, Limit, iso, paged, whole
 from teammates.api.scopes import exact_scope, scope_for_writing
-from teammates.catalog import CATALOG
 from teammates.errors import NotFound, Unsuitable
+from teammates.integrations import checks, servers, tool_policies
+from teammates.integrations.app_catalog import CATALOG
+from teammates.llm import catalog
 from teammates.models import Model, PermissionPolicy, ServerStatus, Teammate, ToolServer
 from teammates.tools.servers import Operation
 
@@ -24,7 +26,7 @@ router = Router()
 @router.get("/models", tags=["models"])
 def list_models(request: ApiRequest, zdr: bool = False) -> dict[str, Any]:
     """The models of this account under the names that runs take, with their prices now."""
-    models = connections.models_of(request.auth)
+    models = catalog.models_of(request.auth)
     shown = [] if zdr else [model_out(model) for model in models.prefetch_related("prices")]
     return whole(shown)
 
@@ -62,7 +64,7 @@ def list_built_in_tools(
     """The built-in tools as they are switched: for the account, a teammate, an end user."""
     access = request.auth.for_end_user(user_id)
     access.require("data.personas.read")
-    off = set(permissions.switched_off(permissions.settings_of(access.organization).values()))
+    off = set(tool_policies.switched_off(tool_policies.settings_of(access.organization).values()))
     switches: dict[str, bool | None] = {}
     if teammate_id is not None:
         version = roster.get_teammate(request.auth, teammate_id).current_version
@@ -99,7 +101,7 @@ class PermissionIn(Input):
 def create_permission(request: ApiRequest, payload: PermissionIn) -> Any:
     """Let a tool act without asking, perhaps only with certain arguments. Again is fine."""
     access = scope_for_writing(request, payload.user_id)
-    policy, is_new = permissions.allow_tool(access, payload.tool, pattern=payload.pattern)
+    policy, is_new = tool_policies.allow_tool(access, payload.tool, pattern=payload.pattern)
     return Status(201 if is_new else 200, permission_out(policy, access))
 
 
@@ -118,7 +120,7 @@ def list_permissions(
 
 @router.delete("/permissions/{policy_id}", response={204: None}, tags=["tools"])
 def delete_permission(request: ApiRequest, policy_id: int, user_id: str | None = None) -> Any:
-    permissions.revoke(exact_scope(request, user_id), policy_id)
+    tool_policies.revoke(exact_scope(request, user_id), policy_id)
     return Status(204, None)
 
 

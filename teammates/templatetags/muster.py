@@ -13,7 +13,7 @@ from django.utils.html import format_html, strip_tags
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.timesince import timesince, timeuntil
 
-from teammates.catalog import display_name
+from teammates.integrations.app_catalog import display_name
 from teammates.text import visible
 from teammates.tools import REGISTRY
 from teammates.tools.masking import MASK, masked

@@ -8,10 +8,11 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from teammates import checks, connections
 from teammates.access import Access
 from teammates.errors import DomainError
 from teammates.forms.models import KeyForm, ModelForm, ProviderForm
+from teammates.integrations import checks
+from teammates.llm import catalog
 from teammates.models import Effort, Model, Provider
 from teammates.providers.local import find_servers
 from teammates.web.pages import PageRequest, add_refusal
@@ -25,7 +26,7 @@ def model_settings(request: PageRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         given = form.cleaned_data
         try:
-            provider = connections.connect(access, **given)
+            provider = catalog.connect(access, **given)
         except DomainError as error:
             add_refusal(form, error)
         else:
@@ -65,7 +66,7 @@ def provider_key(request: PageRequest, provider_id: int) -> HttpResponse:
     provider = _provider(request.access, provider_id)
     form = KeyForm(request.POST)
     if form.is_valid():
-        connections.update_provider(request.access, provider, api_key=form.cleaned_data["api_key"])
+        catalog.update_provider(request.access, provider, api_key=form.cleaned_data["api_key"])
         messages.success(request, f"The key of {provider.name} is stored. Test a model next.")
     else:
         messages.error(request, "Enter the key first.")
@@ -76,7 +77,7 @@ def provider_key(request: PageRequest, provider_id: int) -> HttpResponse:
 def provider_address(request: PageRequest, provider_id: int) -> HttpResponse:
     provider = _provider(request.access, provider_id)
     address = request.POST.get("base_url", "")
-    connections.update_provider(request.access, provider, base_url=address)
+    catalog.update_provider(request.access, provider, base_url=address)
     _say_connected(request, provider)
     return redirect("teammates:model_settings")
 
@@ -97,7 +98,7 @@ def model_test(request: PageRequest, model_id: int) -> HttpResponse:
 @require_POST
 def model_default(request: PageRequest, model_id: int) -> HttpResponse:
     model = get_object_or_404(Model, organization=request.access.organization, pk=model_id)
-    connections.set_default_model(request.access, model)
+    catalog.set_default_model(request.access, model)
     messages.success(request, f"{model.alias} is used wherever no model is named.")
     return redirect("teammates:model_settings")
 
@@ -125,7 +126,7 @@ def model_new(request: PageRequest, provider_id: int) -> HttpResponse:
     """One more model of a provider."""
     name = request.POST.get("name", "").strip()
     provider = _provider(request.access, provider_id)
-    model = connections.add_model(
+    model = catalog.add_model(
         request.access, provider, alias=request.POST.get("alias", "").strip() or name, name=name
     )
     messages.success(request, f"{model.alias} is offered. Test it, and set its price.")
@@ -137,7 +138,7 @@ def model_price(request: PageRequest, model_id: int) -> HttpResponse:
     model = get_object_or_404(Model, organization=request.access.organization, pk=model_id)
     lanes = ("uncached_input", "cache_read", "cache_write", "output")
     given = {lane: request.POST.get(lane, "").strip() or "0" for lane in lanes}
-    connections.set_price(request.access, model, **given)
+    catalog.set_price(request.access, model, **given)
     messages.success(request, f"The price of {model.alias} holds from now on.")
     return redirect("teammates:model_settings")
 
@@ -145,7 +146,7 @@ def model_price(request: PageRequest, model_id: int) -> HttpResponse:
 @require_POST
 def provider_delete(request: PageRequest, provider_id: int) -> HttpResponse:
     provider = _provider(request.access, provider_id)
-    connections.delete_provider(request.access, provider)
+    catalog.delete_provider(request.access, provider)
     messages.success(request, f"{provider.name} is gone, with its models. Past runs keep theirs.")
     return redirect("teammates:model_settings")
 
@@ -157,7 +158,7 @@ def model_limits(request: PageRequest, model_id: int) -> HttpResponse:
     model = get_object_or_404(Model, organization=access.organization, pk=model_id)
     form = ModelForm(access.organization, request.POST)
     if form.is_valid():
-        connections.update_model(access, model, **form.cleaned_data)
+        catalog.update_model(access, model, **form.cleaned_data)
         messages.success(request, f"{model.alias} is saved.")
     else:
         messages.error(

@@ -10,11 +10,12 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from teammates import checks, permissions, servers, tools
+from teammates import tools
 from teammates.access import Access
-from teammates.catalog import CATALOG
 from teammates.errors import DomainError, Invalid, NotFound
 from teammates.forms.tools import PermissionForm, ServerForm, ToolForm, UsersForm
+from teammates.integrations import checks, servers, tool_policies
+from teammates.integrations.app_catalog import CATALOG
 from teammates.models import (
     PermissionPolicy,
     PolicySource,
@@ -35,7 +36,7 @@ PAGE_SIZE = 50
 @require_GET
 def tool_list(request: PageRequest) -> HttpResponse:
     """Every tool, by where it comes from, and how this organization uses it."""
-    settings = permissions.settings_of(request.access.organization)
+    settings = tool_policies.settings_of(request.access.organization)
     groups: list[dict[str, Any]] = [
         {"name": group.title, "description": group.description,
          "rows": [(tool, settings.get(tool.name)) for tool in group.tools]}
@@ -57,14 +58,14 @@ def tool_detail(request: PageRequest, name: str) -> HttpResponse:
     """One tool: what it does, when it asks, and what is let through."""
     access = request.access
     tool = _find_tool(access, name)
-    setting = permissions.settings_of(access.organization).get(tool.name)
+    setting = tool_policies.settings_of(access.organization).get(tool.name)
     now = {"mode": "default", "approvals": 1} if setting is None else {
         "mode": setting.mode, "approvals": setting.approvals,
         "expires_after": setting.expires_after,
     }  # fmt: skip
     form = ToolForm(request.POST or None, initial=now)
     if request.method == "POST" and form.is_valid():
-        permissions.set_tool(access, tool.name, **form.cleaned_data)
+        tool_policies.set_tool(access, tool.name, **form.cleaned_data)
         messages.success(request, f"{tool.title} is saved. It counts from the next call on.")
         deciders = access.organization.memberships.filter(role__in=[Role.OWNER, Role.ADMIN])
         if 1 < form.cleaned_data["approvals"] >= deciders.count():
@@ -110,7 +111,7 @@ def permission_list(request: PageRequest) -> HttpResponse:
             scope = access.for_end_user(form.cleaned_data["user_id"] or None)
             if scope.end_user is not None and scope.end_user.pk is None:
                 raise Invalid("There is no end user of that id yet.")
-            permissions.allow_tool(
+            tool_policies.allow_tool(
                 scope, form.cleaned_data["tool"], pattern=form.pattern, source=PolicySource.PAGE
             )
         except DomainError as error:
@@ -155,7 +156,7 @@ def permission_revoke(request: PageRequest, policy_id: int) -> HttpResponse:
     if policy is None:
         raise NotFound("There is no such permission.")
     scope = access.for_end_user(policy.end_user.external_id if policy.end_user else None)
-    permissions.revoke(scope, policy.pk)
+    tool_policies.revoke(scope, policy.pk)
     messages.success(request, f"{policy.tool} asks again.")
     return redirect("teammates:permission_list")
 
@@ -235,7 +236,7 @@ def server_detail(request: PageRequest, server_id: int) -> HttpResponse:
             add_refusal(form, error)
         else:
             return _asked(request, server)
-    settings = permissions.settings_of(access.organization)
+    settings = tool_policies.settings_of(access.organization)
     return render(request, "teammates/server_detail.html", {
         "server": server,
         "rows": [(tool, settings.get(tool.name)) for tool in servers.tools_of(server)],

@@ -16,9 +16,11 @@ from runs.lifecycle import leases
 from runs.models import Artifact, Run, RunStatus
 from runs.retention import erasure
 from runs.sharing import artifacts, links
-from teammates import accounts, connections, hooks, members, roster, servers
+from teammates import accounts, hooks, members, roster
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid, NotFound
+from teammates.integrations import servers
+from teammates.llm import catalog
 from teammates.models import Organization
 from teammates.tools import masking
 from tests.api import call
@@ -298,10 +300,10 @@ def test_json_that_cannot_be_walked_through_is_refused_at_every_door(
 
 
 def test_a_name_of_a_model_that_is_too_long_is_refused(alice: Access) -> None:
-    provider = connections.create_provider(alice, name="P", kind="openai", api_key="sk")
+    provider = catalog.create_provider(alice, name="P", kind="openai", api_key="sk")
     for given in ({"alias": "x" * 201, "name": "x"}, {"alias": "", "name": "x" * 201}):
         with pytest.raises(Invalid, match="at most 200"):
-            connections.add_model(alice, provider, **given)
+            catalog.add_model(alice, provider, **given)
 
 
 def test_the_description_of_an_api_is_made_once(db: None, monkeypatch: Any) -> None:

@@ -13,9 +13,10 @@ from django.test import Client
 
 from config import data_folder
 from config.logs import OneLine
-from teammates import accounts, connections, encryption, fields
+from teammates import accounts, encryption, fields
 from teammates.access import Access
 from teammates.errors import Unavailable
+from teammates.llm import catalog
 from teammates.models import Provider
 from teammates.public_http import is_public
 from tests.factories import browser_of, make_key, make_thread
@@ -32,7 +33,7 @@ def use_keys(settings: Any, keys: str) -> None:
 @pytest.fixture
 def provider(alice: Access, settings: Any) -> Any:
     use_keys(settings, "old")
-    yield connections.create_provider(
+    yield catalog.create_provider(
         alice, name="p", kind="openai", api_key="sk-test-0123456789", base_url="https://x.example"
     )
     fields._fernet.cache_clear()

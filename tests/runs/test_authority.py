@@ -36,9 +36,11 @@ from runs.tasks import lessons, tasks
 from runs.tools import authority
 from runs.triggers import definitions, inbound_webhook
 from runs.triggers.inbound_webhook import Call
-from teammates import accounts, connections, end_users, knowledge, permissions, roster
+from teammates import accounts, end_users, knowledge, roster
 from teammates.access import Access
 from teammates.errors import Forbidden
+from teammates.integrations import tool_policies
+from teammates.llm import catalog
 from teammates.models import Author, Memory, Teammate
 from teammates.tools.memory import REMEMBER
 from teammates.tools.web import WEB_FETCH
@@ -60,11 +62,11 @@ def models() -> Iterator[FakeModels]:
 @pytest.fixture
 def ops(alice: Access, models: FakeModels) -> Teammate:
     """A shared teammate with an inbox, whose model does what anybody says."""
-    provider = connections.create_provider(
+    provider = catalog.create_provider(
         alice, name="hostile", kind="openai", api_key="sk-test-0123456789",
         base_url=f"{models.url}/v1",
     )  # fmt: skip
-    connections.add_model(alice, provider, alias="hostile", name="obeys")
+    catalog.add_model(alice, provider, alias="hostile", name="obeys")
     return roster.create_teammate(
         alice, name="Ops", model="hostile", email_inbox=True,
         visibility="organization", allowed_senders=["@other.test"],
@@ -126,7 +128,7 @@ def test_an_obedient_model_tells_strangers_nothing(
     told(bob, ops, "BOB-PRIVATE: my salary")
     knowledge.add_memory(alice, "COMPANY-PRIVATE: we sell in May.", audience="company")
     tasks.create_task(alice, ops, instructions="TASK-PRIVATE", name="TASK-PRIVATE")
-    permissions.allow_tool(alice, "PERMISSION-PRIVATE")
+    tool_policies.allow_tool(alice, "PERMISSION-PRIVATE")
     secret = Run.objects.order_by("pk").first()
     assert secret is not None
     files.write_file(secret.thread, name="plan.txt", content=b"FILE-PRIVATE")
@@ -280,7 +282,7 @@ def test_codes_in_a_mailbox_wait_for_a_person(alice: Access, ops: Teammate) -> N
 
 def test_a_host_that_people_allowed_is_read_without_asking(alice: Access, ops: Teammate) -> None:
     run = mailed(ops, "hello")
-    permissions.allow_tool(alice, "web_fetch", pattern={"url": "https://docs.example/*"})
+    tool_policies.allow_tool(alice, "web_fetch", pattern={"url": "https://docs.example/*"})
     known = {"url": "https://docs.example/a"}
     assert policy.judge(run.pk, WEB_FETCH, known).kind == "go"
     other = {"url": "https://docs.example.evil/?https://docs.example/"}

@@ -20,9 +20,10 @@ from runs.models import Event, Gate, Report, Run, RunStatus, Task, ToolCall
 from runs.tools import builtin, toolbox
 from runs.tools.builtin import VERBS
 from runs.tools.setup import DEEPEST
-from teammates import end_users, knowledge, permissions, roster, servers, tools
+from teammates import end_users, knowledge, roster, tools
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid
+from teammates.integrations import servers, tool_policies
 from teammates.models import Memory, Teammate, ToolServer
 from teammates.tools.base import Means
 from tests.conftest import free_port
@@ -129,7 +130,7 @@ def test_switching_to_autonomous_lets_a_waiting_run_go_on_without_asking_again(
 
 def test_a_standing_permission_covers_only_its_scope_and_arguments(alice: Access) -> None:
     options = Options(permission_mode="approval")
-    permissions.allow_tool(alice, "write_file", pattern={"name": "*.txt"})
+    tool_policies.allow_tool(alice, "write_file", pattern={"name": "*.txt"})
     run = finish(make_run(alice, message="file notes.txt", options=options))
     assert run.status == "completed"
     policy = call_of(run, "write_file").policy
@@ -141,12 +142,12 @@ def test_a_standing_permission_covers_only_its_scope_and_arguments(alice: Access
 def test_a_setting_of_the_organization_asks_in_every_mode_and_ignores_permissions(
     alice: Access,
 ) -> None:
-    permissions.set_tool(alice, "write_file", mode="ask")
-    permissions.allow_tool(alice, "write_file")
+    tool_policies.set_tool(alice, "write_file", mode="ask")
+    tool_policies.allow_tool(alice, "write_file")
     gate = wait(make_run(alice, message="file notes.txt"))
     assert "always asks" in gate.card["why"]
     assert not gate.card["can_remember"]
-    permissions.set_tool(alice, "write_file", mode="off")
+    tool_policies.set_tool(alice, "write_file", mode="off")
     run = finish(make_run(alice, message="file notes.txt"))
     assert not File.objects.exists()
     assert run.status == "completed"
@@ -634,18 +635,18 @@ def test_a_call_is_not_made_under_a_permission_that_was_revoked(alice: Access) -
     from teammates.tools.files import WRITE_FILE
     from tests.factories import make_call
 
-    policy, _ = permissions.allow_tool(alice, "write_file")
+    policy, _ = tool_policies.allow_tool(alice, "write_file")
     run = make_run(alice, options=Options(permission_mode="approval"))
     arguments = {"name": "a.txt", "content": "x"}
     lease, call = make_call(run, WRITE_FILE, arguments)
     verdict = judge(run.pk, WRITE_FILE, arguments)
     assert verdict.policy == policy
-    permissions.revoke(alice, policy.pk)
+    tool_policies.revoke(alice, policy.pk)
     with pytest.raises(step_journal.JudgeAgain):
         step_journal.begin_call(
             lease, [], call=call, tool=WRITE_FILE, arguments=arguments, verdict=verdict
         )
-    permissions.set_tool(alice, "write_file", mode="off")
+    tool_policies.set_tool(alice, "write_file", mode="off")
     assert judge(run.pk, WRITE_FILE, arguments).reason == "switched_off"
 
 
@@ -728,8 +729,8 @@ def test_a_new_server_is_not_covered_by_what_was_allowed_to_an_old_one(
     home: Access, shop: FakeShop
 ) -> None:
     server = add_shop(home, shop)
-    permissions.allow_tool(home, "shop")
-    permissions.set_tool(home, "shop__create_order", mode="off")
+    tool_policies.allow_tool(home, "shop")
+    tool_policies.set_tool(home, "shop__create_order", mode="off")
     servers.delete_server(home, server)
     add_shop(home, shop)
     assert wait(run_with(home, ORDER)).kind == "approval"

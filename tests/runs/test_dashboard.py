@@ -20,8 +20,9 @@ from runs.usage.periods import Span
 from runs.views import end_users as end_users_views
 from runs.views import files as files_views
 from runs.views import teammates as runs_teammates
-from teammates import connections, end_users, keys, knowledge, roster
+from teammates import end_users, keys, knowledge, roster
 from teammates.access import Access
+from teammates.llm import catalog
 from teammates.models import AuditEntry, Author, Organization, Provider, Role, Teammate
 from teammates.templatetags.muster import plain
 from teammates.views import keys as keys_views
@@ -338,7 +339,7 @@ def test_each_list_goes_on_behind_its_last_row(
 def test_another_address_of_a_model_server_loses_its_key(alice: Access) -> None:
     browser = browser_of(alice)
     for kind, address in (("openai_compatible", "http://127.0.0.1:9/v1"), ("anthropic", "")):
-        connections.connect(
+        catalog.connect(
             alice, kind=kind, name=kind, api_key="sk-secret", base_url=address, model=kind
         )
     mine = Provider.objects.filter(organization=alice.organization)

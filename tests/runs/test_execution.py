@@ -13,8 +13,9 @@ from runs.execution.worker import Worker
 from runs.gates import answers
 from runs.lifecycle import endings
 from runs.models import CallStatus, Channel, Event, Run, RunStatus, Step, StepStatus, ToolCall
-from teammates import connections, roster
+from teammates import roster
 from teammates.access import Access
+from teammates.llm import catalog
 from teammates.models import ModelPrice
 from tests.factories import make_run, make_thread
 from tests.fake_models import FakeModels, serve
@@ -69,10 +70,10 @@ def finish(run: Run) -> Run:
 def run_on(access: Access, models: FakeModels, kind: str, model: str, **fields: Any) -> Run:
     """A queued run on a model of the loopback server."""
     base = models.url if kind == "anthropic" else f"{models.url}/v1"
-    provider = connections.create_provider(
+    provider = catalog.create_provider(
         access, name=f"{kind} {model}", kind=kind, api_key="sk-test-0123456789", base_url=base
     )
-    connections.add_model(
+    catalog.add_model(
         access, provider, alias=f"{kind}-{model}", name=model,
         prices={"uncached_input": "10", "cache_read": "1", "cache_write": "20", "output": "100"},
     )  # fmt: skip

@@ -29,9 +29,10 @@ from runs.models import (
     ToolCall,
 )
 from runs.notifications import mailer
-from teammates import keys, permissions
+from teammates import keys
 from teammates.access import Access
 from teammates.errors import Conflict, DomainError, Forbidden, Invalid, NotFound
+from teammates.integrations import tool_policies
 from teammates.models import PermissionPolicy, ToolMode
 from teammates.tools.files import WRITE_FILE
 from teammates.tools.masking import MASK
@@ -155,7 +156,7 @@ def test_whatever_races_a_gate_is_decided_once_and_everything_agrees(
 def test_two_people_must_agree_where_the_setting_says_so(alice: Access) -> None:
     bob = make_bob(alice, role="admin")
     carl = make_bob(alice, email="carl@example.com")
-    setting = permissions.set_tool(alice, "pretend_send", mode="ask", approvals=2)
+    setting = tool_policies.set_tool(alice, "pretend_send", mode="ask", approvals=2)
     gate = make_gate(carl, setting=setting)
     with pytest.raises(Forbidden, match="You started this run"):
         decide(carl, gate)
@@ -175,7 +176,7 @@ def test_two_people_at_once_are_two_people_and_one_of_them_is_enough_to_refuse(
 ) -> None:
     bob = make_bob(alice, role="admin")
     carl = make_bob(alice, email="carl@example.com")
-    setting = permissions.set_tool(alice, "pretend_send", mode="default", approvals=2)
+    setting = tool_policies.set_tool(alice, "pretend_send", mode="default", approvals=2)
     gate = make_gate(carl, setting=setting)
     outcomes = at_once([lambda: decide(alice, gate), lambda: decide(bob, gate)])
     assert sorted(outcome.is_pending for outcome in outcomes) == [False, True]
@@ -391,7 +392,7 @@ def test_a_remembered_approval_is_a_policy_of_exactly_the_runs_scope(alice: Acce
     end_user_access.end_user.save()  # type: ignore[union-attr]
     from teammates.tools.pretend import PRETEND_SEND
 
-    covering = permissions.covering
+    covering = tool_policies.covering
     assert covering(alice.organization, None, PRETEND_SEND, LETTER) == policy
     assert covering(alice.organization, end_user_access.end_user, PRETEND_SEND, LETTER) is None
 
@@ -418,7 +419,7 @@ def test_a_member_may_decide_but_not_make_a_standing_permission(alice: Access) -
     ],
 )
 def test_patterns_of_arguments(pattern: Any, arguments: Any, fits: bool) -> None:
-    assert permissions.fits(pattern, arguments) is fits
+    assert tool_policies.fits(pattern, arguments) is fits
 
 
 def test_a_question_goes_on_with_what_it_recommends(alice: Access) -> None:
@@ -462,7 +463,7 @@ def test_a_non_blocking_question_goes_on_at_once(alice: Access) -> None:
 
 
 def test_an_approval_that_nobody_gave_in_time_counts_as_denied(alice: Access) -> None:
-    setting = permissions.set_tool(alice, "pretend_send", mode="default", expires_after=60)
+    setting = tool_policies.set_tool(alice, "pretend_send", mode="default", expires_after=60)
     gate = make_gate(alice, setting=setting)
     Gate.objects.filter(pk=gate.pk).update(expires_at=timezone.now())
     assert decisions.expire_due() == 1
@@ -734,7 +735,7 @@ def test_a_viewer_may_decide_nothing(alice: Access) -> None:
     with pytest.raises(Forbidden):
         decide(viewer, gate)
     with pytest.raises(Invalid):
-        permissions.set_tool(alice, "x", mode="sometimes")
+        tool_policies.set_tool(alice, "x", mode="sometimes")
     assert ToolMode.values == ["default", "ask", "off"]
 
 

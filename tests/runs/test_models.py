@@ -7,9 +7,9 @@ import pytest
 
 from runs.creation import options
 from runs.models import Event, Run, Step
-from teammates import connections
 from teammates.access import Access
 from teammates.errors import Invalid
+from teammates.llm import catalog
 from teammates.models import Model
 from tests.factories import make_run
 from tests.fake_models import FakeModels, serve
@@ -27,16 +27,16 @@ def models() -> Iterator[FakeModels]:
 def add_model(access: Access, models: FakeModels, name: str, **limits: Any) -> Model:
     access.organization.is_home = True
     access.organization.save()
-    provider = connections.create_provider(
+    provider = catalog.create_provider(
         access, name=f"Fake {name}", kind="openai_compatible", base_url=f"{models.url}/v1"
     )
-    model = connections.add_model(access, provider, alias=name, name=name)
+    model = catalog.add_model(access, provider, alias=name, name=name)
     Model.objects.filter(pk=model.pk).update(**limits)
     return Model.objects.select_related("provider__organization").get(pk=model.pk)
 
 
 def fall_back(access: Access, model: Model, to: Model | None) -> None:
-    connections.update_model(
+    catalog.update_model(
         access, model, fallback=to, max_effort=model.max_effort,
         context_window=model.context_window,
     )  # fmt: skip

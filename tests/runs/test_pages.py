@@ -128,12 +128,12 @@ def test_a_page_and_its_stream_draw_the_same(alice: Access) -> None:
 def test_a_long_run_is_shown_to_its_end(alice: Access, client: Client) -> None:
     from runs.execution import step_journal
     from runs.lifecycle.endings import Outcome
-    from teammates import connections
+    from teammates.llm import catalog
     from teammates.providers.base import ModelRequest, Text, TokenUsage, Turn
 
     run = make_run(alice)
     lease = claim(run)
-    route = connections.resolve_model(alice.organization)
+    route = catalog.resolve_model(alice.organization)
     step = step_journal.begin_model_step(
         lease, [], request=ModelRequest("demo", "", []), route=route
     )

@@ -32,10 +32,11 @@ from runs.retention import cleanup, closed_accounts, erased_end_users, erasure, 
 from runs.tasks import lessons, tasks
 from runs.triggers import definitions, scheduler
 from runs.webhooks import endpoints
-from teammates import accounts, end_users, keys, knowledge, members, permissions, roster, sessions
+from teammates import accounts, end_users, keys, knowledge, members, roster, sessions
 from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, Forbidden, NotSignedIn
 from teammates.fields import hash_secret
+from teammates.integrations import tool_policies
 from teammates.models import AuditEntry, Organization, RefreshToken, Teammate, TeammateVersion, User
 from tests import factories
 from tests.factories import LETTER, browser_of, make_gate, make_key, make_run
@@ -298,8 +299,8 @@ def test_what_an_erased_end_user_set_up_is_gone_too_and_starts_nothing(alice: Ac
     lessons.forget_lesson(alice, task, str(task.lessons.values_list("pk", flat=True)[0]))
     gone = knowledge.add_skill(of_kim, name="asthma two", description="asthma", body="asthma")
     knowledge.delete_skill(alice, gone)
-    policy, _ = permissions.allow_tool(of_kim, "send_mail", pattern={"to": "asthma@example.com"})
-    permissions.revoke(of_kim, policy.pk)
+    policy, _ = tool_policies.allow_tool(of_kim, "send_mail", pattern={"to": "asthma@example.com"})
+    tool_policies.revoke(of_kim, policy.pk)
     endpoint = endpoints.add_endpoint(of_kim, url="https://asthma.example.com")
     endpoints.delete_endpoint(alice, endpoint)
     Mail.objects.create(

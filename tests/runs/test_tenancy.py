@@ -20,9 +20,10 @@ from runs.tasks import tasks
 from runs.tools import builtin
 from runs.triggers import definitions
 from runs.webhooks import endpoints
-from teammates import end_users, keys, knowledge, permissions, roster, servers, sessions
+from teammates import end_users, keys, knowledge, roster, sessions
 from teammates.access import Access
 from teammates.errors import Forbidden, NotFound
+from teammates.integrations import servers, tool_policies
 from teammates.models import EndUser
 from tests import factories
 from tests.factories import make_gate, make_key, make_run
@@ -117,7 +118,7 @@ def everything_of(access: Access) -> dict[str, dict[str, Any]]:
         "teammate_id": agent.pk, "task_id": task.pk, "trigger_id": definitions.wire_id(trigger),
         "lesson_id": lesson.pk, "document_id": document.pk, "run_id": run.pk,
         "memory_id": knowledge.add_memory(access, "x").pk,
-        "policy_id": permissions.allow_tool(access, "x")[0].pk,
+        "policy_id": tool_policies.allow_tool(access, "x")[0].pk,
         "skill_id": knowledge.add_skill(access, name="x", description="x", body="x").pk,
         "server_id": servers.add_server(access, name="Shop", url="https://example.com").pk,
         "connection_id": servers.connect_app(access, "notion", "ntn_1").pk,
@@ -399,7 +400,7 @@ def test_lists_take_the_same_queries_for_one_row_and_for_many(alice: Access, pat
         knowledge.add_memory(alice, f"memory {number}")
         knowledge.add_skill(alice, name=f"skill {number}", description="x", body="x")
         knowledge.write_document(alice, name=f"{number}.md", content="x")
-        permissions.allow_tool(alice, f"tool {number}")
+        tool_policies.allow_tool(alice, f"tool {number}")
         servers.add_server(alice, name=f"Server {number}", url="https://example.com")
         endpoints.add_endpoint(alice, url="https://example.com")
         end_users.find_or_create(alice, f"cust_{number}")

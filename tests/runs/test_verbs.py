@@ -24,20 +24,11 @@ from runs.sharing import artifacts, links
 from runs.tasks import tasks
 from runs.triggers import definitions
 from runs.webhooks import endpoints
-from teammates import (
-    accounts,
-    checks,
-    connections,
-    end_users,
-    keys,
-    knowledge,
-    members,
-    permissions,
-    roster,
-    servers,
-)
+from teammates import accounts, end_users, keys, knowledge, members, roster
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, NotFound
+from teammates.integrations import checks, servers, tool_policies
+from teammates.llm import catalog
 from teammates.models import Membership, Model
 from teammates.trust import audit
 from tests.factories import default_teammate, make_bob, make_eve, make_gate, make_run
@@ -80,7 +71,7 @@ class World:
         return Model.objects.filter(organization=self.owner.organization).first()
 
     def provider(self) -> Any:
-        return connections.create_provider(self.owner, name="P", kind="openai", api_key="k")
+        return catalog.create_provider(self.owner, name="P", kind="openai", api_key="k")
 
     def endpoint(self) -> Any:
         return endpoints.add_endpoint(self.owner, url="https://example.com")
@@ -187,20 +178,20 @@ VERBS: dict[str, tuple[set[str], Row, Verb]] = {
     "ask an app": (ADMINS, World.server, lambda a, row: checks.ask_server(a, row)),
     "remove an app": (ADMINS, World.server, lambda a, row: servers.delete_server(a, row)),
     "connect a provider": (ADMINS | {"stranger"}, NOTHING, lambda a, row:
-                           connections.create_provider(a, name="n", kind="openai", api_key="k")),
+                           catalog.create_provider(a, name="n", kind="openai", api_key="k")),
     "change a provider": (ADMINS, World.provider,
-                          lambda a, row: connections.update_provider(a, row, api_key="x")),
+                          lambda a, row: catalog.update_provider(a, row, api_key="x")),
     "disconnect a provider": (ADMINS, World.provider,
-                              lambda a, row: connections.delete_provider(a, row)),
+                              lambda a, row: catalog.delete_provider(a, row)),
     "set a default model": (ADMINS, World.model,
-                            lambda a, row: connections.set_default_model(a, row)),
+                            lambda a, row: catalog.set_default_model(a, row)),
     "test a model": (ADMINS, World.model, lambda a, row: checks.ask_model(a, row)),
-    "price a model": (ADMINS, World.model, lambda a, row: connections.set_price(
+    "price a model": (ADMINS, World.model, lambda a, row: catalog.set_price(
         a, row, uncached_input="1", cache_read="1", cache_write="1", output="1")),
     "set a tool": (ADMINS | {"stranger"}, NOTHING,
-                   lambda a, row: permissions.set_tool(a, "web_fetch", mode="ask")),
+                   lambda a, row: tool_policies.set_tool(a, "web_fetch", mode="ask")),
     "allow a tool": (ADMINS | {"stranger"}, NOTHING,
-                     lambda a, row: permissions.allow_tool(a, "web_fetch")),
+                     lambda a, row: tool_policies.allow_tool(a, "web_fetch")),
     "add a webhook": (ADMINS | {"stranger"}, NOTHING,
                       lambda a, row: endpoints.add_endpoint(a, url="https://example.com")),
     "change a webhook": (ADMINS, World.endpoint,
@@ -279,7 +270,7 @@ def test_apps_and_permissions_of_end_users_are_for_who_manages_them(alice: Acces
 
     customer = replace(alice, end_user=end_users.find_or_create(alice, "cust_1"))
     server = servers.add_server(customer, name="Customers", url="https://example.com")
-    permissions.allow_tool(customer, "pretend_send")
+    tool_policies.allow_tool(customer, "pretend_send")
     viewer = make_bob(alice, role="viewer")
     for path in ("/settings/apps/", "/settings/permissions/"):
         assert "cust_1" not in browser_of(viewer).get(path).content.decode()

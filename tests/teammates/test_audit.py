@@ -16,20 +16,11 @@ from runs.sharing import links
 from runs.tasks import tasks
 from runs.triggers import definitions
 from runs.webhooks import endpoints
-from teammates import (
-    accounts,
-    connections,
-    end_users,
-    keys,
-    knowledge,
-    members,
-    permissions,
-    roster,
-    servers,
-    sessions,
-)
+from teammates import accounts, end_users, keys, knowledge, members, roster, sessions
 from teammates.access import Access
 from teammates.errors import DomainError, NotSignedIn
+from teammates.integrations import servers, tool_policies
+from teammates.llm import catalog
 from teammates.models import AuditEntry
 from teammates.trust import audit, client
 from tests.api import call
@@ -77,8 +68,8 @@ def test_a_programs_change_names_its_key(alice: Access) -> None:
 
 
 def test_no_secret_is_in_the_log(alice: Access) -> None:
-    provider = connections.create_provider(alice, name="P", kind="openai", api_key="sk-hush-1")
-    connections.update_provider(alice, provider, api_key="sk-hush-2")
+    provider = catalog.create_provider(alice, name="P", kind="openai", api_key="sk-hush-1")
+    catalog.update_provider(alice, provider, api_key="sk-hush-2")
     _, secret = keys.create_key(alice, name="x")
     endpoints.add_endpoint(alice, url="https://example.com/hook")
     token = roster.make_webhook(alice, default_teammate(alice.organization))
@@ -143,8 +134,8 @@ def test_the_verbs_of_an_organization_are_in_its_log_alone(alice: Access, eve: A
     agent = roster.create_teammate(alice, name="Ada")
     made = {
         "settings.update": lambda: accounts.update_settings(alice, name="New name"),
-        "tool.set": lambda: permissions.set_tool(alice, "web_fetch", mode="ask"),
-        "permission.create": lambda: permissions.allow_tool(alice, "web_fetch"),
+        "tool.set": lambda: tool_policies.set_tool(alice, "web_fetch", mode="ask"),
+        "permission.create": lambda: tool_policies.allow_tool(alice, "web_fetch"),
         "link.share": lambda: links.share(alice, run),
         "link.revoke": lambda: links.unshare(alice, run),
         "door.open": lambda: gateway.make_door(alice),
@@ -203,12 +194,10 @@ def test_an_entry_is_about_what_was_made_or_changed_and_not_about_what_it_belong
     senders = last("task.senders").changes
     assert senders is not None
     assert senders["allowed_senders"] == [None, '["kim@example.com"]']
-    provider = connections.create_provider(alice, name="P", kind="openai", api_key="sk")
-    model = connections.add_model(alice, provider, alias="m", name="m")
+    provider = catalog.create_provider(alice, name="P", kind="openai", api_key="sk")
+    model = catalog.add_model(alice, provider, alias="m", name="m")
     assert last("model.create").resource_id == str(model.pk)
-    connections.set_price(
-        alice, model, uncached_input="7", cache_read="0", cache_write="0", output="9"
-    )
+    catalog.set_price(alice, model, uncached_input="7", cache_read="0", cache_write="0", output="9")
     price = last("model.price").changes
     assert price is not None
     assert price["uncached_input"][0] is None

@@ -9,9 +9,10 @@ import pytest
 from django.test import Client
 
 from runs.inbox import parsing, receiving
-from teammates import roster, servers
+from teammates import roster
 from teammates.access import Access
 from teammates.errors import Invalid
+from teammates.integrations import servers
 from teammates.tools import schemas
 from teammates.tools.masking import masked
 from teammates.tools.result import submit_result

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from teammates import checks, connections, servers
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid
+from teammates.integrations import checks, servers
+from teammates.llm import catalog
 from teammates.models import Model, Provider, ToolServer
 from tests.factories import browser_of, make_key
 from tests.fake_models import FakeModels, serve
@@ -106,10 +107,10 @@ def test_a_question_that_was_asked_anew_meanwhile_stays_open(alice: Access) -> N
 
 
 def test_a_model_is_tested_and_its_answer_kept(alice: Access, models: FakeModels) -> None:
-    provider = connections.create_provider(
+    provider = catalog.create_provider(
         alice, name="P", kind="openai", api_key="sk-test-0123456789", base_url=f"{models.url}/v1"
     )
-    model = connections.add_model(alice, provider, alias="mine", name="ok")
+    model = catalog.add_model(alice, provider, alias="mine", name="ok")
     browser = browser_of(alice)
     path = f"/settings/models/{model.pk}/test/"
     assert "Asking" in browser.post(path, headers={"hx-request": "true"}).content.decode()
@@ -132,13 +133,13 @@ def test_only_those_who_connect_things_have_them_asked(alice: Access, bob: Acces
 def test_an_address_that_a_library_chokes_on_is_an_answer_too(alice: Access) -> None:
     refused = "http://\u24dbocalhost:8777/v1"
     with pytest.raises(Invalid, match="not a URL"):
-        connections.create_provider(alice, name="P", kind="openai_compatible", base_url=refused)
-    provider = connections.create_provider(
+        catalog.create_provider(alice, name="P", kind="openai_compatible", base_url=refused)
+    provider = catalog.create_provider(
         alice, name="P", kind="openai_compatible", base_url="http://localhost:8777/v1"
     )
     Provider.objects.filter(pk=provider.pk).update(base_url=refused)  # of before
     provider.refresh_from_db()
-    model = connections.add_model(alice, provider, alias="m", name="m")
+    model = catalog.add_model(alice, provider, alias="m", name="m")
     asyncio.run(checks.carry_out(checks.Check(model)))
     model.refresh_from_db()
     assert model.test_error

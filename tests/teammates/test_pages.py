@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from teammates import knowledge, permissions, roster, servers
+from teammates import knowledge, roster
 from teammates.access import Access
+from teammates.integrations import servers, tool_policies
 from teammates.models import Memory, PermissionPolicy, Skill, ToolServer, ToolSetting
 from tests.factories import browser_of, make_bob
 
@@ -55,7 +56,7 @@ def test_members_read_the_settings_and_change_nothing(home: Access, server: Tool
 def test_another_organization_sees_none_of_it(
     home: Access, server: ToolServer, eve: Access
 ) -> None:
-    policy, _ = permissions.allow_tool(home, "shop__buy")
+    policy, _ = tool_policies.allow_tool(home, "shop__buy")
     memory = knowledge.add_memory(home, "Tea at four.")
     skill = knowledge.add_skill(home, name="Tea", description="x", body="y")
     client = browser_of(eve)

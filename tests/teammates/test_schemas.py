@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from teammates import permissions
+from teammates.integrations import tool_policies
 from teammates.tools import schemas
 from teammates.tools.rest import read_operation
 
@@ -84,8 +84,8 @@ def test_no_value_that_was_given_is_in_the_sentence(secret: str) -> None:
 
 
 def test_patterns_of_permissions_take_no_time() -> None:
-    assert not permissions.fits({"x": "*a*a*a*a*b"}, {"x": "a" * 200_000})
-    assert permissions.fits({"x": "*a*a*a*a*b"}, {"x": "a" * 200_000 + "b"})
+    assert not tool_policies.fits({"x": "*a*a*a*a*b"}, {"x": "a" * 200_000})
+    assert tool_policies.fits({"x": "*a*a*a*a*b"}, {"x": "a" * 200_000 + "b"})
 
 
 @given(st.text(alphabet="ab*", min_size=1, max_size=8), st.text(alphabet="ab", max_size=8))
@@ -93,4 +93,4 @@ def test_patterns_of_permissions_take_no_time() -> None:
 def test_a_star_stands_for_any_text_and_nothing_else_does(pattern: str, text: str) -> None:
     from fnmatch import fnmatchcase
 
-    assert permissions.fits({"x": pattern}, {"x": text}) == fnmatchcase(text, pattern)
+    assert tool_policies.fits({"x": pattern}, {"x": text}) == fnmatchcase(text, pattern)

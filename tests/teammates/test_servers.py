@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from runs.creation import options
 from runs.tools import toolbox
-from teammates import permissions, programs, roster, servers
+from teammates import roster
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden, Invalid
+from teammates.integrations import programs, servers, tool_policies
 from teammates.models import PermissionPolicy, Role, ToolServer
 from teammates.tools.base import Tool
 from teammates.tools.masking import MASK, masked, unmasked
@@ -176,8 +177,8 @@ def crm(alice: Access) -> ToolServer:
         alice, name="CRM", url="https://crm.example/v1", auth_type="bearer", secret="SECRET",
         auto_approve=True, tool_defs=[{"name": "pay", "method": "POST", "path": "/pay"}],
     )  # fmt: skip
-    permissions.allow_tool(alice, "crm__pay")
-    permissions.allow_tool(alice, "crm")
+    tool_policies.allow_tool(alice, "crm__pay")
+    tool_policies.allow_tool(alice, "crm")
     return server
 
 

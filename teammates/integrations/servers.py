@@ -9,10 +9,10 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
-from teammates import programs
 from teammates.access import Access
-from teammates.catalog import CATALOG, App
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound
+from teammates.integrations import programs
+from teammates.integrations.app_catalog import CATALOG, App
 from teammates.models import (
     AuthType,
     EndUser,
@@ -42,8 +42,6 @@ CHANGEABLE = (
 
 
 # --- verbs --------------------------------------------------------------------------------------
-
-
 @audit.recorded("server.create")
 def add_server(
     access: Access,
@@ -284,8 +282,6 @@ def read_operations(given: list[Any]) -> list[Operation]:
 
 
 # --- health -------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Checked:
     """What asking a server for its tools gave."""
@@ -344,8 +340,6 @@ def record_check(server: ToolServer, checked: Checked) -> Checked:
 
 
 # --- what runs get ------------------------------------------------------------------------------
-
-
 def servers_of(
     organization: Organization,
     end_user: EndUser | None,

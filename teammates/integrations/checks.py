@@ -14,13 +14,12 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from config.database import in_db
-from teammates import servers
 from teammates.access import Access
+from teammates.integrations import servers
 from teammates.models import Model, ServerKind, ToolServer
 from teammates.providers import Tested, try_out
 
 logger = logging.getLogger("muster.checks")
-
 CHANNEL = "muster_checks"
 NOT_ASKED = "It could not be asked: something is wrong with its address."
 CLAIMED_FOR = timedelta(seconds=60)  # no question takes longer

@@ -24,8 +24,6 @@ LONGEST_WAIT = 60 * 24 * 365  # minutes until an approval expires
 
 
 # --- settings -----------------------------------------------------------------------------------
-
-
 def settings_of(organization: Organization) -> dict[str, ToolSetting]:
     return {row.tool: row for row in ToolSetting.objects.filter(organization=organization)}
 
@@ -56,8 +54,6 @@ def set_tool(
 
 
 # --- standing permissions -----------------------------------------------------------------------
-
-
 @audit.recorded("permission.create")
 def allow_tool(
     access: Access,
