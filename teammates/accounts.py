@@ -18,12 +18,13 @@ from django.db.models import QuerySet
 from django.urls import reverse
 from django.utils.timezone import now
 
-from teammates import end_users, mail, roster, sessions
+from teammates import end_users, mail, sessions
 from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
 from teammates.fields import hash_secret
 from teammates.llm import catalog
 from teammates.models import Membership, Organization, RetentionMode, Role, User
+from teammates.roster import editing
 from teammates.trust import audit, client, limits
 
 RESET_LINK_HOURS = 2
@@ -47,7 +48,7 @@ def found_organization(
             max_running=MOST_RUNNING if is_home else GUESTS_RUNNING,
         )  # fmt: skip
         catalog.add_built_in(organization)
-        roster.add_built_in(organization)
+        editing.add_built_in(organization)
     return organization
 
 

@@ -12,11 +12,11 @@ from runs.creation.options import Options, check_options
 from runs.creation.requests import count_uploads, write_and_attach
 from runs.lifecycle import endings
 from runs.models import ACTIVE, FINISHED, Channel, Run, RunStatus
-from teammates import roster
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden
 from teammates.llm import catalog
 from teammates.models import Teammate
+from teammates.roster import lookup
 from threads import conversations
 from threads.models import Message, MessageRole, Thread
 
@@ -60,9 +60,9 @@ def run_in_thread(
     count_uploads(access, attachments)
     with transaction.atomic():
         if persona_id is not None:
-            teammate, version = roster.get_persona(access, persona_id)
+            teammate, version = lookup.get_persona(access, persona_id)
         else:
-            teammate = teammate or _usual(access, thread) or roster.default_teammate(access)
+            teammate = teammate or _usual(access, thread) or lookup.default_teammate(access)
             version = teammate.current_version
         route = catalog.get_route(access.organization, route_id) if route_id else None
         if message is not None:

@@ -8,9 +8,9 @@ from runs.creation.options import MOST_TURNS, Options, must_ask, of_task, of_ver
 from runs.lifecycle import queueing
 from runs.models import Channel, HistoryOf, Run, RunStatus, Task
 from runs.usage import limits as usage_limits
-from teammates import knowledge
 from teammates.access import Access
 from teammates.errors import Conflict, NotFound, PaymentRequired
+from teammates.knowledge import skills
 from teammates.llm import catalog
 from teammates.models import Model, PermissionMode, Teammate, TeammateStatus, TeammateVersion
 from threads import conversations
@@ -60,7 +60,7 @@ def queue(
     text = prompt.content if prompt else ""
     if wanted.skill:
         scope = replace(access, end_user=thread.end_user)
-        knowledge.check_skill(scope, teammate, wanted.skill)
+        skills.check_skill(scope, teammate, wanted.skill)
     task = task or Task.objects.create(
         organization=access.organization,
         teammate=teammate,

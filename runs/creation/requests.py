@@ -22,10 +22,11 @@ from runs.models import (
     TaskStatus,
     ToolCall,
 )
-from teammates import end_users, roster
+from teammates import end_users
 from teammates.access import Access
 from teammates.errors import Conflict, NotFound, Unsuitable
 from teammates.models import EndUser, PermissionMode, Teammate
+from teammates.roster import editing, lookup
 from teammates.trust import limits
 from threads import conversations
 from threads.models import Thread
@@ -131,7 +132,7 @@ def start_first_session(access: Access, teammate_id: int, *, options: Options) -
     access.require("data.runs.write")
     check_options(access, options)
     with transaction.atomic():
-        teammate = roster.get_teammate(access, teammate_id)
+        teammate = lookup.get_teammate(access, teammate_id)
         replace(access, end_user=teammate.end_user).require_end_user()
         # The teammate's row is the lock: of two at once, the second sees the first.
         Teammate.objects.select_for_update(no_key=True).get(pk=teammate.pk)
@@ -262,7 +263,7 @@ def _teammate_for(
     email_inbox: bool,
 ) -> Teammate:
     if teammate_id is not None:
-        teammate = roster.get_teammate(replace(access, end_user=None), teammate_id)
+        teammate = lookup.get_teammate(replace(access, end_user=None), teammate_id)
         if teammate.is_archived:
             raise NotFound("This teammate is archived.", code="teammates.not_found")
         return teammate
@@ -272,21 +273,21 @@ def _teammate_for(
         "permission_mode": options.permission_mode or PermissionMode.AUTONOMOUS,
     }
     if name is not None:
-        return roster.find_or_create_by_name(
+        return editing.find_or_create_by_name(
             access, name=name, end_user=end_user, email_inbox=email_inbox, **made_of
         )
     if instructions is not None or email_inbox:
         known = Teammate.objects.current().with_version().filter(
             organization=access.organization, end_user=end_user, created_by=access.user,
-            version__instructions=instructions or "", name=roster.UNNAMED,
+            version__instructions=instructions or "", name=editing.UNNAMED,
         )  # fmt: skip
         if not email_inbox and (found := known.order_by("-id").first()):
             return found
-        return roster.create_teammate(
+        return editing.create_teammate(
             access, end_user=end_user, email_inbox=email_inbox,
             **made_of,
         )  # fmt: skip
-    return roster.default_teammate(access)
+    return lookup.default_teammate(access)
 
 
 def count_uploads(access: Access, attachments: Sequence[Attachment]) -> None:
@@ -306,4 +307,4 @@ def write_and_attach(run: Run, attachments: Sequence[Attachment]) -> None:
 def _usable(access: Access, teammate_id: int) -> Teammate:
     """A teammate that the asker may still have work for them. Raises `NotFound` once it is
     somebody else's alone."""
-    return roster.get_teammate(replace(access, end_user=None, origin=""), teammate_id)
+    return lookup.get_teammate(replace(access, end_user=None, origin=""), teammate_id)

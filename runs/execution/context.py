@@ -8,10 +8,12 @@ from django.db.models import Q
 from runs.gates import policy
 from runs.models import FINISHED, HistoryOf, Run, RunFile, Step, StepKind, StepStatus, ToolCall
 from runs.tools import authority
-from teammates import knowledge
+from teammates.knowledge.documents import TOLD_DOCUMENTS, documents_for
+from teammates.knowledge.memories import Told, memories_for
+from teammates.knowledge.skills import skills_for
 from teammates.models import Document, PermissionMode
-from teammates.prompting import standing_prompt
 from teammates.providers.base import ATTACHED, Said, Text, ToolReturned, Turn, UserSaid
+from teammates.roster.prompt import standing_prompt
 from teammates.tools import REGISTRY
 from teammates.tools import result as result_tool
 from teammates.trust.fencing import as_data
@@ -77,17 +79,17 @@ def instructions(run: Run) -> str:
 def gather(run: Run) -> dict[str, Any]:
     """What the run is told besides the conversation, and why: chosen once, at its beginning, of
     what its asker may open. Raises `Forbidden` once they are gone."""
-    memories: list[knowledge.Told] = []
+    memories: list[Told] = []
     documents: list[Document] = []
     access = authority.access_of_run(run)
     if run.memory:
         prompt = run.prompt.content if run.prompt else ""
-        memories = knowledge.memories_for(access, run.teammate, prompt)
-        readable = knowledge.documents_for(access, run.teammate)
-        documents = list(readable.defer("content")[: knowledge.TOLD_DOCUMENTS])
+        memories = memories_for(access, run.teammate, prompt)
+        readable = documents_for(access, run.teammate)
+        documents = list(readable.defer("content")[:TOLD_DOCUMENTS])
     is_learned = run.task.learns and not run.task.is_ad_hoc
     lessons = list(authority.lessons_for(run, run.task)) if is_learned else []
-    skills = list(knowledge.skills_for(access, run.teammate))
+    skills = list(skills_for(access, run.teammate))
     forced = next((skill for skill in skills if skill.slug == run.skill), None)
     return {
         "memories": [

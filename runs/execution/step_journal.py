@@ -16,8 +16,8 @@ from runs.lifecycle.endings import Outcome
 from runs.lifecycle.transitions import Lease
 from runs.models import CallStatus, Run, RunFile, Step, StepKind, StepStatus, ToolCall
 from runs.tools import builtin
-from teammates import knowledge
 from teammates.errors import DomainError
+from teammates.knowledge import memories
 from teammates.models import Model, PermissionPolicy
 from teammates.providers.base import ModelRequest, TokenUsage, Turn
 from teammates.text import clean, read_json, visible
@@ -85,7 +85,7 @@ def begin_model_step(
         if told is not None:
             events = [*_told(told), *events]
             run.told = clean(told)
-            knowledge.mark_used([memory["id"] for memory in told["memories"]])
+            memories.mark_used([memory["id"] for memory in told["memories"]])
         if told is not None or len(events) > 1:
             run.save(update_fields=["model_name", "told"])
         first_seq = run.last_seq + len(events)

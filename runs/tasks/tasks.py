@@ -7,12 +7,12 @@ from django.db import transaction
 from django.utils import timezone
 
 from runs.models import Task, TaskStatus, TriggerKind
-from teammates import roster
 from teammates.access import Access, take_over
 from teammates.errors import Forbidden, Invalid, NotFound, Unsuitable
 from teammates.integrations import servers
 from teammates.llm import catalog
 from teammates.models import Effort, EndUser, PermissionMode, Teammate
+from teammates.roster import lookup
 from teammates.trust import audit
 
 LONGEST_TEXT = 100_000  # characters
@@ -35,7 +35,7 @@ def create_task(
     Raises `Invalid`, `NotFound` if that is another end user's, or the teammate is archived.
     """
     access.require("data.runs.write")
-    roster.refuse_archived(teammate)
+    lookup.refuse_archived(teammate)
     if teammate.end_user_id is not None:
         if end_user is not None and end_user.pk != teammate.end_user_id:
             raise NotFound("There is no such teammate.", code="teammates.not_found")

@@ -6,15 +6,16 @@ from django.db.models import F
 
 from runs.models import Run, ToolCall
 from runs.tasks import lessons
-from teammates import knowledge
 from teammates.access import Access
 from teammates.errors import NotFound
+from teammates.knowledge import documents, memories
+from teammates.knowledge.skills import skills_for
 from teammates.models import Author
 
 
 def remember(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     own = arguments.get("scope") == "me"
-    memory = knowledge.add_memory(
+    memory = memories.add_memory(
         access, arguments["content"],
         audience=None if own else arguments.get("audience"),
         teammate=run.teammate if own else None,
@@ -25,27 +26,27 @@ def remember(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]
 
 def recall(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     query = arguments.get("query", "")
-    told = knowledge.memories_for(access, run.teammate, query)
-    found = [one.memory for one in told if not query or one.why == knowledge.FITS]
+    told = memories.memories_for(access, run.teammate, query)
+    found = [one.memory for one in told if not query or one.why == memories.FITS]
     found = found or [
         memory
-        for memory in knowledge.search_memories(access, query)[:20]
+        for memory in memories.search_memories(access, query)[:20]
         if memory.teammate_id in (None, run.teammate_id)
     ]
-    knowledge.mark_used([memory.pk for memory in found])
+    memories.mark_used([memory.pk for memory in found])
     return [{"memory_id": memory.pk, "content": memory.content} for memory in found]
 
 
 def forget(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
-    memory = knowledge.get_memory(access, arguments["memory_id"])
+    memory = memories.get_memory(access, arguments["memory_id"])
     if memory.teammate_id not in (None, run.teammate_id):
         raise NotFound("There is no such memory.")
-    knowledge.forget(access, memory.pk)
+    memories.forget(access, memory.pk)
     return {"forgotten": memory.content}
 
 
 def load_skill(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
-    skills = knowledge.skills_for(access, run.teammate)
+    skills = skills_for(access, run.teammate)
     found = skills.filter(slug=arguments["skill"]).first()
     if found is None:
         known = ", ".join(skills.values_list("slug", flat=True)[:20])
@@ -54,7 +55,7 @@ def load_skill(run: Run, access: Access, call: ToolCall, arguments: dict[str, An
 
 
 def write_document(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
-    document = knowledge.write_document(
+    document = documents.write_document(
         access, name=arguments["name"], content=arguments["content"],
         summary=arguments.get("summary", ""),
         teammate=None if arguments.get("scope") == "company" else run.teammate,
@@ -64,7 +65,7 @@ def write_document(run: Run, access: Access, call: ToolCall, arguments: dict[str
 
 
 def read_document(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
-    readable = knowledge.documents_for(access, run.teammate)
+    readable = documents.documents_for(access, run.teammate)
     own_first = readable.filter(name=arguments["name"]).order_by(F("teammate").asc(nulls_last=True))
     found = own_first.first()
     if found is None:

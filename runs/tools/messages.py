@@ -6,9 +6,9 @@ from runs import feedback
 from runs.inbox import mailbox
 from runs.models import Run, ToolCall
 from runs.notifications import notices
-from teammates import roster
 from teammates.access import Access
 from teammates.errors import Conflict
+from teammates.roster import lookup
 from teammates.trust import limits
 from teammates.trust.fencing import as_data
 from threads import conversations
@@ -16,7 +16,7 @@ from threads import conversations
 
 def read_mailbox(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     # Codes lie there: who only talks to the teammate does not get them.
-    roster.require_editor(access, run.teammate)
+    lookup.require_editor(access, run.teammate)
     found = mailbox.mails_of(run.teammate, arguments.get("words", ""))
     if found:
         hear(run, None)

@@ -17,11 +17,11 @@ from runs.models import (
 )
 from runs.tasks import tasks
 from runs.tools.messages import hear
-from teammates import roster
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound
 from teammates.integrations.app_catalog import CATALOG
 from teammates.models import PermissionMode, PermissionPolicy, Teammate, ToolServer
+from teammates.roster import channels, editing, lookup
 from threads import conversations, files
 
 MOST_LISTED = 50
@@ -40,7 +40,7 @@ def list_teammates(run: Run, access: Access, call: ToolCall, arguments: dict[str
 
 
 def create_teammate(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
-    made = roster.create_teammate(
+    made = editing.create_teammate(
         access, end_user=run.end_user, name=arguments["name"],
         role=arguments.get("role", ""), instructions=arguments.get("instructions", ""),
         tools=_own_tools(run, arguments.get("tools")), permission_mode=run.permission_mode,
@@ -51,12 +51,12 @@ def create_teammate(run: Run, access: Access, call: ToolCall, arguments: dict[st
 
 def update_teammate(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     teammate = _teammate(run, access, arguments["teammate_id"])
-    roster.require_editor(access, teammate)
+    lookup.require_editor(access, teammate)
     _refuse_stronger(run, teammate)
     changes = {k: v for k, v in arguments.items() if k in ("role", "instructions")}
     if "tools" in arguments:
         changes["tools"] = _own_tools(run, arguments["tools"])
-    changed = roster.update_teammate(access, teammate, **changes)
+    changed = editing.update_teammate(access, teammate, **changes)
     return {"teammate_id": changed.pk, "version": changed.current_version.number}
 
 
@@ -84,8 +84,8 @@ def _kept_from(run: Run, teammate: Teammate) -> set[str]:
 
 def set_inbox(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     teammate = _teammate(run, access, arguments["teammate_id"])
-    roster.require_editor(access, teammate)
-    changed = roster.set_inbox(access, teammate, enabled=arguments["enabled"])
+    lookup.require_editor(access, teammate)
+    changed = channels.set_inbox(access, teammate, enabled=arguments["enabled"])
     return {"teammate_id": changed.pk, "address": changed.email_address}
 
 
@@ -114,7 +114,7 @@ def run_task(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]
     if run.depth >= DEEPEST:
         raise Conflict(f"Runs may start runs {DEEPEST} deep, and this is the last of them.")
     text = requests.prompt_of(task, arguments.get("message", ""))
-    teammate = roster.get_teammate(replace(access, end_user=None), task.teammate_id)
+    teammate = lookup.get_teammate(replace(access, end_user=None), task.teammate_id)
     if _kept_from(run, teammate):
         raise Forbidden(f"{teammate.name} has tools that you go without; a person has to start it.")
     root = run.root_id or run.pk

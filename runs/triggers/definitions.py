@@ -11,11 +11,11 @@ from config.database import database_now
 from runs.models import Missed, Overlap, Rest, Task, TaskStatus, Trigger, TriggerKind
 from runs.tasks import tasks
 from runs.triggers import due_times
-from teammates import hooks, roster
 from teammates.access import Access, take_over
 from teammates.errors import Conflict, Invalid, NotFound, Unsuitable
 from teammates.integrations import servers
 from teammates.models import Teammate
+from teammates.roster import addresses, lookup, webhook_tokens
 from teammates.trust import audit
 
 MOST_TRIGGERS = 50  # of a task
@@ -70,7 +70,7 @@ def create_task_with(
 def duplicate_task(access: Access, task: Task) -> Task:
     """A copy with paused copies of its schedules; its webhook and its inbox are its own. Raises
     `NotFound` once its teammate is somebody else's alone."""
-    roster.get_teammate(replace(access, end_user=None), task.teammate_id)
+    lookup.get_teammate(replace(access, end_user=None), task.teammate_id)
     with transaction.atomic():
         copy = tasks.create_task(
             access, task.teammate, end_user=task.end_user,
@@ -127,7 +127,7 @@ def open_inbox(access: Access, task: Task, *, allowed_senders: list[str] | None)
 def allow_senders(access: Access, task: Task, senders: list[str]) -> None:
     """Say who may write to the task's address; whether it is open stays as it is."""
     for sender in senders:
-        roster.check_sender(sender)
+        addresses.check_sender(sender)
     with transaction.atomic():
         locked = tasks.lock(access, task)
         locked.allowed_senders = senders
@@ -151,9 +151,9 @@ def make_webhook(access: Access, task: Task) -> tuple[Trigger, str]:
         trigger, _ = Trigger.objects.get_or_create(
             task=locked, kind=TriggerKind.WEBHOOK, defaults=OF_EVENTS
         )
-        token = hooks.make_token(trigger)
+        token = webhook_tokens.make_token(trigger)
         woken = _woken(access, locked)
-        _set(trigger, **woken, **{name: getattr(trigger, name) for name in hooks.FIELDS})
+        _set(trigger, **woken, **{name: getattr(trigger, name) for name in webhook_tokens.FIELDS})
     return trigger, token
 
 
@@ -165,7 +165,7 @@ def pause_webhook(access: Access, task: Task, *, paused: bool) -> Trigger | None
         trigger = webhook_of(locked)
         if not paused:
             _require_startable(locked)
-        hooks.pause(trigger or Trigger(), paused=paused)
+        webhook_tokens.pause(trigger or Trigger(), paused=paused)
         if trigger is not None:
             switched = {"enabled": False} if paused else _woken(access, locked)
             _set(trigger, **switched, hook_enabled=not paused)
@@ -219,7 +219,7 @@ def _switched(
             raise Unsuitable("Its time is over: give it another one.", code="trigger_over")
         fields |= _woken(access, task) | (_rearmed() if not trigger.enabled else {})
     if trigger.kind == TriggerKind.WEBHOOK:
-        hooks.pause(trigger, paused=not enabled)
+        webhook_tokens.pause(trigger, paused=not enabled)
         fields["hook_enabled"] = enabled
     return fields
 

@@ -9,10 +9,10 @@ from django.urls import reverse
 
 from runs.models import Firing, Rest, Skip, Task, Trigger, TriggerKind
 from runs.triggers import schedule_text
-from teammates import hooks
 from teammates.api.schemas import address_of
 from teammates.errors import DomainError
 from teammates.models import Reachable, Teammate
+from teammates.roster import webhook_tokens
 from teammates.web.pages import PageRequest
 
 SAMPLE: dict[str, Any] = {
@@ -78,13 +78,13 @@ def refuse_senders(request: PageRequest, reach: Reach, error: DomainError) -> Re
 
 
 def _masked(request: PageRequest, kind: str, row_id: int, row: Reachable | None) -> str | None:
-    path = hooks.masked_path(kind, row_id, row) if row is not None else None
+    path = webhook_tokens.masked_path(kind, row_id, row) if row is not None else None
     return address_of(request) + path if path else None
 
 
 def hook_address(request: PageRequest, kind: str, row_id: int, token: str) -> str:
     """The live address of a webhook: shown once."""
-    return address_of(request) + hooks.path(kind, row_id, token)
+    return address_of(request) + webhook_tokens.path(kind, row_id, token)
 
 
 def say_what_came(request: PageRequest, firing: Firing) -> None:

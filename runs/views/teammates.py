@@ -28,16 +28,17 @@ from runs.views.reach import (
     senders_of,
     what_starts,
 )
-from teammates import knowledge, roster
 from teammates.access import Access
 from teammates.errors import DomainError, Invalid, NotFound
 from teammates.forms.roster import TeammateForm
+from teammates.knowledge import documents, memories, skills
 from teammates.llm import catalog
 from teammates.models import Effort, Memory, PermissionMode, Teammate, TeammateVersion, Visibility
-from teammates.prompting import standing_prompt
 from teammates.providers.base import estimate_tokens
-from teammates.roster import VERSION_FIELDS
-from teammates.template_catalog import CATALOG
+from teammates.roster import channels, editing, lookup
+from teammates.roster.editing import VERSION_FIELDS
+from teammates.roster.prompt import standing_prompt
+from teammates.roster.templates import CATALOG
 from teammates.templatetags.parts import Tab
 from teammates.tools import GROUPS
 from teammates.web.diffs import changed_lines
@@ -96,7 +97,9 @@ def template_list(request: PageRequest) -> HttpResponse:
         template = CATALOG.get(request.POST.get("template", ""))
         if template is None:
             raise NotFound("There is no such template.")
-        teammate = roster.create_from_template(access, template, visibility=Visibility.ORGANIZATION)
+        teammate = editing.create_from_template(
+            access, template, visibility=Visibility.ORGANIZATION
+        )
         messages.success(request, f"{teammate.name} is ready. Look over its instructions next.")
         return redirect(f"{teammate.get_absolute_url()}?tab=setup")
     return render(request, "runs/template_list.html", {"templates": CATALOG.values()})
@@ -110,7 +113,7 @@ def teammate_new(request: PageRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         access.require("data.runs.write")
         try:
-            teammate = roster.create_teammate(
+            teammate = editing.create_teammate(
                 access, visibility=Visibility.ORGANIZATION,
                 **form.changes(),
             )  # fmt: skip
@@ -130,7 +133,7 @@ def teammate_new(request: PageRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def teammate_detail(request: PageRequest, teammate_id: int) -> HttpResponse:
     """One tab of a teammate; posting to `setup` saves the next version."""
-    teammate = roster.get_teammate(request.access, teammate_id)
+    teammate = lookup.get_teammate(request.access, teammate_id)
     tab = request.GET.get("tab", "overview")
     if tab not in PARTS:
         tab = "overview"
@@ -148,7 +151,7 @@ def _page(
         "template": f"runs/_mate_{tab}.html",
         "tabs": [Tab(name.title() if name != "setup" else "Set-up",
                      f"{teammate.get_absolute_url()}?tab={name}", name == tab) for name in PARTS],
-        "may_edit": roster.may_edit(request.access, teammate) and not teammate.is_archived,
+        "may_edit": lookup.may_edit(request.access, teammate) and not teammate.is_archived,
     }  # fmt: skip
     return render(request, "runs/teammate_detail.html", frame | context, status=status)
 
@@ -190,7 +193,7 @@ def _setup(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
 def _save(request: PageRequest, teammate: Teammate) -> HttpResponse:
     """The next version; not over what somebody else saved since the form was opened."""
     access = request.access
-    roster.require_editor(access, teammate)
+    lookup.require_editor(access, teammate)
     version = teammate.current_version
     now = TeammateForm.now(version) | {"name": teammate.name}
     form = TeammateForm(access.organization, request.POST, initial=now)
@@ -206,7 +209,7 @@ def _save(request: PageRequest, teammate: Teammate) -> HttpResponse:
         context["changed_since"] = base
     elif form.is_valid():
         try:
-            changed = roster.update_teammate(access, teammate, **form.changes(version))
+            changed = editing.update_teammate(access, teammate, **form.changes(version))
         except DomainError as error:
             add_refusal(form, error)
         else:
@@ -221,7 +224,7 @@ def _save(request: PageRequest, teammate: Teammate) -> HttpResponse:
 def teammate_preview(request: PageRequest, teammate_id: int | None = None) -> HttpResponse:
     """What a run would be told by a form that is not saved yet."""
     access = request.access
-    teammate = roster.get_teammate(access, teammate_id) if teammate_id else None
+    teammate = lookup.get_teammate(access, teammate_id) if teammate_id else None
     form = TeammateForm(access.organization, request.POST)
     form.is_valid()
     return render(
@@ -251,8 +254,8 @@ def _preview(access: Access, form: TeammateForm, teammate: Teammate | None) -> d
         scope = (replace(access, end_user=teammate.end_user), teammate)
         adds = [
             ("memories that fit the message", Memory.objects.for_teammate(*scope).count()),
-            ("skills it may load", knowledge.skills_for(*scope).count()),
-            ("documents it may read", knowledge.documents_for(*scope).count()),
+            ("skills it may load", skills.skills_for(*scope).count()),
+            ("documents it may read", documents.documents_for(*scope).count()),
         ]  # fmt: skip
     return {
         "prompt": prompt, "tokens": tokens, "model": model, "adds": adds,
@@ -324,7 +327,7 @@ def _triggers(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
 
 def _memory(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
     scope = replace(request.access, end_user=teammate.end_user)
-    rows = knowledge.search_memories(scope)
+    rows = memories.search_memories(scope)
     rows = rows.filter(Q(teammate=teammate) | Q(written_by=teammate))
     return {"memories": rows.select_related("end_user", "created_by").order_by("-id")[:MOST]}
 
@@ -353,26 +356,26 @@ PARTS: dict[str, Callable[[PageRequest, Teammate], dict[str, Any]]] = {
 def teammate_act(request: PageRequest, teammate_id: int) -> HttpResponse:
     """Pause, wake, archive, bring back, show to everybody or to its maker alone."""
     access = request.access
-    teammate = roster.get_teammate(access, teammate_id)
-    roster.require_editor(access, teammate)
+    teammate = lookup.get_teammate(access, teammate_id)
+    lookup.require_editor(access, teammate)
     act = request.POST.get("act", "")
     said = ""
     match act:
         case "pause" | "wake":
-            roster.set_enabled(request.access, teammate, enabled=act == "wake")
+            editing.set_enabled(request.access, teammate, enabled=act == "wake")
             said = "is paused: its schedules rest" if act == "pause" else "works again"
         case "archive":
-            roster.archive_teammate(access, teammate)
+            editing.archive_teammate(access, teammate)
             said = "is archived; threads and runs stay"
         case "unarchive":
-            roster.unarchive_teammate(access, teammate)
+            editing.unarchive_teammate(access, teammate)
             said = "is back, paused"
         case "personal" | "organization":
-            roster.update_teammate(access, teammate, visibility=act)
+            editing.update_teammate(access, teammate, visibility=act)
             said = "is its maker's alone" if act == "personal" else "is everybody's"
         case "default":
             access.require("org.settings.manage")
-            roster.make_default(access, teammate)
+            lookup.make_default(access, teammate)
             said = "answers when nobody is named"
         case _:
             raise Invalid("Choose what to do.")
@@ -383,25 +386,25 @@ def teammate_act(request: PageRequest, teammate_id: int) -> HttpResponse:
 @require_POST
 def teammate_reach(request: PageRequest, teammate_id: int) -> HttpResponse:
     """Its webhook, its address, who may write to it, and the mailbox that it reads."""
-    teammate = roster.get_teammate(request.access, teammate_id)
-    roster.require_editor(request.access, teammate)
+    teammate = lookup.get_teammate(request.access, teammate_id)
+    lookup.require_editor(request.access, teammate)
     act, live = request.POST.get("act", ""), ""
     match act:
         case "hook_make":
-            token = roster.make_webhook(request.access, teammate)
+            token = channels.make_webhook(request.access, teammate)
             live = hook_address(request, "mates", teammate.pk, token)
         case "hook_pause" | "hook_wake":
-            roster.pause_webhook(request.access, teammate, paused=act == "hook_pause")
+            channels.pause_webhook(request.access, teammate, paused=act == "hook_pause")
         case "hook_remove":
-            roster.remove_webhook(request.access, teammate)
+            channels.remove_webhook(request.access, teammate)
             messages.success(request, "The webhook is gone; its log stays.")
         case "hook_sample":
             say_what_came(request, inbound_webhook.send_sample(teammate, SAMPLE).firing)
         case "inbox_on" | "inbox_off":
-            roster.set_inbox(request.access, teammate, enabled=act == "inbox_on")
+            channels.set_inbox(request.access, teammate, enabled=act == "inbox_on")
         case "inbox_senders":
             try:
-                roster.update_teammate(
+                editing.update_teammate(
                     request.access, teammate, allowed_senders=senders_of(request)
                 )
             except Invalid as error:
@@ -410,13 +413,13 @@ def teammate_reach(request: PageRequest, teammate_id: int) -> HttpResponse:
                 return _page(request, teammate, "triggers", context, status=422)
             messages.success(request, "Saved who may write to it.")
         case "mailbox_on" | "mailbox_off":
-            roster.set_fetchmail(request.access, teammate, enabled=act == "mailbox_on")
+            channels.set_fetchmail(request.access, teammate, enabled=act == "mailbox_on")
             if act == "mailbox_off":
                 messages.success(request, "The mailbox is gone.")
         case _:
             raise Invalid("Choose what to do.")
     if live:
-        fresh = roster.get_teammate(request.access, teammate_id)
+        fresh = lookup.get_teammate(request.access, teammate_id)
         return _page(request, fresh, "triggers", _triggers(request, fresh) | {"live": live})
     return redirect(f"{teammate.get_absolute_url()}?tab=triggers")
 
@@ -424,13 +427,13 @@ def teammate_reach(request: PageRequest, teammate_id: int) -> HttpResponse:
 @require_POST
 def version_restore(request: PageRequest, teammate_id: int, number: int) -> HttpResponse:
     """Make an old version the next one."""
-    teammate = roster.get_teammate(request.access, teammate_id)
-    roster.require_editor(request.access, teammate)
+    teammate = lookup.get_teammate(request.access, teammate_id)
+    lookup.require_editor(request.access, teammate)
     old = teammate.versions.filter(number=number).first()
     if old is None:
         raise NotFound("There is no such version.")
     fields = {name: getattr(old, name) for name in VERSION_FIELDS}
-    changed = roster.update_teammate(request.access, teammate, **fields)
+    changed = editing.update_teammate(request.access, teammate, **fields)
     now = changed.current_version.number
     messages.success(request, f"v{number} is in use again, as v{now}.")
     return redirect(f"{teammate.get_absolute_url()}?tab=versions")

@@ -22,12 +22,12 @@ from runs.models import Channel, Run, RunFile, RunStatus, Step, StepKind, StepSt
 from runs.queries import explain, lookup, thread_lists
 from runs.queries.search import threads_saying
 from runs.streams.transcript import Transcript
-from teammates import roster
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, NotFound
 from teammates.models import EndUser, Model, Teammate
 from teammates.providers import demo
 from teammates.providers.base import Turn
+from teammates.roster.lookup import get_teammate
 from teammates.web.pages import PageRequest, number_of, numbers_of
 from threads import conversations, files
 from threads.models import Message, Thread
@@ -308,4 +308,4 @@ def _attachments(request: PageRequest) -> list[Attachment]:
 
 def _chosen(request: PageRequest) -> Teammate | None:
     chosen = number_of(request.POST.get("teammate", ""))
-    return None if chosen is None else roster.get_teammate(request.access, chosen)
+    return None if chosen is None else get_teammate(request.access, chosen)

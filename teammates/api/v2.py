@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from ninja import Router, Status
 
-from teammates import end_users, hooks, knowledge, prompting, roster
+from teammates import end_users
 from teammates.access import Access
 from teammates.api.schemas import (
     ApiRequest,
@@ -22,8 +22,11 @@ from teammates.api.schemas import (
 from teammates.api.scopes import scoped
 from teammates.api.v2_knowledge import document_out
 from teammates.errors import Invalid, NotFound, Unsuitable
+from teammates.knowledge import documents
 from teammates.models import PromptProfile, Teammate
-from teammates.template_catalog import CATALOG, TeammateTemplate, get_template
+from teammates.roster import channels, editing, lookup, webhook_tokens
+from teammates.roster.prompt import PROFILES, standing_prompt
+from teammates.roster.templates import CATALOG, TeammateTemplate, get_template
 
 router = Router(tags=["teammates"])
 F = TypeVar("F", bound=Callable[..., Any])
@@ -133,19 +136,21 @@ def create_teammate(request: ApiRequest, payload: TeammateCreate) -> Any:
         end_user = end_users.find_or_create(access, payload.user_id)
     if template is not None:
         own = {name: value for name, value in changes.items() if name not in FROM_A_TEMPLATE}
-        teammate = roster.create_from_template(
+        teammate = editing.create_from_template(
             access, template, end_user=end_user, email_inbox=payload.email_inbox, **own
         )
     else:
-        teammate = roster.create_teammate(
+        teammate = editing.create_teammate(
             access, end_user=end_user,
             email_inbox=payload.email_inbox, **changes,
         )  # fmt: skip
-    token = roster.make_webhook(request.auth, teammate) if payload.webhook else None
+    token = channels.make_webhook(request.auth, teammate) if payload.webhook else None
     made = _find(replace(access, end_user=None), teammate.pk)
     shown = teammate_out(made, request)
     if token is not None:
-        shown["webhook_url"] = address_of(request) + hooks.path("mates", teammate.pk, token)
+        shown["webhook_url"] = address_of(request) + webhook_tokens.path(
+            "mates", teammate.pk, token
+        )
     return Status(201, shown)
 
 
@@ -179,14 +184,14 @@ def update_teammate(
 ) -> dict[str, Any]:
     """Change what is given; null clears. A change of what it is told is a new version."""
     teammate = _find_to_edit(request, teammate_id, user_id)
-    roster.update_teammate(request.auth, teammate, **_changes(payload))
+    editing.update_teammate(request.auth, teammate, **_changes(payload))
     return _shown_again(request, teammate)
 
 
 @both("delete", "/{teammate_id}", response={204: None})
 def archive_teammate(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
     """Archive; again is fine."""
-    roster.archive_teammate(request.auth, _find_to_edit(request, teammate_id, user_id))
+    editing.archive_teammate(request.auth, _find_to_edit(request, teammate_id, user_id))
     return Status(204, None)
 
 
@@ -196,7 +201,7 @@ def disable_teammate(
 ) -> dict[str, Any]:
     """Start nothing any more, schedules included."""
     teammate = _find_to_edit(request, teammate_id, user_id)
-    return _shown_again(request, roster.set_enabled(request.auth, teammate, enabled=False))
+    return _shown_again(request, editing.set_enabled(request.auth, teammate, enabled=False))
 
 
 @both("post", "/{teammate_id}/enable")
@@ -205,7 +210,7 @@ def enable_teammate(
 ) -> dict[str, Any]:
     """Work again, with the schedules that rested with it."""
     teammate = _find_to_edit(request, teammate_id, user_id)
-    return _shown_again(request, roster.set_enabled(request.auth, teammate, enabled=True))
+    return _shown_again(request, editing.set_enabled(request.auth, teammate, enabled=True))
 
 
 @both("post", "/{teammate_id}/unarchive")
@@ -214,7 +219,7 @@ def unarchive_teammate(
 ) -> dict[str, Any]:
     """Bring an archived teammate back, paused."""
     teammate = _find_to_edit(request, teammate_id, user_id)
-    return _shown_again(request, roster.unarchive_teammate(request.auth, teammate))
+    return _shown_again(request, editing.unarchive_teammate(request.auth, teammate))
 
 
 @both("post", "/{teammate_id}/reset")
@@ -230,7 +235,7 @@ def reset_teammate(
         return {"reset_fields": []}
     to = CATALOG[teammate.template_slug].versioned
     fields = payload.fields if payload else None
-    changed = roster.reset_teammate(request.auth, teammate, to=to, fields=fields)
+    changed = editing.reset_teammate(request.auth, teammate, to=to, fields=fields)
     return {"reset_fields": changed}
 
 
@@ -241,10 +246,10 @@ def get_system_prompt(
     """What it is told before anything is asked of it."""
     teammate = _find(scoped(request, user_id, "data.personas.read"), teammate_id)
     version = teammate.current_version
-    prompt = prompting.standing_prompt(teammate.name, version)
+    prompt = standing_prompt(teammate.name, version)
     return {
         "prompt_profile": version.prompt_profile,
-        "profile_description": prompting.PROFILES[PromptProfile(version.prompt_profile)],
+        "profile_description": PROFILES[PromptProfile(version.prompt_profile)],
         "system_prompt": prompt,
         "characters": len(prompt),
     }
@@ -257,7 +262,7 @@ def get_system_prompt(
 def make_teammate_webhook(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
     """A webhook, or a new token for it. The address is not shown again."""
     teammate = _find_to_edit(request, teammate_id, user_id)
-    path = hooks.path("mates", teammate.pk, roster.make_webhook(request.auth, teammate))
+    path = webhook_tokens.path("mates", teammate.pk, channels.make_webhook(request.auth, teammate))
     return Status(201, {"enabled": True, "url": address_of(request) + path})
 
 
@@ -266,7 +271,7 @@ def pause_teammate_webhook(
     request: ApiRequest, teammate_id: int, payload: EnabledIn, user_id: str | None = None
 ) -> dict[str, Any]:
     teammate = _find_to_edit(request, teammate_id, user_id)
-    changed = roster.pause_webhook(request.auth, teammate, paused=not payload.enabled)
+    changed = channels.pause_webhook(request.auth, teammate, paused=not payload.enabled)
     return {"enabled": changed.hook_enabled, "url": _masked_url(changed, request)}
 
 
@@ -274,7 +279,7 @@ def pause_teammate_webhook(
 def remove_teammate_webhook(
     request: ApiRequest, teammate_id: int, user_id: str | None = None
 ) -> Any:
-    roster.remove_webhook(request.auth, _find_to_edit(request, teammate_id, user_id))
+    channels.remove_webhook(request.auth, _find_to_edit(request, teammate_id, user_id))
     return Status(204, None)
 
 
@@ -282,15 +287,15 @@ def remove_teammate_webhook(
 def open_inbox(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
     """An address whose mails start runs; again is the same address."""
     teammate = _find_to_edit(request, teammate_id, user_id)
-    roster.refuse_archived(teammate)
-    changed = roster.set_inbox(request.auth, teammate, enabled=True)
+    lookup.refuse_archived(teammate)
+    changed = channels.set_inbox(request.auth, teammate, enabled=True)
     return Status(201, {"enabled": True, "address": changed.email_address})
 
 
 @both("delete", "/{teammate_id}/email-inbox", response={204: None})
 def close_inbox(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
     teammate = _find_to_edit(request, teammate_id, user_id)
-    roster.set_inbox(request.auth, teammate, enabled=False)
+    channels.set_inbox(request.auth, teammate, enabled=False)
     return Status(204, None)
 
 
@@ -298,14 +303,16 @@ def close_inbox(request: ApiRequest, teammate_id: int, user_id: str | None = Non
 def open_fetchmail(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
     """An address whose mails it may read, which start nothing."""
     teammate = _find_to_edit(request, teammate_id, user_id)
-    roster.refuse_archived(teammate)
-    changed = roster.set_fetchmail(request.auth, teammate, enabled=True)
+    lookup.refuse_archived(teammate)
+    changed = channels.set_fetchmail(request.auth, teammate, enabled=True)
     return Status(201, {"enabled": True, "address": changed.fetchmail_address})
 
 
 @both("delete", "/{teammate_id}/fetchmail", response={204: None})
 def close_fetchmail(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
-    roster.set_fetchmail(request.auth, _find_to_edit(request, teammate_id, user_id), enabled=False)
+    channels.set_fetchmail(
+        request.auth, _find_to_edit(request, teammate_id, user_id), enabled=False
+    )
     return Status(204, None)
 
 
@@ -318,7 +325,7 @@ def list_teammate_documents(
 ) -> dict[str, Any]:
     """The teammate's own documents, newest first."""
     teammate = _find(scoped(request, user_id, "data.personas.read"), teammate_id)
-    rows = knowledge.list_documents(replace(request.auth, end_user=teammate.end_user))
+    rows = documents.list_documents(replace(request.auth, end_user=teammate.end_user))
     return whole([document_out(one) for one in rows.filter(teammate=teammate)])
 
 
@@ -328,7 +335,7 @@ def get_teammate_document(
 ) -> dict[str, Any]:
     teammate = _find(scoped(request, user_id, "data.personas.read"), teammate_id)
     scope = replace(request.auth, end_user=teammate.end_user)
-    document = knowledge.get_document(scope, teammate=teammate, name=name)
+    document = documents.get_document(scope, teammate=teammate, name=name)
     return document_out(document) | {"content": document.content}
 
 
@@ -402,12 +409,12 @@ def _refuse_foreign(payload: TeammateFields) -> None:
 
 
 def _find(access: Access, teammate_id: int) -> Teammate:
-    return roster.get_teammate(access, teammate_id)
+    return lookup.get_teammate(access, teammate_id)
 
 
 def _find_to_edit(request: ApiRequest, teammate_id: int, user_id: str | None) -> Teammate:
     teammate = _find(request.auth.for_end_user(user_id), teammate_id)
-    roster.require_editor(request.auth, teammate)
+    lookup.require_editor(request.auth, teammate)
     return teammate
 
 
@@ -416,14 +423,14 @@ def _shown_again(request: ApiRequest, teammate: Teammate) -> dict[str, Any]:
 
 
 def _masked_url(teammate: Teammate, request: ApiRequest) -> str | None:
-    path = hooks.masked_path("mates", teammate.pk, teammate)
+    path = webhook_tokens.masked_path("mates", teammate.pk, teammate)
     return path and address_of(request) + path
 
 
 def teammate_out(teammate: Teammate, request: ApiRequest) -> dict[str, Any]:
     """A teammate `with_activity`, with every key of contract v2 2.2."""
     version, access = teammate.current_version, request.auth
-    may_manage = roster.may_edit(access, teammate)
+    may_manage = lookup.may_edit(access, teammate)
     return {
         "id": teammate.pk,
         "name": teammate.name,

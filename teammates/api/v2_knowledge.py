@@ -4,12 +4,14 @@ from typing import Any, Literal
 
 from ninja import Router, Status
 
-from teammates import knowledge, roster
 from teammates.access import Access
 from teammates.api.schemas import ApiRequest, Input, Limit, iso, paged, whole
 from teammates.api.scopes import exact_scope, scope_for_writing
 from teammates.errors import Invalid
+from teammates.knowledge import documents, memories
+from teammates.knowledge import skills as skill_verbs
 from teammates.models import Document, Memory, Skill, SkillStatus
+from teammates.roster import lookup
 
 router = Router()
 
@@ -32,7 +34,7 @@ class MemoryChange(Input):
 def create_memory(request: ApiRequest, payload: MemoryIn) -> Any:
     """Keep a fact of at most 300 characters in one scope."""
     access = scope_for_writing(request, payload.user_id)
-    memory = knowledge.add_memory(access, payload.content, audience=payload.audience)
+    memory = memories.add_memory(access, payload.content, audience=payload.audience)
     return Status(201, memory_out(memory, access))
 
 
@@ -46,7 +48,7 @@ def list_memories(
 ) -> dict[str, Any]:
     """Of exactly one scope, newest first; `query` is looked for in the text."""
     access = exact_scope(request, user_id)
-    rows = knowledge.search_memories(access, query)
+    rows = memories.search_memories(access, query)
     return paged(rows, limit, starting_after, lambda memory: memory_out(memory, access))
 
 
@@ -56,10 +58,10 @@ def update_memory(
 ) -> dict[str, Any]:
     """Correct the text, the audience, or both."""
     access = exact_scope(request, user_id)
-    memory = knowledge.get_memory(access, memory_id)
+    memory = memories.get_memory(access, memory_id)
     if "audience" in payload.model_fields_set and payload.audience is None:
         raise Invalid("audience must not be null.")
-    changed = knowledge.update_memory(
+    changed = memories.update_memory(
         access, memory, content=payload.content, audience=payload.audience
     )
     return memory_out(changed, access)
@@ -67,7 +69,7 @@ def update_memory(
 
 @router.delete("/memories/{memory_id}", response={204: None}, tags=["memories"])
 def delete_memory(request: ApiRequest, memory_id: int, user_id: str | None = None) -> Any:
-    knowledge.forget(exact_scope(request, user_id), memory_id)
+    memories.forget(exact_scope(request, user_id), memory_id)
     return Status(204, None)
 
 
@@ -113,8 +115,8 @@ def create_skill(request: ApiRequest, payload: SkillIn) -> Any:
         raise Invalid("teammate_id must be given with the scope teammate, and only then.")
     teammate = None
     if payload.teammate_id is not None:
-        teammate = roster.get_teammate(request.auth, payload.teammate_id)
-    skill = knowledge.add_skill(
+        teammate = lookup.get_teammate(request.auth, payload.teammate_id)
+    skill = skill_verbs.add_skill(
         access, name=payload.name, description=payload.description, body=payload.body,
         teammate=teammate,
     )  # fmt: skip
@@ -148,7 +150,7 @@ def list_invokable_skills(
 @router.get("/skills/{skill_id}", tags=["skills"])
 def get_skill(request: ApiRequest, skill_id: int, user_id: str | None = None) -> dict[str, Any]:
     access = exact_scope(request, user_id)
-    return skill_out(knowledge.get_skill(access, skill_id), access)
+    return skill_out(skill_verbs.get_skill(access, skill_id), access)
 
 
 @router.patch("/skills/{skill_id}", tags=["skills"])
@@ -157,14 +159,14 @@ def update_skill(
 ) -> dict[str, Any]:
     access = exact_scope(request, user_id)
     given = {k: v for k, v in payload.dict(exclude_unset=True).items() if v is not None}
-    skill = knowledge.update_skill(access, knowledge.get_skill(access, skill_id), **given)
+    skill = skill_verbs.update_skill(access, skill_verbs.get_skill(access, skill_id), **given)
     return skill_out(skill, access)
 
 
 @router.delete("/skills/{skill_id}", response={204: None}, tags=["skills"])
 def delete_skill(request: ApiRequest, skill_id: int, user_id: str | None = None) -> Any:
     access = exact_scope(request, user_id)
-    knowledge.delete_skill(access, knowledge.get_skill(access, skill_id))
+    skill_verbs.delete_skill(access, skill_verbs.get_skill(access, skill_id))
     return Status(204, None)
 
 
@@ -206,8 +208,8 @@ def list_documents(
     if (scope == "teammate") != (agent_id is not None):
         raise Invalid("agent_id must be given with the scope teammate, and only then.")
     if agent_id is not None:
-        roster.get_teammate(request.auth, agent_id)
-    rows = knowledge.list_documents(access).filter(teammate=agent_id)
+        lookup.get_teammate(request.auth, agent_id)
+    rows = documents.list_documents(access).filter(teammate=agent_id)
     return whole([document_out(one) for one in rows.defer("content")])
 
 
@@ -225,7 +227,7 @@ def update_document(
 ) -> dict[str, Any]:
     """Rename it, or say anew what it is."""
     document = _document(request, document_id, user_id)
-    changed = knowledge.update_document(
+    changed = documents.update_document(
         request.auth, document, name=payload.name, summary=payload.summary
     )
     return document_out(changed)
@@ -233,15 +235,15 @@ def update_document(
 
 @router.delete("/documents/{document_id}", response={204: None}, tags=["documents"])
 def delete_document(request: ApiRequest, document_id: int, user_id: str | None = None) -> Any:
-    knowledge.delete_document(request.auth, _document(request, document_id, user_id))
+    documents.delete_document(request.auth, _document(request, document_id, user_id))
     return Status(204, None)
 
 
 def _document(request: ApiRequest, document_id: int, user_id: str | None) -> Document:
     access = exact_scope(request, user_id, is_strict=False)
-    document = knowledge.get_document(access, pk=document_id)
+    document = documents.get_document(access, pk=document_id)
     if document.teammate_id is not None:  # as visible as its teammate
-        roster.get_teammate(request.auth, document.teammate_id)
+        lookup.get_teammate(request.auth, document.teammate_id)
     return document
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from ninja import Router, Status
 from pydantic import Field
 
-from teammates import roster, tools
+from teammates import tools
 from teammates.access import Access
 from teammates.api.schemas import ApiRequest, Input, Limit, iso, paged, whole
 from teammates.api.scopes import exact_scope, scope_for_writing
@@ -15,6 +15,7 @@ from teammates.integrations import checks, servers, tool_policies
 from teammates.integrations.app_catalog import CATALOG
 from teammates.llm import catalog
 from teammates.models import Model, PermissionPolicy, ServerStatus, Teammate, ToolServer
+from teammates.roster import lookup
 from teammates.tools.servers import Operation
 
 router = Router()
@@ -67,7 +68,7 @@ def list_built_in_tools(
     off = set(tool_policies.switched_off(tool_policies.settings_of(access.organization).values()))
     switches: dict[str, bool | None] = {}
     if teammate_id is not None:
-        version = roster.get_teammate(request.auth, teammate_id).current_version
+        version = lookup.get_teammate(request.auth, teammate_id).current_version
         off |= set(version.disabled_tools)
         switches = {"memory": version.memory, "history": version.history,
                     "task_setup_tools": version.task_setup_tools,

@@ -6,11 +6,13 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from teammates import knowledge, roster
 from teammates.access import Access
 from teammates.errors import DomainError, NotFound
 from teammates.forms.knowledge import MemoryForm, SkillForm
+from teammates.knowledge import memories
+from teammates.knowledge.skills import add_skill, delete_skill, list_skills, update_skill
 from teammates.models import Author, Memory, Skill, SkillStatus, Teammate
+from teammates.roster import lookup
 from teammates.web.pages import PageRequest, add_refusal, page_of
 
 PAGE_SIZE = 50
@@ -23,7 +25,7 @@ def memory_list(request: PageRequest) -> HttpResponse:
     form = MemoryForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
-            knowledge.add_memory(access, form.cleaned_data["content"], author=Author.PERSON)
+            memories.add_memory(access, form.cleaned_data["content"], author=Author.PERSON)
         except DomainError as error:
             add_refusal(form, error)
         else:
@@ -39,15 +41,15 @@ def memory_list(request: PageRequest) -> HttpResponse:
         "query": query,
         "form": form,
         "used": Memory.objects.filter(organization=access.organization, end_user=None).count(),
-        "capacity": knowledge.MOST_MEMORIES,
+        "capacity": memories.MOST_MEMORIES,
         "forgotten": request.session.pop("forgotten", None),
     }, status=422 if form.errors else 200)  # fmt: skip
 
 
 @require_POST
 def memory_forget(request: PageRequest, memory_id: int) -> HttpResponse:
-    memory = knowledge.get_memory(request.access, memory_id)
-    knowledge.forget(request.access, memory_id)
+    memory = memories.get_memory(request.access, memory_id)
+    memories.forget(request.access, memory_id)
     if memory.teammate_id is None:
         request.session["forgotten"] = memory.content
     messages.success(request, "Forgotten.")
@@ -55,13 +57,13 @@ def memory_forget(request: PageRequest, memory_id: int) -> HttpResponse:
 
 
 def _memories(access: Access) -> "QuerySet[Memory]":
-    found = knowledge.search_memories(access)
+    found = memories.search_memories(access)
     return found.select_related("end_user", "teammate", "written_by", "created_by")
 
 
 @require_GET
 def skill_list(request: PageRequest) -> HttpResponse:
-    skills = knowledge.list_skills(request.access)
+    skills = list_skills(request.access)
     return render(request, "teammates/skill_list.html", {
         "page": page_of(
             request, skills, "name", "id", size=PAGE_SIZE
@@ -90,13 +92,13 @@ def skill_edit(request: PageRequest, skill_id: int | None = None) -> HttpRespons
         try:
             if skill is None:
                 chosen = given.get("teammate")
-                knowledge.add_skill(
+                add_skill(
                     access, **texts,
-                    teammate=roster.get_teammate(access, int(chosen)) if chosen else None,
+                    teammate=lookup.get_teammate(access, int(chosen)) if chosen else None,
                 )  # fmt: skip
             else:
                 status = SkillStatus.ACTIVE if given["is_active"] else SkillStatus.DISABLED
-                knowledge.update_skill(access, skill, **texts, status=status)
+                update_skill(access, skill, **texts, status=status)
         except DomainError as error:
             add_refusal(form, error)
         else:
@@ -112,6 +114,6 @@ def skill_delete(request: PageRequest, skill_id: int) -> HttpResponse:
     skill = Skill.objects.filter(organization=access.organization, pk=skill_id).first()
     if skill is None:
         raise NotFound("There is no such skill.")
-    knowledge.delete_skill(access, skill)
+    delete_skill(access, skill)
     messages.success(request, f"{skill.name} is deleted.")
     return redirect("teammates:skill_list")

@@ -16,12 +16,13 @@ from runs.lifecycle import leases
 from runs.models import Artifact, Run, RunStatus
 from runs.retention import erasure
 from runs.sharing import artifacts, links
-from teammates import accounts, hooks, members, roster
+from teammates import accounts, members
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid, NotFound
 from teammates.integrations import servers
 from teammates.llm import catalog
 from teammates.models import Organization
+from teammates.roster import channels, webhook_tokens
 from teammates.tools import masking
 from tests.api import call
 from tests.factories import (
@@ -283,8 +284,8 @@ def test_json_that_cannot_be_walked_through_is_refused_at_every_door(
 
     assert send("/api/v2/runs", f'{{"message": "x", "metadata": {{"a": {text}}}}}') == 422
     assert send("/v1/threads", text) == 422
-    token = roster.make_webhook(alice, default_teammate(alice.organization))
-    path = hooks.path("mates", default_teammate(alice.organization).pk, token)
+    token = channels.make_webhook(alice, default_teammate(alice.organization))
+    path = webhook_tokens.path("mates", default_teammate(alice.organization).pk, token)
     assert send(path, text) == 422
     gate = make_gate(alice)
     run = Run.objects.get(pk=gate.run_id)

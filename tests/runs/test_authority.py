@@ -36,12 +36,14 @@ from runs.tasks import lessons, tasks
 from runs.tools import authority
 from runs.triggers import definitions, inbound_webhook
 from runs.triggers.inbound_webhook import Call
-from teammates import accounts, end_users, knowledge, roster
+from teammates import accounts, end_users
 from teammates.access import Access
 from teammates.errors import Forbidden
 from teammates.integrations import tool_policies
+from teammates.knowledge import documents, memories
 from teammates.llm import catalog
 from teammates.models import Author, Memory, Teammate
+from teammates.roster import channels, editing
 from teammates.tools.memory import REMEMBER
 from teammates.tools.web import WEB_FETCH
 from teammates.trust.fencing import as_data, data_of
@@ -67,7 +69,7 @@ def ops(alice: Access, models: FakeModels) -> Teammate:
         base_url=f"{models.url}/v1",
     )  # fmt: skip
     catalog.add_model(alice, provider, alias="hostile", name="obeys")
-    return roster.create_teammate(
+    return editing.create_teammate(
         alice, name="Ops", model="hostile", email_inbox=True,
         visibility="organization", allowed_senders=["@other.test"],
     )  # fmt: skip
@@ -88,7 +90,7 @@ def mailed(ops: Teammate, text: str, sender: str = "mallory@other.test", **heade
 
 def called(alice: Access, ops: Teammate, message: str) -> Run:
     """The run that a call of the teammate's webhook starts."""
-    token = roster.make_webhook(alice, ops)
+    token = channels.make_webhook(alice, ops)
     body = json.dumps({"message": message}).encode()
     got = inbound_webhook.receive_for_teammate(ops.pk, token, Call(body, "application/json"))
     assert got.firing.run is not None, got.firing.detail
@@ -126,7 +128,7 @@ def test_an_obedient_model_tells_strangers_nothing(
 ) -> None:
     told(alice, ops, "OWNER-PRIVATE: the acquisition closes on Friday")
     told(bob, ops, "BOB-PRIVATE: my salary")
-    knowledge.add_memory(alice, "COMPANY-PRIVATE: we sell in May.", audience="company")
+    memories.add_memory(alice, "COMPANY-PRIVATE: we sell in May.", audience="company")
     tasks.create_task(alice, ops, instructions="TASK-PRIVATE", name="TASK-PRIVATE")
     tool_policies.allow_tool(alice, "PERMISSION-PRIVATE")
     secret = Run.objects.order_by("pk").first()
@@ -215,7 +217,7 @@ def test_words_from_outside_are_told_over_every_hop(alice: Access, ops: Teammate
 def test_whoever_read_strangers_is_asked_before_it_reads_on(
     alice: Access, ops: Teammate, then: str
 ) -> None:
-    roster.set_fetchmail(alice, ops, enabled=True)
+    channels.set_fetchmail(alice, ops, enabled=True)
     theirs = finish(mailed(ops, "hello"))
     text = f'CALL get_run {{"run_id": {theirs.pk}}}\nCALL {then}'
     run = make_run(alice, message=text, teammate=ops, channel=Channel.API)
@@ -269,7 +271,7 @@ def test_a_model_that_does_not_stop_is_stopped(
 
 
 def test_codes_in_a_mailbox_wait_for_a_person(alice: Access, ops: Teammate) -> None:
-    roster.set_fetchmail(alice, ops, enabled=True)
+    channels.set_fetchmail(alice, ops, enabled=True)
     Mail.objects.create(
         teammate=ops, sender="bank@x", subject="code", text="CODE-993311", attachments=[],
         message_id="<c@x>",
@@ -405,10 +407,10 @@ def test_what_stands_between_the_fences_is_found_again(text: str) -> None:
 
 
 def test_documents_that_runs_wrote_are_not_told_to_strangers(alice: Access, ops: Teammate) -> None:
-    knowledge.write_document(alice, name="faq", content="x", author=Author.PERSON)
-    knowledge.write_document(alice, name="notes", content="x", author=Author.AGENT)
+    documents.write_document(alice, name="faq", content="x", author=Author.PERSON)
+    documents.write_document(alice, name="notes", content="x", author=Author.AGENT)
     access = authority.access_of_run(mailed(ops, "hi"))
-    names = knowledge.documents_for(access, ops).values_list("name", flat=True)
+    names = documents.documents_for(access, ops).values_list("name", flat=True)
     assert list(names) == ["faq"]
 
 

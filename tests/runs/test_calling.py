@@ -20,11 +20,13 @@ from runs.models import Event, Gate, Report, Run, RunStatus, Task, ToolCall
 from runs.tools import builtin, toolbox
 from runs.tools.builtin import VERBS
 from runs.tools.setup import DEEPEST
-from teammates import end_users, knowledge, roster, tools
+from teammates import end_users, tools
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid
 from teammates.integrations import servers, tool_policies
+from teammates.knowledge import memories, skills
 from teammates.models import Memory, Teammate, ToolServer
+from teammates.roster import editing, lookup
 from teammates.tools.base import Means
 from tests.conftest import free_port
 from tests.factories import check_server, make_run
@@ -199,15 +201,15 @@ def test_memories_are_kept_told_and_shown_with_the_reason(alice: Access) -> None
 
 
 def test_memories_of_scopes_and_of_other_teammates_never_mix(alice: Access) -> None:
-    normal, work = (roster.get_persona(alice, key)[0] for key in ("normal", "work"))
+    normal, work = (lookup.get_persona(alice, key)[0] for key in ("normal", "work"))
     customer = end_users.find_or_create(alice, "cust_1")
     theirs = Access(alice.organization, alice.role, alice.user, None, customer)
-    knowledge.add_memory(alice, "Of the account.")
-    knowledge.add_memory(alice, "Of Demo alone.", teammate=normal)
-    knowledge.add_memory(theirs, "Of the customer.")
+    memories.add_memory(alice, "Of the account.")
+    memories.add_memory(alice, "Of Demo alone.", teammate=normal)
+    memories.add_memory(theirs, "Of the customer.")
 
     def told(end_user: Any, teammate: Teammate) -> set[str]:
-        found = knowledge.memories_for(replace(alice, end_user=end_user), teammate, "")
+        found = memories.memories_for(replace(alice, end_user=end_user), teammate, "")
         return {one.memory.content for one in found}
 
     assert told(None, normal) == {"Of the account.", "Of Demo alone."}
@@ -216,12 +218,12 @@ def test_memories_of_scopes_and_of_other_teammates_never_mix(alice: Access) -> N
 
 
 def test_what_fits_the_request_is_told_first_when_not_everything_is(alice: Access) -> None:
-    knowledge.add_memory(alice, "Refunds need the signature of Bo.")
+    memories.add_memory(alice, "Refunds need the signature of Bo.")
     for number in range(60):
-        knowledge.add_memory(alice, f"Fact number {number}.")
-    normal = roster.get_persona(alice, "normal")[0]
-    told = knowledge.memories_for(alice, normal, "please look at the refunds")
-    assert len(told) == knowledge.TOLD_MEMORIES
+        memories.add_memory(alice, f"Fact number {number}.")
+    normal = lookup.get_persona(alice, "normal")[0]
+    told = memories.memories_for(alice, normal, "please look at the refunds")
+    assert len(told) == memories.TOLD_MEMORIES
     assert (told[0].memory.content, told[0].why) == (
         "Refunds need the signature of Bo.", "fits the request",
     )  # fmt: skip
@@ -257,7 +259,7 @@ def test_what_a_run_makes_is_never_looser_than_the_run(alice: Access) -> None:
     made = perform(run, call, "create_teammate", {"name": "Helper"})
     helper = Teammate.objects.get(pk=made["teammate_id"])
     assert helper.current_version.permission_mode == "approval"
-    strong = roster.create_teammate(alice, name="Strong", tools=["gmail"], permission_mode="plan")
+    strong = editing.create_teammate(alice, name="Strong", tools=["gmail"], permission_mode="plan")
     with pytest.raises(Forbidden, match="may do more"):
         perform(run, call, "update_teammate", {"teammate_id": strong.pk, "role": "x"})
     theirs = {"name": "t", "instructions": "x", "teammate_id": strong.pk}
@@ -278,7 +280,7 @@ def test_what_a_run_makes_is_never_looser_than_the_run(alice: Access) -> None:
 
 
 def test_a_task_says_what_its_runs_inherit(alice: Access) -> None:
-    normal = roster.get_persona(alice, "normal")[0]
+    normal = lookup.get_persona(alice, "normal")[0]
     task = Task.objects.create(
         organization=alice.organization, teammate=normal, name="t", instructions="x",
         permission_mode="approval", memory=False, effort="low",
@@ -305,7 +307,7 @@ def test_writing_over_a_file_shows_what_would_change(alice: Access) -> None:
 def test_the_set_up_tools_see_their_own_scope_alone(alice: Access) -> None:
     customer = end_users.find_or_create(alice, "cust_1")
     theirs = Access(alice.organization, alice.role, alice.user, None, customer)
-    agent = roster.create_teammate(alice, name="Theirs", end_user=customer)
+    agent = editing.create_teammate(alice, name="Theirs", end_user=customer)
     account_run = make_run(alice)
     run = requests.create_run(
         theirs,
@@ -326,7 +328,7 @@ def test_the_set_up_tools_see_their_own_scope_alone(alice: Access) -> None:
 
 
 def test_skills_are_offered_loaded_and_forced(alice: Access) -> None:
-    skill = knowledge.add_skill(
+    skill = skills.add_skill(
         alice, name="Refund playbook", description="When a refund is asked for.", body="Step one."
     )
     run = make_run(alice, options=Options(skill=skill.slug))

@@ -20,10 +20,12 @@ from runs.usage.periods import Span
 from runs.views import end_users as end_users_views
 from runs.views import files as files_views
 from runs.views import teammates as runs_teammates
-from teammates import end_users, keys, knowledge, roster
+from teammates import end_users, keys
 from teammates.access import Access
+from teammates.knowledge import memories, skills
 from teammates.llm import catalog
 from teammates.models import AuditEntry, Author, Organization, Provider, Role, Teammate
+from teammates.roster import editing
 from teammates.templatetags.muster import plain
 from teammates.views import keys as keys_views
 from teammates.views import knowledge as knowledge_views
@@ -291,7 +293,7 @@ def test_a_page_asks_the_database_as_often_for_one_row_as_for_twenty(
             run = make_run(alice, status=RunStatus.COMPLETED)
             files.write_file(run.thread, name="plain.txt", content=b"1")
             keys.create_key(alice, name="k")
-            roster.create_teammate(alice, name=f"Mate {times} {n}")
+            editing.create_teammate(alice, name=f"Mate {times} {n}")
             make_bob(alice, email=f"bob-{times}-{n}@example.com")
             end_users.create_end_user(alice, f"customer-{times}-{n}")
             browser.post(f"/threads/{run.thread_id}/star/", {"starred": "1"})
@@ -317,10 +319,10 @@ def test_each_list_goes_on_behind_its_last_row(
 ) -> None:
     monkeypatch.setattr(module, "PAGE_SIZE", 2)
     for n in range(5):
-        roster.create_teammate(alice, name=f"Copy {n}")
-        knowledge.add_skill(alice, name=f"Skill {n}", description="d", body="b")
+        editing.create_teammate(alice, name=f"Copy {n}")
+        skills.add_skill(alice, name=f"Skill {n}", description="d", body="b")
         keys.create_key(alice, name="k")
-        knowledge.add_memory(alice, f"Tea at {n}.", author=Author.PERSON)
+        memories.add_memory(alice, f"Tea at {n}.", author=Author.PERSON)
         run = make_run(alice, status=RunStatus.COMPLETED)
         files.write_file(run.thread, name="a.txt", content=b"1")
         end_users.create_end_user(alice, f"customer-{n}")

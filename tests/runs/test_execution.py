@@ -13,10 +13,10 @@ from runs.execution.worker import Worker
 from runs.gates import answers
 from runs.lifecycle import endings
 from runs.models import CallStatus, Channel, Event, Run, RunStatus, Step, StepStatus, ToolCall
-from teammates import roster
 from teammates.access import Access
 from teammates.llm import catalog
 from teammates.models import ModelPrice
+from teammates.roster import lookup
 from tests.factories import make_run, make_thread
 from tests.fake_models import FakeModels, serve
 from threads.models import File
@@ -308,7 +308,7 @@ def test_an_approval_is_asked_before_the_call(alice: Access, allow: bool) -> Non
 
 
 def test_a_teammate_that_asks_first_asks_before_it_writes(alice: Access) -> None:
-    careful = roster.get_persona(alice, "work")[0]
+    careful = lookup.get_persona(alice, "work")[0]
     run = make_run(alice, message="file plan.txt", teammate=careful)
     work_until(lambda: Run.objects.get(pk=run.pk).status == RunStatus.WAITING)
     assert not File.objects.exists()

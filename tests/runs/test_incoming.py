@@ -11,9 +11,10 @@ from django.test import Client
 from runs.models import Channel, Firing, FiringStatus, Overlap, Run, RunStatus, Skip, Task
 from runs.tasks import tasks
 from runs.triggers import definitions, firing, inbound_webhook, scheduler
-from teammates import end_users, hooks, roster
+from teammates import end_users
 from teammates.access import Access
 from teammates.models import Organization, Teammate
+from teammates.roster import channels, editing, webhook_tokens
 from tests.factories import bring_to, make_alice
 
 pytestmark = pytest.mark.django_db
@@ -26,7 +27,7 @@ def alice(db: None) -> Access:
 
 @pytest.fixture
 def teammate(alice: Access) -> Teammate:
-    return roster.create_teammate(alice, name="Ops")
+    return editing.create_teammate(alice, name="Ops")
 
 
 @pytest.fixture
@@ -36,8 +37,8 @@ def task(alice: Access, teammate: Teammate) -> Task:
 
 def hook_of(alice: Access, row: Task | Teammate) -> str:
     if isinstance(row, Teammate):
-        return hooks.path("mates", row.pk, roster.make_webhook(alice, row))
-    return hooks.path("tasks", row.pk, definitions.make_webhook(alice, row)[1])
+        return webhook_tokens.path("mates", row.pk, channels.make_webhook(alice, row))
+    return webhook_tokens.path("tasks", row.pk, definitions.make_webhook(alice, row)[1])
 
 
 def call(path: str, body: Any = None, **headers: Any) -> Any:
@@ -112,7 +113,7 @@ def test_a_refused_event_may_be_sent_again(alice: Access, task: Task) -> None:
 @pytest.mark.parametrize("whose", ["task", "teammate"])
 def test_eight_calls_with_one_event_at_once_start_one_run(whose: str) -> None:
     alice = make_alice()
-    mate = roster.create_teammate(alice, name="Ops")
+    mate = editing.create_teammate(alice, name="Ops")
     row = tasks.create_task(alice, mate, instructions="x") if whose == "task" else mate
     path = hook_of(alice, row)
     answers: list[Any] = []
@@ -152,11 +153,11 @@ def test_paused_rotated_and_removed_are_three_things(alice: Access, task: Task) 
 
 def test_what_is_paused_above_it_pauses_it(alice: Access, task: Task) -> None:
     path = hook_of(alice, task)
-    roster.set_enabled(alice, task.teammate, enabled=False)
+    editing.set_enabled(alice, task.teammate, enabled=False)
     assert call(path).status_code == 409
-    mate = roster.create_teammate(alice, name="Two")
+    mate = editing.create_teammate(alice, name="Two")
     path = hook_of(alice, mate)
-    roster.set_enabled(alice, mate, enabled=False)
+    editing.set_enabled(alice, mate, enabled=False)
     assert call(path, {"message": "x"}).status_code == 409
     assert not Run.objects.exists()
 

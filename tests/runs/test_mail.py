@@ -33,10 +33,11 @@ from runs.models import (
 from runs.notifications import mailer
 from runs.tasks import tasks
 from runs.triggers import definitions, firing, scheduler
-from teammates import members, roster
+from teammates import members
 from teammates.access import Access
 from teammates.errors import Forbidden, NotFound, TooMany
 from teammates.models import Teammate
+from teammates.roster import channels, editing
 from tests.conftest import MakeServer, free_port, wait_for
 from tests.factories import bring_to, make_alice, make_bob, make_eve, make_run
 from threads import files
@@ -53,7 +54,7 @@ def alice(db: None) -> Access:
 @pytest.fixture
 def ops(alice: Access) -> Teammate:
     """A teammate with an inbox."""
-    return roster.create_teammate(alice, name="Ops", email_inbox=True)
+    return editing.create_teammate(alice, name="Ops", email_inbox=True)
 
 
 def address_of(row: Teammate) -> str:
@@ -294,7 +295,7 @@ def test_nobody_has_other_addresses(alice: Access, ops: Teammate) -> None:
         with pytest.raises(NotFound):
             take(wrong)
     assert receiving.is_known(f"{name.upper()}+tag@{domain.upper()}")
-    roster.archive_teammate(alice, ops)
+    editing.archive_teammate(alice, ops)
     assert not receiving.is_known(address_of(ops))
 
 
@@ -358,7 +359,7 @@ def test_a_reference_that_only_looks_like_ours_is_none(ops: Teammate) -> None:
 def test_a_conversation_with_another_teammate_is_not_continued(
     alice: Access, ops: Teammate
 ) -> None:
-    other = roster.create_teammate(alice, name="Other", email_inbox=True)
+    other = editing.create_teammate(alice, name="Other", email_inbox=True)
     first = receive(other).run
     second = receive(ops, letter(Message_ID="<2@x>", In_Reply_To="<1@x>")).run
     assert first is not None
@@ -447,7 +448,7 @@ def test_nobody_is_mailed_who_did_not_ask(alice: Access, ops: Teammate) -> None:
 
 
 def test_a_mailbox_keeps_mails_of_anybody_and_starts_nothing(alice: Access, ops: Teammate) -> None:
-    ops = roster.set_fetchmail(alice, ops, enabled=True)
+    ops = channels.set_fetchmail(alice, ops, enabled=True)
     assert ops.fetchmail_address not in (None, ops.email_address)
     raw = letter("Your code is 4711.", From="noreply@shop.com", Auto_Submitted="auto-generated")
     for _ in range(2):
@@ -462,7 +463,7 @@ def test_a_mailbox_keeps_mails_of_anybody_and_starts_nothing(alice: Access, ops:
 
 
 def test_a_mailbox_takes_so_many_mails_a_minute(alice: Access, ops: Teammate) -> None:
-    ops = roster.set_fetchmail(alice, ops, enabled=True)
+    ops = channels.set_fetchmail(alice, ops, enabled=True)
     for number in range(mailbox.MOST_PER_MINUTE):
         take(ops.fetchmail_address or "", letter(Message_ID=f"<{number}@x>"))
     with pytest.raises(TooMany):
@@ -471,7 +472,7 @@ def test_a_mailbox_takes_so_many_mails_a_minute(alice: Access, ops: Teammate) ->
 
 def test_a_mailbox_forgets(alice: Access, ops: Teammate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mailbox, "MOST_PER_MINUTE", 1000)
-    ops = roster.set_fetchmail(alice, ops, enabled=True)
+    ops = channels.set_fetchmail(alice, ops, enabled=True)
     for number in range(mailbox.MOST_KEPT + 3):
         take(ops.fetchmail_address or "", letter(Message_ID=f"<{number}@x>"))
     assert Mail.objects.count() == mailbox.MOST_KEPT

@@ -32,12 +32,14 @@ from runs.retention import cleanup, closed_accounts, erased_end_users, erasure, 
 from runs.tasks import lessons, tasks
 from runs.triggers import definitions, scheduler
 from runs.webhooks import endpoints
-from teammates import accounts, end_users, keys, knowledge, members, roster, sessions
+from teammates import accounts, end_users, keys, members, sessions
 from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, Forbidden, NotSignedIn
 from teammates.fields import hash_secret
 from teammates.integrations import tool_policies
+from teammates.knowledge import documents, memories, skills
 from teammates.models import AuditEntry, Organization, RefreshToken, Teammate, TeammateVersion, User
+from teammates.roster import channels, editing, lookup
 from tests import factories
 from tests.factories import LETTER, browser_of, make_gate, make_key, make_run
 from threads import conversations, files
@@ -46,18 +48,18 @@ from threads.models import File, Message, Thread
 
 def with_everything(access: Access) -> Run:
     """A run with a file, an answer, a task that learned, and what teammates know."""
-    agent = roster.create_teammate(access, name="Ada")
+    agent = editing.create_teammate(access, name="Ada")
     task = tasks.create_task(access, agent, instructions="x")
     schedule = definitions.add_schedule(access, task, interval_seconds=3600)
     endpoints.add_endpoint(access, url="https://example.com", events=["run.started"])
     scheduler.arm()
     scheduler.fire_due(schedule.starts_at + timedelta(hours=1))
-    agent = roster.set_fetchmail(access, agent, enabled=True)
+    agent = channels.set_fetchmail(access, agent, enabled=True)
     inbound = receiving.Inbound(b"From: kim@example.com\n\nThe secret plan")
     receiving.receive(agent.fetchmail_address or "", inbound)
     Lesson.objects.create(task=task, text="x", last_reaffirmed_at=timezone.now())
-    knowledge.add_memory(access, "x", teammate=agent)
-    knowledge.write_document(access, name="x", content="x", teammate=agent)
+    memories.add_memory(access, "x", teammate=agent)
+    documents.write_document(access, name="x", content="x", teammate=agent)
     run = make_run(access, message="the secret plan", teammate=agent, status=RunStatus.COMPLETED)
     file = files.write_file(run.thread, name="plan.md", content=b"the secret plan")
     RunFile.objects.create(run=run, file=file)
@@ -114,7 +116,7 @@ def test_what_somebody_left_elsewhere_is_not_the_organizations_own_once_they_are
     )
     hers = access_of_member(eve_at_alices.user, str(alice.organization.uid))
     assert hers is not None
-    agent = roster.create_teammate(alice, name="Ada")
+    agent = editing.create_teammate(alice, name="Ada")
     schedule = definitions.add_schedule(
         hers, tasks.create_task(hers, agent, instructions="x"), interval_seconds=3600
     )
@@ -206,7 +208,7 @@ def test_old_rows_are_forgotten(alice: Access) -> None:
 
 
 def test_an_export_has_no_secret_in_it(alice: Access) -> None:
-    task = tasks.create_task(alice, roster.default_teammate(alice), instructions="x")
+    task = tasks.create_task(alice, lookup.default_teammate(alice), instructions="x")
     _, token = definitions.make_webhook(alice, task)
     endpoint = endpoints.add_endpoint(alice, url="https://example.com", events=["run.started"])
     rotated = endpoints.update_endpoint(alice, endpoint, rotate_secret=True)
@@ -221,7 +223,7 @@ def test_an_export_has_no_secret_in_it(alice: Access) -> None:
 def test_where_numbers_alone_are_kept_nothing_is_kept_of_what_came_to_nothing(
     alice: Access,
 ) -> None:
-    agent = roster.create_teammate(alice, name="Ada", email_inbox=True)
+    agent = editing.create_teammate(alice, name="Ada", email_inbox=True)
     inbound = receiving.Inbound(
         b"From: alice@example.com\nSubject: The secret plan\nAuto-Submitted: yes\n\nx"
     )
@@ -265,7 +267,7 @@ def test_an_end_user_is_erased_and_nobody_else(alice: Access, bob: Access) -> No
     file = files.write_file(run.thread, name="a.txt", content=b"kim has asthma")
     RunFile.objects.create(run=run, file=file)
     other = make_run(alice, message="another plan", status=RunStatus.COMPLETED)
-    knowledge.add_memory(of_kim, "kim has asthma")
+    memories.add_memory(of_kim, "kim has asthma")
     end_users.update_end_user(alice, kim, name="Kim", email="kim@example.com")
     with pytest.raises(Forbidden):
         erased_end_users.erase_end_user(bob, kim)
@@ -288,17 +290,17 @@ def test_an_end_user_is_erased_and_nobody_else(alice: Access, bob: Access) -> No
 def test_what_an_erased_end_user_set_up_is_gone_too_and_starts_nothing(alice: Access) -> None:
     kim = end_users.find_or_create(alice, "kim")
     of_kim = replace(alice, end_user=kim)
-    theirs = roster.create_teammate(
+    theirs = editing.create_teammate(
         of_kim, name="Asthma nurse", instructions="asthma", end_user=kim, metadata={"is": "asthma"}
     )
-    roster.make_webhook(of_kim, theirs)
+    channels.make_webhook(of_kim, theirs)
     task = tasks.create_task(of_kim, theirs, name="asthma", instructions="asthma", end_user=kim)
     schedule = definitions.add_schedule(of_kim, task, interval_seconds=3600)
     for text in ("asthma", "more asthma"):
         Lesson.objects.create(task=task, text=text, last_reaffirmed_at=timezone.now())
     lessons.forget_lesson(alice, task, str(task.lessons.values_list("pk", flat=True)[0]))
-    gone = knowledge.add_skill(of_kim, name="asthma two", description="asthma", body="asthma")
-    knowledge.delete_skill(alice, gone)
+    gone = skills.add_skill(of_kim, name="asthma two", description="asthma", body="asthma")
+    skills.delete_skill(alice, gone)
     policy, _ = tool_policies.allow_tool(of_kim, "send_mail", pattern={"to": "asthma@example.com"})
     tool_policies.revoke(of_kim, policy.pk)
     endpoint = endpoints.add_endpoint(of_kim, url="https://asthma.example.com")
@@ -307,10 +309,10 @@ def test_what_an_erased_end_user_set_up_is_gone_too_and_starts_nothing(alice: Ac
         teammate=theirs, sender="k@example.com", subject="asthma", text="asthma", attachments=[],
         message_id="1",
     )  # fmt: skip
-    knowledge.add_skill(of_kim, name="asthma", description="asthma", body="asthma")
+    skills.add_skill(of_kim, name="asthma", description="asthma", body="asthma")
     silent = conversations.create_thread(of_kim, title="asthma", end_user=kim)
     files.write_file(silent, name="asthma.txt", content=b"asthma")
-    others = tasks.create_task(alice, roster.create_teammate(alice, name="Ada"), instructions="x")
+    others = tasks.create_task(alice, editing.create_teammate(alice, name="Ada"), instructions="x")
     end_users.remove_profile(alice, kim)  # what stays then can be erased later
     page = f"/settings/end-users/{kim.pk}/"
     assert browser_of(alice).post(f"{page}erase/").status_code == 302

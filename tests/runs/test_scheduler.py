@@ -25,10 +25,11 @@ from runs.models import (
 )
 from runs.tasks import tasks
 from runs.triggers import definitions, scheduler
-from teammates import members, roster
+from teammates import members
 from teammates.access import Access
 from teammates.errors import Unsuitable
 from teammates.models import Membership, Teammate
+from teammates.roster import channels, editing
 from tests.factories import bring_to, make_alice, make_bob
 
 pytestmark = pytest.mark.django_db
@@ -37,7 +38,7 @@ HOUR = timedelta(hours=1)
 
 
 def make_task(access: Access, **fields: Any) -> Task:
-    teammate = roster.create_teammate(access, name="Ops")
+    teammate = editing.create_teammate(access, name="Ops")
     return tasks.create_task(access, teammate, **{"instructions": "Look after it."} | fields)
 
 
@@ -301,7 +302,7 @@ def test_what_is_paused_starts_nothing_and_is_not_made_up_for(what: str) -> None
         if what == "task":
             tasks.update_task(alice, schedule.task, enabled=on)
         elif what == "teammate":
-            roster.set_enabled(alice, schedule.task.teammate, enabled=on)
+            editing.set_enabled(alice, schedule.task.teammate, enabled=on)
         else:
             schedule.refresh_from_db()
             definitions.update_trigger(alice, schedule.task, schedule, enabled=on)
@@ -364,18 +365,18 @@ def test_switching_on_what_starts_it_takes_a_teammate_over(way: str) -> None:
     bob = make_bob(alice)
     mate = make_schedule(bob).task.teammate
     Teammate.objects.filter(pk=mate.pk).update(created_by=bob.user)
-    roster.make_webhook(bob, mate)
-    roster.pause_webhook(bob, mate, paused=True)
+    channels.make_webhook(bob, mate)
+    channels.pause_webhook(bob, mate, paused=True)
     members.remove_member(alice, Membership.objects.get(user=bob.user))
     match way:
         case "webhook":
-            roster.make_webhook(alice, mate)
+            channels.make_webhook(alice, mate)
         case "waking the webhook":
-            roster.pause_webhook(alice, mate, paused=False)
+            channels.pause_webhook(alice, mate, paused=False)
         case "inbox":
-            roster.set_inbox(alice, mate, enabled=True)
+            channels.set_inbox(alice, mate, enabled=True)
         case "teammate":
-            roster.set_enabled(alice, mate, enabled=True)
+            editing.set_enabled(alice, mate, enabled=True)
     mate.refresh_from_db()
     assert mate.created_by == alice.user
 

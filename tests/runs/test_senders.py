@@ -11,9 +11,9 @@ from runs.inbox import gateway, receiving
 from runs.inbox.parsing import read_head
 from runs.inbox.senders import NOBODY_VOUCHES, Hints
 from runs.models import Firing, Run, Skip
-from teammates import roster
 from teammates.access import Access
 from teammates.models import Teammate
+from teammates.roster import editing
 from tests.factories import browser_of
 
 pytestmark = pytest.mark.django_db
@@ -27,7 +27,7 @@ def careful(settings: Any) -> None:
 
 @pytest.fixture
 def ops(alice: Access) -> Teammate:
-    return roster.create_teammate(alice, name="Ops", email_inbox=True)
+    return editing.create_teammate(alice, name="Ops", email_inbox=True)
 
 
 def raw(*results: str) -> bytes:

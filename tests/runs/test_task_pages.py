@@ -12,10 +12,10 @@ from django.utils import timezone
 from runs.models import Firing, Rest, Run, RunStatus, Task, TaskStatus, Trigger
 from runs.tasks import tasks
 from runs.triggers import definitions, scheduler
-from teammates import hooks, roster
 from teammates.access import Access
 from teammates.errors import NotFound, Unsuitable
 from teammates.models import Organization, Role, Teammate
+from teammates.roster import channels, editing, webhook_tokens
 from tests.factories import bring_to, browser_of, make_bob, make_eve
 
 pytestmark = pytest.mark.django_db
@@ -41,7 +41,7 @@ def page(alice: Access) -> Client:
 
 @pytest.fixture
 def ops(alice: Access) -> Teammate:
-    return roster.create_teammate(alice, name="Ops")
+    return editing.create_teammate(alice, name="Ops")
 
 
 @pytest.fixture
@@ -382,8 +382,8 @@ def test_addresses_and_who_may_write(page: Client, task: Task, ops: Teammate) ->
 def test_colleagues_do_not_read_what_came_to_a_shared_teammate(
     page: Client, alice: Access, ops: Teammate
 ) -> None:
-    roster.update_teammate(alice, ops, visibility="organization")
-    live = hooks.path("mates", ops.pk, roster.make_webhook(alice, ops))
+    editing.update_teammate(alice, ops, visibility="organization")
+    live = webhook_tokens.path("mates", ops.pk, channels.make_webhook(alice, ops))
     Client().post(live, '{"message": "The code is 4711"}', content_type="application/json")
     seen = f"{ops.get_absolute_url()}?tab=triggers"
     assert "4711" in text_of(page.get(seen))
@@ -444,7 +444,7 @@ def test_a_wrong_sender_is_said_beside_what_was_typed(
     page: Client, alice: Access, task: Task, ops: Teammate, of: str
 ) -> None:
     definitions.open_inbox(alice, task, allowed_senders=None)
-    roster.set_inbox(alice, ops, enabled=True)
+    channels.set_inbox(alice, ops, enabled=True)
     path = f"/tasks/{task.pk}/triggers/" if of == "task" else f"/teammates/{ops.pk}/reach/"
     answer = page.post(path, {"act": "inbox_senders", "senders": "kim@a.com, nonsense"})
     assert answer.status_code == 422

@@ -20,11 +20,13 @@ from runs.tasks import tasks
 from runs.tools import builtin
 from runs.triggers import definitions
 from runs.webhooks import endpoints
-from teammates import end_users, keys, knowledge, roster, sessions
+from teammates import end_users, keys, sessions
 from teammates.access import Access
 from teammates.errors import Forbidden, NotFound
 from teammates.integrations import servers, tool_policies
+from teammates.knowledge import documents, memories, skills
 from teammates.models import EndUser
+from teammates.roster import editing, lookup
 from tests import factories
 from tests.factories import make_gate, make_key, make_run
 from threads import files
@@ -105,11 +107,11 @@ def call(
 
 def everything_of(access: Access) -> dict[str, dict[str, Any]]:
     """One of each, and by what the routes name it."""
-    agent = roster.create_teammate(access, name="Ada", end_user=access.end_user)
+    agent = editing.create_teammate(access, name="Ada", end_user=access.end_user)
     task = tasks.create_task(access, agent, instructions="x", end_user=access.end_user)
     trigger = definitions.add_schedule(access, task, interval_seconds=3600)
     lesson = Lesson.objects.create(task=task, text="x", last_reaffirmed_at=timezone.now())
-    document = knowledge.write_document(access, name="guide.md", content="x", teammate=agent)
+    document = documents.write_document(access, name="guide.md", content="x", teammate=agent)
     run = make_run(access, thread=factories.make_thread(access, end_user=access.end_user),
                    teammate=agent, status=RunStatus.COMPLETED)  # fmt: skip
     file = files.write_file(run.thread, name="a.txt", content=b"x")
@@ -117,9 +119,9 @@ def everything_of(access: Access) -> dict[str, dict[str, Any]]:
     ids = {
         "teammate_id": agent.pk, "task_id": task.pk, "trigger_id": definitions.wire_id(trigger),
         "lesson_id": lesson.pk, "document_id": document.pk, "run_id": run.pk,
-        "memory_id": knowledge.add_memory(access, "x").pk,
+        "memory_id": memories.add_memory(access, "x").pk,
         "policy_id": tool_policies.allow_tool(access, "x")[0].pk,
-        "skill_id": knowledge.add_skill(access, name="x", description="x", body="x").pk,
+        "skill_id": skills.add_skill(access, name="x", description="x", body="x").pk,
         "server_id": servers.add_server(access, name="Shop", url="https://example.com").pk,
         "connection_id": servers.connect_app(access, "notion", "ntn_1").pk,
         "webhook_id": endpoints.add_endpoint(access, url="https://example.com").pk,
@@ -197,16 +199,16 @@ def test_a_colleagues_personal_teammate_is_out_of_reach(alice: Access) -> None:
                  f"/tasks/{ids['task_id']}", f"/runs/{ids['run_id']}",
                  f"/artifacts/{ids['artifact_id']}"):  # fmt: skip
         assert client.get(f"/api/v2{path}").status_code == 404, path
-    agent = roster.get_teammate(alice, ids["teammate_id"])
+    agent = lookup.get_teammate(alice, ids["teammate_id"])
     run = make_run(bob)
     assert agent.pk not in [row["teammate_id"] for row in builtin.VERBS["list_teammates"](
         run, bob, None, {}  # type: ignore[arg-type]
     )]  # fmt: skip
     with pytest.raises(NotFound):
-        roster.get_persona(bob, agent.key)
-    roster.update_teammate(alice, agent, visibility="organization")
+        lookup.get_persona(bob, agent.key)
+    editing.update_teammate(alice, agent, visibility="organization")
     assert client.get(f"/api/v2/agents/{agent.pk}").status_code == 200
-    assert roster.get_persona(bob, agent.key)[0] == agent
+    assert lookup.get_persona(bob, agent.key)[0] == agent
     assert client.patch(
         f"/api/v2/agents/{agent.pk}", {"name": "Mine"}, content_type="application/json"
     ).status_code == 403  # fmt: skip
@@ -224,8 +226,8 @@ def test_a_member_sets_no_limits_and_lifts_none(alice: Access) -> None:
 
 
 def test_a_task_that_cannot_be_armed_is_not_made(alice: Access) -> None:
-    agent = roster.create_teammate(alice, name="Ada")
-    roster.set_enabled(alice, agent, enabled=False)
+    agent = editing.create_teammate(alice, name="Ada")
+    editing.set_enabled(alice, agent, enabled=False)
     body = {"teammate_id": agent.pk, "instructions": "x", "schedule": "0 9 * * 1"}
     made = client_of(alice).post("/api/v2/tasks", body, content_type="application/json")
     assert made.status_code == 400
@@ -388,7 +390,7 @@ def test_lists_take_the_same_queries_for_one_row_and_for_many(alice: Access, pat
         return len(caught)
 
     def one_more(number: int) -> None:
-        agent = roster.create_teammate(alice, name=f"A{number}")
+        agent = editing.create_teammate(alice, name=f"A{number}")
         task = tasks.create_task(alice, agent, instructions="x")
         definitions.add_schedule(alice, task, interval_seconds=3600)
         run = make_run(alice, teammate=agent, status=RunStatus.COMPLETED)
@@ -397,9 +399,9 @@ def test_lists_take_the_same_queries_for_one_row_and_for_many(alice: Access, pat
             run=run, file=files.write_file(run.thread, name="a.txt", content=b"x")
         )
         artifacts.keep_file(alice, run, "a.txt")
-        knowledge.add_memory(alice, f"memory {number}")
-        knowledge.add_skill(alice, name=f"skill {number}", description="x", body="x")
-        knowledge.write_document(alice, name=f"{number}.md", content="x")
+        memories.add_memory(alice, f"memory {number}")
+        skills.add_skill(alice, name=f"skill {number}", description="x", body="x")
+        documents.write_document(alice, name=f"{number}.md", content="x")
         tool_policies.allow_tool(alice, f"tool {number}")
         servers.add_server(alice, name=f"Server {number}", url="https://example.com")
         endpoints.add_endpoint(alice, url="https://example.com")

@@ -24,12 +24,14 @@ from runs.sharing import artifacts, links
 from runs.tasks import tasks
 from runs.triggers import definitions
 from runs.webhooks import endpoints
-from teammates import accounts, end_users, keys, knowledge, members, roster
+from teammates import accounts, end_users, keys, members
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, NotFound
 from teammates.integrations import checks, servers, tool_policies
+from teammates.knowledge import skills
 from teammates.llm import catalog
 from teammates.models import Membership, Model
+from teammates.roster import channels, editing, lookup
 from teammates.trust import audit
 from tests.factories import default_teammate, make_bob, make_eve, make_gate, make_run
 from threads import conversations, files
@@ -62,7 +64,7 @@ class World:
         return tasks.create_task(self.member, agent, instructions="x")
 
     def agent(self) -> Any:
-        return roster.create_teammate(self.member, name="His", visibility="organization")
+        return editing.create_teammate(self.member, name="His", visibility="organization")
 
     def server(self) -> Any:
         return servers.add_server(self.owner, name="S", url="https://example.com")
@@ -152,22 +154,22 @@ VERBS: dict[str, tuple[set[str], Row, Verb]] = {
     "give a task a webhook": (MINE, World.task, lambda a, row: definitions.make_webhook(a, row)),
     # --- teammates and what they know
     "create a teammate": (ANYBODY | {"stranger", "end user"}, NOTHING,
-                          lambda a, row: roster.create_teammate(a, name="x")),
+                          lambda a, row: editing.create_teammate(a, name="x")),
     "change a teammate": (MINE | {"end user"}, World.agent,
-                          lambda a, row: roster.update_teammate(a, row, role="x")),
+                          lambda a, row: editing.update_teammate(a, row, role="x")),
     "archive a teammate": (MINE | {"end user"}, World.agent,
-                           lambda a, row: roster.archive_teammate(a, row)),
+                           lambda a, row: editing.archive_teammate(a, row)),
     "pause a teammate": (MINE | {"end user"}, World.agent,
-                         lambda a, row: roster.set_enabled(a, row, enabled=False)),
+                         lambda a, row: editing.set_enabled(a, row, enabled=False)),
     "give a teammate an inbox": (MINE | {"end user"}, World.agent,
-                                 lambda a, row: roster.set_inbox(a, row, enabled=False)),
+                                 lambda a, row: channels.set_inbox(a, row, enabled=False)),
     "give a teammate a mailbox": (MINE | {"end user"}, World.agent,
-                                  lambda a, row: roster.set_fetchmail(a, row, enabled=True)),
+                                  lambda a, row: channels.set_fetchmail(a, row, enabled=True)),
     "give a teammate a webhook": (MINE | {"end user"}, World.agent,
-                                  lambda a, row: roster.make_webhook(a, row)),
+                                  lambda a, row: channels.make_webhook(a, row)),
     "make a teammate the default": (ADMINS, World.agent,
-                                    lambda a, row: roster.make_default(a, row)),
-    "add a skill": (ADMINS | {"stranger"}, NOTHING, lambda a, row: knowledge.add_skill(
+                                    lambda a, row: lookup.make_default(a, row)),
+    "add a skill": (ADMINS | {"stranger"}, NOTHING, lambda a, row: skills.add_skill(
         a, name="x", description="y", body="z")),
     # --- what an organization sets up
     "add an app": (ADMINS | {"stranger"}, NOTHING,
@@ -246,10 +248,10 @@ def test_a_verb_refuses_everybody_whose_affair_it_is_not(world: World, name: str
 
 def test_a_teammate_that_became_somebody_elses_alone_works_for_nobody_else(alice: Access) -> None:
     bob = make_bob(alice)
-    agent = roster.create_teammate(alice, name="Ada", visibility="organization")
+    agent = editing.create_teammate(alice, name="Ada", visibility="organization")
     done = make_run(bob, teammate=agent, status=RunStatus.CANCELLED)
     task = tasks.create_task(bob, agent, instructions="x")
-    roster.update_teammate(alice, agent, visibility="personal")
+    editing.update_teammate(alice, agent, visibility="personal")
     for verb in (
         lambda: requests.reply_to_run(bob, done, message="x", options=Options()),
         lambda: requests.retry_run(bob, done),

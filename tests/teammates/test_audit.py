@@ -16,12 +16,14 @@ from runs.sharing import links
 from runs.tasks import tasks
 from runs.triggers import definitions
 from runs.webhooks import endpoints
-from teammates import accounts, end_users, keys, knowledge, members, roster, sessions
+from teammates import accounts, end_users, keys, members, sessions
 from teammates.access import Access
 from teammates.errors import DomainError, NotSignedIn
 from teammates.integrations import servers, tool_policies
+from teammates.knowledge import documents, memories, skills
 from teammates.llm import catalog
 from teammates.models import AuditEntry
+from teammates.roster import channels, editing
 from teammates.trust import audit, client
 from tests.api import call
 from tests.factories import (
@@ -72,7 +74,7 @@ def test_no_secret_is_in_the_log(alice: Access) -> None:
     catalog.update_provider(alice, provider, api_key="sk-hush-2")
     _, secret = keys.create_key(alice, name="x")
     endpoints.add_endpoint(alice, url="https://example.com/hook")
-    token = roster.make_webhook(alice, default_teammate(alice.organization))
+    token = channels.make_webhook(alice, default_teammate(alice.organization))
     everything = json.dumps(list(AuditEntry.objects.values()), default=str)
     assert "hush" not in everything
     assert secret not in everything
@@ -131,7 +133,7 @@ def test_what_is_refused_or_undone_leaves_no_change_in_the_log(alice: Access, bo
 
 def test_the_verbs_of_an_organization_are_in_its_log_alone(alice: Access, eve: Access) -> None:
     run = make_run(alice, status=RunStatus.COMPLETED)
-    agent = roster.create_teammate(alice, name="Ada")
+    agent = editing.create_teammate(alice, name="Ada")
     made = {
         "settings.update": lambda: accounts.update_settings(alice, name="New name"),
         "tool.set": lambda: tool_policies.set_tool(alice, "web_fetch", mode="ask"),
@@ -139,8 +141,8 @@ def test_the_verbs_of_an_organization_are_in_its_log_alone(alice: Access, eve: A
         "link.share": lambda: links.share(alice, run),
         "link.revoke": lambda: links.unshare(alice, run),
         "door.open": lambda: gateway.make_door(alice),
-        "agent.update": lambda: roster.update_teammate(alice, agent, name="Eda"),
-        "agent.archive": lambda: roster.archive_teammate(alice, agent),
+        "agent.update": lambda: editing.update_teammate(alice, agent, name="Eda"),
+        "agent.archive": lambda: editing.archive_teammate(alice, agent),
         "key.create": lambda: keys.create_key(alice, name="x"),
     }
     for action, verb in made.items():
@@ -212,11 +214,11 @@ def test_an_entry_is_about_what_was_made_or_changed_and_not_about_what_it_belong
 
 
 def test_changes_of_knowledge_are_in_the_log_without_what_is_private(alice: Access) -> None:
-    memory = knowledge.add_memory(alice, "I am ill", audience="personal")
-    knowledge.update_memory(alice, memory, content="I am well")
-    knowledge.forget(alice, memory.pk)
-    knowledge.write_document(alice, name="plan", content="of the coup")
-    knowledge.add_skill(alice, name="Sell", description="x", body="y")
+    memory = memories.add_memory(alice, "I am ill", audience="personal")
+    memories.update_memory(alice, memory, content="I am well")
+    memories.forget(alice, memory.pk)
+    documents.write_document(alice, name="plan", content="of the coup")
+    skills.add_skill(alice, name="Sell", description="x", body="y")
     end_users.create_end_user(alice, "kim", name="Kim")
     for action in (
         "memory.create", "memory.update", "memory.delete", "document.set", "skill.create",

@@ -9,10 +9,10 @@ import pytest
 from django.test import Client
 
 from runs.inbox import parsing, receiving
-from teammates import roster
 from teammates.access import Access
 from teammates.errors import Invalid
 from teammates.integrations import servers
+from teammates.roster import editing
 from teammates.tools import schemas
 from teammates.tools.masking import masked
 from teammates.tools.result import submit_result
@@ -133,7 +133,7 @@ def test_secrets_are_looked_for_in_one_pass() -> None:
 def test_the_body_of_a_strangers_mail_is_not_read(
     alice: Access, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ops = roster.create_teammate(alice, name="Ops", email_inbox=True)
+    ops = editing.create_teammate(alice, name="Ops", email_inbox=True)
     inbound = receiving.Inbound(b"From: stranger@nowhere.test\n\n" + b"x" * 1000)
     monkeypatch.setattr(receiving, "read_letter", None)
     got = receiving.receive(ops.email_address or "", inbound)
@@ -142,7 +142,7 @@ def test_the_body_of_a_strangers_mail_is_not_read(
 
 @pytest.mark.django_db
 def test_a_mail_made_to_keep_its_reader_busy_starts_nothing(alice: Access) -> None:
-    ops = roster.create_teammate(alice, name="Ops", email_inbox=True)
+    ops = editing.create_teammate(alice, name="Ops", email_inbox=True)
     head = b"From: alice@example.com\nContent-Type: text/html\n\n"
     body = b"<a b='" + b"<!-- x='" * 200_000
     receiving.receive(ops.email_address or "", receiving.Inbound(head + body))

@@ -13,10 +13,11 @@ from runs.tasks import tasks
 from runs.tools import authority
 from runs.triggers import definitions, firing
 from runs.triggers.firing import Cause
-from teammates import accounts, keys, roster
+from teammates import accounts, keys
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden, Invalid, NotSignedIn
 from teammates.models import APIKey, Role
+from teammates.roster import editing
 from tests.api import call
 from tests.factories import PASSWORD, make_bob, make_key, make_run
 
@@ -172,7 +173,7 @@ def fired(task: Task) -> Firing:
 def test_what_a_limited_key_set_up_may_do_no_more_when_it_starts_by_itself(alice: Access) -> None:
     scopes = ["data.runs.read", "data.runs.write", "data.threads.write"]
     narrow = limited(alice, *scopes)
-    mine = roster.create_teammate(alice, name="Mine")
+    mine = editing.create_teammate(alice, name="Mine")
     task = tasks.create_task(narrow, mine, instructions="Look around.")
     definitions.add_schedule(narrow, task, cron="0 7 * * *", overlap="allow")
     run = fired(task).run
@@ -193,7 +194,7 @@ def test_what_a_limited_key_set_up_may_do_no_more_when_it_starts_by_itself(alice
 
 
 def test_a_limited_key_that_changes_a_task_stands_for_it(alice: Access) -> None:
-    task = tasks.create_task(alice, roster.create_teammate(alice, name="M"), instructions="Look.")
+    task = tasks.create_task(alice, editing.create_teammate(alice, name="M"), instructions="Look.")
     definitions.add_schedule(alice, task, cron="0 7 * * *")
     narrow = limited(alice, "data.runs.write", "data.threads.write")
     tasks.update_task(narrow, task, instructions="Tell the world.")

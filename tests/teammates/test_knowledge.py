@@ -9,10 +9,12 @@ import pytest
 from runs.creation import requests
 from runs.creation.options import Options
 from runs.tasks import tasks
-from teammates import end_users, keys, knowledge, roster
+from teammates import end_users, keys
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, NotFound
+from teammates.knowledge import documents, memories, skills
 from teammates.models import Author, EndUser, Memory, Role, Teammate
+from teammates.roster import editing
 from tests.api import call
 from tests.factories import browser_of, make_bob, make_key
 
@@ -32,7 +34,7 @@ def viewer(alice: Access) -> Access:
 @pytest.fixture
 def own(carl: Access) -> Teammate:
     """Carl's personal teammate."""
-    return roster.create_teammate(carl, name="Carl's")
+    return editing.create_teammate(carl, name="Carl's")
 
 
 @pytest.fixture
@@ -43,8 +45,8 @@ def kim(alice: Access) -> EndUser:
 def test_what_a_personal_teammate_knows_is_its_owners(
     alice: Access, bob: Access, carl: Access, own: Teammate
 ) -> None:
-    memory = knowledge.add_memory(carl, "Divorce lawyer is Dr X.", teammate=own)
-    skill = knowledge.add_skill(alice, name="S", description="d", body="BODY", teammate=own)
+    memory = memories.add_memory(carl, "Divorce lawyer is Dr X.", teammate=own)
+    skill = skills.add_skill(alice, name="S", description="d", body="BODY", teammate=own)
     key = make_key(bob)
     assert call(key, "GET", "/api/v2/memories").json()["data"] == []
     path = f"/api/v2/memories/{memory.pk}"
@@ -62,36 +64,36 @@ def test_what_a_personal_teammate_knows_is_its_owners(
 def test_what_was_kept_of_a_person_is_theirs_and_the_admins(
     alice: Access, bob: Access, carl: Access, viewer: Access
 ) -> None:
-    memory = knowledge.add_memory(carl, "Carl likes tea.", audience="personal")
+    memory = memories.add_memory(carl, "Carl likes tea.", audience="personal")
     for stranger in (bob, viewer):
         with pytest.raises(NotFound):
-            knowledge.get_memory(stranger, memory.pk)
+            memories.get_memory(stranger, memory.pk)
         assert "likes tea" not in browser_of(stranger).get("/settings/memories/").content.decode()
-    assert knowledge.get_memory(alice, memory.pk) == memory
-    assert knowledge.add_memory(bob, "Carl likes tea.", audience="personal") != memory
-    knowledge.forget(carl, memory.pk)
+    assert memories.get_memory(alice, memory.pk) == memory
+    assert memories.add_memory(bob, "Carl likes tea.", audience="personal") != memory
+    memories.forget(carl, memory.pk)
 
 
 def test_what_everybody_is_told_is_changed_by_its_maker_and_who_manages_teammates(
     alice: Access, bob: Access
 ) -> None:
-    memory = knowledge.add_memory(alice, "We never pay by transfer.", audience="company")
-    knowledge.write_document(alice, name="prices", content="x")
+    memory = memories.add_memory(alice, "We never pay by transfer.", audience="company")
+    documents.write_document(alice, name="prices", content="x")
     for attempt in (
-        lambda: knowledge.update_memory(bob, memory, content="We pay mallory."),
-        lambda: knowledge.forget(bob, memory.pk),
-        lambda: knowledge.write_document(bob, name="prices", content="y"),
+        lambda: memories.update_memory(bob, memory, content="We pay mallory."),
+        lambda: memories.forget(bob, memory.pk),
+        lambda: documents.write_document(bob, name="prices", content="y"),
     ):
         with pytest.raises(Forbidden):
             attempt()
-    mine = knowledge.add_memory(bob, "Bob likes tea.")
-    knowledge.update_memory(bob, mine, content="Bob likes coffee.")
-    knowledge.forget(alice, mine.pk)
+    mine = memories.add_memory(bob, "Bob likes tea.")
+    memories.update_memory(bob, mine, content="Bob likes coffee.")
+    memories.forget(alice, mine.pk)
 
 
 def test_a_member_starts_nothing_in_the_name_of_an_end_user(alice: Access, bob: Access) -> None:
     options = Options()
-    mine = roster.create_teammate(bob, name="Bob's")
+    mine = editing.create_teammate(bob, name="Bob's")
     with pytest.raises(Forbidden):
         requests.create_run(bob, message="recall", user_id="kim", options=options)
     requests.create_run(alice, message="recall", user_id="kim", options=options)
@@ -105,46 +107,46 @@ def test_a_member_starts_nothing_in_the_name_of_an_end_user(alice: Access, bob: 
     assert not EndUser.objects.filter(external_id="new").exists()
     kim = EndUser.objects.get(external_id="kim")
     with pytest.raises(Forbidden):
-        roster.create_teammate(bob, name="Support", end_user=kim)
+        editing.create_teammate(bob, name="Support", end_user=kim)
     with pytest.raises(Forbidden):
         tasks.create_task(bob, mine, instructions="x", end_user=kim)
 
 
 def test_what_a_shared_teammate_knows_is_changed_by_its_editors(alice: Access, bob: Access) -> None:
-    shared = roster.create_teammate(alice, name="Shared", visibility="organization")
-    memory = knowledge.add_memory(alice, "Closed on Monday.", teammate=shared)
-    document = knowledge.write_document(alice, name="faq", content="x", teammate=shared)
+    shared = editing.create_teammate(alice, name="Shared", visibility="organization")
+    memory = memories.add_memory(alice, "Closed on Monday.", teammate=shared)
+    document = documents.write_document(alice, name="faq", content="x", teammate=shared)
     for change in (
-        lambda: knowledge.update_memory(bob, memory, content="Open."),
-        lambda: knowledge.forget(bob, memory.pk),
-        lambda: knowledge.update_document(bob, document, name="y"),
-        lambda: knowledge.delete_document(bob, document),
+        lambda: memories.update_memory(bob, memory, content="Open."),
+        lambda: memories.forget(bob, memory.pk),
+        lambda: documents.update_document(bob, document, name="y"),
+        lambda: documents.delete_document(bob, document),
     ):
         with pytest.raises(Forbidden):
             change()
-    knowledge.update_memory(alice, memory, content="Open.")
-    kept = knowledge.add_memory(
+    memories.update_memory(alice, memory, content="Open.")
+    kept = memories.add_memory(
         bob, "Bob is in Bonn.", teammate=shared, author=Author.AGENT, written_by=shared
     )
-    knowledge.forget(bob, kept.pk)
+    memories.forget(bob, kept.pk)
 
 
 def test_a_company_document_is_its_makers(alice: Access, bob: Access) -> None:
-    made = knowledge.write_document(bob, name="guide", content="one")
-    knowledge.write_document(bob, name="guide", content="two")
+    made = documents.write_document(bob, name="guide", content="one")
+    documents.write_document(bob, name="guide", content="two")
     carl = make_bob(alice, email="carl@example.com")
     for change in (
-        lambda who: knowledge.write_document(who, name="guide", content="three"),
-        lambda who: knowledge.delete_document(who, made),
+        lambda who: documents.write_document(who, name="guide", content="three"),
+        lambda who: documents.delete_document(who, made),
     ):
         with pytest.raises(Forbidden):
             change(carl)
         made.refresh_from_db()
         assert (made.content, made.created_by) == ("two", bob.user)
-    knowledge.write_document(alice, name="guide", content="alice's words")
+    documents.write_document(alice, name="guide", content="alice's words")
     made.refresh_from_db()
     assert made.created_by == bob.user
-    knowledge.delete_document(bob, made)
+    documents.delete_document(bob, made)
 
 
 VERBS: dict[str, Callable[[Access, EndUser], Any]] = {
@@ -152,12 +154,12 @@ VERBS: dict[str, Callable[[Access, EndUser], Any]] = {
     "get": lambda who, kim: end_users.get_end_user(who, "kim"),
     "create": lambda who, kim: end_users.create_end_user(who, "lee"),
     "update": lambda who, kim: end_users.update_end_user(who, kim, name="K"),
-    "remember": lambda who, kim: knowledge.add_memory(replace(who, end_user=kim), "Has asthma."),
-    "search": lambda who, kim: list(knowledge.search_memories(replace(who, end_user=kim))),
-    "document": lambda who, kim: knowledge.write_document(
+    "remember": lambda who, kim: memories.add_memory(replace(who, end_user=kim), "Has asthma."),
+    "search": lambda who, kim: list(memories.search_memories(replace(who, end_user=kim))),
+    "document": lambda who, kim: documents.write_document(
         replace(who, end_user=kim), name="d", content="x"
     ),
-    "skills": lambda who, kim: list(knowledge.list_skills(replace(who, end_user=kim))),
+    "skills": lambda who, kim: list(skills.list_skills(replace(who, end_user=kim))),
     "remove": lambda who, kim: end_users.remove_profile(who, kim),
 }
 

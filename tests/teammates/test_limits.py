@@ -20,10 +20,11 @@ from runs.notifications import mailer
 from runs.tasks import tasks
 from runs.triggers import definitions
 from runs.webhooks import endpoints
-from teammates import accounts, keys, members, roster, sessions
+from teammates import accounts, keys, members, sessions
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
 from teammates.models import LimitCount, RefreshToken, User
+from teammates.roster import channels, editing
 from teammates.trust import client, limits
 from teammates.trust.limits import Limit, Room
 from tests.factories import PASSWORD, browser_of, default_teammate, make_gate, make_key
@@ -269,13 +270,13 @@ def test_nothing_leaves_in_the_name_of_an_unconfirmed_account(alice: Access) -> 
     agent = default_teammate(stranger.organization)
     task = tasks.create_task(stranger, agent, instructions="x")
     for attempt in (
-        lambda: roster.make_webhook(stranger, agent),
-        lambda: roster.set_fetchmail(stranger, agent, enabled=True),
+        lambda: channels.make_webhook(stranger, agent),
+        lambda: channels.set_fetchmail(stranger, agent, enabled=True),
         lambda: definitions.make_webhook(stranger, task),
         lambda: definitions.open_inbox(stranger, task, allowed_senders=None),
         lambda: members.invite(stranger, email="victim@corp.test", role="member"),
         lambda: endpoints.add_endpoint(stranger, url="https://example.com"),
-        lambda: roster.set_inbox(stranger, agent, enabled=True),
+        lambda: channels.set_inbox(stranger, agent, enabled=True),
     ):
         with pytest.raises(Forbidden, match="Confirm your e-mail"):
             attempt()
@@ -464,7 +465,7 @@ def test_a_click_confirms_no_account_that_somebody_else_registered(alice: Access
 def test_whoever_claims_an_account_sees_what_a_program_set_up(alice: Access) -> None:
     made = accounts.register(email="victim@corp.test", password=None)
     assert made.user is not None
-    trojan = roster.create_teammate(made, name="Trojan")
+    trojan = editing.create_teammate(made, name="Trojan")
     tasks.create_task(made, trojan, instructions="x", name="Tell me everything")
     with pytest.raises(DomainError, match="Confirm"):
         endpoints.add_endpoint(made, url="https://evil.test/")

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from teammates import knowledge, roster
 from teammates.access import Access
 from teammates.integrations import servers, tool_policies
+from teammates.knowledge import memories, skills
 from teammates.models import Memory, PermissionPolicy, Skill, ToolServer, ToolSetting
+from teammates.roster import editing, lookup
 from tests.factories import browser_of, make_bob
 
 pytestmark = pytest.mark.django_db
@@ -57,8 +58,8 @@ def test_another_organization_sees_none_of_it(
     home: Access, server: ToolServer, eve: Access
 ) -> None:
     policy, _ = tool_policies.allow_tool(home, "shop__buy")
-    memory = knowledge.add_memory(home, "Tea at four.")
-    skill = knowledge.add_skill(home, name="Tea", description="x", body="y")
+    memory = memories.add_memory(home, "Tea at four.")
+    skill = skills.add_skill(home, name="Tea", description="x", body="y")
     client = browser_of(eve)
     for path in (f"apps/{server.pk}/", "tools/shop__buy/", f"skills/{skill.pk}/"):
         assert client.get(f"/settings/{path}").status_code == 404, path
@@ -119,7 +120,7 @@ def test_wrong_input_is_named_where_it_was_given(home: Access) -> None:
 
 def test_the_form_of_a_teammate_keeps_what_it_does_not_show(alice: Access) -> None:
     servers.add_server(alice, name="Shop", url="https://example.com")
-    teammate = roster.create_teammate(
+    teammate = editing.create_teammate(
         alice, name="Ada", tools=["gmail", "shop"],
         disabled_tools=["write_file", "web"], memory=True, history=False,
     )  # fmt: skip
@@ -131,7 +132,7 @@ def test_the_form_of_a_teammate_keeps_what_it_does_not_show(alice: Access) -> No
                          "mailbox", "task_setup_tools"]}  # fmt: skip
     assert client.post(f"/teammates/{teammate.pk}/?tab=setup", form).status_code == 302
     teammate.refresh_from_db()
-    version = roster.get_teammate(alice, teammate.pk).current_version
+    version = lookup.get_teammate(alice, teammate.pk).current_version
     assert version.tools == ["gmail"]
     assert version.disabled_tools == ["write_file"]
     assert (version.memory, version.history, version.feedback) == (True, False, False)

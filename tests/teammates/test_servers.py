@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from runs.creation import options
 from runs.tools import toolbox
-from teammates import roster
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden, Invalid
 from teammates.integrations import programs, servers, tool_policies
 from teammates.models import PermissionPolicy, Role, ToolServer
+from teammates.roster import editing
 from teammates.tools.base import Tool
 from teammates.tools.masking import MASK, masked, unmasked
 from teammates.tools.servers import tool_name
@@ -255,7 +255,7 @@ def test_an_app_is_used_by_its_maker_and_admins_until_somebody_says_who(
 
 def test_an_app_can_be_for_some_teammates_alone(alice: Access) -> None:
     server = bank(alice)
-    clerk = roster.create_teammate(alice, name="Clerk")
+    clerk = editing.create_teammate(alice, name="Clerk")
     servers.set_users(alice, server, used_by="members", teammates=[clerk])
     assert not has_bank(alice)
     assert has_bank(alice, teammate=clerk)
@@ -270,7 +270,7 @@ def test_only_who_connects_apps_says_who_uses_them_and_only_their_own_people(
     assert eve.user is not None
     with pytest.raises(Invalid, match="people"):
         servers.set_users(alice, server, used_by="admins", people=[eve.user])
-    theirs = roster.create_teammate(eve, name="X")
+    theirs = editing.create_teammate(eve, name="X")
     with pytest.raises(Invalid, match="teammates"):
         servers.set_users(alice, server, used_by="admins", teammates=[theirs])
     with pytest.raises(Invalid, match="used_by"):

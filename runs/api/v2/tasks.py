@@ -11,7 +11,7 @@ from runs.creation import idempotency, requests
 from runs.models import Lesson, Task, Trigger, TriggerKind
 from runs.tasks import lessons, tasks
 from runs.triggers import definitions, due_times
-from teammates import end_users, hooks, roster
+from teammates import end_users
 from teammates.access import Access
 from teammates.api.schemas import (
     ApiRequest,
@@ -26,7 +26,8 @@ from teammates.api.schemas import (
 )
 from teammates.api.scopes import scoped
 from teammates.errors import Invalid
-from teammates.template_catalog import CATALOG
+from teammates.roster import lookup, webhook_tokens
+from teammates.roster.templates import CATALOG
 
 router = Router(tags=["tasks"])
 
@@ -132,7 +133,7 @@ def create_task(request: ApiRequest, payload: TaskCreate) -> Any:
     answer has the live `webhook_url`, which is not shown again."""
     access: Access = request.auth
     access.require("data.runs.write")
-    teammate = roster.get_teammate(access, payload.teammate_id)
+    teammate = lookup.get_teammate(access, payload.teammate_id)
     if teammate.end_user is None:
         access.for_end_user(payload.user_id).require_end_user()
     end_user = None
@@ -145,7 +146,7 @@ def create_task(request: ApiRequest, payload: TaskCreate) -> Any:
     )  # fmt: skip
     shown = task_out(task)
     if token is not None:
-        shown["webhook_url"] = address_of(request) + hooks.path("tasks", task.pk, token)
+        shown["webhook_url"] = address_of(request) + webhook_tokens.path("tasks", task.pk, token)
     return Status(201, shown)
 
 
@@ -217,7 +218,7 @@ def make_task_webhook(request: ApiRequest, task_id: int, user_id: str | None = N
     """A webhook, or a new token for it. The address is not shown again."""
     task = _find(request, task_id, user_id)
     _, token = definitions.make_webhook(request.auth, task)
-    path = hooks.path("tasks", task.pk, token)
+    path = webhook_tokens.path("tasks", task.pk, token)
     return Status(201, {"enabled": True, "url": address_of(request) + path})
 
 
@@ -286,7 +287,7 @@ def create_trigger(
         )
     elif payload.type == "webhook":
         trigger, token = definitions.make_webhook(request.auth, task)
-        live_url = address_of(request) + hooks.path("tasks", task.pk, token)
+        live_url = address_of(request) + webhook_tokens.path("tasks", task.pk, token)
     elif payload.type == "email":
         trigger = definitions.open_inbox(
             request.auth, task, allowed_senders=payload.allowed_senders
@@ -368,7 +369,7 @@ def _find(request: ApiRequest, task_id: int, user_id: str | None) -> Task:
 
 
 def _masked_url(request: ApiRequest, trigger: Trigger) -> str | None:
-    path = hooks.masked_path("tasks", trigger.task_id, trigger)
+    path = webhook_tokens.masked_path("tasks", trigger.task_id, trigger)
     return path and address_of(request) + path
 
 

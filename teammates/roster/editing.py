@@ -8,15 +8,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from django.core.exceptions import ValidationError
-from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
-from teammates import hooks
 from teammates.access import Access, take_over
-from teammates.errors import Conflict, Invalid, NotFound, Unsuitable
+from teammates.errors import Conflict, Invalid, Unsuitable
 from teammates.integrations import app_catalog, servers
 from teammates.llm import catalog
 from teammates.models import (
@@ -32,7 +29,9 @@ from teammates.models import (
     User,
     Visibility,
 )
-from teammates.template_catalog import TeammateTemplate
+from teammates.roster.addresses import check_sender, new_inbox_name
+from teammates.roster.lookup import refuse_archived, require_editor
+from teammates.roster.templates import TeammateTemplate
 from teammates.trust import audit
 
 VERSION_FIELDS = (
@@ -51,7 +50,6 @@ TAKEN = {  # constraint → sentence
     "teammate_slack_slug_once": "slack_slug: another teammate has this name already.",
     "teammate_imessage_chat_once": "imessage_chat_guid: another teammate has this chat already.",
 }
-
 BUILT_IN: list[dict[str, Any]] = [
     {
         "key": "normal",
@@ -117,7 +115,7 @@ def create_teammate(
             created_by=access.user,
             name=name,
             template_slug=template_slug,
-            inbox_name=_new_inbox_name() if email_inbox else "",
+            inbox_name=new_inbox_name() if email_inbox else "",
             **plain,
         )
         _add_version(teammate, by=access.user, fields=version)
@@ -167,7 +165,7 @@ def update_teammate(
     require_editor(access, teammate)
     plain, version = _checked(teammate.organization, teammate.end_user, changes)
     with transaction.atomic(), _saying_what_is_taken():
-        locked = _locked(teammate)
+        locked = lock(teammate)
         refuse_archived(locked)
         if name is not None:
             locked.name = _checked_name(name)
@@ -200,80 +198,6 @@ def reset_teammate(
     return sorted(changed)
 
 
-@audit.recorded("agent.inbox")
-def set_inbox(access: Access, teammate: Teammate, *, enabled: bool) -> Teammate:
-    """Give a teammate an e-mail address, or take it away; again is the same address. Raises
-    `Forbidden`, and `NotFound` for an archived teammate."""
-    require_editor(access, teammate)
-    with transaction.atomic():
-        locked = _locked(teammate)
-        if enabled:
-            refuse_archived(locked)
-            access.require_confirmed()
-            take_over(access, locked)
-        if enabled != bool(locked.inbox_name):
-            locked.inbox_name = _new_inbox_name() if enabled else ""
-            locked.save(update_fields=["inbox_name", "updated_at"])
-    return locked
-
-
-@audit.recorded("agent.mailbox")
-def set_fetchmail(access: Access, teammate: Teammate, *, enabled: bool) -> Teammate:
-    """Give a teammate an address whose mails it may read, which start nothing. Raises `Forbidden`,
-    and `NotFound` for an archived teammate."""
-    require_editor(access, teammate)
-    with transaction.atomic():
-        locked = _locked(teammate)
-        if enabled:
-            refuse_archived(locked)
-            access.require_confirmed()
-        if enabled != bool(locked.fetchmail_name):
-            locked.fetchmail_name = _new_inbox_name() if enabled else ""
-            locked.save(update_fields=["fetchmail_name", "updated_at"])
-    return locked
-
-
-def _new_inbox_name() -> str:
-    return secrets.token_hex(8)
-
-
-@audit.recorded("agent.webhook")
-def make_webhook(access: Access, teammate: Teammate) -> str:
-    """Give a teammate a webhook, or its webhook a new token; returns the token, shown once."""
-    require_editor(access, teammate)
-    access.require_confirmed()
-    with transaction.atomic():
-        locked = _locked(teammate)
-        refuse_archived(locked)
-        take_over(access, locked)
-        token = hooks.make_token(locked)
-        locked.save(update_fields=[*hooks.FIELDS, "updated_at"])
-    return token
-
-
-@audit.recorded("agent.webhook")
-def pause_webhook(access: Access, teammate: Teammate, *, paused: bool) -> Teammate:
-    """Raises `Unsuitable` if there is none to wake."""
-    require_editor(access, teammate)
-    with transaction.atomic():
-        locked = _locked(teammate)
-        hooks.pause(locked, paused=paused)
-        if not paused:
-            take_over(access, locked)
-        locked.save(update_fields=[*hooks.FIELDS, "updated_at"])
-    return locked
-
-
-@audit.recorded("agent.webhook")
-def remove_webhook(access: Access, teammate: Teammate) -> None:
-    """Destroy the webhook; again is fine."""
-    require_editor(access, teammate)
-    with transaction.atomic():
-        locked = _locked(teammate)
-        hooks.remove(locked)
-        locked.save(update_fields=[*hooks.FIELDS, "updated_at"])
-
-
 @audit.recorded("agent.archive")
 def archive_teammate(access: Access, teammate: Teammate) -> Teammate:
     """Take a teammate out of service; again is fine. Its runs stay."""
@@ -289,7 +213,7 @@ def set_enabled(access: Access, teammate: Teammate, *, enabled: bool) -> Teammat
     if not enabled:
         return _set_status(teammate, TeammateStatus.DISABLED)
     with transaction.atomic():
-        take_over(access, _locked(teammate))
+        take_over(access, lock(teammate))
         return _set_status(teammate, TeammateStatus.ENABLED)
 
 
@@ -329,71 +253,6 @@ def _rest_triggers(teammate: Teammate, status: TeammateStatus) -> None:
         stopped.update(enabled=False, hook_enabled=False)
 
 
-def may_edit(access: Access, teammate: Teammate) -> bool:
-    """Whether the asker manages teammates, or made this one."""
-    is_theirs = access.user is not None and teammate.created_by_id == access.user.pk
-    return access.may("data.runs.write") and (is_theirs or access.may("data.personas.manage"))
-
-
-def require_editor(access: Access, teammate: Teammate) -> None:
-    """Raise `Forbidden` unless the asker manages teammates or made this one."""
-    access.require("data.runs.write", teammate)
-    if not may_edit(access, teammate):
-        access.require("data.personas.manage")
-
-
-def get_teammate(access: Access, teammate_id: int) -> Teammate:
-    """Raises `NotFound`."""
-    teammates = Teammate.objects.visible_to(access).with_version().with_activity()
-    found = teammates.filter(pk=teammate_id).first()
-    if found is None:
-        raise NotFound("There is no such teammate.", code="teammates.not_found")
-    return found
-
-
-def get_persona(access: Access, persona_id: str) -> tuple[Teammate, TeammateVersion]:
-    """A v1 persona, `key` or `key@version`. Raises `NotFound`."""
-    key, at, number = persona_id.partition("@")
-    current = Teammate.objects.visible_to(replace(access, end_user=None)).current()
-    teammate = current.with_version().filter(key=key).first()
-    if teammate is None:
-        raise NotFound(f"There is no persona {key!r}.", code="personas.not_found")
-    if not at:
-        return teammate, teammate.current_version
-    found = (
-        teammate.versions.filter(number=int(number)).first()
-        if number.isdecimal() and len(number) < 9
-        else None
-    )
-    if found is None:
-        raise NotFound(
-            f"Persona {key!r} has no version {number!r}.", code="personas.version_mismatch"
-        )
-    return teammate, found
-
-
-def default_teammate(access: Access) -> Teammate:
-    """Who answers when nobody is named. Raises `NotFound` if nobody works that the asker sees."""
-    enabled = Teammate.objects.visible_to(replace(access, end_user=None)).with_version()
-    enabled = enabled.filter(end_user=None, status=TeammateStatus.ENABLED)
-    found = (
-        enabled.filter(pk=access.organization.default_teammate_id or 0).first()
-        or enabled.order_by("id").first()
-    )
-    if found is None:
-        raise NotFound("There is no teammate yet; create one.", code="personas.not_found")
-    return found
-
-
-@audit.recorded("agent.default")
-def make_default(access: Access, teammate: Teammate) -> None:
-    """Who answers from now on when nobody is named. Raises `Unsuitable` if they are not at work."""
-    access.require("org.settings.manage", teammate)
-    if not teammate.is_enabled or teammate.end_user_id is not None:
-        raise Unsuitable("Only an enabled teammate of the account answers for it.")
-    Organization.objects.filter(pk=access.organization.pk).update(default_teammate=teammate)
-
-
 def find_or_create_by_name(
     access: Access, *, name: str, end_user: EndUser | None, **fields: Any
 ) -> Teammate:
@@ -407,7 +266,7 @@ def find_or_create_by_name(
         return found or create_teammate(access, name=name, end_user=end_user, **fields)
 
 
-def _locked(teammate: Teammate) -> Teammate:
+def lock(teammate: Teammate) -> Teammate:
     return (
         Teammate.objects.select_for_update(of=("self",), no_key=True)
         .with_version()
@@ -425,11 +284,6 @@ def _saying_what_is_taken() -> Iterator[None]:
             if constraint in str(error):
                 raise Conflict(words, code="teammates.duplicate") from None
         raise
-
-
-def refuse_archived(teammate: Teammate) -> None:
-    if teammate.is_archived:
-        raise NotFound("This teammate is archived.", code="teammates.not_found")
 
 
 def _insert_with_free_key(**fields: Any) -> Teammate:
@@ -478,16 +332,6 @@ def _check_plain(fields: dict[str, Any]) -> None:
     for name, longest in (("slack_slug", 100), ("imessage_chat", 255)):
         if len(fields.get(name) or "") > longest:
             raise Invalid(f"{name} must have at most {longest} characters.")
-
-
-def check_sender(sender: str) -> None:
-    """Raise `Invalid` unless it is a mail address, or a domain as `@example.com`."""
-    try:
-        validate_email(f"somebody{sender}" if sender.startswith("@") else sender)
-    except ValidationError:
-        raise Invalid(
-            f"allowed_senders: {sender[:100]!r} is neither an address nor a domain as @example.com."
-        ) from None
 
 
 def _check_version(

@@ -1,0 +1,1 @@
+"""Teammates: made, found, reached."""

@@ -1,0 +1,78 @@
+"""Teammates found: by number, by persona, the default; and who may edit them."""
+
+from dataclasses import replace
+
+from teammates.access import Access
+from teammates.errors import NotFound, Unsuitable
+from teammates.models import Organization, Teammate, TeammateStatus, TeammateVersion
+from teammates.trust import audit
+
+
+def may_edit(access: Access, teammate: Teammate) -> bool:
+    """Whether the asker manages teammates, or made this one."""
+    is_theirs = access.user is not None and teammate.created_by_id == access.user.pk
+    return access.may("data.runs.write") and (is_theirs or access.may("data.personas.manage"))
+
+
+def require_editor(access: Access, teammate: Teammate) -> None:
+    """Raise `Forbidden` unless the asker manages teammates or made this one."""
+    access.require("data.runs.write", teammate)
+    if not may_edit(access, teammate):
+        access.require("data.personas.manage")
+
+
+def get_teammate(access: Access, teammate_id: int) -> Teammate:
+    """Raises `NotFound`."""
+    teammates = Teammate.objects.visible_to(access).with_version().with_activity()
+    found = teammates.filter(pk=teammate_id).first()
+    if found is None:
+        raise NotFound("There is no such teammate.", code="teammates.not_found")
+    return found
+
+
+def get_persona(access: Access, persona_id: str) -> tuple[Teammate, TeammateVersion]:
+    """A v1 persona, `key` or `key@version`. Raises `NotFound`."""
+    key, at, number = persona_id.partition("@")
+    current = Teammate.objects.visible_to(replace(access, end_user=None)).current()
+    teammate = current.with_version().filter(key=key).first()
+    if teammate is None:
+        raise NotFound(f"There is no persona {key!r}.", code="personas.not_found")
+    if not at:
+        return teammate, teammate.current_version
+    found = (
+        teammate.versions.filter(number=int(number)).first()
+        if number.isdecimal() and len(number) < 9
+        else None
+    )
+    if found is None:
+        raise NotFound(
+            f"Persona {key!r} has no version {number!r}.", code="personas.version_mismatch"
+        )
+    return teammate, found
+
+
+def default_teammate(access: Access) -> Teammate:
+    """Who answers when nobody is named. Raises `NotFound` if nobody works that the asker sees."""
+    enabled = Teammate.objects.visible_to(replace(access, end_user=None)).with_version()
+    enabled = enabled.filter(end_user=None, status=TeammateStatus.ENABLED)
+    found = (
+        enabled.filter(pk=access.organization.default_teammate_id or 0).first()
+        or enabled.order_by("id").first()
+    )
+    if found is None:
+        raise NotFound("There is no teammate yet; create one.", code="personas.not_found")
+    return found
+
+
+@audit.recorded("agent.default")
+def make_default(access: Access, teammate: Teammate) -> None:
+    """Who answers from now on when nobody is named. Raises `Unsuitable` if they are not at work."""
+    access.require("org.settings.manage", teammate)
+    if not teammate.is_enabled or teammate.end_user_id is not None:
+        raise Unsuitable("Only an enabled teammate of the account answers for it.")
+    Organization.objects.filter(pk=access.organization.pk).update(default_teammate=teammate)
+
+
+def refuse_archived(teammate: Teammate) -> None:
+    if teammate.is_archived:
+        raise NotFound("This teammate is archived.", code="teammates.not_found")
