@@ -1,11 +1,14 @@
 """Models, their providers and prices."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
-from asgiref.sync import async_to_sync
 from django.contrib import messages
-from django.http import HttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.middleware.csrf import get_token
 from django.shortcuts import get_object_or_404, redirect, render
+from django.template.loader import render_to_string
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from teammates.access import Access
@@ -108,7 +111,7 @@ def _provider(access: Access, provider_id: int) -> Provider:
 
 
 @require_GET
-def local_servers(request: PageRequest) -> HttpResponse:
+def local_servers(request: PageRequest) -> HttpResponseBase:
     """Model servers that answer on this machine, with a button to connect each."""
     access = request.access
     access.require("data.llm_credentials.manage")
@@ -117,8 +120,14 @@ def local_servers(request: PageRequest) -> HttpResponse:
     connected = set(
         Provider.objects.filter(organization=access.organization).values_list("base_url", flat=True)
     )
-    found = [one for one in async_to_sync(find_servers)() if one.base_url not in connected]
-    return render(request, "teammates/_local_servers.html", {"found": found})
+    token = get_token(request)
+
+    async def answer() -> AsyncIterator[str]:  # on the event loop: no thread waits for servers
+        found = [one for one in await find_servers() if one.base_url not in connected]
+        context = {"found": found, "csrf_token": token}
+        yield render_to_string("teammates/_local_servers.html", context)
+
+    return StreamingHttpResponse(answer())
 
 
 @require_POST

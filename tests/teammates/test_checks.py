@@ -13,7 +13,9 @@ from teammates.access import Access
 from teammates.errors import Forbidden, Invalid
 from teammates.integrations import checks, servers
 from teammates.llm import catalog
-from teammates.models import Model, Provider, ToolServer
+from teammates.models import Model, Organization, Provider, ToolServer
+from teammates.providers.local import LocalServer
+from teammates.views import models as models_views
 from tests.factories import browser_of, make_key
 from tests.fake_models import FakeModels, serve
 from tests.runs.test_execution import work_until
@@ -55,6 +57,25 @@ def test_an_app_is_saved_at_once_and_the_page_shows_its_answer_when_it_comes(
     page = browser.get(saved["Location"]).content.decode()
     assert "Asking" not in page
     assert "It does not work" in page
+
+
+def test_no_thread_waits_for_model_servers_of_this_machine(
+    alice: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Organization.objects.filter(pk=alice.organization.pk).update(is_home=True)
+
+    async def find_servers() -> list[LocalServer]:
+        return [LocalServer("Here", "ollama", "http://127.0.0.1:1/v1", ["llama"])]
+
+    async def drawn(response: Any) -> str:
+        return b"".join([piece async for piece in response]).decode()
+
+    monkeypatch.setattr(models_views, "find_servers", find_servers)
+    response = browser_of(alice).get("/settings/models/local/")
+    assert response.is_async  # it is drawn on the event loop
+    page = asyncio.run(drawn(response))
+    assert "Here runs on this machine" in page
+    assert "csrfmiddlewaretoken" in page
 
 
 def test_the_api_does_not_wait_for_a_server_either(alice: Access, tarpit: str) -> None:
