@@ -218,7 +218,7 @@ AUTH_PASSWORD_VALIDATORS = [
         "NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator",
         "OPTIONS": {"user_attributes": ("email", "username", "name")},
     },
-    {"NAME": "teammates.accounts.VariedPassword"},
+    {"NAME": "teammates.people.passwords.VariedPassword"},
 ]
 PASSWORD_RESET_TIMEOUT = 7 * 24 * 3600  # seconds that a link in a mail works
 LOGIN_URL = "teammates:sign_in"

@@ -16,11 +16,11 @@ from runs.lifecycle import endings, leases
 from runs.lifecycle.endings import Outcome
 from runs.lifecycle.transitions import Lease
 from runs.models import Channel, Gate, GateKind, Run, RunStatus, Step, StepKind, ToolCall
-from teammates import accounts, keys
 from teammates.access import Access, access_of_member
 from teammates.integrations import servers
 from teammates.integrations.servers import Checked
 from teammates.models import Membership, Organization, Role, Teammate, ToolServer, ToolSetting, User
+from teammates.people import api_keys, sign_in, verification
 from teammates.tools.ask import ASK_USER
 from teammates.tools.base import Tool
 from teammates.tools.pretend import PRETEND_SEND
@@ -34,9 +34,9 @@ PASSWORD = "correct horse battery"
 def make_alice(email: str = "alice@example.com") -> Access:
     """The owner of an organization of her own."""
     name = email.partition("@")[0].title()
-    access = accounts.register(email=email, password=PASSWORD, name=name)
+    access = sign_in.register(email=email, password=PASSWORD, name=name)
     assert access.user is not None
-    accounts.verify(access.user, by=access.user)
+    verification.verify(access.user, by=access.user)
     return access
 
 
@@ -57,11 +57,11 @@ def make_eve() -> Access:
 
 
 def make_key(access: Access) -> str:
-    return keys.create_key(access, name="test")[1]
+    return api_keys.create_key(access, name="test")[1]
 
 
 def with_key(access: Access) -> Access:
-    return keys.access_of_bearer(make_key(access))
+    return api_keys.access_of_bearer(make_key(access))
 
 
 def browser_of(access: Access) -> Client:

@@ -22,10 +22,10 @@ from runs.models import (
     TaskStatus,
     ToolCall,
 )
-from teammates import end_users
 from teammates.access import Access
 from teammates.errors import Conflict, NotFound, Unsuitable
 from teammates.models import EndUser, PermissionMode, Teammate
+from teammates.people import end_users
 from teammates.roster import editing, lookup
 from teammates.trust import limits
 from threads import conversations

@@ -20,10 +20,10 @@ from django.utils import timezone
 
 from runs.models import Firing, Notice, NoticeKind, Run, RunFile, TriggerKind
 from runs.notifications.decision_links import LINK_LIFE
-from teammates import mail
 from teammates.errors import TooMany
 from teammates.fields import hash_secret
 from teammates.models import Membership
+from teammates.people import account_mail
 from teammates.trust import limits
 from threads import files
 from threads.models import File
@@ -123,7 +123,7 @@ def _claim(notice: Notice) -> str:
         token = secrets.token_urlsafe(32)
         notice.link_hash = hash_secret(token)
         notice.link_expires_at = timezone.now() + LINK_LIFE
-        link = mail.public_url() + reverse("runs:gate_link", args=[token])
+        link = account_mail.public_url() + reverse("runs:gate_link", args=[token])
     notice.attempts += 1
     notice.due_at = timezone.now() + timedelta(minutes=5 * notice.attempts)
     notice.save(update_fields=["link_hash", "link_expires_at", "attempts", "due_at"])
@@ -138,9 +138,9 @@ def _letter(notice: Notice, link: str) -> Letter:
     inbox = _inbox_of(run)
     context = {
         "notice": notice, "run": run, "gate": notice.gate, "link": link, "inbox": inbox,
-        "run_url": mail.public_url() + run.get_absolute_url(),
-        "settings_url": mail.public_url() + reverse("runs:notice_settings"),
-        "written": written, "where": mail.public_url() + notice.get_absolute_url(),
+        "run_url": account_mail.public_url() + run.get_absolute_url(),
+        "settings_url": account_mail.public_url() + reverse("runs:notice_settings"),
+        "written": written, "where": account_mail.public_url() + notice.get_absolute_url(),
     }  # fmt: skip
     headers = {
         "Message-ID": f"<{notice.uid}@{settings.MAIL_DOMAIN}>",

@@ -9,8 +9,8 @@ from django.utils import timezone
 
 from runs.models import Firing, Gate, Notice, NoticeKind, Run, RunStatus, TriggerKind
 from teammates.access import Access
-from teammates.members import find_member
 from teammates.models import Membership, Role, User
+from teammates.people.members import find_member
 
 MOST_OWNERS = 3
 

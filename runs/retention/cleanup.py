@@ -17,8 +17,8 @@ from runs.models import (
     WorkerBeat,
 )
 from runs.retention.erasure import BATCH, REMOVED_FOR
-from teammates import mail
 from teammates.models import AuditEntry, RefreshToken
+from teammates.people import account_mail
 from teammates.trust import limits
 
 
@@ -39,7 +39,7 @@ def forget_old() -> None:
     removed = WebhookEndpoint.objects.filter(deleted_at__lt=now - REMOVED_FOR)
     delete_in_batches(WebhookDelivery.objects.filter(endpoint__in=removed))
     removed.delete()
-    mail.forget_kept(logged)
+    account_mail.forget_kept(logged)
 
 
 def delete_in_batches(rows: QuerySet[Any]) -> None:

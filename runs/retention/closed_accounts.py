@@ -9,10 +9,10 @@ from django.utils import timezone
 from runs.lifecycle import endings
 from runs.models import Run, RunStatus, Task
 from runs.retention.cleanup import delete_in_batches
-from teammates import sessions
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden
 from teammates.models import APIKey, Membership, Organization, Teammate, User
+from teammates.people import sessions
 from teammates.trust import audit
 from threads import files
 from threads.models import File, Thread

@@ -7,9 +7,9 @@ from django.utils import timezone
 
 from runs.models import Firing, Lesson, Mail, Task, TaskStatus, Trigger, WebhookEndpoint
 from runs.retention.erasure import ERASED
-from teammates import end_users
 from teammates.access import Access
 from teammates.models import AuditEntry, EndUser, Teammate, TeammateStatus, TeammateVersion
+from teammates.people import end_users
 from teammates.trust import audit
 from threads.models import Thread
 

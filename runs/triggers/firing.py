@@ -33,8 +33,8 @@ from runs.models import (
 from teammates.access import Access, access_of_owner
 from teammates.errors import DomainError, Forbidden
 from teammates.fields import key_of
-from teammates.members import find_member
 from teammates.models import EndUser, Organization, Teammate, User
+from teammates.people.members import find_member
 from teammates.text import clean_text
 from threads import conversations
 from threads.models import File, Message, Thread

@@ -11,10 +11,10 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from runs.models import Run
 from runs.retention import erased_end_users
 from runs.usage import limits, totals
-from teammates import end_users
 from teammates.errors import DomainError, NotFound
 from teammates.forms.people import EndUserForm
 from teammates.models import EndUser, Memory, PermissionPolicy
+from teammates.people import end_users
 from teammates.web.pages import PageRequest, add_refusal, page_of
 
 PAGE_SIZE = 50

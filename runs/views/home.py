@@ -14,8 +14,8 @@ from runs.queries import activity, first_steps, health
 from runs.usage import totals
 from runs.usage.periods import Span
 from runs.views.threads import composer_of
-from teammates import accounts
 from teammates.errors import Forbidden
+from teammates.people import users
 from teammates.providers import demo
 from teammates.web.pages import PageRequest
 
@@ -47,7 +47,7 @@ def _board(request: PageRequest) -> dict[str, Any]:
         created_by=access.user,
     ).exclude(status=RunStatus.CLOSED)  # fmt: skip
     shows_steps = access.may_act and (
-        "first-steps" in request.GET or accounts.shows_first_steps(access)
+        "first-steps" in request.GET or users.shows_first_steps(access)
     )
     steps = first_steps.first_steps(access) if shows_steps else []
     return {
@@ -72,7 +72,7 @@ def _board(request: PageRequest) -> dict[str, Any]:
 
 @require_POST
 def first_steps_dismiss(request: PageRequest) -> HttpResponse:
-    accounts.hide_first_steps(request.access)
+    users.hide_first_steps(request.access)
     return redirect("runs:home")
 
 

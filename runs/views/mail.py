@@ -13,9 +13,9 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from runs.inbox import gateway
-from teammates import mail
 from teammates.api.schemas import address_of
 from teammates.errors import Invalid, NotFound
+from teammates.people import account_mail
 from teammates.web.pages import PageRequest
 
 MOST = 50
@@ -60,7 +60,7 @@ def mail_settings(request: PageRequest) -> HttpResponse:
     if name and chosen is None:
         raise NotFound("There is no such mail any more.")
     return render(request, "runs/mail_settings.html", {
-        "sends": mail.sends(), "sender": settings.DEFAULT_FROM_EMAIL, "smtp": settings.SMTP,
+        "sends": account_mail.sends(), "sender": settings.DEFAULT_FROM_EMAIL, "smtp": settings.SMTP,
         "domain": settings.MAIL_DOMAIN, "chosen": chosen,
         "kept": [] if chosen else [_head_of(file) for file in kept],
         "server": getattr(settings, "EMAIL_HOST", ""), "is_host": is_host,
@@ -77,7 +77,7 @@ def _door_of(request: PageRequest, token: str) -> str:
 
 def _kept() -> list[Path]:
     """The newest mails in the folder of the file backend."""
-    if mail.sends():
+    if account_mail.sends():
         return []
     return sorted(Path(settings.EMAIL_FILE_PATH).glob("*.log"), reverse=True)[:MOST]
 

@@ -7,7 +7,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from runs.models import NoticeKind
 from runs.notifications import notices
-from teammates import mail, members
+from teammates.people import account_mail, members
 from teammates.web.pages import PageRequest
 
 EXPLAINED = {
@@ -30,7 +30,7 @@ def notice_settings(request: PageRequest) -> HttpResponse:
     off = members.not_mailed(access)
     return render(request, "runs/notice_settings.html", {
         "kinds": [(kind, *EXPLAINED[kind], kind not in off) for kind in NoticeKind],
-        "sends": mail.sends(), "last": notices.latest_of(access)[:10],
+        "sends": account_mail.sends(), "last": notices.latest_of(access)[:10],
     })  # fmt: skip
 
 
@@ -40,12 +40,12 @@ def notice_test(request: PageRequest) -> HttpResponse:
     user = request.access.user
     assert user is not None
     context = {"user": user, "organization": request.access.organization}
-    if mail.send(user.email, "A test from Muster", "test", context):
+    if account_mail.send(user.email, "A test from Muster", "test", context):
         messages.success(
             request,
             f"A test is on its way to {user.email}. The server's log says if it is refused.",
         )
-    elif mail.sends():
+    elif account_mail.sends():
         messages.error(request, "The mail server refused it; the log of the server says why.")
     else:
         messages.success(request, "No mail server is set, so the test lies in the data folder.")

@@ -7,7 +7,7 @@ from ninja.security import HttpBearer
 
 from teammates.access import Access
 from teammates.errors import Forbidden, NotSignedIn
-from teammates.keys import access_of_bearer
+from teammates.people.api_keys import access_of_bearer
 
 
 class Bearer(HttpBearer):

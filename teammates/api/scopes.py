@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from teammates import end_users
 from teammates.access import Access
 from teammates.api.schemas import ApiRequest
+from teammates.people import end_users
 
 
 def scoped(request: ApiRequest, user_id: str | None, permission: str = "data.runs.read") -> Access:

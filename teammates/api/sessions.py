@@ -9,10 +9,10 @@ from django.http import HttpRequest
 from ninja import Router, Status
 from pydantic import Field
 
-from teammates import accounts, sessions
 from teammates.access import Access
 from teammates.api.schemas import ApiRequest, Input, iso
 from teammates.errors import Forbidden
+from teammates.people import sessions, sign_in, verification
 
 router = Router(tags=["sessions"])
 
@@ -36,18 +36,18 @@ class RefreshIn(Input):
 @router.post("/auth/register", auth=None, response={201: dict[str, Any]})
 def register(request: HttpRequest, payload: RegisterIn) -> Any:
     """Sign up with an account of one's own."""
-    access = accounts.register(
+    access = sign_in.register(
         email=payload.email, password=payload.password,
         name=f"{payload.first_name} {payload.last_name}".strip(),
     )  # fmt: skip
     assert access.user is not None
-    accounts.welcome(access.user)
+    verification.welcome(access.user)
     return Status(201, tokens_out(sessions.open_session(access)) | {"user": user_out(access)})
 
 
 @router.post("/auth/login", auth=None)
 def login(request: HttpRequest, payload: LoginIn) -> dict[str, Any]:
-    access = accounts.sign_in(login=payload.email, password=payload.password)
+    access = sign_in.sign_in(login=payload.email, password=payload.password)
     return tokens_out(sessions.open_session(access)) | {"user": user_out(access)}
 
 

@@ -7,9 +7,9 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Router, Status
 from pydantic import Field
 
-from teammates import accounts, sessions
 from teammates.api.schemas import ApiRequest, Input, iso
 from teammates.errors import Forbidden, Invalid
+from teammates.people import sessions, sign_in
 
 router = Router(tags=["auth"])
 COOKIE = "muster_refresh_token"
@@ -33,7 +33,7 @@ class LoginIn(Input):
 @router.post("/auth/register", auth=None, response={201: dict[str, Any]})
 def register(request: HttpRequest, payload: RegisterIn, response: HttpResponse) -> Any:
     """Sign up with an organization of one's own; the token works at once."""
-    access = accounts.register(
+    access = sign_in.register(
         email=payload.email, password=payload.password, username=payload.login
     )
     assert access.user is not None
@@ -43,7 +43,7 @@ def register(request: HttpRequest, payload: RegisterIn, response: HttpResponse) 
 
 @router.post("/auth/login", auth=None)
 def login(request: HttpRequest, payload: LoginIn, response: HttpResponse) -> dict[str, Any]:
-    access = accounts.sign_in(login=payload.login, password=payload.password)
+    access = sign_in.sign_in(login=payload.login, password=payload.password)
     return _tokens(sessions.open_session(access), response)
 
 

@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 
 from ninja import Router, Status
 
-from teammates import end_users
 from teammates.access import Access
 from teammates.api.schemas import (
     ApiRequest,
@@ -24,6 +23,7 @@ from teammates.api.v2_knowledge import document_out
 from teammates.errors import Invalid, NotFound, Unsuitable
 from teammates.knowledge import documents
 from teammates.models import PromptProfile, Teammate
+from teammates.people import end_users
 from teammates.roster import channels, editing, lookup, webhook_tokens
 from teammates.roster.prompt import PROFILES, standing_prompt
 from teammates.roster.templates import CATALOG, TeammateTemplate, get_template

@@ -6,11 +6,19 @@ from django.http import HttpRequest
 from ninja import Router, Status
 from pydantic import Field
 
-from teammates import accounts, end_users, keys, sessions
 from teammates.access import Access
 from teammates.api.schemas import ApiRequest, Input, Limit, iso, paged
 from teammates.errors import Forbidden
 from teammates.models import APIKey, AuditEntry, EndUser, Organization
+from teammates.people import (
+    api_keys,
+    end_users,
+    organizations,
+    passwords,
+    sessions,
+    sign_in,
+    verification,
+)
 from teammates.trust import audit
 
 router = Router()
@@ -43,15 +51,15 @@ class KeyIn(Input):
 def signup(request: HttpRequest, payload: SignupIn) -> Any:
     """A new account with its default key. For products of others strict mode is on."""
     strict = payload.require_end_user_id
-    access = accounts.register(
+    access = sign_in.register(
         email=payload.email,
         password=payload.password,
         name=f"{payload.first_name} {payload.last_name}".strip(),
         require_end_user_id=payload.product == "api" if strict is None else strict,
     )
     user = access.require_person()
-    accounts.welcome(user)
-    made = {"api_key": keys.create_sign_up_key(access)[1], "email": user.email}
+    verification.welcome(user)
+    made = {"api_key": api_keys.create_sign_up_key(access)[1], "email": user.email}
     said = (
         "Account created. Keep the key: it is not shown again. A mail asks to confirm the address"
     )
@@ -63,9 +71,9 @@ def signup(request: HttpRequest, payload: SignupIn) -> Any:
 @router.post("/token", auth=None, tags=["account"])
 def token(request: HttpRequest, payload: TokenIn) -> dict[str, Any]:
     """A new default key for e-mail and password; the previous default key is dead."""
-    access = accounts.sign_in(login=payload.email, password=payload.password)
+    access = sign_in.sign_in(login=payload.email, password=payload.password)
     return {
-        "api_key": keys.renew_default_key(access)[1], "email": access.require_person().email,
+        "api_key": api_keys.renew_default_key(access)[1], "email": access.require_person().email,
         "message": "The previous default key no longer works.",
     }  # fmt: skip
 
@@ -73,7 +81,7 @@ def token(request: HttpRequest, payload: TokenIn) -> dict[str, Any]:
 @router.post("/verify/resend", tags=["account"])
 def resend_verification(request: ApiRequest) -> dict[str, Any]:
     """Mail the link that confirms the address once more."""
-    accounts.send_verification(request.auth.require_person())
+    verification.send_verification(request.auth.require_person())
     return {"message": "Verification email sent."}
 
 
@@ -90,20 +98,20 @@ def default_key(request: ApiRequest) -> dict[str, Any]:
 @router.get("/keys/all", tags=["keys"])
 def list_keys(request: ApiRequest) -> list[dict[str, Any]]:
     """The named keys, newest first."""
-    named = keys.visible_keys(request.auth).filter(is_default=False)
+    named = api_keys.visible_keys(request.auth).filter(is_default=False)
     return [_key_out(key) for key in named[:100]]
 
 
 @router.post("/keys/rotate", tags=["keys"])
 def rotate_default_key(request: ApiRequest) -> dict[str, Any]:
-    made, secret = keys.renew_default_key(request.auth)
+    made, secret = api_keys.renew_default_key(request.auth)
     return {"api_key": secret, "prefix": made.prefix}
 
 
 @router.post("/keys", response={201: dict[str, Any]}, tags=["keys"])
 def create_key(request: ApiRequest, payload: KeyIn) -> Any:
     """A named key. Its secret is shown here and never again."""
-    key, secret = keys.create_key(
+    key, secret = api_keys.create_key(
         request.auth, name=payload.name, expires_in_days=payload.expires_in_days,
         scopes=payload.scopes,
     )  # fmt: skip
@@ -112,20 +120,20 @@ def create_key(request: ApiRequest, payload: KeyIn) -> Any:
 
 @router.delete("/keys", tags=["keys"])
 def revoke_default_key(request: ApiRequest) -> dict[str, Any]:
-    keys.revoke_default_key(request.auth)
+    api_keys.revoke_default_key(request.auth)
     return _default_key_state(request.auth)
 
 
 @router.post("/keys/{key_id}/rotate", tags=["keys"])
 def rotate_key(request: ApiRequest, key_id: int) -> dict[str, Any]:
-    found = keys.get_key(request.auth, pk=key_id, is_default=False)
-    return _created_out(*keys.rotate_key(request.auth, found))
+    found = api_keys.get_key(request.auth, pk=key_id, is_default=False)
+    return _created_out(*api_keys.rotate_key(request.auth, found))
 
 
 @router.delete("/keys/{key_id}", tags=["keys"])
 def revoke_key(request: ApiRequest, key_id: int) -> dict[str, Any]:
-    found = keys.get_key(request.auth, pk=key_id, is_default=False)
-    return _key_out(keys.revoke_key(request.auth, found))
+    found = api_keys.get_key(request.auth, pk=key_id, is_default=False)
+    return _key_out(api_keys.revoke_key(request.auth, found))
 
 
 def _default_key_state(access: Access) -> dict[str, Any]:
@@ -171,7 +179,7 @@ class SettingsIn(Input):
 
 @router.get("/settings", tags=["settings"])
 def get_settings(request: ApiRequest) -> dict[str, Any]:
-    return settings_out(accounts.settings_of(request.auth))
+    return settings_out(organizations.settings_of(request.auth))
 
 
 @router.patch("/settings", tags=["settings"])
@@ -180,9 +188,9 @@ def update_settings(request: ApiRequest, payload: SettingsIn) -> dict[str, Any]:
     changes = {
         name: getattr(payload, name)
         for name in payload.model_fields_set
-        if name in accounts.PER_END_USER or getattr(payload, name) is not None
+        if name in organizations.PER_END_USER or getattr(payload, name) is not None
     }
-    return settings_out(accounts.update_settings(request.auth, **changes))
+    return settings_out(organizations.update_settings(request.auth, **changes))
 
 
 def settings_out(organization: Organization) -> dict[str, Any]:
@@ -200,7 +208,7 @@ class PasswordIn(Input):
 @router.post("/account/password", tags=["account"])
 def change_password(request: ApiRequest, payload: PasswordIn) -> dict[str, Any]:
     """Ends every session of the person; keys keep working."""
-    user = accounts.change_password(
+    user = passwords.change_password(
         request.auth, current=payload.current_password, new=payload.new_password
     )
     request.auth.user.refresh_from_db()  # type: ignore[union-attr]

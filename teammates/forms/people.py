@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 from django import forms
 from django.core.exceptions import ValidationError
 
-from teammates import accounts
 from teammates.access import SCOPES
 from teammates.errors import Invalid
 from teammates.models import Organization, Role, User
+from teammates.people import organizations, passwords
 from teammates.web.timezones import TIMEZONES
 
 
@@ -27,7 +27,7 @@ class PasswordForm(forms.Form):
     def clean_password(self) -> str:
         password: str = self.cleaned_data["password"]
         try:
-            accounts.check_password(password, self.user)
+            passwords.check_password(password, self.user)
         except Invalid as error:
             raise ValidationError(error.message.removeprefix("password: ")) from None
         return password
@@ -130,7 +130,7 @@ class OrganizationForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for name in accounts.PER_END_USER:
+        for name in organizations.PER_END_USER:
             self.fields[name].required = False
 
 

@@ -6,9 +6,9 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from teammates import accounts
 from teammates.errors import DomainError
 from teammates.forms.people import ChangePasswordForm, NameForm
+from teammates.people import passwords, users
 from teammates.web.pages import PageRequest, add_refusal
 
 
@@ -24,10 +24,10 @@ def account(request: PageRequest) -> HttpResponse:
     if form is not None and form.is_valid():
         try:
             if form is name:
-                accounts.rename_user(request.access, form.cleaned_data["name"])
+                users.rename_user(request.access, form.cleaned_data["name"])
                 messages.success(request, "Your name is saved.")
             else:
-                changed = accounts.change_password(request.access, **form.cleaned_data)
+                changed = passwords.change_password(request.access, **form.cleaned_data)
                 update_session_auth_hash(request, changed)
                 messages.success(
                     request, "Your password is changed; other browsers are signed out."

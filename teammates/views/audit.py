@@ -9,8 +9,8 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from teammates import members
 from teammates.models import APIKey
+from teammates.people import members
 from teammates.trust import audit
 from teammates.web.pages import PageRequest, count_export, csv_download, number_of, page_of
 

@@ -9,10 +9,12 @@ from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods, require_POST
 
-from teammates import accounts, mail
 from teammates.errors import DomainError, NotSignedIn, TooMany
 from teammates.forms.people import AddressForm, OwnPasswordForm, PasswordForm, SetupForm, SignInForm
 from teammates.models import User
+from teammates.people import account_mail, passwords, verification
+from teammates.people import setup as people_setup
+from teammates.people import sign_in as people_sign_in
 from teammates.web.pages import add_refusal, public
 
 KNOWN = "muster_known"  # the cookie of a browser that signed somebody in
@@ -22,13 +24,13 @@ KNOWN = "muster_known"  # the cookie of a browser that signed somebody in
 @require_http_methods(["GET", "POST"])
 def setup(request: HttpRequest, token: str) -> HttpResponse:
     """Claim the installation with the one-time link."""
-    if accounts.organization_of_setup_token(token) is None:
+    if people_setup.organization_of_setup_token(token) is None:
         messages.error(request, "This set-up link was used already. Sign in instead.")
         return redirect("teammates:sign_in")
     form = SetupForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
-            user = accounts.set_up_owner(token=token, **form.cleaned_data)
+            user = people_setup.set_up_owner(token=token, **form.cleaned_data)
         except DomainError as error:
             add_refusal(form, error)
         else:
@@ -44,7 +46,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
     form = SignInForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
-            access = accounts.sign_in(
+            access = people_sign_in.sign_in(
                 login=form.cleaned_data["email"], password=form.cleaned_data["password"],
                 known_browser=request.get_signed_cookie(KNOWN, "", salt=KNOWN) or "",
             )  # fmt: skip
@@ -57,14 +59,14 @@ def sign_in(request: HttpRequest) -> HttpResponse:
             is_ours = url_has_allowed_host_and_scheme(target, {request.get_host()})
             return _known(redirect(target if is_ours else "runs:home"), access.user)
     status = 422 if form.errors else 200
-    context = {"form": form, "is_set_up": accounts.is_set_up()}
+    context = {"form": form, "is_set_up": people_setup.is_set_up()}
     return render(request, "teammates/sign_in.html", context, status=status)
 
 
 def _known(response: HttpResponse, user: User) -> HttpResponse:
     """This browser signed `user` in: strangers' wrong passwords do not keep it out."""
     response.set_signed_cookie(
-        KNOWN, accounts.browser_of(user), salt=KNOWN, max_age=365 * 24 * 3600,
+        KNOWN, people_sign_in.browser_of(user), salt=KNOWN, max_age=365 * 24 * 3600,
         httponly=True, samesite="Lax", secure=settings.HTTPS, path=reverse("teammates:sign_in"),
     )  # fmt: skip
     return response
@@ -78,12 +80,12 @@ def forgot(request: HttpRequest) -> HttpResponse:
     asked = ""
     if request.method == "POST" and form.is_valid():
         try:
-            accounts.ask_for_reset(form.cleaned_data["email"])
+            passwords.ask_for_reset(form.cleaned_data["email"])
             asked = form.cleaned_data["email"]
         except TooMany as error:
             add_refusal(form, error)
     status = 422 if form.errors else 200
-    context = {"form": form, "asked": asked, "sends": mail.sends()}
+    context = {"form": form, "asked": asked, "sends": account_mail.sends()}
     return render(request, "teammates/forgot.html", context, status=status)
 
 
@@ -91,10 +93,10 @@ def forgot(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def reset(request: HttpRequest, token: str) -> HttpResponse:
     """Set a new password by the link of a mail."""
-    user = accounts.user_of_reset(token)
+    user = passwords.user_of_reset(token)
     form = PasswordForm(request.POST or None, user=user)
     if request.method == "POST" and form.is_valid():
-        accounts.reset_password(token, form.cleaned_data["password"])
+        passwords.reset_password(token, form.cleaned_data["password"])
         messages.success(request, "Your new password is set. Sign in with it.")
         return redirect("teammates:sign_in")
     status = 422 if form.errors else 200
@@ -105,7 +107,7 @@ def reset(request: HttpRequest, token: str) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def verify(request: HttpRequest, token: str) -> HttpResponse:
     """Confirm a mail address, and claim an account that has no password yet."""
-    user = accounts.user_of_verification(token)
+    user = verification.user_of_verification(token)
     is_claimed = user.has_usable_password()
     by = request.user if isinstance(request.user, User) else None
     form: PasswordForm | OwnPasswordForm | None = None
@@ -115,7 +117,9 @@ def verify(request: HttpRequest, token: str) -> HttpResponse:
         form = OwnPasswordForm(request.POST or None)
     if request.method == "POST" and (form is None or form.is_valid()):
         try:
-            accounts.verify(user, by=by, password=form.cleaned_data["password"] if form else None)
+            verification.verify(
+                user, by=by, password=form.cleaned_data["password"] if form else None
+            )
         except (NotSignedIn, TooMany) as error:
             assert form is not None
             add_refusal(form, error)
@@ -127,7 +131,7 @@ def verify(request: HttpRequest, token: str) -> HttpResponse:
     status = 422 if form and form.errors else 200
     context = {
         "form": form, "user": user, "is_claimed": is_claimed,
-        "set_up": [] if is_claimed else accounts.set_up_before_claim(user),
+        "set_up": [] if is_claimed else verification.set_up_before_claim(user),
     }  # fmt: skip
     return render(request, "teammates/verify.html", context, status=status)
 

@@ -8,10 +8,10 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from teammates import keys
 from teammates.errors import DomainError
 from teammates.forms.people import NewKeyForm
 from teammates.models import APIKey
+from teammates.people import api_keys
 from teammates.web.pages import PageRequest, add_refusal, page_of
 
 PAGE_SIZE = 100
@@ -25,7 +25,7 @@ def key_list(request: PageRequest) -> HttpResponse:
 def _page(request: PageRequest, form: NewKeyForm, **more: Any) -> HttpResponse:
     access = request.access
     may_manage = access.may("data.api_keys.manage")
-    seen = keys.visible_keys(access) if may_manage else APIKey.objects.none()
+    seen = api_keys.visible_keys(access) if may_manage else APIKey.objects.none()
     working = seen.filter(revoked_at=None)
     page = page_of(request, working, "-id", size=PAGE_SIZE)
     context = {
@@ -46,7 +46,7 @@ def key_new(request: PageRequest) -> HttpResponse:
     if not form.is_valid():
         return _page(request, form)
     try:
-        key, secret = keys.create_key(
+        key, secret = api_keys.create_key(
             access, name=form.cleaned_data["name"], scopes=form.cleaned_data["scopes"],
             expires_in_days=form.cleaned_data["expires_in_days"],
         )  # fmt: skip
@@ -59,16 +59,16 @@ def key_new(request: PageRequest) -> HttpResponse:
 @require_POST
 def key_rotate(request: PageRequest, key_id: int) -> HttpResponse:
     """A new secret for a key; the old one is dead at once."""
-    key, secret = keys.rotate_key(request.access, _find(request, key_id))
+    key, secret = api_keys.rotate_key(request.access, _find(request, key_id))
     return _page(request, NewKeyForm(), made=key, secret=secret)
 
 
 @require_POST
 def key_revoke(request: PageRequest, key_id: int) -> HttpResponse:
-    key = keys.revoke_key(request.access, _find(request, key_id))
+    key = api_keys.revoke_key(request.access, _find(request, key_id))
     messages.success(request, f"The key {key.name} no longer works.")
     return redirect("teammates:key_list")
 
 
 def _find(request: PageRequest, key_id: int) -> APIKey:
-    return keys.get_key(request.access, pk=key_id)
+    return api_keys.get_key(request.access, pk=key_id)

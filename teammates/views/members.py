@@ -9,10 +9,10 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from teammates import mail, members
 from teammates.errors import DomainError
 from teammates.forms.people import InvitationForm, JoinForm
 from teammates.models import Invitation, Role, User
+from teammates.people import account_mail, invitations, members
 from teammates.web.pages import PageRequest, add_refusal, choose_organization, page_of, public
 
 PAGE_SIZE = 100
@@ -33,7 +33,7 @@ def _page(request: PageRequest, form: InvitationForm, **more: Any) -> HttpRespon
         "members": page.rows,
         "page": page,
         "last_owner": owners[0] if len(owners) == 1 else None,
-        "invitations": members.list_invitations(access),
+        "invitations": invitations.list_invitations(access),
         "roles": Role.choices,
         "abilities": members.abilities(),
         "may_manage": access.may("org.members.invite"),
@@ -71,7 +71,7 @@ def invitation_new(request: PageRequest) -> HttpResponse:
     if not form.is_valid():
         return _page(request, form)
     try:
-        invitation, token = members.invite(request.access, **form.cleaned_data)
+        invitation, token = invitations.invite(request.access, **form.cleaned_data)
     except DomainError as error:
         add_refusal(form, error)
         return _page(request, form)
@@ -80,20 +80,20 @@ def invitation_new(request: PageRequest) -> HttpResponse:
 
 @require_POST
 def invitation_renew(request: PageRequest, invitation_id: int) -> HttpResponse:
-    invitation = members.get_invitation(request.access, invitation_id)
-    return _with_link(request, invitation, members.renew(request.access, invitation))
+    invitation = invitations.get_invitation(request.access, invitation_id)
+    return _with_link(request, invitation, invitations.renew(request.access, invitation))
 
 
 def _with_link(request: PageRequest, invitation: Invitation, token: str) -> HttpResponse:
-    link = mail.public_url() + reverse("teammates:join", args=[token])
-    was_sent = members.send(invitation, link)
+    link = account_mail.public_url() + reverse("teammates:join", args=[token])
+    was_sent = invitations.send(invitation, link)
     return _page(request, InvitationForm(), invited=invitation, link=link, was_sent=was_sent)
 
 
 @require_POST
 def invitation_revoke(request: PageRequest, invitation_id: int) -> HttpResponse:
-    invitation = members.get_invitation(request.access, invitation_id)
-    members.revoke(request.access, invitation)
+    invitation = invitations.get_invitation(request.access, invitation_id)
+    invitations.revoke(request.access, invitation)
     messages.success(request, f"The invitation of {invitation.email} is taken back.")
     return redirect("teammates:member_list")
 
@@ -103,7 +103,7 @@ def invitation_revoke(request: PageRequest, invitation_id: int) -> HttpResponse:
 def join(request: HttpRequest, token: str) -> HttpResponse:
     """Accept an invitation: with the account one is signed in with, or with a new one."""
     try:
-        invitation = members.find(token)
+        invitation = invitations.find(token)
     except DomainError as error:
         return render(request, "teammates/join.html", {"gone": error.message}, status=404)
     known = User.objects.filter(email=invitation.email).first()
@@ -114,10 +114,10 @@ def join(request: HttpRequest, token: str) -> HttpResponse:
             if form is not None:
                 if not form.is_valid():
                     return render(request, "teammates/join.html", context, status=422)
-                user = members.join(invitation, **form.cleaned_data)
+                user = invitations.join(invitation, **form.cleaned_data)
                 login(request, user, backend="django.contrib.auth.backends.ModelBackend")
             elif isinstance(request.user, User):
-                members.accept(invitation, user=request.user)
+                invitations.accept(invitation, user=request.user)
             else:
                 return redirect(f"{reverse('teammates:sign_in')}?next={request.path}")
         except DomainError as error:

@@ -5,10 +5,10 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from teammates import accounts
 from teammates.errors import DomainError
 from teammates.forms.people import OrganizationForm
 from teammates.models import Organization
+from teammates.people import organizations
 from teammates.web.pages import PageRequest, add_refusal
 
 YEAR = 365 * 24 * 3600  # seconds
@@ -30,7 +30,7 @@ def general(request: PageRequest) -> HttpResponse:
         access.require("org.settings.manage")
         if form.is_valid():
             try:
-                accounts.update_settings(access, **form.cleaned_data)
+                organizations.update_settings(access, **form.cleaned_data)
             except DomainError as error:
                 add_refusal(form, error)
             else:

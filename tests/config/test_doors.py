@@ -16,12 +16,12 @@ from runs.lifecycle import leases
 from runs.models import Artifact, Run, RunStatus
 from runs.retention import erasure
 from runs.sharing import artifacts, links
-from teammates import accounts, members
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid, NotFound
 from teammates.integrations import servers
 from teammates.llm import catalog
 from teammates.models import Organization
+from teammates.people import invitations, members, sign_in
 from teammates.roster import channels, webhook_tokens
 from teammates.tools import masking
 from tests.api import call
@@ -77,10 +77,10 @@ def test_no_page_of_another_site_signs_anybody_up(db: None, path: str, kind: str
 
 def test_whoever_comes_first_signs_up(db: None, settings: Any) -> None:
     settings.REGISTRATION_OPEN = False
-    first = accounts.register(email="a@example.com", password="correct horse 1")
+    first = sign_in.register(email="a@example.com", password="correct horse 1")
     assert first.role == "owner"
     with pytest.raises(Forbidden, match="closed"):
-        accounts.register(email="b@example.com", password="correct horse 1")
+        sign_in.register(email="b@example.com", password="correct horse 1")
 
 
 @pytest.mark.parametrize("path", ["/", "/sign-in/", "/v1/me", "/api/v2/runs"])
@@ -113,7 +113,7 @@ def test_an_invitation_leads_to_the_public_address(alice: Access, settings: Any)
         headers={"host": "evil.test"},
     )  # fmt: skip
     assert page.status_code == 200
-    assert members.list_invitations(alice).count() == 1
+    assert invitations.list_invitations(alice).count() == 1
     assert "https://muster.example/join/" in page.content.decode()
     assert "evil.test" not in outbox.outbox[0].body
 

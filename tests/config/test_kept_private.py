@@ -13,11 +13,12 @@ from django.test import Client
 
 from config import data_folder
 from config.logs import OneLine
-from teammates import accounts, encryption, fields
+from teammates import encryption, fields
 from teammates.access import Access
 from teammates.errors import Unavailable
 from teammates.llm import catalog
 from teammates.models import Provider
+from teammates.people import organizations, setup
 from teammates.public_http import is_public
 from tests.factories import browser_of, make_key, make_thread
 from threads import files
@@ -220,7 +221,7 @@ def test_pages_of_other_hosts_use_the_apis_only_where_an_operator_names_them(
 
 def test_an_address_that_is_not_set_up_says_where_its_owners_link_is(db: None) -> None:
     assert "Nobody has set this up yet" in Client().get("/sign-in/").content.decode()
-    token = accounts.make_setup_token(accounts.first_organization())
+    token = setup.make_setup_token(organizations.first_organization())
     assert "data-guess-timezone" in Client().get(f"/setup/{token}/").content.decode()
 
 

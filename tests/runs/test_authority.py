@@ -36,13 +36,13 @@ from runs.tasks import lessons, tasks
 from runs.tools import authority
 from runs.triggers import definitions, inbound_webhook
 from runs.triggers.inbound_webhook import Call
-from teammates import accounts, end_users
 from teammates.access import Access
 from teammates.errors import Forbidden
 from teammates.integrations import tool_policies
 from teammates.knowledge import documents, memories
 from teammates.llm import catalog
 from teammates.models import Author, Memory, Teammate
+from teammates.people import end_users, organizations
 from teammates.roster import channels, editing
 from teammates.tools.memory import REMEMBER
 from teammates.tools.web import WEB_FETCH
@@ -418,6 +418,6 @@ def test_an_owner_who_is_gone_gives_no_authority(alice: Access, bob: Access) -> 
     run = make_run(bob, message="hello")
     assert bob.user is not None
     bob.user.memberships.all().delete()
-    assert accounts.first_organization() == alice.organization
+    assert organizations.first_organization() == alice.organization
     with pytest.raises(Forbidden):
         authority.access_of_run(run)

@@ -20,12 +20,13 @@ from runs.models import Event, Gate, Report, Run, RunStatus, Task, ToolCall
 from runs.tools import builtin, toolbox
 from runs.tools.builtin import VERBS
 from runs.tools.setup import DEEPEST
-from teammates import end_users, tools
+from teammates import tools
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid
 from teammates.integrations import servers, tool_policies
 from teammates.knowledge import memories, skills
 from teammates.models import Memory, Teammate, ToolServer
+from teammates.people import end_users
 from teammates.roster import editing, lookup
 from teammates.tools.base import Means
 from tests.conftest import free_port

@@ -20,11 +20,11 @@ from runs.usage.periods import Span
 from runs.views import end_users as end_users_views
 from runs.views import files as files_views
 from runs.views import teammates as runs_teammates
-from teammates import end_users, keys
 from teammates.access import Access
 from teammates.knowledge import memories, skills
 from teammates.llm import catalog
 from teammates.models import AuditEntry, Author, Organization, Provider, Role, Teammate
+from teammates.people import api_keys, end_users
 from teammates.roster import editing
 from teammates.templatetags.muster import plain
 from teammates.views import keys as keys_views
@@ -248,14 +248,14 @@ def test_workers_are_known_while_they_give_signs(alice: Access) -> None:
 
 
 def test_an_owners_key_and_invitation_are_not_an_admins(alice: Access) -> None:
-    from teammates import keys, members
     from teammates.errors import Forbidden
+    from teammates.people import api_keys, invitations
 
     admin = make_bob(alice, role=Role.ADMIN)
-    invitation, _ = members.invite(alice, email="new@example.com", role=Role.OWNER)
+    invitation, _ = invitations.invite(alice, email="new@example.com", role=Role.OWNER)
     with pytest.raises(Forbidden):
-        members.renew(admin, invitation)
-    key, _ = keys.create_key(alice, name="owner's")
+        invitations.renew(admin, invitation)
+    key, _ = api_keys.create_key(alice, name="owner's")
     browser = browser_of(admin)
     assert browser.post(f"/settings/keys/{key.pk}/rotate/").status_code == 403
     assert browser.post(f"/settings/keys/{key.pk}/revoke/").status_code == 302
@@ -292,7 +292,7 @@ def test_a_page_asks_the_database_as_often_for_one_row_as_for_twenty(
         for n in range(times):
             run = make_run(alice, status=RunStatus.COMPLETED)
             files.write_file(run.thread, name="plain.txt", content=b"1")
-            keys.create_key(alice, name="k")
+            api_keys.create_key(alice, name="k")
             editing.create_teammate(alice, name=f"Mate {times} {n}")
             make_bob(alice, email=f"bob-{times}-{n}@example.com")
             end_users.create_end_user(alice, f"customer-{times}-{n}")
@@ -321,7 +321,7 @@ def test_each_list_goes_on_behind_its_last_row(
     for n in range(5):
         editing.create_teammate(alice, name=f"Copy {n}")
         skills.add_skill(alice, name=f"Skill {n}", description="d", body="b")
-        keys.create_key(alice, name="k")
+        api_keys.create_key(alice, name="k")
         memories.add_memory(alice, f"Tea at {n}.", author=Author.PERSON)
         run = make_run(alice, status=RunStatus.COMPLETED)
         files.write_file(run.thread, name="a.txt", content=b"1")

@@ -28,10 +28,10 @@ from runs.models import (
 )
 from runs.retention import erasure
 from runs.webhooks import deliveries, endpoints, outbox, sender
-from teammates import end_users
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid, Unsuitable
 from teammates.models import Organization, Role
+from teammates.people import end_users
 from teammates.public_http import outside_client
 from tests.factories import bring_to, make_alice, make_bob, make_gate, make_run
 from tests.receivers import Receiver, serve_receiver

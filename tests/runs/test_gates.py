@@ -29,11 +29,11 @@ from runs.models import (
     ToolCall,
 )
 from runs.notifications import mailer
-from teammates import keys
 from teammates.access import Access
 from teammates.errors import Conflict, DomainError, Forbidden, Invalid, NotFound
 from teammates.integrations import tool_policies
 from teammates.models import PermissionPolicy, ToolMode
+from teammates.people import api_keys
 from teammates.tools.files import WRITE_FILE
 from teammates.tools.masking import MASK
 from tests.api import call
@@ -310,7 +310,7 @@ def test_a_program_that_may_decide_is_shown_in_the_fields_what_will_be_done(alic
     path = f"/api/v2/runs/{gate.run_id}/permissions"
     (shown,) = call(make_key(alice), "GET", path).json()
     assert "MALLORY-1234" in str(shown["fields"])
-    _, reader = keys.create_key(alice, name="reader", scopes=["data.runs.read"])
+    _, reader = api_keys.create_key(alice, name="reader", scopes=["data.runs.read"])
     (seen,) = call(reader, "GET", path).json()
     assert "MALLORY-1234" not in str(seen)
 

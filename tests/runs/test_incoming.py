@@ -11,9 +11,9 @@ from django.test import Client
 from runs.models import Channel, Firing, FiringStatus, Overlap, Run, RunStatus, Skip, Task
 from runs.tasks import tasks
 from runs.triggers import definitions, firing, inbound_webhook, scheduler
-from teammates import end_users
 from teammates.access import Access
 from teammates.models import Organization, Teammate
+from teammates.people import end_users
 from teammates.roster import channels, editing, webhook_tokens
 from tests.factories import bring_to, make_alice
 

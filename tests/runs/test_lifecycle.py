@@ -12,10 +12,10 @@ from runs.lifecycle import endings, leases, transitions, workers
 from runs.lifecycle.endings import Outcome
 from runs.lifecycle.transitions import TRANSITIONS, Lease
 from runs.models import ACTIVE, BUSY, FINISHED, Event, Run, RunStatus, Step, StepKind, Usage
-from teammates import accounts
 from teammates.access import Access
 from teammates.errors import TooMany
 from teammates.models import Organization
+from teammates.people import organizations
 from tests.factories import bring_to, claim, make_run, make_thread, say
 from threads.models import Message
 
@@ -243,7 +243,7 @@ def test_one_place_is_still_somebodys(alice: Access, eve: Access) -> None:
 
 
 def test_who_signs_up_here_runs_less_at_once_than_the_home_organization(eve: Access) -> None:
-    home = accounts.found_organization(name="Home", is_home=True)
+    home = organizations.found_organization(name="Home", is_home=True)
     assert home.max_running > eve.organization.max_running > 1
 
 

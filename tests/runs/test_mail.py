@@ -33,10 +33,10 @@ from runs.models import (
 from runs.notifications import mailer
 from runs.tasks import tasks
 from runs.triggers import definitions, firing, scheduler
-from teammates import members
 from teammates.access import Access
 from teammates.errors import Forbidden, NotFound, TooMany
 from teammates.models import Teammate
+from teammates.people import members
 from teammates.roster import channels, editing
 from tests.conftest import MakeServer, free_port, wait_for
 from tests.factories import bring_to, make_alice, make_bob, make_eve, make_run

@@ -48,10 +48,10 @@ def test_a_refusal_to_htmx_is_a_message_and_not_a_page(client: Client, alice: Ac
 
 
 def test_the_setup_link_works_once(db: None) -> None:
-    from teammates import accounts
+    from teammates.people import organizations, setup
 
-    organization = accounts.first_organization()
-    token = accounts.make_setup_token(organization)
+    organization = organizations.first_organization()
+    token = setup.make_setup_token(organization)
     form = {"organization_name": "Acme", "email": "ann@example.com", "timezone": "Europe/Berlin",
             "password": "correct horse battery"}  # fmt: skip
     assert Client().get(f"/setup/{token}x/").status_code == 302
@@ -59,7 +59,7 @@ def test_the_setup_link_works_once(db: None) -> None:
     assert weak.status_code == 422
     assert Client().post(f"/setup/{token}/", form)["Location"] == "/"
     assert Client().get(f"/setup/{token}/")["Location"] == "/sign-in/"
-    assert accounts.make_setup_token(organization) is None
+    assert setup.make_setup_token(organization) is None
 
 
 def test_sign_in_goes_back_to_where_one_wanted_to_be(alice: Access) -> None:

@@ -32,13 +32,13 @@ from runs.retention import cleanup, closed_accounts, erased_end_users, erasure, 
 from runs.tasks import lessons, tasks
 from runs.triggers import definitions, scheduler
 from runs.webhooks import endpoints
-from teammates import accounts, end_users, keys, members, sessions
 from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, Forbidden, NotSignedIn
 from teammates.fields import hash_secret
 from teammates.integrations import tool_policies
 from teammates.knowledge import documents, memories, skills
 from teammates.models import AuditEntry, Organization, RefreshToken, Teammate, TeammateVersion, User
+from teammates.people import api_keys, end_users, members, organizations, sessions
 from teammates.roster import channels, editing, lookup
 from tests import factories
 from tests.factories import LETTER, browser_of, make_gate, make_key, make_run
@@ -78,7 +78,7 @@ def test_a_closed_account_is_erased_after_its_time_and_no_other(
     stored = File.objects.get(thread__organization=alice.organization).stored_as
     closed_accounts.close_account(alice)
     with pytest.raises(NotSignedIn):
-        keys.access_of_bearer(key)
+        api_keys.access_of_bearer(key)
     assert closed_accounts.erase_closed() == 0
     Organization.objects.filter(pk=alice.organization.pk).update(
         closed_at=timezone.now() - timedelta(days=31)
@@ -148,7 +148,7 @@ def test_where_numbers_alone_are_kept_words_go_and_numbers_stay(
     other = make_gate(alice, arguments=LETTER).run
     before = (UsageDay.objects.count(), run.status, run.input_tokens)
     Run.objects.filter(pk=run.pk).update(finished_at=timezone.now() - timedelta(minutes=3))
-    accounts.update_settings(alice, retention_mode="metadata_only")
+    organizations.update_settings(alice, retention_mode="metadata_only")
     assert erasure.erase_said() == 0  # what was said before stays
     Organization.objects.update(metadata_only_since=run.created_at)
     Run.objects.filter(pk=run.pk).update(finished_at=timezone.now())
@@ -178,7 +178,7 @@ def test_where_numbers_alone_are_kept_words_go_and_numbers_stay(
 
 
 def test_what_still_works_in_a_thread_keeps_its_words(alice: Access) -> None:
-    accounts.update_settings(alice, retention_mode="metadata_only")
+    organizations.update_settings(alice, retention_mode="metadata_only")
     run = make_run(alice, message="keep me", status=RunStatus.FAILED)
     Run.objects.filter(pk=run.pk).update(finished_at=timezone.now() - timedelta(minutes=3))
     again = requests.retry_run(alice, run)[0]
@@ -230,7 +230,7 @@ def test_where_numbers_alone_are_kept_nothing_is_kept_of_what_came_to_nothing(
     receiving.receive(agent.email_address or "", inbound)
     erasure.erase_said()
     assert "secret" in Firing.objects.get().received
-    accounts.update_settings(alice, retention_mode="metadata_only")
+    organizations.update_settings(alice, retention_mode="metadata_only")
     Organization.objects.update(metadata_only_since=timezone.now() - timedelta(days=1))
     erasure.erase_said()
     assert Firing.objects.get().received == ""

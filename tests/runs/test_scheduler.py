@@ -25,10 +25,10 @@ from runs.models import (
 )
 from runs.tasks import tasks
 from runs.triggers import definitions, scheduler
-from teammates import members
 from teammates.access import Access
 from teammates.errors import Unsuitable
 from teammates.models import Membership, Teammate
+from teammates.people import members
 from teammates.roster import channels, editing
 from tests.factories import bring_to, make_alice, make_bob
 

@@ -20,12 +20,12 @@ from runs.tasks import tasks
 from runs.tools import builtin
 from runs.triggers import definitions
 from runs.webhooks import endpoints
-from teammates import end_users, keys, sessions
 from teammates.access import Access
 from teammates.errors import Forbidden, NotFound
 from teammates.integrations import servers, tool_policies
 from teammates.knowledge import documents, memories, skills
 from teammates.models import EndUser
+from teammates.people import api_keys, end_users, sessions
 from teammates.roster import editing, lookup
 from tests import factories
 from tests.factories import make_gate, make_key, make_run
@@ -126,7 +126,7 @@ def everything_of(access: Access) -> dict[str, dict[str, Any]]:
         "connection_id": servers.connect_app(access, "notion", "ntn_1").pk,
         "webhook_id": endpoints.add_endpoint(access, url="https://example.com").pk,
         "artifact_id": artifacts.keep_file(access, run, "a.txt").pk,
-        "key_id": keys.create_key(access, name="k")[0].pk,
+        "key_id": api_keys.create_key(access, name="k")[0].pk,
         "user_id": access.end_user.external_id if access.end_user else "cust_1",
     }  # fmt: skip
     if access.end_user is None:
@@ -406,7 +406,7 @@ def test_lists_take_the_same_queries_for_one_row_and_for_many(alice: Access, pat
         servers.add_server(alice, name=f"Server {number}", url="https://example.com")
         endpoints.add_endpoint(alice, url="https://example.com")
         end_users.find_or_create(alice, f"cust_{number}")
-        keys.create_key(alice, name=f"k{number}")
+        api_keys.create_key(alice, name=f"k{number}")
 
     one_more(0)
     queries()  # the first request of a key notes its use

@@ -14,9 +14,9 @@ from runs.lifecycle import endings
 from runs.lifecycle.endings import Outcome
 from runs.models import Run, RunStatus, Step, StepKind, StepStatus, UsageDay
 from runs.usage import limits, periods, totals
-from teammates import end_users
 from teammates.access import Access
 from teammates.errors import PaymentRequired, TooMany
+from teammates.people import end_users
 from tests import factories
 from tests.factories import claim, make_run, make_thread
 

@@ -24,13 +24,13 @@ from runs.sharing import artifacts, links
 from runs.tasks import tasks
 from runs.triggers import definitions
 from runs.webhooks import endpoints
-from teammates import accounts, end_users, keys, members
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, NotFound
 from teammates.integrations import checks, servers, tool_policies
 from teammates.knowledge import skills
 from teammates.llm import catalog
 from teammates.models import Membership, Model
+from teammates.people import api_keys, end_users, invitations, members, organizations
 from teammates.roster import channels, editing, lookup
 from teammates.trust import audit
 from tests.factories import default_teammate, make_bob, make_eve, make_gate, make_run
@@ -203,23 +203,24 @@ VERBS: dict[str, tuple[set[str], Row, Verb]] = {
     "open the door for mails": (ADMINS | {"stranger"}, NOTHING,
                                 lambda a, row: gateway.make_door(a)),
     "change settings": (ADMINS | {"stranger"}, NOTHING,
-                        lambda a, row: accounts.update_settings(a, name="x")),
+                        lambda a, row: organizations.update_settings(a, name="x")),
     "change an end user": (ADMINS, World.end_user,
                            lambda a, row: end_users.update_end_user(a, row, name="x")),
     "forget an end user": (ADMINS, World.end_user,
                            lambda a, row: end_users.remove_profile(a, row)),
     # --- people and keys
     "invite": (ADMINS | {"stranger"}, NOTHING,
-               lambda a, row: members.invite(a, email="new@example.com", role="member")),
+               lambda a, row: invitations.invite(a, email="new@example.com", role="member")),
     "give a role": (ADMINS, World.membership, lambda a, row: members.change_role(a, row, "viewer")),
     "remove a member": (ADMINS | {"colleague"}, World.membership,  # or leave
                         lambda a, row: members.remove_member(a, row)),
     "make a key": (ANYBODY | {"stranger", "end user"}, NOTHING,
-                   lambda a, row: keys.create_key(a, name="x")),
-    "rotate a key": (HIS | {"end user"}, lambda world: keys.create_key(world.member, name="x")[0],
-                     lambda a, row: keys.rotate_key(a, row)),
+                   lambda a, row: api_keys.create_key(a, name="x")),
+    "rotate a key": (HIS | {"end user"},
+                     lambda world: api_keys.create_key(world.member, name="x")[0],
+                     lambda a, row: api_keys.rotate_key(a, row)),
     "revoke the default key": (ADMINS | {"stranger"}, NOTHING,
-                               lambda a, row: keys.revoke_default_key(a)),
+                               lambda a, row: api_keys.revoke_default_key(a)),
     "read the audit log": (ADMINS | {"stranger"}, NOTHING, lambda a, row: audit.list_entries(a)),
     "close the account": (OWNERS | {"stranger"}, NOTHING,
                           lambda a, row: closed_accounts.close_account(a)),

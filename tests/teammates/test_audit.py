@@ -16,13 +16,14 @@ from runs.sharing import links
 from runs.tasks import tasks
 from runs.triggers import definitions
 from runs.webhooks import endpoints
-from teammates import accounts, end_users, keys, members, sessions
 from teammates.access import Access
 from teammates.errors import DomainError, NotSignedIn
 from teammates.integrations import servers, tool_policies
 from teammates.knowledge import documents, memories, skills
 from teammates.llm import catalog
 from teammates.models import AuditEntry
+from teammates.people import api_keys, end_users, invitations, organizations, sessions
+from teammates.people import sign_in as people_sign_in
 from teammates.roster import channels, editing
 from teammates.trust import audit, client
 from tests.api import call
@@ -72,7 +73,7 @@ def test_a_programs_change_names_its_key(alice: Access) -> None:
 def test_no_secret_is_in_the_log(alice: Access) -> None:
     provider = catalog.create_provider(alice, name="P", kind="openai", api_key="sk-hush-1")
     catalog.update_provider(alice, provider, api_key="sk-hush-2")
-    _, secret = keys.create_key(alice, name="x")
+    _, secret = api_keys.create_key(alice, name="x")
     endpoints.add_endpoint(alice, url="https://example.com/hook")
     token = channels.make_webhook(alice, default_teammate(alice.organization))
     everything = json.dumps(list(AuditEntry.objects.values()), default=str)
@@ -125,9 +126,9 @@ def test_decisions_say_who_decided_and_through_what(alice: Access) -> None:
 
 def test_what_is_refused_or_undone_leaves_no_change_in_the_log(alice: Access, bob: Access) -> None:
     with pytest.raises(DomainError):
-        members.invite(bob, email="x@example.com", role="member")
+        invitations.invite(bob, email="x@example.com", role="member")
     with pytest.raises(DomainError):
-        members.invite(alice, email="nonsense", role="member")
+        invitations.invite(alice, email="nonsense", role="member")
     assert not AuditEntry.objects.filter(action="invitation.invite").exists()
 
 
@@ -135,7 +136,7 @@ def test_the_verbs_of_an_organization_are_in_its_log_alone(alice: Access, eve: A
     run = make_run(alice, status=RunStatus.COMPLETED)
     agent = editing.create_teammate(alice, name="Ada")
     made = {
-        "settings.update": lambda: accounts.update_settings(alice, name="New name"),
+        "settings.update": lambda: organizations.update_settings(alice, name="New name"),
         "tool.set": lambda: tool_policies.set_tool(alice, "web_fetch", mode="ask"),
         "permission.create": lambda: tool_policies.allow_tool(alice, "web_fetch"),
         "link.share": lambda: links.share(alice, run),
@@ -143,7 +144,7 @@ def test_the_verbs_of_an_organization_are_in_its_log_alone(alice: Access, eve: A
         "door.open": lambda: gateway.make_door(alice),
         "agent.update": lambda: editing.update_teammate(alice, agent, name="Eda"),
         "agent.archive": lambda: editing.archive_teammate(alice, agent),
-        "key.create": lambda: keys.create_key(alice, name="x"),
+        "key.create": lambda: api_keys.create_key(alice, name="x"),
     }
     for action, verb in made.items():
         verb()
@@ -164,7 +165,7 @@ def test_commands_are_in_the_log_and_a_password_set_by_one_ends_what_is_signed_i
     assert (entry.door, entry.user) == ("command", alice.user)
     with pytest.raises(NotSignedIn):
         sessions.access_of_token(tokens.access)
-    accounts.sign_in(login="alice@example.com", password="another horse 27")
+    people_sign_in.sign_in(login="alice@example.com", password="another horse 27")
     call_command("reencrypt")
     assert last("secrets.reencrypt").organization == alice.organization
 
@@ -230,7 +231,7 @@ def test_changes_of_knowledge_are_in_the_log_without_what_is_private(alice: Acce
 
 
 def test_the_page_shows_what_changed_and_programs_get_requests_alone(alice: Access) -> None:
-    accounts.update_settings(alice, name="New name")
+    organizations.update_settings(alice, name="New name")
     page = browser_of(alice).get("/settings/audit/").content.decode()
     assert "What changed" in page
     assert "New name" in page

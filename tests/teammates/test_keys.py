@@ -13,74 +13,76 @@ from runs.tasks import tasks
 from runs.tools import authority
 from runs.triggers import definitions, firing
 from runs.triggers.firing import Cause
-from teammates import accounts, keys
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden, Invalid, NotSignedIn
 from teammates.models import APIKey, Role
+from teammates.people import api_keys, organizations
 from teammates.roster import editing
 from tests.api import call
 from tests.factories import PASSWORD, make_bob, make_key, make_run
 
 
 def limited(access: Access, *scopes: str, days: int | None = None) -> Access:
-    secret = keys.create_key(access, name="limited", scopes=list(scopes), expires_in_days=days)[1]
-    return keys.access_of_bearer(secret)
+    secret = api_keys.create_key(access, name="limited", scopes=list(scopes), expires_in_days=days)[
+        1
+    ]
+    return api_keys.access_of_bearer(secret)
 
 
 def test_an_admin_gets_nobodys_secret(alice: Access) -> None:
     admin = make_bob(alice, role=Role.ADMIN)
-    key, secret = keys.create_key(alice, name="the owner's")
+    key, secret = api_keys.create_key(alice, name="the owner's")
     with pytest.raises(Forbidden):
-        keys.rotate_key(admin, key)
-    assert keys.access_of_bearer(secret).user == alice.user
+        api_keys.rotate_key(admin, key)
+    assert api_keys.access_of_bearer(secret).user == alice.user
     answer = call(make_key(admin), "POST", f"/api/v2/keys/{key.pk}/rotate")
     assert answer.status_code == 403
     assert APIKey.objects.get(pk=key.pk).hash == key.hash
 
 
 def test_a_key_renews_itself_and_its_children_alone(alice: Access) -> None:
-    broad, _ = keys.create_key(alice, name="broad")
+    broad, _ = api_keys.create_key(alice, name="broad")
     narrow = limited(alice, "data.api_keys.manage", "data.runs.read", days=1)
     with pytest.raises(Forbidden):
-        keys.rotate_key(narrow, broad)
+        api_keys.rotate_key(narrow, broad)
     assert narrow.api_key is not None
-    keys.rotate_key(narrow, narrow.api_key)
-    child, _ = keys.create_key(narrow, name="child")
-    keys.rotate_key(narrow, child)
+    api_keys.rotate_key(narrow, narrow.api_key)
+    child, _ = api_keys.create_key(narrow, name="child")
+    api_keys.rotate_key(narrow, child)
 
 
 def test_a_child_never_outlives_or_exceeds_its_parent(alice: Access) -> None:
     parent = limited(alice, "data.api_keys.manage", "data.runs.read", days=1)
-    child, secret = keys.create_key(parent, name="child", expires_in_days=365)
+    child, secret = api_keys.create_key(parent, name="child", expires_in_days=365)
     assert child.expires_at is not None
     assert child.expires_at <= timezone.now() + timedelta(days=1)
     assert child.scopes == ["data.api_keys.manage", "data.runs.read"]
     with pytest.raises(Forbidden, match=r"data\.webhooks"):
-        keys.create_key(parent, name="more", scopes=["data.webhooks.manage"])
+        api_keys.create_key(parent, name="more", scopes=["data.webhooks.manage"])
     with pytest.raises(Invalid, match=r"no data\.everything"):
-        keys.create_key(parent, name="odd", scopes=["data.everything"])
-    default, _ = keys.renew_default_key(parent)
+        api_keys.create_key(parent, name="odd", scopes=["data.everything"])
+    default, _ = api_keys.renew_default_key(parent)
     assert (default.scopes, default.expires_at) == (child.scopes, child.expires_at)
     assert parent.api_key is not None
-    keys.revoke_key(alice, parent.api_key)
+    api_keys.revoke_key(alice, parent.api_key)
     with pytest.raises(NotSignedIn):
-        keys.access_of_bearer(secret)
+        api_keys.access_of_bearer(secret)
 
 
 def test_a_revoked_key_has_no_new_secret(alice: Access) -> None:
-    key, _ = keys.create_key(alice, name="k")
-    keys.revoke_key(alice, key)
-    keys.revoke_key(alice, key)
+    key, _ = api_keys.create_key(alice, name="k")
+    api_keys.revoke_key(alice, key)
+    api_keys.revoke_key(alice, key)
     with pytest.raises(Conflict):
-        keys.rotate_key(alice, key)
+        api_keys.rotate_key(alice, key)
 
 
 def test_a_member_neither_sees_nor_ends_a_colleagues_key(alice: Access, bob: Access) -> None:
-    key, _ = keys.create_key(alice, name="the owner's")
+    key, _ = api_keys.create_key(alice, name="the owner's")
     assert call(make_key(bob), "DELETE", f"/api/v2/keys/{key.pk}").status_code == 404
     assert call(make_key(bob), "POST", f"/api/v2/keys/{key.pk}/rotate").status_code == 404
     with pytest.raises(Forbidden):
-        keys.renew_default_key(bob)
+        api_keys.renew_default_key(bob)
 
 
 def test_a_key_may_do_what_its_scopes_say_and_no_more(alice: Access) -> None:
@@ -94,7 +96,7 @@ def test_a_key_may_do_what_its_scopes_say_and_no_more(alice: Access) -> None:
 
 
 def make_key_with(access: Access, *scopes: str) -> str:
-    return keys.create_key(access, name="limited", scopes=list(scopes))[1]
+    return api_keys.create_key(access, name="limited", scopes=list(scopes))[1]
 
 
 def test_no_route_is_open_to_a_key_that_may_nothing(alice: Access, client: Client) -> None:
@@ -133,33 +135,33 @@ def _filled(path: str, number: int, run: str, thread: str) -> str:
 
 
 def test_the_first_key_is_limited_and_ends(db: Any) -> None:
-    organization = accounts.first_organization()
-    key, secret = keys.create_first_key(organization)
+    organization = organizations.first_organization()
+    key, secret = api_keys.create_first_key(organization)
     assert key.expires_at is not None
     assert key.expires_at < timezone.now() + timedelta(days=31)
-    access = keys.access_of_bearer(secret)
+    access = api_keys.access_of_bearer(secret)
     assert access.may("data.runs.write")
     assert not access.may("org.members.invite")
-    more, _ = keys.create_key(access, name="more")
+    more, _ = api_keys.create_key(access, name="more")
     assert (more.expires_at, more.scopes) == (key.expires_at, key.scopes)
 
 
 def test_a_limited_key_does_not_act_as_the_person(alice: Access) -> None:
-    _, limited = keys.create_key(alice, name="x", scopes=["data.runs.read"])
+    _, limited = api_keys.create_key(alice, name="x", scopes=["data.runs.read"])
     body = {"current_password": PASSWORD, "new_password": "another horse 27"}
     assert call(limited, "POST", "/api/v2/account/password", body).status_code == 403
     assert call(make_key(alice), "POST", "/api/v2/account/password", body).status_code == 200
 
 
 def test_a_run_of_a_limited_key_may_do_no_more_than_the_key(alice: Access) -> None:
-    limited, _ = keys.create_key(alice, name="x", scopes=["data.runs.read", "data.runs.write"])
+    limited, _ = api_keys.create_key(alice, name="x", scopes=["data.runs.read", "data.runs.write"])
     run = make_run(alice)
     Run.objects.filter(pk=run.pk).update(api_key=limited)
     access = authority.access_of_run(Run.objects.get(pk=run.pk))
     assert access.may("data.runs.write")
     assert not access.may("data.personas.manage")
     assert authority.access_of_run(make_run(alice)).may("data.personas.manage")
-    keys.revoke_key(alice, limited)
+    api_keys.revoke_key(alice, limited)
     with pytest.raises(Forbidden, match="revoked"):
         authority.access_of_run(Run.objects.get(pk=run.pk))
 
@@ -182,7 +184,7 @@ def test_what_a_limited_key_set_up_may_do_no_more_when_it_starts_by_itself(alice
     assert (access.user, access.limited_key) == (alice.user, narrow.api_key)
     assert not access.may("data.personas.manage")
 
-    keys.revoke_key(alice, cast(APIKey, narrow.api_key))
+    api_keys.revoke_key(alice, cast(APIKey, narrow.api_key))
     refused = fired(task)
     assert refused.run is None
     assert "is revoked" in refused.detail

@@ -9,11 +9,11 @@ import pytest
 from runs.creation import requests
 from runs.creation.options import Options
 from runs.tasks import tasks
-from teammates import end_users, keys
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, NotFound
 from teammates.knowledge import documents, memories, skills
 from teammates.models import Author, EndUser, Memory, Role, Teammate
+from teammates.people import api_keys, end_users
 from teammates.roster import editing
 from tests.api import call
 from tests.factories import browser_of, make_bob, make_key
@@ -171,11 +171,11 @@ def test_end_users_are_for_those_who_manage_them(
     for stranger in (bob, viewer):
         with pytest.raises(Forbidden):
             VERBS[verb](stranger, kim)
-    limited = keys.create_key(
+    limited = api_keys.create_key(
         alice, name="support", scopes=["data.end_users.manage", "data.runs.write"]
     )[1]
     if verb not in ("search", "skills", "document", "remember"):
-        VERBS[verb](keys.access_of_bearer(limited), EndUser.objects.get(pk=kim.pk))
+        VERBS[verb](api_keys.access_of_bearer(limited), EndUser.objects.get(pk=kim.pk))
     EndUser.objects.filter(external_id="lee").delete()
     admin = make_bob(alice, email="admin@example.com", role=Role.ADMIN)
     VERBS[verb](admin, EndUser.objects.get(pk=kim.pk))
@@ -195,7 +195,7 @@ def test_the_apis_and_pages_ask_the_same(bob: Access, viewer: Access, kim: EndUs
 
 
 def test_a_viewer_who_names_an_end_user_makes_none(viewer: Access) -> None:
-    from teammates import sessions
+    from teammates.people import sessions
 
     token = sessions.open_session(viewer).access
     refused = call(token, "POST", "/api/v2/memories", {"content": "x", "user_id": "new"})

@@ -20,10 +20,11 @@ from runs.notifications import mailer
 from runs.tasks import tasks
 from runs.triggers import definitions
 from runs.webhooks import endpoints
-from teammates import accounts, keys, members, sessions
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
 from teammates.models import LimitCount, RefreshToken, User
+from teammates.people import api_keys, invitations, passwords, sessions, verification
+from teammates.people import sign_in as people_sign_in
 from teammates.roster import channels, editing
 from teammates.trust import client, limits
 from teammates.trust.limits import Limit, Room
@@ -152,8 +153,8 @@ def test_a_browser_is_a_stranger_again_once_all_sessions_were_ended(alice: Acces
 
 
 def test_who_finds_no_place_to_hash_made_no_guess(alice: Access, monkeypatch: Any) -> None:
-    monkeypatch.setattr(accounts, "_hashing", Room("people sign in", 1))
-    with accounts._hashing.place():
+    monkeypatch.setattr(passwords, "_hashing", Room("people sign in", 1))
+    with passwords._hashing.place():
         for _ in range(15):
             assert sign_in("alice@example.com", PASSWORD).status_code == 429
     assert sign_in("alice@example.com", PASSWORD).status_code == 200
@@ -229,12 +230,12 @@ def test_one_address_signs_up_so_often(alice: Access) -> None:
 
 
 def test_nobody_is_mailed_again_and_again(alice: Access) -> None:
-    stranger = accounts.register(email="victim@corp.test", password=PASSWORD)
+    stranger = people_sign_in.register(email="victim@corp.test", password=PASSWORD)
     assert stranger.user is not None
     for _ in range(5):
-        accounts.send_verification(stranger.user)
+        verification.send_verification(stranger.user)
     with pytest.raises(TooMany, match="mails to this address"):
-        accounts.send_verification(stranger.user)
+        verification.send_verification(stranger.user)
     assert len(outbox.outbox) == 5
 
 
@@ -253,20 +254,20 @@ def test_whoever_has_mails_sent_to_an_address_keeps_nobody_from_a_new_password(
     assert alice.user is not None
     for _ in range(5):
         limits.take((limits.MAILS_TO, alice.user.email))
-    accounts.ask_for_reset(alice.user.email)
+    passwords.ask_for_reset(alice.user.email)
     assert len(outbox.outbox) == 1
 
 
 def test_no_words_of_a_stranger_are_in_the_mail_that_asks_to_confirm() -> None:
     name = "Click http://evil.test NOW"
-    stranger = accounts.register(email="victim@corp.test", password=PASSWORD, name=name)
+    stranger = people_sign_in.register(email="victim@corp.test", password=PASSWORD, name=name)
     assert stranger.user is not None
-    accounts.send_verification(stranger.user)
+    verification.send_verification(stranger.user)
     assert "evil.test" not in outbox.outbox[0].body + outbox.outbox[0].subject
 
 
 def test_nothing_leaves_in_the_name_of_an_unconfirmed_account(alice: Access) -> None:
-    stranger = accounts.register(email="eve@evil.test", password=PASSWORD)
+    stranger = people_sign_in.register(email="eve@evil.test", password=PASSWORD)
     agent = default_teammate(stranger.organization)
     task = tasks.create_task(stranger, agent, instructions="x")
     for attempt in (
@@ -274,23 +275,23 @@ def test_nothing_leaves_in_the_name_of_an_unconfirmed_account(alice: Access) -> 
         lambda: channels.set_fetchmail(stranger, agent, enabled=True),
         lambda: definitions.make_webhook(stranger, task),
         lambda: definitions.open_inbox(stranger, task, allowed_senders=None),
-        lambda: members.invite(stranger, email="victim@corp.test", role="member"),
+        lambda: invitations.invite(stranger, email="victim@corp.test", role="member"),
         lambda: endpoints.add_endpoint(stranger, url="https://example.com"),
         lambda: channels.set_inbox(stranger, agent, enabled=True),
     ):
         with pytest.raises(Forbidden, match="Confirm your e-mail"):
             attempt()
     assert stranger.user is not None
-    accounts.verify(stranger.user, by=stranger.user)
-    members.invite(stranger, email="kim@corp.test", role="member")
+    verification.verify(stranger.user, by=stranger.user)
+    invitations.invite(stranger, email="kim@corp.test", role="member")
 
 
 def test_an_organization_invites_so_many_a_day(alice: Access, monkeypatch: Any) -> None:
     monkeypatch.setattr(limits, "INVITATIONS", Limit("invitations", 2, 60))
     for number in range(2):
-        members.invite(alice, email=f"n{number}@corp.test", role="member")
+        invitations.invite(alice, email=f"n{number}@corp.test", role="member")
     with pytest.raises(TooMany, match="invitations"):
-        members.invite(alice, email="n3@corp.test", role="member")
+        invitations.invite(alice, email="n3@corp.test", role="member")
 
 
 def test_mails_of_runs_wait_when_one_address_gets_too_many(alice: Access, monkeypatch: Any) -> None:
@@ -348,7 +349,7 @@ def test_exports_are_counted(alice: Access, monkeypatch: Any, path: str) -> None
 ])  # fmt: skip
 def test_weak_passwords_are_refused(db: None, password: str) -> None:
     with pytest.raises(Invalid, match="password"):
-        accounts.register(email="kim.lee@corp.test", password=password, name="Kim Lee")
+        people_sign_in.register(email="kim.lee@corp.test", password=password, name="Kim Lee")
     assert not User.objects.exists()
 
 
@@ -374,29 +375,29 @@ def test_a_forgotten_password_is_set_anew_by_a_mail_once(alice: Access) -> None:
 
 
 def test_a_new_password_ends_the_keys_of_whoever_registered_an_address(alice: Access) -> None:
-    made = accounts.register(email="victim@corp.test", password=PASSWORD)
+    made = people_sign_in.register(email="victim@corp.test", password=PASSWORD)
     key = make_key(made)
-    accounts.ask_for_reset("victim@corp.test")
+    passwords.ask_for_reset("victim@corp.test")
     found = re.search(r"/reset/(\S+)/", str(outbox.outbox[0].body))
     assert found is not None
-    accounts.reset_password(found[1], "a new pass phrase")
+    passwords.reset_password(found[1], "a new pass phrase")
     with pytest.raises(NotSignedIn):
-        keys.access_of_bearer(key)
+        api_keys.access_of_bearer(key)
 
 
 def test_a_link_for_a_new_password_ends_with_time_and_is_not_made_up(
     alice: Access, monkeypatch: Any
 ) -> None:
     assert alice.user is not None
-    accounts.ask_for_reset("alice@example.com")
+    passwords.ask_for_reset("alice@example.com")
     found = re.search(r"/reset/(\S+)/", str(outbox.outbox[0].body))
     assert found is not None
-    assert accounts.user_of_reset(found[1]) == alice.user
+    assert passwords.user_of_reset(found[1]) == alice.user
     with pytest.raises(NotFound):
-        accounts.user_of_reset(found[1][:-2] + "AA")
-    monkeypatch.setattr(accounts, "RESET_LINK_HOURS", -1)
+        passwords.user_of_reset(found[1][:-2] + "AA")
+    monkeypatch.setattr(passwords, "RESET_LINK_HOURS", -1)
     with pytest.raises(NotFound):
-        accounts.user_of_reset(found[1])
+        passwords.user_of_reset(found[1])
 
 
 # --- sessions and claims ------------------------------------------------------------------------
@@ -440,17 +441,17 @@ def test_nobody_ends_a_session_whose_number_they_guess(alice: Access) -> None:
 
 def test_a_session_stays_in_its_organization_when_it_is_renewed(alice: Access, eve: Access) -> None:
     assert eve.user is not None
-    invitation, _ = members.invite(alice, email="eve@example.com", role="member")
-    members.accept(invitation, user=eve.user)
+    invitation, _ = invitations.invite(alice, email="eve@example.com", role="member")
+    invitations.accept(invitation, user=eve.user)
     there = sessions.open_session(Access(alice.organization, "member", user=eve.user))
     access, _ = sessions.renew_session(there.refresh)
     assert access.organization == alice.organization
 
 
 def test_a_click_confirms_no_account_that_somebody_else_registered(alice: Access) -> None:
-    made = accounts.register(email="victim@corp.test", password=PASSWORD)
+    made = people_sign_in.register(email="victim@corp.test", password=PASSWORD)
     assert made.user is not None
-    path = accounts.verification_link(made.user)
+    path = verification.verification_link(made.user)
     victim = Client()
     page = victim.get(path).content.decode()
     assert "Your password" in page
@@ -463,12 +464,12 @@ def test_a_click_confirms_no_account_that_somebody_else_registered(alice: Access
 
 
 def test_whoever_claims_an_account_sees_what_a_program_set_up(alice: Access) -> None:
-    made = accounts.register(email="victim@corp.test", password=None)
+    made = people_sign_in.register(email="victim@corp.test", password=None)
     assert made.user is not None
     trojan = editing.create_teammate(made, name="Trojan")
     tasks.create_task(made, trojan, instructions="x", name="Tell me everything")
     with pytest.raises(DomainError, match="Confirm"):
         endpoints.add_endpoint(made, url="https://evil.test/")
-    page = Client().get(accounts.verification_link(made.user)).content.decode()
+    page = Client().get(verification.verification_link(made.user)).content.decode()
     assert "Teammate “Trojan”" in page
     assert "Task “Tell me everything”" in page

@@ -10,10 +10,10 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from teammates import members
 from teammates.access import Access, access_of_member
 from teammates.errors import Conflict, DomainError, Forbidden, Invalid, NotFound
 from teammates.models import Invitation, Membership, Role, User
+from teammates.people import invitations, members
 from tests.factories import PASSWORD, make_bob, make_eve
 from threads.models import Thread
 
@@ -23,51 +23,51 @@ def membership_of(access: Access) -> Membership:
 
 
 def test_an_invited_person_joins_once_with_the_given_role(alice: Access) -> None:
-    invitation, token = members.invite(alice, email="Kim@Example.com", role=Role.ADMIN)
-    user = members.join(members.find(token), name="Kim", password=PASSWORD)
+    invitation, token = invitations.invite(alice, email="Kim@Example.com", role=Role.ADMIN)
+    user = invitations.join(invitations.find(token), name="Kim", password=PASSWORD)
     access = access_of_member(user)
     assert access is not None
     assert (access.organization, access.role) == (alice.organization, Role.ADMIN)
     with pytest.raises(NotFound):
-        members.find(token)
+        invitations.find(token)
     with pytest.raises(NotFound):
-        members.accept(invitation, user=user)
+        invitations.accept(invitation, user=user)
 
 
 def test_what_cannot_be_invited_is_refused(alice: Access, bob: Access) -> None:
-    members.invite(alice, email="kim@example.com", role=Role.MEMBER)
+    invitations.invite(alice, email="kim@example.com", role=Role.MEMBER)
     with pytest.raises(Conflict, match="invited already"):
-        members.invite(alice, email="kim@example.com", role=Role.MEMBER)
+        invitations.invite(alice, email="kim@example.com", role=Role.MEMBER)
     with pytest.raises(Conflict, match="member already"):
-        members.invite(alice, email="bob@example.com", role=Role.MEMBER)
+        invitations.invite(alice, email="bob@example.com", role=Role.MEMBER)
     with pytest.raises(Invalid):
-        members.invite(alice, email="nobody", role=Role.MEMBER)
+        invitations.invite(alice, email="nobody", role=Role.MEMBER)
     with pytest.raises(Invalid):
-        members.invite(alice, email="x@example.com", role="king")
+        invitations.invite(alice, email="x@example.com", role="king")
     with pytest.raises(Forbidden):
-        members.invite(bob, email="x@example.com", role=Role.MEMBER)
+        invitations.invite(bob, email="x@example.com", role=Role.MEMBER)
 
 
 def test_a_link_dies_with_its_renewal_its_end_and_its_revocation(alice: Access) -> None:
-    invitation, first = members.invite(alice, email="kim@example.com", role=Role.MEMBER)
-    second = members.renew(alice, invitation)
+    invitation, first = invitations.invite(alice, email="kim@example.com", role=Role.MEMBER)
+    second = invitations.renew(alice, invitation)
     with pytest.raises(NotFound):
-        members.find(first)
+        invitations.find(first)
     Invitation.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     with pytest.raises(NotFound):
-        members.find(second)
-    third = members.renew(alice, invitation)
-    members.revoke(alice, invitation)
+        invitations.find(second)
+    third = invitations.renew(alice, invitation)
+    invitations.revoke(alice, invitation)
     with pytest.raises(NotFound):
-        members.find(third)
+        invitations.find(third)
 
 
 def test_somebody_else_cannot_use_an_invitation(alice: Access) -> None:
-    invitation, _ = members.invite(alice, email="kim@example.com", role=Role.MEMBER)
+    invitation, _ = invitations.invite(alice, email="kim@example.com", role=Role.MEMBER)
     eve = make_eve()
     assert eve.user is not None
     with pytest.raises(Forbidden, match=r"kim@example\.com"):
-        members.accept(invitation, user=eve.user)
+        invitations.accept(invitation, user=eve.user)
 
 
 def test_only_owners_make_and_remove_owners_and_one_stays(alice: Access) -> None:
@@ -138,8 +138,8 @@ def test_the_pages_invite_and_let_join(alice: Access) -> None:
 def test_a_browser_works_in_the_organization_that_it_chose(alice: Access) -> None:
     eve = make_eve()
     assert eve.user is not None
-    invitation, _ = members.invite(alice, email=eve.user.email, role=Role.MEMBER)
-    members.accept(invitation, user=eve.user)
+    invitation, _ = invitations.invite(alice, email=eve.user.email, role=Role.MEMBER)
+    invitations.accept(invitation, user=eve.user)
     browser = Client()
     browser.force_login(eve.user)
     home = browser.get("/").content.decode()

@@ -11,7 +11,6 @@ from runs.creation import idempotency, requests
 from runs.models import Lesson, Task, Trigger, TriggerKind
 from runs.tasks import lessons, tasks
 from runs.triggers import definitions, due_times
-from teammates import end_users
 from teammates.access import Access
 from teammates.api.schemas import (
     ApiRequest,
@@ -26,6 +25,7 @@ from teammates.api.schemas import (
 )
 from teammates.api.scopes import scoped
 from teammates.errors import Invalid
+from teammates.people import end_users
 from teammates.roster import lookup, webhook_tokens
 from teammates.roster.templates import CATALOG
 

@@ -8,9 +8,9 @@ from ninja import Router
 from runs.models import Run, RunStatus, UsageDay
 from runs.usage import limits as usage_limits
 from runs.usage import periods, totals
-from teammates import end_users
 from teammates.api.schemas import ApiRequest, Limit, iso, money, paged
 from teammates.models import EndUser
+from teammates.people import end_users
 
 router = Router(tags=["usage"])
 SUMMED = {

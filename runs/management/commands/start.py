@@ -181,18 +181,18 @@ def _url(host: str, port: int) -> str:
 
 def _welcome(url: str) -> str:
     """What to print once the server listens: on the first start with a link and a key."""
-    from teammates import accounts, keys
+    from teammates.people import api_keys, organizations, setup
 
-    organization = accounts.first_organization()
+    organization = organizations.first_organization()
     lines = ["", f"Muster is running at {url}"]
-    if token := accounts.make_setup_token(organization):
+    if token := setup.make_setup_token(organization):
         lines += ["", "Become its owner (this link works once):", f"  {url}/setup/{token}/"]
     if not organization.api_keys.exists():
-        _, secret = keys.create_first_key(organization)
+        _, secret = api_keys.create_first_key(organization)
         lines += [
             "",
             "Or call it from a program, with this key (it is not shown again, works for "
-            f"{keys.FIRST_DAYS} days, and can change no settings):",
+            f"{api_keys.FIRST_DAYS} days, and can change no settings):",
             f"  curl -N {url}/api/v2/runs -H 'Authorization: Bearer {secret}' "
             """-H 'Content-Type: application/json' -d '{"message": "Say hello"}'""",
             "",

@@ -5,8 +5,8 @@ from typing import Any
 from django.contrib.auth.management.commands import changepassword
 from django.db import transaction
 
-from teammates import sessions
 from teammates.models import User
+from teammates.people import sessions
 from teammates.trust import audit, client
 
 

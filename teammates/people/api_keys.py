@@ -12,7 +12,7 @@ from teammates.access import SCOPES, Access, access_of_key, role_in
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
 from teammates.fields import hash_secret
 from teammates.models import APIKey, Organization, User
-from teammates.sessions import access_of_token
+from teammates.people.sessions import access_of_token
 from teammates.trust import audit
 
 MAX_ACTIVE_KEYS = 50
