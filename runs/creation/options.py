@@ -5,13 +5,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from runs.models import Run, Task
+from teammates import budget
 from teammates.access import Access
 from teammates.errors import Invalid
 from teammates.integrations import servers
 from teammates.llm import catalog
 from teammates.models import Effort, PermissionMode, TeammateVersion
 from teammates.tools import schemas
-from teammates.trust import budget
 
 MOST_TURNS = 2000
 

@@ -8,6 +8,7 @@ from django.db.models import Q
 from runs.gates import policy
 from runs.models import FINISHED, HistoryOf, Run, RunFile, Step, StepKind, StepStatus, ToolCall
 from runs.tools import authority
+from teammates.fencing import as_data
 from teammates.knowledge.documents import TOLD_DOCUMENTS, documents_for
 from teammates.knowledge.memories import Told, memories_for
 from teammates.knowledge.skills import skills_for
@@ -16,7 +17,6 @@ from teammates.providers.base import ATTACHED, Said, Text, ToolReturned, Turn, U
 from teammates.roster.prompt import standing_prompt
 from teammates.tools import REGISTRY
 from teammates.tools import result as result_tool
-from teammates.trust.fencing import as_data
 from threads.models import Message, MessageRole
 
 HISTORY_RUNS = 20

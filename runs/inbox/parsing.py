@@ -10,8 +10,8 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage, Message, MIMEPart
 
 from runs.inbox import senders
+from teammates.html import read_html
 from teammates.text import clean_text
-from teammates.web.html import read_html
 
 MOST_ATTACHMENTS = 20
 LARGEST_ATTACHMENT = 20 * 1024 * 1024

@@ -19,11 +19,11 @@ from runs.inbox.senders import Hints
 from runs.models import Firing, FiringStatus, Mail, Run, Skip, Trigger, TriggerKind
 from runs.triggers import firing
 from runs.triggers.firing import Cause, Target, target_of
+from teammates import budget
 from teammates.errors import PASSING, DomainError, NotFound, TooMany
+from teammates.fencing import as_data
 from teammates.fields import key_of
 from teammates.models import Membership, Organization, Role, Teammate
-from teammates.trust import budget
-from teammates.trust.fencing import as_data
 from threads.models import Thread
 
 HEAD_SECONDS, BODY_SECONDS = 1, 5  # of work for reading

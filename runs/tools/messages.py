@@ -8,9 +8,9 @@ from runs.models import Run, ToolCall
 from runs.notifications import notices
 from teammates.access import Access
 from teammates.errors import Conflict
+from teammates.fencing import as_data
 from teammates.roster import lookup
 from teammates.trust import limits
-from teammates.trust.fencing import as_data
 from threads import conversations
 
 

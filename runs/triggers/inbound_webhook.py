@@ -13,10 +13,10 @@ from runs.models import Firing, Skip, Trigger, TriggerKind
 from runs.triggers import firing
 from runs.triggers.firing import Cause, Target, target_of
 from teammates.errors import Invalid, NotFound
+from teammates.fencing import as_data
 from teammates.fields import hash_secret
 from teammates.models import Teammate
 from teammates.text import clean, read_json
-from teammates.trust.fencing import as_data
 
 LARGEST_BODY = 256 * 1024  # bytes
 WEBHOOK = "a webhook"

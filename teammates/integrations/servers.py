@@ -9,9 +9,9 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
+from teammates import budget, programs
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound
-from teammates.integrations import programs
 from teammates.integrations.app_catalog import CATALOG, App
 from teammates.models import (
     AuthType,
@@ -31,7 +31,7 @@ from teammates.public_http import check_url
 from teammates.tools import GROUPS, REGISTRY, rest, servers
 from teammates.tools.base import Tool
 from teammates.tools.servers import MOST_OPERATIONS, Operation, ServerConnection, ServerError
-from teammates.trust import audit, budget
+from teammates.trust import audit
 
 READ_SECONDS = 1  # of work for the schemas of a server
 FAILING_SECONDS = 15  # until a server that did not answer is asked again

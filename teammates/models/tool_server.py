@@ -5,8 +5,8 @@ from typing import ClassVar, Self
 from django.conf import settings
 from django.db import models
 
+from teammates import programs
 from teammates.fields import EncryptedField, Named
-from teammates.integrations import programs
 from teammates.models.people import EndUser, Membership, Organization, Role, User
 from teammates.models.scoped import ScopedQuerySet
 from teammates.tools.servers import Operation, ServerConnection

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from teammates.fencing import data_of
 from teammates.providers import Connection
 from teammates.providers.base import (
     ATTACHED,
@@ -28,7 +29,6 @@ from teammates.providers.base import (
     UserSaid,
     estimate_tokens,
 )
-from teammates.trust.fencing import data_of
 
 SAID = {
     "update_todos": "I kept a to-do list",

@@ -22,12 +22,12 @@ from mcp.client.sse import sse_client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
+from teammates import budget
 from teammates.errors import DomainError
 from teammates.public_http import BlockedAddress, outside_client
 from teammates.tools import schemas
 from teammates.tools.base import ToolContext, ToolError, UnknownEffect
 from teammates.tools.servers import MOST_OPERATIONS, Operation, ServerConnection, ServerError
-from teammates.trust import budget
 
 logger = logging.getLogger("muster.mcp")
 

@@ -9,7 +9,7 @@ import regex
 from jsonschema.protocols import Validator
 from referencing import Registry
 
-from teammates.trust import budget
+from teammates import budget
 
 SECONDS = 0.5  # of work for a whole check
 PATTERN_SECONDS = 0.05

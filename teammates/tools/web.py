@@ -4,10 +4,10 @@ from typing import Any
 
 import httpx2
 
+from teammates import budget
+from teammates.html import read_html
 from teammates.public_http import BlockedAddress, public_client
 from teammates.tools.base import Text, Tool, ToolContext, ToolError, object_schema
-from teammates.trust import budget
-from teammates.web.html import read_html
 
 LARGEST_BODY = 2 * 1024 * 1024  # bytes read from the server
 LARGEST_TEXT = 40_000  # characters that go back to the model

@@ -1,1 +1,1 @@
-"""What keeps strangers in their place: limits, budgets, fences, the audit log."""
+"""Who asks, how often, and what they changed: clients, limits, the audit log."""

@@ -2,7 +2,7 @@
 
 import difflib
 
-from teammates.trust import budget
+from teammates import budget
 
 SECONDS = 1  # of work for a comparison
 TOO_DIFFERENT = (" ", "These texts are too different to be compared here.")

@@ -38,6 +38,7 @@ from runs.triggers import definitions, inbound_webhook
 from runs.triggers.inbound_webhook import Call
 from teammates.access import Access
 from teammates.errors import Forbidden
+from teammates.fencing import as_data, data_of
 from teammates.integrations import tool_policies
 from teammates.knowledge import documents, memories
 from teammates.llm import catalog
@@ -46,7 +47,6 @@ from teammates.people import end_users, organizations
 from teammates.roster import channels, editing
 from teammates.tools.memory import REMEMBER
 from teammates.tools.web import WEB_FETCH
-from teammates.trust.fencing import as_data, data_of
 from tests.factories import make_bob, make_run
 from tests.fake_models import FakeModels, serve
 from tests.runs.test_execution import finish, work_until

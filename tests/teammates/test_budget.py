@@ -9,16 +9,16 @@ import pytest
 from django.test import Client
 
 from runs.inbox import parsing, receiving
+from teammates import budget
 from teammates.access import Access
 from teammates.errors import Invalid
+from teammates.html import read_html
 from teammates.integrations import servers
 from teammates.roster import editing
 from teammates.tools import schemas
 from teammates.tools.masking import masked
 from teammates.tools.result import submit_result
-from teammates.trust import budget
 from teammates.web import diffs, markdown
-from teammates.web.html import read_html
 from tests.conftest import MakeServer, wait_for
 from tests.costly import eat, search, work
 from tests.fake_models import serve

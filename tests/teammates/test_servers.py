@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from runs.creation import options
 from runs.tools import toolbox
+from teammates import programs
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden, Invalid
-from teammates.integrations import programs, servers, tool_policies
+from teammates.integrations import servers, tool_policies
 from teammates.models import PermissionPolicy, Role, ToolServer
 from teammates.roster import editing
 from teammates.tools.base import Tool

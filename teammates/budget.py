@@ -27,7 +27,7 @@ PATIENCE = 10  # seconds of the clock for each second of work: other processes w
 PRELOADED = [
     "teammates.web.markdown",
     "teammates.tools.schemas",
-    "teammates.web.html",
+    "teammates.html",
     "runs.inbox.parsing",
 ]
 EXHAUSTED = (TimeoutError, ProcessExpired, BrokenProcessPool, MemoryError, RecursionError)
