@@ -113,7 +113,7 @@ WEBHOOK_SECONDS = env_number("MUSTER_WEBHOOK_SECONDS", 10, least=0.1)  # for a w
 # Where mails for teammates are taken, as host:port; off: nowhere. `--smtp` says otherwise.
 SMTP = os.environ.get("MUSTER_SMTP", "127.0.0.1:2525")
 POLL_SECONDS = env_number("MUSTER_POLL_SECONDS", 2, least=0.1)
-# How often a client may sign in, upload, export and so on (`teammates/limits.py`).
+# How often a client may sign in, upload, export and so on (`teammates/trust/limits.py`).
 LIMITS = env_bool("MUSTER_LIMITS", True)
 MAX_JSON_BYTES = int(env_number("MUSTER_MAX_JSON_BYTES", 4 * 1024 * 1024, least=1))
 MAX_UPLOAD_BYTES = int(env_number("MUSTER_MAX_UPLOAD_BYTES", 100 * 1024 * 1024, least=1))

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from runs.lifecycle.transitions import TRANSITIONS
 from runs.models import RunStatus
 from teammates import tools
@@ -30,12 +32,13 @@ def test_the_readme_has_the_two_commands_and_every_app_a_readme() -> None:
         assert (ROOT / app / "README.md").read_text().count("\n") < 70
 
 
-def test_every_package_of_runs_is_on_its_map_and_says_in_a_sentence_what_it_is() -> None:
-    rows = re.findall(r"^\| (`.+`) \| .+ \|$", (ROOT / "runs/README.md").read_text(), re.M)
+@pytest.mark.parametrize("app", ["runs", "teammates"])
+def test_every_package_is_on_its_map_and_says_in_a_sentence_what_it_is(app: str) -> None:
+    rows = re.findall(r"^\| (`.+`) \| .+ \|$", (ROOT / app / "README.md").read_text(), re.M)
     on_the_map = {name for row in rows for name in re.findall(r"`(\w+)/`", row)}
-    packages = {init.parent for init in (ROOT / "runs").glob("*/__init__.py")}
+    packages = {init.parent for init in (ROOT / app).glob("*/__init__.py")}
     assert on_the_map == {package.name for package in packages}
-    for package in packages - {ROOT / "runs" / name for name in ("management", "migrations")}:
+    for package in packages - {ROOT / app / name for name in ("management", "migrations")}:
         assert (package / "__init__.py").read_text().startswith('"""'), package
 
 

@@ -1,4 +1,4 @@
-"""Asks apps and models whether they answer, when somebody wants to know (`teammates/checks.py`)."""
+"""Asks apps and models whether they answer, when somebody wants to know (`integrations.checks`)."""
 
 import asyncio
 import logging

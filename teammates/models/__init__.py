@@ -1,3 +1,5 @@
+"""The rows and their constraints."""
+
 from teammates.models.api_key import APIKey, RefreshToken
 from teammates.models.audit import AuditEntry
 from teammates.models.knowledge import Audience, Author, Document, Memory, Skill, SkillStatus

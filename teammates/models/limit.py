@@ -6,7 +6,7 @@ from django.db import models
 
 
 class LimitCount(models.Model):
-    """One count of `teammates/limits.py`, until its window ends."""
+    """One count of `teammates/trust/limits.py`, until its window ends."""
 
     name = models.CharField(max_length=64, primary_key=True)  # a hash of what and whose
     taken = models.PositiveIntegerField()
