@@ -36,11 +36,17 @@ STATUS: list[tuple[type[DomainError], int]] = [
     (errors.Unavailable, 503),
 ]
 V2_TYPES = {
-    400: "invalid_request_error", 401: "authentication_error", 402: "billing_error",
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
     403: "permission_error",
-    404: "not_found", 405: "method_not_allowed", 409: "conflict", 413: "invalid_request_error",
-    422: "validation_error", 429: "rate_limit_error",
-}  # fmt: skip
+    404: "not_found",
+    405: "method_not_allowed",
+    409: "conflict",
+    413: "invalid_request_error",
+    422: "validation_error",
+    429: "rate_limit_error",
+}
 
 
 def status_of(error: DomainError) -> int:
@@ -128,13 +134,18 @@ class CleanParser(Parser):
 
 # What any operation may answer besides what it declares.
 REFUSALS = {
-    400: "The thing is not of a kind that allows this.", 401: "No valid credential.",
-    402: "A limit on spending is reached.", 403: "The role does not include this.",
-    404: "There is no such thing here.", 405: "Not with this method.",
-    409: "The thing is not in a state that allows this.", 413: "The request is too large.",
+    400: "The thing is not of a kind that allows this.",
+    401: "No valid credential.",
+    402: "A limit on spending is reached.",
+    403: "The role does not include this.",
+    404: "There is no such thing here.",
+    405: "Not with this method.",
+    409: "The thing is not in a state that allows this.",
+    413: "The request is too large.",
     422: "A field or parameter is not valid; the message names it.",
-    429: "Too many; Retry-After says when to try again.", 503: "Not available right now.",
-}  # fmt: skip
+    429: "Too many; Retry-After says when to try again.",
+    503: "Not available right now.",
+}
 
 
 class DescribedAPI(NinjaAPI):
@@ -167,31 +178,46 @@ class DescribedAPI(NinjaAPI):
 
 
 V1_REFUSAL = {
-    "type": "object", "required": ["code", "error", "message", "trace_id"],
+    "type": "object",
+    "required": ["code", "error", "message", "trace_id"],
     "properties": {
-        "code": {"type": "string"}, "error": {"type": "string"}, "message": {"type": "string"},
-        "trace_id": {"type": "string"}, "details": {"type": "object"},
+        "code": {"type": "string"},
+        "error": {"type": "string"},
+        "message": {"type": "string"},
+        "trace_id": {"type": "string"},
+        "details": {"type": "object"},
     },
-}  # fmt: skip
+}
 V2_REFUSAL = {
-    "type": "object", "required": ["error"],
-    "properties": {"error": {
-        "type": "object", "required": ["type", "message", "code", "error_code", "request_id"],
-        "properties": {
-            "type": {"type": "string"}, "message": {"type": "string"},
-            "code": {"type": "integer"}, "error_code": {"type": "string"},
-            "request_id": {"type": "string"}, "details": {"type": "object"},
-        },
-    }},
-}  # fmt: skip
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["type", "message", "code", "error_code", "request_id"],
+            "properties": {
+                "type": {"type": "string"},
+                "message": {"type": "string"},
+                "code": {"type": "integer"},
+                "error_code": {"type": "string"},
+                "request_id": {"type": "string"},
+                "details": {"type": "object"},
+            },
+        }
+    },
+}
 
 
 def _make_api(*, title: str, name: str) -> NinjaAPI:
     api = DescribedAPI(
-        title=title, version=name, urls_namespace=name,
+        title=title,
+        version=name,
+        urls_namespace=name,
         auth=NamesNoEndUsers() if name == "v1" else Bearer(),
-        parser=CleanParser(), docs_url="/docs", openapi_url="/openapi.json",
-    )  # fmt: skip
+        parser=CleanParser(),
+        docs_url="/docs",
+        openapi_url="/openapi.json",
+    )
     api.envelope = V1_REFUSAL if name == "v1" else V2_REFUSAL
     api.add_decorator(_refuse_unknown_parameters)
 
@@ -209,10 +235,13 @@ def _make_api(*, title: str, name: str) -> NinjaAPI:
     def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
         if error.status_code == 400:
             why = str(error).rstrip(".")
-            return error_response(request, errors.Invalid(
-                f"The body is not JSON (nested at most {DEEPEST} levels deep), or Content-Type "
-                f"does not say application/json: {why}."
-            ))  # fmt: skip
+            return error_response(
+                request,
+                errors.Invalid(
+                    f"The body is not JSON (nested at most {DEEPEST} levels deep), or Content-Type "
+                    f"does not say application/json: {why}."
+                ),
+            )
         return error_response(request, DomainError(str(error)), error.status_code)
 
     @api.exception_handler(DataError)
@@ -250,9 +279,10 @@ def _in_words(error: ValidationError) -> errors.Invalid:
         field = ".".join(where) or "body"
         fields.append({"field": field, "message": wrong["msg"]})
         sentences.append(
-            f"Unknown field {field}" if wrong["type"] == "extra_forbidden"
+            f"Unknown field {field}"
+            if wrong["type"] == "extra_forbidden"
             else f"{field}: {wrong['msg']}"
-        )  # fmt: skip
+        )
     return errors.Invalid("; ".join(sentences) + ".", fields=fields)
 
 

@@ -41,7 +41,9 @@ class WithStreams:
 
 
 django = Handler()
-application = ProtocolTypeRouter({
-    "http": with_static_files(WithStreams()),
-    "websocket": SameOrigin(AuthMiddlewareStack(URLRouter(websocket_urls))),
-})  # fmt: skip
+application = ProtocolTypeRouter(
+    {
+        "http": with_static_files(WithStreams()),
+        "websocket": SameOrigin(AuthMiddlewareStack(URLRouter(websocket_urls))),
+    }
+)

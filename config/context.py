@@ -63,27 +63,58 @@ SETTINGS = (
     Place("Your account", "user-round", "teammates:account"),
 )
 KEYBOARD = (
-    ("Everywhere", (
-        ("Search", "/"), ("Go anywhere", "Ctrl K"), ("New thread", "c"),
-        ("Fold the side away", "Ctrl B"), ("This help", "?"),
-        *((place.label, f"g {place.key}") for place in PLACES),
-    )),
-    ("Lists", (
-        ("Move", "j k"), ("Open", "Enter"), ("Look without opening", "Space"), ("Choose", "x"),
-        ("Filter", "f"), ("Newest, older", "[ ]"),
-    )),
-    ("A run", (
-        ("Timeline", "t"), ("Messages", "m"), ("Try again", "r"), ("Stop", "Shift C"),
-        ("Unfold, fold all", "e w"),
-    )),
-    ("Needs you", (
-        ("Approve", "a"), ("Deny", "d"), ("Edit", "s"), ("Snooze", "h"), ("Choose", "x"),
-    )),
-    ("Composer", (
-        ("Send", "Enter"), ("New line", "Shift Enter"), ("Send, wherever", "Ctrl Enter"),
-        ("Stop the run", "Esc Esc"),
-    )),
-)  # fmt: skip
+    (
+        "Everywhere",
+        (
+            ("Search", "/"),
+            ("Go anywhere", "Ctrl K"),
+            ("New thread", "c"),
+            ("Fold the side away", "Ctrl B"),
+            ("This help", "?"),
+            *((place.label, f"g {place.key}") for place in PLACES),
+        ),
+    ),
+    (
+        "Lists",
+        (
+            ("Move", "j k"),
+            ("Open", "Enter"),
+            ("Look without opening", "Space"),
+            ("Choose", "x"),
+            ("Filter", "f"),
+            ("Newest, older", "[ ]"),
+        ),
+    ),
+    (
+        "A run",
+        (
+            ("Timeline", "t"),
+            ("Messages", "m"),
+            ("Try again", "r"),
+            ("Stop", "Shift C"),
+            ("Unfold, fold all", "e w"),
+        ),
+    ),
+    (
+        "Needs you",
+        (
+            ("Approve", "a"),
+            ("Deny", "d"),
+            ("Edit", "s"),
+            ("Snooze", "h"),
+            ("Choose", "x"),
+        ),
+    ),
+    (
+        "Composer",
+        (
+            ("Send", "Enter"),
+            ("New line", "Shift Enter"),
+            ("Send, wherever", "Ctrl Enter"),
+            ("Stop the run", "Esc Esc"),
+        ),
+    ),
+)
 
 
 def shell(request: HttpRequest) -> dict[str, Any]:

@@ -42,10 +42,14 @@ def readyz(request: HttpRequest) -> HttpResponse:
     applied = len(executor.loader.applied_migrations)
     if behind:
         return _not_ready(request, "The schema is not this version's; run manage.py migrate.")
-    return JsonResponse({
-        "status": "ok", "schema_version": applied, "expected_schema_version": applied,
-        "match": bool(expected),
-    })  # fmt: skip
+    return JsonResponse(
+        {
+            "status": "ok",
+            "schema_version": applied,
+            "expected_schema_version": applied,
+            "match": bool(expected),
+        }
+    )
 
 
 def _not_ready(request: HttpRequest, reason: str) -> HttpResponse:

@@ -29,9 +29,13 @@ from teammates.web.pages import access_of_session
 logger = logging.getLogger("muster.audit")
 
 DOORS = (
-    ("/v1/", "v1"), ("/api/v1/webhooks/", "webhook"), ("/api/v1/mail/", "mail"), ("/api/", "v2"),
-    ("/decide/", "link"), ("/shared/", "link"),
-)  # fmt: skip
+    ("/v1/", "v1"),
+    ("/api/v1/webhooks/", "webhook"),
+    ("/api/v1/mail/", "mail"),
+    ("/api/", "v2"),
+    ("/decide/", "link"),
+    ("/shared/", "link"),
+)
 MAIL_DOOR = "/api/v1/mail/"
 PROBES = ("/healthz", "/readyz", "/health")
 GetResponse = Callable[[HttpRequest], HttpResponse]
@@ -65,9 +69,10 @@ def real_client(get_response: GetResponse) -> GetResponse:
             for name in FORWARDED:
                 request.META.pop(name, None)
         sender = client.Client(
-            address=request.META["REMOTE_ADDR"], door=_door(request.path),
+            address=request.META["REMOTE_ADDR"],
+            door=_door(request.path),
             agent=request.headers.get("User-Agent", "")[:200],
-        )  # fmt: skip
+        )
         with client.acting(sender):
             return get_response(request)
 
@@ -88,8 +93,9 @@ def known_host(get_response: GetResponse) -> GetResponse:
             except DisallowedHost:
                 return HttpResponse(
                     "This host name is not answered here; ALLOWED_HOSTS names those that are.",
-                    status=400, content_type="text/plain; charset=utf-8",
-                )  # fmt: skip
+                    status=400,
+                    content_type="text/plain; charset=utf-8",
+                )
         return get_response(request)
 
     return middleware
@@ -218,11 +224,12 @@ def audit_log(get_response: GetResponse) -> GetResponse:
         if access is not None:
             try:
                 audit.record(
-                    access, method=request.method or "",
+                    access,
+                    method=request.method or "",
                     status=getattr(request, "refused_with", response.status_code),
                     path=_without_prefix(request.path_info),
                     duration_ms=int((time.monotonic() - began) * 1000),
-                )  # fmt: skip
+                )
             except DatabaseError:  # what was asked is done: its answer must not be lost
                 logger.exception("%s %s is not in the audit log", request.method, request.path)
         return response
@@ -277,10 +284,14 @@ class page_access:  # noqa: N801  # named like the other middlewares
         if is_stale and request.method != "POST":  # a part of a page that asks for itself again
             return HttpResponse(status=204, headers={"HX-Refresh": "true"})
         if is_stale:
-            return self.process_exception(request, Conflict(
-                f"Nothing was done: you have gone to {access.organization.name} in another tab.",
-                code="pages.other_organization",
-            ))  # fmt: skip
+            return self.process_exception(
+                request,
+                Conflict(
+                    f"Nothing was done: you have gone to {access.organization.name} in another "
+                    "tab.",
+                    code="pages.other_organization",
+                ),
+            )
         return None
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
@@ -295,6 +306,8 @@ class page_access:  # noqa: N801  # named like the other middlewares
         messages.error(request, error.message)
         request.refused_with = status  # type: ignore[attr-defined]  # for the audit log
         back = request.headers.get("Referer") or request.path
-        return redirect(back) if request.method == "POST" else render(
-            request, "errors/error.html", {"error": error}, status=status
-        )  # fmt: skip
+        return (
+            redirect(back)
+            if request.method == "POST"
+            else render(request, "errors/error.html", {"error": error}, status=status)
+        )

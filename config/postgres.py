@@ -100,10 +100,16 @@ class Cluster:
         shutil.rmtree(unfinished, ignore_errors=True)
         _make_private(unfinished)
         self._run(
-            "initdb", "-U", "postgres", "--auth=trust", "--encoding=UTF8",
-            "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C.UTF-8",
+            "initdb",
+            "-U",
+            "postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale-provider=builtin",
+            "--builtin-locale=C.UTF-8",
+            "--locale=C.UTF-8",
             data=unfinished,
-        )  # fmt: skip
+        )
         unfinished.rename(self.data)
 
     def _check_version(self) -> None:
@@ -118,15 +124,25 @@ class Cluster:
         self, program: str, *arguments: str, data: Path | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         command: Sequence[str] = [
-            str(_binaries() / program), "-D", str(data or self.data), *arguments
-        ]  # fmt: skip
+            str(_binaries() / program),
+            "-D",
+            str(data or self.data),
+            *arguments,
+        ]
         # pg_ctl hands its own output to the server it starts: a pipe would never reach its end.
         with tempfile.TemporaryFile("w+") as output:
             done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True,
-                cwd="/", env={"LC_ALL": "C.UTF-8", "PATH": os.environ.get("PATH", "")},
-                timeout=120, check=False, **_as_system_user(),
-            )  # fmt: skip
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                text=True,
+                cwd="/",
+                env={"LC_ALL": "C.UTF-8", "PATH": os.environ.get("PATH", "")},
+                timeout=120,
+                check=False,
+                **_as_system_user(),
+            )
             output.seek(0)
             said = output.read().strip()
         if check and done.returncode != 0:

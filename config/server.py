@@ -117,9 +117,11 @@ class Request(WebRequest):
         self.channel.transport.loseConnection()
 
     def _refuse(
-        self, status: str = "413 Content Too Large", code: str = "request_too_large",
+        self,
+        status: str = "413 Content Too Large",
+        code: str = "request_too_large",
         message: str = REFUSAL,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Answer now; go on discarding for a moment, so that the answer can be read."""
         self._refused = True
         self._stop_waiting()

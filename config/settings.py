@@ -59,8 +59,11 @@ ENCRYPTION_KEY = os.environ.get("MUSTER_ENCRYPTION_KEY") or data_folder.key("enc
 
 DEBUG = env_bool("DEBUG", False)
 ALLOWED_HOSTS = [host for host in os.environ.get("ALLOWED_HOSTS", "").split(",") if host] or [
-    "localhost", "127.0.0.1", "[::1]", *filter(None, [urlsplit(PUBLIC_URL).hostname]),
-]  # fmt: skip  # `manage.py start --host` adds its own
+    "localhost",
+    "127.0.0.1",
+    "[::1]",
+    *filter(None, [urlsplit(PUBLIC_URL).hostname]),
+]  # `manage.py start --host` adds its own
 CSRF_TRUSTED_ORIGINS = [o for o in os.environ.get("CSRF_TRUSTED_ORIGINS", "").split(",") if o]
 HTTPS = env_bool("MUSTER_HTTPS", PUBLIC_URL.startswith("https://"))
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
@@ -235,9 +238,14 @@ CORS_URLS_REGEX = r"^/(v1|api)/"
 CORS_ALLOW_CREDENTIALS = True
 CORS_ALLOW_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 CORS_ALLOW_HEADERS = (
-    "authorization", "content-type", "accept", "x-client-app", "x-trace-id", "idempotency-key",
+    "authorization",
+    "content-type",
+    "accept",
+    "x-client-app",
+    "x-trace-id",
+    "idempotency-key",
     "last-event-id",
-)  # fmt: skip
+)
 CORS_EXPOSE_HEADERS = ("X-Trace-Id", "X-Next-Cursor", "Retry-After", "Idempotent-Replay")
 
 # --- Time and language ---

@@ -22,9 +22,12 @@ def with_static_files(application: Any) -> Any:
     folder = settings.BASE_DIR / "static"
     root = folder if settings.DEBUG else _compressed_copy(folder)
     served = ServeStaticASGI(
-        application, root=str(root), prefix=settings.STATIC_URL, autorefresh=settings.DEBUG,
+        application,
+        root=str(root),
+        prefix=settings.STATIC_URL,
+        autorefresh=settings.DEBUG,
         max_age=0 if settings.DEBUG else FRESH_SECONDS,
-    )  # fmt: skip
+    )
     # The pages of the API docs bring their own files.
     served.add_files(str(Path(ninja.__file__).parent / "static"), prefix=settings.STATIC_URL)
     return served

@@ -10,15 +10,22 @@ NAMED_BY = 100  # characters of the message
 
 
 def file_report(
-    access: Access, message: str, *, title: str = "", severity: str = "medium",
+    access: Access,
+    message: str,
+    *,
+    title: str = "",
+    severity: str = "medium",
     run: Run | None = None,
-) -> Report:  # fmt: skip
+) -> Report:
     """Tell them, perhaps about a run."""
     access.require("data.runs.write", *([run] if run is not None else []))
     return Report.objects.create(
-        organization=access.organization, run=run, message=message, severity=severity,
+        organization=access.organization,
+        run=run,
+        message=message,
+        severity=severity,
         title=title or " ".join(message.split())[:NAMED_BY],
-    )  # fmt: skip
+    )
 
 
 def close_report(access: Access, report_id: int) -> Report:

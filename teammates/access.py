@@ -12,17 +12,31 @@ from teammates.models import APIKey, EndUser, Membership, Organization, Role, Us
 Q = TypeVar("Q", bound=models.QuerySet[Any])
 
 # What each role may do. The names are those of the v1 contract (1.5).
-MEMBER = frozenset({
-    "data.threads.read", "data.threads.write", "data.runs.read", "data.runs.write",
-    "data.personas.read", "data.api_keys.manage",
-})  # fmt: skip
+MEMBER = frozenset(
+    {
+        "data.threads.read",
+        "data.threads.write",
+        "data.runs.read",
+        "data.runs.write",
+        "data.personas.read",
+        "data.api_keys.manage",
+    }
+)
 ADMIN = MEMBER | {
-    "data.personas.manage", "data.end_users.manage", "data.runs.close",
-    "data.llm_credentials.manage", "data.usage.read",
-    "data.permissions.manage", "data.mcp_configs.manage", "data.webhooks.manage",
-    "org.members.list", "org.members.invite", "org.members.revoke", "org.settings.manage",
+    "data.personas.manage",
+    "data.end_users.manage",
+    "data.runs.close",
+    "data.llm_credentials.manage",
+    "data.usage.read",
+    "data.permissions.manage",
+    "data.mcp_configs.manage",
+    "data.webhooks.manage",
+    "org.members.list",
+    "org.members.invite",
+    "org.members.revoke",
+    "org.settings.manage",
     "org.audit_read",
-}  # fmt: skip
+}
 OWNER = ADMIN | {"org.account.manage"}
 PERMISSIONS: dict[str, frozenset[str]] = {
     Role.OWNER: frozenset(OWNER),
@@ -31,10 +45,15 @@ PERMISSIONS: dict[str, frozenset[str]] = {
     Role.VIEWER: frozenset({"data.threads.read", "data.runs.read", "data.personas.read"}),
 }
 # What the words of somebody outside may do at most, whoever owns what they reach.
-OUTSIDE = frozenset({
-    "data.threads.read", "data.threads.write", "data.runs.read", "data.runs.write",
-    "data.personas.read",
-})  # fmt: skip
+OUTSIDE = frozenset(
+    {
+        "data.threads.read",
+        "data.threads.write",
+        "data.runs.read",
+        "data.runs.write",
+        "data.personas.read",
+    }
+)
 # What a key can be limited to: everything but the organization itself and its people.
 SCOPES = sorted(name for name in OWNER if name.startswith("data."))
 
@@ -96,8 +115,9 @@ class Access:
         if permission in PERMISSIONS[self.role]:
             return Forbidden(
                 f"This key is limited and lacks {permission}.",
-                code="api_keys.scope_forbidden", permission=permission,
-            )  # fmt: skip
+                code="api_keys.scope_forbidden",
+                permission=permission,
+            )
         return Forbidden(
             f"Your role ({self.role_label}) does not allow this. Ask an owner or an admin.",
             code="auth.forbidden",

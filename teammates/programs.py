@@ -19,10 +19,14 @@ def refusal(command: list[str]) -> str:
             "path, in MUSTER_PROGRAMS."
         )
     if settings.PROGRAMS_USER:
-        return "" if _user() and _is_root() else (
-            "MUSTER_PROGRAMS_USER names the user that programs run as: an existing one, and "
-            "Muster has to run as root to become it."
-        )  # fmt: skip
+        return (
+            ""
+            if _user() and _is_root()
+            else (
+                "MUSTER_PROGRAMS_USER names the user that programs run as: an existing one, and "
+                "Muster has to run as root to become it."
+            )
+        )
     if _is_root():
         return "Muster runs as root: MUSTER_PROGRAMS_USER has to name a user for programs."
     if not shutil.which("bwrap"):
@@ -36,16 +40,35 @@ def guarded(command: list[str]) -> tuple[str, ...]:
     user = _user()
     if user is not None:
         return (
-            "setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups",
-            "--no-new-privs", "--", *command,
-        )  # fmt: skip
+            "setpriv",
+            f"--reuid={user.pw_uid}",
+            f"--regid={user.pw_gid}",
+            "--clear-groups",
+            "--no-new-privs",
+            "--",
+            *command,
+        )
     hidden = [str(settings.DATA_FOLDER), os.path.expanduser("~")]
     covers = [word for folder in hidden if os.path.isdir(folder) for word in ("--tmpfs", folder)]
     return (
-        "bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp",
-        *covers, "--unshare-pid", "--unshare-ipc", "--new-session", "--die-with-parent", "--",
+        "bwrap",
+        "--ro-bind",
+        "/",
+        "/",
+        "--dev",
+        "/dev",
+        "--proc",
+        "/proc",
+        "--tmpfs",
+        "/tmp",
+        *covers,
+        "--unshare-pid",
+        "--unshare-ipc",
+        "--new-session",
+        "--die-with-parent",
+        "--",
         *command,
-    )  # fmt: skip
+    )
 
 
 def _user() -> pwd.struct_passwd | None:

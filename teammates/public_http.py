@@ -23,15 +23,44 @@ LARGEST_ANSWER = 64 * 1024 * 1024  # bytes, of a model's stream too
 LOCAL_ENDINGS = (".internal", ".local", ".localhost", ".home.arpa")
 # What is not the public internet, after the registries of special-purpose addresses (IANA,
 # RFC 6890 and its successors): a list of our own, for Python's changes between patch releases.
-_SPECIAL = [ipaddress.ip_network(network) for network in (
-    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
-    "192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24",
-    "192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
-    "224.0.0.0/4", "240.0.0.0/4",
-    "::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b:1::/48", "100::/64", "100:0:0:1::/64",
-    "2001::/23", "2001:db8::/32", "2620:4f:8000::/48", "3fff::/20", "5f00::/16", "fc00::/7",
-    "fe80::/10", "fec0::/10", "ff00::/8",
-)]  # fmt: skip
+_SPECIAL = [
+    ipaddress.ip_network(network)
+    for network in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.31.196.0/24",
+        "192.52.193.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "192.175.48.0/24",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "::/96",
+        "::ffff:0:0/96",
+        "::ffff:0:0:0/96",
+        "64:ff9b:1::/48",
+        "100::/64",
+        "100:0:0:1::/64",
+        "2001::/23",
+        "2001:db8::/32",
+        "2620:4f:8000::/48",
+        "3fff::/20",
+        "5f00::/16",
+        "fc00::/7",
+        "fe80::/10",
+        "fec0::/10",
+        "ff00::/8",
+    )
+]
 _NAT64, _SIX_TO_FOUR = ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("2002::/16")
 
 
@@ -193,8 +222,11 @@ def outside_client(
     direct = httpx2.AsyncHTTPTransport(trust_env=False) if may_be_private else PublicTransport()
     return httpx2.AsyncClient(
         transport=_BoundedTransport(direct, most_bytes),
-        trust_env=False, follow_redirects=False, timeout=timeout, **options,
-    )  # fmt: skip
+        trust_env=False,
+        follow_redirects=False,
+        timeout=timeout,
+        **options,
+    )
 
 
 def public_client() -> httpx2.AsyncClient:

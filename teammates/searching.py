@@ -48,9 +48,15 @@ def name_query_of(text: str) -> SearchQuery | None:
 def headline_of(field: str, query: SearchQuery) -> SearchHeadline:
     """About twenty words of a text around what was found; `marked` makes HTML of it."""
     return SearchHeadline(
-        Left(field, SEARCHED_CHARACTERS), query, config=CONFIG, start_sel=BEGIN, stop_sel=END,
-        max_words=22, min_words=10, max_fragments=1,
-    )  # fmt: skip
+        Left(field, SEARCHED_CHARACTERS),
+        query,
+        config=CONFIG,
+        start_sel=BEGIN,
+        stop_sel=END,
+        max_words=22,
+        min_words=10,
+        max_fragments=1,
+    )
 
 
 def marked(headline: str) -> SafeString:

@@ -51,6 +51,9 @@ def text_of(events: list[dict[str, Any]]) -> str:
 def call(key: str, method: str, path: str, body: Any = None, **headers: str) -> Any:
     """An answer of the APIs, without a server in between."""
     return Client().generic(
-        method, path, json.dumps(body or {}) if method != "GET" else "",
-        content_type="application/json", headers={"authorization": f"Bearer {key}", **headers},
-    )  # fmt: skip
+        method,
+        path,
+        json.dumps(body or {}) if method != "GET" else "",
+        content_type="application/json",
+        headers={"authorization": f"Bearer {key}", **headers},
+    )

@@ -72,20 +72,28 @@ class Server:
 
     @property
     def env(self) -> dict[str, str]:
-        return os.environ | {
-            "DATABASE_URL": self.database_url,
-            "MUSTER_DATA": str(self.folder),
-            "MUSTER_POLL_SECONDS": "2",
-            "PYTHONUNBUFFERED": "1",
-            "MUSTER_ALLOW_PRIVATE_ADDRESSES": "false",
-            "MUSTER_SMTP": "off",
-        } | self.environment  # fmt: skip
+        return (
+            os.environ
+            | {
+                "DATABASE_URL": self.database_url,
+                "MUSTER_DATA": str(self.folder),
+                "MUSTER_POLL_SECONDS": "2",
+                "PYTHONUNBUFFERED": "1",
+                "MUSTER_ALLOW_PRIVATE_ADDRESSES": "false",
+                "MUSTER_SMTP": "off",
+            }
+            | self.environment
+        )
 
     def start(self, *options: str) -> "Server":
         self.process = subprocess.Popen(
             [sys.executable, "manage.py", "start", "--port", str(self.port), *options],
-            cwd=CHECKOUT, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+            cwd=CHECKOUT,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.said += line
@@ -111,8 +119,11 @@ class Server:
         """One more worker; returns when it waits for runs."""
         process = subprocess.Popen(
             [sys.executable, "manage.py", "worker"],
-            cwd=CHECKOUT, env=self.env, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            cwd=CHECKOUT,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert process.stdout is not None
         assert "is waiting" in process.stdout.readline()
         return process
@@ -140,9 +151,12 @@ class Server:
 
     def client(self, key: str | None = None, **options: Any) -> httpx2.Client:
         return httpx2.Client(
-            base_url=self.url, headers={"authorization": f"Bearer {key or self.key}"},
-            timeout=60, trust_env=False, **options,
-        )  # fmt: skip
+            base_url=self.url,
+            headers={"authorization": f"Bearer {key or self.key}"},
+            timeout=60,
+            trust_env=False,
+            **options,
+        )
 
 
 MakeServer = Callable[..., Server]

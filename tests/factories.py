@@ -44,7 +44,7 @@ def make_bob(alice: Access, *, role: str = Role.MEMBER, email: str = "bob@exampl
     """A member of Alice's organization."""
     user = User.objects.create_user(
         email=email, password=PASSWORD, name="Bob", email_verified_at=timezone.now()
-    )  # fmt: skip
+    )
     Membership.objects.create(organization=alice.organization, user=user, role=role)
     access = access_of_member(user)
     assert access is not None
@@ -86,9 +86,11 @@ def make_run(
 ) -> Run:
     """A run, brought to `status` by the real verbs."""
     run = conversation.run_in_thread(
-        access, thread or make_thread(access), message=message,
+        access,
+        thread or make_thread(access),
+        message=message,
         **{"channel": Channel.APP} | fields,
-    )  # fmt: skip
+    )
     return bring_to(run, status)
 
 
@@ -101,10 +103,11 @@ def bring_to(run: Run, status: str) -> Run:
     if status != RunStatus.RUNNING:
         failed = status == RunStatus.FAILED
         outcome = Outcome(
-            RunStatus(status), text="An answer.",
+            RunStatus(status),
+            text="An answer.",
             error_class="provider.rejected" if failed else "",
             error_message="It was refused." if failed else "",
-        )  # fmt: skip
+        )
         endings.finish_run(lease, [], outcome)
     run.refresh_from_db()
     return run
@@ -123,8 +126,15 @@ def claim(run: Run) -> Lease:
 
 
 LETTER = {"to": "kim@example.com", "text": "The report is ready."}
-QUESTION = {"questions": [{"question": "How long?", "header": "Length",
-                           "options": [{"label": "Short"}, {"label": "Long"}]}]}  # fmt: skip
+QUESTION = {
+    "questions": [
+        {
+            "question": "How long?",
+            "header": "Length",
+            "options": [{"label": "Short"}, {"label": "Long"}],
+        }
+    ]
+}
 
 
 def make_call(
@@ -134,13 +144,21 @@ def make_call(
     lease = claim(run)
     run.refresh_from_db()
     step = Step.objects.create(
-        run=run, number=run.steps.count() + 1, kind=StepKind.TOOLS, attempt=lease.attempt,
-        first_seq=run.last_seq + 1, started_at=timezone.now(),
-    )  # fmt: skip
+        run=run,
+        number=run.steps.count() + 1,
+        kind=StepKind.TOOLS,
+        attempt=lease.attempt,
+        first_seq=run.last_seq + 1,
+        started_at=timezone.now(),
+    )
     call = ToolCall.objects.create(
-        run=run, step=step, number=number, call_id=f"call_{step.pk}", name=tool.name,
+        run=run,
+        step=step,
+        number=number,
+        call_id=f"call_{step.pk}",
+        name=tool.name,
         arguments={"raw": json.dumps(arguments)},
-    )  # fmt: skip
+    )
     return lease, call
 
 
@@ -162,7 +180,7 @@ def make_gate(
     lease, call = make_call(run, tool, given)
     assert opening.open_gate(
         lease, [], call=call, tool=tool, arguments=given, kind=kind, setting=setting
-    )  # fmt: skip
+    )
     run.refresh_from_db()
     gate = decisions.pending_gate(run)
     assert gate is not None

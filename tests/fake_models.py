@@ -88,10 +88,12 @@ def sse(data: Any, event: str = "") -> bytes:
 def has_tool_result(body: dict[str, Any]) -> bool:
     return any(
         m["role"] == "tool"
-        or (isinstance(m.get("content"), list)
-            and any(p.get("type") == "tool_result" for p in m["content"]))
+        or (
+            isinstance(m.get("content"), list)
+            and any(p.get("type") == "tool_result" for p in m["content"])
+        )
         for m in body["messages"]
-    )  # fmt: skip
+    )
 
 
 def asked_for(body: dict[str, Any]) -> list[tuple[str, str]]:
@@ -103,8 +105,15 @@ def asked_for(body: dict[str, Any]) -> list[tuple[str, str]]:
 def openai(body: dict[str, Any], model: str) -> Iterator[bytes | None]:
     def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "finish_reason": finish}
-        return sse({"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": model,
-                    "choices": [choice]})  # fmt: skip
+        return sse(
+            {
+                "id": "c1",
+                "object": "chat.completion.chunk",
+                "created": 1,
+                "model": model,
+                "choices": [choice],
+            }
+        )
 
     yield chunk({"role": "assistant", "content": ""})
     if model == "malformed":
@@ -135,8 +144,12 @@ def openai(body: dict[str, Any], model: str) -> Iterator[bytes | None]:
         arguments = (
             '{"name": "a.txt"' if model == "badtool" else '{"name": "a.txt", "content": "x"}'
         )
-        call = {"index": 0, "id": "call_1", "type": "function",
-                "function": {"name": name, "arguments": ""}}  # fmt: skip
+        call = {
+            "index": 0,
+            "id": "call_1",
+            "type": "function",
+            "function": {"name": name, "arguments": ""},
+        }
         yield chunk({"tool_calls": [call]})
         for half in (arguments[:9], arguments[9:]):
             yield chunk({"tool_calls": [{"index": 0, "function": {"arguments": half}}]})
@@ -153,10 +166,22 @@ def openai(body: dict[str, Any], model: str) -> Iterator[bytes | None]:
         if model == "truncated":
             return
         yield chunk({}, "stop")
-    usage = {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107,
-             "prompt_tokens_details": {"cached_tokens": 40}}  # fmt: skip
-    yield sse({"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": model,
-               "choices": [], "usage": usage})  # fmt: skip
+    usage = {
+        "prompt_tokens": 100,
+        "completion_tokens": 7,
+        "total_tokens": 107,
+        "prompt_tokens_details": {"cached_tokens": 40},
+    }
+    yield sse(
+        {
+            "id": "c1",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": model,
+            "choices": [],
+            "usage": usage,
+        }
+    )
     yield sse("[DONE]")
 
 
@@ -164,38 +189,62 @@ def anthropic(body: dict[str, Any], model: str) -> Iterator[bytes | None]:
     def event(kind: str, **fields: Any) -> bytes:
         return sse({"type": kind, **fields}, kind)
 
-    usage = {"input_tokens": 50, "output_tokens": 1, "cache_read_input_tokens": 40,
-             "cache_creation_input_tokens": 10}  # fmt: skip
-    yield event("message_start", message={
-        "id": "m1", "type": "message", "role": "assistant", "model": model, "content": [],
-        "stop_reason": None, "stop_sequence": None, "usage": usage,
-    })  # fmt: skip
+    usage = {
+        "input_tokens": 50,
+        "output_tokens": 1,
+        "cache_read_input_tokens": 40,
+        "cache_creation_input_tokens": 10,
+    }
+    yield event(
+        "message_start",
+        message={
+            "id": "m1",
+            "type": "message",
+            "role": "assistant",
+            "model": model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": usage,
+        },
+    )
     if model == "malformed":
         yield sse("{not json", "content_block_delta")
         return
     if model == "think":
         block = {"type": "thinking", "thinking": "", "signature": ""}
         yield event("content_block_start", index=0, content_block=block)
-        yield event("content_block_delta", index=0,
-                    delta={"type": "thinking_delta", "thinking": "Hmm, yes."})  # fmt: skip
-        yield event("content_block_delta", index=0,
-                    delta={"type": "signature_delta", "signature": "sig"})  # fmt: skip
+        yield event(
+            "content_block_delta",
+            index=0,
+            delta={"type": "thinking_delta", "thinking": "Hmm, yes."},
+        )
+        yield event(
+            "content_block_delta", index=0, delta={"type": "signature_delta", "signature": "sig"}
+        )
         yield event("content_block_stop", index=0)
     index = 1 if model == "think" else 0
     stop = "end_turn"
     if model == "tool" and not has_tool_result(body):
-        yield event("content_block_start", index=index, content_block={
-            "type": "tool_use", "id": "call_1", "name": "write_file", "input": {}})  # fmt: skip
+        yield event(
+            "content_block_start",
+            index=index,
+            content_block={"type": "tool_use", "id": "call_1", "name": "write_file", "input": {}},
+        )
         for half in ('{"name": "a.txt",', ' "content": "x"}'):
-            yield event("content_block_delta", index=index,
-                        delta={"type": "input_json_delta", "partial_json": half})  # fmt: skip
+            yield event(
+                "content_block_delta",
+                index=index,
+                delta={"type": "input_json_delta", "partial_json": half},
+            )
         stop = "tool_use"
     else:
         yield event("content_block_start", index=index, content_block={"type": "text", "text": ""})
         for _ in range(400 if model == "slow" else 1):
             for piece in TEXT:
-                yield event("content_block_delta", index=index,
-                            delta={"type": "text_delta", "text": piece})  # fmt: skip
+                yield event(
+                    "content_block_delta", index=index, delta={"type": "text_delta", "text": piece}
+                )
             if model == "slow":
                 time.sleep(0.02)
         if model == "reset":
@@ -207,8 +256,11 @@ def anthropic(body: dict[str, Any], model: str) -> Iterator[bytes | None]:
             yield event("error", error={"type": "overloaded_error", "message": "Overloaded"})
             return
     yield event("content_block_stop", index=index)
-    yield event("message_delta", delta={"stop_reason": stop, "stop_sequence": None},
-                usage={"output_tokens": 7})  # fmt: skip
+    yield event(
+        "message_delta",
+        delta={"stop_reason": stop, "stop_sequence": None},
+        usage={"output_tokens": 7},
+    )
     yield event("message_stop")
 
 

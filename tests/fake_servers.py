@@ -95,13 +95,22 @@ def serve_shop() -> Iterator[FakeShop]:
 
 OPERATIONS = [
     {"name": "get_order", "method": "GET", "path": "/orders/{id}", "description": "One order."},
-    {"name": "create_order", "method": "POST", "path": "/orders", "description": "Order something.",
-     "parameters": {"type": "object", "properties": {"item": {"type": "string"}},
-                    "required": ["item"], "additionalProperties": False}},
+    {
+        "name": "create_order",
+        "method": "POST",
+        "path": "/orders",
+        "description": "Order something.",
+        "parameters": {
+            "type": "object",
+            "properties": {"item": {"type": "string"}},
+            "required": ["item"],
+            "additionalProperties": False,
+        },
+    },
     {"name": "drop", "method": "POST", "path": "/drop"},
     {"name": "huge", "method": "GET", "path": "/huge"},
     {"name": "away", "method": "GET", "path": "/away"},
-]  # fmt: skip
+]
 
 
 def program(*arguments: str) -> list[str]:

@@ -46,8 +46,9 @@ def test_every_setting_in_the_readme_exists() -> None:
     settings = (ROOT / "config/settings.py").read_text() + (
         ROOT / "config/data_folder.py"
     ).read_text()
-    for name in re.findall(r"`((?:MUSTER|DATABASE)_\w+|SECRET_KEY|ALLOWED_HOSTS)`",
-                           (ROOT / "README.md").read_text()):  # fmt: skip
+    for name in re.findall(
+        r"`((?:MUSTER|DATABASE)_\w+|SECRET_KEY|ALLOWED_HOSTS)`", (ROOT / "README.md").read_text()
+    ):
         assert name in settings, name
 
 

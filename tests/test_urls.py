@@ -12,16 +12,30 @@ from teammates.access import Access
 from tests.factories import make_bob, make_key, make_run
 
 PUBLIC_PAGES = {
-    "forgot", "reset",
-    "setup", "sign_in", "verify", "join", "gate_link", "shared_run", "shared_file",
+    "forgot",
+    "reset",
+    "setup",
+    "sign_in",
+    "verify",
+    "join",
+    "gate_link",
+    "shared_run",
+    "shared_file",
     "shared_artifact",
-}  # fmt: skip
+}
 PUBLIC_OPERATIONS = {
-    ("v1", "/auth/register"), ("v1", "/auth/login"), ("v1", "/auth/refresh"),
-    ("v2", "/signup"), ("v2", "/token"), ("hooks", "/auth/register"), ("hooks", "/auth/login"),
-    ("hooks", "/auth/refresh"), ("hooks", "/webhooks/tasks/{task_id}/{token}"),
-    ("hooks", "/webhooks/mates/{agent_id}/{token}"), ("hooks", "/mail/{token}"),
-}  # fmt: skip
+    ("v1", "/auth/register"),
+    ("v1", "/auth/login"),
+    ("v1", "/auth/refresh"),
+    ("v2", "/signup"),
+    ("v2", "/token"),
+    ("hooks", "/auth/register"),
+    ("hooks", "/auth/login"),
+    ("hooks", "/auth/refresh"),
+    ("hooks", "/webhooks/tasks/{task_id}/{token}"),
+    ("hooks", "/webhooks/mates/{agent_id}/{token}"),
+    ("hooks", "/mail/{token}"),
+}
 HEALTH = {"healthz", "readyz", "health", "robots.txt", "favicon.ico"}
 
 
@@ -140,9 +154,12 @@ def test_other_organizations_and_colleagues(alice: Access, eve: Access) -> None:
         for path in (*runs, thread, f"{thread}/messages", f"{thread}/runs"):
             assert Client().get(f"/v1/{path}", headers=headers).status_code == v1_status, path
         for verb in ("input", "cancel"):
-            answer = Client().post(f"/v1/runs/{run.uid}/{verb}", headers=headers,
-                                   data='{"content": "x"}' if verb == "input" else "{}",
-                                   content_type="application/json")  # fmt: skip
+            answer = Client().post(
+                f"/v1/runs/{run.uid}/{verb}",
+                headers=headers,
+                data='{"content": "x"}' if verb == "input" else "{}",
+                content_type="application/json",
+            )
             assert answer.status_code == v1_status
         for path in ("", "/stream", "/files", "/files/a.txt/download"):
             answer = Client().get(f"/api/v2/runs/{run.pk}{path}", headers=headers)

@@ -66,18 +66,24 @@ def fork_thread(access: Access, thread: Thread, said: list[Message]) -> Thread:
         Thread.objects.filter(pk=fork.pk).update(parent=thread, title=_copied(thread.title))
         for message in said:  # one by one: their numbers are their order
             Message.objects.create(
-                thread=fork, created_by=message.created_by, role=message.role,
+                thread=fork,
+                created_by=message.created_by,
+                role=message.role,
                 content=message.content,
-            )  # fmt: skip
+            )
         kept = current_files(thread)
         hold_paths(file.stored_as for file in kept)
         File.objects.bulk_create(
             File(
-                thread=fork, name=file.name, size=file.size, content_type=file.content_type,
-                sha256=file.sha256, stored_as=file.stored_as,
+                thread=fork,
+                name=file.name,
+                size=file.size,
+                content_type=file.content_type,
+                sha256=file.sha256,
+                stored_as=file.stored_as,
             )
             for file in kept
-        )  # fmt: skip
+        )
         if Thread.objects.filter(pk=thread.pk, heard_outside=True).exists():  # now, not before
             mark_heard_outside(fork)
         fork.refresh_from_db()

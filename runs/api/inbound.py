@@ -35,8 +35,12 @@ MOST_RECIPIENTS = 50  # of one mail
 LARGEST_HANDED_OVER = 2 * receiving.LARGEST_MAIL  # in a form, or escaped
 # Where senders put the id of an event, best known first.
 EVENT_ID_HEADERS = (
-    "X-M8tes-Event-Id", "Webhook-Id", "Idempotency-Key", "X-GitHub-Delivery", "X-Event-Id",
-)  # fmt: skip
+    "X-M8tes-Event-Id",
+    "Webhook-Id",
+    "Idempotency-Key",
+    "X-GitHub-Delivery",
+    "X-Event-Id",
+)
 # Refusals that say nothing about the call: what is set up here is wrong.
 OURS_TO_MEND = (Invalid, Unsuitable, Forbidden, NotFound, Conflict)
 
@@ -62,9 +66,11 @@ def _call_of(request: HttpRequest) -> Call:
         body = None
     event_id = next(filter(None, map(request.headers.get, EVENT_ID_HEADERS)), "")
     return Call(
-        body, request.headers.get("Content-Type", ""), event_id,
+        body,
+        request.headers.get("Content-Type", ""),
+        event_id,
         source=request.META.get("REMOTE_ADDR", ""),
-    )  # fmt: skip
+    )
 
 
 def _answer(received: Received) -> Any:
@@ -146,9 +152,10 @@ def _handed_over(request: HttpRequest) -> HandedOver:
         given = _json(body)
         raw = str(given.get("RawEmail") or "").encode(errors="replace")
         return HandedOver(
-            raw, _addresses(str(given.get("OriginalRecipient") or "")),
+            raw,
+            _addresses(str(given.get("OriginalRecipient") or "")),
             proven=_proven_by_postmark(given.get("Headers")),
-        )  # fmt: skip
+        )
     if not kind.startswith(("multipart/", "application/x-www-form")):
         return HandedOver(body, request.GET.getlist("to"), request.GET.get("from"))
     form = _form(body, content_type)

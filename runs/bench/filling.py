@@ -27,8 +27,13 @@ SELECT gen_random_uuid(), created_at, created_at, thread_id, 'report-' || id || 
 FROM runs_run WHERE id > %(above)s AND id %% %(every)s = 0
 """
 _TABLES = (
-    "runs_run", "runs_usage", "runs_usageday", "threads_thread", "threads_message", "threads_file",
-)  # fmt: skip
+    "runs_run",
+    "runs_usage",
+    "runs_usageday",
+    "threads_thread",
+    "threads_message",
+    "threads_file",
+)
 
 
 @dataclass(frozen=True)
@@ -54,44 +59,69 @@ def fill(connection: Connection, *, like: str, count: int) -> Filled:
     )
     thread_of = f"{threads} + 1 + (n - 1) / {PER_THREAD}"
     _copy(
-        connection, "threads_thread", thread, count // PER_THREAD,
-        id=f"{threads} + n", title="'Order ' || n || ' and what became of it'",
+        connection,
+        "threads_thread",
+        thread,
+        count // PER_THREAD,
+        id=f"{threads} + n",
+        title="'Order ' || n || ' and what became of it'",
         created_at=f"created_at - {_AGE} * {PER_THREAD}",
         updated_at=f"created_at - {_AGE} * {PER_THREAD}",
         created_by_id="CASE n % 2 WHEN 0 THEN (SELECT min(id) FROM teammates_user) END",
-    )  # fmt: skip
-    for source, first, words in ((prompt, messages, "Look up order "),
-                                 (answer, messages + count, "I looked up order ")):  # fmt: skip
+    )
+    for source, first, words in (
+        (prompt, messages, "Look up order "),
+        (answer, messages + count, "I looked up order "),
+    ):
         _copy(
-            connection, "threads_message", source, count,
-            id=f"{first} + n", thread_id=thread_of, created_at=f"created_at - {_AGE}",
+            connection,
+            "threads_message",
+            source,
+            count,
+            id=f"{first} + n",
+            thread_id=thread_of,
+            created_at=f"created_at - {_AGE}",
             content=f"'{words}' || n || ' of customer ' || n % 997",
-        )  # fmt: skip
+        )
     is_paused = f"n <= {PAUSED * PER_THREAD} AND n % {PER_THREAD} = 1"
     fails = "n % 20 = 0"
     finished = f"created_at - {_AGE} + interval '2 seconds'"
     _copy(
-        connection, "runs_run", run, count,
-        id=f"{runs} + n", thread_id=thread_of, position="n", prompt_id=f"{messages} + n",
-        answer_id=f"{messages + count} + n", created_at=f"created_at - {_AGE}",
+        connection,
+        "runs_run",
+        run,
+        count,
+        id=f"{runs} + n",
+        thread_id=thread_of,
+        position="n",
+        prompt_id=f"{messages} + n",
+        answer_id=f"{messages + count} + n",
+        created_at=f"created_at - {_AGE}",
         created_by_id="CASE n / 5 % 2 WHEN 0 THEN (SELECT min(id) FROM teammates_user) END",
         status=f"CASE WHEN {is_paused} THEN 'paused' WHEN {fails} THEN 'failed' ELSE status END",
         finished_at=f"CASE WHEN NOT ({is_paused}) THEN {finished} END",
         started_at=f"created_at - {_AGE}",
         error_class=f"CASE WHEN {fails} THEN 'provider.rejected' ELSE '' END",
         error_message=f"CASE WHEN {fails} THEN 'The provider refused the request.' ELSE '' END",
-    )  # fmt: skip
+    )
     usage = connection.execute("SELECT id FROM runs_usage WHERE run_id = %s", [run]).fetchone()
     if usage:
-        _copy(connection, "runs_usage", usage[0], count, id=None, run_id=f"{runs} + n",
-              recorded_at=f"recorded_at - {_AGE}")  # fmt: skip
+        _copy(
+            connection,
+            "runs_usage",
+            usage[0],
+            count,
+            id=None,
+            run_id=f"{runs} + n",
+            recorded_at=f"recorded_at - {_AGE}",
+        )
     connection.execute(_DAYS, {"above": runs})
     connection.execute(_FILES, {"above": runs, "every": FILES_EVERY})
     for table in _TABLES:
         connection.execute(
-            "SELECT setval(pg_get_serial_sequence(%s, 'id'), (SELECT max(id) FROM "
-            f"{table}))", [table],
-        )  # fmt: skip
+            f"SELECT setval(pg_get_serial_sequence(%s, 'id'), (SELECT max(id) FROM {table}))",
+            [table],
+        )
     for table in _TABLES:  # as autovacuum leaves them, which would else begin while we measure
         connection.execute(f"VACUUM (ANALYZE) {table}")
     oldest = connection.execute(
@@ -113,11 +143,16 @@ def _copy(
     """Copy one row `count` times. `changed` is the SQL of what differs, where `n` counts from 1;
     None leaves a column to its default."""
     changed = {"uid": "gen_random_uuid()", **changed}
-    columns = [name for (name,) in connection.execute(
-        "SELECT column_name FROM information_schema.columns WHERE table_name = %s", [table]
-    )]  # fmt: skip
+    columns = [
+        name
+        for (name,) in connection.execute(
+            "SELECT column_name FROM information_schema.columns WHERE table_name = %s", [table]
+        )
+    ]
     values = {name: value for name in columns if (value := changed.get(name, name))}
-    connection.execute(sql.SQL(
-        f"INSERT INTO {table} ({', '.join(values)}) SELECT {', '.join(values.values())} "
-        f"FROM {table}, generate_series(1, {count}) n WHERE {table}.id = {source}"
-    ))  # fmt: skip
+    connection.execute(
+        sql.SQL(
+            f"INSERT INTO {table} ({', '.join(values)}) SELECT {', '.join(values.values())} "
+            f"FROM {table}, generate_series(1, {count}) n WHERE {table}.id = {source}"
+        )
+    )

@@ -254,8 +254,10 @@ async def lists(site: Site, scale: float) -> Figures:
     filled = await asyncio.to_thread(site.fill_with_runs, _rows(scale))
     connection = Connection(site.port, site.key)
     figures: Figures = {"rows": _rows(scale)}
-    for name, path in (("first", "/v1/runs?limit=20"),
-                       ("deepest", f"/v1/runs?limit=20&before={filled.deep_uid}")):  # fmt: skip
+    for name, path in (
+        ("first", "/v1/runs?limit=20"),
+        ("deepest", f"/v1/runs?limit=20&before={filled.deep_uid}"),
+    ):
         sample = Sample()
         for _ in range(60):
             async with sample.measured():
@@ -274,17 +276,28 @@ async def pages(site: Site, scale: float) -> Figures:
     filled = await asyncio.to_thread(site.fill_with_runs, _rows(scale))
     figures: Figures = {"rows": _rows(scale)}
     shown = {
-        "home": "/", "runs": "/runs/", "runs_deep": f"/runs/?after={filled.deep}",
-        "runs_asked": "/runs/?q=status:failed+since:7d", "runs_said": "/runs/?q=customer+996",
-        "threads": "/threads/", "teammates": "/teammates/", "files": "/files/",
-        "needs_you": "/needs-you/", "usage": "/usage/?period=90d", "audit": "/settings/audit/",
-        "search": "/search/?q=customer+996", "search_short": "/search/?q=o",
-        "run": f"/runs/{filled.run}/", "thread": f"/threads/{filled.thread}/",
-    }  # fmt: skip
+        "home": "/",
+        "runs": "/runs/",
+        "runs_deep": f"/runs/?after={filled.deep}",
+        "runs_asked": "/runs/?q=status:failed+since:7d",
+        "runs_said": "/runs/?q=customer+996",
+        "threads": "/threads/",
+        "teammates": "/teammates/",
+        "files": "/files/",
+        "needs_you": "/needs-you/",
+        "usage": "/usage/?period=90d",
+        "audit": "/settings/audit/",
+        "search": "/search/?q=customer+996",
+        "search_short": "/search/?q=o",
+        "run": f"/runs/{filled.run}/",
+        "thread": f"/threads/{filled.thread}/",
+    }
     fragments = {
-        "board": "/", "peek": f"/runs/{filled.run}/peek/",
-        "news": f"/runs/news/?after={filled.run}", "panel": f"/threads/{filled.thread}/panel/",
-    }  # fmt: skip
+        "board": "/",
+        "peek": f"/runs/{filled.run}/peek/",
+        "news": f"/runs/news/?after={filled.run}",
+        "panel": f"/threads/{filled.thread}/panel/",
+    }
     asked: list[tuple[str, str, dict[str, str]]] = [
         (name, path, {}) for name, path in shown.items()
     ]
@@ -306,16 +319,28 @@ SCENARIOS = [
     Scenario("api_crud", "thread create, get, patch, delete; 200 workers", api_crud),
     Scenario("sse_hold", "500 readers hold one run", sse_hold),
     Scenario("worker_runs", "50 runs at once", worker_runs),
-    Scenario("flat_1", "200 deltas, no delay, 1 at once",
-             runs_of_200_deltas(at_once=1, delay_ms=0, rounds=20)),
-    Scenario("flat_50", "200 deltas, no delay, 50 at once",
-             runs_of_200_deltas(at_once=50, delay_ms=0, rounds=4)),
-    Scenario("flat_100", "200 deltas, no delay, 100 at once",
-             runs_of_200_deltas(at_once=100, delay_ms=0, rounds=3)),
-    Scenario("paced_100", "200 deltas, 10 ms apart, 100 at once",
-             runs_of_200_deltas(at_once=100, delay_ms=10, rounds=2)),
+    Scenario(
+        "flat_1",
+        "200 deltas, no delay, 1 at once",
+        runs_of_200_deltas(at_once=1, delay_ms=0, rounds=20),
+    ),
+    Scenario(
+        "flat_50",
+        "200 deltas, no delay, 50 at once",
+        runs_of_200_deltas(at_once=50, delay_ms=0, rounds=4),
+    ),
+    Scenario(
+        "flat_100",
+        "200 deltas, no delay, 100 at once",
+        runs_of_200_deltas(at_once=100, delay_ms=0, rounds=3),
+    ),
+    Scenario(
+        "paced_100",
+        "200 deltas, 10 ms apart, 100 at once",
+        runs_of_200_deltas(at_once=100, delay_ms=10, rounds=2),
+    ),
     Scenario("fan_out", "100 readers of one run", fan_out),
     Scenario("reads", "GET one thread, 32 workers", reads),
     Scenario("lists", "100 000 runs through the API", lists),
     Scenario("pages", "the dashboard over 100 000 runs", pages),
-]  # fmt: skip
+]

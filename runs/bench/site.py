@@ -77,10 +77,16 @@ class Site:
             )
             self._pages.get(self.setup_link)
             token = self._pages.cookies["csrftoken"]
-            self._pages.post(self.setup_link, data={
-                "csrfmiddlewaretoken": token, "organization_name": "Bench", "timezone": "UTC",
-                "email": "bench@example.com", "password": "bench_pwd_123456",
-            })  # fmt: skip
+            self._pages.post(
+                self.setup_link,
+                data={
+                    "csrfmiddlewaretoken": token,
+                    "organization_name": "Bench",
+                    "timezone": "UTC",
+                    "email": "bench@example.com",
+                    "password": "bench_pwd_123456",
+                },
+            )
         response = self._pages.get(path, headers=headers)
         if response.status_code != 200:
             raise ValueError(f"{path} answered {response.status_code}")
@@ -103,8 +109,11 @@ def serve() -> Iterator[Site]:
         began = time.perf_counter()
         process = subprocess.Popen(
             [sys.executable, "manage.py", "start", "--port", str(port)],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         now = _read_welcome(process)
         said += now
         seconds = time.perf_counter() - began

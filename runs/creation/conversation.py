@@ -33,9 +33,14 @@ def start_thread(
     with transaction.atomic():
         thread = conversations.create_thread(access, teammate=teammate)
         return run_in_thread(
-            access, thread, message=message, teammate=teammate, options=options,
-            channel=Channel.APP, attachments=attachments,
-        )  # fmt: skip
+            access,
+            thread,
+            message=message,
+            teammate=teammate,
+            options=options,
+            channel=Channel.APP,
+            attachments=attachments,
+        )
 
 
 def run_in_thread(
@@ -72,11 +77,17 @@ def run_in_thread(
             Thread.objects.select_for_update(no_key=True).get(pk=thread.pk)
             prompt = _unanswered(thread)
         run = queue(
-            access, thread, prompt, teammate, version,
+            access,
+            thread,
+            prompt,
+            teammate,
+            version,
             # Somebody is there to ask: the mode says what needs asking.
             replace(options, human_in_the_loop=options.human_in_the_loop is not False),
-            channel=channel, persona_id=persona_id or "", route=route,
-        )  # fmt: skip
+            channel=channel,
+            persona_id=persona_id or "",
+            route=route,
+        )
         write_and_attach(run, attachments)
         return run
 
@@ -130,8 +141,9 @@ def fork_thread(access: Access, run: Run) -> Thread:
     before = Run.objects.filter(thread=run.thread_id, position__lte=run.position)
     said: list[Message] = list(
         Message.objects.filter(thread=run.thread_id, runs=None, answered_by=None)
-        .filter(pk__lt=run.prompt_id or run.answer_id or 0).order_by("pk")
-    )  # fmt: skip
+        .filter(pk__lt=run.prompt_id or run.answer_id or 0)
+        .order_by("pk")
+    )
     for one in before.select_related("prompt", "answer").order_by("position"):
         said.extend(message for message in (one.prompt, one.answer) if message is not None)
     return conversations.fork_thread(access, run.thread, said)

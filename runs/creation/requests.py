@@ -65,9 +65,15 @@ def create_run(
         thread = conversations.create_thread(access, teammate=teammate, end_user=end_user)
         prompt = conversations.post_message(access, thread, content)
         run = queue(
-            access, thread, prompt, teammate, teammate.current_version, options,
-            channel=Channel.API, history_of=HistoryOf.TEAMMATE,
-        )  # fmt: skip
+            access,
+            thread,
+            prompt,
+            teammate,
+            teammate.current_version,
+            options,
+            channel=Channel.API,
+            history_of=HistoryOf.TEAMMATE,
+        )
         write_and_attach(run, attachments)
         return run
 
@@ -106,9 +112,16 @@ def run_task(
         )
         prompt = conversations.post_message(access, thread, prompt_of(task, extra))
         return queue(
-            access, thread, prompt, teammate, teammate.current_version, options,
-            channel=channel, history_of=HistoryOf.TEAMMATE, task=task,
-        )  # fmt: skip
+            access,
+            thread,
+            prompt,
+            teammate,
+            teammate.current_version,
+            options,
+            channel=channel,
+            history_of=HistoryOf.TEAMMATE,
+            task=task,
+        )
 
 
 def prompt_of(task: Task, extra: str = "") -> str:
@@ -142,14 +155,21 @@ def start_first_session(access: Access, teammate_id: int, *, options: Options) -
                 f"{teammate.name} had its first session already.", code="first_session_exists"
             )
         thread = conversations.create_thread(
-            access, title=f"Meet {title_of(teammate.name)}"[:150], teammate=teammate,
+            access,
+            title=f"Meet {title_of(teammate.name)}"[:150],
+            teammate=teammate,
             end_user=teammate.end_user,
-        )  # fmt: skip
+        )
         prompt = conversations.post_message(access, thread, FIRST_SESSION)
         run = queue(
-            access, thread, prompt, teammate, teammate.current_version, options,
+            access,
+            thread,
+            prompt,
+            teammate,
+            teammate.current_version,
+            options,
             channel=Channel.API,
-        )  # fmt: skip
+        )
         run.is_first_session = True
         run.save(update_fields=["is_first_session"])
         return run
@@ -184,10 +204,19 @@ def retry_run(
         thread = Thread.objects.get(pk=run.thread_id)
         teammate = _usable(access, run.teammate_id)
         again = queue(
-            access, thread, run.prompt, teammate, teammate.current_version, of_run(run),
-            channel=channel, history_of=HistoryOf(run.history_of), reply_to=run.reply_to,
-            is_resolved=True, task=run.task, retry_of=run,
-        )  # fmt: skip
+            access,
+            thread,
+            run.prompt,
+            teammate,
+            teammate.current_version,
+            of_run(run),
+            channel=channel,
+            history_of=HistoryOf(run.history_of),
+            reply_to=run.reply_to,
+            is_resolved=True,
+            task=run.task,
+            retry_of=run,
+        )
         for attached in RunFile.objects.filter(run=run, is_attachment=True):
             RunFile.objects.create(run=again, file_id=attached.file_id, is_attachment=True)
         return again, True
@@ -203,7 +232,7 @@ def actions_of(run: Run) -> QuerySet[ToolCall]:
     done = run.tool_calls.exclude(is_action=False)
     return done.filter(
         status__in=[CallStatus.DONE, CallStatus.UNKNOWN, CallStatus.RUNNING]
-    ).order_by("pk")  # fmt: skip
+    ).order_by("pk")
 
 
 def title_of(text: str) -> str:
@@ -239,9 +268,16 @@ def reply_to_run(
         teammate = _usable(access, run.teammate_id)
         prompt = conversations.post_message(access, thread, content)
         again = queue(
-            access, thread, prompt, teammate, teammate.current_version, wanted,
-            channel=Channel.API, reply_to=run, is_resolved=True,
-        )  # fmt: skip
+            access,
+            thread,
+            prompt,
+            teammate,
+            teammate.current_version,
+            wanted,
+            channel=Channel.API,
+            reply_to=run,
+            is_resolved=True,
+        )
         write_and_attach(again, attachments)
         return again
 
@@ -277,16 +313,25 @@ def _teammate_for(
             access, name=name, end_user=end_user, email_inbox=email_inbox, **made_of
         )
     if instructions is not None or email_inbox:
-        known = Teammate.objects.current().with_version().filter(
-            organization=access.organization, end_user=end_user, created_by=access.user,
-            version__instructions=instructions or "", name=editing.UNNAMED,
-        )  # fmt: skip
+        known = (
+            Teammate.objects.current()
+            .with_version()
+            .filter(
+                organization=access.organization,
+                end_user=end_user,
+                created_by=access.user,
+                version__instructions=instructions or "",
+                name=editing.UNNAMED,
+            )
+        )
         if not email_inbox and (found := known.order_by("-id").first()):
             return found
         return editing.create_teammate(
-            access, end_user=end_user, email_inbox=email_inbox,
+            access,
+            end_user=end_user,
+            email_inbox=email_inbox,
             **made_of,
-        )  # fmt: skip
+        )
     return lookup.default_teammate(access)
 
 

@@ -86,10 +86,10 @@ def _boundary(run: Run, begins: int, room: int) -> int:
     """The last step that is replaced: behind it, no more than `room` tokens, in whole steps (a
     call stays with its result)."""
     tools = list(
-        Step.objects.filter(
-            run=run, kind=StepKind.TOOLS, status=StepStatus.DONE, number__gt=begins
-        ).order_by("number").values_list("number", flat=True)
-    )  # fmt: skip
+        Step.objects.filter(run=run, kind=StepKind.TOOLS, status=StepStatus.DONE, number__gt=begins)
+        .order_by("number")
+        .values_list("number", flat=True)
+    )
     for number in [begins, *tools]:
         kept = sum(estimate_tokens(_text(said)) for said in context.steps_of(run, after=number))
         if kept <= room:

@@ -176,15 +176,20 @@ def _of_earlier_runs(run: Run) -> list[Said]:
     whose = {} if run.end_user_id else {"created_by": run.created_by_id}
     earlier = (
         Run.objects.filter(
-            organization=run.organization, teammate=run.teammate, end_user=run.end_user,
-            origin=run.origin, thread__deleted_at=None, status__in=FINISHED,
-            created_at__lte=run.created_at, **whose,
+            organization=run.organization,
+            teammate=run.teammate,
+            end_user=run.end_user,
+            origin=run.origin,
+            thread__deleted_at=None,
+            status__in=FINISHED,
+            created_at__lte=run.created_at,
+            **whose,
             **({} if run.has_words_from_outside else NOTHING_OUTSIDE),
         )
         .exclude(pk__in=[run.pk, run.retry_of_id or run.pk])
         .select_related("prompt", "answer")
         .newest_first()[:HISTORY_RUNS]
-    )  # fmt: skip
+    )
     return [
         _said(message)
         for past in reversed(earlier)

@@ -55,10 +55,17 @@ LONGEST_PATIENCE = 3600.0
 RECHECK_SECONDS = 60  # until a run asks an MCP server again what it offers
 # What another model may well be able to answer.
 FALL_BACK_ON = (
-    "provider.overloaded", "provider.rate_limited", "provider.unreachable", "provider.failed",
-    "provider.quota_exceeded", "provider.unauthorized", "provider.model_not_found",
-    "provider.malformed", "incomplete_stream", "config.missing",
-)  # fmt: skip
+    "provider.overloaded",
+    "provider.rate_limited",
+    "provider.unreachable",
+    "provider.failed",
+    "provider.quota_exceeded",
+    "provider.unauthorized",
+    "provider.model_not_found",
+    "provider.malformed",
+    "incomplete_stream",
+    "config.missing",
+)
 
 
 async def execute(attempt: Attempt) -> None:
@@ -110,10 +117,11 @@ def _cancelled() -> Outcome:
 
 def _too_long() -> Outcome:
     return Outcome(
-        RunStatus.FAILED, error_class="run.too_long",
+        RunStatus.FAILED,
+        error_class="run.too_long",
         error_message=f"The run was at work for {settings.RUN_SECONDS / 3600:g} hours without a "
         "pause, and was stopped. Split the work, or let an operator raise MUSTER_RUN_SECONDS.",
-    )  # fmt: skip
+    )
 
 
 # How a run ends whose attempt the worker stops for this.
@@ -143,12 +151,18 @@ async def _next_step(attempt: Attempt) -> bool:
 def _load(lease: Lease) -> State:
     run = (
         Run.objects.select_related(
-            "thread", "teammate", "teammate_version", "prompt", "route__provider__organization",
-            "organization", "end_user", "task",
+            "thread",
+            "teammate",
+            "teammate_version",
+            "prompt",
+            "route__provider__organization",
+            "organization",
+            "end_user",
+            "task",
         )
         .filter(pk=lease.run_id, fence=lease.fence)
         .first()
-    )  # fmt: skip
+    )
     if run is None:
         raise StaleLease
     run.route = run.route or catalog.resolve_model(run.organization)
@@ -265,8 +279,9 @@ async def _answered(attempt: Attempt, state: State, streamed: "_Streamed") -> Mo
     try:
         client = await open_client(state.route.provider.connection)
         async with (
-            _no_longer_than(settings.MODEL_CALL_SECONDS), client.call(streamed.request) as call,
-        ):  # fmt: skip
+            _no_longer_than(settings.MODEL_CALL_SECONDS),
+            client.call(streamed.request) as call,
+        ):
             streamed.call = call
             await _stream(attempt, call, streamed)
             streamed.is_finished = True
@@ -299,9 +314,13 @@ async def _compact(attempt: Attempt, state: State) -> bool:
     if plan is None:
         return False
     step = await attempt.record.commit(
-        step_journal.begin_model_step, request=plan.request, route=route, kind=StepKind.COMPACTION,
-        covers_until=plan.covers_until, told=state.gathered,
-    )  # fmt: skip
+        step_journal.begin_model_step,
+        request=plan.request,
+        route=route,
+        kind=StepKind.COMPACTION,
+        covers_until=plan.covers_until,
+        told=state.gathered,
+    )
     if step is None:
         raise Stopped
     result = await _answered(attempt, state, _Streamed(plan.request, step))
@@ -310,9 +329,13 @@ async def _compact(attempt: Attempt, state: State) -> bool:
     summary = context.summarised(result.turn.text, state.request)
     after = compaction.size_of("", summary) if result.turn.text.strip() else plan.before
     await attempt.record.commit(
-        step_journal.complete_compaction, step=step, route=route, result=result, before=plan.before,
+        step_journal.complete_compaction,
+        step=step,
+        route=route,
+        result=result,
+        before=plan.before,
         after=after,
-    )  # fmt: skip
+    )
     return True
 
 
@@ -409,8 +432,11 @@ class _AskedFor:
 
     def _say(self, text: str, *, urgent: bool = False) -> None:
         assert self._delta is not None
-        data = {"tool_call_id": self._delta.call_id, "tool_name": self._delta.name,
-                "arguments_delta": text}  # fmt: skip
+        data = {
+            "tool_call_id": self._delta.call_id,
+            "tool_name": self._delta.name,
+            "arguments_delta": text,
+        }
         self._record.delta("tool.call.delta", data | self._about, "arguments_delta", urgent=urgent)
 
 
@@ -444,9 +470,12 @@ async def _stop_model_step(
         task.uncancel()
     result = streamed.result()
     await attempt.record.commit(
-        step_journal.stop_model_step, step=streamed.step, route=route, result=result,
+        step_journal.stop_model_step,
+        step=streamed.step,
+        route=route,
+        result=result,
         outcome=replace(outcome, text=result.turn.text),
-    )  # fmt: skip
+    )
 
 
 async def _recover(
@@ -478,9 +507,12 @@ async def _recover(
         await attempt.record.commit(endings.finish_run, outcome)
     else:
         await attempt.record.commit(
-            step_journal.stop_model_step, step=streamed.step, route=state.route,
-            result=streamed.result(), outcome=outcome,
-        )  # fmt: skip
+            step_journal.stop_model_step,
+            step=streamed.step,
+            route=state.route,
+            result=streamed.result(),
+            outcome=outcome,
+        )
     raise Stopped
 
 

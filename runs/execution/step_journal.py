@@ -47,12 +47,18 @@ def _told(told: dict[str, Any]) -> list[NewEvent]:
     events = [NewEvent("run.tool_server.failing", failing) for failing in told["failing_servers"]]
     events += [NewEvent("run.tool_server.changed", changed) for changed in told["changed_servers"]]
     if told["memories"] or told["skills"]:
-        events.append(NewEvent("run.context.loaded", {
-            "memories": [
-                {"content": fitting(m["content"], 1_000), "why": m["why"]} for m in told["memories"]
-            ],
-            "skills": [skill["slug"] for skill in told["skills"]],
-        }))  # fmt: skip
+        events.append(
+            NewEvent(
+                "run.context.loaded",
+                {
+                    "memories": [
+                        {"content": fitting(m["content"], 1_000), "why": m["why"]}
+                        for m in told["memories"]
+                    ],
+                    "skills": [skill["slug"] for skill in told["skills"]],
+                },
+            )
+        )
     return events
 
 
@@ -77,10 +83,18 @@ def begin_model_step(
         data = {"step": number, "kind": kind, "model": route.alias}
         events = [NewEvent("step.started", data)]
         if run.model_name != route.name:
-            events.insert(0, NewEvent("run.route.selected", {
-                "route_id": str(route.uid), "model": route.name,
-                "provider_kind": route.provider.kind, "credential_name": route.provider.name,
-            }))  # fmt: skip
+            events.insert(
+                0,
+                NewEvent(
+                    "run.route.selected",
+                    {
+                        "route_id": str(route.uid),
+                        "model": route.name,
+                        "provider_kind": route.provider.kind,
+                        "credential_name": route.provider.name,
+                    },
+                ),
+            )
             run.model_name = route.name
         if told is not None:
             events = [*_told(told), *events]
@@ -131,11 +145,15 @@ def complete_model_step(
             )
             calls = ToolCall.objects.bulk_create(
                 ToolCall(
-                    run=run, step=tools, number=number, call_id=request.call_id[:200],
-                    name=request.name[:200], arguments={"raw": clean(request.arguments)},
+                    run=run,
+                    step=tools,
+                    number=number,
+                    call_id=request.call_id[:200],
+                    name=request.name[:200],
+                    arguments={"raw": clean(request.arguments)},
                 )
                 for number, request in enumerate(requests)
-            )  # fmt: skip
+            )
         if outcome is not None:
             _read_result_from(outcome.text, run)
             endings.finish_locked(run, outcome)
@@ -161,8 +179,12 @@ def complete_compaction(
         if after >= before:
             Step.objects.filter(pk=step.pk).update(covers_until=None)
             return
-        data = {"step": step.number, "before_tokens": before, "after_tokens": after,
-                "summary": fitting(result.turn.text, 16_000)}  # fmt: skip
+        data = {
+            "step": step.number,
+            "before_tokens": before,
+            "after_tokens": after,
+            "summary": fitting(result.turn.text, 16_000),
+        }
         transitions.write(run, lease.fence, [NewEvent("run.context_compacted", data)])
 
 
@@ -247,9 +269,14 @@ class JudgeAgain(Exception):
 
 
 def begin_call(
-    lease: Lease, pending: list[NewEvent], *, call: ToolCall, tool: Tool, arguments: Any,
+    lease: Lease,
+    pending: list[NewEvent],
+    *,
+    call: ToolCall,
+    tool: Tool,
+    arguments: Any,
     verdict: Verdict | None = None,
-) -> bool:  # fmt: skip
+) -> bool:
     """Write the call down before it is made (invariant 5); False if the run was cancelled.
 
     Raises `JudgeAgain`; then nothing is written.
@@ -289,9 +316,14 @@ def _still(run: Run, verdict: Verdict) -> PermissionPolicy | None:
 
 
 def perform_call(
-    lease: Lease, pending: list[NewEvent], *, call: ToolCall, tool: Tool, arguments: Any,
+    lease: Lease,
+    pending: list[NewEvent],
+    *,
+    call: ToolCall,
+    tool: Tool,
+    arguments: Any,
     verdict: Verdict | None = None,
-) -> bool:  # fmt: skip
+) -> bool:
     """Make a call whose tool is a verb of the domain: effect, result and events are one
     transaction. False if the run was cancelled. Raises `JudgeAgain`; then nothing is written."""
     with transitions.holding(lease, pending) as run:

@@ -56,9 +56,11 @@ async def _one_call(attempt: Attempt, state: State, call: ToolCall) -> None:
         return
     if tool is None and call.name in state.toolbox.missing:
         await attempt.record.commit(
-            step_journal.finish_call, call=call, status=CallStatus.FAILED,
+            step_journal.finish_call,
+            call=call,
+            status=CallStatus.FAILED,
             error=state.toolbox.missing[call.name],
-        )  # fmt: skip
+        )
         return
     arguments, wrong = await _read_arguments(tool, call)
     if tool is None or wrong:
@@ -75,9 +77,12 @@ async def _one_call(attempt: Attempt, state: State, call: ToolCall) -> None:
         verdict = await in_db(policy.judge, state.run.pk, tool, arguments)
         if verdict.kind == "refuse":
             await attempt.record.commit(
-                step_journal.finish_call, call=call, status=CallStatus.DENIED,
-                result={"reason": verdict.reason}, error=verdict.why,
-            )  # fmt: skip
+                step_journal.finish_call,
+                call=call,
+                status=CallStatus.DENIED,
+                result={"reason": verdict.reason},
+                error=verdict.why,
+            )
             return
         if verdict.kind == "ask":
             await _wait(attempt, call, tool, arguments, GateKind.APPROVAL, verdict)
@@ -98,10 +103,16 @@ async def _one_call(attempt: Attempt, state: State, call: ToolCall) -> None:
 def _as_it_was(call: ToolCall) -> Tool:
     """A tool that is gone, as far as its call tells."""
     return Tool(
-        name=call.name, title=call.title or call.name, description="", schema={"type": "object"},
-        say=lambda arguments: call.summary or call.name, run=Means.PERSON, changes=True,
-        may_repeat=False, risk="medium",
-    )  # fmt: skip
+        name=call.name,
+        title=call.title or call.name,
+        description="",
+        schema={"type": "object"},
+        say=lambda arguments: call.summary or call.name,
+        run=Means.PERSON,
+        changes=True,
+        may_repeat=False,
+        risk="medium",
+    )
 
 
 async def _read_arguments(tool: Tool | None, call: ToolCall) -> tuple[Any, str]:
@@ -142,11 +153,16 @@ async def _wait(
 ) -> None:
     """Stop the attempt at a gate, unless the run's mode changed since the verdict."""
     waits = await attempt.record.commit(
-        opening.open_gate, call=call, tool=tool, arguments=arguments, kind=kind,
-        mode=verdict.mode if verdict else None, why=verdict.why if verdict else "",
+        opening.open_gate,
+        call=call,
+        tool=tool,
+        arguments=arguments,
+        kind=kind,
+        mode=verdict.mode if verdict else None,
+        why=verdict.why if verdict else "",
         setting=verdict.setting if verdict else None,
         outside=verdict is not None and verdict.outside,
-    )  # fmt: skip
+    )
     if waits:
         raise Stopped
 

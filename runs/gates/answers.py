@@ -141,12 +141,19 @@ def _read_decision(text: str, gate: Gate) -> Decision:
     answer: dict[str, Any] = {"reason": reason} if reason else {}
     if word == "retry" and gate.kind == GateKind.UNKNOWN:
         return Decision(GateStatus.ALLOWED, answer | {"retry": True})
-    statuses = {"approve": GateStatus.ALLOWED, "yes": GateStatus.ALLOWED,
-                "allow": GateStatus.ALLOWED, "deny": GateStatus.DENIED,
-                "no": GateStatus.DENIED}  # fmt: skip
+    statuses = {
+        "approve": GateStatus.ALLOWED,
+        "yes": GateStatus.ALLOWED,
+        "allow": GateStatus.ALLOWED,
+        "deny": GateStatus.DENIED,
+        "no": GateStatus.DENIED,
+    }
     if word not in statuses:
         raise Invalid(FORMS)
     return Decision(
-        statuses[word], answer, arguments=given.get("arguments"),
-        remember=given.get("remember", False), digest=given.get("digest"),
-    )  # fmt: skip
+        statuses[word],
+        answer,
+        arguments=given.get("arguments"),
+        remember=given.get("remember", False),
+        digest=given.get("digest"),
+    )

@@ -67,10 +67,16 @@ def compose(
     if kind == GateKind.UNKNOWN:
         card["known"] = _known(call)
     return Gate(
-        run=run, tool_call=call, kind=kind, prompt=clean(prompt), tool_name=tool.name,
-        request=request, card=clean(card), digest=tool.digest(arguments),
+        run=run,
+        tool_call=call,
+        kind=kind,
+        prompt=clean(prompt),
+        tool_name=tool.name,
+        request=request,
+        card=clean(card),
+        digest=tool.digest(arguments),
         approvals_needed=setting.approvals if setting and kind == GateKind.APPROVAL else 1,
-    )  # fmt: skip
+    )
 
 
 def hides(request: Any, arguments: Any) -> bool:
@@ -115,10 +121,10 @@ def _shown(value: Any) -> str:
 def _said_before(call: ToolCall) -> str:
     """What the teammate said in the turn that makes this call, in its own words."""
     turn = (
-        Step.objects.filter(
-            run_id=call.run_id, kind=StepKind.MODEL, number__lt=call.step.number
-        ).order_by("-number").first()
-    )  # fmt: skip
+        Step.objects.filter(run_id=call.run_id, kind=StepKind.MODEL, number__lt=call.step.number)
+        .order_by("-number")
+        .first()
+    )
     return Turn.from_json(turn.response).text.strip() if turn and turn.response else ""
 
 
@@ -176,24 +182,31 @@ def shown_event(run_id: int, element: str, data: dict[str, Any]) -> Shown:
     """The card of a `run.waiting_for_input` event."""
     at = data.get("goes_on_at")
     return Shown(
-        id=element, run_id=run_id, request_id=data["request_id"], kind=data["kind"],
-        prompt=data["prompt"], request=data["arguments"],
+        id=element,
+        run_id=run_id,
+        request_id=data["request_id"],
+        kind=data["kind"],
+        prompt=data["prompt"],
+        request=data["arguments"],
         card=data.get("card") or {"fields": fields_of(data["arguments"])},
-        digest=data.get("digest", ""), is_open=True,
+        digest=data.get("digest", ""),
+        is_open=True,
         is_cut=data.get("is_cut", False),
         goes_on_at=datetime.fromisoformat(at) if at else None,
         goes_on_with=data.get("goes_on_with", ""),
         approvals_needed=data.get("approvals_needed", 1),
-    )  # fmt: skip
+    )
 
 
 def shown_gate(gate: Gate, element: str, *, whole: Any = None) -> Shown:
     """The card of a gate's row, with the `whole` of its arguments for whoever asked to see what is
     hidden. Queries its votes if two people must agree."""
     uncut = {
-        "arguments": masked(gate.request), "prompt": gate.prompt, "card": gate.card,
+        "arguments": masked(gate.request),
+        "prompt": gate.prompt,
+        "card": gate.card,
         "is_cut": False,
-    }  # fmt: skip
+    }
     data = event_data(gate) | uncut | {"request_id": str(gate.uid)}
     shown = replace(shown_event(gate.run_id, element, data), whole=whole)
     if gate.approvals_needed > 1:
@@ -205,11 +218,16 @@ def shown_gate(gate: Gate, element: str, *, whole: Any = None) -> Shown:
 def decided(shown: Shown, data: dict[str, Any]) -> Shown:
     """The card behind the `run.input_provided` event with this data."""
     return replace(
-        shown, is_open=False, decision=data["decision"], by=data.get("by") or "",
-        via=data.get("via") or "", content=data.get("content") or "",
-        reason=data.get("reason") or "", retry=bool(data.get("retry")),
+        shown,
+        is_open=False,
+        decision=data["decision"],
+        by=data.get("by") or "",
+        via=data.get("via") or "",
+        content=data.get("content") or "",
+        reason=data.get("reason") or "",
+        retry=bool(data.get("retry")),
         edits=tuple(data.get("edits") or ()),
-    )  # fmt: skip
+    )
 
 
 def decision_data(gate: Gate) -> dict[str, Any]:

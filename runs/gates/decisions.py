@@ -175,9 +175,9 @@ def decide(access: Access | None, gate: Gate, decision: Decision, *, via: Decide
         run = Run.objects.select_for_update(no_key=True).get(pk=gate.run_id)
         if access is not None:
             access.require("data.runs.write", run)
-        gate = (
-            Gate.objects.select_related("tool_call", "decided_by", "run__teammate").get(pk=gate.pk)
-        )  # fmt: skip
+        gate = Gate.objects.select_related("tool_call", "decided_by", "run__teammate").get(
+            pk=gate.pk
+        )
         if not gate.is_pending:
             raise already_decided(gate)
         if gate.tool_call_id is not None and run.status != RunStatus.WAITING:
@@ -197,10 +197,17 @@ def decide(access: Access | None, gate: Gate, decision: Decision, *, via: Decide
         gate.decided_at, gate.decided_via = timezone.now(), via
         gate.save(update_fields=["status", "answer", "decided_by", "decided_at", "decided_via"])
         if access is not None:
-            audit.note(access, "approval.decide", gate, changes={
-                "status": [None, gate.status], "tool": [None, gate.tool_name], "via": [None, via],
-                "run": [None, run.pk],
-            })  # fmt: skip
+            audit.note(
+                access,
+                "approval.decide",
+                gate,
+                changes={
+                    "status": [None, gate.status],
+                    "tool": [None, gate.tool_name],
+                    "via": [None, via],
+                    "run": [None, run.pk],
+                },
+            )
         if decision.remember and decision.status == GateStatus.ALLOWED and access is not None:
             remember(access, gate, decision.remember)
         told = NewEvent("run.input_provided", cards.decision_data(gate))
@@ -254,8 +261,13 @@ def _waits_for_another(access: Access | None, gate: Gate, decision: Decision) ->
         return False
     audit.note(access, "approval.agree", gate, changes={"run": [None, gate.run_id]})
     names = [vote.user.display_name for vote in gate.votes.select_related("user").order_by("id")]
-    agreed = {"request_id": str(gate.uid), "by": access.user.display_name, "agreed_by": names,
-              "agreed": len(names), "needed": gate.approvals_needed}  # fmt: skip
+    agreed = {
+        "request_id": str(gate.uid),
+        "by": access.user.display_name,
+        "agreed_by": names,
+        "agreed": len(names),
+        "needed": gate.approvals_needed,
+    }
     run = gate.run
     transitions.write(run, None, [NewEvent("run.approval_recorded", agreed)])
     return True
@@ -269,8 +281,12 @@ def already_decided(gate: Gate) -> Conflict:
             "to redirect it.",
             code="auto_continued",
         )
-    words = {"allowed": "approved", "denied": "denied", "timeout": "not decided in time",
-             "cancelled": "cancelled"}  # fmt: skip
+    words = {
+        "allowed": "approved",
+        "denied": "denied",
+        "timeout": "not decided in time",
+        "cancelled": "cancelled",
+    }
     word = "answered" if gate.asks_in_words else words.get(gate.status, gate.status)
     who = gate.decided_by.display_name if gate.decided_by else ""
     ago = timesince(gate.decided_at) if gate.decided_at else ""
@@ -278,9 +294,11 @@ def already_decided(gate: Gate) -> Conflict:
     when = f"{age:.0f} s ago" if age < 60 else f"{ago} ago"
     said = f"{who} {word} this {when}." if who else f"This was {word} {when}."
     return AlreadyDecided(
-        said, decided_by=who or None, decision=gate.status,
+        said,
+        decided_by=who or None,
+        decision=gate.status,
         decided_at=gate.decided_at.isoformat() if gate.decided_at else None,
-    )  # fmt: skip
+    )
 
 
 def _edited(run: Run, gate: Gate, arguments: Any) -> dict[str, Any]:
@@ -299,8 +317,11 @@ def _edited(run: Run, gate: Gate, arguments: Any) -> dict[str, Any]:
     wrong = tool.check(wanted) if tool else "the tool is no longer there"
     if wrong or tool is None:
         raise Invalid(f"arguments: {wrong}.")
-    return {"arguments": wanted, "edits": cards.edits(call.arguments, wanted),
-            "digest": tool.digest(wanted)}  # fmt: skip
+    return {
+        "arguments": wanted,
+        "edits": cards.edits(call.arguments, wanted),
+        "digest": tool.digest(wanted),
+    }
 
 
 def remember(access: Access, gate: Gate, remember: bool | dict[str, str]) -> None:

@@ -78,13 +78,23 @@ def ask_outside(access: Access, run: Run, *, tool_name: str, arguments: dict[str
         raise TooMany(f"{MOST_OUTSIDE} requests of this run wait already; decide some first.")
     shown = masked(clean(arguments))
     gate = Gate(
-        run=run, kind=GateKind.APPROVAL, prompt=visible(f"Use {tool_name}"),
-        tool_name=tool_name[:255], request=clean(arguments),
-        card={"title": visible(tool_name)[:200], "mate": run.teammate.name, "risk": "medium",
-              "preview": "fields", "fields": cards.fields_of(shown),
-              "hidden": cards.hides(shown, clean(arguments)),
-              "can_edit": False, "can_remember": False, "remember_default": False},
-    )  # fmt: skip
+        run=run,
+        kind=GateKind.APPROVAL,
+        prompt=visible(f"Use {tool_name}"),
+        tool_name=tool_name[:255],
+        request=clean(arguments),
+        card={
+            "title": visible(tool_name)[:200],
+            "mate": run.teammate.name,
+            "risk": "medium",
+            "preview": "fields",
+            "fields": cards.fields_of(shown),
+            "hidden": cards.hides(shown, clean(arguments)),
+            "can_edit": False,
+            "can_remember": False,
+            "remember_default": False,
+        },
+    )
     gate.save(force_insert=True)
     if run.permission_mode == PermissionMode.AUTONOMOUS and not run.is_finished:
         return decisions.decide(None, gate, Decision(GateStatus.ALLOWED), via=DecidedVia.MODE)

@@ -35,7 +35,7 @@ def judge(run_id: int, tool: Tool, arguments: Any) -> Verdict:
     permissions of the run's scope (design 5 and 7, contract v2 4.5)."""
     run = Run.objects.select_related(
         "organization", "teammate", "teammate_version", "end_user", "thread"
-    ).get(pk=run_id)  # fmt: skip
+    ).get(pk=run_id)
     setting = ToolSetting.objects.filter(organization=run.organization, tool=tool.name).first()
     mode = run.permission_mode
     if setting is not None and setting.mode == ToolMode.OFF:

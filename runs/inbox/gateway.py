@@ -34,9 +34,7 @@ def _set_door(access: Access, **fields: str) -> None:
 
 def find_door(token: str) -> Organization:
     """Whose mails are handed over with this token. Raises `NotFound`."""
-    found = Organization.objects.filter(
-        mail_token_hash=hash_secret(token), closed_at=None
-    ).first()  # fmt: skip
+    found = Organization.objects.filter(mail_token_hash=hash_secret(token), closed_at=None).first()
     if found is None:
         raise NotFound("There is no such address.")
     return found

@@ -28,10 +28,13 @@ def keep(teammate: Teammate, letter: Letter) -> Mail:
         raise TooMany("This mailbox takes no more mails within a minute.", retry_after=60)
     names = [one.name for one in letter.enclosed]
     made = Mail.objects.create(
-        teammate=teammate, sender=letter.sender[:320], subject=letter.subject,
-        text=letter.text[:100_000], attachments=names,
+        teammate=teammate,
+        sender=letter.sender[:320],
+        subject=letter.subject,
+        text=letter.text[:100_000],
+        attachments=names,
         message_id=key,
-    )  # fmt: skip
+    )
     kept = Mail.objects.filter(teammate=teammate).order_by("-id")[:MOST_KEPT]
     Mail.objects.filter(teammate=teammate).exclude(pk__in=kept.values("pk")).delete()
     return made

@@ -149,9 +149,17 @@ def _references_of(message: EmailMessage) -> tuple[str, ...]:
 
 
 def _why_automatic(message: EmailMessage, envelope_sender: str | None) -> str:
-    said = {name: _header(message, name).strip().lower() for name in (
-        "Auto-Submitted", "Precedence", "X-Autoreply", "X-Autorespond", "X-Loop", "Return-Path",
-    )}  # fmt: skip
+    said = {
+        name: _header(message, name).strip().lower()
+        for name in (
+            "Auto-Submitted",
+            "Precedence",
+            "X-Autoreply",
+            "X-Autorespond",
+            "X-Loop",
+            "Return-Path",
+        )
+    }
     if said["Auto-Submitted"] not in ("", "no"):
         return f"Auto-Submitted: {said['Auto-Submitted']}"
     if said["Precedence"] in ("bulk", "junk", "auto_reply"):

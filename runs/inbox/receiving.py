@@ -51,9 +51,12 @@ class Inbound:
     body is looked at. Reading takes work of its own (`teammates/budget.py`), and holds no lock."""
 
     def __init__(
-        self, raw: bytes, *, envelope_sender: str | None = None,
+        self,
+        raw: bytes,
+        *,
+        envelope_sender: str | None = None,
         proven_domains: frozenset[str] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._raw = raw
         self._hints = Hints(
             envelope_sender, settings.MAIL_AUTHSERV, proven_domains, settings.MAIL_BELIEVED
@@ -157,7 +160,7 @@ def _start(inbox: Inbox, inbound: Inbound) -> Firing:
 def _cause(letter: Letter) -> Cause:
     return Cause(
         TriggerKind.EMAIL, source=letter.sender, event_id=letter.message_id, title=letter.subject
-    )  # fmt: skip
+    )
 
 
 def _reason_to_leave_out(inbox: Inbox, target: Target, head: Letter) -> tuple[Skip, str] | None:
@@ -213,9 +216,10 @@ def _thread_of(target: Target, letter: Letter) -> Thread | None:
     """The conversation of its sender that a mail continues: it answers a mail of ours, or one that
     began it."""
     mine = Run.objects.filter(
-        organization=target.organization, teammate=target.teammate,
+        organization=target.organization,
+        teammate=target.teammate,
         origin=target.origin(TriggerKind.EMAIL, letter.sender),
-    )  # fmt: skip
+    )
     uids = [uid for ref in letter.references if (uid := _notice_uid(ref))]
     found = mine.filter(notices__uid__in=uids).order_by("-id").first() or (
         mine.filter(

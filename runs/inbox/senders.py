@@ -9,8 +9,10 @@ from authres import AuthenticationResultsHeader, AuthResError
 
 # Method → where a result of it names the domain, best first.
 PROOFS = {
-    "dmarc": ("header.from",), "dkim": ("header.d", "header.i"), "spf": ("smtp.mailfrom",),
-}  # fmt: skip
+    "dmarc": ("header.from",),
+    "dkim": ("header.d", "header.i"),
+    "spf": ("smtp.mailfrom",),
+}
 NOBODY_VOUCHES = "Nobody whom this server trusts vouches for its sender."
 
 

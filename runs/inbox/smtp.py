@@ -77,9 +77,14 @@ async def listen(host: str, port: int) -> asyncio.Server:
 
     def serve() -> SMTP:
         return Limited(
-            Handler(), data_size_limit=receiving.LARGEST_MAIL, enable_SMTPUTF8=True,
-            decode_data=False, loop=loop, hostname=settings.MAIL_DOMAIN, ident="Muster",
+            Handler(),
+            data_size_limit=receiving.LARGEST_MAIL,
+            enable_SMTPUTF8=True,
+            decode_data=False,
+            loop=loop,
+            hostname=settings.MAIL_DOMAIN,
+            ident="Muster",
             timeout=IDLE_SECONDS,
-        )  # fmt: skip
+        )
 
     return await loop.create_server(serve, host, port)

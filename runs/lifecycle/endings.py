@@ -31,9 +31,12 @@ def stop_unfinished_step(run: Run, *, error: str = "") -> dict[str, Any]:
         return {}  # tools are resumed where they stand: their calls are journaled one by one
     usage = _estimate_unfinished(run, step)
     Step.objects.filter(pk=step.pk).update(
-        status=StepStatus.STOPPED, finished_at=timezone.now(), last_seq=run.last_seq, error=error,
+        status=StepStatus.STOPPED,
+        finished_at=timezone.now(),
+        last_seq=run.last_seq,
+        error=error,
         **usage,
-    )  # fmt: skip
+    )
     return {
         "void_step": step.number,
         "void_from_seq": step.first_seq,
@@ -86,9 +89,9 @@ def finish_locked(run: Run, outcome: Outcome) -> Run:
         status=StepStatus.STOPPED, finished_at=timezone.now(), last_seq=run.last_seq
     )
     open_gates = Gate.objects.filter(run=run, status=GateStatus.PENDING)
-    cancelled = [str(uid) for uid in open_gates.values_list("uid", flat=True)] if (
-        was_waiting
-    ) else []  # fmt: skip
+    cancelled = (
+        [str(uid) for uid in open_gates.values_list("uid", flat=True)] if (was_waiting) else []
+    )
     open_gates.update(status=GateStatus.CANCELLED, decided_at=timezone.now())
     fields: dict[str, Any] = book_usage(run)
     text = clean(outcome.text)

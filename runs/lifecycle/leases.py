@@ -93,10 +93,16 @@ def claim_runs(*, worker: str, limit: int) -> list[Lease]:
     with transaction.atomic(), connection.cursor() as cursor:
         # A statement of its own: the snapshot of the claim must be younger than the lock.
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CLAIM_LOCK])
-        cursor.execute(_CLAIM, {
-            "n": limit, "worker": worker, "lease": settings.LEASE_SECONDS, "share": SHARE,
-            "silent": WorkerBeat.silent_after().total_seconds(),
-        })  # fmt: skip
+        cursor.execute(
+            _CLAIM,
+            {
+                "n": limit,
+                "worker": worker,
+                "lease": settings.LEASE_SECONDS,
+                "share": SHARE,
+                "silent": WorkerBeat.silent_after().total_seconds(),
+            },
+        )
         rows = cursor.fetchall()
         leases = [Lease(*row[:3]) for row in rows]
         for organization_id in {row[3] for row in rows}:

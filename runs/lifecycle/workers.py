@@ -10,9 +10,9 @@ from runs.models import WorkerBeat
 def beat(name: str, *, running: int, capacity: int) -> None:
     """A worker is there."""
     WorkerBeat.objects.update_or_create(
-        name=name, defaults={"version": version(), "seen_at": Now(), "running": running,
-                             "capacity": capacity},
-    )  # fmt: skip
+        name=name,
+        defaults={"version": version(), "seen_at": Now(), "running": running, "capacity": capacity},
+    )
 
 
 def leave(name: str) -> None:

@@ -8,7 +8,7 @@ WHOSE = {
     "agent": ("teammates", "Teammate"), "skill": ("teammates", "Skill"),
     "document": ("teammates", "Document"), "server": ("teammates", "ToolServer"),
     "task": ("runs", "Task"), "webhook": ("runs", "WebhookEndpoint"),
-}  # fmt: skip
+}
 
 
 def name_end_users(apps: Any, schema_editor: Any) -> None:
@@ -19,7 +19,7 @@ def name_end_users(apps: Any, schema_editor: Any) -> None:
             entries.filter(
                 organization_id=row.organization_id, resource_type=resource_type,
                 resource_id=str(row.pk),
-            ).update(end_user_id=row.end_user_id)  # fmt: skip
+            ).update(end_user_id=row.end_user_id)
 
 
 class Migration(migrations.Migration):

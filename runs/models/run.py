@@ -79,9 +79,16 @@ class RunQuerySet(models.QuerySet["Run"]):
     def with_names(self) -> Self:
         """Everything that a row of a list shows, in one query."""
         return self.select_related(
-            "organization", "thread", "teammate", "teammate_version", "created_by", "end_user",
-            "task", "prompt", "api_key",
-        )  # fmt: skip
+            "organization",
+            "thread",
+            "teammate",
+            "teammate_version",
+            "created_by",
+            "end_user",
+            "task",
+            "prompt",
+            "api_key",
+        )
 
     def page(self, limit: int) -> "list[Run]":
         """The first `limit`, `with_names`. Two queries: which, and what they show. In one,
@@ -94,12 +101,14 @@ class RunQuerySet(models.QuerySet["Run"]):
         """With what it said, who started it, and what tried it again."""
         again = self.model._default_manager.filter(retry_of=models.OuterRef("pk"))
         newest = again.order_by("-id")
-        return self.with_names().select_related(
-            "answer", "route", "started_by__teammate"
-        ).annotate(
-            retried_by_id=models.Subquery(newest.values("pk")[:1]),
-            retried_at=models.Subquery(newest.values("created_at")[:1]),
-        )  # fmt: skip
+        return (
+            self.with_names()
+            .select_related("answer", "route", "started_by__teammate")
+            .annotate(
+                retried_by_id=models.Subquery(newest.values("pk")[:1]),
+                retried_at=models.Subquery(newest.values("created_at")[:1]),
+            )
+        )
 
     def newest_first(self) -> Self:
         return self.order_by("-created_at", "-id")

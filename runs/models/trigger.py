@@ -48,9 +48,11 @@ class TriggerQuerySet(models.QuerySet["Trigger"]):
     def armed(self) -> Self:
         """Those that would start a run: `Trigger.is_armed`, as a query."""
         return self.filter(
-            enabled=True, task__status=TaskStatus.ENABLED,
-            task__teammate__status=TeammateStatus.ENABLED, task__organization__closed_at=None,
-        )  # fmt: skip
+            enabled=True,
+            task__status=TaskStatus.ENABLED,
+            task__teammate__status=TeammateStatus.ENABLED,
+            task__organization__closed_at=None,
+        )
 
     def rearm(self) -> int:
         """Count their due times from now on; the scheduler finds the next ones."""
@@ -58,9 +60,12 @@ class TriggerQuerySet(models.QuerySet["Trigger"]):
 
     def with_task(self) -> Self:
         return self.select_related(
-            "task__teammate__version", "task__organization", "task__end_user", "task__created_by",
+            "task__teammate__version",
+            "task__organization",
+            "task__end_user",
+            "task__created_by",
             "task__api_key",
-        )  # fmt: skip
+        )
 
 
 class Trigger(Reachable):
@@ -105,7 +110,8 @@ class Trigger(Reachable):
                 name="trigger_rules_known",
             ),
             models.UniqueConstraint(
-                "task", "kind",
+                "task",
+                "kind",
                 name="trigger_one_webhook_one_inbox",
                 condition=models.Q(kind__in=[TriggerKind.WEBHOOK, TriggerKind.EMAIL]),
             ),
@@ -116,7 +122,7 @@ class Trigger(Reachable):
                 | (models.Q(cron="", interval_seconds=None) & models.Q(run_at__isnull=False)),
                 name="trigger_schedule_has_one_timing",
             ),
-        ]  # fmt: skip
+        ]
         indexes: ClassVar = [
             models.Index(fields=["-task", "-id"], name="trigger_list"),
             models.Index(
@@ -223,50 +229,60 @@ class Firing(models.Model):
             ),
             models.UniqueConstraint("trigger", "due_at", name="firing_once_per_due_time"),
             models.UniqueConstraint(
-                "trigger", "event_id",
+                "trigger",
+                "event_id",
                 name="firing_once_per_event",
                 condition=~models.Q(status=FiringStatus.SKIPPED) & ~models.Q(event_id=""),
             ),
             models.UniqueConstraint(
-                "teammate", "kind", "event_id",
+                "teammate",
+                "kind",
+                "event_id",
                 name="firing_once_per_event_of_teammate",
                 condition=~models.Q(status=FiringStatus.SKIPPED)
-                & ~models.Q(event_id="") & models.Q(task=None),
+                & ~models.Q(event_id="")
+                & models.Q(task=None),
             ),
-        ]  # fmt: skip
+        ]
         indexes: ClassVar = [
             models.Index(fields=["task", "-id"], name="firing_of_task"),
             models.Index(fields=["trigger", "-id"], name="firing_of_trigger"),
             models.Index(
-                fields=["teammate", "-id"], name="firing_of_teammate",
+                fields=["teammate", "-id"],
+                name="firing_of_teammate",
                 condition=models.Q(task=None),
             ),
             models.Index(fields=["organization", "-id"], name="firing_list"),
             # How often lately.
             models.Index(fields=["trigger", "created_at"], name="firing_lately"),
             models.Index(
-                fields=["teammate", "created_at"], name="firing_lately_teammate",
+                fields=["teammate", "created_at"],
+                name="firing_lately_teammate",
                 condition=models.Q(task=None),
             ),
             BrinIndex(fields=["created_at"], name="firing_age"),
             # What was said of what came to nothing, where only numbers are kept.
             models.Index(
-                fields=["organization"], name="firing_said",
+                fields=["organization"],
+                name="firing_said",
                 condition=models.Q(status=FiringStatus.SKIPPED) & ~models.Q(received=""),
             ),
             models.Index(
-                fields=["trigger"], name="firing_waiting",
+                fields=["trigger"],
+                name="firing_waiting",
                 condition=models.Q(status=FiringStatus.WAITING),
             ),
             models.Index(
-                fields=["id"], name="firing_unsettled",
+                fields=["id"],
+                name="firing_unsettled",
                 condition=models.Q(status=FiringStatus.STARTED, settled_at=None),
             ),
             models.Index(
-                fields=["organization", "event_id"], name="firing_event",
+                fields=["organization", "event_id"],
+                name="firing_event",
                 condition=~models.Q(event_id=""),
             ),
-        ]  # fmt: skip
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} firing {self.pk}"

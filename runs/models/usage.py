@@ -60,11 +60,17 @@ class UsageDay(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(
-                "organization", "day", "end_user", "teammate", "created_by", "is_api",
+                "organization",
+                "day",
+                "end_user",
+                "teammate",
+                "created_by",
+                "is_api",
                 "model_name",
-                name="usage_day_once", nulls_distinct=False,
+                name="usage_day_once",
+                nulls_distinct=False,
             ),
-        ]  # fmt: skip
+        ]
         indexes: ClassVar = [
             models.Index(fields=["organization", "end_user", "day"], name="usage_day_end_user"),
         ]

@@ -128,20 +128,23 @@ class WebhookDelivery(models.Model):
             models.Index(fields=["endpoint", "-id"], name="delivery_list"),
             BrinIndex(fields=["created_at"], name="delivery_age"),
             models.Index(
-                fields=["endpoint", "next_retry_at", "id"], name="delivery_due",
+                fields=["endpoint", "next_retry_at", "id"],
+                name="delivery_due",
                 condition=models.Q(status=DeliveryStatus.PENDING),
             ),
             # Tests, which go to a paused endpoint too.
             models.Index(
-                fields=["endpoint"], name="delivery_test",
+                fields=["endpoint"],
+                name="delivery_test",
                 condition=models.Q(status=DeliveryStatus.PENDING, run=None),
             ),
             # What of its run is still ahead of it.
             models.Index(
-                fields=["endpoint", "run", "id"], name="delivery_order",
+                fields=["endpoint", "run", "id"],
+                name="delivery_order",
                 condition=models.Q(status=DeliveryStatus.PENDING),
             ),
-        ]  # fmt: skip
+        ]
 
     def __str__(self) -> str:
         return f"{self.event_type} to {self.endpoint_id}"

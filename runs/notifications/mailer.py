@@ -48,7 +48,7 @@ def _is_wanted(notice: Notice) -> bool:
         return True
     member = Membership.objects.filter(
         organization=notice.run.organization, user=notice.user, user__is_active=True
-    ).first()  # fmt: skip
+    ).first()
     return member is not None and notice.kind not in member.not_mailed
 
 
@@ -132,16 +132,24 @@ def _claim(notice: Notice) -> str:
 
 def _letter(notice: Notice, link: str) -> Letter:
     run = notice.run
-    written = [one.file for one in RunFile.objects.filter(
-        run=run, is_attachment=False
-    ).select_related("file").order_by("id")[:MOST_FILES]]  # fmt: skip
+    written = [
+        one.file
+        for one in RunFile.objects.filter(run=run, is_attachment=False)
+        .select_related("file")
+        .order_by("id")[:MOST_FILES]
+    ]
     inbox = _inbox_of(run)
     context = {
-        "notice": notice, "run": run, "gate": notice.gate, "link": link, "inbox": inbox,
+        "notice": notice,
+        "run": run,
+        "gate": notice.gate,
+        "link": link,
+        "inbox": inbox,
         "run_url": account_mail.public_url() + run.get_absolute_url(),
         "settings_url": account_mail.public_url() + reverse("runs:notice_settings"),
-        "written": written, "where": account_mail.public_url() + notice.get_absolute_url(),
-    }  # fmt: skip
+        "written": written,
+        "where": account_mail.public_url() + notice.get_absolute_url(),
+    }
     headers = {
         "Message-ID": f"<{notice.uid}@{settings.MAIL_DOMAIN}>",
         "Auto-Submitted": "auto-generated",

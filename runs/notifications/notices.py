@@ -44,9 +44,12 @@ def tell_of_result(run: Run) -> None:
         subject = mail.received.partition("\n")[0].removeprefix("Subject: ")
         title = subject if subject.lower().startswith("re:") else f"Re: {subject or run.title}"
         Notice.objects.create(
-            **_somebody(run, mail.source), run=run, kind=NoticeKind.RESULT, title=title[:200],
+            **_somebody(run, mail.source),
+            run=run,
+            kind=NoticeKind.RESULT,
+            title=title[:200],
             answers=mail.event_id if mail.event_id.startswith("<") else "",
-        )  # fmt: skip
+        )
         return
     at = timezone.now() + timedelta(seconds=settings.RESULT_SECONDS)
     _tell(run, NoticeKind.RESULT, title[:200], due_at=at)
@@ -81,7 +84,7 @@ def _tell(
 def _with_role(run: Run, role: str) -> list[User]:
     members = Membership.objects.filter(
         organization=run.organization, user__is_active=True, role__in=[role, Role.OWNER]
-    ).select_related("user")  # fmt: skip
+    ).select_related("user")
     return [membership.user for membership in members.order_by("id")]
 
 
@@ -89,7 +92,7 @@ def _people_of(run: Run) -> list[User]:
     """Who started the run, if still a member; else the organization's owners."""
     members = Membership.objects.filter(
         organization=run.organization, user__is_active=True
-    ).select_related("user")  # fmt: skip
+    ).select_related("user")
     if run.created_by_id is not None:
         started = members.filter(user_id=run.created_by_id).first()
         if started is not None:

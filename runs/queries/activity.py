@@ -74,11 +74,15 @@ def rows(access: Access) -> list[Row]:
     found = []
     for pk, run_id in shown_run.items():
         run = run_by_id.get(run_id) if run_id else None
-        found.append(Row(
-            by_id[pk], run, _doing(run, calls.get(run.pk)) if run else "",
-            more=busy[pk].count - 1 if pk in busy else 0,
-            spent_today=spent[pk]["cost"] if pk in spent else Decimal(0),
-        ))  # fmt: skip
+        found.append(
+            Row(
+                by_id[pk],
+                run,
+                _doing(run, calls.get(run.pk)) if run else "",
+                more=busy[pk].count - 1 if pk in busy else 0,
+                spent_today=spent[pk]["cost"] if pk in spent else Decimal(0),
+            )
+        )
     return sorted(found, key=lambda row: row.place)
 
 

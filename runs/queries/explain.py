@@ -26,9 +26,11 @@ def context_use(thread: Thread) -> ContextUse | None:
     """Of the newest model call that is over; None if there was none yet."""
     step = (
         Step.objects.filter(run__thread=thread, kind=StepKind.MODEL, status=StepStatus.DONE)
-        .select_related("run__route").only("input_tokens", "output_tokens", "run__route")
-        .order_by("-id").first()
-    )  # fmt: skip
+        .select_related("run__route")
+        .only("input_tokens", "output_tokens", "run__route")
+        .order_by("-id")
+        .first()
+    )
     if step is None or step.run.route is None:
         return None
     size = step.run.route.context_window
@@ -80,9 +82,10 @@ def so_far(run: Run) -> dict[str, Any] | None:
     if run.is_finished:
         return None
     return run.steps.aggregate(
-        cost=Coalesce(Sum("cost"), Decimal(0)), input_tokens=Coalesce(Sum("input_tokens"), 0),
+        cost=Coalesce(Sum("cost"), Decimal(0)),
+        input_tokens=Coalesce(Sum("input_tokens"), 0),
         output_tokens=Coalesce(Sum("output_tokens"), 0),
-    )  # fmt: skip
+    )
 
 
 def failed_step(run: Run) -> Step | None:

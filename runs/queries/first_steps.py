@@ -26,22 +26,29 @@ def first_steps(access: Access) -> list[Step]:
     keys = APIKey.objects.filter(organization=access.organization, created_by=access.user)
     providers = Provider.objects.filter(organization=access.organization)
     is_connected = ~Q(api_key="") | Q(kind__in=[ProviderKind.OLLAMA, ProviderKind.COMPATIBLE])
-    done = dict(mine.filter(user=access.user).annotate(
-        ran=Exists(runs.filter(channel=Channel.APP)),
-        answered=Exists(decided.filter(kind__in=[GateKind.QUESTION, GateKind.PLAN])),
-        approved=Exists(decided.filter(kind=GateKind.APPROVAL)),
-        looked=Exists(runs.exclude(last_viewed_at=None)),
-        connected=Exists(providers.filter(is_connected)),
-        invited=Exists(
-            Invitation.objects.filter(organization=OuterRef("organization"))
-        ) | Exists(mine.exclude(user=access.user)),
-        called=Exists(keys.exclude(last_used_at=None)),
-    ).values().get())  # fmt: skip
+    done = dict(
+        mine.filter(user=access.user)
+        .annotate(
+            ran=Exists(runs.filter(channel=Channel.APP)),
+            answered=Exists(decided.filter(kind__in=[GateKind.QUESTION, GateKind.PLAN])),
+            approved=Exists(decided.filter(kind=GateKind.APPROVAL)),
+            looked=Exists(runs.exclude(last_viewed_at=None)),
+            connected=Exists(providers.filter(is_connected)),
+            invited=Exists(Invitation.objects.filter(organization=OuterRef("organization")))
+            | Exists(mine.exclude(user=access.user)),
+            called=Exists(keys.exclude(last_used_at=None)),
+        )
+        .values()
+        .get()
+    )
     steps = [
-        ("ran", "Say hello to Demo"), ("answered", "Answer its question"),
-        ("approved", "Approve what it wants to do"), ("looked", "Look into a run"),
-        ("connected", "Add a model of your own"), ("invited", "Invite somebody"),
+        ("ran", "Say hello to Demo"),
+        ("answered", "Answer its question"),
+        ("approved", "Approve what it wants to do"),
+        ("looked", "Look into a run"),
+        ("connected", "Add a model of your own"),
+        ("invited", "Invite somebody"),
         ("called", "Make the first call from a program"),
-    ]  # fmt: skip
+    ]
     hidden = set() if access.may("org.members.invite") else {"connected", "invited"}
     return [Step(key, words, bool(done[key])) for key, words in steps if key not in hidden]

@@ -29,10 +29,12 @@ def health() -> Health:
         cursor.execute("SELECT pg_database_size(current_database()), version()")
         size, about = cursor.fetchone()
     return Health(
-        version=version(), workers=list(WorkerBeat.objects.order_by("-seen_at")[:50]),
+        version=version(),
+        workers=list(WorkerBeat.objects.order_by("-seen_at")[:50]),
         queued=queued[:10_000].count(),
         oldest_queued_at=queued.aggregate(at=Min("created_at"))["at"],
         running=Run.objects.filter(status=RunStatus.RUNNING)[:10_000].count(),
-        database_bytes=size, database_version=" ".join(about.split()[:2]),
+        database_bytes=size,
+        database_version=" ".join(about.split()[:2]),
         is_embedded=settings.EMBEDDED,
-    )  # fmt: skip
+    )

@@ -17,15 +17,32 @@ MOST = 10_000
 BUCKETS = 48
 EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
 ORIGIN = datetime(2024, 1, 1, tzinfo=UTC)  # a Monday, so that weeks begin on one
-WIDTHS = [timedelta(seconds=s) for s in (
-    60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 7 * 86400, 30 * 86400, 365 * 86400,
-)]  # fmt: skip
+WIDTHS = [
+    timedelta(seconds=s)
+    for s in (
+        60,
+        300,
+        900,
+        3600,
+        3 * 3600,
+        6 * 3600,
+        12 * 3600,
+        86400,
+        7 * 86400,
+        30 * 86400,
+        365 * 86400,
+    )
+]
 SERIES = (
-    (RunStatus.COMPLETED, "is-completed"), (RunStatus.FAILED, "is-failed"),
-    (RunStatus.WAITING, "is-waiting"), (RunStatus.RUNNING, "is-running"),
-    (RunStatus.QUEUED, "is-queued"), (RunStatus.PAUSED, "is-paused"),
-    (RunStatus.CANCELLED, "is-cancelled"), (RunStatus.CLOSED, "is-closed"),
-)  # fmt: skip
+    (RunStatus.COMPLETED, "is-completed"),
+    (RunStatus.FAILED, "is-failed"),
+    (RunStatus.WAITING, "is-waiting"),
+    (RunStatus.RUNNING, "is-running"),
+    (RunStatus.QUEUED, "is-queued"),
+    (RunStatus.PAUSED, "is-paused"),
+    (RunStatus.CANCELLED, "is-cancelled"),
+    (RunStatus.CLOSED, "is-closed"),
+)
 
 
 @dataclass(frozen=True)
@@ -91,11 +108,16 @@ def survey(runs: Any, *, begins: datetime | None, ends: datetime) -> Survey:
             buckets.setdefault(at, {})[status] = n
     median, p95 = lengths or (None, None)
     return Survey(
-        min(counted, MOST), counted > MOST, begins if counted <= MOST else None, ends, width,
+        min(counted, MOST),
+        counted > MOST,
+        begins if counted <= MOST else None,
+        ends,
+        width,
         buckets,
-        None if median is None else int(median), None if p95 is None else int(p95),
+        None if median is None else int(median),
+        None if p95 is None else int(p95),
         cost or Decimal(0),
-    )  # fmt: skip
+    )
 
 
 def errors(runs: Any) -> list[dict[str, Any]]:

@@ -48,9 +48,11 @@ def awaiting_first(runs: Any, last: Run | None, limit: int) -> list[Run]:
 def sums_of(thread: Thread) -> dict[str, Any]:
     """How many runs a thread has, what they used and what that cost."""
     return Run.objects.filter(thread=thread).aggregate(
-        runs=Count("id"), cost=Sum("cost"), input_tokens=Sum("input_tokens"),
+        runs=Count("id"),
+        cost=Sum("cost"),
+        input_tokens=Sum("input_tokens"),
         output_tokens=Sum("output_tokens"),
-    )  # fmt: skip
+    )
 
 
 def counts_of(run: Run) -> dict[str, int]:
@@ -62,14 +64,23 @@ def counts_of(run: Run) -> dict[str, int]:
         return Coalesce(Subquery(found), 0)
 
     started = Run.objects.filter(started_by=OuterRef("pk")).order_by().values("started_by")
-    row = Run.objects.filter(pk=run.pk).annotate(
-        n_files=count(RunFile.objects), n_gates=count(Gate.objects),
-        n_started=Coalesce(Subquery(started.annotate(n=Count("pk")).values("n")), 0),
-    ).values("n_files", "n_gates", "n_started").get()  # fmt: skip
+    row = (
+        Run.objects.filter(pk=run.pk)
+        .annotate(
+            n_files=count(RunFile.objects),
+            n_gates=count(Gate.objects),
+            n_started=Coalesce(Subquery(started.annotate(n=Count("pk")).values("n")), 0),
+        )
+        .values("n_files", "n_gates", "n_started")
+        .get()
+    )
     return {
-        "files": row["n_files"], "approvals": row["n_gates"], "events": run.last_seq,
-        "attempts": run.lost_attempts + min(run.attempt, 1), "children": row["n_started"],
-    }  # fmt: skip
+        "files": row["n_files"],
+        "approvals": row["n_gates"],
+        "events": run.last_seq,
+        "attempts": run.lost_attempts + min(run.attempt, 1),
+        "children": row["n_started"],
+    }
 
 
 def activity(access: Access, runs: Any) -> dict[int, list[Run]]:

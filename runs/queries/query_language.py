@@ -29,19 +29,33 @@ STATES = {
     "needs-you": [RunStatus.WAITING, RunStatus.PAUSED],
     "cancelled": [RunStatus.CANCELLED, RunStatus.CLOSED],
     "active": [RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.PAUSED],
-}  # fmt: skip
+}
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 SAID = {
-    "is:top": "Not started by a run", "is:archived": "Archived", "is:retry": "Tries again",
-    "is:shared": "Shared", "is:new": "Not looked at", "since:1h": "Last hour",
-    "since:24h": "Last 24 hours", "since:7d": "Last 7 days", "since:30d": "Last 30 days",
-    "since:90d": "Last 90 days", "status:needs-you": "Needs you", "status:running": "Running",
-    "status:completed": "Completed", "status:failed": "Failed", "status:cancelled": "Cancelled",
-    "status:queued": "Queued", "has:approval": "Asked somebody", "has:file": "Has files",
-    "has:tool": "Used a tool", "has:error": "Has an error", "channel:app": "From a page",
+    "is:top": "Not started by a run",
+    "is:archived": "Archived",
+    "is:retry": "Tries again",
+    "is:shared": "Shared",
+    "is:new": "Not looked at",
+    "since:1h": "Last hour",
+    "since:24h": "Last 24 hours",
+    "since:7d": "Last 7 days",
+    "since:30d": "Last 30 days",
+    "since:90d": "Last 90 days",
+    "status:needs-you": "Needs you",
+    "status:running": "Running",
+    "status:completed": "Completed",
+    "status:failed": "Failed",
+    "status:cancelled": "Cancelled",
+    "status:queued": "Queued",
+    "has:approval": "Asked somebody",
+    "has:file": "Has files",
+    "has:tool": "Used a tool",
+    "has:error": "Has an error",
+    "channel:app": "From a page",
     "channel:api": "From a program",
-}  # fmt: skip
+}
 COMPARED = {">": "gt", "<": "lt", ">=": "gte", "<=": "lte", "": "gte"}
 
 
@@ -291,11 +305,23 @@ def _days(value: str) -> tuple[datetime, datetime]:
 
 
 FILTERS: dict[str, Callable[[Any, str], Any]] = {
-    "status": _status, "teammate": _named("teammate__name", "teammate__key"),
-    "task": _task, "by": _named("created_by__name", "created_by__email"),
-    "user": _named("end_user__external_id", "end_user__name"), "key": _named("api_key__name"),
-    "model": _model, "channel": _channel, "is": _is, "has": _has, "tool": _tool,
-    "error": _named("error_class"), "thread": _number_of("thread_id"),
-    "version": _number_of("teammate_version__number"), "cost": _cost, "duration": _duration,
-    "since": _since, "until": _until, "on": _on,
-}  # fmt: skip
+    "status": _status,
+    "teammate": _named("teammate__name", "teammate__key"),
+    "task": _task,
+    "by": _named("created_by__name", "created_by__email"),
+    "user": _named("end_user__external_id", "end_user__name"),
+    "key": _named("api_key__name"),
+    "model": _model,
+    "channel": _channel,
+    "is": _is,
+    "has": _has,
+    "tool": _tool,
+    "error": _named("error_class"),
+    "thread": _number_of("thread_id"),
+    "version": _number_of("teammate_version__number"),
+    "cost": _cost,
+    "duration": _duration,
+    "since": _since,
+    "until": _until,
+    "on": _on,
+}

@@ -27,9 +27,12 @@ def save_view(access: Access, *, name: str, query: str, is_shared: bool = False)
     try:
         with transaction.atomic():
             return RunView.objects.create(
-                organization=access.organization, user=access.user, name=name, query=query,
+                organization=access.organization,
+                user=access.user,
+                name=name,
+                query=query,
                 is_shared=is_shared and access.may("data.runs.write"),
-            )  # fmt: skip
+            )
     except IntegrityError:
         raise Conflict(f"You keep a view named {name} already.") from None
 

@@ -54,7 +54,7 @@ def search(access: Access, text: str, *, limit: int = 8) -> Found:
         teammates=list(teammates.filter(named | Q(version__role__icontains=text.strip()))[:limit]),
         tasks=list(tasks.filter(named).select_related("teammate").order_by("-id")[:limit]),
         files=list(files.select_related("thread").order_by("-id")[:limit]),
-    )  # fmt: skip
+    )
 
 
 def threads_saying(threads: Any, text: str, *, limit: int) -> list[tuple[Thread, str]]:

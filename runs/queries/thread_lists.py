@@ -37,9 +37,7 @@ def with_last(threads: Any) -> Any:
     unseen = Q(last_viewed_at=None) & Q(status__in=FINISHED)
     return threads.with_names().annotate(
         # What works or waits (one at most) comes before what is queued behind it.
-        status=Coalesce(
-            Subquery(busy.values("status")[:1]), Subquery(runs.values("status")[:1])
-        ),
+        status=Coalesce(Subquery(busy.values("status")[:1]), Subquery(runs.values("status")[:1])),
         is_new=Subquery(runs.annotate(new=unseen).values("new")[:1]),
         words=Subquery(said.annotate(beginning=Left("content", 160)).values("beginning")[:1]),
-    )  # fmt: skip
+    )

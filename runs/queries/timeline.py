@@ -152,18 +152,27 @@ def _of_step(run: Run, step: Step, axis: Axis, now: datetime, *, is_last: bool) 
         note = " · ".join(filter(None, [note, f"attempt {step.attempt}"]))
     look = step.status if step.status == StepStatus.STOPPED else step.kind
     return Row(
-        f"step-{step.number}", "circle-x" if is_cause else icon,
-        f"{step.number}. {names[step.kind]}", note, step.status,
+        f"step-{step.number}",
+        "circle-x" if is_cause else icon,
+        f"{step.number}. {names[step.kind]}",
+        note,
+        step.status,
         _ms(step.started_at, step.finished_at or (None if run.is_finished else now)),
-        [axis.bar(step.started_at, ends, look)], step,
-        is_void=is_stopped and not is_cause, is_cause=is_cause,
-    )  # fmt: skip
+        [axis.bar(step.started_at, ends, look)],
+        step,
+        is_void=is_stopped and not is_cause,
+        is_cause=is_cause,
+    )
 
 
 def _of_call(
-    run: Run, step: Step, call: ToolCall, axis: Axis, now: datetime,
+    run: Run,
+    step: Step,
+    call: ToolCall,
+    axis: Axis,
+    now: datetime,
     waits: list[tuple[datetime, datetime, Any]],
-) -> Row:  # fmt: skip
+) -> Row:
     bars: list[Bar] = []
     begins, ends = call.started_at, call.finished_at or now
     waited = timedelta(0)
@@ -178,10 +187,16 @@ def _of_call(
                 bars.append(axis.bar(last, ends, call.status))
     ms = _ms(begins, call.finished_at or (None if run.is_finished else now))
     return Row(
-        f"call-{call.pk}", "hand" if waited else "wrench", call.title or call.name, call.summary,
-        call.status, None if ms is None else max(ms - int(waited.total_seconds() * 1000), 0), bars,
-        step, call,
-    )  # fmt: skip
+        f"call-{call.pk}",
+        "hand" if waited else "wrench",
+        call.title or call.name,
+        call.summary,
+        call.status,
+        None if ms is None else max(ms - int(waited.total_seconds() * 1000), 0),
+        bars,
+        step,
+        call,
+    )
 
 
 def _ms(begins: datetime | None, ends: datetime | None) -> int | None:

@@ -79,8 +79,12 @@ def _block(part: Any) -> dict[str, Any]:
         case Thinking():
             return {"type": "thinking", "thinking": part.text}
         case ToolRequest():
-            return {"type": "tool_use", "id": part.call_id, "name": part.name,
-                    "input": part.arguments}  # fmt: skip
+            return {
+                "type": "tool_use",
+                "id": part.call_id,
+                "name": part.name,
+                "input": part.arguments,
+            }
     return {"type": "unknown"}
 
 
@@ -113,9 +117,11 @@ def _requested(said: list[RunMessage]) -> list[str]:
 
 def _result(call: ToolCall) -> dict[str, Any]:
     return {
-        "type": "tool_result", "tool_use_id": call.call_id, "is_error": bool(call.error),
+        "type": "tool_result",
+        "tool_use_id": call.call_id,
+        "is_error": bool(call.error),
         "content": call.error or masked(call.result),
-    }  # fmt: skip
+    }
 
 
 def _fill_in_traces(run: Run, said: list[RunMessage]) -> None:

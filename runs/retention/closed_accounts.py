@@ -73,9 +73,7 @@ def _erase(organization: Organization) -> None:
     stored = File.objects.filter(thread__organization=organization)
     paths = list(stored.values_list("stored_as", flat=True).distinct())
     people = Membership.objects.filter(organization=organization).values_list("user", flat=True)
-    alone = [
-        user for user in people if Membership.objects.filter(user=user).count() == 1
-    ]  # fmt: skip
+    alone = [user for user in people if Membership.objects.filter(user=user).count() == 1]
     Organization.objects.filter(pk=organization.pk).update(default_teammate=None)
     Task.objects.filter(organization=organization).delete()
     Thread.objects.filter(organization=organization).delete()

@@ -33,9 +33,12 @@ def erase_end_user(access: Access, end_user: EndUser) -> None:
         ).update(source="", detail="", received="")
         _erase_from_audit(end_user)
         for theirs in (
-            end_user.memories, end_user.skills, end_user.documents, end_user.tool_servers,
+            end_user.memories,
+            end_user.skills,
+            end_user.documents,
+            end_user.tool_servers,
             end_user.permission_policies,
-        ):  # fmt: skip
+        ):
             theirs.all().delete()
         _erase_tasks(end_user)
         _erase_teammates(end_user)
@@ -53,9 +56,14 @@ def _erase_tasks(end_user: EndUser) -> None:
     Lesson.objects.filter(task__in=theirs).delete()
     # The silent ones of single runs are erased with their runs.
     theirs.saved().update(
-        name=ERASED, instructions=ERASED, expected_output="", goals="", allowed_senders=None,
-        status=TaskStatus.ARCHIVED, archived_at=timezone.now(),
-    )  # fmt: skip
+        name=ERASED,
+        instructions=ERASED,
+        expected_output="",
+        goals="",
+        allowed_senders=None,
+        status=TaskStatus.ARCHIVED,
+        archived_at=timezone.now(),
+    )
 
 
 def _erase_teammates(end_user: EndUser) -> None:
@@ -67,9 +75,21 @@ def _erase_teammates(end_user: EndUser) -> None:
         role="", goals="", instructions=ERASED
     )
     theirs.update(
-        name=ERASED, key=Concat(Value("erased-"), Cast("pk", TextField())), metadata=None,
-        hook_hash="", hook_prefix="", hook_enabled=False, inbox_name="", fetchmail_name="",
-        allowed_senders=None, slack_enabled=False, slack_slug=None, slack_senders=None,
-        imessage_enabled=False, imessage_chat=None, imessage_senders=None,
-        status=TeammateStatus.ARCHIVED, archived_at=timezone.now(),
-    )  # fmt: skip
+        name=ERASED,
+        key=Concat(Value("erased-"), Cast("pk", TextField())),
+        metadata=None,
+        hook_hash="",
+        hook_prefix="",
+        hook_enabled=False,
+        inbox_name="",
+        fetchmail_name="",
+        allowed_senders=None,
+        slack_enabled=False,
+        slack_slug=None,
+        slack_senders=None,
+        imessage_enabled=False,
+        imessage_chat=None,
+        imessage_senders=None,
+        status=TeammateStatus.ARCHIVED,
+        archived_at=timezone.now(),
+    )

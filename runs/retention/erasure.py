@@ -35,11 +35,23 @@ ERASED = "(erased)"
 # Readers of a run that has just ended are still served.
 ERASE_AFTER = timedelta(minutes=2)
 KEPT_EVENTS = (
-    "run.started", "run.attempt.started", "run.attempt.released", "run.attempt.lost",
-    "run.route.selected", "run.paused", "run.resumed", "run.llm.retry", "run.provider_fallback",
-    "run.cancel_requested", "run.completed", "run.failed", "run.cancelled", "run.closed",
-    "step.started", "step.completed",
-)  # fmt: skip
+    "run.started",
+    "run.attempt.started",
+    "run.attempt.released",
+    "run.attempt.lost",
+    "run.route.selected",
+    "run.paused",
+    "run.resumed",
+    "run.llm.retry",
+    "run.provider_fallback",
+    "run.cancel_requested",
+    "run.completed",
+    "run.failed",
+    "run.cancelled",
+    "run.closed",
+    "step.started",
+    "step.completed",
+)
 BATCH = 200  # rows that one transaction deletes, with all that hangs on them
 # No transaction that wrote to a webhook when it was removed is still open then.
 REMOVED_FOR = timedelta(days=1)
@@ -50,9 +62,10 @@ def erase_said(limit: int = 50) -> int:
     moment on that they do, and in conversations that were deleted a while ago; how many. A thread
     in which something still works is left alone."""
     came_to_nothing = Firing.objects.filter(
-        organization__retention_mode=RetentionMode.METADATA_ONLY, status=FiringStatus.SKIPPED,
+        organization__retention_mode=RetentionMode.METADATA_ONLY,
+        status=FiringStatus.SKIPPED,
         created_at__gte=F("organization__metadata_only_since"),
-    )  # fmt: skip
+    )
     came_to_nothing.exclude(received="").update(received="")
     working = Run.objects.filter(thread=OuterRef("thread"), status__in=ACTIVE)
     numbers_alone = Q(
@@ -68,7 +81,7 @@ def erase_said(limit: int = 50) -> int:
         .exclude(Exists(working))
         .order_by("id")
         .values_list("pk", "thread_id")[:limit]
-    )  # fmt: skip
+    )
     erased = 0
     for run_id, thread_id in list(due):
         with transaction.atomic():

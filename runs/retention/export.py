@@ -66,11 +66,24 @@ SECTIONS: dict[str, tuple[type[models.Model], str]] = {
     "usage": (UsageDay, "organization"),
 }
 # Never given away, whatever row has them.
-SECRET = frozenset({
-    "mail_token_hash", "mail_token_prefix",
-    "hash", "hook_hash", "hook_prefix", "share_nonce", "environment", "auth_config",
-    "stored_as", "setup_token_hash", "command", "worker", "fence", "lease_until",
-})  # fmt: skip
+SECRET = frozenset(
+    {
+        "mail_token_hash",
+        "mail_token_prefix",
+        "hash",
+        "hook_hash",
+        "hook_prefix",
+        "share_nonce",
+        "environment",
+        "auth_config",
+        "stored_as",
+        "setup_token_hash",
+        "command",
+        "worker",
+        "fence",
+        "lease_until",
+    }
+)
 
 
 def sections(access: Access) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
@@ -116,8 +129,13 @@ def head(access: Access) -> dict[str, Any]:
     organization = access.organization
     people = Membership.objects.filter(organization=organization).select_related("user")
     return {
-        "organization": {"id": organization.pk, "name": organization.name,
-                         "created_at": organization.created_at},
-        "members": [{"email": one.user.email, "name": one.user.name, "role": one.role}
-                    for one in people.order_by("id")],
-    }  # fmt: skip
+        "organization": {
+            "id": organization.pk,
+            "name": organization.name,
+            "created_at": organization.created_at,
+        },
+        "members": [
+            {"email": one.user.email, "name": one.user.name, "role": one.role}
+            for one in people.order_by("id")
+        ],
+    }

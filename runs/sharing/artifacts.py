@@ -14,9 +14,10 @@ def keep_file(access: Access, run: Run, name: str) -> Artifact:
     access.require("data.runs.write", run)
     file = lookup.file_of(run, name)
     artifact, _ = Artifact.objects.update_or_create(
-        run=run, name=name,
+        run=run,
+        name=name,
         defaults={"organization": run.organization, "end_user": run.end_user, "file": file},
-    )  # fmt: skip
+    )
     return artifact
 
 

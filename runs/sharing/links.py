@@ -91,9 +91,12 @@ def find_shared(model: type[Shared], token: str) -> Shared:
     except signing.BadSignature:
         pk, nonce = "0", "-"
     found: Shared | None = model._default_manager.filter(
-        _alive(), pk=int(pk), share_nonce=nonce, organization__closed_at=None,
+        _alive(),
+        pk=int(pk),
+        share_nonce=nonce,
+        organization__closed_at=None,
         **{f"{THREAD[model.__name__.lower()]}__deleted_at": None},
-    ).first()  # fmt: skip
+    ).first()
     if found is None:
         raise NotFound("This link is no longer valid. Ask whoever gave it to you for a new one.")
     return found

@@ -12,8 +12,10 @@ from runs.events.log import LoggedEvent
 from runs.models import Run
 
 VOIDING = ("run.attempt.lost", "run.attempt.released", "run.llm.retry", "run.provider_fallback")
-_BLOCKS = {"text": ("text-start", "text-delta", "text-end"),
-           "reasoning": ("reasoning-start", "reasoning-delta", "reasoning-end")}  # fmt: skip
+_BLOCKS = {
+    "text": ("text-start", "text-delta", "text-end"),
+    "reasoning": ("reasoning-start", "reasoning-delta", "reasoning-end"),
+}
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,15 @@ class V2Frames:
             written = self._gate(event, is_last=is_last)
         elif event.type == "run.input_provided":
             is_news = event.seq > self._known_until
-            written = frame(
-                "permission_resolved",
-                request_id=event.data.get("request_id"),
-                decision=event.data.get("decision"),
-            ) if is_news else b""  # fmt: skip
+            written = (
+                frame(
+                    "permission_resolved",
+                    request_id=event.data.get("request_id"),
+                    decision=event.data.get("decision"),
+                )
+                if is_news
+                else b""
+            )
         else:
             before = self._state
             written, self._state = event.frame(("v2", before), lambda: translate(before, event))
@@ -192,8 +198,11 @@ def _ending(event: LoggedEvent) -> bytes:
     data = event.data
     usage, cost = data["usage"], data["cost"]["amount_micros"]
     stop_reason = data.get("stop_reason") or None
-    said: dict[str, Any] = {"stop_reason": stop_reason, "unresolved_tool_use_ids": [],
-            "completion_state": event.type.removeprefix("run.")}  # fmt: skip
+    said: dict[str, Any] = {
+        "stop_reason": stop_reason,
+        "unresolved_tool_use_ids": [],
+        "completion_state": event.type.removeprefix("run."),
+    }
     metrics = frame(
         "run_metrics",
         execution_time_ms=data["duration_ms"],

@@ -84,9 +84,11 @@ def _look(organization_id: int) -> tuple[dict[int | None, int], list[dict[str, A
         row["created_by"]: row["n"]
         for row in waiting.values("created_by").annotate(n=Count("id")).order_by()
     }
-    gates = Gate.objects.filter(
-        status=GateStatus.PENDING, tool_call__isnull=False, run__in=waiting
-    ).order_by("-id").values("id", "prompt", "run__created_by", "run__teammate__name")  # fmt: skip
+    gates = (
+        Gate.objects.filter(status=GateStatus.PENDING, tool_call__isnull=False, run__in=waiting)
+        .order_by("-id")
+        .values("id", "prompt", "run__created_by", "run__teammate__name")
+    )
     return counts, [dict(gate) for gate in gates[:NEWEST]]
 
 

@@ -104,9 +104,12 @@ class EventStream(AsyncHttpConsumer):
         await self.send_body(plan.dialect.begin(), more_body=True)
         checked = time.monotonic()
         events = hub.follow(
-            readers().hub, plan.run_id, after=plan.after, live=plan.live,
+            readers().hub,
+            plan.run_id,
+            after=plan.after,
+            live=plan.live,
             idle=settings.SSE_PING_SECONDS,
-        )  # fmt: skip
+        )
         async for batch in events:
             text = await _written(plan.dialect, batch)
             if text:

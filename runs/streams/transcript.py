@@ -137,9 +137,11 @@ def new_block(event: LoggedEvent) -> Block | None:
             return cards.shown_event(run_id, element_id(run_id, "gate", data["request_id"]), data)
         case "file.created":
             return WrittenFile(
-                element_id(run_id, "file", data["file_id"]), data["file_id"], data["name"],
+                element_id(run_id, "file", data["file_id"]),
+                data["file_id"],
+                data["name"],
                 data["size"],
-            )  # fmt: skip
+            )
         case _:
             if remark := remark_of(event):
                 return Remark(element_id(run_id, "remark", event.seq), *remark)

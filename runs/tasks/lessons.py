@@ -30,9 +30,12 @@ def learn(run: Run, text: str, when_applicable: str = "") -> Lesson:
     for extra in oldest[MOST_LESSONS - 1 :]:
         extra.delete()
     return Lesson.objects.create(
-        task_id=run.task_id, text=text, when_applicable=when_applicable, source_run_id=run.pk,
+        task_id=run.task_id,
+        text=text,
+        when_applicable=when_applicable,
+        source_run_id=run.pk,
         last_reaffirmed_at=now,
-    )  # fmt: skip
+    )
 
 
 def lessons_of(task: Task) -> list[Lesson]:

@@ -42,9 +42,12 @@ def create_task(
         end_user = teammate.end_user
     replace(access, end_user=end_user).require_scope()
     task = Task(
-        organization=access.organization, teammate=teammate, end_user=end_user,
-        created_by=access.user, api_key=access.limited_key,
-    )  # fmt: skip
+        organization=access.organization,
+        teammate=teammate,
+        end_user=end_user,
+        created_by=access.user,
+        api_key=access.limited_key,
+    )
     _apply(task, {"instructions": instructions, "name": name, **fields})
     task.save()
     return task
@@ -168,7 +171,19 @@ def _apply(task: Task, fields: dict[str, Any]) -> None:
 
 
 CHANGEABLE = (
-    "name", "instructions", "expected_output", "goals", "tools", "email_notifications",
-    "workflow_stage", "model", "effort", "permission_mode", "memory", "history",
-    "task_setup_tools", "feedback", "learns",
-)  # fmt: skip
+    "name",
+    "instructions",
+    "expected_output",
+    "goals",
+    "tools",
+    "email_notifications",
+    "workflow_stage",
+    "model",
+    "effort",
+    "permission_mode",
+    "memory",
+    "history",
+    "task_setup_tools",
+    "feedback",
+    "learns",
+)

@@ -19,9 +19,11 @@ def access_of_run(run: Run) -> Access:
         access = access_of_owner(run.organization, run.created_by)
     elif run.api_key is not None:
         key = run.api_key
-        role = Membership.objects.filter(
-            organization=run.organization, user=key.created_by
-        ).values_list("role", flat=True).first()  # fmt: skip
+        role = (
+            Membership.objects.filter(organization=run.organization, user=key.created_by)
+            .values_list("role", flat=True)
+            .first()
+        )
         access = access_of_key(key, role) if key.is_valid else None
     if access is None:
         raise Forbidden("Whoever started this run is no longer here; it may change nothing.")

@@ -16,11 +16,14 @@ from teammates.models import Author
 def remember(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     own = arguments.get("scope") == "me"
     memory = memories.add_memory(
-        access, arguments["content"],
+        access,
+        arguments["content"],
         audience=None if own else arguments.get("audience"),
         teammate=run.teammate if own else None,
-        author=Author.AGENT, written_by=run.teammate, source_run_id=run.pk,
-    )  # fmt: skip
+        author=Author.AGENT,
+        written_by=run.teammate,
+        source_run_id=run.pk,
+    )
     return {"memory_id": memory.pk, "content": memory.content}
 
 
@@ -56,11 +59,15 @@ def load_skill(run: Run, access: Access, call: ToolCall, arguments: dict[str, An
 
 def write_document(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     document = documents.write_document(
-        access, name=arguments["name"], content=arguments["content"],
+        access,
+        name=arguments["name"],
+        content=arguments["content"],
         summary=arguments.get("summary", ""),
         teammate=None if arguments.get("scope") == "company" else run.teammate,
-        author=Author.AGENT, written_by=run.teammate, source_run_id=run.pk,
-    )  # fmt: skip
+        author=Author.AGENT,
+        written_by=run.teammate,
+        source_run_id=run.pk,
+    )
     return {"document_id": document.pk, "name": document.name}
 
 

@@ -21,10 +21,15 @@ def read_mailbox(run: Run, access: Access, call: ToolCall, arguments: dict[str, 
     if found:
         hear(run, None)
     return [
-        {"from": one.sender, "subject": one.subject, "received_at": one.created_at.isoformat(),
-         "text": one.text[:10_000], "attachments": one.attachments}
+        {
+            "from": one.sender,
+            "subject": one.subject,
+            "received_at": one.created_at.isoformat(),
+            "text": one.text[:10_000],
+            "attachments": one.attachments,
+        }
         for one in found[:20]
-    ]  # fmt: skip
+    ]
 
 
 def notify(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
@@ -40,9 +45,12 @@ def notify(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) 
 
 def report_issue(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     report = feedback.file_report(
-        access, arguments["message"], title=arguments.get("title", ""),
-        severity=arguments.get("severity", "medium"), run=run,
-    )  # fmt: skip
+        access,
+        arguments["message"],
+        title=arguments.get("title", ""),
+        severity=arguments.get("severity", "medium"),
+        run=run,
+    )
     return {"report_id": report.pk}
 
 

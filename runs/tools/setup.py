@@ -33,19 +33,28 @@ STRICTNESS: list[str] = [PermissionMode.AUTONOMOUS, PermissionMode.APPROVAL, Per
 
 def list_teammates(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     return [
-        {"teammate_id": one.pk, "name": one.name, "role": one.current_version.role,
-         "tools": one.current_version.tools, "status": one.status}
+        {
+            "teammate_id": one.pk,
+            "name": one.name,
+            "role": one.current_version.role,
+            "tools": one.current_version.tools,
+            "status": one.status,
+        }
         for one in _teammates(run, access).with_version().order_by("-id")[:MOST_LISTED]
-    ]  # fmt: skip
+    ]
 
 
 def create_teammate(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     made = editing.create_teammate(
-        access, end_user=run.end_user, name=arguments["name"],
-        role=arguments.get("role", ""), instructions=arguments.get("instructions", ""),
-        tools=_own_tools(run, arguments.get("tools")), permission_mode=run.permission_mode,
+        access,
+        end_user=run.end_user,
+        name=arguments["name"],
+        role=arguments.get("role", ""),
+        instructions=arguments.get("instructions", ""),
+        tools=_own_tools(run, arguments.get("tools")),
+        permission_mode=run.permission_mode,
         disabled_tools=run.teammate_version.disabled_tools,
-    )  # fmt: skip
+    )
     return {"teammate_id": made.pk, "name": made.name}
 
 
@@ -91,19 +100,26 @@ def set_inbox(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any
 
 def list_tasks(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     return [
-        {"task_id": task.pk, "name": task.name, "teammate_id": task.teammate_id,
-         "instructions": task.instructions[:500]}
+        {
+            "task_id": task.pk,
+            "name": task.name,
+            "teammate_id": task.teammate_id,
+            "instructions": task.instructions[:500],
+        }
         for task in _tasks(run, access).order_by("-id")[:MOST_LISTED]
-    ]  # fmt: skip
+    ]
 
 
 def create_task(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     wanted = arguments.get("teammate_id")
     teammate = _teammate(run, access, wanted) if wanted else run.teammate
     task = tasks.create_task(
-        access, teammate, name=arguments["name"], instructions=arguments["instructions"],
+        access,
+        teammate,
+        name=arguments["name"],
+        instructions=arguments["instructions"],
         end_user=run.end_user,
-    )  # fmt: skip
+    )
     return {"task_id": task.pk, "name": task.name}
 
 
@@ -128,7 +144,11 @@ def run_task(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]
     )
     prompt = conversations.post_message(access, thread, text)
     started = enqueue.queue(
-        access, thread, prompt, teammate, teammate.current_version,
+        access,
+        thread,
+        prompt,
+        teammate,
+        teammate.current_version,
         options.Options(
             permission_mode=mode,
             human_in_the_loop=mode != PermissionMode.AUTONOMOUS,
@@ -139,8 +159,11 @@ def run_task(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]
             task_setup_tools=run.task_setup_tools and None,
             feedback=run.feedback and None,
         ),
-        channel=Channel(run.channel), history_of=HistoryOf.TEAMMATE, task=task, started_by=run,
-    )  # fmt: skip
+        channel=Channel(run.channel),
+        history_of=HistoryOf.TEAMMATE,
+        task=task,
+        started_by=run,
+    )
     return {"run_id": started.pk, "status": "running"}
 
 
@@ -156,18 +179,24 @@ def list_runs(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any
 
 def get_run(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     found = (
-        _runs(run, access).with_names().select_related("answer")
-        .filter(pk=arguments["run_id"]).first()
-    )  # fmt: skip
+        _runs(run, access)
+        .with_names()
+        .select_related("answer")
+        .filter(pk=arguments["run_id"])
+        .first()
+    )
     if found is None:
         raise NotFound("There is no such run in this scope.")
     answer = hear(run, found, found.answer.content if found.answer else "")
     written = RunFile.objects.filter(run=found).values_list("file__name", flat=True).distinct()
     return {
-        "run_id": found.pk, "title": found.title, "status": found.status,
+        "run_id": found.pk,
+        "title": found.title,
+        "status": found.status,
         "answer": answer or None,
-        "error": found.error_message or None, "files": sorted(written),
-    }  # fmt: skip
+        "error": found.error_message or None,
+        "files": sorted(written),
+    }
 
 
 def read_run_file(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
@@ -184,9 +213,11 @@ def read_run_file(run: Run, access: Access, call: ToolCall, arguments: dict[str,
 
 
 def list_approvals(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
-    waiting = Gate.objects.filter(
-        status=GateStatus.PENDING, run__in=_runs(run, access)
-    ).select_related("run__thread").order_by("-id")[:MOST_LISTED]  # fmt: skip
+    waiting = (
+        Gate.objects.filter(status=GateStatus.PENDING, run__in=_runs(run, access))
+        .select_related("run__thread")
+        .order_by("-id")[:MOST_LISTED]
+    )
     allowed = PermissionPolicy.objects.visible_to(access).order_by("-id")[:MOST_LISTED]
     if access.origin:  # strangers do not learn what would go through
         allowed = PermissionPolicy.objects.none()

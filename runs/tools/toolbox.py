@@ -31,8 +31,11 @@ def tools_of_run(run: Run) -> Toolbox:
     """What the run may use at this moment. Two or three queries, whatever the number of tools."""
     settings = tool_policies.settings_of(run.organization)
     off = [*run.teammate_version.disabled_tools, *tool_policies.switched_off(settings.values())]
-    switches = {"memory": run.memory, "task_setup_tools": run.task_setup_tools,
-                "feedback": run.feedback}  # fmt: skip
+    switches = {
+        "memory": run.memory,
+        "task_setup_tools": run.task_setup_tools,
+        "feedback": run.feedback,
+    }
     off += [group for group, is_on in switches.items() if not is_on]
     if run.task.is_ad_hoc or not run.task.learns or run.teammate_version.self_improvement is False:
         off.append("lessons")
@@ -72,9 +75,12 @@ def tools_of_run(run: Run) -> Toolbox:
 def servers_of(run: Run) -> list[ToolServer]:
     """The servers that the run names; each says whether it `may_be_used` here."""
     return servers.servers_of(
-        run.organization, run.end_user, run.tools, by=run.created_by_id,
+        run.organization,
+        run.end_user,
+        run.tools,
+        by=run.created_by_id,
         teammate_id=run.teammate_id,
-    )  # fmt: skip
+    )
 
 
 def find_tool(run: Run, name: str) -> Tool | None:

@@ -73,15 +73,20 @@ def duplicate_task(access: Access, task: Task) -> Task:
     lookup.get_teammate(replace(access, end_user=None), task.teammate_id)
     with transaction.atomic():
         copy = tasks.create_task(
-            access, task.teammate, end_user=task.end_user,
+            access,
+            task.teammate,
+            end_user=task.end_user,
             **{name: getattr(task, name) for name in tasks.CHANGEABLE}
             | {"name": f"{task.name[:240]} (copy)"},
-        )  # fmt: skip
+        )
         for trigger in task.triggers.filter(kind=TriggerKind.SCHEDULE).order_by("id"):
             Trigger.objects.create(
-                task=copy, kind=trigger.kind, enabled=False, timezone=trigger.timezone,
+                task=copy,
+                kind=trigger.kind,
+                enabled=False,
+                timezone=trigger.timezone,
                 **{name: getattr(trigger, name) for name in (*due_times.TIMINGS, *RULES)},
-            )  # fmt: skip
+            )
     return copy
 
 
@@ -116,9 +121,10 @@ def open_inbox(access: Access, task: Task, *, allowed_senders: list[str] | None)
         locked = tasks.lock(access, task)
         _require_startable(locked)
         trigger, _ = Trigger.objects.get_or_create(
-            task=locked, kind=TriggerKind.EMAIL,
+            task=locked,
+            kind=TriggerKind.EMAIL,
             defaults={"inbox_name": secrets.token_hex(8)} | OF_EVENTS,
-        )  # fmt: skip
+        )
         _set(trigger, **_woken(access, locked))
     return trigger
 

@@ -26,10 +26,14 @@ LONGEST_LOOK_BACK = timedelta(days=400)  # behind this, missed times are not loo
 TIMINGS = ("cron", "interval_seconds", "run_at")
 # cronsim knows five fields alone.
 ALIASES = {
-    "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *", "@monthly": "0 0 1 * *",
-    "@weekly": "0 0 * * 0", "@daily": "0 0 * * *", "@midnight": "0 0 * * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
-}  # fmt: skip
+}
 
 
 def next_times(trigger: Trigger, after: datetime | None = None) -> Iterator[datetime]:

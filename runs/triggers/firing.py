@@ -173,8 +173,10 @@ def _known_refusal(target: Target, cause: Cause, reason: Skip, detail: str) -> F
     newest = target.firings.order_by("-id")
     last = newest.first()
     if last is not None and (last.reason, last.detail, last.source) == (
-        reason, detail, cause.source,
-    ):  # fmt: skip
+        reason,
+        detail,
+        cause.source,
+    ):
         return last
     lately = newest.filter(kind=cause.kind, status=FiringStatus.SKIPPED, reason=reason)
     if cause.kind != TriggerKind.SCHEDULE and came_often(lately, REFUSALS_PER_MINUTE, MINUTE):
@@ -258,8 +260,9 @@ def _post(target: Target, cause: Cause) -> tuple[Message, list[File]]:
     thread = cause.thread or conversations.create_thread(
         replace(access, user=access.user or _writer(target, cause)),
         title=requests.title_of(cause.title or str(target.task or target.teammate)),
-        teammate=target.teammate, end_user=target.end_user,
-    )  # fmt: skip
+        teammate=target.teammate,
+        end_user=target.end_user,
+    )
     text = cause.text
     if target.task is not None and cause.thread is None:
         text = requests.prompt_of(target.task, text)
@@ -274,17 +277,27 @@ def _writer(target: Target, cause: Cause) -> User | None:
 
 
 def _run(
-    target: Target, kind: TriggerKind, source: str, prompt: Message, files: list[File],
-    *, is_new: bool,
-) -> Run:  # fmt: skip
+    target: Target,
+    kind: TriggerKind,
+    source: str,
+    prompt: Message,
+    files: list[File],
+    *,
+    is_new: bool,
+) -> Run:
     teammate = target.teammate
     access = _access(target, target.origin(kind, source))
     run = enqueue.queue(
-        access, prompt.thread, prompt, teammate, teammate.current_version,
+        access,
+        prompt.thread,
+        prompt,
+        teammate,
+        teammate.current_version,
         Options(email_notifications=_is_mailed(target, kind)),
-        channel=CHANNELS[kind], task=target.task,
+        channel=CHANNELS[kind],
+        task=target.task,
         history_of=HistoryOf.TEAMMATE if is_new else HistoryOf.THREAD,
-    )  # fmt: skip
+    )
     attach(run, files)
     return run
 
@@ -316,12 +329,19 @@ def _access(target: Target, origin: str) -> Access:
 
 def _record(target: Target, cause: Cause, status: FiringStatus, **fields: Any) -> Firing:
     return Firing.objects.create(
-        organization=target.organization, teammate=target.teammate, task=target.task,
-        trigger=target.trigger, kind=cause.kind, status=status, due_at=cause.due_at,
-        source=clean_text(cause.source)[:320], event_id=key_of(cause.event_id),
-        received=clean_text(cause.received)[:KEPT], is_sample=cause.is_sample,
+        organization=target.organization,
+        teammate=target.teammate,
+        task=target.task,
+        trigger=target.trigger,
+        kind=cause.kind,
+        status=status,
+        due_at=cause.due_at,
+        source=clean_text(cause.source)[:320],
+        event_id=key_of(cause.event_id),
+        received=clean_text(cause.received)[:KEPT],
+        is_sample=cause.is_sample,
         **fields,
-    )  # fmt: skip
+    )
 
 
 def active_runs(task: Task) -> "QuerySet[Run]":

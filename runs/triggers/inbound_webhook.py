@@ -56,9 +56,12 @@ def receive_for_teammate(teammate_id: int, token: str, call: Call) -> Received:
 def send_sample(row: Trigger | Teammate, sample: dict[str, Any]) -> Received:
     """The same as a call from outside, from whoever tries it out. It starts a real run."""
     call = Call(
-        json.dumps(sample).encode(), "application/json",
-        event_id=f"sample_{secrets.token_hex(8)}", source="a sample", is_sample=True,
-    )  # fmt: skip
+        json.dumps(sample).encode(),
+        "application/json",
+        event_id=f"sample_{secrets.token_hex(8)}",
+        source="a sample",
+        is_sample=True,
+    )
     if isinstance(row, Trigger):
         return _receive(Trigger.objects.with_task().filter(pk=row.pk), None, call)
     return _receive(Teammate.objects.with_owner().filter(pk=row.pk), None, call)
@@ -83,9 +86,12 @@ def _receive(rows: Any, token: str | None, call: Call) -> Received:
             raise NotFound("There is no such webhook.", code="webhook_not_found")
         target = target_of(held)
         cause = Cause(
-            TriggerKind.WEBHOOK, source=call.source, event_id=call.event_id,
-            received=(call.body or b"").decode(errors="replace"), is_sample=call.is_sample,
-        )  # fmt: skip
+            TriggerKind.WEBHOOK,
+            source=call.source,
+            event_id=call.event_id,
+            received=(call.body or b"").decode(errors="replace"),
+            is_sample=call.is_sample,
+        )
         first = firing.find_event(target, cause)
         if first is not None:
             said = f"It came to run {first.run_id}." if first.run_id else ""

@@ -105,10 +105,13 @@ class Sentence:
         hour, _, minute = self.time.partition(":")
         at = f"{int(minute or 0)} {int(hour or 0)}"
         return {
-            "day": f"{at} * * *", "weekdays": f"{at} * * 1-5", "week": f"{at} * * {self.weekday}",
-            "month": f"{at} {self.monthday} * *", "hour": f"{self.minute} * * * *",
+            "day": f"{at} * * *",
+            "weekdays": f"{at} * * 1-5",
+            "week": f"{at} * * {self.weekday}",
+            "month": f"{at} {self.monthday} * *",
+            "hour": f"{self.minute} * * * *",
             "cron": self.cron,
-        }.get(self.kind, "")  # fmt: skip
+        }.get(self.kind, "")
 
 
 _SIMPLE = re.compile(r"(\d{1,2}) (\d{1,2}|\*) (\d{1,2}|\*) \* (\d|1-5|\*)")

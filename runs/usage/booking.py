@@ -32,38 +32,62 @@ def add_to_day(run: Run, rows: list[Usage], *, at: datetime) -> None:
     and not at its end, or two transactions wait for a run and a day in a ring.
     """
     none = Usage(
-        model_name="", cost=None, input_tokens=0, output_tokens=0, cache_read_tokens=0,
+        model_name="",
+        cost=None,
+        input_tokens=0,
+        output_tokens=0,
+        cache_read_tokens=0,
         cache_write_tokens=0,
-    )  # fmt: skip
+    )
     ordered = sorted(rows or [none], key=lambda row: row.model_name)
     with connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-        cursor.executemany(_ADD, [
-            (
-                run.organization_id, at.astimezone(UTC).date(), run.end_user_id, run.teammate_id,
-                run.created_by_id, run.is_api, row.model_name, int(number == 0),
-                *(getattr(row, lane) for lane in LANES), row.cost or Decimal(0), at,
-            )
-            for number, row in enumerate(ordered)
-        ])  # fmt: skip
+        cursor.executemany(
+            _ADD,
+            [
+                (
+                    run.organization_id,
+                    at.astimezone(UTC).date(),
+                    run.end_user_id,
+                    run.teammate_id,
+                    run.created_by_id,
+                    run.is_api,
+                    row.model_name,
+                    int(number == 0),
+                    *(getattr(row, lane) for lane in LANES),
+                    row.cost or Decimal(0),
+                    at,
+                )
+                for number, row in enumerate(ordered)
+            ],
+        )
 
 
 def book_usage(run: Run) -> dict[str, Any]:
     """Write one usage row per model; return the run's totals, and the `rows`."""
     totals: dict[str, Any] = {
-        "input_tokens": 0, "output_tokens": 0, "cache_read_tokens": 0, "cache_write_tokens": 0,
-        "cost": Decimal(0), "usage_estimated": False,
-    }  # fmt: skip
+        "input_tokens": 0,
+        "output_tokens": 0,
+        "cache_read_tokens": 0,
+        "cache_write_tokens": 0,
+        "cost": Decimal(0),
+        "usage_estimated": False,
+    }
     rows: dict[str, Usage] = {}
     for step in Step.objects.filter(run=run, kind__in=CALLS_A_MODEL).order_by("number"):
         row = rows.setdefault(
             step.model_name,
             Usage(
-                run=run, organization_id=run.organization_id, model_name=step.model_name,
-                input_tokens=0, output_tokens=0, cache_read_tokens=0, cache_write_tokens=0,
+                run=run,
+                organization_id=run.organization_id,
+                model_name=step.model_name,
+                input_tokens=0,
+                output_tokens=0,
+                cache_read_tokens=0,
+                cache_write_tokens=0,
                 cost=Decimal(0),
             ),
-        )  # fmt: skip
+        )
         for lane in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"):
             setattr(row, lane, getattr(row, lane) + getattr(step, lane))
             totals[lane] += getattr(step, lane)

@@ -47,8 +47,10 @@ def check_limits(end_user: EndUser) -> int | None:
     if limits.runs is not None and runs.filter(created_at__gte=first).count() >= limits.runs:
         raise PaymentRequired(
             f"This end user may start {limits.runs} runs a month, and has.",
-            code="END_USER_RUN_LIMIT_REACHED", end_user_id=end_user.external_id, limit=limits.runs,
-        )  # fmt: skip
+            code="END_USER_RUN_LIMIT_REACHED",
+            end_user_id=end_user.external_id,
+            limit=limits.runs,
+        )
     if limits.cost_cents is not None:
         days = UsageDay.objects.filter(
             organization_id=end_user.organization_id, end_user=end_user, day__gte=period()[0]
@@ -56,9 +58,10 @@ def check_limits(end_user: EndUser) -> int | None:
         if totals(days)["cost"] * 100 >= limits.cost_cents:
             raise PaymentRequired(
                 f"This end user may spend {limits.cost_cents} cents a month, and has.",
-                code="END_USER_COST_LIMIT_REACHED", end_user_id=end_user.external_id,
+                code="END_USER_COST_LIMIT_REACHED",
+                end_user_id=end_user.external_id,
                 limit_cents=limits.cost_cents,
-            )  # fmt: skip
+            )
     if limits.per_minute is None:
         return None
     last = runs.filter(created_at__gt=timezone.now() - timedelta(minutes=1)).newest_first()
@@ -68,7 +71,9 @@ def check_limits(end_user: EndUser) -> int | None:
         wait = max(1, int((free_at - timezone.now()).total_seconds()) + 1)
         raise TooMany(
             f"This end user may start {limits.per_minute} runs a minute; wait {wait} seconds.",
-            code="END_USER_RATE_LIMITED", retry_after=wait, end_user_id=end_user.external_id,
+            code="END_USER_RATE_LIMITED",
+            retry_after=wait,
+            end_user_id=end_user.external_id,
             limit_per_minute=limits.per_minute,
-        )  # fmt: skip
+        )
     return limits.per_minute - len(recent) - 1

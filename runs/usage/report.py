@@ -20,16 +20,22 @@ from teammates.access import Access
 from teammates.models import EndUser, Model, Teammate, User
 
 PERIODS = {
-    "today": "Today", "7d": "7 days", "30d": "30 days", "90d": "90 days", "month": "This month",
-}  # fmt: skip
+    "today": "Today",
+    "7d": "7 days",
+    "30d": "30 days",
+    "90d": "90 days",
+    "month": "This month",
+}
 DEFAULT_PERIOD = "30d"
 MEASURES = {"cost": "Cost", "runs": "Runs", "tokens": "Tokens"}
 # What can be grouped by: the column of the daily sums, and how it is called.
 GROUPS = {
-    "model": ("model_name", "Model"), "teammate": ("teammate", "Teammate"),
-    "member": ("created_by", "Member"), "end_user": ("end_user", "End user"),
+    "model": ("model_name", "Model"),
+    "teammate": ("teammate", "Teammate"),
+    "member": ("created_by", "Member"),
+    "end_user": ("end_user", "End user"),
     "source": ("is_api", "Way of starting"),
-}  # fmt: skip
+}
 MOST_ROWS = 200
 
 
@@ -121,19 +127,30 @@ def report(access: Access, span: Span, *, by: str, measure: str = "") -> Report:
     measure = measure or ("cost" if total.cost else "runs")
     groups = [
         Group(
-            key, names(key), Sums.of(rows.values()), Sums.of(was.get(key, {}).values()),
+            key,
+            names(key),
+            Sums.of(rows.values()),
+            Sums.of(was.get(key, {}).values()),
             [_measured(rows.get(day), measure) for day in span.days],
         )
         for key, rows in now.items()
-    ]  # fmt: skip
+    ]
     whole = sum(sum(group.by_day) for group in groups) or Decimal(1)
     for group in groups:
         group.share = float(sum(group.by_day) / whole)
     groups.sort(key=lambda group: (-sum(group.by_day), group.name))
     return Report(
-        span, by, measure, groups[:MOST_ROWS], total, before, _saved(access, span, days),
-        _failed(access, span), _unpriced(access, span), _likely(access, span),
-    )  # fmt: skip
+        span,
+        by,
+        measure,
+        groups[:MOST_ROWS],
+        total,
+        before,
+        _saved(access, span, days),
+        _failed(access, span),
+        _unpriced(access, span),
+        _likely(access, span),
+    )
 
 
 def _by_group(days: Any, span: Span, column: str) -> dict[Any, dict[Any, dict[str, Any]]]:
@@ -145,8 +162,9 @@ def _by_group(days: Any, span: Span, column: str) -> dict[Any, dict[Any, dict[st
     found: dict[Any, dict[Any, dict[str, Any]]] = {}
     for row in summed.order_by():
         sums = {lane: row[f"sum_{lane}"] for lane in LANES} | {
-            "runs": row["n"], "cost": row["spent"],
-        }  # fmt: skip
+            "runs": row["n"],
+            "cost": row["spent"],
+        }
         found.setdefault(row[column], {})[row["day"]] = sums
     return found
 
@@ -203,9 +221,10 @@ def _saved(access: Access, span: Span, days: Any) -> Decimal:
 
 def _failed(access: Access, span: Span) -> Decimal:
     failed = Run.objects.visible_to(access).filter(
-        status=RunStatus.FAILED, created_at__gte=periods.midnight(span.start),
+        status=RunStatus.FAILED,
+        created_at__gte=periods.midnight(span.start),
         created_at__lt=periods.midnight(span.end + timedelta(days=1)),
-    )  # fmt: skip
+    )
     return failed.aggregate(cost=Sum("cost"))["cost"] or Decimal(0)
 
 
@@ -214,10 +233,11 @@ def _unpriced(access: Access, span: Span) -> list[dict[str, Any]]:
     if not access.is_admin:
         return []
     rows = Usage.objects.filter(
-        organization=access.organization, cost=None,
+        organization=access.organization,
+        cost=None,
         recorded_at__gte=periods.midnight(span.start),
         recorded_at__lt=periods.midnight(span.end + timedelta(days=1)),
-    ).exclude(model_name="")  # fmt: skip
+    ).exclude(model_name="")
     found = rows.values("model_name").annotate(
         runs=Sum(1), tokens=Sum("input_tokens") + Sum("output_tokens")
     )

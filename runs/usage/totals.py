@@ -27,9 +27,11 @@ def days_of(access: Access) -> Any:
 def totals(days: Any) -> dict[str, Any]:
     """Sums of `days`; zeros where there are none."""
     sums = days.aggregate(
-        runs=Sum("runs"), cost=Sum("cost"), last_at=Max("last_at"),
+        runs=Sum("runs"),
+        cost=Sum("cost"),
+        last_at=Max("last_at"),
         **{lane: Sum(lane) for lane in LANES},
-    )  # fmt: skip
+    )
     return {name: value if name == "last_at" else value or 0 for name, value in sums.items()}
 
 
@@ -42,7 +44,7 @@ def by_day(access: Access, span: Span, **filters: Any) -> list[dict[str, Any]]:
     rows = days_of(access).filter(day__gte=span.start, day__lte=span.end, **filters)
     sums = rows.values("day").annotate(
         runs=Sum("runs"), cost=Sum("cost"), tokens=Sum("input_tokens") + Sum("output_tokens")
-    )  # fmt: skip
+    )
     found = {row["day"]: row for row in sums.order_by()}
     none = {"runs": 0, "cost": Decimal(0), "tokens": 0}
     return [found.get(day) or {"day": day, **none} for day in span.days]
@@ -54,9 +56,14 @@ def by_teammate(access: Access, span: Span, **filters: Any) -> dict[int, dict[st
     week = span.days[-7:]
     found: dict[int, dict[str, Any]] = {}
     for row in rows.values("teammate", "day").annotate(n=Sum("runs"), spent=Sum("cost")).order_by():
-        sums = found.setdefault(row["teammate"], {
-            "runs": 0, "cost": Decimal(0), "week": dict.fromkeys(week, 0),
-        })  # fmt: skip
+        sums = found.setdefault(
+            row["teammate"],
+            {
+                "runs": 0,
+                "cost": Decimal(0),
+                "week": dict.fromkeys(week, 0),
+            },
+        )
         sums["runs"] += row["n"]
         sums["cost"] += row["spent"]
         if row["day"] in sums["week"]:
@@ -73,10 +80,13 @@ def by_end_user(access: Access, end_users: list[EndUser]) -> dict[int, dict[str,
         .filter(day__gte=period()[0], end_user__in=end_users)
         .values("end_user")
         .annotate(
-            runs=Sum("runs"), cost=Sum("cost"), last_at=Max("last_at"),
-            input_tokens=Sum("input_tokens"), output_tokens=Sum("output_tokens"),
+            runs=Sum("runs"),
+            cost=Sum("cost"),
+            last_at=Max("last_at"),
+            input_tokens=Sum("input_tokens"),
+            output_tokens=Sum("output_tokens"),
         )
-    )  # fmt: skip
+    )
     return {row["end_user"]: row for row in rows}
 
 

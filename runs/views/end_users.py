@@ -28,16 +28,23 @@ def end_user_list(request: PageRequest) -> HttpResponse:
     rows = end_users.list_end_users(access)
     if sought:
         rows = rows.filter(
-            Q(external_id__icontains=sought) | Q(name__icontains=sought)
-            | Q(company__icontains=sought) | Q(email__icontains=sought)
-        )  # fmt: skip
+            Q(external_id__icontains=sought)
+            | Q(name__icontains=sought)
+            | Q(company__icontains=sought)
+            | Q(email__icontains=sought)
+        )
     page = page_of(request, rows.select_related("organization"), "-id", size=PAGE_SIZE)
     sums = totals.by_end_user(access, page.rows)
-    return render(request, "runs/end_user_list.html", {
-        "rows": [(one, sums.get(one.pk), limits.limits_of(one)) for one in page.rows],
-        "sought": sought, "page": page,
-        "is_strict": access.organization.require_end_user_id,
-    })  # fmt: skip
+    return render(
+        request,
+        "runs/end_user_list.html",
+        {
+            "rows": [(one, sums.get(one.pk), limits.limits_of(one)) for one in page.rows],
+            "sought": sought,
+            "page": page,
+            "is_strict": access.organization.require_end_user_id,
+        },
+    )
 
 
 @require_http_methods(["GET", "POST"])
@@ -88,9 +95,11 @@ def end_user_erase(request: PageRequest, end_user_id: int) -> HttpResponse:
 
 def _find(request: PageRequest, end_user_id: int) -> EndUser:
     found: EndUser | None = (
-        end_users.known(request.access).select_related("organization")
-        .filter(pk=end_user_id).first()
-    )  # fmt: skip
+        end_users.known(request.access)
+        .select_related("organization")
+        .filter(pk=end_user_id)
+        .first()
+    )
     if found is None:
         raise NotFound("There is no such end user.", code="users.not_found")
     return found

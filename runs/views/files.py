@@ -44,10 +44,16 @@ def file_list(request: PageRequest) -> HttpResponse:
     if kind in ("made", "brought"):
         came = RunFile.objects.filter(file=OuterRef("pk"), is_attachment=kind == "brought")
         rows = rows.filter(Exists(came))
-    return render(request, "runs/file_list.html", {
-        "page": page_of(request, _with_origin(rows), "-id", size=PAGE_SIZE),
-        "sought": sought, "kind": kind, "kinds": KINDS,
-    })  # fmt: skip
+    return render(
+        request,
+        "runs/file_list.html",
+        {
+            "page": page_of(request, _with_origin(rows), "-id", size=PAGE_SIZE),
+            "sought": sought,
+            "kind": kind,
+            "kinds": KINDS,
+        },
+    )
 
 
 @require_GET
@@ -60,13 +66,23 @@ def file_detail(request: PageRequest, uid: UUID) -> HttpResponse:
     other = next(
         (one for one in versions if str(one.version) == request.GET.get("compare", "")), None
     )
-    return render(request, "runs/file_detail.html", {
-        "file": file, "versions": versions, "other": other,
-        "diff": _diff(other, file) if other else None,
-        "preview": None if other else _preview(file),
-        "runs": [row.run for row in RunFile.objects.filter(file=file).select_related(
-            "run__prompt", "run__task", "run__teammate")[:20]],
-    })  # fmt: skip
+    return render(
+        request,
+        "runs/file_detail.html",
+        {
+            "file": file,
+            "versions": versions,
+            "other": other,
+            "diff": _diff(other, file) if other else None,
+            "preview": None if other else _preview(file),
+            "runs": [
+                row.run
+                for row in RunFile.objects.filter(file=file).select_related(
+                    "run__prompt", "run__task", "run__teammate"
+                )[:20]
+            ],
+        },
+    )
 
 
 @require_GET
@@ -76,13 +92,15 @@ def file_page(request: PageRequest, uid: UUID) -> HttpResponse:
     if file.content_type != "text/html":
         raise NotFound("This file is no page.")
     return HttpResponse(
-        files.read_file(file), content_type="text/html; charset=utf-8",
+        files.read_file(file),
+        content_type="text/html; charset=utf-8",
         headers={
             "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; "
             "img-src data:; frame-ancestors 'self'",
-            "X-Frame-Options": "SAMEORIGIN", "X-Content-Type-Options": "nosniff",
+            "X-Frame-Options": "SAMEORIGIN",
+            "X-Content-Type-Options": "nosniff",
         },
-    )  # fmt: skip
+    )
 
 
 @require_POST
@@ -107,7 +125,7 @@ def _with_origin(rows: Any) -> Any:
         run_number=Subquery(came.values("run_id")[:1]),
         mate=Subquery(came.values("run__teammate__name")[:1]),
         is_brought=Subquery(came.values("is_attachment")[:1]),
-    )  # fmt: skip
+    )
 
 
 def _find(request: PageRequest, uid: UUID) -> File:
@@ -134,8 +152,12 @@ def _preview(file: File) -> dict[str, Any]:
         except csv.Error:  # then it is shown as it is
             rows = []
         if rows:
-            return {"kind": "table", "head": rows[0], "rows": rows[1 : MOST_ROWS + 1],
-                    "more": max(len(rows) - 1 - MOST_ROWS, 0)}  # fmt: skip
+            return {
+                "kind": "table",
+                "head": rows[0],
+                "rows": rows[1 : MOST_ROWS + 1],
+                "more": max(len(rows) - 1 - MOST_ROWS, 0),
+            }
     if file.name.endswith((".md", ".markdown")):
         return {"kind": "prose", "text": text[:LONGEST_SHOWN]}
     if file.name.endswith(".json"):

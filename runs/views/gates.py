@@ -89,9 +89,15 @@ def _besides(access: Access) -> dict[str, Any]:
 def _of(access: Access) -> "QuerySet[Gate]":
     """The gates of the runs that the asker sees, with what a row shows."""
     return Gate.objects.filter(run__in=Run.objects.visible_to(access)).select_related(
-        "run__teammate", "run__created_by", "run__end_user", "run__thread", "run__task",
-        "run__prompt", "decided_by", "tool_call",
-    )  # fmt: skip
+        "run__teammate",
+        "run__created_by",
+        "run__end_user",
+        "run__thread",
+        "run__task",
+        "run__prompt",
+        "decided_by",
+        "tool_call",
+    )
 
 
 def _listed(access: Access, tab: str, query: Any) -> "QuerySet[Gate]":
@@ -169,9 +175,16 @@ def _pane(access: Access, gate: Gate | None, *, is_whole: bool = False) -> dict[
         )
     since = timezone.now() - timedelta(seconds=LOOKING_SECONDS)
     visits = gate.visits.filter(seen_at__gt=since).exclude(user=access.user).select_related("user")
-    similar = _of(access).filter(
-        tool_name=gate.tool_name, kind=gate.kind, decided_at__isnull=False, decided_by__isnull=False
-    ).exclude(pk=gate.pk)  # fmt: skip
+    similar = (
+        _of(access)
+        .filter(
+            tool_name=gate.tool_name,
+            kind=gate.kind,
+            decided_at__isnull=False,
+            decided_by__isnull=False,
+        )
+        .exclude(pk=gate.pk)
+    )
     return {
         "shown": cards.shown_gate(
             gate,
@@ -274,9 +287,13 @@ def _decide(access: Access, run: Run, request: HttpRequest, via: DecidedVia) -> 
     digest = given.get("digest") or None
     if given.get("plan") and gate.kind == GateKind.PLAN:
         return answers.answer_questions(
-            access, run, {PLAN_HEADER: _plan_answer(given)}, request_id=str(gate.uid),
-            digest=digest, via=via,
-        )  # fmt: skip
+            access,
+            run,
+            {PLAN_HEADER: _plan_answer(given)},
+            request_id=str(gate.uid),
+            digest=digest,
+            via=via,
+        )
     if gate.kind in ASKING:
         return answers.answer_questions(
             access, run, _answers(given, gate), request_id=str(gate.uid), digest=digest, via=via
@@ -299,9 +316,13 @@ def _decide(access: Access, run: Run, request: HttpRequest, via: DecidedVia) -> 
     if remember and (name := given.get("only", "")):
         remember = {name: _only_with(edits or gate.request, name)}
     decision = Decision(
-        status, answer, arguments=edits, remember=remember, digest=digest,
+        status,
+        answer,
+        arguments=edits,
+        remember=remember,
+        digest=digest,
         saw_hidden=bool(given.get("saw_hidden")) and via == DecidedVia.PAGE,
-    )  # fmt: skip
+    )
     return decisions.decide(access, gate, decision, via=via)
 
 
@@ -390,25 +411,41 @@ def gate_link(request: HttpRequest, token: str) -> HttpResponse:
     gate = notice.gate
     assert notice.user is not None, "who decides is a member"
     access = access_of_member(notice.user, str(notice.run.organization.uid))
-    may_decide = access is not None and access.may("data.runs.write") and (
-        Run.objects.visible_to(access).filter(pk=notice.run_id).exists()
-    )  # fmt: skip
+    may_decide = (
+        access is not None
+        and access.may("data.runs.write")
+        and (Run.objects.visible_to(access).filter(pk=notice.run_id).exists())
+    )
     if gate is None or access is None or not may_decide:
-        return render(request, "runs/gate_link.html", {"gone": "This link is no longer yours."},
-                      status=404)  # fmt: skip
+        return render(
+            request, "runs/gate_link.html", {"gone": "This link is no longer yours."}, status=404
+        )
     context: dict[str, Any] = {
-        "notice": notice, "gate": gate, "shown": cards.shown_gate(gate, f"gate-{gate.pk}"),
-        "action": request.path, "is_public_link": True,
-    }  # fmt: skip
+        "notice": notice,
+        "gate": gate,
+        "shown": cards.shown_gate(gate, f"gate-{gate.pk}"),
+        "action": request.path,
+        "is_public_link": True,
+    }
     if request.method == "POST":
         try:
             with transaction.atomic():
                 decision_links.use_link(notice)
                 decided = _decide(access, gate.run, request, DecidedVia.MAIL)
         except DomainError as error:
-            return render(request, "runs/gate_link.html", context | {"error": error.message},
-                          status=409 if isinstance(error, Conflict) else 422)  # fmt: skip
-        return render(request, "runs/gate_link.html", {
-            "done": _thanks(decided), "gate": decided, "notice": notice,
-        })  # fmt: skip
+            return render(
+                request,
+                "runs/gate_link.html",
+                context | {"error": error.message},
+                status=409 if isinstance(error, Conflict) else 422,
+            )
+        return render(
+            request,
+            "runs/gate_link.html",
+            {
+                "done": _thanks(decided),
+                "gate": decided,
+                "notice": notice,
+            },
+        )
     return render(request, "runs/gate_link.html", context)

@@ -29,12 +29,22 @@ def home(request: PageRequest) -> HttpResponse:
     context = _board(request)
     if request.headers.get("HX-Request"):
         return render(request, "runs/_board.html", context)
-    return render(request, "runs/home.html", context | composer_of(request.access) | {
-        "notices": Notice.objects.filter(
-            user=request.access.user, kind__in=ON_HOME, dismissed_at=None,
-            run__organization=request.access.organization,
-        ).select_related("run__teammate").order_by("-id")[:10],
-    })  # fmt: skip
+    return render(
+        request,
+        "runs/home.html",
+        context
+        | composer_of(request.access)
+        | {
+            "notices": Notice.objects.filter(
+                user=request.access.user,
+                kind__in=ON_HOME,
+                dismissed_at=None,
+                run__organization=request.access.organization,
+            )
+            .select_related("run__teammate")
+            .order_by("-id")[:10],
+        },
+    )
 
 
 def _board(request: PageRequest) -> dict[str, Any]:
@@ -43,9 +53,12 @@ def _board(request: PageRequest) -> dict[str, Any]:
     now = timezone.now()
     week = totals.by_day(access, Span.last(7))
     unseen = runs.filter(
-        status__in=FINISHED, last_viewed_at=None, created_at__gte=now - RECENT, archived_at=None,
+        status__in=FINISHED,
+        last_viewed_at=None,
+        created_at__gte=now - RECENT,
+        archived_at=None,
         created_by=access.user,
-    ).exclude(status=RunStatus.CLOSED)  # fmt: skip
+    ).exclude(status=RunStatus.CLOSED)
     shows_steps = access.may_act and (
         "first-steps" in request.GET or users.shows_first_steps(access)
     )
@@ -56,18 +69,20 @@ def _board(request: PageRequest) -> dict[str, Any]:
         "running": runs.filter(status__in=[RunStatus.QUEUED, RunStatus.RUNNING])[
             :MOST_COUNTED
         ].count(),
-        "failed": runs.filter(
-            status=RunStatus.FAILED, created_at__gte=now - timedelta(days=1)
-        )[:MOST_COUNTED].count(),
+        "failed": runs.filter(status=RunStatus.FAILED, created_at__gte=now - timedelta(days=1))[
+            :MOST_COUNTED
+        ].count(),
         "week": week,
         "today": week[-1],
         "unseen": unseen.with_names().select_related("answer").newest_first()[:6],
-        "upcoming": Trigger.objects.armed().filter(
-            next_at__gte=now, task__in=Task.objects.visible_to(access).saved()
-        ).select_related("task__teammate").order_by("next_at")[:5],
+        "upcoming": Trigger.objects.armed()
+        .filter(next_at__gte=now, task__in=Task.objects.visible_to(access).saved())
+        .select_related("task__teammate")
+        .order_by("next_at")[:5],
         "is_anybody_working": workers.is_anybody_working(),
-        "first_steps": steps, "has_begun": any(step.is_done for step in steps),
-    }  # fmt: skip
+        "first_steps": steps,
+        "has_begun": any(step.is_done for step in steps),
+    }
 
 
 @require_POST

@@ -59,16 +59,25 @@ def mail_settings(request: PageRequest) -> HttpResponse:
     chosen = next((_read(file) for file in kept if file.name == name), None)
     if name and chosen is None:
         raise NotFound("There is no such mail any more.")
-    return render(request, "runs/mail_settings.html", {
-        "sends": account_mail.sends(), "sender": settings.DEFAULT_FROM_EMAIL, "smtp": settings.SMTP,
-        "domain": settings.MAIL_DOMAIN, "chosen": chosen,
-        "kept": [] if chosen else [_head_of(file) for file in kept],
-        "server": getattr(settings, "EMAIL_HOST", ""), "is_host": is_host,
-        "door": _door_of(request, access.organization.mail_token_prefix + "****"),
-        "believed": settings.MAIL_BELIEVED, "authserv": settings.MAIL_AUTHSERV,
-        "has_door": bool(access.organization.mail_token_hash),
-        "live": _door_of(request, live) if live else "",
-    })  # fmt: skip
+    return render(
+        request,
+        "runs/mail_settings.html",
+        {
+            "sends": account_mail.sends(),
+            "sender": settings.DEFAULT_FROM_EMAIL,
+            "smtp": settings.SMTP,
+            "domain": settings.MAIL_DOMAIN,
+            "chosen": chosen,
+            "kept": [] if chosen else [_head_of(file) for file in kept],
+            "server": getattr(settings, "EMAIL_HOST", ""),
+            "is_host": is_host,
+            "door": _door_of(request, access.organization.mail_token_prefix + "****"),
+            "believed": settings.MAIL_BELIEVED,
+            "authserv": settings.MAIL_AUTHSERV,
+            "has_door": bool(access.organization.mail_token_hash),
+            "live": _door_of(request, live) if live else "",
+        },
+    )
 
 
 def _door_of(request: PageRequest, token: str) -> str:
@@ -97,7 +106,11 @@ def _shown(file: Path, message: EmailMessage) -> Kept:
     body = message.get_body(preferencelist=("plain",))
     at = datetime.fromtimestamp(file.stat().st_mtime, tz=UTC)
     return Kept(
-        file.name, at, str(message["From"]), str(message["Reply-To"] or ""),
-        str(message["To"]), str(message["Subject"]),
+        file.name,
+        at,
+        str(message["From"]),
+        str(message["Reply-To"] or ""),
+        str(message["To"]),
+        str(message["Subject"]),
         str(body.get_content()) if body is not None else "",
-    )  # fmt: skip
+    )

@@ -28,10 +28,15 @@ def notice_settings(request: PageRequest) -> HttpResponse:
         messages.success(request, "Saved.")
         return redirect("runs:notice_settings")
     off = members.not_mailed(access)
-    return render(request, "runs/notice_settings.html", {
-        "kinds": [(kind, *EXPLAINED[kind], kind not in off) for kind in NoticeKind],
-        "sends": account_mail.sends(), "last": notices.latest_of(access)[:10],
-    })  # fmt: skip
+    return render(
+        request,
+        "runs/notice_settings.html",
+        {
+            "kinds": [(kind, *EXPLAINED[kind], kind not in off) for kind in NoticeKind],
+            "sends": account_mail.sends(),
+            "last": notices.latest_of(access)[:10],
+        },
+    )
 
 
 @require_POST

@@ -16,8 +16,10 @@ from teammates.roster import webhook_tokens
 from teammates.web.pages import PageRequest
 
 SAMPLE: dict[str, Any] = {
-    "message": "This is a sample: say that it arrived.", "event": "sample", "id": 4411,
-}  # fmt: skip
+    "message": "This is a sample: say that it arrived.",
+    "event": "sample",
+    "id": 4411,
+}
 
 
 @dataclass(frozen=True)

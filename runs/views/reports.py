@@ -20,13 +20,18 @@ def report_list(request: PageRequest) -> HttpResponse:
     show_closed = "closed" in request.GET
     found = Report.objects.filter(
         organization=access.organization, closed_at__isnull=not show_closed
-    ).select_related("run__teammate", "run__prompt", "run__task", "closed_by")  # fmt: skip
+    ).select_related("run__teammate", "run__prompt", "run__task", "closed_by")
     page = page_of(request, found, "-id", size=PAGE_SIZE)
-    return render(request, "runs/report_list.html", {
-        "reports": page.rows, "page": page,
-        "show_closed": show_closed,
-        "may_manage": True,
-    })  # fmt: skip
+    return render(
+        request,
+        "runs/report_list.html",
+        {
+            "reports": page.rows,
+            "page": page,
+            "show_closed": show_closed,
+            "may_manage": True,
+        },
+    )
 
 
 @require_POST

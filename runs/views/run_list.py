@@ -38,23 +38,52 @@ MOST_AT_ONCE = 500
 MOST_CHOICES = 40
 MOST_WATCHED = 60  # rows whose state is asked for again
 MENUS = (
-    ("Status", "status", [
-        ("running", "Running"), ("needs-you", "Needs you"), ("completed", "Completed"),
-        ("failed", "Failed"), ("cancelled", "Cancelled"), ("queued", "Queued"),
-    ]),
-    ("Started", "since", [
-        ("1h", "Last hour"), ("24h", "Last 24 hours"), ("7d", "Last 7 days"),
-        ("30d", "Last 30 days"), ("90d", "Last 90 days"),
-    ]),
-    ("From", "channel", [
-        ("app", "A page"), ("api", "A program"), ("cli", "The command line"),
-        ("schedule", "A schedule"), ("webhook", "A webhook"), ("email", "An e-mail"),
-    ]),
-    ("More", "has", [
-        ("approval", "Asked somebody"), ("file", "Has files"), ("tool", "Used a tool"),
-        ("error", "Has an error"),
-    ]),
-)  # fmt: skip
+    (
+        "Status",
+        "status",
+        [
+            ("running", "Running"),
+            ("needs-you", "Needs you"),
+            ("completed", "Completed"),
+            ("failed", "Failed"),
+            ("cancelled", "Cancelled"),
+            ("queued", "Queued"),
+        ],
+    ),
+    (
+        "Started",
+        "since",
+        [
+            ("1h", "Last hour"),
+            ("24h", "Last 24 hours"),
+            ("7d", "Last 7 days"),
+            ("30d", "Last 30 days"),
+            ("90d", "Last 90 days"),
+        ],
+    ),
+    (
+        "From",
+        "channel",
+        [
+            ("app", "A page"),
+            ("api", "A program"),
+            ("cli", "The command line"),
+            ("schedule", "A schedule"),
+            ("webhook", "A webhook"),
+            ("email", "An e-mail"),
+        ],
+    ),
+    (
+        "More",
+        "has",
+        [
+            ("approval", "Asked somebody"),
+            ("file", "Has files"),
+            ("tool", "Used a tool"),
+            ("error", "Has an error"),
+        ],
+    ),
+)
 
 
 @require_GET
@@ -75,32 +104,39 @@ def run_list(request: PageRequest) -> HttpResponse:
     rows = [] if by_error else _behind(access, filtered, request.GET.get("after", ""))
     begins, ends = query_language.span_of(terms)
     whole = survey(filtered, begins=begins, ends=ends or timezone.now())
-    return render(request, "runs/run_list.html", {
-        "sought": sought,
-        "chips": [(term, query_language.without(terms, term)) for term in terms],
-        "problems": problems,
-        "menus": [
-            (label, [(name, with_term(terms, key, value)) for value, name in choices])
-            for label, key, choices in (*MENUS, _teammates(access))
-            if choices
-        ],
-        "runs": rows[:PAGE_SIZE],
-        "newest_id": rows[0].pk if rows and not request.GET.get("after") else None,
-        "watched": ",".join(str(r.pk) for r in rows[:MOST_WATCHED] if not r.is_finished),
-        "errors": [
-            (one, with_term(terms, "error", one["error_class"])) for one in errors(filtered)
-        ] if by_error else [],
-        "by_error": by_error,
-        "newest": f"?{urlencode({'q': sought})}" if request.GET.get("after") else None,
-        "older": f"?{urlencode({'q': sought, 'after': rows[PAGE_SIZE - 1].pk})}"
-        if len(rows) > PAGE_SIZE else None,
-        "whole": whole,
-        "chart": _chart(whole, terms),
-        "views": saved_views.list_views(access),
-        "has_any": bool(rows) or Run.objects.visible_to(access).exists(),
-        "most_at_once": MOST_AT_ONCE,
-        "shows_archived": query_language.asks_for_archived(terms),
-    })  # fmt: skip
+    return render(
+        request,
+        "runs/run_list.html",
+        {
+            "sought": sought,
+            "chips": [(term, query_language.without(terms, term)) for term in terms],
+            "problems": problems,
+            "menus": [
+                (label, [(name, with_term(terms, key, value)) for value, name in choices])
+                for label, key, choices in (*MENUS, _teammates(access))
+                if choices
+            ],
+            "runs": rows[:PAGE_SIZE],
+            "newest_id": rows[0].pk if rows and not request.GET.get("after") else None,
+            "watched": ",".join(str(r.pk) for r in rows[:MOST_WATCHED] if not r.is_finished),
+            "errors": [
+                (one, with_term(terms, "error", one["error_class"])) for one in errors(filtered)
+            ]
+            if by_error
+            else [],
+            "by_error": by_error,
+            "newest": f"?{urlencode({'q': sought})}" if request.GET.get("after") else None,
+            "older": f"?{urlencode({'q': sought, 'after': rows[PAGE_SIZE - 1].pk})}"
+            if len(rows) > PAGE_SIZE
+            else None,
+            "whole": whole,
+            "chart": _chart(whole, terms),
+            "views": saved_views.list_views(access),
+            "has_any": bool(rows) or Run.objects.visible_to(access).exists(),
+            "most_at_once": MOST_AT_ONCE,
+            "shows_archived": query_language.asks_for_archived(terms),
+        },
+    )
 
 
 def _teammates(access: Access) -> tuple[str, str, list[tuple[str, str]]]:
@@ -132,19 +168,26 @@ def _chart(whole: Any, terms: list[Term]) -> charts.Bars | None:
 
     def url(at: Any) -> str:
         ends = at + whole.width
-        narrowed = query_language.written([
-            *rest, Term("", "since", f"{at:%Y-%m-%dT%H:%M}"),
-            Term("", "until", f"{ends:%Y-%m-%dT%H:%M}"),
-        ])  # fmt: skip
+        narrowed = query_language.written(
+            [
+                *rest,
+                Term("", "since", f"{at:%Y-%m-%dT%H:%M}"),
+                Term("", "until", f"{ends:%Y-%m-%dT%H:%M}"),
+            ]
+        )
         return f"{page}?{urlencode({'q': narrowed})}"
 
     # Days are UTC's, as in the query bar.
     is_days = whole.width >= timedelta(days=1)
     names = [f"{at if is_days else timezone.localtime(at):{form}}" for at in starts]
     return charts.stacked(
-        "Runs over time by state", names, series, say=lambda value: f"{value:g}",
-        urls=[url(at) for at in starts], height=110,
-    )  # fmt: skip
+        "Runs over time by state",
+        names,
+        series,
+        say=lambda value: f"{value:g}",
+        urls=[url(at) for at in starts],
+        height=110,
+    )
 
 
 @require_GET
@@ -230,27 +273,35 @@ def _unarchive(access: Access, run: Run) -> bool:
 
 
 ACTS: dict[str, tuple[str, Callable[[Access, Run], bool]]] = {
-    "cancel": ("stopped", _cancel), "retry": ("tried again", _retry),
-    "archive": ("archived", _archive), "unarchive": ("back in the list", _unarchive),
-}  # fmt: skip
+    "cancel": ("stopped", _cancel),
+    "retry": ("tried again", _retry),
+    "archive": ("archived", _archive),
+    "unarchive": ("back in the list", _unarchive),
+}
 
 
 # --- exports ------------------------------------------------------------------------------------
 
 COLUMNS: dict[str, Callable[[Run], Any]] = {
-    "id": lambda run: run.pk, "status": lambda run: run.status, "title": lambda run: run.title,
-    "teammate": lambda run: run.teammate.name, "version": lambda run: run.teammate_version.number,
-    "thread_id": lambda run: run.thread_id, "channel": lambda run: run.channel,
+    "id": lambda run: run.pk,
+    "status": lambda run: run.status,
+    "title": lambda run: run.title,
+    "teammate": lambda run: run.teammate.name,
+    "version": lambda run: run.teammate_version.number,
+    "thread_id": lambda run: run.thread_id,
+    "channel": lambda run: run.channel,
     "started_by": lambda run: str(run.created_by or run.api_key or ""),
     "end_user": lambda run: run.end_user.external_id if run.end_user else "",
     "model": lambda run: run.model_name,
     "created_at": lambda run: run.created_at.isoformat(),
     "finished_at": lambda run: run.finished_at.isoformat() if run.finished_at else "",
-    "duration_ms": lambda run: run.duration_ms, "input_tokens": lambda run: run.input_tokens,
+    "duration_ms": lambda run: run.duration_ms,
+    "input_tokens": lambda run: run.input_tokens,
     "output_tokens": lambda run: run.output_tokens,
     "cost_usd": lambda run: None if run.cost is None else str(run.cost),
-    "error_class": lambda run: run.error_class, "error": lambda run: run.error_message,
-}  # fmt: skip
+    "error_class": lambda run: run.error_class,
+    "error": lambda run: run.error_message,
+}
 
 
 def _export(runs: Any, kind: str) -> HttpResponse:
@@ -274,9 +325,11 @@ def _export(runs: Any, kind: str) -> HttpResponse:
 def view_save(request: PageRequest) -> HttpResponse:
     sought = request.POST.get("q", "")
     view = saved_views.save_view(
-        request.access, name=request.POST.get("name", ""), query=sought,
+        request.access,
+        name=request.POST.get("name", ""),
+        query=sought,
         is_shared=bool(request.POST.get("is_shared")),
-    )  # fmt: skip
+    )
     messages.success(request, f"{view.name} is among your views.")
     return redirect(f"{reverse('runs:run_list')}?{urlencode({'q': sought})}")
 

@@ -29,8 +29,11 @@ from teammates.web.pages import PageRequest, access_of_session, number_of, text_
 EVENTS_SHOWN = 500
 MOST_DOWNLOADED = 20_000  # events
 ATTEMPT_EVENTS = (
-    "run.attempt.started", "run.attempt.lost", "run.attempt.released", "run.llm.retry",
-)  # fmt: skip
+    "run.attempt.started",
+    "run.attempt.lost",
+    "run.attempt.released",
+    "run.llm.retry",
+)
 
 
 @require_GET
@@ -48,37 +51,53 @@ def run_detail(request: PageRequest, run_id: int) -> HttpResponse:
         return render(request, f"runs/_{tab}.html", context)
     if run.is_finished:
         marks.mark_viewed(request.access, run)
-    return render(request, "runs/run_detail.html", context | _head(request, run) | {
-        "tabs": _tabs(run, tab), "modes": PermissionMode.choices,
-        "link": request.build_absolute_uri(path) if (path := links.path_of(run)) else "",
-    })  # fmt: skip
+    return render(
+        request,
+        "runs/run_detail.html",
+        context
+        | _head(request, run)
+        | {
+            "tabs": _tabs(run, tab),
+            "modes": PermissionMode.choices,
+            "link": request.build_absolute_uri(path) if (path := links.path_of(run)) else "",
+        },
+    )
 
 
 def _head(request: PageRequest, run: Run) -> dict[str, Any]:
     return {
-        "reason": explain.reason_of(run), "failed_step": explain.failed_step(run),
+        "reason": explain.reason_of(run),
+        "failed_step": explain.failed_step(run),
         "so_far": explain.so_far(run),
-        "repeats": [call.summary or call.title or call.name
-                    for call in requests.actions_of(run)[:20]] if run.is_retryable else [],
-    }  # fmt: skip
+        "repeats": [
+            call.summary or call.title or call.name for call in requests.actions_of(run)[:20]
+        ]
+        if run.is_retryable
+        else [],
+    }
 
 
 def _tabs(run: Run, current: str) -> list[Tab]:
     counts = lookup.counts_of(run)
     return [
-        Tab(name.title(), f"{run.get_absolute_url()}?tab={name}", name == current,
-            counts.get(name))
+        Tab(name.title(), f"{run.get_absolute_url()}?tab={name}", name == current, counts.get(name))
         for name in PARTS
-    ]  # fmt: skip
+    ]
 
 
 @require_GET
 def run_peek(request: PageRequest, run_id: int) -> HttpResponse:
     """A run in short, beside the list."""
     run = find_run(request, run_id)
-    return render(request, "runs/_peek.html", {
-        "run": run, "reason": explain.reason_of(run), "drawn": timeline.draw(run),
-    })  # fmt: skip
+    return render(
+        request,
+        "runs/_peek.html",
+        {
+            "run": run,
+            "reason": explain.reason_of(run),
+            "drawn": timeline.draw(run),
+        },
+    )
 
 
 def _timeline(request: PageRequest, run: Run) -> dict[str, Any]:
@@ -92,11 +111,16 @@ def run_step(request: PageRequest, run_id: int, number: int) -> HttpResponse:
     step = run.steps.prefetch_related("tool_calls").filter(number=number).first()
     if step is None:
         raise NotFound("The run has no such step.", code="runs.not_found")
-    return render(request, "runs/_step.html", {
-        "run": run, "step": step,
-        "turn": Turn.from_json(step.response) if step.response else None,
-        "sent": step.request if request.access.is_admin else None,
-    })  # fmt: skip
+    return render(
+        request,
+        "runs/_step.html",
+        {
+            "run": run,
+            "step": step,
+            "turn": Turn.from_json(step.response) if step.response else None,
+            "sent": step.request if request.access.is_admin else None,
+        },
+    )
 
 
 def _messages(request: PageRequest, run: Run) -> dict[str, Any]:
@@ -136,15 +160,20 @@ def _events(request: PageRequest, run: Run) -> dict[str, Any]:
     rows = events_log.read(run.pk, after=start, limit=EVENTS_SHOWN)
     kind = request.GET.get("type", "")
     shown = [row for row in rows if not kind or row.type == kind]
-    delays = [None, *(
-        int((row.created_at - before.created_at).total_seconds() * 1000)
-        for before, row in pairwise(shown)
-    )]  # fmt: skip
+    delays = [
+        None,
+        *(
+            int((row.created_at - before.created_at).total_seconds() * 1000)
+            for before, row in pairwise(shown)
+        ),
+    ]
     return {
         "events": list(zip(shown, delays, strict=False)),
-        "types": sorted({row.type for row in rows}), "type": kind, "after_seq": start,
+        "types": sorted({row.type for row in rows}),
+        "type": kind,
+        "after_seq": start,
         "next_seq": rows[-1].seq if len(rows) == EVENTS_SHOWN else None,
-    }  # fmt: skip
+    }
 
 
 @require_GET
@@ -155,10 +184,18 @@ def run_events(request: PageRequest, run_id: int) -> HttpResponse:
     after = 0
     while len(lines) < MOST_DOWNLOADED:
         rows = events_log.read(run.pk, after=after, limit=EVENTS_SHOWN)
-        lines += [json.dumps({
-            "seq": row.seq, "type": row.type, "data": row.data,
-            "created_at": row.created_at.isoformat(),
-        }, ensure_ascii=False) for row in rows]  # fmt: skip
+        lines += [
+            json.dumps(
+                {
+                    "seq": row.seq,
+                    "type": row.type,
+                    "data": row.data,
+                    "created_at": row.created_at.isoformat(),
+                },
+                ensure_ascii=False,
+            )
+            for row in rows
+        ]
         if len(rows) < EVENTS_SHOWN:
             break
         after = rows[-1].seq
@@ -188,9 +225,15 @@ def _children(request: PageRequest, run: Run) -> dict[str, Any]:
 
 
 PARTS = {
-    "timeline": _timeline, "messages": _messages, "events": _events, "files": _files,
-    "approvals": _approvals, "context": _context, "attempts": _attempts, "children": _children,
-}  # fmt: skip
+    "timeline": _timeline,
+    "messages": _messages,
+    "events": _events,
+    "files": _files,
+    "approvals": _approvals,
+    "context": _context,
+    "attempts": _attempts,
+    "children": _children,
+}
 
 
 @require_GET
@@ -235,9 +278,11 @@ def run_retry(request: PageRequest, run_id: int) -> HttpResponse:
 
 def _back(request: PageRequest, run: Run) -> str:
     """To the conversation, or to the run for those who came from a run's page."""
-    return run.thread.get_absolute_url() if request.POST.get("to") == "thread" else (
-        run.get_absolute_url()
-    )  # fmt: skip
+    return (
+        run.thread.get_absolute_url()
+        if request.POST.get("to") == "thread"
+        else (run.get_absolute_url())
+    )
 
 
 @require_POST

@@ -47,12 +47,13 @@ def link_list(request: PageRequest) -> HttpResponse:
     """Every public link that still leads somewhere, to be revoked."""
     links = [
         {
-            "row": row, "path": path_of(row),
+            "row": row,
+            "path": path_of(row),
             "run": row if isinstance(row, Run) else row.run,
             "kind": "run" if isinstance(row, Run) else "artifact",
         }
         for row in list_links(request.access)
-    ]  # fmt: skip
+    ]
     return render(request, "runs/link_list.html", {"links": links})
 
 

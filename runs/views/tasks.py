@@ -74,15 +74,28 @@ def task_list(request: PageRequest) -> HttpResponse:
         rows = rows.filter(teammate=mate)
     page = page_of(request, tasks.with_names(rows), "-id", size=PAGE_SIZE)
     last = _last_runs(request.access, page.rows)
-    return render(request, "runs/task_list.html", {
-        "rows": [
-            (task, what_starts(task), _next_of(task), last.get(task.pk, []),
-             _mean_cost(last.get(task.pk, [])))
-            for task in page.rows
-        ],
-        "page": page, "sought": sought, "state": state, "states": TaskStatus.choices,
-        "is_filtered": bool(sought or state or mate), "tabs": _list_tabs("Tasks"),
-    })  # fmt: skip
+    return render(
+        request,
+        "runs/task_list.html",
+        {
+            "rows": [
+                (
+                    task,
+                    what_starts(task),
+                    _next_of(task),
+                    last.get(task.pk, []),
+                    _mean_cost(last.get(task.pk, [])),
+                )
+                for task in page.rows
+            ],
+            "page": page,
+            "sought": sought,
+            "state": state,
+            "states": TaskStatus.choices,
+            "is_filtered": bool(sought or state or mate),
+            "tabs": _list_tabs("Tasks"),
+        },
+    )
 
 
 _LAST_RUNS = """
@@ -152,11 +165,17 @@ def agenda(request: PageRequest) -> HttpResponse:
         Entry(at, one, minutes[at.replace(second=0), one.task.teammate_id] > 1)
         for at, one in sorted(found, key=lambda pair: (pair[0], pair[1].pk))
     ]
-    return render(request, "runs/task_agenda.html", {
-        "entries": entries, "frequent": [(one, schedule_text.in_words(one)) for one in frequent],
-        "tabs": _list_tabs("Next 24 hours"), "now": now,
-        "most": MOST_SCHEDULES if len(shown) > MOST_SCHEDULES else None,
-    })  # fmt: skip
+    return render(
+        request,
+        "runs/task_agenda.html",
+        {
+            "entries": entries,
+            "frequent": [(one, schedule_text.in_words(one)) for one in frequent],
+            "tabs": _list_tabs("Next 24 hours"),
+            "now": now,
+            "most": MOST_SCHEDULES if len(shown) > MOST_SCHEDULES else None,
+        },
+    )
 
 
 @require_GET
@@ -167,9 +186,16 @@ def firing_log(request: PageRequest) -> HttpResponse:
     if shows in FiringStatus.values:
         rows = rows.filter(status=shows)
     page = page_of(request, rows, "-id", size=50)
-    return render(request, "runs/task_log.html", {
-        "page": page, "shows": shows, "statuses": FiringStatus.choices, "tabs": _list_tabs("Log"),
-    })  # fmt: skip
+    return render(
+        request,
+        "runs/task_log.html",
+        {
+            "page": page,
+            "shows": shows,
+            "statuses": FiringStatus.choices,
+            "tabs": _list_tabs("Log"),
+        },
+    )
 
 
 # --- one ----------------------------------------------------------------------------------------
@@ -179,20 +205,27 @@ def firing_log(request: PageRequest) -> HttpResponse:
 def task_new(request: PageRequest) -> HttpResponse:
     """Saved work, perhaps with a schedule at once."""
     access = request.access
-    form = TaskForm(access, request.POST or None, initial={
-        "teammate": number_of(request.GET.get("teammate", ""))
-        or access.organization.default_teammate_id,
-        "email_notifications": True, "learns": True,
-    })  # fmt: skip
+    form = TaskForm(
+        access,
+        request.POST or None,
+        initial={
+            "teammate": number_of(request.GET.get("teammate", ""))
+            or access.organization.default_teammate_id,
+            "email_notifications": True,
+            "learns": True,
+        },
+    )
     usual = ScheduleForm.now(None, access.organization.timezone)
     schedule = ScheduleForm(request.POST or None, initial=usual)
     is_scheduled = "scheduled" in request.POST
     if request.method == "POST" and form.is_valid() and (not is_scheduled or schedule.is_valid()):
         try:
             made = definitions.create_task_with(
-                access, form.cleaned_data["teammate"],
-                schedule=schedule.timing() if is_scheduled else None, **form.changes(),
-            )  # fmt: skip
+                access,
+                form.cleaned_data["teammate"],
+                schedule=schedule.timing() if is_scheduled else None,
+                **form.changes(),
+            )
         except DomainError as error:
             add_refusal(form, error, schedule)
         else:
@@ -215,25 +248,31 @@ def schedule_preview(request: PageRequest) -> HttpResponse:
             add_refusal(form, error)
     # What is only not filled in yet is no mistake.
     wrong = [
-        (name, errors[0]) for name, errors in form.errors.as_data().items()
+        (name, errors[0])
+        for name, errors in form.errors.as_data().items()
         if errors[0].code != "required"
-    ]  # fmt: skip
+    ]
     said = [
-        text if name == "__all__" or text.startswith(str(form[name].label)) else
-        f"{form[name].label}: {text}"
+        text
+        if name == "__all__" or text.startswith(str(form[name].label))
+        else f"{form[name].label}: {text}"
         for name, text in ((name, error.messages[0]) for name, error in wrong)
-    ]  # fmt: skip
+    ]
     context: dict[str, Any] = {"problem": " ".join(said)}
     if draft is not None:
-        task = Task.objects.visible_to(request.access).filter(
-            pk=number_of(request.POST.get("task", "")) or 0
-        ).first()  # fmt: skip
+        task = (
+            Task.objects.visible_to(request.access)
+            .filter(pk=number_of(request.POST.get("task", "")) or 0)
+            .first()
+        )
         context |= {
-            "words": schedule_text.in_words(draft), "dues": schedule_text.preview(draft),
+            "words": schedule_text.in_words(draft),
+            "dues": schedule_text.preview(draft),
             "draft": draft,
-            "forecast": _forecast(draft, task) if task else None, "a_day": _a_day(draft),
+            "forecast": _forecast(draft, task) if task else None,
+            "a_day": _a_day(draft),
             "mails": task.email_notifications if task else "email_notifications" in request.POST,
-        }  # fmt: skip
+        }
     return render(request, "runs/_schedule_preview.html", context)
 
 
@@ -281,15 +320,18 @@ def _page(
 ) -> HttpResponse:
     labels = {"setup": "Set-up"}
     frame = {
-        "task": task, "tab": tab, "template": f"runs/_task_{tab}.html",
+        "task": task,
+        "tab": tab,
+        "template": f"runs/_task_{tab}.html",
         "tabs": [
-            Tab(labels.get(name, name.title()), f"{task.get_absolute_url()}?tab={name}",
-                name == tab)
+            Tab(
+                labels.get(name, name.title()), f"{task.get_absolute_url()}?tab={name}", name == tab
+            )
             for name in PARTS
         ],
         "may_edit": tasks.may_edit(request.access, task) and not task.is_archived,
         "may_restore": tasks.may_edit(request.access, task) and task.is_archived,
-    }  # fmt: skip
+    }
     return render(request, "runs/task_detail.html", frame | context, status=status)
 
 
@@ -338,9 +380,10 @@ def _triggers(request: PageRequest, task: Task) -> dict[str, Any]:
             for one in of_kind.get(TriggerKind.SCHEDULE, [])
         ],
         "reach": Reach.of_task(request, task, hook, inbox),
-        "calls": task.firings.exclude(kind=TriggerKind.SCHEDULE).select_related("run")
+        "calls": task.firings.exclude(kind=TriggerKind.SCHEDULE)
+        .select_related("run")
         .order_by("-id")[:50],
-    }  # fmt: skip
+    }
 
 
 def _lessons(request: PageRequest, task: Task) -> dict[str, Any]:
@@ -352,9 +395,12 @@ def _setup(request: PageRequest, task: Task) -> dict[str, Any]:
 
 
 PARTS: dict[str, Callable[[PageRequest, Task], dict[str, Any]]] = {
-    "overview": _overview, "history": _history, "triggers": _triggers, "lessons": _lessons,
+    "overview": _overview,
+    "history": _history,
+    "triggers": _triggers,
+    "lessons": _lessons,
     "setup": _setup,
-}  # fmt: skip
+}
 
 
 def _save(request: PageRequest, task: Task) -> HttpResponse:
@@ -382,9 +428,12 @@ def task_act(request: PageRequest, task_id: int) -> HttpResponse:
     match request.POST.get("act", ""):
         case "run":
             run = requests.run_task(
-                access, task, options=options.Options(), channel=Channel.APP,
+                access,
+                task,
+                options=options.Options(),
+                channel=Channel.APP,
                 extra=request.POST.get("message", "").strip(),
-            )  # fmt: skip
+            )
             return redirect(run.thread)
         case "pause" | "wake" as act:
             tasks.update_task(access, task, enabled=act == "wake")
@@ -434,11 +483,13 @@ def schedule_edit(
             kind="schedule", cron="0 9 * * 1-5", timezone=access.organization.timezone
         )
         context |= {
-            "words": schedule_text.in_words(draft), "dues": schedule_text.preview(draft),
+            "words": schedule_text.in_words(draft),
+            "dues": schedule_text.preview(draft),
             "draft": draft,
-            "forecast": _forecast(draft, task), "a_day": _a_day(draft),
+            "forecast": _forecast(draft, task),
+            "a_day": _a_day(draft),
             "mails": task.email_notifications,
-        }  # fmt: skip
+        }
     return render(request, "runs/schedule_edit.html", context, status=422 if form.errors else 200)
 
 

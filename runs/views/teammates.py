@@ -51,12 +51,21 @@ MOST = 200
 DAYS = 30
 # Fields of a version as people call them.
 FIELD_NAMES = {
-    "role": "Role", "goals": "Goals", "instructions": "Instructions", "model": "Model",
-    "effort": "Effort", "permission_mode": "When it acts", "tools": "Apps",
-    "disabled_tools": "Without these tools", "memory": "Memory", "history": "History",
-    "task_setup_tools": "Set-up tools", "feedback": "Reports problems",
-    "self_improvement": "Learns", "prompt_profile": "Told besides",
-}  # fmt: skip
+    "role": "Role",
+    "goals": "Goals",
+    "instructions": "Instructions",
+    "model": "Model",
+    "effort": "Effort",
+    "permission_mode": "When it acts",
+    "tools": "Apps",
+    "disabled_tools": "Without these tools",
+    "memory": "Memory",
+    "history": "History",
+    "task_setup_tools": "Set-up tools",
+    "feedback": "Reports problems",
+    "self_improvement": "Learns",
+    "prompt_profile": "Told besides",
+}
 
 
 # --- the list -----------------------------------------------------------------------------------
@@ -80,12 +89,20 @@ def teammate_list(request: PageRequest) -> HttpResponse:
     shown = page.rows
     sums = totals.by_teammate(access, Span.last(DAYS), teammate__in=shown)
     busy = activity.under_way(Run.objects.visible_to(access).filter(teammate__in=shown))
-    return render(request, "runs/teammate_list.html", {
-        "rows": [(one, sums.get(one.pk), busy.get(one.pk)) for one in shown],
-        "page": page, "sought": sought, "mode": mode, "modes": PermissionMode.choices,
-        "shows_archived": shows_archived, "is_filtered": bool(sought or mode),
-        "templates": list(CATALOG.values())[:4],
-    })  # fmt: skip
+    return render(
+        request,
+        "runs/teammate_list.html",
+        {
+            "rows": [(one, sums.get(one.pk), busy.get(one.pk)) for one in shown],
+            "page": page,
+            "sought": sought,
+            "mode": mode,
+            "modes": PermissionMode.choices,
+            "shows_archived": shows_archived,
+            "is_filtered": bool(sought or mode),
+            "templates": list(CATALOG.values())[:4],
+        },
+    )
 
 
 @require_http_methods(["GET", "POST"])
@@ -114,9 +131,10 @@ def teammate_new(request: PageRequest) -> HttpResponse:
         access.require("data.runs.write")
         try:
             teammate = editing.create_teammate(
-                access, visibility=Visibility.ORGANIZATION,
+                access,
+                visibility=Visibility.ORGANIZATION,
                 **form.changes(),
-            )  # fmt: skip
+            )
         except DomainError as error:
             add_refusal(form, error)
         else:
@@ -147,12 +165,20 @@ def _page(
     request: PageRequest, teammate: Teammate, tab: str, context: dict[str, Any], status: int = 200
 ) -> HttpResponse:
     frame = {
-        "teammate": teammate, "version": teammate.current_version, "tab": tab,
+        "teammate": teammate,
+        "version": teammate.current_version,
+        "tab": tab,
         "template": f"runs/_mate_{tab}.html",
-        "tabs": [Tab(name.title() if name != "setup" else "Set-up",
-                     f"{teammate.get_absolute_url()}?tab={name}", name == tab) for name in PARTS],
+        "tabs": [
+            Tab(
+                name.title() if name != "setup" else "Set-up",
+                f"{teammate.get_absolute_url()}?tab={name}",
+                name == tab,
+            )
+            for name in PARTS
+        ],
         "may_edit": lookup.may_edit(request.access, teammate) and not teammate.is_archived,
-    }  # fmt: skip
+    }
     return render(request, "runs/teammate_detail.html", frame | context, status=status)
 
 
@@ -178,16 +204,17 @@ def _overview(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
         "errors": errors(recent)[:5],
         "denied": denied.annotate(n=Count("pk")).order_by("-n")[:5],
         "live": runs.filter(status__in=ACTIVE).with_names().newest_first()[:5],
-    }  # fmt: skip
+    }
 
 
 def _setup(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
     now = TeammateForm.now(teammate.current_version) | {"name": teammate.name}
     form = TeammateForm(request.access.organization, initial=now)
     return {
-        "form": form, "base": teammate.current_version.number,
+        "form": form,
+        "base": teammate.current_version.number,
         "preview": _preview(request.access, form, teammate),
-    }  # fmt: skip
+    }
 
 
 def _save(request: PageRequest, teammate: Teammate) -> HttpResponse:
@@ -256,11 +283,15 @@ def _preview(access: Access, form: TeammateForm, teammate: Teammate | None) -> d
             ("memories that fit the message", Memory.objects.for_teammate(*scope).count()),
             ("skills it may load", skills.skills_for(*scope).count()),
             ("documents it may read", documents.documents_for(*scope).count()),
-        ]  # fmt: skip
+        ]
     return {
-        "prompt": prompt, "tokens": tokens, "model": model, "adds": adds,
-        "cost": price.uncached_input * tokens / 1_000_000 if price else None, "price": price,
-    }  # fmt: skip
+        "prompt": prompt,
+        "tokens": tokens,
+        "model": model,
+        "adds": adds,
+        "cost": price.uncached_input * tokens / 1_000_000 if price else None,
+        "price": price,
+    }
 
 
 def _versions(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
@@ -268,20 +299,24 @@ def _versions(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
     versions = list(teammate.versions.select_related("created_by").order_by("-number")[:MOST])
     counts = {
         row["teammate_version"]: row
-        for row in Run.objects.visible_to(request.access).filter(
-            teammate=teammate, created_at__gte=timezone.now() - timedelta(days=DAYS)
-        ).values("teammate_version").annotate(
+        for row in Run.objects.visible_to(request.access)
+        .filter(teammate=teammate, created_at__gte=timezone.now() - timedelta(days=DAYS))
+        .values("teammate_version")
+        .annotate(
             runs=Count("pk"),
             completed=Count("pk", filter=Q(status=RunStatus.COMPLETED)),
             ended=Count("pk", filter=Q(status__in=[RunStatus.COMPLETED, RunStatus.FAILED])),
-        ).order_by()
-    }  # fmt: skip
+        )
+        .order_by()
+    }
     by_number = {str(one.number): one for one in versions}
     old, new = by_number.get(request.GET.get("a", "")), by_number.get(request.GET.get("b", ""))
     return {
         "versions": [(one, counts.get(one.pk)) for one in versions],
-        "old": old, "new": new, "changes": _changes(old, new) if old and new else None,
-    }  # fmt: skip
+        "old": old,
+        "new": new,
+        "changes": _changes(old, new) if old and new else None,
+    }
 
 
 def _changes(old: TeammateVersion, new: TeammateVersion) -> list[dict[str, Any]]:
@@ -292,10 +327,14 @@ def _changes(old: TeammateVersion, new: TeammateVersion) -> list[dict[str, Any]]
             continue
         is_text = name in ("instructions", "goals")
         lines = changed_lines(before, after) if is_text else None
-        found.append({
-            "name": FIELD_NAMES[name], "lines": lines,
-            "before": _in_words(name, before), "after": _in_words(name, after),
-        })  # fmt: skip
+        found.append(
+            {
+                "name": FIELD_NAMES[name],
+                "lines": lines,
+                "before": _in_words(name, before),
+                "after": _in_words(name, after),
+            }
+        )
     return found
 
 
@@ -322,7 +361,7 @@ def _triggers(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
         "tasks": [(task, what_starts(task)) for task in shown],
         "reach": Reach.of_teammate(request, teammate),
         "calls": calls.order_by("-id")[:50],
-    }  # fmt: skip
+    }
 
 
 def _memory(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
@@ -344,9 +383,14 @@ def _access(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
 
 
 PARTS: dict[str, Callable[[PageRequest, Teammate], dict[str, Any]]] = {
-    "overview": _overview, "setup": _setup, "versions": _versions, "triggers": _triggers,
-    "memory": _memory, "files": _files, "access": _access,
-}  # fmt: skip
+    "overview": _overview,
+    "setup": _setup,
+    "versions": _versions,
+    "triggers": _triggers,
+    "memory": _memory,
+    "files": _files,
+    "access": _access,
+}
 
 
 # --- acts ---------------------------------------------------------------------------------------

@@ -75,9 +75,13 @@ def _by_age(threads: list[Thread]) -> list[tuple[str, list[Thread]]]:
     for thread in threads:
         day = timezone.localtime(thread.updated_at).date()
         age = (today - day).days
-        name = "Today" if age < 1 else "Yesterday" if age == 1 else (
-            "Last 7 days" if age < 7 else f"{day:%B %Y}"
-        )  # fmt: skip
+        name = (
+            "Today"
+            if age < 1
+            else "Yesterday"
+            if age == 1
+            else ("Last 7 days" if age < 7 else f"{day:%B %Y}")
+        )
         groups.setdefault(name, []).append(thread)
     return list(groups.items())
 
@@ -89,13 +93,17 @@ def thread_new(request: PageRequest) -> HttpResponse:
     error = ""
     if request.method == "POST":
         try:
-            run = _at_most_once(request, None, lambda: conversation.start_thread(
-                access,
-                message=request.POST.get("message", ""),
-                teammate=_chosen(request),
-                options=_options(request),
-                attachments=_attachments(request),
-            ))  # fmt: skip
+            run = _at_most_once(
+                request,
+                None,
+                lambda: conversation.start_thread(
+                    access,
+                    message=request.POST.get("message", ""),
+                    teammate=_chosen(request),
+                    options=_options(request),
+                    attachments=_attachments(request),
+                ),
+            )
         except DomainError as refusal:
             error = refusal.message
         else:
@@ -103,13 +111,20 @@ def thread_new(request: PageRequest) -> HttpResponse:
     context = composer_of(access)
     wanted = request.POST.get("teammate") or request.GET.get("teammate") or ""
     chosen = number_of(wanted) or context["chosen"]
-    return render(request, "threads/thread_new.html", context | _list(request, limit=SIDE_LIST) | {
-        "chosen": chosen,
-        "mate": next((one for one in context["teammates"] if one.pk == chosen), None),
-        "examples": demo.EXAMPLES,
-        "error": error,
-        "message": request.POST.get("message", "") or request.GET.get("message", ""),
-    }, status=422 if error else 200)  # fmt: skip
+    return render(
+        request,
+        "threads/thread_new.html",
+        context
+        | _list(request, limit=SIDE_LIST)
+        | {
+            "chosen": chosen,
+            "mate": next((one for one in context["teammates"] if one.pk == chosen), None),
+            "examples": demo.EXAMPLES,
+            "error": error,
+            "message": request.POST.get("message", "") or request.GET.get("message", ""),
+        },
+        status=422 if error else 200,
+    )
 
 
 def composer_of(access: Access, end_user: EndUser | None = None) -> dict[str, Any]:
@@ -129,25 +144,33 @@ def composer_of(access: Access, end_user: EndUser | None = None) -> dict[str, An
 def thread_detail(request: PageRequest, thread_id: int) -> HttpResponse:
     thread = _thread(request, thread_id)
     runs = list(
-        Run.objects.filter(thread=thread).with_names().select_related("answer", "route")
+        Run.objects.filter(thread=thread)
+        .with_names()
+        .select_related("answer", "route")
         .order_by("-position")[:SHOWN_RUNS]
-    )[::-1]  # fmt: skip
+    )[::-1]
     before, behind = _without_run(thread, runs)
     marks.mark_thread_viewed(request.access, thread)
     context = composer_of(request.access, thread.end_user)
     known = {teammate.pk for teammate in context["teammates"]}
-    return render(request, "threads/thread_detail.html", context | _panel(thread) | {
-        "side": _list(request, limit=SIDE_LIST),
-        "current": thread.pk,
-        "thread": thread,
-        "runs": with_transcripts(runs),
-        "said_before": before,
-        "loose": behind,
-        "has_more": len(runs) == SHOWN_RUNS,
-        "chosen": thread.teammate_id if thread.teammate_id in known else context["chosen"],
-        "is_live": any(not run.is_finished for run in runs),
-        "message": _said_in(thread, request.GET.get("again", "")),
-    })  # fmt: skip
+    return render(
+        request,
+        "threads/thread_detail.html",
+        context
+        | _panel(thread)
+        | {
+            "side": _list(request, limit=SIDE_LIST),
+            "current": thread.pk,
+            "thread": thread,
+            "runs": with_transcripts(runs),
+            "said_before": before,
+            "loose": behind,
+            "has_more": len(runs) == SHOWN_RUNS,
+            "chosen": thread.teammate_id if thread.teammate_id in known else context["chosen"],
+            "is_live": any(not run.is_finished for run in runs),
+            "message": _said_in(thread, request.GET.get("again", "")),
+        },
+    )
 
 
 def _said_in(thread: Thread, run: str) -> str:
@@ -190,11 +213,19 @@ def _panel(thread: Thread) -> dict[str, Any]:
 def thread_send(request: PageRequest, thread_id: int) -> HttpResponse:
     """Say something; while a run is busy the new one waits its turn, or the busy one is stopped."""
     thread = _thread(request, thread_id)
-    run = _at_most_once(request, thread, lambda: conversation.run_in_thread(
-        request.access, thread, message=request.POST.get("message", ""),
-        teammate=_chosen(request), options=_options(request), channel=Channel.APP,
-        attachments=_attachments(request),
-    ))  # fmt: skip
+    run = _at_most_once(
+        request,
+        thread,
+        lambda: conversation.run_in_thread(
+            request.access,
+            thread,
+            message=request.POST.get("message", ""),
+            teammate=_chosen(request),
+            options=_options(request),
+            channel=Channel.APP,
+            attachments=_attachments(request),
+        ),
+    )
     if request.POST.get("how") == "stop" and run.status == RunStatus.QUEUED:
         conversation.stop_others(request.access, run)
     if not request.headers.get("HX-Request"):
@@ -274,9 +305,9 @@ def _without_run(thread: Thread, runs: list[Run]) -> tuple[list[Message], list[M
     """Messages of no run: those from before the first shown run (of a fork), and those that
     programs posted since and that no run has taken up yet."""
     first = next((run.prompt_id for run in runs if run.prompt_id), None)
-    said = list(
-        thread.messages.filter(runs=None, answered_by=None).order_by("-id")[:MOST_LOOSE]
-    )[::-1]  # fmt: skip
+    said = list(thread.messages.filter(runs=None, answered_by=None).order_by("-id")[:MOST_LOOSE])[
+        ::-1
+    ]
     if first is None:
         return said, []
     return [m for m in said if m.pk < first], [m for m in said if m.pk > first]

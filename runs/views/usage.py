@@ -35,25 +35,39 @@ def usage_page(request: PageRequest) -> HttpResponse:
     measure = query.get("measure", "")
     span, period, problem = _span(query)
     report = usage_report.report(
-        request.access, span, by=by if by in GROUPS else "model",
+        request.access,
+        span,
+        by=by if by in GROUPS else "model",
         measure=measure if measure in MEASURES else "",
-    )  # fmt: skip
+    )
     if query.get("format") == "csv":
         count_export(request.access)
         return _as_csv(report)
     sees_all = request.access.may("data.usage.read")
-    return render(request, "runs/usage.html", {
-        "report": report, "period": period, "periods": PERIODS.items(), "problem": problem,
-        "groups": [(name, label) for name, (_, label) in GROUPS.items()
-                   if sees_all or name != "member"],
-        "measures": MEASURES.items(),
-        "sees_all": sees_all,
-        "rows": [(group, _runs_url(group, report)) for group in report.groups],
-        "by_label": GROUPS[report.by][1],
-        "chart": _chart(report),
-        "keep": {name: query[name] for name in ("period", "by", "measure", "start", "end")
-                 if query.get(name)},
-    }, status=422 if problem else 200)  # fmt: skip
+    return render(
+        request,
+        "runs/usage.html",
+        {
+            "report": report,
+            "period": period,
+            "periods": PERIODS.items(),
+            "problem": problem,
+            "groups": [
+                (name, label) for name, (_, label) in GROUPS.items() if sees_all or name != "member"
+            ],
+            "measures": MEASURES.items(),
+            "sees_all": sees_all,
+            "rows": [(group, _runs_url(group, report)) for group in report.groups],
+            "by_label": GROUPS[report.by][1],
+            "chart": _chart(report),
+            "keep": {
+                name: query[name]
+                for name in ("period", "by", "measure", "start", "end")
+                if query.get(name)
+            },
+        },
+        status=422 if problem else 200,
+    )
 
 
 def _span(query: Any) -> tuple[Span, str, str]:
@@ -81,11 +95,13 @@ def _chart(report: Report) -> charts.Bars:
     shown, rest = report.groups[:SERIES], report.groups[SERIES:]
     series = [
         charts.Series(
-            group.name, f"series-{at}", [float(v) for v in group.by_day],
+            group.name,
+            f"series-{at}",
+            [float(v) for v in group.by_day],
             say(float(sum(group.by_day))),
         )
         for at, group in enumerate(shown)
-    ]  # fmt: skip
+    ]
     if rest:
         sums = [float(sum(values)) for values in zip(*(g.by_day for g in rest), strict=True)]
         series.append(charts.Series("Other", "series-7", sums, say(sum(sums))))
@@ -102,8 +118,11 @@ def _chart(report: Report) -> charts.Bars:
 def _runs_url(group: Group, report: Report) -> str:
     """The runs behind a row, as far as the list can name them."""
     words = {
-        "model": "model", "teammate": "teammate", "member": "by", "end_user": "user",
-    }  # fmt: skip
+        "model": "model",
+        "teammate": "teammate",
+        "member": "by",
+        "end_user": "user",
+    }
     if report.by not in words or group.key in (None, ""):
         return ""
     name = group.name.replace('"', "")
@@ -119,12 +138,24 @@ def _as_csv(report: Report) -> HttpResponse:
 
 def _lines(report: Report) -> Iterator[list[Any]]:
     yield [
-        GROUPS[report.by][1], "Runs", "Uncached input tokens", "Cache read tokens",
-        "Cache write tokens", "Output tokens", "Cost USD", "Cost USD before",
-    ]  # fmt: skip
+        GROUPS[report.by][1],
+        "Runs",
+        "Uncached input tokens",
+        "Cache read tokens",
+        "Cache write tokens",
+        "Output tokens",
+        "Cost USD",
+        "Cost USD before",
+    ]
     for group in report.groups:
         sums = group.sums
         yield [
-            group.name, sums.runs, sums.uncached_tokens, sums.cache_read_tokens,
-            sums.cache_write_tokens, sums.output_tokens, sums.cost, group.before.cost,
-        ]  # fmt: skip
+            group.name,
+            sums.runs,
+            sums.uncached_tokens,
+            sums.cache_read_tokens,
+            sums.cache_write_tokens,
+            sums.output_tokens,
+            sums.cost,
+            group.before.cost,
+        ]

@@ -30,25 +30,36 @@ def webhook_list(request: PageRequest) -> HttpResponse:
         request, endpoints.list_endpoints(request.access, every_scope=True), "-id", size=25
     )
     health = endpoints.health_of(page.rows)
-    return render(request, "runs/webhook_list.html", {
-        "rows": [(one, health.get(one.pk, endpoints.Health())) for one in page.rows],
-        "page": page,
-    })  # fmt: skip
+    return render(
+        request,
+        "runs/webhook_list.html",
+        {
+            "rows": [(one, health.get(one.pk, endpoints.Health())) for one in page.rows],
+            "page": page,
+        },
+    )
 
 
 @require_http_methods(["GET", "POST"])
 def webhook_new(request: PageRequest) -> HttpResponse:
     request.access.require("data.webhooks.manage")
-    form = EndpointForm(request.POST or None, initial={
-        "events": endpoints.DEFAULT_EVENTS, "dialect": Dialect.TEAMMATES,
-    })  # fmt: skip
+    form = EndpointForm(
+        request.POST or None,
+        initial={
+            "events": endpoints.DEFAULT_EVENTS,
+            "dialect": Dialect.TEAMMATES,
+        },
+    )
     if request.method == "POST" and form.is_valid():
         given = form.cleaned_data
         try:
             made = endpoints.add_endpoint(
-                request.access, url=given["url"], events=given["events"],
-                description=given["description"], dialect=given["dialect"] or Dialect.TEAMMATES,
-            )  # fmt: skip
+                request.access,
+                url=given["url"],
+                events=given["events"],
+                description=given["description"],
+                dialect=given["dialect"] or Dialect.TEAMMATES,
+            )
         except DomainError as error:
             add_refusal(form, error)
         else:
@@ -87,23 +98,37 @@ def _detail(request: PageRequest, endpoint: WebhookEndpoint, *, secret: str = ""
         rows = rows.filter(run=run)
     now = timezone.now()
     until = endpoint.old_secret_until
-    return render(request, "runs/webhook_detail.html", {
-        "endpoint": endpoint, "secret": secret,
-        "page": page_of(request, rows, "-id", size=PAGE_SIZE),
-        "health": endpoints.health_of([endpoint]).get(endpoint.pk, endpoints.Health()),
-        "status": status, "event": event, "run": run, "statuses": DeliveryStatus.choices,
-        "events": sorted(set(endpoint.events) | {outbox.TEST}),
-        "is_filtered": bool(status or event or run), "since": SINCE.items(),
-        "both_until": until if until is not None and until > now else None,
-    })  # fmt: skip
+    return render(
+        request,
+        "runs/webhook_detail.html",
+        {
+            "endpoint": endpoint,
+            "secret": secret,
+            "page": page_of(request, rows, "-id", size=PAGE_SIZE),
+            "health": endpoints.health_of([endpoint]).get(endpoint.pk, endpoints.Health()),
+            "status": status,
+            "event": event,
+            "run": run,
+            "statuses": DeliveryStatus.choices,
+            "events": sorted(set(endpoint.events) | {outbox.TEST}),
+            "is_filtered": bool(status or event or run),
+            "since": SINCE.items(),
+            "both_until": until if until is not None and until > now else None,
+        },
+    )
 
 
 @require_http_methods(["GET", "POST"])
 def webhook_change(request: PageRequest, webhook_id: int) -> HttpResponse:
     endpoint = _find(request, webhook_id)
-    form = EndpointForm(request.POST or None, initial={
-        "url": endpoint.url, "description": endpoint.description, "events": endpoint.events,
-    })  # fmt: skip
+    form = EndpointForm(
+        request.POST or None,
+        initial={
+            "url": endpoint.url,
+            "description": endpoint.description,
+            "events": endpoint.events,
+        },
+    )
     del form.fields["dialect"]
     if request.method == "POST" and form.is_valid():
         try:
@@ -181,11 +206,15 @@ def delivery_detail(request: PageRequest, webhook_id: int, delivery_id: int) -> 
     # As many as the row counts: another may have been written since it was read.
     attempts = list(delivery.log.order_by("id")[: delivery.attempts])[: -MOST_SHOWN - 1 : -1]
     context: dict[str, Any] = {
-        "endpoint": endpoint, "delivery": delivery, "attempts": attempts,
-        "last": attempts[0] if attempts else None, "body": _pretty(delivery.body),
-        "curl": _curl(delivery, attempts[0]) if attempts else "", "verdict": verdict,
+        "endpoint": endpoint,
+        "delivery": delivery,
+        "attempts": attempts,
+        "last": attempts[0] if attempts else None,
+        "body": _pretty(delivery.body),
+        "curl": _curl(delivery, attempts[0]) if attempts else "",
+        "verdict": verdict,
         "most_attempts": len(sender.DELAYS) + 1,
-    }  # fmt: skip
+    }
     is_part = request.headers.get("HX-Target") == "peek"
     name = "runs/_delivery.html" if is_part else "runs/delivery_detail.html"
     return render(request, name, context)

@@ -18,9 +18,11 @@ RESENT_EVERY = 0.2  # seconds
 def with_order(rows: QuerySet[WebhookDelivery]) -> QuerySet[WebhookDelivery]:
     """`is_behind`: whether an earlier one of its run has to go first."""
     earlier = WebhookDelivery.objects.filter(
-        endpoint=OuterRef("endpoint"), run=OuterRef("run"), pk__lt=OuterRef("pk"),
+        endpoint=OuterRef("endpoint"),
+        run=OuterRef("run"),
+        pk__lt=OuterRef("pk"),
         status=DeliveryStatus.PENDING,
-    )  # fmt: skip
+    )
     return rows.annotate(is_behind=Exists(earlier))
 
 

@@ -41,10 +41,14 @@ def add_endpoint(
     if list_endpoints(access).count() >= MOST_ENDPOINTS:
         raise Conflict(f"A scope has at most {MOST_ENDPOINTS} webhooks.", code="webhooks.capacity")
     return WebhookEndpoint.objects.create(
-        organization=access.organization, end_user=access.end_user, url=_checked_url(url, dialect),
-        events=_checked_events(DEFAULT_EVENTS if events is None else events), secret=_new_secret(),
-        dialect=dialect, description=_checked_description(description),
-    )  # fmt: skip
+        organization=access.organization,
+        end_user=access.end_user,
+        url=_checked_url(url, dialect),
+        events=_checked_events(DEFAULT_EVENTS if events is None else events),
+        secret=_new_secret(),
+        dialect=dialect,
+        description=_checked_description(description),
+    )
 
 
 @audit.recorded("webhook.update")
@@ -153,10 +157,12 @@ def send_test(access: Access, endpoint: WebhookEndpoint) -> WebhookDelivery:
     event_id = f"evt_{new_uid().hex}"
     with transaction.atomic():
         made = WebhookDelivery.objects.create(
-            endpoint=endpoint, event_type=outbox.TEST, event_id=event_id,
+            endpoint=endpoint,
+            event_type=outbox.TEST,
+            event_id=event_id,
             body=payloads.body_of(endpoint, outbox.TEST, event_id, None),
             next_retry_at=timezone.now(),
-        )  # fmt: skip
+        )
         outbox.wake()
     return made
 

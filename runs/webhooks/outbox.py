@@ -10,10 +10,18 @@ from runs.webhooks.payloads import body_of
 from teammates.fields import new_uid
 
 EVENTS = (
-    "run.started", "run.completed", "run.failed", "run.cancelled", "run.awaiting_input",
-    "run.interrupted", "run.message_received", "run.message_cancelled", "balance.low",
-    "balance.critical", "balance.depleted",
-)  # fmt: skip
+    "run.started",
+    "run.completed",
+    "run.failed",
+    "run.cancelled",
+    "run.awaiting_input",
+    "run.interrupted",
+    "run.message_received",
+    "run.message_cancelled",
+    "balance.low",
+    "balance.critical",
+    "balance.depleted",
+)
 EVENT_OF = {
     RunStatus.QUEUED: "run.started",
     RunStatus.WAITING: "run.awaiting_input",
@@ -39,11 +47,15 @@ def queue(run: Run) -> None:
     now = timezone.now()
     WebhookDelivery.objects.bulk_create(
         WebhookDelivery(
-            endpoint=endpoint, run=run, event_type=event, event_id=event_id,
-            body=body_of(endpoint, event, event_id, run), next_retry_at=now,
+            endpoint=endpoint,
+            run=run,
+            event_type=event,
+            event_id=event_id,
+            body=body_of(endpoint, event, event_id, run),
+            next_retry_at=now,
         )
         for endpoint in wanted
-    )  # fmt: skip
+    )
     wake()
 
 
@@ -52,9 +64,11 @@ def call_followers(delivery: WebhookDelivery) -> None:
     if delivery.run_id is None:
         return
     WebhookDelivery.objects.filter(
-        endpoint=delivery.endpoint_id, run=delivery.run_id, pk__gt=delivery.pk,
+        endpoint=delivery.endpoint_id,
+        run=delivery.run_id,
+        pk__gt=delivery.pk,
         status=DeliveryStatus.PENDING,
-    ).update(next_retry_at=delivery.next_retry_at or timezone.now())  # fmt: skip
+    ).update(next_retry_at=delivery.next_retry_at or timezone.now())
 
 
 def wake() -> None:

@@ -22,10 +22,21 @@ def body_of(endpoint: WebhookEndpoint, event: str, event_id: str, run: Run | Non
 def _teammates_body(
     endpoint: WebhookEndpoint, event: str, event_id: str, run: Run | None
 ) -> dict[str, Any]:
-    data: dict[str, Any] = dict.fromkeys((
-        "run_id", "task_id", "teammate_id", "user_id", "status", "output", "output_data", "error",
-        "error_code", "headline", "metadata",
-    ))  # fmt: skip
+    data: dict[str, Any] = dict.fromkeys(
+        (
+            "run_id",
+            "task_id",
+            "teammate_id",
+            "user_id",
+            "status",
+            "output",
+            "output_data",
+            "error",
+            "error_code",
+            "headline",
+            "metadata",
+        )
+    )
     data |= {"needs_reply": False, "needs_reply_count": 0, "delivery_channel": "none"}
     if run is not None:
         answer = run.answer.content if run.answer else None
@@ -73,9 +84,10 @@ _BODIES: dict[Dialect, _Body] = {
 def headers_of(delivery: WebhookDelivery, secret: str, timestamp: int) -> dict[str, str]:
     """With the signature, made by `secret` at `timestamp` (Unix seconds)."""
     shared = {
-        "Content-Type": "application/json", "User-Agent": "Muster/0.1 (+webhooks)",
+        "Content-Type": "application/json",
+        "User-Agent": "Muster/0.1 (+webhooks)",
         "Accept-Encoding": "identity",
-    }  # fmt: skip
+    }
     if delivery.endpoint.dialect == Dialect.THREADS:
         signature = sign(secret, f"{timestamp}.{delivery.body}")
         return shared | {

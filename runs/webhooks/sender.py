@@ -155,10 +155,16 @@ def claim_due(limit: int, under_way: Mapping[int, int]) -> list[WebhookDelivery]
     if limit < 1:
         return []
     with connection.cursor() as cursor:
-        cursor.execute(_CLAIM, {
-            "n": limit, "of_one": AT_ONCE_TO_ONE, "claimed_for": CLAIMED_FOR,
-            "endpoints": list(under_way), "under_way": list(under_way.values()),
-        })  # fmt: skip
+        cursor.execute(
+            _CLAIM,
+            {
+                "n": limit,
+                "of_one": AT_ONCE_TO_ONE,
+                "claimed_for": CLAIMED_FOR,
+                "endpoints": list(under_way),
+                "under_way": list(under_way.values()),
+            },
+        )
         ids = [row[0] for row in cursor.fetchall()]
     found = WebhookDelivery.objects.filter(pk__in=ids).select_related("endpoint")
     return list(found.order_by("id"))
@@ -233,13 +239,17 @@ def record(delivery_id: int, attempts: list[Attempt]) -> None:
                 one.body = ""
         DeliveryAttempt.objects.bulk_create(
             DeliveryAttempt(
-                delivery=delivery, at=one.at, took_ms=one.took_ms,
-                request_headers=one.request_headers, response_status=one.status,
+                delivery=delivery,
+                at=one.at,
+                took_ms=one.took_ms,
+                request_headers=one.request_headers,
+                response_status=one.status,
                 response_headers=_clean_headers(one.headers),
-                response_body=clean_text(one.body), error=clean_text(one.error)[:500],
+                response_body=clean_text(one.body),
+                error=clean_text(one.error)[:500],
             )
             for one in attempts
-        )  # fmt: skip
+        )
         last = attempts[-1]
         delivery.attempts += len(attempts)
         delivery.tries += 1
@@ -283,11 +293,12 @@ def _note_on_endpoint(delivery: WebhookDelivery, last: Attempt) -> None:
 def _tell(delivery: WebhookDelivery, why: str) -> None:
     assert delivery.run is not None
     notices.tell_of_trouble(
-        delivery.run, role=Role.ADMIN,
+        delivery.run,
+        role=Role.ADMIN,
         title=f"A webhook is paused: {urlsplit(delivery.endpoint.url).hostname} {why}",
         text="Its events are kept, and sent when you wake it.",
         path=delivery.endpoint.get_absolute_url(),
-    )  # fmt: skip
+    )
 
 
 def _clean_headers(headers: dict[str, str]) -> dict[str, Any]:

@@ -37,9 +37,10 @@ class RefreshIn(Input):
 def register(request: HttpRequest, payload: RegisterIn) -> Any:
     """Sign up with an account of one's own."""
     access = sign_in.register(
-        email=payload.email, password=payload.password,
+        email=payload.email,
+        password=payload.password,
         name=f"{payload.first_name} {payload.last_name}".strip(),
-    )  # fmt: skip
+    )
     assert access.user is not None
     verification.welcome(access.user)
     return Status(201, tokens_out(sessions.open_session(access)) | {"user": user_out(access)})

@@ -79,7 +79,12 @@ def me(request: ApiRequest) -> dict[str, Any]:
 
 def _tokens(tokens: sessions.Tokens, response: HttpResponse) -> dict[str, Any]:
     response.set_cookie(
-        COOKIE, tokens.refresh, max_age=settings.REFRESH_TOKEN_SECONDS, path="/v1/auth",
-        httponly=True, samesite="Lax", secure=settings.HTTPS,
-    )  # fmt: skip
+        COOKIE,
+        tokens.refresh,
+        max_age=settings.REFRESH_TOKEN_SECONDS,
+        path="/v1/auth",
+        httponly=True,
+        samesite="Lax",
+        secure=settings.HTTPS,
+    )
     return {"access_token": tokens.access, "token_type": "bearer"}

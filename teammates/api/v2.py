@@ -106,12 +106,26 @@ WIRE = {
 }
 # null means: back to the default.
 CLEARED: dict[str, Any] = {
-    "model": "", "effort": "", "memory": None, "history": None, "task_setup_tools": None,
-    "feedback": None, "self_improvement": None, "instructions": "", "role": "", "goals": "",
-    "tools": [], "disabled_tools": [], "display_order": None, "metadata": None,
-    "allowed_senders": None, "imessage_chat": None, "imessage_senders": None, "slack_slug": None,
+    "model": "",
+    "effort": "",
+    "memory": None,
+    "history": None,
+    "task_setup_tools": None,
+    "feedback": None,
+    "self_improvement": None,
+    "instructions": "",
+    "role": "",
+    "goals": "",
+    "tools": [],
+    "disabled_tools": [],
+    "display_order": None,
+    "metadata": None,
+    "allowed_senders": None,
+    "imessage_chat": None,
+    "imessage_senders": None,
+    "slack_slug": None,
     "slack_senders": None,
-}  # fmt: skip
+}
 # What other parts of the hosted product would hold, and this one has not.
 FOREIGN = ("group_id", "bridge_id", "slack_channels")
 # Of a new teammate: what is no field of its own.
@@ -141,9 +155,11 @@ def create_teammate(request: ApiRequest, payload: TeammateCreate) -> Any:
         )
     else:
         teammate = editing.create_teammate(
-            access, end_user=end_user,
-            email_inbox=payload.email_inbox, **changes,
-        )  # fmt: skip
+            access,
+            end_user=end_user,
+            email_inbox=payload.email_inbox,
+            **changes,
+        )
     token = channels.make_webhook(request.auth, teammate) if payload.webhook else None
     made = _find(replace(access, end_user=None), teammate.pk)
     shown = teammate_out(made, request)
@@ -368,13 +384,17 @@ def template_out(template: TeammateTemplate) -> dict[str, Any]:
         "role": template.role,
         "goals": template.goals,
         "default_tasks": [
-            {"slug": task.slug, "name": task.name, "instructions": task.instructions,
-             "expected_output": task.expected_output or None}
+            {
+                "slug": task.slug,
+                "name": task.name,
+                "instructions": task.instructions,
+                "expected_output": task.expected_output or None,
+            }
             for task in template.tasks
         ],
         "bootstrap_tasks": [],
         "questions": [{"question": question} for question in template.questions],
-    }  # fmt: skip
+    }
 
 
 # --- shared -------------------------------------------------------------------------------------

@@ -73,9 +73,10 @@ def token(request: HttpRequest, payload: TokenIn) -> dict[str, Any]:
     """A new default key for e-mail and password; the previous default key is dead."""
     access = sign_in.sign_in(login=payload.email, password=payload.password)
     return {
-        "api_key": api_keys.renew_default_key(access)[1], "email": access.require_person().email,
+        "api_key": api_keys.renew_default_key(access)[1],
+        "email": access.require_person().email,
         "message": "The previous default key no longer works.",
-    }  # fmt: skip
+    }
 
 
 @router.post("/verify/resend", tags=["account"])
@@ -112,9 +113,11 @@ def rotate_default_key(request: ApiRequest) -> dict[str, Any]:
 def create_key(request: ApiRequest, payload: KeyIn) -> Any:
     """A named key. Its secret is shown here and never again."""
     key, secret = api_keys.create_key(
-        request.auth, name=payload.name, expires_in_days=payload.expires_in_days,
+        request.auth,
+        name=payload.name,
+        expires_in_days=payload.expires_in_days,
         scopes=payload.scopes,
-    )  # fmt: skip
+    )
     return Status(201, _created_out(key, secret))
 
 
@@ -144,9 +147,13 @@ def _default_key_state(access: Access) -> dict[str, Any]:
 
 def _created_out(key: APIKey, secret: str) -> dict[str, Any]:
     return {
-        "id": key.pk, "name": key.name, "api_key": secret, "prefix": key.prefix,
-        "expires_at": iso(key.expires_at), "scopes": key.scopes,
-    }  # fmt: skip
+        "id": key.pk,
+        "name": key.name,
+        "api_key": secret,
+        "prefix": key.prefix,
+        "expires_at": iso(key.expires_at),
+        "scopes": key.scopes,
+    }
 
 
 def _key_out(key: APIKey) -> dict[str, Any]:
@@ -308,9 +315,14 @@ def list_audit_logs(
 ) -> dict[str, Any]:
     """Every request to this API, newest first: of keys (`api_key`), of sessions (`dashboard`)."""
     entries = audit.list_entries(
-        request.auth, auth=auth, only_requests=True, action=action, resource_type=resource_type,
-        method=method and method.upper(), status=status_code,
-    )  # fmt: skip
+        request.auth,
+        auth=auth,
+        only_requests=True,
+        action=action,
+        resource_type=resource_type,
+        method=method and method.upper(),
+        status=status_code,
+    )
     return paged(entries, limit, starting_after, audit_out)
 
 

@@ -117,9 +117,12 @@ def create_skill(request: ApiRequest, payload: SkillIn) -> Any:
     if payload.teammate_id is not None:
         teammate = lookup.get_teammate(request.auth, payload.teammate_id)
     skill = skill_verbs.add_skill(
-        access, name=payload.name, description=payload.description, body=payload.body,
+        access,
+        name=payload.name,
+        description=payload.description,
+        body=payload.body,
         teammate=teammate,
-    )  # fmt: skip
+    )
     return Status(201, skill_out(skill, access))
 
 
@@ -139,11 +142,16 @@ def list_invokable_skills(
     skills = Skill.objects.visible_to(access).filter(status=SkillStatus.ACTIVE)
     allowed = [None] if teammate_id is None else [None, teammate_id]
     rows = [
-        {"slug": skill.slug, "name": skill.name, "description": skill.description, "kind": "custom",
-         "source": "custom"}
+        {
+            "slug": skill.slug,
+            "name": skill.name,
+            "description": skill.description,
+            "kind": "custom",
+            "source": "custom",
+        }
         for skill in skills.order_by("slug")
         if skill.teammate_id in allowed
-    ]  # fmt: skip
+    ]
     return whole(rows)
 
 

@@ -34,10 +34,16 @@ def list_models(request: ApiRequest, zdr: bool = False) -> dict[str, Any]:
 
 def model_out(model: Model) -> dict[str, Any]:
     price = model.shown_price
-    lanes = {
-        "input_per_mtok": price.uncached_input, "output_per_mtok": price.output,
-        "cache_read_per_mtok": price.cache_read, "cache_write_per_mtok": price.cache_write,
-    } if price else {}  # fmt: skip
+    lanes = (
+        {
+            "input_per_mtok": price.uncached_input,
+            "output_per_mtok": price.output,
+            "cache_read_per_mtok": price.cache_read,
+            "cache_write_per_mtok": price.cache_write,
+        }
+        if price
+        else {}
+    )
     return {
         "id": model.alias,
         "name": model.alias,
@@ -70,22 +76,27 @@ def list_built_in_tools(
     if teammate_id is not None:
         version = lookup.get_teammate(request.auth, teammate_id).current_version
         off |= set(version.disabled_tools)
-        switches = {"memory": version.memory, "history": version.history,
-                    "task_setup_tools": version.task_setup_tools,
-                    "feedback": version.feedback}  # fmt: skip
+        switches = {
+            "memory": version.memory,
+            "history": version.history,
+            "task_setup_tools": version.task_setup_tools,
+            "feedback": version.feedback,
+        }
     rows = []
     for group in tools.GROUPS.values():
         is_on = group.name not in off and switches.get(group.name) is not False
         is_on = is_on and not (group.tools and all(tool.name in off for tool in group.tools))
-        rows.append({
-            "name": group.name,
-            "server_name": f"muster_{group.name}",
-            "display_name": group.title,
-            "description": group.description,
-            "enabled": is_on and (group.is_safe_for_end_users or user_id is None),
-            "multi_tenant_safe": group.is_safe_for_end_users,
-            "configurable": group.configurable,
-        })  # fmt: skip
+        rows.append(
+            {
+                "name": group.name,
+                "server_name": f"muster_{group.name}",
+                "display_name": group.title,
+                "description": group.description,
+                "enabled": is_on and (group.is_safe_for_end_users or user_id is None),
+                "multi_tenant_safe": group.is_safe_for_end_users,
+                "configurable": group.configurable,
+            }
+        )
     return whole(rows)
 
 
@@ -282,12 +293,17 @@ def list_apps(request: ApiRequest, user_id: str | None = None) -> dict[str, Any]
     own = {server.slug: server for server in ToolServer.objects.visible_to(access).order_by("id")}
     rows = [
         _app_out(
-            app.name, app.display_name, app.category, connected=_is_up(own.get(app.name)),
-            documentation=app.documentation_url, guidance=app.key_guidance, label=app.key_label,
+            app.name,
+            app.display_name,
+            app.category,
+            connected=_is_up(own.get(app.name)),
+            documentation=app.documentation_url,
+            guidance=app.key_guidance,
+            label=app.key_label,
             is_popular=app.is_popular,
         )
         for app in CATALOG.values()
-    ]  # fmt: skip
+    ]
     rows += [
         _app_out(slug, server.name, "custom", connected=_is_up(server))
         for slug, server in own.items()
@@ -312,13 +328,22 @@ def _app_out(
     is_popular: bool = False,
 ) -> dict[str, Any]:
     return {
-        "name": name, "key": name, "display_name": title, "category": category,
-        "use_case_category": category, "kind": "custom" if category == "custom" else "app",
-        "connected": connected, "auth_type": "api_key", "logo_url": None,
+        "name": name,
+        "key": name,
+        "display_name": title,
+        "category": category,
+        "use_case_category": category,
+        "kind": "custom" if category == "custom" else "app",
+        "connected": connected,
+        "auth_type": "api_key",
+        "logo_url": None,
         "api_key_documentation_url": documentation or None,
-        "api_key_guidance": guidance or None, "api_key_label": label,
-        "oauth_available": False, "region_options": None, "is_popular": is_popular,
-    }  # fmt: skip
+        "api_key_guidance": guidance or None,
+        "api_key_label": label,
+        "oauth_available": False,
+        "region_options": None,
+        "is_popular": is_popular,
+    }
 
 
 @router.post("/apps/{name}/connect/api-key", tags=["apps"])
@@ -444,10 +469,18 @@ def _connections(access: Access, name: str | None = None) -> dict[str, Any]:
 def connection_out(server: ToolServer) -> dict[str, Any]:
     own_name = server.name if server.name != CATALOG[server.app].display_name else None
     return {
-        "id": server.pk, "connection_id": str(server.uid), "app_key": server.app,
-        "provider": server.app, "kind": "app", "account_label": own_name,
+        "id": server.pk,
+        "connection_id": str(server.uid),
+        "app_key": server.app,
+        "provider": server.app,
+        "kind": "app",
+        "account_label": own_name,
         "status": "active" if _is_up(server) else "expired",
-        "account_id": None, "accessible_customers": None, "scopes": [],
-        "name": server.app, "label": own_name, "notes": server.description or None,
+        "account_id": None,
+        "accessible_customers": None,
+        "scopes": [],
+        "name": server.app,
+        "label": own_name,
+        "notes": server.description or None,
         "updated_at": iso(server.updated_at),
-    }  # fmt: skip
+    }

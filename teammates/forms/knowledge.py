@@ -14,13 +14,15 @@ class MemoryForm(forms.Form):
 class SkillForm(forms.Form):
     name = forms.CharField(label="Name", max_length=200)
     description = forms.CharField(
-        label="When to use it", max_length=1000,
+        label="When to use it",
+        max_length=1000,
         help_text="Teammates read this to decide whether they load it.",
-    )  # fmt: skip
+    )
     body = forms.CharField(
-        label="Instructions", max_length=50_000,
+        label="Instructions",
+        max_length=50_000,
         widget=forms.Textarea(attrs={"rows": 12, "class": "mono"}),
-    )  # fmt: skip
+    )
     teammate = forms.ChoiceField(label="For", required=False)
     is_active = forms.BooleanField(label="Teammates may load it", required=False, initial=True)
 

@@ -23,14 +23,18 @@ class ProviderForm(forms.Form):
     kind = forms.ChoiceField(label="Provider", choices=ProviderKind.choices[1:])
     name = forms.CharField(label="Name", max_length=100)
     api_key = forms.CharField(
-        label="API key", required=False, max_length=500,
+        label="API key",
+        required=False,
+        max_length=500,
         widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
         help_text="Stored encrypted, never shown again. Local servers need none.",
-    )  # fmt: skip
+    )
     base_url = forms.CharField(
-        label="Address", required=False, max_length=500,
+        label="Address",
+        required=False,
+        max_length=500,
         help_text="Only for servers of your own, such as http://127.0.0.1:11434/v1.",
-    )  # fmt: skip
+    )
     model = forms.CharField(
         label="First model", max_length=200, help_text="As the provider calls it."
     )

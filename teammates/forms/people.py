@@ -38,9 +38,10 @@ class SetupForm(PasswordForm):
     organization_name = forms.CharField(label="Organization", max_length=200)
     email = forms.EmailField(label="Your e-mail address", max_length=254)
     timezone = forms.ChoiceField(
-        label="Timezone", choices=[(z, z) for z in TIMEZONES],
+        label="Timezone",
+        choices=[(z, z) for z in TIMEZONES],
         initial="UTC",
-    )  # fmt: skip
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -50,63 +51,77 @@ class SetupForm(PasswordForm):
 
 class SignInForm(forms.Form):
     email = forms.CharField(
-        label="E-mail address", max_length=256,
+        label="E-mail address",
+        max_length=256,
         widget=forms.TextInput(attrs={"autocomplete": "username", "inputmode": "email"}),
-    )  # fmt: skip
+    )
     password = forms.CharField(
-        label="Password", max_length=1024,
+        label="Password",
+        max_length=1024,
         widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
-    )  # fmt: skip
+    )
 
 
 class OwnPasswordForm(forms.Form):
     """The password that somebody has, to show that they are the one."""
 
     password = forms.CharField(
-        label="Your password", max_length=1024,
+        label="Your password",
+        max_length=1024,
         widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
-    )  # fmt: skip
+    )
 
 
 class AddressForm(forms.Form):
     email = forms.EmailField(
-        label="Your e-mail address", max_length=254,
+        label="Your e-mail address",
+        max_length=254,
         widget=forms.EmailInput(attrs={"autocomplete": "username"}),
-    )  # fmt: skip
+    )
 
 
 class NameForm(forms.Form):
     name = forms.CharField(
-        label="Your name", max_length=200,
+        label="Your name",
+        max_length=200,
         widget=forms.TextInput(attrs={"autocomplete": "name"}),
-    )  # fmt: skip
+    )
 
 
 class ChangePasswordForm(forms.Form):
     current = forms.CharField(
-        label="Password of now", max_length=1024,
+        label="Password of now",
+        max_length=1024,
         widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
-    )  # fmt: skip
+    )
     new = forms.CharField(
-        label="New password", max_length=1024,
+        label="New password",
+        max_length=1024,
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
         help_text="At least 10 characters, and not a common one.",
-    )  # fmt: skip
+    )
 
 
 class OrganizationForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in stubs alone
     timezone = forms.ChoiceField(
-        label="Timezone", choices=[(z, z) for z in TIMEZONES],
+        label="Timezone",
+        choices=[(z, z) for z in TIMEZONES],
         help_text="Times on pages are this place's; usage is counted in days of UTC.",
-    )  # fmt: skip
+    )
 
     class Meta:
         model = Organization
         fields = (
-            "name", "timezone", "approval_email_enabled", "result_email_enabled",
-            "retention_mode", "require_end_user_id", "per_end_user_run_limit",
-            "per_end_user_cost_limit_cents", "per_end_user_rate_per_minute",
-        )  # fmt: skip
+            "name",
+            "timezone",
+            "approval_email_enabled",
+            "result_email_enabled",
+            "retention_mode",
+            "require_end_user_id",
+            "per_end_user_run_limit",
+            "per_end_user_cost_limit_cents",
+            "per_end_user_rate_per_minute",
+        )
         labels: ClassVar = {
             "name": "Name",
             "approval_email_enabled": "Mail whoever started a run when it waits for a decision",
@@ -136,25 +151,33 @@ class OrganizationForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in
 
 class NewKeyForm(forms.Form):
     name = forms.CharField(
-        label="What is it for?", max_length=200,
+        label="What is it for?",
+        max_length=200,
         widget=forms.TextInput(attrs={"placeholder": "Nightly import", "autocomplete": "off"}),
-    )  # fmt: skip
+    )
     expires_in_days = forms.TypedChoiceField(
-        label="Works for", coerce=int, empty_value=None, required=False, initial="90",
+        label="Works for",
+        coerce=int,
+        empty_value=None,
+        required=False,
+        initial="90",
         choices=[("30", "30 days"), ("90", "90 days"), ("365", "a year"), ("", "ever")],
-    )  # fmt: skip
+    )
     scopes = forms.MultipleChoiceField(
-        label="May do only this", required=False, widget=forms.CheckboxSelectMultiple,
+        label="May do only this",
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
         choices=[(name, name.removeprefix("data.")) for name in SCOPES],
         help_text="Nothing chosen: all that you may do.",
-    )  # fmt: skip
+    )
 
 
 class InvitationForm(forms.Form):
     email = forms.EmailField(
-        label="E-mail address", max_length=254,
+        label="E-mail address",
+        max_length=254,
         widget=forms.EmailInput(attrs={"autocomplete": "off", "autofocus": True}),
-    )  # fmt: skip
+    )
     role = forms.ChoiceField(label="Role", choices=Role.choices, initial=Role.MEMBER)
 
 
@@ -170,8 +193,10 @@ class EndUserForm(forms.Form):
     email = forms.CharField(label="E-mail address", max_length=254, required=False)
     company = forms.CharField(label="Company", max_length=255, required=False)
     run_limit = forms.IntegerField(
-        label="Runs a month", required=False, min_value=0,
+        label="Runs a month",
+        required=False,
+        min_value=0,
         help_text="Empty: as for everybody. 0: blocked.",
-    )  # fmt: skip
+    )
     cost_limit_cents = forms.IntegerField(label="Cents a month", required=False, min_value=0)
     rate_per_minute = forms.IntegerField(label="Runs a minute", required=False, min_value=1)

@@ -23,14 +23,19 @@ class TeammateForm(forms.Form):
         label="Role", max_length=200, required=False, help_text="One line: what it is for."
     )
     goals = forms.CharField(
-        label="Goals", max_length=20_000, required=False,
-        widget=forms.Textarea(attrs={"rows": 2}), help_text="What good work of its looks like.",
-    )  # fmt: skip
+        label="Goals",
+        max_length=20_000,
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text="What good work of its looks like.",
+    )
     instructions = forms.CharField(
-        label="Instructions", max_length=100_000, required=False,
+        label="Instructions",
+        max_length=100_000,
+        required=False,
         widget=forms.Textarea(attrs={"rows": 8, "class": "mono"}),
         help_text="What it should know and how it should work, in your own words.",
-    )  # fmt: skip
+    )
     model = forms.ChoiceField(label="Model", required=False)
     effort = forms.ChoiceField(
         label="Effort", required=False, choices=[("", "The model's own"), *Effort.choices]
@@ -45,9 +50,11 @@ class TeammateForm(forms.Form):
     )
 
     apps = forms.MultipleChoiceField(
-        label="Apps", required=False, widget=forms.CheckboxSelectMultiple,
+        label="Apps",
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
         help_text="What it may use outside. Connect more under Settings, Apps.",
-    )  # fmt: skip
+    )
     built_in = forms.MultipleChoiceField(
         label="Built-in tools", required=False, widget=forms.CheckboxSelectMultiple
     )
@@ -86,11 +93,12 @@ class TeammateForm(forms.Form):
         off = set(version.disabled_tools)
         off |= {name for name in SWITCHES if getattr(version, name) is False}
         return {
-            "apps": version.tools, "built_in": [name for name in GROUPS if name not in off],
+            "apps": version.tools,
+            "built_in": [name for name in GROUPS if name not in off],
         } | {
             name: getattr(version, name)
             for name in ("role", "goals", "instructions", "model", "effort", "permission_mode")
-        }  # fmt: skip
+        }
 
     def changes(self, before: TeammateVersion | None = None) -> dict[str, Any]:
         """What was given, in the words of `roster`."""

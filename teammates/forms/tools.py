@@ -35,39 +35,52 @@ class ToolForm(forms.Form):
         choices=[(1, "One person"), (2, "Two people who did not start the run")],
     )
     expires_after = forms.IntegerField(
-        label="Minutes until it counts as denied", required=False, min_value=1,
+        label="Minutes until it counts as denied",
+        required=False,
+        min_value=1,
         help_text="Empty: it waits as long as people need.",
-    )  # fmt: skip
+    )
 
 
 class UsersForm(forms.Form):
     """Who may use an app."""
 
     used_by = forms.ChoiceField(
-        label="Whose runs get its tools", choices=UsedBy.choices, widget=forms.RadioSelect,
+        label="Whose runs get its tools",
+        choices=UsedBy.choices,
+        widget=forms.RadioSelect,
         help_text="They also approve what their own runs want to do with it, unless two people "
         "must agree to a tool.",
-    )  # fmt: skip
+    )
     people = forms.ModelMultipleChoiceField(
-        label="And these people", queryset=User.objects.none(), required=False,
+        label="And these people",
+        queryset=User.objects.none(),
+        required=False,
         widget=forms.CheckboxSelectMultiple,
-    )  # fmt: skip
+    )
     teammates = forms.ModelMultipleChoiceField(
-        label="Only through these teammates", queryset=Teammate.objects.none(), required=False,
-        widget=forms.CheckboxSelectMultiple, help_text="None: through all of them.",
-    )  # fmt: skip
+        label="Only through these teammates",
+        queryset=Teammate.objects.none(),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        help_text="None: through all of them.",
+    )
 
     def __init__(self, server: ToolServer, *args: Any, **kwargs: Any) -> None:
         kwargs["initial"] = {
-            "used_by": server.used_by, "people": server.used_by_people.all(),
+            "used_by": server.used_by,
+            "people": server.used_by_people.all(),
             "teammates": server.used_by_teammates.all(),
-        }  # fmt: skip
+        }
         super().__init__(*args, **kwargs)
         here = server.organization
         others = {Role.MEMBER, Role.ADMIN, Role.OWNER}
-        self._choose("people", User.objects.filter(
-            memberships__organization=here, memberships__role__in=others, is_active=True
-        ).order_by("id"))  # fmt: skip
+        self._choose(
+            "people",
+            User.objects.filter(
+                memberships__organization=here, memberships__role__in=others, is_active=True
+            ).order_by("id"),
+        )
         self._choose("teammates", Teammate.objects.current().filter(organization=here))
 
     def _choose(self, name: str, rows: Any) -> None:
@@ -79,9 +92,11 @@ class UsersForm(forms.Form):
 class PermissionForm(forms.Form):
     tool = forms.ChoiceField(label="Tool or app")
     argument = forms.CharField(
-        label="Only if this argument", required=False, max_length=100,
+        label="Only if this argument",
+        required=False,
+        max_length=100,
         help_text="Empty: whatever the arguments are.",
-    )  # fmt: skip
+    )
     text = forms.CharField(
         label="is", required=False, max_length=1000, help_text="* stands for any text: *@acme.com"
     )
@@ -110,13 +125,16 @@ class ServerForm(forms.Form):
     kind = forms.ChoiceField(label="Kind", choices=ServerKind.choices, initial="mcp_http")
     url = forms.CharField(label="Address", required=False, max_length=2000)
     command = forms.CharField(
-        label="Program", required=False, max_length=2000,
+        label="Program",
+        required=False,
+        max_length=2000,
         help_text="Only for programs on this machine: the command with its arguments.",
-    )  # fmt: skip
+    )
     environment = forms.CharField(
-        label="Environment of the program", required=False,
+        label="Environment of the program",
+        required=False,
         widget=forms.Textarea(attrs={"rows": 2, "class": "mono", "placeholder": "NAME=value"}),
-    )  # fmt: skip
+    )
     auth_type = forms.TypedChoiceField(
         label="Credential", choices=AuthType.choices, required=False, empty_value=AuthType.NONE
     )
@@ -124,25 +142,32 @@ class ServerForm(forms.Form):
         label="Name of the header or parameter", required=False, max_length=100
     )
     secret = forms.CharField(
-        label="Key", required=False, max_length=5000,
+        label="Key",
+        required=False,
+        max_length=5000,
         widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
         help_text="Stored encrypted, never shown again.",
-    )  # fmt: skip
+    )
     tool_defs = forms.CharField(
-        label="Operations of the REST API", required=False,
+        label="Operations of the REST API",
+        required=False,
         widget=forms.Textarea(attrs={"rows": 8, "class": "mono"}),
         help_text='JSON, such as [{"name": "find_invoices", "method": "GET", "path": "/invoices", '
         '"parameters": {"type": "object", "properties": {"customer": {"type": "string"}}}}]. '
         "Arguments of the path go there, others into the query, or into the body of a POST.",
-    )  # fmt: skip
+    )
     description = forms.CharField(label="What it is for", required=False, max_length=1000)
 
     # The kinds that a field is for; for the others the script hides it, and it is not sent.
     FOR: ClassVar = {
-        "url": "rest_api mcp_http mcp_sse", "command": "mcp_stdio", "environment": "mcp_stdio",
-        "auth_type": "rest_api mcp_http mcp_sse", "secret": "rest_api mcp_http mcp_sse",
-        "auth_name": "rest_api mcp_http mcp_sse", "tool_defs": "rest_api",
-    }  # fmt: skip
+        "url": "rest_api mcp_http mcp_sse",
+        "command": "mcp_stdio",
+        "environment": "mcp_stdio",
+        "auth_type": "rest_api mcp_http mcp_sse",
+        "secret": "rest_api mcp_http mcp_sse",
+        "auth_name": "rest_api mcp_http mcp_sse",
+        "tool_defs": "rest_api",
+    }
 
     def __init__(self, *args: Any, server: ToolServer | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -37,8 +37,13 @@ def _operation(
     }
     properties |= {key: {"type": "string", "description": said} for key, said in fields.items()}
     schema = {"type": "object", "properties": properties, "additionalProperties": False}
-    return {"name": name, "method": method, "path": path, "description": description,
-            "parameters": schema}  # fmt: skip
+    return {
+        "name": name,
+        "method": method,
+        "path": path,
+        "description": description,
+        "parameters": schema,
+    }
 
 
 _TOKEN = "An OAuth access token with this scope: "
@@ -46,41 +51,80 @@ CATALOG: dict[str, App] = {
     app.name: app
     for app in (
         App(
-            "gmail", "Gmail", "communication", "rest_api",
-            "https://gmail.googleapis.com/gmail/v1/users/me", "Access token",
-            _TOKEN + "https://www.googleapis.com/auth/gmail.modify", auth_type="oauth_token",
+            "gmail",
+            "Gmail",
+            "communication",
+            "rest_api",
+            "https://gmail.googleapis.com/gmail/v1/users/me",
+            "Access token",
+            _TOKEN + "https://www.googleapis.com/auth/gmail.modify",
+            auth_type="oauth_token",
             operations=[
                 _get("search_messages", "/messages", "Search messages.", q="Gmail search words."),
                 _get("get_message", "/messages/{id}", "Read one message."),
-                _operation("POST", "send_message", "/messages/send", "Send a message.",
-                           {"raw": "The RFC 2822 message, base64url."}),
+                _operation(
+                    "POST",
+                    "send_message",
+                    "/messages/send",
+                    "Send a message.",
+                    {"raw": "The RFC 2822 message, base64url."},
+                ),
             ],
             documentation_url="https://developers.google.com/gmail/api",
         ),
         App(
-            "slack", "Slack", "communication", "rest_api", "https://slack.com/api", "Bot token",
+            "slack",
+            "Slack",
+            "communication",
+            "rest_api",
+            "https://slack.com/api",
+            "Bot token",
             "A bot token (xoxb-…) of an app in your workspace, with channels:read and chat:write.",
             operations=[
                 _get("list_channels", "/conversations.list", "List channels."),
-                _get("read_channel", "/conversations.history", "Read the newest messages.",
-                     channel="The channel's id."),
-                _operation("POST", "post_message", "/chat.postMessage", "Post a message.",
-                           {"channel": "The channel's id.", "text": "The message."}),
+                _get(
+                    "read_channel",
+                    "/conversations.history",
+                    "Read the newest messages.",
+                    channel="The channel's id.",
+                ),
+                _operation(
+                    "POST",
+                    "post_message",
+                    "/chat.postMessage",
+                    "Post a message.",
+                    {"channel": "The channel's id.", "text": "The message."},
+                ),
             ],
             documentation_url="https://api.slack.com/methods",
         ),
         App(
-            "github", "GitHub", "development", "mcp_http", "https://api.githubcopilot.com/mcp/",
-            "Personal access token", "A fine-grained token for the repositories it may touch.",
+            "github",
+            "GitHub",
+            "development",
+            "mcp_http",
+            "https://api.githubcopilot.com/mcp/",
+            "Personal access token",
+            "A fine-grained token for the repositories it may touch.",
             documentation_url="https://github.com/github/github-mcp-server",
         ),
         App(
-            "linear", "Linear", "development", "mcp_http", "https://mcp.linear.app/mcp",
-            "API key", "Settings, Security & access, Personal API keys.",
+            "linear",
+            "Linear",
+            "development",
+            "mcp_http",
+            "https://mcp.linear.app/mcp",
+            "API key",
+            "Settings, Security & access, Personal API keys.",
         ),
         App(
-            "notion", "Notion", "productivity", "rest_api", "https://api.notion.com/v1",
-            "Integration secret", "The secret of an internal integration that sees the pages.",
+            "notion",
+            "Notion",
+            "productivity",
+            "rest_api",
+            "https://api.notion.com/v1",
+            "Integration secret",
+            "The secret of an internal integration that sees the pages.",
             operations=[
                 _operation("POST", "search", "/search", "Search pages.", {"query": "Words."}),
                 _get("get_page", "/pages/{page_id}", "Read a page's properties."),
@@ -89,30 +133,50 @@ CATALOG: dict[str, App] = {
             documentation_url="https://developers.notion.com/reference",
         ),
         App(
-            "stripe", "Stripe", "finance", "mcp_http", "https://mcp.stripe.com", "Restricted key",
+            "stripe",
+            "Stripe",
+            "finance",
+            "mcp_http",
+            "https://mcp.stripe.com",
+            "Restricted key",
             "A restricted key (rk_…) with read access, and write access only where you want it.",
             documentation_url="https://docs.stripe.com/mcp",
         ),
         App(
-            "hubspot", "HubSpot", "sales", "rest_api", "https://api.hubapi.com",
-            "Private app token", "The token of a private app with the CRM scopes.",
+            "hubspot",
+            "HubSpot",
+            "sales",
+            "rest_api",
+            "https://api.hubapi.com",
+            "Private app token",
+            "The token of a private app with the CRM scopes.",
             operations=[
-                _get("list_contacts", "/crm/v3/objects/contacts", "List contacts.",
-                     limit="How many, up to 100."),
+                _get(
+                    "list_contacts",
+                    "/crm/v3/objects/contacts",
+                    "List contacts.",
+                    limit="How many, up to 100.",
+                ),
                 _get("get_contact", "/crm/v3/objects/contacts/{id}", "Read a contact."),
             ],
             documentation_url="https://developers.hubspot.com/docs/api",
         ),
         App(
-            "gemini", "Gemini", "ai", "rest_api",
-            "https://generativelanguage.googleapis.com/v1beta", "API key",
-            "A key from Google AI Studio.", auth_type="custom_header",
+            "gemini",
+            "Gemini",
+            "ai",
+            "rest_api",
+            "https://generativelanguage.googleapis.com/v1beta",
+            "API key",
+            "A key from Google AI Studio.",
+            auth_type="custom_header",
             auth_config={"header_name": "x-goog-api-key"},
             operations=[_get("list_models", "/models", "List the models.")],
-            documentation_url="https://ai.google.dev/api", is_popular=False,
+            documentation_url="https://ai.google.dev/api",
+            is_popular=False,
         ),
     )
-}  # fmt: skip
+}
 
 
 def display_name(name: str) -> str:

@@ -113,6 +113,9 @@ def _record_server(server: ToolServer, checked: servers.Checked) -> None:
 
 def _record_model(model: Model, tested: Tested) -> None:
     Model.objects.filter(pk=model.pk, test_due_at=model.test_due_at).update(
-        test_due_at=None, tested_at=timezone.now(), test_error=tested.error[:LONGEST_TEXT],
-        test_answer=tested.text[:LONGEST_TEXT], test_ms=tested.milliseconds,
-    )  # fmt: skip
+        test_due_at=None,
+        tested_at=timezone.now(),
+        test_error=tested.error[:LONGEST_TEXT],
+        test_answer=tested.text[:LONGEST_TEXT],
+        test_ms=tested.milliseconds,
+    )

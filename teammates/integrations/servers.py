@@ -36,9 +36,19 @@ from teammates.trust import audit
 READ_SECONDS = 1  # of work for the schemas of a server
 FAILING_SECONDS = 15  # until a server that did not answer is asked again
 CHANGEABLE = (
-    "name", "url", "auth_type", "auth_config", "secret", "tool_defs", "description", "status",
-    "auto_approve", "command", "environment", "used_by",
-)  # fmt: skip
+    "name",
+    "url",
+    "auth_type",
+    "auth_config",
+    "secret",
+    "tool_defs",
+    "description",
+    "status",
+    "auto_approve",
+    "command",
+    "environment",
+    "used_by",
+)
 
 
 # --- verbs --------------------------------------------------------------------------------------
@@ -71,15 +81,30 @@ def add_server(
     if kind not in ServerKind.values:
         raise Invalid(f"kind must be one of {', '.join(ServerKind.values)}.")
     server = ToolServer(
-        organization=access.organization, end_user=access.end_user, kind=kind, app=app,
-        created_by=access.user, may_be_private=may_be_private and _runs_the_machine(access),
-    )  # fmt: skip
-    _apply(access, server, {
-        "name": name, "url": url, "command": command or [], "environment": environment,
-        "auth_type": auth_type, "auth_config": auth_config or {}, "secret": secret,
-        "tool_defs": tool_defs or [], "description": description or "",
-        "auto_approve": auto_approve, "used_by": used_by,
-    })  # fmt: skip
+        organization=access.organization,
+        end_user=access.end_user,
+        kind=kind,
+        app=app,
+        created_by=access.user,
+        may_be_private=may_be_private and _runs_the_machine(access),
+    )
+    _apply(
+        access,
+        server,
+        {
+            "name": name,
+            "url": url,
+            "command": command or [],
+            "environment": environment,
+            "auth_type": auth_type,
+            "auth_config": auth_config or {},
+            "secret": secret,
+            "tool_defs": tool_defs or [],
+            "description": description or "",
+            "auto_approve": auto_approve,
+            "used_by": used_by,
+        },
+    )
     server.slug = slug or slugify(server.name)[:40].strip("-")
     if not server.slug:
         raise Invalid("name must contain a letter or a digit.")
@@ -184,10 +209,17 @@ def connect_app(access: Access, name: str, api_key: str) -> ToolServer:
     if known is not None:
         return update_server(access, known, secret=api_key, status=ServerStatus.ACTIVE)
     return add_server(
-        access, name=app.display_name, kind=app.kind, url=app.url, auth_type=app.auth_type,
-        auth_config=dict(app.auth_config), secret=api_key, tool_defs=app.operations, app=app.name,
+        access,
+        name=app.display_name,
+        kind=app.kind,
+        url=app.url,
+        auth_type=app.auth_type,
+        auth_config=dict(app.auth_config),
+        secret=api_key,
+        tool_defs=app.operations,
+        app=app.name,
         slug=app.name,
-    )  # fmt: skip
+    )
 
 
 def get_app(name: str) -> App:
@@ -360,9 +392,12 @@ def servers_of(
 def tools_of(server: ToolServer) -> list[Tool]:
     """A server's tools, also when it is failing."""
     return servers.tools_of(
-        server.slug, server.name, server.connection, server.described,
+        server.slug,
+        server.name,
+        server.connection,
+        server.described,
         is_trusted=server.auto_approve,
-    )  # fmt: skip
+    )
 
 
 @audit.recorded("server.users")

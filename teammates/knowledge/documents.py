@@ -37,10 +37,13 @@ def write_document(
         raise Invalid(f"content must have at most {LONGEST_DOCUMENT} characters.")
     name = _checked_name_of_document(name)
     fields = {
-        "content": content, "size": len(content.encode()),
+        "content": content,
+        "size": len(content.encode()),
         "summary": _checked_line("summary", summary, 1000),
-        "author": author, "written_by": written_by, "source_run_id": source_run_id,
-    }  # fmt: skip
+        "author": author,
+        "written_by": written_by,
+        "source_run_id": source_run_id,
+    }
     with transaction.atomic():
         # The organization's row is the lock of the capacity.
         Organization.objects.select_for_update(no_key=True).get(pk=access.organization.pk)
@@ -55,9 +58,13 @@ def write_document(
                 code="documents.capacity",
             )
         return Document.objects.update_or_create(
-            organization=access.organization, end_user=access.end_user, teammate=teammate,
-            name=name, defaults=fields, create_defaults=fields | {"created_by": access.user},
-        )[0]  # fmt: skip
+            organization=access.organization,
+            end_user=access.end_user,
+            teammate=teammate,
+            name=name,
+            defaults=fields,
+            create_defaults=fields | {"created_by": access.user},
+        )[0]
 
 
 @audit.recorded("document.update")

@@ -36,9 +36,14 @@ def add_skill(
     try:
         with transaction.atomic():
             return Skill.objects.create(
-                organization=access.organization, end_user=access.end_user, slug=slug,
-                teammate=teammate, created_by=access.user, written_by=written_by, **fields,
-            )  # fmt: skip
+                organization=access.organization,
+                end_user=access.end_user,
+                slug=slug,
+                teammate=teammate,
+                created_by=access.user,
+                written_by=written_by,
+                **fields,
+            )
     except IntegrityError:
         raise Conflict(
             f"There is a skill {slug!r} already; choose another name.", code="skills.duplicate"

@@ -139,9 +139,12 @@ def add_model(
             )
             if prices:
                 _set_price(
-                    model, *(prices.get(lane) or "0" for lane in
-                    ("uncached_input", "cache_read", "cache_write", "output"))
-                )  # fmt: skip
+                    model,
+                    *(
+                        prices.get(lane) or "0"
+                        for lane in ("uncached_input", "cache_read", "cache_write", "output")
+                    ),
+                )
             if is_default:
                 set_default_model(access, model)
     except IntegrityError:

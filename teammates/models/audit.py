@@ -41,10 +41,11 @@ class AuditEntry(models.Model):
                 fields=["organization", "resource_type", "-id"], name="audit_list_resource"
             ),
             models.Index(
-                fields=["organization", "-id"], name="audit_list_sessions",
+                fields=["organization", "-id"],
+                name="audit_list_sessions",
                 condition=models.Q(key_prefix=""),
             ),
-        ]  # fmt: skip
+        ]
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}: {self.status}" if self.method else self.action

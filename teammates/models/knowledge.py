@@ -97,12 +97,22 @@ class Memory(Named):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(
-                "organization", "end_user", "teammate", "same_as",
-                name="memory_once", nulls_distinct=False, condition=~PRIVATE,
+                "organization",
+                "end_user",
+                "teammate",
+                "same_as",
+                name="memory_once",
+                nulls_distinct=False,
+                condition=~PRIVATE,
             ),
             models.UniqueConstraint(
-                "organization", "created_by", "teammate", "same_as",
-                name="memory_once_of_a_person", nulls_distinct=False, condition=PRIVATE,
+                "organization",
+                "created_by",
+                "teammate",
+                "same_as",
+                name="memory_once_of_a_person",
+                nulls_distinct=False,
+                condition=PRIVATE,
             ),
             models.CheckConstraint(
                 condition=models.Q(audience__in=["", *Audience.values]),
@@ -111,7 +121,7 @@ class Memory(Named):
             models.CheckConstraint(
                 condition=models.Q(author__in=Author.values), name="memory_author_known"
             ),
-        ]  # fmt: skip
+        ]
         indexes: ClassVar = [
             models.Index(fields=["organization", "end_user", "-id"], name="memory_list"),
             GinIndex(SearchVector("content", config="simple"), name="memory_search"),
@@ -187,13 +197,17 @@ class Document(Named):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(
-                "organization", "end_user", "teammate", "name",
-                name="document_name_once", nulls_distinct=False,
+                "organization",
+                "end_user",
+                "teammate",
+                "name",
+                name="document_name_once",
+                nulls_distinct=False,
             ),
             models.CheckConstraint(
                 condition=models.Q(author__in=Author.values), name="document_author_known"
             ),
-        ]  # fmt: skip
+        ]
         indexes: ClassVar = [
             models.Index(
                 fields=["organization", "end_user", "teammate", "-id"], name="document_list"

@@ -59,10 +59,11 @@ class Organization(Named):
                 name="organization_retention_known",
             ),
             models.UniqueConstraint(
-                "mail_token_hash", name="organization_mail_door",
+                "mail_token_hash",
+                name="organization_mail_door",
                 condition=~models.Q(mail_token_hash=""),
             ),
-        ]  # fmt: skip
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -166,13 +167,15 @@ class Invitation(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(
-                "organization", "email",
-                name="invitation_one_open", condition=models.Q(accepted_at=None),
+                "organization",
+                "email",
+                name="invitation_one_open",
+                condition=models.Q(accepted_at=None),
             ),
             models.CheckConstraint(
                 condition=models.Q(role__in=Role.values), name="invitation_role_known"
             ),
-        ]  # fmt: skip
+        ]
 
     def __str__(self) -> str:
         return f"{self.email} to {self.organization_id}"

@@ -69,14 +69,18 @@ class PermissionPolicy(Named):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(
-                "organization", "end_user", "tool", "pattern",
-                name="permission_policy_once", nulls_distinct=False,
+                "organization",
+                "end_user",
+                "tool",
+                "pattern",
+                name="permission_policy_once",
+                nulls_distinct=False,
             ),
             models.CheckConstraint(
                 condition=models.Q(source__in=PolicySource.values),
                 name="permission_policy_source_known",
             ),
-        ]  # fmt: skip
+        ]
 
     def __str__(self) -> str:
         return self.tool

@@ -106,10 +106,11 @@ class Model(Named):
         ]
         indexes: ClassVar = [
             models.Index(
-                fields=["test_due_at"], name="model_test_due",
+                fields=["test_due_at"],
+                name="model_test_due",
                 condition=models.Q(test_due_at__isnull=False),
             ),
-        ]  # fmt: skip
+        ]
 
     def __str__(self) -> str:
         return self.alias

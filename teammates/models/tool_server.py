@@ -46,9 +46,10 @@ class ToolServerQuerySet(ScopedQuerySet):
             toolserver=models.OuterRef("pk"), user=user
         )
         admins = Membership.objects.filter(
-            organization=models.OuterRef("organization"), user=user,
+            organization=models.OuterRef("organization"),
+            user=user,
             role__in=[Role.OWNER, Role.ADMIN],
-        )  # fmt: skip
+        )
         teammates = self.model.used_by_teammates.through._default_manager.filter(
             toolserver=models.OuterRef("pk")
         )
@@ -107,8 +108,11 @@ class ToolServer(Named):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(
-                "organization", "end_user", "slug",
-                name="tool_server_slug_once", nulls_distinct=False,
+                "organization",
+                "end_user",
+                "slug",
+                name="tool_server_slug_once",
+                nulls_distinct=False,
             ),
             models.CheckConstraint(
                 condition=models.Q(kind__in=ServerKind.values), name="tool_server_kind_known"
@@ -123,13 +127,14 @@ class ToolServer(Named):
             models.CheckConstraint(
                 condition=models.Q(used_by__in=UsedBy.values), name="tool_server_used_by_known"
             ),
-        ]  # fmt: skip
+        ]
         indexes: ClassVar = [
             models.Index(
-                fields=["check_due_at"], name="tool_server_check_due",
+                fields=["check_due_at"],
+                name="tool_server_check_due",
                 condition=models.Q(check_due_at__isnull=False),
             ),
-        ]  # fmt: skip
+        ]
 
     def __str__(self) -> str:
         return self.name

@@ -48,17 +48,26 @@ def create_key(
                 code="api_keys.limit_exceeded",
             )
         return _insert(
-            organization, name=name, by=access.user, prefix=prefix, parent=access.api_key,
-            expires_at=_earlier_end(access, expires_in_days), scopes=_narrowed(access, scopes),
-        )  # fmt: skip
+            organization,
+            name=name,
+            by=access.user,
+            prefix=prefix,
+            parent=access.api_key,
+            expires_at=_earlier_end(access, expires_in_days),
+            scopes=_narrowed(access, scopes),
+        )
 
 
 def create_first_key(organization: Organization) -> tuple[APIKey, str]:
     """The key that the first start prints: for trying out, limited in rights and in time."""
     return _insert(
-        organization, name="First key", by=None, is_default=True, scopes=FIRST_SCOPES,
+        organization,
+        name="First key",
+        by=None,
+        is_default=True,
+        scopes=FIRST_SCOPES,
         expires_at=timezone.now() + timedelta(days=FIRST_DAYS),
-    )  # fmt: skip
+    )
 
 
 def create_sign_up_key(access: Access) -> tuple[APIKey, str]:
@@ -78,9 +87,13 @@ def renew_default_key(access: Access) -> tuple[APIKey, str]:
         organization = _locked(access.organization)
         revoke_default_key(access)
         return _insert(
-            organization, name="Default", by=access.user, is_default=True,
-            expires_at=_earlier_end(access, None), scopes=_narrowed(access, None),
-        )  # fmt: skip
+            organization,
+            name="Default",
+            by=access.user,
+            is_default=True,
+            expires_at=_earlier_end(access, None),
+            scopes=_narrowed(access, None),
+        )
 
 
 @audit.recorded("key.revoke_default")
@@ -171,8 +184,9 @@ def _narrowed(access: Access, scopes: list[str] | None) -> list[str]:
     if missing := [name for name in wished if not access.may(name)]:
         raise Forbidden(
             f"You may not give {', '.join(missing)}: you do not have it yourself.",
-            code="api_keys.scope_forbidden", missing=missing,
-        )  # fmt: skip
+            code="api_keys.scope_forbidden",
+            missing=missing,
+        )
     return wished or (access.api_key.scopes if access.api_key is not None else [])
 
 
@@ -188,9 +202,14 @@ def _insert(
         raise Invalid("name must have 1 to 200 characters.")
     secret = prefix + secrets.token_hex(32)
     key = APIKey.objects.create(
-        organization=organization, created_by=by, name=name.strip(), prefix=secret[:12],
-        hash=hash_secret(secret), is_organizations=by is None, **fields,
-    )  # fmt: skip
+        organization=organization,
+        created_by=by,
+        name=name.strip(),
+        prefix=secret[:12],
+        hash=hash_secret(secret),
+        is_organizations=by is None,
+        **fields,
+    )
     return key, secret
 
 

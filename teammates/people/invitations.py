@@ -70,9 +70,13 @@ def _invite(access: Access, email: str, role: str) -> tuple[Invitation, str]:
             if waiting.count() >= MOST_OPEN:
                 raise Conflict(f"{MOST_OPEN} invitations are open; revoke some first.")
             invitation = Invitation.objects.create(
-                organization=organization, email=email, role=role, invited_by=access.user,
-                token_hash=hash_secret(token), expires_at=timezone.now() + INVITED_FOR,
-            )  # fmt: skip
+                organization=organization,
+                email=email,
+                role=role,
+                invited_by=access.user,
+                token_hash=hash_secret(token),
+                expires_at=timezone.now() + INVITED_FOR,
+            )
     except IntegrityError:
         raise Conflict(
             f"{email} is invited already; send that invitation again.", code="invitations.open"
@@ -118,17 +122,30 @@ def _check_owners_invitation(access: Access, invitation: Invitation) -> None:
 def send(invitation: Invitation, link: str) -> bool:
     """Mail the link; returns whether a mail server took it."""
     subject = f"You are invited to {invitation.organization.name} on Muster"
-    return account_mail.send(invitation.email, subject, "invitation", {
-        "invitation": invitation, "link": link, "days": INVITED_FOR.days,
-    })  # fmt: skip
+    return account_mail.send(
+        invitation.email,
+        subject,
+        "invitation",
+        {
+            "invitation": invitation,
+            "link": link,
+            "days": INVITED_FOR.days,
+        },
+    )
 
 
 def find(token: str) -> Invitation:
     """The open invitation of a link. Raises `NotFound`."""
-    found = Invitation.objects.select_related("organization", "invited_by").filter(
-        token_hash=hash_secret(token), accepted_at=None, expires_at__gt=timezone.now(),
-        organization__closed_at=None,
-    ).first()  # fmt: skip
+    found = (
+        Invitation.objects.select_related("organization", "invited_by")
+        .filter(
+            token_hash=hash_secret(token),
+            accepted_at=None,
+            expires_at__gt=timezone.now(),
+            organization__closed_at=None,
+        )
+        .first()
+    )
     if found is None:
         raise NotFound("This invitation was used, taken back, or is too old. Ask for a new one.")
     return found

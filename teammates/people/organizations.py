@@ -16,8 +16,10 @@ from teammates.trust import audit
 # Runs at work at once: of the installation's own organization, and of one that signed up here.
 MOST_RUNNING, GUESTS_RUNNING = 100, 25
 PER_END_USER = (
-    "per_end_user_run_limit", "per_end_user_cost_limit_cents", "per_end_user_rate_per_minute",
-)  # fmt: skip
+    "per_end_user_run_limit",
+    "per_end_user_cost_limit_cents",
+    "per_end_user_rate_per_minute",
+)
 
 
 def found_organization(
@@ -26,9 +28,11 @@ def found_organization(
     """Make an organization that can work at once: demo provider, model aliases, teammates."""
     with transaction.atomic():
         organization = Organization.objects.create(
-            name=name, require_end_user_id=require_end_user_id, is_home=is_home,
+            name=name,
+            require_end_user_id=require_end_user_id,
+            is_home=is_home,
             max_running=MOST_RUNNING if is_home else GUESTS_RUNNING,
-        )  # fmt: skip
+        )
         catalog.add_built_in(organization)
         editing.add_built_in(organization)
     return organization

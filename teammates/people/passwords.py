@@ -35,8 +35,9 @@ def checked_by_password(
         counts = [(limits.GUESSES, f"{login} known")]
     else:
         counts = [
-            (limits.GUESSES, f"{login} {client.household()}"), (limits.STRANGE_GUESSES, login),
-        ]  # fmt: skip
+            (limits.GUESSES, f"{login} {client.household()}"),
+            (limits.STRANGE_GUESSES, login),
+        ]
     with _hashing.place():  # before it counts: who is turned away here made no guess
         try:
             limits.take(*counts)
@@ -86,10 +87,15 @@ def ask_for_reset(email: str) -> None:
     if user is None or not user.has_usable_password():
         return
     token = signing.dumps([user.pk, _state(user)], salt=_RESETS)
-    account_mail.send(user.email, "Set a new password", "reset", {
-        "link": account_mail.public_url() + reverse("teammates:reset", args=[token]),
-        "hours": RESET_LINK_HOURS,
-    })  # fmt: skip
+    account_mail.send(
+        user.email,
+        "Set a new password",
+        "reset",
+        {
+            "link": account_mail.public_url() + reverse("teammates:reset", args=[token]),
+            "hours": RESET_LINK_HOURS,
+        },
+    )
 
 
 def user_of_reset(token: str) -> User:

@@ -39,9 +39,11 @@ def open_session(access: Access) -> Tokens:
     assert access.user is not None
     with transaction.atomic():
         session = RefreshToken.objects.create(
-            user=access.user, organization=access.organization, expires_at=_end(),
+            user=access.user,
+            organization=access.organization,
+            expires_at=_end(),
             hash=hash_secret(secrets.token_urlsafe()),  # until its number is known
-        )  # fmt: skip
+        )
         secret = _new_secret(session)
         session.hash = hash_secret(secret)
         session.save(update_fields=["hash"])

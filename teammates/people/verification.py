@@ -47,11 +47,17 @@ def send_verification(user: User) -> None:
     if user.email_verified_at is not None:
         return
     limits.take((limits.ASKED_MAILS, client.household()), (limits.MAILS_TO, user.email))
-    account_mail.send(user.email, "Confirm your e-mail address", "verify", {
-        "user": user, "link": account_mail.public_url() + verification_link(user),
-        "days": settings.PASSWORD_RESET_TIMEOUT // 86400,
-        "needs_password": not user.has_usable_password(),
-    })  # fmt: skip
+    account_mail.send(
+        user.email,
+        "Confirm your e-mail address",
+        "verify",
+        {
+            "user": user,
+            "link": account_mail.public_url() + verification_link(user),
+            "days": settings.PASSWORD_RESET_TIMEOUT // 86400,
+            "needs_password": not user.has_usable_password(),
+        },
+    )
 
 
 def user_of_verification(token: str) -> User:

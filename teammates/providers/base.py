@@ -104,13 +104,15 @@ class ModelRequest:
             "model": self.model,
             "instructions": self.instructions,
             "conversation": [
-                {"turn": said.to_json()} if isinstance(said, Turn) else
-                {type(said).__name__: asdict(said)} for said in self.conversation
+                {"turn": said.to_json()}
+                if isinstance(said, Turn)
+                else {type(said).__name__: asdict(said)}
+                for said in self.conversation
             ],
             "tools": [tool.name for tool in self.tools],
             "max_output_tokens": self.max_output_tokens,
             "effort": self.effort,
-        }  # fmt: skip
+        }
 
 
 @dataclass(frozen=True)

@@ -210,18 +210,27 @@ def _script(
         raise ProviderError(
             "provider.overloaded", "The demo model plays an overloaded provider.", is_transient=True
         )
-    thinking = _pieces(
-        "The person wants something from me. I look for words that I know and do what they say. "
-    ) if "think" in words or everything else []  # fmt: skip
+    thinking = (
+        _pieces(
+            "The person wants something from me. I look for words that I know and do what they "
+            "say. "
+        )
+        if "think" in words or everything
+        else []
+    )
     delay = 0.015
 
     def call(name: str, say: str, /, **arguments: Any) -> None:
         if name in available:
             first = not script
-            script.append((
-                {name},
-                lambda: Stage(_pieces(say), thinking if first else [], [(name, arguments)], delay),
-            ))  # fmt: skip
+            script.append(
+                (
+                    {name},
+                    lambda: Stage(
+                        _pieces(say), thinking if first else [], [(name, arguments)], delay
+                    ),
+                )
+            )
 
     if has("todo|to-do"):
         items = [
@@ -238,8 +247,12 @@ def _script(
         call("web_fetch", "I fetch that page. ", url=address.group(0))
     if has(r"ask\b|question"):
         options = [{"label": "Short (Recommended)"}, {"label": "Long"}]
-        question = {"question": "How long should the report be?", "header": "Length",
-                    "options": options, "multiSelect": False}  # fmt: skip
+        question = {
+            "question": "How long should the report be?",
+            "header": "Length",
+            "options": options,
+            "multiSelect": False,
+        }
         call("AskUserQuestion", "I have a question first. ", questions=[question])
     if re.search(r"\bremember", words):
         call("remember", "I keep that in mind. ", content=" ".join(asked.split())[:300])
@@ -248,18 +261,24 @@ def _script(
     if re.search(r"\bdocument", words):
         named = re.search(r"\b[\w-]+\.(?:txt|md)\b", asked)
         call(
-            "write_document", "I keep that as a document. ", content=PLAN,
-            name=named.group(0) if named else "guide.md", summary="How things are done here.",
-        )  # fmt: skip
+            "write_document",
+            "I keep that as a document. ",
+            content=PLAN,
+            name=named.group(0) if named else "guide.md",
+            summary="How things are done here.",
+        )
     if lesson := re.search(r"\blesson\s+(.+)", asked, re.IGNORECASE):
         call("learn_lesson", "That is worth knowing next time. ", text=lesson.group(1).strip())
     if re.search(r"\bnotify", words):
         call("notify", "I let you know. ", title="News", message="This is what I wanted to say.")
     if re.search(r"\bcomplain", words):
         call(
-            "report_issue", "I report that. ", title="The demo complains",
-            message="I was told to complain, so I do.", severity="low",
-        )  # fmt: skip
+            "report_issue",
+            "I report that. ",
+            title="The demo complains",
+            message="I was told to complain, so I do.",
+            severity="low",
+        )
     if re.search(r"\bdelegate", words):
         call("create_task", "I save that as a task. ", name="Delegated", instructions="Think.")
         saved = next((r.content for r in returned if r.name == "create_task"), "")
@@ -269,16 +288,19 @@ def _script(
         call(name, f"I use {name}. ", **_arguments(arguments))
     if has("approv"):
         call(
-            "pretend_send", "Next I would send a message; that needs your approval. ",
-            to="kim@example.com", text="The report is ready.",
-        )  # fmt: skip
+            "pretend_send",
+            "Next I would send a message; that needs your approval. ",
+            to="kim@example.com",
+            text="The report is ready.",
+        )
     if has(r"file|report|write"):
         named = re.search(r"\b[\w-]+\.(?:csv|txt|md|json)\b", asked)
         call(
-            "write_file", "Now I write the file. ",
+            "write_file",
+            "Now I write the file. ",
             name=named.group(0) if named else "report.csv",
             content=PLAN if named and named.group(0).endswith(".md") else REPORT,
-        )  # fmt: skip
+        )
     if "submit_result" in available:
         call("submit_result", "This is the result. ", **_sample(available["submit_result"]))
     script.append(
@@ -297,9 +319,11 @@ def _plan(returned: list[ToolReturned]) -> Stage:
     text = f"{PLAN_BEGINS}\n\n1. Read the message\n2. Do what it says\n3. Say what happened"
     text += "".join(f"\n- Changed: {remark or 'as you wish'}" for remark in remarks)
     question = {
-        "question": text, "header": "Plan Approval", "multiSelect": False,
+        "question": text,
+        "header": "Plan Approval",
+        "multiSelect": False,
         "options": [{"label": "Approve"}, {"label": "Revise"}],
-    }  # fmt: skip
+    }
     said = "I changed the plan. " if remarks else "I propose a plan first. "
     return Stage(_pieces(said), tools=[("AskUserQuestion", {"questions": [question]})])
 

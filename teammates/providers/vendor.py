@@ -59,12 +59,13 @@ class VendorClient:
         parameters = ModelRequestParameters(
             function_tools=[
                 ToolDefinition(
-                    name=tool.name, description=tool.description,
+                    name=tool.name,
+                    description=tool.description,
                     parameters_json_schema=tool.schema,
                 )
                 for tool in request.tools
             ]
-        )  # fmt: skip
+        )
         opening = model_request_stream(
             model,
             _to_native(request),

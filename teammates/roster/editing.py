@@ -35,15 +35,34 @@ from teammates.roster.templates import TeammateTemplate
 from teammates.trust import audit
 
 VERSION_FIELDS = (
-    "role", "goals", "instructions", "model", "effort", "permission_mode", "tools",
-    "disabled_tools", "memory", "history", "task_setup_tools", "feedback", "self_improvement",
+    "role",
+    "goals",
+    "instructions",
+    "model",
+    "effort",
+    "permission_mode",
+    "tools",
+    "disabled_tools",
+    "memory",
+    "history",
+    "task_setup_tools",
+    "feedback",
+    "self_improvement",
     "prompt_profile",
-)  # fmt: skip
+)
 # What is not versioned: who may see it, how it is reached.
 PLAIN_FIELDS = (
-    "metadata", "allowed_senders", "visibility", "display_order", "slack_enabled", "slack_slug",
-    "slack_senders", "imessage_enabled", "imessage_chat", "imessage_senders",
-)  # fmt: skip
+    "metadata",
+    "allowed_senders",
+    "visibility",
+    "display_order",
+    "slack_enabled",
+    "slack_slug",
+    "slack_senders",
+    "imessage_enabled",
+    "imessage_chat",
+    "imessage_senders",
+)
 TEXT_LIMIT = 100_000
 UNNAMED = "New teammate"
 TAKEN = {  # constraint → sentence
@@ -79,9 +98,12 @@ def add_built_in(organization: Organization) -> None:
     for fields in BUILT_IN:
         version = {k: v for k, v in fields.items() if k in VERSION_FIELDS}
         teammate = Teammate.objects.create(
-            organization=organization, key=fields["key"], name=fields["name"], is_built_in=True,
+            organization=organization,
+            key=fields["key"],
+            name=fields["name"],
+            is_built_in=True,
             visibility=Visibility.ORGANIZATION,
-        )  # fmt: skip
+        )
         _add_version(teammate, by=None, fields=version)
         made.append(teammate)
     organization.default_teammate = made[0]
@@ -138,19 +160,28 @@ def create_from_template(
         names = ", ".join(map(app_catalog.display_name, missing))
         raise Unsuitable(
             f"Connect {names} first: {template.name} works with it.",
-            code="missing_integration", missing=missing,
-        )  # fmt: skip
+            code="missing_integration",
+            missing=missing,
+        )
     with transaction.atomic():
         teammate = create_teammate(
-            access, end_user=end_user, name=name or template.name,
-            template_slug=template.slug, **template.versioned, **fields,
-        )  # fmt: skip
+            access,
+            end_user=end_user,
+            name=name or template.name,
+            template_slug=template.slug,
+            **template.versioned,
+            **fields,
+        )
         for task in template.tasks:
             teammate.tasks.create(
-                organization=access.organization, end_user=end_user, created_by=access.user,
-                name=task.name, instructions=task.instructions,
-                expected_output=task.expected_output, template_task_slug=task.slug,
-            )  # fmt: skip
+                organization=access.organization,
+                end_user=end_user,
+                created_by=access.user,
+                name=task.name,
+                instructions=task.instructions,
+                expected_output=task.expected_output,
+                template_task_slug=task.slug,
+            )
     return teammate
 
 

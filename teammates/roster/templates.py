@@ -29,15 +29,20 @@ class TeammateTemplate:
     @property
     def versioned(self) -> dict[str, Any]:
         """The fields of a teammate's version that it fills."""
-        return {"role": self.role, "goals": self.goals, "instructions": self.instructions,
-                "tools": list(self.required_apps)}  # fmt: skip
+        return {
+            "role": self.role,
+            "goals": self.goals,
+            "instructions": self.instructions,
+            "tools": list(self.required_apps),
+        }
 
 
 CATALOG: dict[str, TeammateTemplate] = {
     template.slug: template
     for template in (
         TeammateTemplate(
-            "research-analyst", "Research analyst",
+            "research-analyst",
+            "Research analyst",
             "Reads public sources, compares them, and writes a brief with links.",
             "Finds out what is known, and how well",
             "Answers that name their sources, and say what stayed open.",
@@ -45,7 +50,8 @@ CATALOG: dict[str, TeammateTemplate] = {
             "and how sure you are. Write the result to a file of its own.",
             (
                 StarterTask(
-                    "weekly-brief", "Weekly brief",
+                    "weekly-brief",
+                    "Weekly brief",
                     "Read what happened this week in the field that your documents describe, and "
                     "write brief.md: five points, each with its source and why it matters.",
                     "brief.md with five points and their sources",
@@ -54,7 +60,8 @@ CATALOG: dict[str, TeammateTemplate] = {
             questions=("Which field should it follow?", "Which sources do you trust?"),
         ),
         TeammateTemplate(
-            "executive-assistant", "Executive assistant",
+            "executive-assistant",
+            "Executive assistant",
             "Prepares days and meetings, keeps lists, drafts replies.",
             "Keeps one person's days in order",
             "Nothing promised is forgotten; every draft sounds like its sender.",
@@ -62,7 +69,8 @@ CATALOG: dict[str, TeammateTemplate] = {
             "you were told to. Remember preferences.",
             (
                 StarterTask(
-                    "daily-agenda", "Daily agenda",
+                    "daily-agenda",
+                    "Daily agenda",
                     "Collect what is due today and this week from what you remember and from your "
                     "files, and write agenda.md, the most urgent first.",
                     "agenda.md",
@@ -71,7 +79,8 @@ CATALOG: dict[str, TeammateTemplate] = {
             questions=("Whose assistant is it?", "How should drafts sound?"),
         ),
         TeammateTemplate(
-            "support-agent", "Support agent",
+            "support-agent",
+            "Support agent",
             "Answers customers from your documents and hands over what it cannot answer.",
             "Answers customers, and knows when not to",
             "Right answers from the documents; a person for everything else.",
@@ -79,7 +88,8 @@ CATALOG: dict[str, TeammateTemplate] = {
             "guessing. Be short, friendly and concrete. Never promise refunds or dates.",
             (
                 StarterTask(
-                    "open-questions", "Open questions",
+                    "open-questions",
+                    "Open questions",
                     "List the questions of the last runs that the documents did not answer, and "
                     "write questions.md with a draft answer for each.",
                     "questions.md",
@@ -88,7 +98,8 @@ CATALOG: dict[str, TeammateTemplate] = {
             questions=("Where are your help texts?", "Who takes over?"),
         ),
         TeammateTemplate(
-            "code-reviewer", "Code reviewer",
+            "code-reviewer",
+            "Code reviewer",
             "Reads changes in GitHub and says what is wrong with them, and what is good.",
             "Reviews changes before they are merged",
             "Fewer defects, and reviews that people learn from.",
@@ -96,7 +107,8 @@ CATALOG: dict[str, TeammateTemplate] = {
             "matters and what would be better. Separate defects from taste.",
             (
                 StarterTask(
-                    "review-open", "Review what is open",
+                    "review-open",
+                    "Review what is open",
                     "List the open pull requests, read those nobody reviewed yet, and write "
                     "reviews.md with the findings of each.",
                     "reviews.md",
@@ -105,7 +117,8 @@ CATALOG: dict[str, TeammateTemplate] = {
             required_apps=("github",),
         ),
         TeammateTemplate(
-            "ppc-manager", "PPC manager",
+            "ppc-manager",
+            "PPC manager",
             "Watches paid campaigns, finds wasted spend, proposes changes for approval.",
             "Keeps paid search profitable",
             "The same conversions for less money; no change without an approval.",
@@ -113,13 +126,15 @@ CATALOG: dict[str, TeammateTemplate] = {
             "changes with their expected effect, and wait for an approval before you make one.",
             (
                 StarterTask(
-                    "spend-check", "Spend check",
+                    "spend-check",
+                    "Spend check",
                     "Compare this week's cost and conversions of every campaign with last week's "
                     "and write spend.md: what got worse, why, and what to change.",
                     "spend.md",
                 ),
                 StarterTask(
-                    "search-terms", "Search terms",
+                    "search-terms",
+                    "Search terms",
                     "List search terms that cost money and never converted, and propose negative "
                     "keywords in terms.md.",
                     "terms.md",
@@ -129,7 +144,7 @@ CATALOG: dict[str, TeammateTemplate] = {
             questions=("Which account should it watch?", "What may a conversion cost?"),
         ),
     )
-}  # fmt: skip
+}
 
 
 def get_template(slug: str) -> TeammateTemplate:

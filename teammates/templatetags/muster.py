@@ -85,8 +85,12 @@ def exact(at: datetime | None) -> SafeString:
     age = f"{timesince(at, depth=1)} ago" if at <= timezone.now() else f"in {timeuntil(at)}"
     return format_html(
         '<time datetime="{}" title="{} ({}), {}">{}</time>',
-        at.isoformat(), f"{local:%-d %b %Y %H:%M:%S}", city(), age, words,
-    )  # fmt: skip
+        at.isoformat(),
+        f"{local:%-d %b %Y %H:%M:%S}",
+        city(),
+        age,
+        words,
+    )
 
 
 @register.filter
@@ -239,13 +243,21 @@ def hidden(value: Any) -> Any:
 @register.filter
 def in_line(data: dict[str, Any]) -> str:
     """What an event tells, in a line: the words alone if it has any."""
-    said = next((data[name] for name in ("message", "text", "content", "summary", "title")
-                 if isinstance(data.get(name), str) and data[name]), None)  # fmt: skip
+    said = next(
+        (
+            data[name]
+            for name in ("message", "text", "content", "summary", "title")
+            if isinstance(data.get(name), str) and data[name]
+        ),
+        None,
+    )
     if said:
         return " ".join(said.split())
-    return " ".join(f"{name}={json.dumps(value, ensure_ascii=False)}"
-                    for name, value in data.items()
-                    if name not in NOISE and value not in (None, "", [], {}))  # fmt: skip
+    return " ".join(
+        f"{name}={json.dumps(value, ensure_ascii=False)}"
+        for name, value in data.items()
+        if name not in NOISE and value not in (None, "", [], {})
+    )
 
 
 @register.filter

@@ -19,9 +19,15 @@ register = template.Library()
 
 LUCIDE = "vendor/lucide-1.62.0"
 STATUS_ICONS = {
-    "queued": "clock", "running": "loader-circle", "waiting": "hand", "paused": "pause",
-    "completed": "check", "failed": "x", "cancelled": "ban", "closed": "ban",
-}  # fmt: skip
+    "queued": "clock",
+    "running": "loader-circle",
+    "waiting": "hand",
+    "paused": "pause",
+    "completed": "check",
+    "failed": "x",
+    "cancelled": "ban",
+    "closed": "ban",
+}
 AVATAR_TONES = 6
 
 
@@ -75,8 +81,10 @@ def copy(text: Any, label: str = "Copy") -> SafeString:
     words = label or mark_safe('<span class="sr-only">Copy</span>')
     return format_html(
         '<button type="button" class="quiet little" data-copy="{}">{}{}</button>',
-        text, icon("copy"), words,
-    )  # fmt: skip
+        text,
+        icon("copy"),
+        words,
+    )
 
 
 # --- boxes --------------------------------------------------------------------------------------
@@ -158,8 +166,9 @@ def share(part: float) -> SafeString:
     width = round(min(max(part, 0), 1) * 100, 1)
     return format_html(
         '<svg class="share" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
-        '<rect class="series-0" width="{}" height="8"/></svg>', width,
-    )  # fmt: skip
+        '<rect class="series-0" width="{}" height="8"/></svg>',
+        width,
+    )
 
 
 def _part(name: str, **context: Any) -> SafeString:

@@ -20,11 +20,26 @@ from teammates.tools.web import WEB_FETCH
 REGISTRY: dict[str, Tool] = {
     tool.name: tool
     for tool in (
-        ASK_USER, UPDATE_TODOS, LIST_FILES, READ_FILE, WRITE_FILE, REMEMBER, RECALL, FORGET,
-        WRITE_DOCUMENT, READ_DOCUMENT, LEARN_LESSON, WEB_FETCH, NOTIFY, LOAD_SKILL, *SETUP_TOOLS,
-        READ_MAILBOX, REPORT_ISSUE, PRETEND_SEND,
+        ASK_USER,
+        UPDATE_TODOS,
+        LIST_FILES,
+        READ_FILE,
+        WRITE_FILE,
+        REMEMBER,
+        RECALL,
+        FORGET,
+        WRITE_DOCUMENT,
+        READ_DOCUMENT,
+        LEARN_LESSON,
+        WEB_FETCH,
+        NOTIFY,
+        LOAD_SKILL,
+        *SETUP_TOOLS,
+        READ_MAILBOX,
+        REPORT_ISSUE,
+        PRETEND_SEND,
     )
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +67,9 @@ GROUPS: dict[str, Group] = {
         Group("plan", "To-do list", "Shows what is done and what is left."),
         Group("files", "Files", "Lists, reads and writes the files of the thread."),
         Group(
-            "memory", "Memory", "Remembers, looks up and forgets across runs; keeps documents.",
+            "memory",
+            "Memory",
+            "Remembers, looks up and forgets across runs; keeps documents.",
             True,
         ),
         Group("lessons", "Lessons", "Runs of a task leave lessons for its later runs."),
@@ -62,13 +79,15 @@ GROUPS: dict[str, Group] = {
         Group("skills", "Skills", "Loads named instructions when they are needed."),
         Group("notify", "Notify", "Tells the person who started the work something at once."),
         Group(
-            "task_setup_tools", "Task set-up",
-            "Arranges teammates, tasks, runs, inboxes and apps of its own scope.", True,
+            "task_setup_tools",
+            "Task set-up",
+            "Arranges teammates, tasks, runs, inboxes and apps of its own scope.",
+            True,
         ),
         Group("feedback", "Feedback", "Reports problems to those who run Muster.", True),
         Group("demo", "Demo", "Pretends to act, so that the demo can show an approval."),
     )
-}  # fmt: skip
+}
 
 
 def offered(*, off: Iterable[str], may_ask: bool, for_end_user: bool, demo: bool) -> list[Tool]:

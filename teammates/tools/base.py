@@ -150,9 +150,12 @@ class Text:
     @property
     def schema(self) -> dict[str, Any]:
         return {
-            "type": "string", "description": self.description,
-            "minLength": 1, "maxLength": self.longest, **self.extra,
-        }  # fmt: skip
+            "type": "string",
+            "description": self.description,
+            "minLength": 1,
+            "maxLength": self.longest,
+            **self.extra,
+        }
 
 
 def number(description: str) -> dict[str, Any]:

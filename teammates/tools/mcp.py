@@ -170,10 +170,12 @@ async def _connected(connection: ServerConnection) -> AsyncIterator[Client]:
 
 def _http_client(connection: ServerConnection, headers: dict[str, str]) -> httpx2.AsyncClient:
     return outside_client(
-        may_be_private=connection.may_be_private, most_bytes=LARGEST_ANSWER,
-        headers=headers | connection.headers, params=connection.parameters,
+        may_be_private=connection.may_be_private,
+        most_bytes=LARGEST_ANSWER,
+        headers=headers | connection.headers,
+        params=connection.parameters,
         timeout=httpx2.Timeout(connect=10, read=CALL_SECONDS, write=30, pool=10),
-    )  # fmt: skip
+    )
 
 
 @asynccontextmanager
@@ -257,10 +259,11 @@ async def call(
     try:
         async with session.client() as client:
             given = await client.call_tool(
-                operation.name, arguments,
+                operation.name,
+                arguments,
                 read_timeout_seconds=CALL_SECONDS,
                 meta=cast(Any, {"muster/idempotency-key": context.call_key}),
-            )  # fmt: skip
+            )
     except ServerError as error:  # it was never reached
         session.retire()
         raise ToolError(f"{error} Nothing was sent.") from error

@@ -93,9 +93,12 @@ async def call(
     async with outside_client(may_be_private=connection.may_be_private, timeout=TIMEOUT) as client:
         try:
             async with client.stream(
-                operation.method, url, params=query, headers=headers,
+                operation.method,
+                url,
+                params=query,
+                headers=headers,
                 **({"json": body} if body is not None else {}),
-            ) as response:  # fmt: skip
+            ) as response:
                 content = b""
                 async for chunk in response.aiter_bytes():
                     content += chunk

@@ -86,9 +86,13 @@ def tool_name(slug: str, operation: str) -> str:
 
 
 def tools_of(
-    slug: str, label: str, connection: ServerConnection, operations: list[Operation], *,
+    slug: str,
+    label: str,
+    connection: ServerConnection,
+    operations: list[Operation],
+    *,
     is_trusted: bool,
-) -> list[Tool]:  # fmt: skip
+) -> list[Tool]:
     """A server's operations as tools. What changes something on one that is not trusted asks in
     every mode."""
     return [_tool(slug, label, connection, one, is_trusted=is_trusted) for one in operations]

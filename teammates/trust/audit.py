@@ -35,11 +35,18 @@ def record(access: Access, *, method: str, path: str, status: int, duration_ms: 
     path = clean_text(path)
     resource, resource_id, action = _named(method, path.strip("/").split("/"))
     AuditEntry.objects.create(
-        organization=access.organization, user=access.user, **_credential(access), **_client(),
-        method=method, path=f"/{path.strip('/')}"[:LONGEST_PATH], status=status,
-        duration_ms=duration_ms, resource_type=resource[:50], resource_id=resource_id[:255],
+        organization=access.organization,
+        user=access.user,
+        **_credential(access),
+        **_client(),
+        method=method,
+        path=f"/{path.strip('/')}"[:LONGEST_PATH],
+        status=status,
+        duration_ms=duration_ms,
+        resource_type=resource[:50],
+        resource_id=resource_id[:255],
         action=f"{resource}.{action}"[:100],
-    )  # fmt: skip
+    )
 
 
 def _credential(access: Access) -> dict[str, str]:
@@ -126,14 +133,20 @@ def note(
         end_user_id = access.end_user.pk
     AuditEntry.objects.bulk_create(
         AuditEntry(
-            organization_id=place, user=who, end_user_id=end_user_id, action=action,
-            **credential, **_client(),
-            resource_type=action.partition(".")[0], subject=_subject(row),
-            resource_id=str(pk or (row and row.pk) or ""), changes=changes or None,
+            organization_id=place,
+            user=who,
+            end_user_id=end_user_id,
+            action=action,
+            **credential,
+            **_client(),
+            resource_type=action.partition(".")[0],
+            subject=_subject(row),
+            resource_id=str(pk or (row and row.pk) or ""),
+            changes=changes or None,
             status=403 if refused else 200,
         )
         for place in places
-    )  # fmt: skip
+    )
 
 
 def _subject(row: Model | None) -> str:
@@ -207,32 +220,78 @@ def _named(method: str, segments: list[str]) -> tuple[str, str, str]:
 
 # Resource and verb of the forms whose path names neither.
 PAGES = {
-    "organization": ("organization", "switch"), "settings": ("settings", "update"),
-    "settings/account": ("account", "update"), "settings/appearance": ("appearance", "update"),
-    "settings/models": ("provider", "create"), "settings/memories": ("memory", "create"),
-    "settings/permissions": ("permission", "create"), "settings/apps": ("app", "create"),
-    "runs/act": ("runs", "act"), "needs-you/approve": ("decisions", "approve"),
+    "organization": ("organization", "switch"),
+    "settings": ("settings", "update"),
+    "settings/account": ("account", "update"),
+    "settings/appearance": ("appearance", "update"),
+    "settings/models": ("provider", "create"),
+    "settings/memories": ("memory", "create"),
+    "settings/permissions": ("permission", "create"),
+    "settings/apps": ("app", "create"),
+    "runs/act": ("runs", "act"),
+    "needs-you/approve": ("decisions", "approve"),
     "first-steps/dismiss": ("first_steps", "dismiss"),
-}  # fmt: skip
+}
 DONE = {
-    "create": "Created", "update": "Changed", "set": "Set", "delete": "Deleted", "get": "Looked at",
-    "list": "Listed", "cancel": "Stopped", "retry": "Tried again", "archive": "Archived",
-    "close": "Closed", "share": "Shared", "unshare": "Stopped sharing", "fork": "Copied",
-    "edit": "Edited", "next": "Sent at once", "send": "Wrote in", "answer": "Decided in",
-    "new": "Created", "rotate": "Renewed", "revoke": "Revoked", "restore": "Restored",
-    "rename": "Renamed", "star": "Starred", "invite": "Invited to", "remove": "Removed",
-    "role": "Gave another role to", "act": "Changed", "save": "Saved", "test": "Tested",
-    "price": "Set the price of", "default": "Made default", "key": "Set the key of",
-    "switch": "Went to", "approve": "Approved", "dismiss": "Put away",
-    "limits": "Changed the limits of", "mode": "Changed the mode of", "snooze": "Snoozed",
-    "sign_in": "Signed in", "wrong_password": "Refused a wrong password of", "join": "Joined as",
-    "password": "Set a new password of", "confirm": "Confirmed the address of",
-    "claim": "Claimed", "register": "Registered", "decide": "Decided", "agree": "Agreed to",
-    "users": "Said who may use", "trust": "Trusted", "sign_out_all": "Signed out everywhere:",
-    "set_up": "Set up", "open": "Opened", "erase": "Asked to erase", "clear": "Cleared",
-    "forget": "Forgot", "pause_webhook": "Paused or resumed", "senders": "Said who may mail",
+    "create": "Created",
+    "update": "Changed",
+    "set": "Set",
+    "delete": "Deleted",
+    "get": "Looked at",
+    "list": "Listed",
+    "cancel": "Stopped",
+    "retry": "Tried again",
+    "archive": "Archived",
+    "close": "Closed",
+    "share": "Shared",
+    "unshare": "Stopped sharing",
+    "fork": "Copied",
+    "edit": "Edited",
+    "next": "Sent at once",
+    "send": "Wrote in",
+    "answer": "Decided in",
+    "new": "Created",
+    "rotate": "Renewed",
+    "revoke": "Revoked",
+    "restore": "Restored",
+    "rename": "Renamed",
+    "star": "Starred",
+    "invite": "Invited to",
+    "remove": "Removed",
+    "role": "Gave another role to",
+    "act": "Changed",
+    "save": "Saved",
+    "test": "Tested",
+    "price": "Set the price of",
+    "default": "Made default",
+    "key": "Set the key of",
+    "switch": "Went to",
+    "approve": "Approved",
+    "dismiss": "Put away",
+    "limits": "Changed the limits of",
+    "mode": "Changed the mode of",
+    "snooze": "Snoozed",
+    "sign_in": "Signed in",
+    "wrong_password": "Refused a wrong password of",
+    "join": "Joined as",
+    "password": "Set a new password of",
+    "confirm": "Confirmed the address of",
+    "claim": "Claimed",
+    "register": "Registered",
+    "decide": "Decided",
+    "agree": "Agreed to",
+    "users": "Said who may use",
+    "trust": "Trusted",
+    "sign_out_all": "Signed out everywhere:",
+    "set_up": "Set up",
+    "open": "Opened",
+    "erase": "Asked to erase",
+    "clear": "Cleared",
+    "forget": "Forgot",
+    "pause_webhook": "Paused or resumed",
+    "senders": "Said who may mail",
     "reencrypt": "Encrypted anew:",
-}  # fmt: skip
+}
 THINGS = {
     "session": "",
     "agent": "teammate",

@@ -41,38 +41,68 @@ def audit_log(request: PageRequest) -> HttpResponse:
         count_export(request.access)
         return _as_csv(entries[:MOST_EXPORTED])
     page = page_of(request, entries, "-id", size=PAGE_SIZE)
-    return render(request, "teammates/audit_log.html", {
-        "entries": [
-            (one, audit.words_of(one),
-             f"{place}{one.resource_id}/"
-             if one.resource_id and (place := PLACES.get(one.resource_type)) else "")
-            for one in page.rows
-        ],
-        "key_names": dict(APIKey.objects.filter(
-            organization=request.access.organization,
-            prefix__in={one.key_prefix for one in page.rows},
-        ).values_list("prefix", "name")),
-        "way": way, "ways": WAYS,
-        "members": members.list_members(request.access),
-        "user": wanted.get("user_id"), "resource": query.get("resource", ""),
-        "is_filtered": any(query.get(n) for n in ("user", "resource", "failed", "auth")),
-        "page": page,
-        "kept_for": timedelta(days=settings.AUDIT_DAYS).days,
-    })  # fmt: skip
+    return render(
+        request,
+        "teammates/audit_log.html",
+        {
+            "entries": [
+                (
+                    one,
+                    audit.words_of(one),
+                    f"{place}{one.resource_id}/"
+                    if one.resource_id and (place := PLACES.get(one.resource_type))
+                    else "",
+                )
+                for one in page.rows
+            ],
+            "key_names": dict(
+                APIKey.objects.filter(
+                    organization=request.access.organization,
+                    prefix__in={one.key_prefix for one in page.rows},
+                ).values_list("prefix", "name")
+            ),
+            "way": way,
+            "ways": WAYS,
+            "members": members.list_members(request.access),
+            "user": wanted.get("user_id"),
+            "resource": query.get("resource", ""),
+            "is_filtered": any(query.get(n) for n in ("user", "resource", "failed", "auth")),
+            "page": page,
+            "kept_for": timedelta(days=settings.AUDIT_DAYS).days,
+        },
+    )
 
 
 def _as_csv(entries: Any) -> HttpResponse:
     names = [
-        "time", "who", "with", "door", "address", "action", "subject", "changes", "method", "path",
-        "status", "ms",
-    ]  # fmt: skip
+        "time",
+        "who",
+        "with",
+        "door",
+        "address",
+        "action",
+        "subject",
+        "changes",
+        "method",
+        "path",
+        "status",
+        "ms",
+    ]
     rows = (
         [
-            one.created_at.isoformat(), one.user.email if one.user else "",
-            one.key_prefix or "browser", one.door, one.address, one.action, one.subject,
-            json.dumps(one.changes, ensure_ascii=False) if one.changes else "", one.method,
-            one.path, one.status, one.duration_ms,
+            one.created_at.isoformat(),
+            one.user.email if one.user else "",
+            one.key_prefix or "browser",
+            one.door,
+            one.address,
+            one.action,
+            one.subject,
+            json.dumps(one.changes, ensure_ascii=False) if one.changes else "",
+            one.method,
+            one.path,
+            one.status,
+            one.duration_ms,
         ]
         for one in entries
-    )  # fmt: skip
+    )
     return csv_download([names, *rows], name="audit.csv")

@@ -47,9 +47,10 @@ def sign_in(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             access = people_sign_in.sign_in(
-                login=form.cleaned_data["email"], password=form.cleaned_data["password"],
+                login=form.cleaned_data["email"],
+                password=form.cleaned_data["password"],
                 known_browser=request.get_signed_cookie(KNOWN, "", salt=KNOWN) or "",
-            )  # fmt: skip
+            )
         except (NotSignedIn, TooMany) as error:
             add_refusal(form, error)
         else:
@@ -66,9 +67,15 @@ def sign_in(request: HttpRequest) -> HttpResponse:
 def _known(response: HttpResponse, user: User) -> HttpResponse:
     """This browser signed `user` in: strangers' wrong passwords do not keep it out."""
     response.set_signed_cookie(
-        KNOWN, people_sign_in.browser_of(user), salt=KNOWN, max_age=365 * 24 * 3600,
-        httponly=True, samesite="Lax", secure=settings.HTTPS, path=reverse("teammates:sign_in"),
-    )  # fmt: skip
+        KNOWN,
+        people_sign_in.browser_of(user),
+        salt=KNOWN,
+        max_age=365 * 24 * 3600,
+        httponly=True,
+        samesite="Lax",
+        secure=settings.HTTPS,
+        path=reverse("teammates:sign_in"),
+    )
     return response
 
 
@@ -130,9 +137,11 @@ def verify(request: HttpRequest, token: str) -> HttpResponse:
             return redirect("runs:home")
     status = 422 if form and form.errors else 200
     context = {
-        "form": form, "user": user, "is_claimed": is_claimed,
+        "form": form,
+        "user": user,
+        "is_claimed": is_claimed,
         "set_up": [] if is_claimed else verification.set_up_before_claim(user),
-    }  # fmt: skip
+    }
     return render(request, "teammates/verify.html", context, status=status)
 
 

@@ -47,9 +47,11 @@ def key_new(request: PageRequest) -> HttpResponse:
         return _page(request, form)
     try:
         key, secret = api_keys.create_key(
-            access, name=form.cleaned_data["name"], scopes=form.cleaned_data["scopes"],
+            access,
+            name=form.cleaned_data["name"],
+            scopes=form.cleaned_data["scopes"],
             expires_in_days=form.cleaned_data["expires_in_days"],
-        )  # fmt: skip
+        )
     except DomainError as error:
         add_refusal(form, error)
         return _page(request, form)

@@ -36,14 +36,20 @@ def memory_list(request: PageRequest) -> HttpResponse:
     if query:
         rows = rows.filter(content__icontains=query)
     page = page_of(request, rows, "-id", size=PAGE_SIZE)
-    return render(request, "teammates/memory_list.html", {
-        "memories": page.rows, "page": page,
-        "query": query,
-        "form": form,
-        "used": Memory.objects.filter(organization=access.organization, end_user=None).count(),
-        "capacity": memories.MOST_MEMORIES,
-        "forgotten": request.session.pop("forgotten", None),
-    }, status=422 if form.errors else 200)  # fmt: skip
+    return render(
+        request,
+        "teammates/memory_list.html",
+        {
+            "memories": page.rows,
+            "page": page,
+            "query": query,
+            "form": form,
+            "used": Memory.objects.filter(organization=access.organization, end_user=None).count(),
+            "capacity": memories.MOST_MEMORIES,
+            "forgotten": request.session.pop("forgotten", None),
+        },
+        status=422 if form.errors else 200,
+    )
 
 
 @require_POST
@@ -64,12 +70,14 @@ def _memories(access: Access) -> "QuerySet[Memory]":
 @require_GET
 def skill_list(request: PageRequest) -> HttpResponse:
     skills = list_skills(request.access)
-    return render(request, "teammates/skill_list.html", {
-        "page": page_of(
-            request, skills, "name", "id", size=PAGE_SIZE
-        ),
-        "may_manage": request.access.may("data.personas.manage"),
-    })  # fmt: skip
+    return render(
+        request,
+        "teammates/skill_list.html",
+        {
+            "page": page_of(request, skills, "name", "id", size=PAGE_SIZE),
+            "may_manage": request.access.may("data.personas.manage"),
+        },
+    )
 
 
 @require_http_methods(["GET", "POST"])
@@ -83,8 +91,16 @@ def skill_edit(request: PageRequest, skill_id: int | None = None) -> HttpRespons
         if skill is None:
             raise NotFound("There is no such skill.")
     teammates = list(Teammate.objects.visible_to(access).current().filter(end_user=None))
-    initial = {"name": skill.name, "description": skill.description, "body": skill.body,
-               "is_active": skill.status == SkillStatus.ACTIVE} if skill else {}  # fmt: skip
+    initial = (
+        {
+            "name": skill.name,
+            "description": skill.description,
+            "body": skill.body,
+            "is_active": skill.status == SkillStatus.ACTIVE,
+        }
+        if skill
+        else {}
+    )
     form = SkillForm(teammates, request.POST or None, initial=initial, is_new=skill is None)
     if request.method == "POST" and form.is_valid():
         given = form.cleaned_data
@@ -93,9 +109,10 @@ def skill_edit(request: PageRequest, skill_id: int | None = None) -> HttpRespons
             if skill is None:
                 chosen = given.get("teammate")
                 add_skill(
-                    access, **texts,
+                    access,
+                    **texts,
                     teammate=lookup.get_teammate(access, int(chosen)) if chosen else None,
-                )  # fmt: skip
+                )
             else:
                 status = SkillStatus.ACTIVE if given["is_active"] else SkillStatus.DISABLED
                 update_skill(access, skill, **texts, status=status)
@@ -104,8 +121,12 @@ def skill_edit(request: PageRequest, skill_id: int | None = None) -> HttpRespons
         else:
             messages.success(request, f"{texts['name']} is saved.")
             return redirect("teammates:skill_list")
-    return render(request, "teammates/skill_form.html", {"form": form, "skill": skill},
-                  status=422 if form.errors else 200)  # fmt: skip
+    return render(
+        request,
+        "teammates/skill_form.html",
+        {"form": form, "skill": skill},
+        status=422 if form.errors else 200,
+    )
 
 
 @require_POST

@@ -134,10 +134,18 @@ def organization_switch(request: PageRequest) -> HttpResponse:
     """Work in another of one's organizations, in this browser."""
     memberships = request.access.user.memberships if request.access.user else None
     uid = request.POST.get("organization", "")
-    chosen = next(
-        (m.organization for m in memberships.select_related("organization")
-         if str(m.organization.uid) == uid), None
-    ) if memberships else None  # fmt: skip
+    chosen = (
+        next(
+            (
+                m.organization
+                for m in memberships.select_related("organization")
+                if str(m.organization.uid) == uid
+            ),
+            None,
+        )
+        if memberships
+        else None
+    )
     if chosen is not None:
         choose_organization(request, chosen)
     return redirect("runs:home")

@@ -14,8 +14,10 @@ from teammates.web.pages import PageRequest, add_refusal
 YEAR = 365 * 24 * 3600  # seconds
 # What a person chooses for one browser; the frame of every page reads the cookies.
 CHOICES = {
-    "theme": ("auto", "light", "dark"), "side": ("wide", "narrow"), "keys": ("on", "off"),
-}  # fmt: skip
+    "theme": ("auto", "light", "dark"),
+    "side": ("wide", "narrow"),
+    "keys": ("on", "off"),
+}
 
 
 @require_http_methods(["GET", "POST"])

@@ -38,19 +38,31 @@ def tool_list(request: PageRequest) -> HttpResponse:
     """Every tool, by where it comes from, and how this organization uses it."""
     settings = tool_policies.settings_of(request.access.organization)
     groups: list[dict[str, Any]] = [
-        {"name": group.title, "description": group.description,
-         "rows": [(tool, settings.get(tool.name)) for tool in group.tools]}
+        {
+            "name": group.title,
+            "description": group.description,
+            "rows": [(tool, settings.get(tool.name)) for tool in group.tools],
+        }
         for group in tools.GROUPS.values()
         if group.tools
-    ]  # fmt: skip
+    ]
     for server in _servers(request.access):
-        groups.append({
-            "name": server.name, "description": server.description, "server": server,
-            "rows": [(tool, settings.get(tool.name)) for tool in servers.tools_of(server)],
-        })  # fmt: skip
-    return render(request, "teammates/tool_list.html", {
-        "groups": groups, "may_manage": request.access.may("data.permissions.manage"),
-    })  # fmt: skip
+        groups.append(
+            {
+                "name": server.name,
+                "description": server.description,
+                "server": server,
+                "rows": [(tool, settings.get(tool.name)) for tool in servers.tools_of(server)],
+            }
+        )
+    return render(
+        request,
+        "teammates/tool_list.html",
+        {
+            "groups": groups,
+            "may_manage": request.access.may("data.permissions.manage"),
+        },
+    )
 
 
 @require_http_methods(["GET", "POST"])
@@ -59,10 +71,15 @@ def tool_detail(request: PageRequest, name: str) -> HttpResponse:
     access = request.access
     tool = _find_tool(access, name)
     setting = tool_policies.settings_of(access.organization).get(tool.name)
-    now = {"mode": "default", "approvals": 1} if setting is None else {
-        "mode": setting.mode, "approvals": setting.approvals,
-        "expires_after": setting.expires_after,
-    }  # fmt: skip
+    now = (
+        {"mode": "default", "approvals": 1}
+        if setting is None
+        else {
+            "mode": setting.mode,
+            "approvals": setting.approvals,
+            "expires_after": setting.expires_after,
+        }
+    )
     form = ToolForm(request.POST or None, initial=now)
     if request.method == "POST" and form.is_valid():
         tool_policies.set_tool(access, tool.name, **form.cleaned_data)
@@ -75,10 +92,17 @@ def tool_detail(request: PageRequest, name: str) -> HttpResponse:
                 "for runs of their own.",
             )
         return redirect("teammates:tool_detail", name=tool.name)
-    return render(request, "teammates/tool_detail.html", {
-        "tool": tool, "form": form, "policies": _policies(access).filter(tool=tool.name),
-        "may_manage": access.may("data.permissions.manage"),
-    }, status=422 if form.errors else 200)  # fmt: skip
+    return render(
+        request,
+        "teammates/tool_detail.html",
+        {
+            "tool": tool,
+            "form": form,
+            "policies": _policies(access).filter(tool=tool.name),
+            "may_manage": access.may("data.permissions.manage"),
+        },
+        status=422 if form.errors else 200,
+    )
 
 
 def _find_tool(access: Access, name: str) -> Tool:
@@ -120,10 +144,17 @@ def permission_list(request: PageRequest) -> HttpResponse:
             messages.success(request, f"{form.cleaned_data['tool']} no longer asks for this.")
             return redirect("teammates:permission_list")
     page = page_of(request, _policies(access), "-id", size=PAGE_SIZE)
-    return render(request, "teammates/permission_list.html", {
-        "policies": page.rows, "page": page, "form": form,
-        "may_manage": access.may("data.permissions.manage"),
-    }, status=422 if form.errors else 200)  # fmt: skip
+    return render(
+        request,
+        "teammates/permission_list.html",
+        {
+            "policies": page.rows,
+            "page": page,
+            "form": form,
+            "may_manage": access.may("data.permissions.manage"),
+        },
+        status=422 if form.errors else 200,
+    )
 
 
 def _choices(access: Access) -> list[tuple[str, str]]:
@@ -143,10 +174,16 @@ def permission_detail(request: PageRequest, policy_id: int) -> HttpResponse:
     calls = policy.calls.select_related("run__teammate", "run__prompt", "run__task")
     if not request.access.is_admin:
         calls = calls.filter(run__created_by=request.access.user)
-    return render(request, "teammates/permission_detail.html", {
-        "policy": policy, "policies": [policy], "calls": calls.order_by("-id")[:100],
-        "may_manage": request.access.may("data.permissions.manage"),
-    })  # fmt: skip
+    return render(
+        request,
+        "teammates/permission_detail.html",
+        {
+            "policy": policy,
+            "policies": [policy],
+            "calls": calls.order_by("-id")[:100],
+            "may_manage": request.access.may("data.permissions.manage"),
+        },
+    )
 
 
 @require_POST
@@ -192,13 +229,18 @@ def server_list(request: PageRequest) -> HttpResponse:
             return _asked(request, server)
     connected = _servers(access)
     used = {server.app for server in connected if server.end_user_id is None}
-    return render(request, "teammates/server_list.html", {
-        "servers": connected,
-        "catalog": [app for app in CATALOG.values() if app.name not in used],
-        "form": form,
-        "is_home": access.organization.is_home,
-        "may_manage": access.may("data.mcp_configs.manage"),
-    }, status=422 if form.errors else 200)  # fmt: skip
+    return render(
+        request,
+        "teammates/server_list.html",
+        {
+            "servers": connected,
+            "catalog": [app for app in CATALOG.values() if app.name not in used],
+            "form": form,
+            "is_home": access.organization.is_home,
+            "may_manage": access.may("data.mcp_configs.manage"),
+        },
+        status=422 if form.errors else 200,
+    )
 
 
 @require_POST
@@ -237,31 +279,44 @@ def server_detail(request: PageRequest, server_id: int) -> HttpResponse:
         else:
             return _asked(request, server)
     settings = tool_policies.settings_of(access.organization)
-    return render(request, "teammates/server_detail.html", {
-        "server": server,
-        "rows": [(tool, settings.get(tool.name)) for tool in servers.tools_of(server)],
-        "teammates": servers.teammates_with(server)[server.slug],
-        "form": form,
-        "users_form": UsersForm(server),
-        "may_manage": access.may("data.mcp_configs.manage"),
-    }, status=422 if form.errors else 200)  # fmt: skip
+    return render(
+        request,
+        "teammates/server_detail.html",
+        {
+            "server": server,
+            "rows": [(tool, settings.get(tool.name)) for tool in servers.tools_of(server)],
+            "teammates": servers.teammates_with(server)[server.slug],
+            "form": form,
+            "users_form": UsersForm(server),
+            "may_manage": access.may("data.mcp_configs.manage"),
+        },
+        status=422 if form.errors else 200,
+    )
 
 
 def _initial(server: ToolServer) -> dict[str, Any]:
     definitions = [
-        {"name": one.name, "method": one.method, "path": one.path, "description": one.description,
-         "parameters": one.schema}
+        {
+            "name": one.name,
+            "method": one.method,
+            "path": one.path,
+            "description": one.description,
+            "parameters": one.schema,
+        }
         for one in server.described
-    ]  # fmt: skip
+    ]
     return {
-        "name": server.name, "kind": server.kind, "url": server.url,
+        "name": server.name,
+        "kind": server.kind,
+        "url": server.url,
         "command": shlex.join(server.command),
-        "auth_type": server.auth_type, "auth_name": server.connection.auth_name,
+        "auth_type": server.auth_type,
+        "auth_name": server.connection.auth_name,
         "description": server.description,
         "tool_defs": json.dumps(definitions, indent=1)
         if server.kind == ServerKind.REST_API
         else "",
-    }  # fmt: skip
+    }
 
 
 @require_POST
@@ -272,9 +327,12 @@ def server_users(request: PageRequest, server_id: int) -> HttpResponse:
     if not form.is_valid():
         raise Invalid("Choose who may use it.")
     servers.set_users(
-        request.access, server, used_by=form.cleaned_data["used_by"],
-        people=list(form.cleaned_data["people"]), teammates=list(form.cleaned_data["teammates"]),
-    )  # fmt: skip
+        request.access,
+        server,
+        used_by=form.cleaned_data["used_by"],
+        people=list(form.cleaned_data["people"]),
+        teammates=list(form.cleaned_data["teammates"]),
+    )
     messages.success(request, f"Who may use {server.name} is saved. It counts from now on.")
     return redirect("teammates:server_detail", server_id=server.pk)
 

@@ -97,15 +97,27 @@ def stacked(
             tall = one.values[at] / top * (floor - 8) if top else 0
             if tall > 0:
                 y -= tall
-                boxes.append(Box(
-                    round(x + step * 0.14, 1), round(y, 1), round(min(step * 0.72, 46), 1),
-                    round(max(tall, 0.8), 1), one.look, f"{one.label}: {say(one.values[at])}",
-                ))  # fmt: skip
-        columns.append(Column(
-            name, say(totals[at]), Box(round(x, 1), 8, round(step, 1), floor - 8), boxes,
-            urls[at] if urls else "", name if at % every == 0 else "",
-            round(x + min(step * 0.14 + min(step * 0.72, 46) / 2, step / 2), 1),
-        ))  # fmt: skip
+                boxes.append(
+                    Box(
+                        round(x + step * 0.14, 1),
+                        round(y, 1),
+                        round(min(step * 0.72, 46), 1),
+                        round(max(tall, 0.8), 1),
+                        one.look,
+                        f"{one.label}: {say(one.values[at])}",
+                    )
+                )
+        columns.append(
+            Column(
+                name,
+                say(totals[at]),
+                Box(round(x, 1), 8, round(step, 1), floor - 8),
+                boxes,
+                urls[at] if urls else "",
+                name if at % every == 0 else "",
+                round(x + min(step * 0.14 + min(step * 0.72, 46) / 2, step / 2), 1),
+            )
+        )
     parts = (0, 1) if top in (0.5, 1) else (0, 0.5, 1)  # a half of one thing is none
     lines = [(round(floor - part * (floor - 8), 1), say(top * part)) for part in parts]
     return Bars(label, columns, lines if top else lines[:1], list(series), WIDTH, height)

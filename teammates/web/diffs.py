@@ -19,7 +19,5 @@ def changed_lines(before: str, after: str, *, around: int = 3) -> list[tuple[str
 
 def compare(before: str, after: str, around: int) -> list[tuple[str, str]]:
     """`changed_lines` itself; call it within a budget."""
-    lines = difflib.unified_diff(
-        before.splitlines(), after.splitlines(), lineterm="", n=around
-    )  # fmt: skip
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=around)
     return [(line[:1], line[1:]) for line in list(lines)[2:]]

@@ -20,9 +20,34 @@ from pygments.util import ClassNotFound
 from teammates import budget
 
 TAGS = {
-    "p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "strong", "em", "s", "code", "pre", "a",
-    "ul", "ol", "li", "blockquote", "table", "thead", "tbody", "tr", "th", "td", "span", "div",
-}  # fmt: skip
+    "p",
+    "br",
+    "hr",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "strong",
+    "em",
+    "s",
+    "code",
+    "pre",
+    "a",
+    "ul",
+    "ol",
+    "li",
+    "blockquote",
+    "table",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "span",
+    "div",
+}
 LONGEST = 200_000  # characters; more is shown as it is
 LONGEST_CODE = 10_000  # characters of a block that is coloured
 SECONDS = 1.5  # of work for a text; one that takes more is shown as it is

@@ -117,9 +117,10 @@ def count_export(access: Access) -> None:
 
 def text_download(text: str, *, kind: str, name: str) -> HttpResponse:
     return HttpResponse(
-        text, content_type=f"{kind}; charset=utf-8",
+        text,
+        content_type=f"{kind}; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{name}"'},
-    )  # fmt: skip
+    )
 
 
 def csv_download(rows: Iterable[Iterable[Any]], *, name: str) -> HttpResponse:

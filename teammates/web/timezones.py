@@ -3,8 +3,15 @@
 import zoneinfo
 
 _REGIONS = (
-    "Africa", "America", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific",
-)  # fmt: skip
+    "Africa",
+    "America",
+    "Asia",
+    "Atlantic",
+    "Australia",
+    "Europe",
+    "Indian",
+    "Pacific",
+)
 
 
 def _names() -> list[str]:

@@ -43,15 +43,17 @@ SIGN_UPS = {
     "/v1/auth/register": {"login": "eve", "password": "correct horse 1", "email": "e@evil.test"},
     "/api/v2/signup": {"email": "e@evil.test", "first_name": "Eve", "password": "correct horse 1"},
     "/api/v1/auth/register": {
-        "email": "e@evil.test", "password": "correct horse 1", "first_name": "Eve",
+        "email": "e@evil.test",
+        "password": "correct horse 1",
+        "first_name": "Eve",
     },
-}  # fmt: skip
+}
 
 
 def post(path: str, body: Any, **headers: str) -> Any:
     return Client().post(
         path, json.dumps(body), content_type="application/json", headers=headers or None
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("path", SIGN_UPS)
@@ -109,9 +111,10 @@ def test_links_in_mails_lead_to_the_public_address_alone(settings: Any) -> None:
 def test_an_invitation_leads_to_the_public_address(alice: Access, settings: Any) -> None:
     settings.ALLOWED_HOSTS, settings.PUBLIC_URL = ["*"], "https://muster.example"
     page = browser_of(alice).post(
-        "/settings/invitations/new/", {"email": "new@example.com", "role": "member"},
+        "/settings/invitations/new/",
+        {"email": "new@example.com", "role": "member"},
         headers={"host": "evil.test"},
-    )  # fmt: skip
+    )
     assert page.status_code == 200
     assert invitations.list_invitations(alice).count() == 1
     assert "https://muster.example/join/" in page.content.decode()
@@ -164,8 +167,9 @@ def test_the_words_of_a_deleted_conversation_are_erased_after_a_while(alice: Acc
     Thread.objects.exclude(deleted_at=None).update(deleted_at=timezone.now() - timedelta(days=31))
     erasure.erase_said()
     assert set(Message.objects.filter(role="user").values_list("content", flat=True)) == {
-        "(erased)", "another plan"
-    }  # fmt: skip
+        "(erased)",
+        "another plan",
+    }
     assert Run.objects.filter(pk=kept.pk, erased_at=None).exists()
 
 

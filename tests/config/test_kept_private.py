@@ -93,10 +93,21 @@ def test_browsers_and_search_engines_find_what_they_look_for() -> None:
 # --- what is answered and written ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [
-    "/", "/settings/keys/", "/api/v2/runs", "/v1/runs", "/sign-in/", "/join/made-up/",
-    "/verify/made-up/", "/decide/made-up/", "/reset/made-up/", "/setup/made-up/",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/settings/keys/",
+        "/api/v2/runs",
+        "/v1/runs",
+        "/sign-in/",
+        "/join/made-up/",
+        "/verify/made-up/",
+        "/decide/made-up/",
+        "/reset/made-up/",
+        "/setup/made-up/",
+    ],
+)
 def test_no_cache_keeps_an_answer(alice: Access, path: str) -> None:
     assert browser_of(alice).get(path)["Cache-Control"] == "private, no-store"
 
@@ -115,10 +126,12 @@ def in_a_new_process(code: str, **environment: str) -> str:
     import sys
 
     return subprocess.run(
-        [sys.executable, "-c", f"import django; django.setup(); {code}"], text=True, check=True,
+        [sys.executable, "-c", f"import django; django.setup(); {code}"],
+        text=True,
+        check=True,
         env=os.environ | environment | {"DJANGO_SETTINGS_MODULE": "config.settings"},
         capture_output=True,
-    ).stdout  # fmt: skip
+    ).stdout
 
 
 def test_a_download_is_never_a_script_and_only_images_say_what_they_are(alice: Access) -> None:
@@ -131,10 +144,13 @@ def test_a_download_is_never_a_script_and_only_images_say_what_they_are(alice: A
         assert "sandbox" in answer["Content-Security-Policy"]
         assert answer["Content-Disposition"].startswith("attachment")
     assert kinds == {
-        "a.js": "application/octet-stream", "a.html": "application/octet-stream",
-        "a.css": "application/octet-stream", "a.svg": "image/svg+xml", "a.png": "image/png",
+        "a.js": "application/octet-stream",
+        "a.html": "application/octet-stream",
+        "a.css": "application/octet-stream",
+        "a.svg": "image/svg+xml",
+        "a.png": "image/png",
         "a.txt": "application/octet-stream",
-    }  # fmt: skip
+    }
 
 
 def logged(message: str, *args: object, error: Exception | None = None) -> str:
@@ -152,30 +168,70 @@ def test_a_strangers_words_forge_no_line_of_the_log() -> None:
     assert "größer" in logged("%s", "größer")
 
 
-@pytest.mark.parametrize("path", [
-    "/decide/SECRETTOKEN/", "/join/SECRETTOKEN/", "/setup/SECRETTOKEN/", "/verify/1-SECRETTOKEN/",
-    "/reset/SECRETTOKEN:x/", "/shared/runs/SECRETTOKEN~x/a.txt", "/api/v1/mail/SECRETTOKEN",
-    "/api/v1/webhooks/tasks/7/SECRETTOKEN",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/decide/SECRETTOKEN/",
+        "/join/SECRETTOKEN/",
+        "/setup/SECRETTOKEN/",
+        "/verify/1-SECRETTOKEN/",
+        "/reset/SECRETTOKEN:x/",
+        "/shared/runs/SECRETTOKEN~x/a.txt",
+        "/api/v1/mail/SECRETTOKEN",
+        "/api/v1/webhooks/tasks/7/SECRETTOKEN",
+    ],
+)
 def test_tokens_of_links_are_not_in_the_log(path: str) -> None:
     assert "SECRETTOKEN" not in logged("GET %s crashed", path)
     assert "SECRETTOKEN" not in logged("x", error=ValueError(f"no {path} here"))
 
 
-@pytest.mark.parametrize("address", [
-    "192.0.0.192", "64:ff9b:1::1", "::7f00:1", "::ffff:0:7f00:1", "fec0::1", "100.64.0.1",
-    "169.254.169.254", "0.0.0.0", "255.255.255.255", "224.0.0.1", "198.18.0.1", "::1", "::",
-    "fd00::1", "fe80::1%eth0", "2001:db8::1", "2002:7f00:1::", "64:ff9b::7f00:1",
-    "::ffff:10.0.0.1", "2001::1", "3fff::1", "5f00::1",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "address",
+    [
+        "192.0.0.192",
+        "64:ff9b:1::1",
+        "::7f00:1",
+        "::ffff:0:7f00:1",
+        "fec0::1",
+        "100.64.0.1",
+        "169.254.169.254",
+        "0.0.0.0",
+        "255.255.255.255",
+        "224.0.0.1",
+        "198.18.0.1",
+        "::1",
+        "::",
+        "fd00::1",
+        "fe80::1%eth0",
+        "2001:db8::1",
+        "2002:7f00:1::",
+        "64:ff9b::7f00:1",
+        "::ffff:10.0.0.1",
+        "2001::1",
+        "3fff::1",
+        "5f00::1",
+    ],
+)
 def test_special_addresses_are_not_the_public_internet(address: str) -> None:
     assert not is_public(address)
 
 
-@pytest.mark.parametrize("address", [
-    "1.1.1.1", "8.8.8.8", "2606:4700::1111", "2a00:1450:4001::1", "64:ff9b::808:808",
-    "2002:808:808::1", "::ffff:8.8.8.8", "192.0.1.1", "172.15.0.1", "172.32.0.1",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "address",
+    [
+        "1.1.1.1",
+        "8.8.8.8",
+        "2606:4700::1111",
+        "2a00:1450:4001::1",
+        "64:ff9b::808:808",
+        "2002:808:808::1",
+        "::ffff:8.8.8.8",
+        "192.0.1.1",
+        "172.15.0.1",
+        "172.32.0.1",
+    ],
+)
 def test_public_addresses_are(address: str) -> None:
     assert is_public(address)
 

@@ -23,9 +23,13 @@ EMBEDDED = {name: value for name, value in os.environ.items() if name != "DATABA
 def start(folder: Path, *options: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "manage.py", "start", *options],
-        cwd=CHECKOUT, env=EMBEDDED | {"MUSTER_DATA": str(folder)} | environment,
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        cwd=CHECKOUT,
+        env=EMBEDDED | {"MUSTER_DATA": str(folder)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def assert_one_sentence(done: "subprocess.CompletedProcess[str]", *words: str) -> None:
@@ -49,9 +53,12 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("url", "word"),
-    [("mysql://x/y", "postgresql://"), ("nonsense", "DATABASE_URL"),
-     ("postgresql://nobody@127.0.0.1:1/x", "cannot be used")],
-)  # fmt: skip
+    [
+        ("mysql://x/y", "postgresql://"),
+        ("nonsense", "DATABASE_URL"),
+        ("postgresql://nobody@127.0.0.1:1/x", "cannot be used"),
+    ],
+)
 def test_a_bad_database_url_is_refused(tmp_path: Path, url: str, word: str) -> None:
     done = start(tmp_path / "data", "--port", str(free_port()), DATABASE_URL=url)
     assert_one_sentence(done, word)
@@ -83,9 +90,14 @@ def test_a_malformed_setting_is_named(tmp_path: Path) -> None:
 
 def test_a_worker_without_a_database_says_what_to_do(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "manage.py", "worker"], cwd=CHECKOUT, text=True, capture_output=True,
-        env=EMBEDDED | {"MUSTER_DATA": str(tmp_path / "data")}, timeout=60, check=False,
-    )  # fmt: skip
+        [sys.executable, "manage.py", "worker"],
+        cwd=CHECKOUT,
+        text=True,
+        capture_output=True,
+        env=EMBEDDED | {"MUSTER_DATA": str(tmp_path / "data")},
+        timeout=60,
+        check=False,
+    )
     assert_one_sentence(done, "manage.py start")
 
 
@@ -227,8 +239,9 @@ def test_a_reader_that_reads_nothing_does_not_fill_the_server(server: Server) ->
         database.execute(
             "INSERT INTO runs_event (run_id, seq, type, data, created_at) SELECT r.id, 1000 + n, "
             "'message.delta', jsonb_build_object('content', repeat('x', 20000)), now() "
-            "FROM runs_run r, generate_series(1, 4000) n WHERE uid = %s", [run],
-        )  # fmt: skip
+            "FROM runs_run r, generate_series(1, 4000) n WHERE uid = %s",
+            [run],
+        )
     assert server.process is not None
 
     def resident() -> int:

@@ -23,11 +23,17 @@ KINDS: dict[str, dict[str, object]] = {
     "zoomed": {"viewport": {"width": 640, "height": 400}, "device_scale_factor": 2},
 }
 MORE = [
-    "/threads/1/", "/threads/3/", "/threads/10/", *(f"/runs/1/?tab={tab}" for tab in RUN_TABS),
-    *(f"/runs/3/?tab={tab}" for tab in RUN_TABS), "/runs/4/",
-    *(f"/teammates/4/?tab={tab}" for tab in TEAMMATE_TABS), *of_task(5), *of_webhook(1),
+    "/threads/1/",
+    "/threads/3/",
+    "/threads/10/",
+    *(f"/runs/1/?tab={tab}" for tab in RUN_TABS),
+    *(f"/runs/3/?tab={tab}" for tab in RUN_TABS),
+    "/runs/4/",
+    *(f"/teammates/4/?tab={tab}" for tab in TEAMMATE_TABS),
+    *of_task(5),
+    *of_webhook(1),
     "/webhooks/1/deliveries/1/",
-]  # fmt: skip
+]
 
 
 @pytest.mark.timeout(900)

@@ -18,9 +18,8 @@ CONTRAST = {"resultTypes": ["violations"], "runOnly": ["color-contrast"]}
 def problems(page: Page, options: dict[str, object]) -> list[str]:
     found = Axe().run(page, options=options).response["violations"]
     return [
-        f"{one['id']}: {one['nodes'][0]['html'][:160]}" for one in found
-        if one["impact"] in SERIOUS
-    ]  # fmt: skip
+        f"{one['id']}: {one['nodes'][0]['html'][:160]}" for one in found if one["impact"] in SERIOUS
+    ]
 
 
 def check(page: Page, site: Server, paths: list[str]) -> None:
@@ -50,10 +49,18 @@ def test_axe_finds_nothing_serious_on_any_page_of_an_owner(
     run = page.get_by_role("link", name="Details").get_attribute("href")
     card = page.locator("#messages").get_by_role("link", name="report.csv", exact=True)
     file = card.get_attribute("href")
-    check(page, site, [
-        thread, str(file), *PAGES, *of_work(site), *(f"{run}?tab={tab}" for tab in RUN_TABS),
-        *(f"/teammates/1/?tab={tab}" for tab in TEAMMATE_TABS),
-    ])  # fmt: skip
+    check(
+        page,
+        site,
+        [
+            thread,
+            str(file),
+            *PAGES,
+            *of_work(site),
+            *(f"{run}?tab={tab}" for tab in RUN_TABS),
+            *(f"/teammates/1/?tab={tab}" for tab in TEAMMATE_TABS),
+        ],
+    )
 
 
 @pytest.mark.timeout(300)

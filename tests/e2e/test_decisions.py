@@ -77,8 +77,9 @@ def test_the_page_decides_while_the_sdk_waits_in_another_process(
     program = Path(__file__).with_name("sdk_waits.py")
     sdk = subprocess.Popen(
         [sys.executable, str(program), site.key, f"{site.url}/api/v2", str(run_id)],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         waits(site, run_id)
         page.goto(f"{site.url}/runs/{run_id}/?tab=approvals")

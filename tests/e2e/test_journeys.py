@@ -221,9 +221,11 @@ def test_every_page_answers_in_both_themes_without_sideways_scroll(
         page.get_by_text("Completed").wait_for()
         run = page.get_by_role("link", name="Details").get_attribute("href")
         paths = [
-            *PAGES, *of_work(site), *(f"{run}?tab={tab}" for tab in RUN_TABS),
+            *PAGES,
+            *of_work(site),
+            *(f"{run}?tab={tab}" for tab in RUN_TABS),
             *(f"/teammates/1/?tab={tab}" for tab in TEAMMATE_TABS),
-        ]  # fmt: skip
+        ]
         for path in paths:
             answer = page.goto(site.url + path)
             assert answer is not None

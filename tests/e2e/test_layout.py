@@ -38,9 +38,11 @@ def test_pages_of_an_installation_where_nothing_happened_yet(
     page = open_page(**screen)
     walk(page, site, PAGES)
     page.goto(f"{site.url}/runs/")
-    assert page.get_by_role("link", name="Start a thread").or_(
-        page.get_by_text("No runs yet")
-    ).first.is_visible()  # fmt: skip
+    assert (
+        page.get_by_role("link", name="Start a thread")
+        .or_(page.get_by_text("No runs yet"))
+        .first.is_visible()
+    )
 
 
 @pytest.mark.parametrize("screen", [PHONE, ZOOMED], ids=["phone", "zoomed"])
@@ -63,11 +65,24 @@ def test_long_names_and_words_from_right_to_left_fit(
     assert starts_at_its_right(page, ".said")
     run = page.get_by_role("link", name="Details").get_attribute("href")
     assert run
-    walk(page, site, [
-        "/", long_thread, run, f"/teammates/{mate}/", f"/teammates/{mate - 1}/", "/teammates/",
-        "/threads/", "/threads/new/", "/runs/", "/files/", "/usage/?by=teammate&measure=runs",
-        "/search/?q=Donau",
-    ])  # fmt: skip
+    walk(
+        page,
+        site,
+        [
+            "/",
+            long_thread,
+            run,
+            f"/teammates/{mate}/",
+            f"/teammates/{mate - 1}/",
+            "/teammates/",
+            "/threads/",
+            "/threads/new/",
+            "/runs/",
+            "/files/",
+            "/usage/?by=teammate&measure=runs",
+            "/search/?q=Donau",
+        ],
+    )
 
 
 def starts_at_its_right(page: Page, selector: str) -> bool:
@@ -123,8 +138,16 @@ def test_ten_thousand_rows_are_shown_in_pages(browser: Browser, busy_site: Serve
 
 
 def test_no_page_weighs_more_than_its_budget(browser: Browser, busy_site: Server) -> None:
-    for path in ("/", "/runs/?q=", "/threads/", "/runs/1/", "/threads/1/", "/teammates/", "/usage/",
-                 "/settings/tools/"):  # fmt: skip
+    for path in (
+        "/",
+        "/runs/?q=",
+        "/threads/",
+        "/runs/1/",
+        "/threads/1/",
+        "/teammates/",
+        "/usage/",
+        "/settings/tools/",
+    ):
         context = browser.new_context()
         page = context.new_page()
         sign_in(page, busy_site)

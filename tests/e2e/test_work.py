@@ -51,9 +51,17 @@ def test_a_task_is_made_while_its_next_times_are_shown_and_its_first_call_appear
 
 def test_a_delivery_is_looked_at_beside_the_list(open_page: OpenPage, site: Server) -> None:
     with site.client() as client:
-        hook = client.post("/api/v2/webhooks", json={
-            "url": "https://receiver.invalid/x", "events": ["run.started"],
-        }).raise_for_status().json()  # fmt: skip
+        hook = (
+            client.post(
+                "/api/v2/webhooks",
+                json={
+                    "url": "https://receiver.invalid/x",
+                    "events": ["run.started"],
+                },
+            )
+            .raise_for_status()
+            .json()
+        )
         client.post("/api/v2/runs", json={"message": "x", "stream": False}).raise_for_status()
     page = open_page()
     page.goto(f"{site.url}/webhooks/{hook['id']}/")
@@ -78,9 +86,14 @@ def test_a_delivery_is_looked_at_beside_the_list(open_page: OpenPage, site: Serv
 
 def test_run_now_from_the_list(open_page: OpenPage, site: Server) -> None:
     with site.client() as client:
-        client.post("/api/v2/tasks", json={
-            "teammate_id": 1, "name": "Greet", "instructions": "Say something friendly.",
-        }).raise_for_status()  # fmt: skip
+        client.post(
+            "/api/v2/tasks",
+            json={
+                "teammate_id": 1,
+                "name": "Greet",
+                "instructions": "Say something friendly.",
+            },
+        ).raise_for_status()
     page = open_page()
     page.goto(f"{site.url}/tasks/?q=Greet")
     page.get_by_label("More about Greet").click()

@@ -11,13 +11,22 @@ import httpx2
 import psycopg
 
 TEAMMATES = [
-    ("Ops", "Keeps the back office moving", "Answer mails about orders and invoices. Look into the "
-     "open orders first. Ask before you send something.", "approval"),
-    ("Research", "Reads a lot, sums it up", "Find sources, compare them, and write one page with "
-     "what matters. Name every source.", "autonomous"),
+    (
+        "Ops",
+        "Keeps the back office moving",
+        "Answer mails about orders and invoices. Look into the "
+        "open orders first. Ask before you send something.",
+        "approval",
+    ),
+    (
+        "Research",
+        "Reads a lot, sums it up",
+        "Find sources, compare them, and write one page with what matters. Name every source.",
+        "autonomous",
+    ),
     ("Support", "Answers customers", "Be friendly and brief. Never promise a refund.", "approval"),
     ("Planner", "Turns goals into plans", "Propose a plan before you act.", "plan"),
-]  # fmt: skip
+]
 ASKED = [
     ("Ops", "think and write the file report.csv about the invoices of last week"),
     ("Research", "Compare three suppliers of packaging and write the file suppliers.md"),
@@ -42,9 +51,11 @@ ON CONFLICT DO NOTHING
 def fill(url: str, key: str, database_url: str) -> None:
     """Make teammates and runs, wait until each has gone as far as it goes, write a month."""
     with httpx2.Client(
-        base_url=f"{url}/api/v2", headers={"authorization": f"Bearer {key}"}, timeout=60,
+        base_url=f"{url}/api/v2",
+        headers={"authorization": f"Bearer {key}"},
+        timeout=60,
         trust_env=False,
-    ) as client:  # fmt: skip
+    ) as client:
         ids = {name: _teammate(client, *rest, name=name) for name, *rest in TEAMMATES}
         _fill_tasks(client, ids)
         runs = [_run(client, ids[name], message) for name, message in ASKED]
@@ -66,33 +77,58 @@ TASKS = [
 def _fill_tasks(client: httpx2.Client, ids: dict[str, int]) -> None:
     """Tasks with schedules, calls that were taken and refused, an inbox, a webhook."""
     for name, words, fields in TASKS:
-        task = client.post("/tasks", json={
-            "teammate_id": ids[name], "name": words, "instructions": f"{words}.",
-            "schedule_timezone": "Europe/Berlin", **fields,
-        }).raise_for_status().json()  # fmt: skip
+        task = (
+            client.post(
+                "/tasks",
+                json={
+                    "teammate_id": ids[name],
+                    "name": words,
+                    "instructions": f"{words}.",
+                    "schedule_timezone": "Europe/Berlin",
+                    **fields,
+                },
+            )
+            .raise_for_status()
+            .json()
+        )
         if hook := task["webhook_url"]:
             for event in ("evt_1", "evt_1", "evt_2"):
                 httpx2.post(
-                    hook, json={"order": 4411, "total": "31.90"}, trust_env=False,
+                    hook,
+                    json={"order": 4411, "total": "31.90"},
+                    trust_env=False,
                     headers={"X-M8tes-Event-Id": event},
-                ).raise_for_status()  # fmt: skip
+                ).raise_for_status()
             httpx2.post(f"{hook}x", json={}, trust_env=False)
-            client.post(f"/tasks/{task['id']}/triggers", json={
-                "type": "email", "allowed_senders": ["@acme.com"],
-            }).raise_for_status()  # fmt: skip
+            client.post(
+                f"/tasks/{task['id']}/triggers",
+                json={
+                    "type": "email",
+                    "allowed_senders": ["@acme.com"],
+                },
+            ).raise_for_status()
     client.post(f"/agents/{ids['Ops']}/email-inbox").raise_for_status()
     client.post(f"/agents/{ids['Ops']}/webhook").raise_for_status()
     client.post(f"/agents/{ids['Ops']}/fetchmail").raise_for_status()
-    client.post("/webhooks", json={
-        "url": "https://hooks.example.com/muster", "events": ["run.completed", "run.failed"],
-    }).raise_for_status()  # fmt: skip
+    client.post(
+        "/webhooks",
+        json={
+            "url": "https://hooks.example.com/muster",
+            "events": ["run.completed", "run.failed"],
+        },
+    ).raise_for_status()
 
 
 def _teammate(client: httpx2.Client, role: str, instructions: str, mode: str, *, name: str) -> int:
-    made = client.post("/teammates", json={
-        "name": name, "role": role, "instructions": instructions,
-        "default_permission_mode": mode,
-    })  # fmt: skip
+    made = client.post(
+        "/teammates",
+        json={
+            "name": name,
+            "role": role,
+            "instructions": instructions,
+            "default_permission_mode": mode,
+        },
+    )
     made.raise_for_status()
     number = int(made.json()["id"])
     shared = client.patch(f"/teammates/{number}", json={"visibility": "organization"})
@@ -101,10 +137,15 @@ def _teammate(client: httpx2.Client, role: str, instructions: str, mode: str, *,
 
 
 def _run(client: httpx2.Client, teammate_id: int, message: str) -> int:
-    made = client.post("/runs", json={
-        "message": message, "teammate_id": teammate_id, "stream": False,
-        "human_in_the_loop": True,
-    })  # fmt: skip
+    made = client.post(
+        "/runs",
+        json={
+            "message": message,
+            "teammate_id": teammate_id,
+            "stream": False,
+            "human_in_the_loop": True,
+        },
+    )
     made.raise_for_status()
     return int(made.json()["id"])
 
@@ -132,8 +173,20 @@ def _write_month(connection: psycopg.Connection[Any], teammates: list[int]) -> N
                 if not runs:
                     continue
                 tokens_in, tokens_out = runs * rng.randrange(2000, 9000), runs * rng.randrange(900)
-                connection.execute(MONTH, [
-                    organization_id, day, teammate_id, user_id if rng.random() < 0.6 else None,
-                    rng.random() < 0.4, model, runs, tokens_in, tokens_out, tokens_in // 3,
-                    tokens_in // 20, (tokens_in + tokens_out * 5) * price / 3_000_000,
-                ])  # fmt: skip
+                connection.execute(
+                    MONTH,
+                    [
+                        organization_id,
+                        day,
+                        teammate_id,
+                        user_id if rng.random() < 0.6 else None,
+                        rng.random() < 0.4,
+                        model,
+                        runs,
+                        tokens_in,
+                        tokens_out,
+                        tokens_in // 3,
+                        tokens_in // 20,
+                        (tokens_in + tokens_out * 5) * price / 3_000_000,
+                    ],
+                )

@@ -65,14 +65,21 @@ def models() -> Iterator[FakeModels]:
 def ops(alice: Access, models: FakeModels) -> Teammate:
     """A shared teammate with an inbox, whose model does what anybody says."""
     provider = catalog.create_provider(
-        alice, name="hostile", kind="openai", api_key="sk-test-0123456789",
+        alice,
+        name="hostile",
+        kind="openai",
+        api_key="sk-test-0123456789",
         base_url=f"{models.url}/v1",
-    )  # fmt: skip
+    )
     catalog.add_model(alice, provider, alias="hostile", name="obeys")
     return editing.create_teammate(
-        alice, name="Ops", model="hostile", email_inbox=True,
-        visibility="organization", allowed_senders=["@other.test"],
-    )  # fmt: skip
+        alice,
+        name="Ops",
+        model="hostile",
+        email_inbox=True,
+        visibility="organization",
+        allowed_senders=["@other.test"],
+    )
 
 
 def mailed(ops: Teammate, text: str, sender: str = "mallory@other.test", **headers: str) -> Run:
@@ -273,9 +280,13 @@ def test_a_model_that_does_not_stop_is_stopped(
 def test_codes_in_a_mailbox_wait_for_a_person(alice: Access, ops: Teammate) -> None:
     channels.set_fetchmail(alice, ops, enabled=True)
     Mail.objects.create(
-        teammate=ops, sender="bank@x", subject="code", text="CODE-993311", attachments=[],
+        teammate=ops,
+        sender="bank@x",
+        subject="code",
+        text="CODE-993311",
+        attachments=[],
         message_id="<c@x>",
-    )  # fmt: skip
+    )
     run = mailed(ops, "CALL read_mailbox {}")
     work_until(lambda: Run.objects.get(pk=run.pk).status == RunStatus.WAITING)
     assert Gate.objects.get(run=run).tool_name == "read_mailbox"
@@ -305,20 +316,29 @@ def test_two_members_two_senders_two_customers_and_nothing_of_one_reaches_anothe
             return finish(mailed(ops, text, sender=who))
         return finish(
             requests.create_run(
-                who, message=text, options=options.Options(), teammate_id=ops.pk,
+                who,
+                message=text,
+                options=options.Options(),
+                teammate_id=ops.pk,
                 user_id=who.end_user.external_id if who.end_user else None,
             )
-        )  # fmt: skip
+        )
 
     everybody: dict[str, Any] = {
-        "BOB": bob, "CARL": carl, "KIM": kim, "LEE": lee, "ANNA": "anna@other.test",
+        "BOB": bob,
+        "CARL": carl,
+        "KIM": kim,
+        "LEE": lee,
+        "ANNA": "anna@other.test",
         "MALLORY": "mallory@other.test",
-    }  # fmt: skip
+    }
     for name, who in everybody.items():
         fact = json.dumps({"content": f"{name}-MEMORY is a fact"})
-        run = ask(who, f"{name}-SECRET") if isinstance(who, str) else ask(
-            who, f"{name}-SECRET\nCALL remember {fact}"
-        )  # fmt: skip
+        run = (
+            ask(who, f"{name}-SECRET")
+            if isinstance(who, str)
+            else ask(who, f"{name}-SECRET\nCALL remember {fact}")
+        )
         assert run.status == RunStatus.COMPLETED, run.error_message
     for name, who in everybody.items():
         seen = sent(ask(who, f"again, {name}\nCALL recall {{}}"))
@@ -338,9 +358,11 @@ def test_a_stranger_neither_joins_a_thread_nor_reads_what_people_say_in_theirs(
     files.write_file(first.thread, name="internal.txt", content=b"FILE-SECRET")
     finish(inside)
     again = mailed(
-        ops, 'CALL list_files {}\nCALL read_file {"name": "internal.txt"}',
-        sender="anna@other.test", References="<a@x>",
-    )  # fmt: skip
+        ops,
+        'CALL list_files {}\nCALL read_file {"name": "internal.txt"}',
+        sender="anna@other.test",
+        References="<a@x>",
+    )
     assert again.thread_id == first.thread_id
     answer(again)
     seen = sent(again)
@@ -367,9 +389,16 @@ def test_what_strangers_start_stays_theirs(alice: Access, ops: Teammate) -> None
     prompt = conversations.post_message(access, thread, "more")
     with transaction.atomic():
         child = enqueue.queue(
-            access, thread, prompt, ops, ops.current_version, options.Options(),
-            channel=Channel.EMAIL, history_of=HistoryOf.TEAMMATE, started_by=run,
-        )  # fmt: skip
+            access,
+            thread,
+            prompt,
+            ops,
+            ops.current_version,
+            options.Options(),
+            channel=Channel.EMAIL,
+            history_of=HistoryOf.TEAMMATE,
+            started_by=run,
+        )
     assert child.origin == run.origin
 
 

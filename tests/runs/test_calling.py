@@ -57,9 +57,15 @@ def shop() -> Iterator[FakeShop]:
 
 def add_shop(access: Access, shop: FakeShop, **fields: Any) -> ToolServer:
     return servers.add_server(
-        access, name="Shop", url=shop.url, tool_defs=OPERATIONS, auth_type="bearer",
-        secret="shop-secret-12345", may_be_private=True, **fields,
-    )  # fmt: skip
+        access,
+        name="Shop",
+        url=shop.url,
+        tool_defs=OPERATIONS,
+        auth_type="bearer",
+        secret="shop-secret-12345",
+        may_be_private=True,
+        **fields,
+    )
 
 
 def add_program(access: Access, *arguments: str, **fields: Any) -> ToolServer:
@@ -70,9 +76,7 @@ def add_program(access: Access, *arguments: str, **fields: Any) -> ToolServer:
 
 def run_with(access: Access, message: str, **options: Any) -> Run:
     attached = list(ToolServer.objects.values_list("slug", flat=True))
-    return make_run(
-        access, message=message, options=Options(tools=attached, **options)
-    )  # fmt: skip
+    return make_run(access, message=message, options=Options(tools=attached, **options))
 
 
 def wait(run: Run) -> Gate:
@@ -226,8 +230,9 @@ def test_what_fits_the_request_is_told_first_when_not_everything_is(alice: Acces
     told = memories.memories_for(alice, normal, "please look at the refunds")
     assert len(told) == memories.TOLD_MEMORIES
     assert (told[0].memory.content, told[0].why) == (
-        "Refunds need the signature of Bo.", "fits the request",
-    )  # fmt: skip
+        "Refunds need the signature of Bo.",
+        "fits the request",
+    )
 
 
 def test_notices_and_reports_reach_people(alice: Access) -> None:
@@ -283,9 +288,14 @@ def test_what_a_run_makes_is_never_looser_than_the_run(alice: Access) -> None:
 def test_a_task_says_what_its_runs_inherit(alice: Access) -> None:
     normal = lookup.get_persona(alice, "normal")[0]
     task = Task.objects.create(
-        organization=alice.organization, teammate=normal, name="t", instructions="x",
-        permission_mode="approval", memory=False, effort="low",
-    )  # fmt: skip
+        organization=alice.organization,
+        teammate=normal,
+        name="t",
+        instructions="x",
+        permission_mode="approval",
+        memory=False,
+        effort="low",
+    )
     options = Options(memory=True).or_else(
         of_task(task).or_else(of_version(normal.current_version))
     )
@@ -299,9 +309,11 @@ def test_writing_over_a_file_shows_what_would_change(alice: Access) -> None:
     thread = new_thread(alice)
     files.write_file(thread, name="a.txt", content=b"one\ntwo\nthree\n")
     gate = make_gate(
-        alice, tool=tools.REGISTRY["write_file"], thread=thread,
+        alice,
+        tool=tools.REGISTRY["write_file"],
+        thread=thread,
         arguments={"name": "a.txt", "content": "one\n2\nthree\n"},
-    )  # fmt: skip
+    )
     assert [sign for sign, _ in gate.card["diff"]][1:] == [" ", "-", "+", " "]
 
 
@@ -349,10 +361,14 @@ def test_skills_are_offered_loaded_and_forced(alice: Access) -> None:
 # --- structured output, large results -----------------------------------------------------------
 
 SCHEMA = {
-    "type": "object", "required": ["total", "items"], "additionalProperties": False,
-    "properties": {"total": {"type": "integer", "minimum": 3},
-                   "items": {"type": "array", "minItems": 2, "items": {"type": "string"}}},
-}  # fmt: skip
+    "type": "object",
+    "required": ["total", "items"],
+    "additionalProperties": False,
+    "properties": {
+        "total": {"type": "integer", "minimum": 3},
+        "items": {"type": "array", "minItems": 2, "items": {"type": "string"}},
+    },
+}
 
 
 def test_a_run_with_an_output_schema_gives_its_result_in_that_form(alice: Access) -> None:
@@ -628,7 +644,7 @@ def test_a_call_is_not_made_under_a_mode_that_became_stricter(alice: Access) -> 
     with pytest.raises(step_journal.JudgeAgain):
         step_journal.begin_call(
             lease, [], call=call, tool=WRITE_FILE, arguments={}, verdict=verdict
-        )  # fmt: skip
+        )
     assert "tool.call" not in types(run)
 
 

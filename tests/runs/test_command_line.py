@@ -21,19 +21,27 @@ class Terminal:
 
     def __init__(self, server: Server, home: Path) -> None:
         self._env = {
-            **os.environ, "HOME": str(home), "M8TES_BASE_URL": server.url, "NO_COLOR": "1",
+            **os.environ,
+            "HOME": str(home),
+            "M8TES_BASE_URL": server.url,
+            "NO_COLOR": "1",
             "PYTHON_KEYRING_BACKEND": "tests.keychain.FileKeychain",
-            "PYTHONPATH": str(CHECKOUT), "PYTHONIOENCODING": "utf-8",
-        }  # fmt: skip
+            "PYTHONPATH": str(CHECKOUT),
+            "PYTHONIOENCODING": "utf-8",
+        }
 
     def type(self, *words: str, says: str = "", fails: bool = False) -> str:
         """Run `m8tes …`, with `says` typed into it; returns what it printed."""
         program = "import sys; from m8tes.cli.main import main; sys.exit(main())"
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", program, *words], input=says, text=True,
-            env=self._env, capture_output=True, timeout=60,
+            [sys.executable, "-W", "ignore", "-c", program, *words],
+            input=says,
+            text=True,
+            env=self._env,
+            capture_output=True,
+            timeout=60,
             start_new_session=True,  # no terminal of ours: passwords are read from `says`
-        )  # fmt: skip
+        )
         said = done.stdout + done.stderr
         assert (done.returncode != 0) is fails, said
         return said

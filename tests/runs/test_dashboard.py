@@ -48,10 +48,16 @@ def test_each_page_is_there_for_those_who_may_see_it(alice: Access, role: str) -
 
 
 def test_a_run_of_each_state_has_all_its_tabs(alice: Access, bob: Access) -> None:
-    runs = [make_run(alice, status=state) for state in (
-        RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.COMPLETED, RunStatus.FAILED,
-        RunStatus.CANCELLED,
-    )]  # fmt: skip
+    runs = [
+        make_run(alice, status=state)
+        for state in (
+            RunStatus.QUEUED,
+            RunStatus.RUNNING,
+            RunStatus.COMPLETED,
+            RunStatus.FAILED,
+            RunStatus.CANCELLED,
+        )
+    ]
     runs.append(make_gate(alice).run)
     for run in runs:
         for tab in RUN_TABS:
@@ -73,24 +79,44 @@ def make_eve_once() -> Access:
     return access
 
 
-@pytest.mark.parametrize("path", [
-    "/search/?q=a%00", "/teammates/?q=%00", "/runs/?q=by:a%00", "/settings/audit/?resource=%00",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/search/?q=a%00",
+        "/teammates/?q=%00",
+        "/runs/?q=by:a%00",
+        "/settings/audit/?resource=%00",
+    ],
+)
 def test_a_nul_is_refused_in_a_sentence(alice: Access, path: str) -> None:
     answer = browser_of(alice).get(path)
     assert answer.status_code == 422
     assert "NUL" in answer.content.decode()
 
 
-@pytest.mark.parametrize("path", [
-    "/runs/?q=cost:>1e-99999", "/runs/?after=²", "/runs/?after=" + "9" * 30,
-    "/runs/?q=" + "a:" * 900, "/runs/?q=bogus:1&group=error", "/runs/?q=until:9999-12-31",
-    "/runs/?q=since:0001-01-01", "/runs/?q=since:9999-12-31", "/runs/?q=on:9999-12-31",
-    "/usage/?period=custom&start=9999-12-01&end=9999-12-31", "/usage/?period=custom&start=x",
-    "/usage/?period=custom&start=2026-01-02&end=2026-01-01", "/threads/?after=" + "9" * 30,
-    "/files/?after=x", "/settings/audit/?after=" + "9" * 25, "/search/?q=%27%3A*%26%7C%5C",
-    "/needs-you/?gate=" + "9" * 30, "/teammates/?mode=x",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/runs/?q=cost:>1e-99999",
+        "/runs/?after=²",
+        "/runs/?after=" + "9" * 30,
+        "/runs/?q=" + "a:" * 900,
+        "/runs/?q=bogus:1&group=error",
+        "/runs/?q=until:9999-12-31",
+        "/runs/?q=since:0001-01-01",
+        "/runs/?q=since:9999-12-31",
+        "/runs/?q=on:9999-12-31",
+        "/usage/?period=custom&start=9999-12-01&end=9999-12-31",
+        "/usage/?period=custom&start=x",
+        "/usage/?period=custom&start=2026-01-02&end=2026-01-01",
+        "/threads/?after=" + "9" * 30,
+        "/files/?after=x",
+        "/settings/audit/?after=" + "9" * 25,
+        "/search/?q=%27%3A*%26%7C%5C",
+        "/needs-you/?gate=" + "9" * 30,
+        "/teammates/?mode=x",
+    ],
+)
 def test_odd_questions_get_an_answer(alice: Access, path: str) -> None:
     make_run(alice, status=RunStatus.COMPLETED)
     assert browser_of(alice).get(path).status_code in (200, 422), path
@@ -182,11 +208,11 @@ def test_what_people_change_is_in_the_audit_log(alice: Access) -> None:
     browser.post(f"/teammates/{mate.pk}/act/", {"act": "pause"})
     change, entry = AuditEntry.objects.exclude(resource_type="account").order_by("id")
     assert (entry.resource_type, entry.resource_id, entry.action) == (
-        "agent", str(mate.pk), "agent.act",
-    )  # fmt: skip
-    assert (change.action, change.changes) == (
-        "agent.enable", {"status": ["enabled", "disabled"]}
-    )  # fmt: skip
+        "agent",
+        str(mate.pk),
+        "agent.act",
+    )
+    assert (change.action, change.changes) == ("agent.enable", {"status": ["enabled", "disabled"]})
     assert "Changed teammate" in browser.get("/settings/audit/?auth=dashboard").content.decode()
     assert AuditEntry.objects.exclude(resource_type="account").count() == 2
 
@@ -265,11 +291,14 @@ def test_the_board_shows_first_who_needs_a_look_among_more_than_it_shows(alice: 
     normal = Teammate.objects.get(organization=alice.organization, key="normal")
     Teammate.objects.bulk_create(
         Teammate(
-            organization=alice.organization, key=f"m{n}", name=f"Mate {n}", version=None,
+            organization=alice.organization,
+            key=f"m{n}",
+            name=f"Mate {n}",
+            version=None,
             visibility=normal.visibility,
         )
         for n in range(activity.MOST_ROWS + 10)
-    )  # fmt: skip
+    )
     made = Teammate.objects.filter(organization=alice.organization, key__startswith="m").last()
     runs = [make_run(alice) for _ in range(3)]
     Run.objects.filter(pk=runs[0].pk).update(teammate=made, status=RunStatus.PAUSED)
@@ -279,11 +308,24 @@ def test_the_board_shows_first_who_needs_a_look_among_more_than_it_shows(alice: 
     assert (rows[1].teammate, rows[1].run, rows[1].more) == (normal, runs[2], 1)
 
 
-@pytest.mark.parametrize("path", [
-    "/", "/runs/", "/threads/", "/teammates/", "/files/", "/needs-you/", "/usage/",
-    "/settings/audit/", "/settings/keys/", "/settings/members/", "/settings/end-users/",
-    "/settings/models/", "/search/?q=plain",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/runs/",
+        "/threads/",
+        "/teammates/",
+        "/files/",
+        "/needs-you/",
+        "/usage/",
+        "/settings/audit/",
+        "/settings/keys/",
+        "/settings/members/",
+        "/settings/end-users/",
+        "/settings/models/",
+        "/search/?q=plain",
+    ],
+)
 def test_a_page_asks_the_database_as_often_for_one_row_as_for_twenty(
     alice: Access, path: str
 ) -> None:
@@ -306,14 +348,17 @@ def test_a_page_asks_the_database_as_often_for_one_row_as_for_twenty(
     assert counts[0] == counts[1] < 26
 
 
-@pytest.mark.parametrize(("path", "module", "link"), [
-    ("/teammates/?q=Copy", runs_teammates, r'<h2 class="cut"><a href="([^"]*)"'),
-    ("/settings/skills/", knowledge_views, r'class="title" href="([^"]*)"'),
-    ("/settings/keys/", keys_views, r"/settings/keys/(\d+)/revoke/"),
-    ("/settings/memories/", knowledge_views, r"/settings/memories/(\d+)/forget/"),
-    ("/files/", files_views, r'class="title" href="([^"]*)"'),
-    ("/settings/end-users/", end_users_views, r"/settings/end-users/(\d+)/\""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "module", "link"),
+    [
+        ("/teammates/?q=Copy", runs_teammates, r'<h2 class="cut"><a href="([^"]*)"'),
+        ("/settings/skills/", knowledge_views, r'class="title" href="([^"]*)"'),
+        ("/settings/keys/", keys_views, r"/settings/keys/(\d+)/revoke/"),
+        ("/settings/memories/", knowledge_views, r"/settings/memories/(\d+)/forget/"),
+        ("/files/", files_views, r'class="title" href="([^"]*)"'),
+        ("/settings/end-users/", end_users_views, r"/settings/end-users/(\d+)/\""),
+    ],
+)
 def test_each_list_goes_on_behind_its_last_row(
     alice: Access, monkeypatch: pytest.MonkeyPatch, path: str, module: Any, link: str
 ) -> None:

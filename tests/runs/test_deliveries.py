@@ -83,11 +83,15 @@ def test_each_state_of_a_run_is_told_in_order(alice: Access, receiver: Receiver)
     deliver()
     bodies = [json.loads(request.body) for request in receiver.seen]
     assert [body["type"] for body in bodies] == [
-        "run.started", "run.awaiting_input", "run.cancelled",
-    ]  # fmt: skip
+        "run.started",
+        "run.awaiting_input",
+        "run.cancelled",
+    ]
     assert [body["data"]["status"] for body in bodies] == [
-        "running", "awaiting_approval", "cancelled",
-    ]  # fmt: skip
+        "running",
+        "awaiting_approval",
+        "cancelled",
+    ]
     assert bodies[0]["data"]["run_id"] == gate.run_id
     assert set(WebhookDelivery.objects.values_list("status", flat=True)) == {"success"}
 
@@ -102,8 +106,10 @@ def test_a_result_comes_with_its_words(alice: Access, receiver: Receiver) -> Non
     assert (done["needs_reply"], done["needs_reply_count"]) == (False, 0)
     assert (done["run_id"], done["task_id"], done["error"]) == (run.pk, run.task_id, None)
     assert (failed["status"], failed["error"], failed["error_code"]) == (
-        "failed", "It was refused.", "rejected",
-    )  # fmt: skip
+        "failed",
+        "It was refused.",
+        "rejected",
+    )
 
 
 def test_the_signature_is_that_of_each_contract(alice: Access, receiver: Receiver) -> None:
@@ -130,8 +136,13 @@ def test_the_signature_is_that_of_each_contract(alice: Access, receiver: Receive
     assert theirs.headers["X-Arkloop-Event"] == "run.started"
     assert json.loads(theirs.body)["run_id"] == str(run.uid)
     assert set(json.loads(theirs.body)) == {
-        "event", "run_id", "account_id", "thread_id", "status", "created_at",
-    }  # fmt: skip
+        "event",
+        "run_id",
+        "account_id",
+        "thread_id",
+        "status",
+        "created_at",
+    }
 
 
 def test_scopes_do_not_mix_and_only_wanted_events_are_written(alice: Access) -> None:
@@ -160,12 +171,15 @@ def test_what_is_rolled_back_is_not_sent(alice: Access) -> None:
 # --- nasty receivers ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("path", "status", "words"), [
-    ("broken", 500, "It answered 500."),
-    ("away", 302, "Redirects are not followed"),
-    ("silent", None, "did not answer within"),
-    ("drip", None, "did not answer within"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("broken", 500, "It answered 500."),
+        ("away", 302, "Redirects are not followed"),
+        ("silent", None, "did not answer within"),
+        ("drip", None, "did not answer within"),
+    ],
+)
 def test_what_does_not_answer_well_is_tried_again(
     alice: Access, receiver: Receiver, settings: Any, path: str, status: int | None, words: str
 ) -> None:
@@ -201,10 +215,16 @@ def test_request_and_answer_of_each_attempt_are_kept(alice: Access, receiver: Re
     assert endpoint.secret not in json.dumps(attempt.request_headers)
 
 
-@pytest.mark.parametrize("url", [
-    "http://127.0.0.1:{port}/ok", "http://localhost:{port}/ok", "http://0x7f.1:{port}/ok",
-    "http://2130706433:{port}/ok", "http://[::ffff:127.0.0.1]:{port}/ok",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:{port}/ok",
+        "http://localhost:{port}/ok",
+        "http://0x7f.1:{port}/ok",
+        "http://2130706433:{port}/ok",
+        "http://[::ffff:127.0.0.1]:{port}/ok",
+    ],
+)
 def test_private_addresses_are_refused_when_something_is_sent(
     alice: Access, receiver: Receiver, url: str
 ) -> None:
@@ -217,11 +237,24 @@ def test_private_addresses_are_refused_when_something_is_sent(
     assert endpoint.deliveries.get().error
 
 
-@pytest.mark.parametrize("url", [
-    "http://example.com", "https://localhost", "https://127.0.0.1", "https://10.0.0.1",
-    "https://x.internal", "https://x.local", "https://2130706433", "https://0x7f.1",
-    "https://[::1]", "https://kim:secret@example.com", "ftp://example.com", "nonsense", "",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com",
+        "https://localhost",
+        "https://127.0.0.1",
+        "https://10.0.0.1",
+        "https://x.internal",
+        "https://x.local",
+        "https://2130706433",
+        "https://0x7f.1",
+        "https://[::1]",
+        "https://kim:secret@example.com",
+        "ftp://example.com",
+        "nonsense",
+        "",
+    ],
+)
 def test_private_addresses_are_refused_when_one_is_entered(
     alice: Access, settings: Any, url: str
 ) -> None:

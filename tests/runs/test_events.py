@@ -15,10 +15,12 @@ def test_a_nul_in_one_runs_text_harms_no_other_run(alice: Access) -> None:
     """Trap 2.1."""
     bad, good = make_run(alice), make_run(alice)
     leases = [claim(bad), claim(good)]
-    taken = log.append([
-        Batch(leases[0].run_id, leases[0].fence, [say("a\x00b\ud800c")]),
-        Batch(leases[1].run_id, leases[1].fence, [say("fine")]),
-    ])  # fmt: skip
+    taken = log.append(
+        [
+            Batch(leases[0].run_id, leases[0].fence, [say("a\x00b\ud800c")]),
+            Batch(leases[1].run_id, leases[1].fence, [say("fine")]),
+        ]
+    )
     assert set(taken) == {bad.pk, good.pk}
     assert Event.objects.filter(run=bad).last().data["content"] == "a\ufffdb\ufffdc"  # type: ignore[union-attr]
     assert Event.objects.filter(run=good).last().data["content"] == "fine"  # type: ignore[union-attr]
@@ -28,10 +30,12 @@ def test_data_that_cannot_be_stored_fails_only_its_own_run(alice: Access) -> Non
     bad, good = make_run(alice), make_run(alice)
     leases = [claim(bad), claim(good)]
     huge = NewEvent("x", {"number": 10**5000})  # more digits than Python writes
-    taken = log.append([
-        Batch(leases[0].run_id, leases[0].fence, [huge]),
-        Batch(leases[1].run_id, leases[1].fence, [say("fine")]),
-    ])  # fmt: skip
+    taken = log.append(
+        [
+            Batch(leases[0].run_id, leases[0].fence, [huge]),
+            Batch(leases[1].run_id, leases[1].fence, [say("fine")]),
+        ]
+    )
     assert set(taken) == {good.pk}
 
 
@@ -69,8 +73,9 @@ def test_notifications_of_many_runs_stay_under_the_limit_of_postgres(alice: Acce
         cursor.execute(
             f"INSERT INTO runs_run (id, uid, thread_id, {names}) "
             f"SELECT 100000000000 + n, gen_random_uuid(), 200000000000 + n, {names} FROM runs_run, "
-            "generate_series(1, 700) n WHERE id = %s", [run.pk],
-        )  # fmt: skip
+            "generate_series(1, 700) n WHERE id = %s",
+            [run.pk],
+        )
         cursor.execute("SET session_replication_role = DEFAULT")
     name = connection.settings_dict["NAME"]
     with cluster.connect(name) as listener:
@@ -85,10 +90,12 @@ def test_notifications_of_many_runs_stay_under_the_limit_of_postgres(alice: Acce
 def test_an_event_over_64_kb_is_refused_and_harms_no_other_run(alice: Access) -> None:
     large, other = make_run(alice), make_run(alice)
     leases = [claim(large), claim(other)]
-    taken = log.append([
-        Batch(large.pk, leases[0].fence, [say("x" * 70_000)]),
-        Batch(other.pk, leases[1].fence, [say("fine")]),
-    ])  # fmt: skip
+    taken = log.append(
+        [
+            Batch(large.pk, leases[0].fence, [say("x" * 70_000)]),
+            Batch(other.pk, leases[1].fence, [say("fine")]),
+        ]
+    )
     assert set(taken) == {other.pk}
 
 

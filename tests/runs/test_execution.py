@@ -74,9 +74,12 @@ def run_on(access: Access, models: FakeModels, kind: str, model: str, **fields: 
         access, name=f"{kind} {model}", kind=kind, api_key="sk-test-0123456789", base_url=base
     )
     catalog.add_model(
-        access, provider, alias=f"{kind}-{model}", name=model,
+        access,
+        provider,
+        alias=f"{kind}-{model}",
+        name=model,
         prices={"uncached_input": "10", "cache_read": "1", "cache_write": "20", "output": "100"},
-    )  # fmt: skip
+    )
     return make_run(access, options=Options(model=f"{kind}-{model}"), **fields)
 
 

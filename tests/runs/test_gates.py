@@ -98,8 +98,18 @@ def test_of_a_hundred_answers_at_once_one_wins_and_the_others_learn_who_did(alic
     assert types(gate.run).count("run.input_provided") == 1
 
 
-CONTENDERS = ["approve", "deny", "edit", "v1", "v2 allow", "v2 deny", "autonomous", "expire",
-              "cancel", "remember"]  # fmt: skip
+CONTENDERS = [
+    "approve",
+    "deny",
+    "edit",
+    "v1",
+    "v2 allow",
+    "v2 deny",
+    "autonomous",
+    "expire",
+    "cancel",
+    "remember",
+]
 
 
 def contender(word: str, access: Access, gate: Gate) -> Callable[[], Any]:
@@ -227,8 +237,10 @@ def test_secrets_are_masked_on_the_card_and_survive_an_edit(alice: Access) -> No
     from teammates.tools.base import Text, object_schema
     from teammates.tools.pretend import PRETEND_SEND
 
-    tool = replace(PRETEND_SEND, schema=object_schema(
-        ["to", "password"], to=Text("x").schema, password=Text("x").schema))  # fmt: skip
+    tool = replace(
+        PRETEND_SEND,
+        schema=object_schema(["to", "password"], to=Text("x").schema, password=Text("x").schema),
+    )
     given_ = {"to": "Bearer abcdefghijklmnop", "password": "hunter2"}
     gate = make_gate(alice, tool=tool, arguments=given_)
     assert gate.request == {"to": MASK, "password": MASK}
@@ -333,8 +345,12 @@ def test_neither_a_mails_link_nor_many_at_once_approve_what_is_hidden(alice: Acc
     link = re.search(r"/decide/\S+/", str(letter.message.body))
     assert link is not None
     assert "everything to mallory" not in str(letter.message.body)
-    form = {"request_id": str(gate.uid), "digest": gate.digest, "decision": "approve",
-            "saw_hidden": "1"}  # fmt: skip
+    form = {
+        "request_id": str(gate.uid),
+        "digest": gate.digest,
+        "decision": "approve",
+        "saw_hidden": "1",
+    }
     assert Client().post(link[0], form).status_code == 409
     many = {"gate": [str(gate.pk)], f"digest-{gate.pk}": gate.digest}
     said = browser_of(alice).post("/needs-you/approve/", many, follow=True).content.decode()
@@ -423,8 +439,14 @@ def test_patterns_of_arguments(pattern: Any, arguments: Any, fits: bool) -> None
 
 
 def test_a_question_goes_on_with_what_it_recommends(alice: Access) -> None:
-    asked = {"questions": [{"question": "How long?",
-             "options": [{"label": "Short (Recommended)"}, {"label": "Long"}]}]}  # fmt: skip
+    asked = {
+        "questions": [
+            {
+                "question": "How long?",
+                "options": [{"label": "Short (Recommended)"}, {"label": "Long"}],
+            }
+        ]
+    }
     gate = make_gate(alice, kind=GateKind.QUESTION, arguments=asked)
     assert gate.expires_at is not None
     assert decisions.expire_due() == 0
@@ -443,8 +465,15 @@ def test_a_question_goes_on_with_what_it_recommends(alice: Access) -> None:
 def test_questions_without_a_recommendation_plans_and_approvals_wait_for_ever(
     alice: Access,
 ) -> None:
-    plan = {"questions": [{"question": "1. Do it", "header": "Plan Approval",
-            "options": [{"label": "Approve (Recommended)"}]}]}  # fmt: skip
+    plan = {
+        "questions": [
+            {
+                "question": "1. Do it",
+                "header": "Plan Approval",
+                "options": [{"label": "Approve (Recommended)"}],
+            }
+        ]
+    }
     for gate in (
         make_gate(alice, kind=GateKind.QUESTION),
         make_gate(alice, kind=GateKind.PLAN, arguments=plan),
@@ -454,8 +483,10 @@ def test_questions_without_a_recommendation_plans_and_approvals_wait_for_ever(
 
 
 def test_a_non_blocking_question_goes_on_at_once(alice: Access) -> None:
-    asked = {"questions": [{"question": "Which?", "options": [{"label": "A (Recommended)"}]}],
-             "metadata": {"source": "non-blocking"}}  # fmt: skip
+    asked = {
+        "questions": [{"question": "Which?", "options": [{"label": "A (Recommended)"}]}],
+        "metadata": {"source": "non-blocking"},
+    }
     gate = make_gate(alice, kind=GateKind.QUESTION, arguments=asked)
     assert decisions.expire_due() == 1
     gate.refresh_from_db()
@@ -494,10 +525,17 @@ def test_answers_may_name_the_question_or_its_header_and_must_be_complete(alice:
 
 @pytest.mark.parametrize(
     ("answer", "approved"),
-    [("Approve", True), ("approve: but be quick", True), ("Revise", False),
-     ("Revise: approve nothing", False), ("Disapprove", False), ("Approve nothing yet", False),
-     ("Approve later", False), ("approve, but not step 2", False)],
-)  # fmt: skip
+    [
+        ("Approve", True),
+        ("approve: but be quick", True),
+        ("Revise", False),
+        ("Revise: approve nothing", False),
+        ("Disapprove", False),
+        ("Approve nothing yet", False),
+        ("Approve later", False),
+        ("approve, but not step 2", False),
+    ],
+)
 def test_only_an_approved_plan_lets_the_run_change_things(
     alice: Access, answer: str, approved: bool
 ) -> None:
@@ -673,9 +711,11 @@ def seen(*gates: Gate) -> dict[str, str]:
 
 
 def test_several_approvals_of_one_tool_are_given_at_once(alice: Access) -> None:
-    first, second, other = make_gate(alice), make_gate(alice), make_gate(
-        alice, tool=WRITE_FILE, arguments={"name": "a.txt", "content": "x"}
-    )  # fmt: skip
+    first, second, other = (
+        make_gate(alice),
+        make_gate(alice),
+        make_gate(alice, tool=WRITE_FILE, arguments={"name": "a.txt", "content": "x"}),
+    )
     client = browser_of(alice)
     client.post("/needs-you/approve/", {"gate": [first.pk, other.pk]} | seen(first, other))
     assert Gate.objects.filter(status="pending").count() == 3
@@ -870,14 +910,23 @@ def test_a_program_that_asks_is_allowed_at_once_in_autonomous_mode_and_listed_ot
 
 def test_whatever_button_is_pressed_the_fields_are_what_is_approved(alice: Access) -> None:
     gate = make_gate(alice)
-    form = {"request_id": str(gate.uid), "digest": gate.digest, "decision": "approve",
-            "edit-to": "boss@example.com", "edit-text": LETTER["text"]}  # fmt: skip
+    form = {
+        "request_id": str(gate.uid),
+        "digest": gate.digest,
+        "decision": "approve",
+        "edit-to": "boss@example.com",
+        "edit-text": LETTER["text"],
+    }
     browser_of(alice).post(f"/runs/{gate.run_id}/answer/", form)
     call = ToolCall.objects.get(pk=gate.tool_call_id)
     assert call.arguments == {"to": "boss@example.com", "text": LETTER["text"]}
     untouched = make_gate(alice, arguments={"to": "kim@example.com", "text": "one\r\ntwo"})
-    form = {"request_id": str(untouched.uid), "decision": "approve",
-            "edit-to": "kim@example.com", "edit-text": "one\r\ntwo"}  # fmt: skip
+    form = {
+        "request_id": str(untouched.uid),
+        "decision": "approve",
+        "edit-to": "kim@example.com",
+        "edit-text": "one\r\ntwo",
+    }
     browser_of(alice).post(f"/runs/{untouched.run_id}/answer/", form)
     untouched.refresh_from_db()
     assert "edits" not in (untouched.answer or {})

@@ -147,8 +147,11 @@ def test_paused_rotated_and_removed_are_three_things(alice: Access, task: Task) 
     assert call(rotated).status_code == 404
     # The log outlives the webhook.
     assert list(task.firings.order_by("id").values_list("reason", flat=True)) == [
-        "paused", "", "token", "",
-    ]  # fmt: skip
+        "paused",
+        "",
+        "token",
+        "",
+    ]
 
 
 def test_what_is_paused_above_it_pauses_it(alice: Access, task: Task) -> None:
@@ -165,9 +168,12 @@ def test_what_is_paused_above_it_pauses_it(alice: Access, task: Task) -> None:
 def test_unknown_webhooks_and_other_methods(alice: Access, task: Task) -> None:
     path = hook_of(alice, task)
     for wrong in (
-        "/api/v1/webhooks/tasks/999999/whk_0", "/api/v1/webhooks/mates/999999/whk_0",
-        path[:-1] + "x", path.replace("tasks", "mates"), "/api/v1/webhooks/tasks/x/whk_0",
-    ):  # fmt: skip
+        "/api/v1/webhooks/tasks/999999/whk_0",
+        "/api/v1/webhooks/mates/999999/whk_0",
+        path[:-1] + "x",
+        path.replace("tasks", "mates"),
+        "/api/v1/webhooks/tasks/x/whk_0",
+    ):
         response = call(wrong)
         assert response.status_code == 404, wrong
         assert response.json()["error"]["type"] == "not_found"
@@ -191,8 +197,11 @@ def test_too_much_is_refused_and_written_down_once(
 
 def test_bytes_and_broken_json_are_refused(alice: Access, task: Task) -> None:
     path = hook_of(alice, task)
-    for body, kind in ((b"\xff\xfe", "text/plain"), (b"{", "application/json"),
-                       (b"[" * 200_000, "application/json")):  # fmt: skip
+    for body, kind in (
+        (b"\xff\xfe", "text/plain"),
+        (b"{", "application/json"),
+        (b"[" * 200_000, "application/json"),
+    ):
         response = call(path, body, content_type=kind)
         assert response.status_code == 422, body
         assert "body" in response.json()["error"]["message"].lower()

@@ -31,9 +31,15 @@ def web(make_server: MakeServer) -> Iterator[Server]:
 @pytest.fixture
 def shop(web: Server) -> Iterator[FakeShop]:
     with serve_shop() as running, web.client() as client:
-        made = client.post("/api/v2/mcp-servers", json={
-            "name": "Shop", "url": running.url, "tool_defs": OPERATIONS, "auto_approve": True,
-        })  # fmt: skip
+        made = client.post(
+            "/api/v2/mcp-servers",
+            json={
+                "name": "Shop",
+                "url": running.url,
+                "tool_defs": OPERATIONS,
+                "auto_approve": True,
+            },
+        )
         assert made.status_code == 201, made.text
         yield running
         client.delete(f"/api/v2/mcp-servers/{made.json()['id']}").raise_for_status()
@@ -129,13 +135,18 @@ def test_a_worker_killed_between_an_approval_and_its_call(web: Server, shop: Fak
             for events_later in range(1, 6):
                 before = sum(shop.counts.values())
                 run = start(client, permission_mode="approval")
-                wait_for(lambda: client.get(f"/api/v2/runs/{run['id']}").json()["status"]  # noqa: B023
-                         == "awaiting_approval")  # fmt: skip
+                wait_for(
+                    lambda: (
+                        client.get(f"/api/v2/runs/{run['id']}").json()["status"]  # noqa: B023
+                        == "awaiting_approval"
+                    )
+                )
                 asked_at = client.get(f"/v1/runs/{run['run_id']}/events", params={"follow": False})
                 last = asked_at.text.rstrip().rpartition("id: ")[2].split("\n")[0]
                 with listen(web) as heard:
-                    said = client.post(f"/v1/runs/{run['run_id']}/input",
-                                       json={"content": "approve"})  # fmt: skip
+                    said = client.post(
+                        f"/v1/runs/{run['run_id']}/input", json={"content": "approve"}
+                    )
                     assert said.status_code == 200, said.text
                     with contextlib.closing(heard.notifies(timeout=60)) as notifications:
                         for notification in notifications:

@@ -25,10 +25,15 @@ def make_schedules(server: Server) -> list[int]:
         teammate = client.post("/api/v2/agents", json={"name": "Ops"}).json()["id"]
         made = []
         for _ in range(DUE):
-            task = client.post("/api/v2/tasks", json={
-                "teammate_id": teammate, "instructions": "Say hello.",
-                "schedule": "0 0 1 1 *", "email_notifications": False,
-            })  # fmt: skip
+            task = client.post(
+                "/api/v2/tasks",
+                json={
+                    "teammate_id": teammate,
+                    "instructions": "Say hello.",
+                    "schedule": "0 0 1 1 *",
+                    "email_notifications": False,
+                },
+            )
             made.append(task.raise_for_status().json()["id"])
     return made
 

@@ -23,8 +23,10 @@ def test_what_matters_of_a_mail() -> None:
     found = read_letter(letter(In_Reply_To="<0@x>", References="<a@x> <b@x>").as_bytes())
     assert (found.sender, found.sender_name) == ("kim@example.com", "Kim")
     assert (found.subject, found.text, found.message_id) == (
-        "Hello", "Good morning.", "<1@example.com>",
-    )  # fmt: skip
+        "Hello",
+        "Good morning.",
+        "<1@example.com>",
+    )
     assert found.references == ("<0@x>", "<b@x>", "<a@x>")
     assert found.why_automatic == ""
 
@@ -73,11 +75,18 @@ def test_what_is_too_large_or_too_many_is_named() -> None:
     assert found.left_out == ("20.txt", "large.txt")
 
 
-@pytest.mark.parametrize("headers", [
-    {"Auto-Submitted": "auto-replied"}, {"Auto-Submitted": "auto-generated"},
-    {"Precedence": "bulk"}, {"X-Autoreply": "yes"}, {"X-Loop": "ops@x"}, {"Return-Path": "<>"},
-    {"Content-Type": "multipart/report; report-type=delivery-status; boundary=x"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Auto-Submitted": "auto-replied"},
+        {"Auto-Submitted": "auto-generated"},
+        {"Precedence": "bulk"},
+        {"X-Autoreply": "yes"},
+        {"X-Loop": "ops@x"},
+        {"Return-Path": "<>"},
+        {"Content-Type": "multipart/report; report-type=delivery-status; boundary=x"},
+    ],
+)
 def test_what_a_machine_sent_in_answer_is_recognised(headers: dict[str, str]) -> None:
     text = "".join(f"{name}: {value}\n" for name, value in headers.items())
     raw = f"From: kim@example.com\nSubject: Out of office\n{text}\nI am away."
@@ -91,19 +100,35 @@ def test_a_mail_that_was_passed_on_for_ever_is_a_loop() -> None:
     assert read_letter(raw.encode()).why_automatic
 
 
-@pytest.mark.parametrize("sender", [
-    "", "nobody", "a@b.c, d@e.f", "undisclosed:;", "alice@example.com]eve@evil.com",
-    '"Alice" <alice@example.com> <eve@evil.com>', "Alice <alice@example.com>eve@evil.com",
-    "alice@example.com\nFrom: eve@evil.com", "alice@example.com eve@evil.com", "<@>",
-    "=?utf-8?q?alice=40example.com?= eve@evil.com",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "sender",
+    [
+        "",
+        "nobody",
+        "a@b.c, d@e.f",
+        "undisclosed:;",
+        "alice@example.com]eve@evil.com",
+        '"Alice" <alice@example.com> <eve@evil.com>',
+        "Alice <alice@example.com>eve@evil.com",
+        "alice@example.com\nFrom: eve@evil.com",
+        "alice@example.com eve@evil.com",
+        "<@>",
+        "=?utf-8?q?alice=40example.com?= eve@evil.com",
+    ],
+)
 def test_no_sender_or_several_are_none(sender: str) -> None:
     assert read_letter(f"From: {sender}\n\nx".encode()).sender == ""
 
 
-@pytest.mark.parametrize("text", [
-    "On " * 130_000, "On Monday it rained.\n" * 20_000, ">" * 400_000, "on:" * 100_000 + "\nOn",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "On " * 130_000,
+        "On Monday it rained.\n" * 20_000,
+        ">" * 400_000,
+        "on:" * 100_000 + "\nOn",
+    ],
+)
 def test_no_text_takes_long_to_read(text: str) -> None:
     """Time is not measured: a slow reader would run into the limit of the tests."""
     message = letter()
@@ -111,13 +136,26 @@ def test_no_text_takes_long_to_read(text: str) -> None:
     assert read_letter(message.as_bytes()).new_text
 
 
-PIECES = st.sampled_from([
-    b"From: kim@example.com\r\n", b"Subject: =?utf-8?b?////?=\r\n", b"\r\n", b"--x\r\n", b"--x--",
-    b"Content-Type: multipart/mixed; boundary=x\r\n", b"Content-Type: text/plain; charset=none\r\n",
-    b"Content-Transfer-Encoding: base64\r\n", b"Content-Disposition: attachment; filename=..\r\n",
-    b"Content-Type: message/rfc822\r\n", b"Message-ID: <\xff>\r\n", b"\x00\xff\xfe", b"QUJD",
-    b"From: \"a\r\n b\" <@>\r\n", b"References: <a> <b\r\n", b"Content-Type: text/html\r\n<p>",
-])  # fmt: skip
+PIECES = st.sampled_from(
+    [
+        b"From: kim@example.com\r\n",
+        b"Subject: =?utf-8?b?////?=\r\n",
+        b"\r\n",
+        b"--x\r\n",
+        b"--x--",
+        b"Content-Type: multipart/mixed; boundary=x\r\n",
+        b"Content-Type: text/plain; charset=none\r\n",
+        b"Content-Transfer-Encoding: base64\r\n",
+        b"Content-Disposition: attachment; filename=..\r\n",
+        b"Content-Type: message/rfc822\r\n",
+        b"Message-ID: <\xff>\r\n",
+        b"\x00\xff\xfe",
+        b"QUJD",
+        b'From: "a\r\n b" <@>\r\n',
+        b"References: <a> <b\r\n",
+        b"Content-Type: text/html\r\n<p>",
+    ]
+)
 
 
 @settings(max_examples=400, deadline=None)

@@ -52,9 +52,18 @@ def test_the_end_writes_message_usage_and_event_together(alice: Access) -> None:
     run = make_run(alice)
     lease = claim(run)
     step = Step.objects.create(
-        run=run, number=1, kind=StepKind.MODEL, attempt=1, first_seq=3, started_at=timezone.now(),
-        model_name="m", input_tokens=10, output_tokens=5, cost="0.25", status="done",
-    )  # fmt: skip
+        run=run,
+        number=1,
+        kind=StepKind.MODEL,
+        attempt=1,
+        first_seq=3,
+        started_at=timezone.now(),
+        model_name="m",
+        input_tokens=10,
+        output_tokens=5,
+        cost="0.25",
+        status="done",
+    )
     done = endings.finish_run(lease, [say("Hi")], Outcome(RunStatus.COMPLETED, text="Hi"))
     assert done.status == RunStatus.COMPLETED
     assert done.answer is not None
@@ -69,9 +78,12 @@ def test_the_end_writes_message_usage_and_event_together(alice: Access) -> None:
 def test_a_finished_run_takes_no_event_from_anybody(alice: Access, status: str) -> None:
     run = make_run(alice, status=status)
     before = run.last_seq
-    taken = log.append([
-        log.Batch(run.pk, None, [say("late")]), log.Batch(run.pk, run.fence, [say("late")]),
-    ])  # fmt: skip
+    taken = log.append(
+        [
+            log.Batch(run.pk, None, [say("late")]),
+            log.Batch(run.pk, run.fence, [say("late")]),
+        ]
+    )
     run.refresh_from_db()
     assert (taken, run.last_seq) == ({}, before)
 

@@ -130,13 +130,20 @@ def test_a_mail_starts_a_task_at_its_own_address(alice: Access, ops: Teammate) -
     assert again.reason == Skip.PAUSED
 
 
-@pytest.mark.parametrize(("allowed", "sender", "starts"), [
-    (None, "alice@example.com", True), (None, "ALICE@Example.com", True),
-    (None, "eve@example.com", False), ([], "alice@example.com", True),
-    (["kim@a.com"], "kim@a.com", True), (["kim@a.com"], "alice@example.com", False),
-    (["@a.com"], "kim@a.com", True), (["@a.com"], "kim@b.a.com", False),
-    (["@a.com"], "kim@evila.com", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("allowed", "sender", "starts"),
+    [
+        (None, "alice@example.com", True),
+        (None, "ALICE@Example.com", True),
+        (None, "eve@example.com", False),
+        ([], "alice@example.com", True),
+        (["kim@a.com"], "kim@a.com", True),
+        (["kim@a.com"], "alice@example.com", False),
+        (["@a.com"], "kim@a.com", True),
+        (["@a.com"], "kim@b.a.com", False),
+        (["@a.com"], "kim@evila.com", False),
+    ],
+)
 def test_only_allowed_senders_start_something(
     ops: Teammate, allowed: list[str] | None, sender: str, starts: bool
 ) -> None:
@@ -315,9 +322,11 @@ def test_an_answer_to_the_result_goes_on_in_the_thread(alice: Access, ops: Teamm
     assert headers["In-Reply-To"] == "<1@x>"
     assert headers["Auto-Submitted"] == "auto-generated"
     answer = letter(
-        "And the rest?\n\nOn Mon, Ops wrote:\n> An answer.\n", Message_ID="<2@x>",
-        In_Reply_To=headers["Message-ID"], Subject="Re: Orders",
-    )  # fmt: skip
+        "And the rest?\n\nOn Mon, Ops wrote:\n> An answer.\n",
+        Message_ID="<2@x>",
+        In_Reply_To=headers["Message-ID"],
+        Subject="Re: Orders",
+    )
     again = receive(ops, answer).run
     assert again is not None
     assert again.thread == run.thread
@@ -342,8 +351,9 @@ def test_an_answer_to_a_task_goes_to_the_address_that_its_mail_came_to(
     bring_to(got.run, RunStatus.COMPLETED)
     (result,) = mailed()
     assert result.reply_to == [inbox]
-    answer = letter("More", From="kim@a.com", Message_ID="<2@x>",
-                    In_Reply_To=result.message()["Message-ID"])  # fmt: skip
+    answer = letter(
+        "More", From="kim@a.com", Message_ID="<2@x>", In_Reply_To=result.message()["Message-ID"]
+    )
     again = take(inbox, answer)
     assert isinstance(again, Firing)
     assert again.run is not None
@@ -502,9 +512,11 @@ def test_mail_services_hand_mails_over_in_their_forms(ops: Teammate, token: str)
         return letter(Message_ID=f"<{number}@x>").as_string()
 
     as_it_is = hand_over(
-        token, data=raw(1).encode(), content_type="message/rfc822",
+        token,
+        data=raw(1).encode(),
+        content_type="message/rfc822",
         query=f"?to={quote(to)}&to=x@y.z",
-    )  # fmt: skip
+    )
     assert as_it_is.json() == {"taken": [to], "unknown": ["x@y.z"]}
     mailgun = {"recipient": to, "sender": "a@b.c", "body-mime": raw(2)}
     sendgrid = {"email": raw(3), "envelope": json.dumps({"to": [to], "from": "a"})}
@@ -528,9 +540,10 @@ def test_a_mail_in_a_form_comes_as_it_was_sent(ops: Teammate, token: str) -> Non
     message.set_content("Gr\xfc\xdfe", charset="iso-8859-1", cte="8bit")
     message.add_attachment(attachment, maintype="image", subtype="png", filename="a.png")
     form = {
-        "recipient": address_of(ops), "sender": "alice@example.com",
+        "recipient": address_of(ops),
+        "sender": "alice@example.com",
         "body-mime": SimpleUploadedFile("a.eml", message.as_bytes()),
-    }  # fmt: skip
+    }
     assert hand_over(token, data=form).status_code == 200
     prompt = Run.objects.get().prompt
     assert prompt is not None
@@ -580,9 +593,18 @@ def test_a_mail_over_smtp_starts_a_run_and_its_result_comes_back(make_server: Ma
     port = free_port()
     server = make_server("--smtp", f"127.0.0.1:{port}", MUSTER_POLL_SECONDS="0.2")
     with server.client() as client:
-        made = client.post("/api/v2/agents", json={
-            "name": "Ops", "email_inbox": True, "allowed_senders": ["kim@example.com"],
-        }).raise_for_status().json()  # fmt: skip
+        made = (
+            client.post(
+                "/api/v2/agents",
+                json={
+                    "name": "Ops",
+                    "email_inbox": True,
+                    "allowed_senders": ["kim@example.com"],
+                },
+            )
+            .raise_for_status()
+            .json()
+        )
         to = made["email_address"]
         message = letter("Say hello", From="Kim <kim@example.com>", To=to)
         message.add_attachment(b"a,b\n", maintype="text", subtype="csv", filename="a.csv")
@@ -595,8 +617,9 @@ def test_a_mail_over_smtp_starts_a_run_and_its_result_comes_back(make_server: Ma
             session.send_message(message, to_addrs=[to])  # the same again
             stranger = letter("Let me in", From="eve@example.com", Message_ID="<2@x>")
             session.send_message(stranger, to_addrs=[to])
-            loop = letter("Away", From="kim@example.com", Auto_Submitted="auto-replied",
-                          Message_ID="<3@x>")  # fmt: skip
+            loop = letter(
+                "Away", From="kim@example.com", Auto_Submitted="auto-replied", Message_ID="<3@x>"
+            )
             session.send_message(loop, to_addrs=[to])
             huge = letter("x" * (26 * 1024 * 1024), Message_ID="<4@x>")
             with pytest.raises((smtplib.SMTPResponseException, smtplib.SMTPServerDisconnected)):

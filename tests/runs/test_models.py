@@ -37,9 +37,12 @@ def add_model(access: Access, models: FakeModels, name: str, **limits: Any) -> M
 
 def fall_back(access: Access, model: Model, to: Model | None) -> None:
     catalog.update_model(
-        access, model, fallback=to, max_effort=model.max_effort,
+        access,
+        model,
+        fallback=to,
+        max_effort=model.max_effort,
         context_window=model.context_window,
-    )  # fmt: skip
+    )
 
 
 def on(access: Access, model: Model, **fields: Any) -> Run:

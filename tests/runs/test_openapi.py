@@ -13,8 +13,14 @@ from config.api import v1, v2
 from tests.conftest import MakeServer, Server
 
 # What would end the tests' own credential or account.
-FATAL = {("DELETE", "/account"), ("DELETE", "/keys"), ("POST", "/keys/rotate"), ("POST", "/token"),
-         ("POST", "/signup"), ("POST", "/account/password")}  # fmt: skip
+FATAL = {
+    ("DELETE", "/account"),
+    ("DELETE", "/keys"),
+    ("POST", "/keys/rotate"),
+    ("POST", "/token"),
+    ("POST", "/signup"),
+    ("POST", "/account/password"),
+}
 
 
 @pytest.mark.timeout(600)
@@ -31,9 +37,12 @@ def test_every_operation_answers_as_documented(make_server: MakeServer) -> None:
         tried.add(path)
 
         @hypothesis.settings(
-            max_examples=5, deadline=None, derandomize=True, database=None,
+            max_examples=5,
+            deadline=None,
+            derandomize=True,
+            database=None,
             suppress_health_check=list(hypothesis.HealthCheck),
-        )  # fmt: skip
+        )
         @hypothesis.given(case=operation.as_strategy())
         def exercise(case: Any) -> None:
             case.call_and_validate(

@@ -52,8 +52,12 @@ def test_the_setup_link_works_once(db: None) -> None:
 
     organization = organizations.first_organization()
     token = setup.make_setup_token(organization)
-    form = {"organization_name": "Acme", "email": "ann@example.com", "timezone": "Europe/Berlin",
-            "password": "correct horse battery"}  # fmt: skip
+    form = {
+        "organization_name": "Acme",
+        "email": "ann@example.com",
+        "timezone": "Europe/Berlin",
+        "password": "correct horse battery",
+    }
     assert Client().get(f"/setup/{token}x/").status_code == 302
     weak = Client().post(f"/setup/{token}/", form | {"password": "password"})
     assert weak.status_code == 422
@@ -103,19 +107,35 @@ def test_a_page_and_its_stream_draw_the_same(alice: Access) -> None:
     run = make_run(alice)
     lease = claim(run)
     new = payloads.NewEvent
-    log.append([log.Batch(run.pk, lease.fence, [
-        new("step.started", {"kind": "model", "step": 1}),
-        new("message.delta", {"content_delta": "hm", "channel": "thinking", "step": 1}),
-        say("Hello"), say(" world"),
-        new("tool.call", {"tool_call_id": "c1", "tool_name": "list_files", "arguments": {}}),
-        new("tool.result", {"tool_call_id": "c1", "tool_name": "list_files", "result": []}),
-    ])])  # fmt: skip
+    log.append(
+        [
+            log.Batch(
+                run.pk,
+                lease.fence,
+                [
+                    new("step.started", {"kind": "model", "step": 1}),
+                    new("message.delta", {"content_delta": "hm", "channel": "thinking", "step": 1}),
+                    say("Hello"),
+                    say(" world"),
+                    new(
+                        "tool.call",
+                        {"tool_call_id": "c1", "tool_name": "list_files", "arguments": {}},
+                    ),
+                    new(
+                        "tool.result",
+                        {"tool_call_id": "c1", "tool_name": "list_files", "result": []},
+                    ),
+                ],
+            )
+        ]
+    )
     from django.utils import timezone
 
     from runs.models import Step
 
-    Step.objects.create(run=run, number=1, kind="model", attempt=1, first_seq=3,
-                        started_at=timezone.now())  # fmt: skip
+    Step.objects.create(
+        run=run, number=1, kind="model", attempt=1, first_seq=3, started_at=timezone.now()
+    )
     (shown,) = with_transcripts([Run.objects.with_names().get(pk=run.pk)])
     saying, call = shown.transcript.blocks.values()  # type: ignore[attr-defined]
     assert (saying.thinking, saying.text) == ("hm", "Hello world")
@@ -142,8 +162,12 @@ def test_a_long_run_is_shown_to_its_end(alice: Access, client: Client) -> None:
     for _ in range(60):
         log.append([log.Batch(run.pk, lease.fence, [say("word ") for _ in range(100)])])
     step_journal.complete_model_step(
-        lease, [], step=step, route=route, outcome=Outcome(RunStatus.COMPLETED, text=text),
+        lease,
+        [],
+        step=step,
+        route=route,
+        outcome=Outcome(RunStatus.COMPLETED, text=text),
         result=step_journal.ModelResult(Turn([Text(text + "the end")]), TokenUsage(1, 1), 1),
-    )  # fmt: skip
+    )
     page: Any = client.get(f"/threads/{run.thread_id}/").content.decode()
     assert "the end" in page

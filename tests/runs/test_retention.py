@@ -306,9 +306,13 @@ def test_what_an_erased_end_user_set_up_is_gone_too_and_starts_nothing(alice: Ac
     endpoint = endpoints.add_endpoint(of_kim, url="https://asthma.example.com")
     endpoints.delete_endpoint(alice, endpoint)
     Mail.objects.create(
-        teammate=theirs, sender="k@example.com", subject="asthma", text="asthma", attachments=[],
+        teammate=theirs,
+        sender="k@example.com",
+        subject="asthma",
+        text="asthma",
+        attachments=[],
         message_id="1",
-    )  # fmt: skip
+    )
     skills.add_skill(of_kim, name="asthma", description="asthma", body="asthma")
     silent = conversations.create_thread(of_kim, title="asthma", end_user=kim)
     files.write_file(silent, name="asthma.txt", content=b"asthma")

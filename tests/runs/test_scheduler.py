@@ -105,20 +105,47 @@ def test_a_single_run_rests_when_its_time_is_over() -> None:
     assert (woken.enabled, woken.rests_because) == (True, "")
 
 
-@pytest.mark.parametrize(("zone", "cron", "begins", "expected"), [
-    ("Europe/Berlin", "30 2 * * *", "2026-10-24T12:00:00+00:00",
-     ["2026-10-25T00:30:00+00:00", "2026-10-26T01:30:00+00:00"]),
-    ("Europe/Berlin", "30 2 * * *", "2026-03-28T12:00:00+00:00",
-     ["2026-03-29T01:00:00+00:00", "2026-03-30T00:30:00+00:00"]),
-    ("America/New_York", "30 1 * * *", "2026-10-31T12:00:00+00:00",
-     ["2026-11-01T05:30:00+00:00", "2026-11-02T06:30:00+00:00"]),
-    ("America/New_York", "30 2 * * *", "2026-03-07T12:00:00+00:00",
-     ["2026-03-08T07:00:00+00:00", "2026-03-09T06:30:00+00:00"]),
-    ("Australia/Lord_Howe", "45 1 * * *", "2026-04-04T00:00:00+00:00",
-     ["2026-04-04T14:45:00+00:00", "2026-04-05T15:15:00+00:00"]),
-    ("Australia/Lord_Howe", "15 2 * * *", "2026-10-03T00:00:00+00:00",
-     ["2026-10-03T15:30:00+00:00", "2026-10-04T15:15:00+00:00"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("zone", "cron", "begins", "expected"),
+    [
+        (
+            "Europe/Berlin",
+            "30 2 * * *",
+            "2026-10-24T12:00:00+00:00",
+            ["2026-10-25T00:30:00+00:00", "2026-10-26T01:30:00+00:00"],
+        ),
+        (
+            "Europe/Berlin",
+            "30 2 * * *",
+            "2026-03-28T12:00:00+00:00",
+            ["2026-03-29T01:00:00+00:00", "2026-03-30T00:30:00+00:00"],
+        ),
+        (
+            "America/New_York",
+            "30 1 * * *",
+            "2026-10-31T12:00:00+00:00",
+            ["2026-11-01T05:30:00+00:00", "2026-11-02T06:30:00+00:00"],
+        ),
+        (
+            "America/New_York",
+            "30 2 * * *",
+            "2026-03-07T12:00:00+00:00",
+            ["2026-03-08T07:00:00+00:00", "2026-03-09T06:30:00+00:00"],
+        ),
+        (
+            "Australia/Lord_Howe",
+            "45 1 * * *",
+            "2026-04-04T00:00:00+00:00",
+            ["2026-04-04T14:45:00+00:00", "2026-04-05T15:15:00+00:00"],
+        ),
+        (
+            "Australia/Lord_Howe",
+            "15 2 * * *",
+            "2026-10-03T00:00:00+00:00",
+            ["2026-10-03T15:30:00+00:00", "2026-10-04T15:15:00+00:00"],
+        ),
+    ],
+)
 def test_each_due_time_starts_once_over_a_clock_change(
     zone: str, cron: str, begins: str, expected: list[str]
 ) -> None:
@@ -136,12 +163,15 @@ def test_each_due_time_starts_once_over_a_clock_change(
 # --- missed while down --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("rules", "ran", "missed"), [
-    ({"missed": Missed.LATEST}, [5], 4),
-    ({"missed": Missed.NONE}, [], 5),
-    ({"missed": Missed.ALL, "missed_limit": 3}, [3, 4, 5], 2),
-    ({"missed": Missed.ALL, "missed_limit": 100}, [1, 2, 3, 4, 5], 0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("rules", "ran", "missed"),
+    [
+        ({"missed": Missed.LATEST}, [5], 4),
+        ({"missed": Missed.NONE}, [], 5),
+        ({"missed": Missed.ALL, "missed_limit": 3}, [3, 4, 5], 2),
+        ({"missed": Missed.ALL, "missed_limit": 100}, [1, 2, 3, 4, 5], 0),
+    ],
+)
 def test_what_was_missed_is_made_up_for_as_the_rule_says(
     rules: dict[str, Any], ran: list[int], missed: int
 ) -> None:

@@ -21,9 +21,21 @@ def test_a_run_in_a_context_manager(client: Any) -> None:
     assert stream.run_id
     assert stream.text.startswith("First I make a list. ")
     assert not stream.has_errors
-    for kind in ("metadata", "message-start", "reasoning-delta", "text-start", "text-delta",
-                 "text-end", "tool-call-start", "tool-call-delta", "tool-call-end",
-                 "tool-result-end", "todo-update", "message-end", "run_metrics"):  # fmt: skip
+    for kind in (
+        "metadata",
+        "message-start",
+        "reasoning-delta",
+        "text-start",
+        "text-delta",
+        "text-end",
+        "tool-call-start",
+        "tool-call-delta",
+        "tool-call-end",
+        "tool-result-end",
+        "todo-update",
+        "message-end",
+        "run_metrics",
+    ):
         assert kind in kinds, kind
     assert kinds[0] == "metadata"
     assert kinds[-2:] == ["done", "done"]
@@ -131,29 +143,57 @@ def test_every_option_of_a_run_is_kept_and_shown(client: Any) -> None:
     agent = client.agents.create(name="Option holder")
     client.skills.create(name="Some skill", description="x", body="y", user_id="cust_1")
     run = client.runs.create(
-        message="slow 1 1ms", stream=False, teammate_id=agent.id, tools=[], user_id="cust_1",
-        metadata={"a": {"b": [1, None]}}, memory=False, history=False, task_setup_tools=False,
-        feedback=False, human_in_the_loop=True, permission_mode="approval", model="demo",
-        effort="max", output_schema=schema, max_turns=3, skill="some-skill",
+        message="slow 1 1ms",
+        stream=False,
+        teammate_id=agent.id,
+        tools=[],
+        user_id="cust_1",
+        metadata={"a": {"b": [1, None]}},
+        memory=False,
+        history=False,
+        task_setup_tools=False,
+        feedback=False,
+        human_in_the_loop=True,
+        permission_mode="approval",
+        model="demo",
+        effort="max",
+        output_schema=schema,
+        max_turns=3,
+        skill="some-skill",
         email_notifications=True,
-    )  # fmt: skip
+    )
     raw = client.runs._http.request("GET", f"/runs/{run.id}", params={"user_id": "cust_1"}).json()
     assert next(iter(raw)) == "id"
     expected = {
-        "teammate_id": agent.id, "tools": [], "user_id": "cust_1",
-        "metadata": {"a": {"b": [1, None]}}, "memory": False, "history": False,
-        "task_setup_tools": False, "feedback": False, "human_in_the_loop": True,
-        "permission_mode": "approval", "model": "demo", "effort": "max", "output_schema": schema,
-        "max_turns": 3, "skill": "some-skill", "email_notifications": True,
-    }  # fmt: skip
+        "teammate_id": agent.id,
+        "tools": [],
+        "user_id": "cust_1",
+        "metadata": {"a": {"b": [1, None]}},
+        "memory": False,
+        "history": False,
+        "task_setup_tools": False,
+        "feedback": False,
+        "human_in_the_loop": True,
+        "permission_mode": "approval",
+        "model": "demo",
+        "effort": "max",
+        "output_schema": schema,
+        "max_turns": 3,
+        "skill": "some-skill",
+        "email_notifications": True,
+    }
     assert {key: raw[key] for key in expected} == expected
 
 
 def test_a_reply_inherits_settings_and_is_not_interactive(client: Any) -> None:
     first = client.runs.create(
-        message="slow 1 1ms", stream=False, permission_mode="approval", task_setup_tools=False,
-        feedback=False, metadata={"k": 1},
-    )  # fmt: skip
+        message="slow 1 1ms",
+        stream=False,
+        permission_mode="approval",
+        task_setup_tools=False,
+        feedback=False,
+        metadata={"k": 1},
+    )
     second = client.runs.reply(first.id, message="file x.txt", stream=False)
     done = client.runs.poll(second.id, interval=0.05)
     raw = client.runs._http.request("GET", f"/runs/{second.id}").json()
@@ -188,8 +228,16 @@ def test_lists_filter_and_page(client: Any) -> None:
     assert page.has_more
     assert [run.id for run in page.auto_paging_iter()] == made[::-1]
     assert client.runs.list(teammate_id=agent.id, status="failed").data == []
-    for status in ("running", "paused", "awaiting_approval", "completed", "failed", "cancelled",
-                   "closed", "archived"):  # fmt: skip
+    for status in (
+        "running",
+        "paused",
+        "awaiting_approval",
+        "completed",
+        "failed",
+        "cancelled",
+        "closed",
+        "archived",
+    ):
         client.runs.list(status=status)
     (only,) = client.runs.list(task_id=client.runs.get(made[0]).task_id).data
     assert only.id == made[0]
@@ -203,9 +251,10 @@ def test_end_user_scopes(client: Any) -> None:
     for call in (
         lambda: client.runs.get(run.id, user_id="cust_b"),
         lambda: client.agents.get(agent.id, user_id="never_seen"),
-        lambda: client.runs.create(message="x", stream=False, teammate_id=agent.id,
-                                   user_id="cust_b"),
-    ):  # fmt: skip
+        lambda: client.runs.create(
+            message="x", stream=False, teammate_id=agent.id, user_id="cust_b"
+        ),
+    ):
         with pytest.raises(m8tes.NotFoundError):
             call()
     assert run.id not in [r.id for r in client.runs.list(limit=100).data]
@@ -266,9 +315,10 @@ def test_an_idempotency_key_makes_one_run(client: Any) -> None:
 
 def test_wait_answers_questions_and_approvals_with_callbacks(client: Any) -> None:
     run = client.runs.create(
-        message="ask me, then approve it, then file notes.txt", stream=False,
+        message="ask me, then approve it, then file notes.txt",
+        stream=False,
         permission_mode="approval",
-    )  # fmt: skip
+    )
     asked, approved = [], []
 
     def on_question(request: Any) -> dict[str, str]:
@@ -306,9 +356,12 @@ def test_a_plan_is_proposed_revised_and_approved(client: Any) -> None:
         return {"Plan Approval": "Approve" if len(plans) == 2 else "Revise: shorter please"}
 
     done = client.runs.wait(
-        run.id, on_question=on_question, on_approval=lambda request: "allow", interval=0.05,
+        run.id,
+        on_question=on_question,
+        on_approval=lambda request: "allow",
+        interval=0.05,
         timeout=120,
-    )  # fmt: skip
+    )
     assert done.status == "completed"
     assert len(plans) == 2
     assert "shorter please" in plans[1]
@@ -420,8 +473,9 @@ def test_built_in_tools_say_what_is_on(client: Any) -> None:
     assert not by_name["notify"].multi_tenant_safe
     scoped = {tool.name: tool for tool in client.built_in_tools.list(user_id="cust_b").data}
     assert not scoped["notify"].enabled
-    agent = client.agents.create(name="Forgetful", enable_memory=False,
-                                 disabled_builtin_tools=["web"])  # fmt: skip
+    agent = client.agents.create(
+        name="Forgetful", enable_memory=False, disabled_builtin_tools=["web"]
+    )
     theirs = {tool.name: tool for tool in client.built_in_tools.list(agent_id=agent.id).data}
     assert (theirs["memory"].enabled, theirs["web"].enabled) == (False, False)
 
@@ -466,9 +520,12 @@ def test_skills(client: Any) -> None:
 def test_servers_of_tools(client: Any) -> None:
     tools = [{"name": "get_invoice", "method": "GET", "path": "/invoices/{id}"}]
     server = client.mcp_servers.create(
-        name="acme billing", url="https://example.com/v1", auth_type="bearer", secret="sk-1",
+        name="acme billing",
+        url="https://example.com/v1",
+        auth_type="bearer",
+        secret="sk-1",
         tool_defs=tools,
-    )  # fmt: skip
+    )
     assert (server.slug, server.has_secret, server.auto_approve) == ("acme-billing", True, False)
     assert "sk-1" not in str(server)
     agent = client.agents.create(name="ops", tools=[server.slug, "gmail"])

@@ -35,9 +35,11 @@ def owner(server: Server) -> Any:
 def session(server: Server, email: str) -> Any:
     """A client that signs in as a person, as the command line does."""
     with server.client() as plain:
-        said = plain.post(
-            "/api/v1/auth/login", json={"email": email, "password": PASSWORD}
-        ).raise_for_status().json()  # fmt: skip
+        said = (
+            plain.post("/api/v1/auth/login", json={"email": email, "password": PASSWORD})
+            .raise_for_status()
+            .json()
+        )
     return m8tes.M8tes(api_key=said["api_key"], base_url=f"{server.url}/api/v2"), said
 
 
@@ -87,8 +89,10 @@ def test_an_account_without_a_password_is_claimed_by_mail(server: Server) -> Non
         link = link_in_mail(server, email)
         with server.client() as browser:
             page = browser.get(link).raise_for_status().text
-            form = {"password": PASSWORD, "csrfmiddlewaretoken": re.search(
-                r'csrfmiddlewaretoken" value="([^"]+)', page)[1]}  # fmt: skip
+            form = {
+                "password": PASSWORD,
+                "csrfmiddlewaretoken": re.search(r'csrfmiddlewaretoken" value="([^"]+)', page)[1],
+            }
             weak = browser.post(link, data=form | {"password": "short"})
             assert weak.status_code == 422
             assert browser.post(link, data=form).status_code == 302
@@ -186,9 +190,11 @@ def test_sessions_are_renewed_once_and_ended_one_by_one(server: Server, owner: A
     with server.client(said["api_key"]) as plain:
         me = plain.get("/api/v1/auth/me").json()["user"]
         assert (me["email"], me["first_name"]) == (owner.email, "Ann")
-        renewed = plain.post(
-            "/api/v1/auth/refresh", json={"refresh_token": said["refresh_token"]}
-        ).raise_for_status().json()  # fmt: skip
+        renewed = (
+            plain.post("/api/v1/auth/refresh", json={"refresh_token": said["refresh_token"]})
+            .raise_for_status()
+            .json()
+        )
         again = plain.post("/api/v1/auth/refresh", json={"refresh_token": said["refresh_token"]})
         assert again.status_code == 401
         assert renewed["refresh_token"] != said["refresh_token"]
@@ -264,7 +270,7 @@ def test_the_audit_log_tells_keys_from_people(server: Server, owner: Any) -> Non
 def test_end_users(owner: Any) -> None:
     made = owner.users.create(
         user_id="cust 1 é", name="Kim", email="kim@example.com", metadata={"tier": 1}, run_limit=0
-    )  # fmt: skip
+    )
     assert (made.name, made.run_limit) == ("Kim", 0)
     with pytest.raises(m8tes.ConflictError):
         owner.users.create(user_id="cust 1 é")
@@ -275,8 +281,9 @@ def test_end_users(owner: Any) -> None:
     with pytest.raises(m8tes.ConflictError):
         owner.users.create(user_id="by use")
     assert {one.user_id for one in owner.users.list(limit=1).auto_paging_iter()} == {
-        "cust 1 é", "by use",
-    }  # fmt: skip
+        "cust 1 é",
+        "by use",
+    }
     owner.users.delete("by use")
     with pytest.raises(m8tes.NotFoundError):
         owner.users.get("by use")
@@ -347,9 +354,13 @@ def test_usage_is_the_sum_of_the_runs(owner: Any) -> None:
 
 def test_agents_from_first_to_last(client: Any) -> None:
     made = client.agents.create(
-        name="  Ada\u3000", metadata={"a": {"b": [1]}}, enable_memory=False,
-        prompt_profile="bare", instructions="Only this.", allowed_senders=["@example.com"],
-    )  # fmt: skip
+        name="  Ada\u3000",
+        metadata={"a": {"b": [1]}},
+        enable_memory=False,
+        prompt_profile="bare",
+        instructions="Only this.",
+        allowed_senders=["@example.com"],
+    )
     assert (made.name, made.status, made.visibility) == ("Ada", "enabled", "personal")
     assert (made.metadata, made.display_order) == ({"a": {"b": [1]}}, None)
     prompt = client.agents.system_prompt(made.id)
@@ -376,10 +387,14 @@ def test_agents_from_first_to_last(client: Any) -> None:
     assert client.agents.unarchive(made.id).status == "disabled"
     assert client.agents.list_repos(made.id).data == []
     assert client.agents.reset(made.id) == []
-    for bad, field in (({"name": "\u3164"}, "name"), ({"model": "gpt-5"}, "model"),
-                       ({"allowed_senders": ["nobody"]}, "allowed_senders"),
-                       ({"slack_channels": ["x"]}, "slack_channels"),
-                       ({"effort": "huge"}, "effort"), ({"tools": ["nope"]}, "nope")):  # fmt: skip
+    for bad, field in (
+        ({"name": "\u3164"}, "name"),
+        ({"model": "gpt-5"}, "model"),
+        ({"allowed_senders": ["nobody"]}, "allowed_senders"),
+        ({"slack_channels": ["x"]}, "slack_channels"),
+        ({"effort": "huge"}, "effort"),
+        ({"tools": ["nope"]}, "nope"),
+    ):
         with pytest.raises(m8tes.ValidationError, match=field):
             client.agents.create(**bad)
 
@@ -470,9 +485,14 @@ def agent(client: Any) -> Any:
 
 def test_tasks(client: Any, agent: Any) -> None:
     task = client.tasks.create(
-        agent_id=agent.id, instructions="slow 2 1ms", goals="G", expected_output="E",
-        schedule="0 9 * * 7", schedule_timezone="Europe/Berlin", permission_mode="approval",
-    )  # fmt: skip
+        agent_id=agent.id,
+        instructions="slow 2 1ms",
+        goals="G",
+        expected_output="E",
+        schedule="0 9 * * 7",
+        schedule_timezone="Europe/Berlin",
+        permission_mode="approval",
+    )
     assert (task.name, task.status, task.email_notifications) == ("slow 2 1ms", "enabled", True)
     assert (task.goals, task.expected_output, task.enable_lessons) == ("G", "E", True)
     (trigger,) = client.tasks.triggers.list(task.id)
@@ -535,11 +555,14 @@ def test_triggers_of_all_types(client: Any, agent: Any) -> None:
     wide = [one.id for one in client.triggers.list(task_id=task.id, limit=1).auto_paging_iter()]
     assert sorted(wide) == sorted(one.id for one in listed)
     assert [one.id for one in client.triggers.list(task_id=task.id, type="email").data] == ["email"]
-    for bad, said in (({}, "exactly one"), ({"cron": "x"}, "cron"),
-                      ({"cron": "* * * * *", "interval_seconds": 60}, "exactly one"),
-                      ({"cron": "0 0 * * *", "timezone": "Mars/Olympus"}, "timezone"),
-                      ({"run_at": datetime.now(UTC).isoformat()}, "run_at"),
-                      ({"interval_seconds": 1}, "interval_seconds")):  # fmt: skip
+    for bad, said in (
+        ({}, "exactly one"),
+        ({"cron": "x"}, "cron"),
+        ({"cron": "* * * * *", "interval_seconds": 60}, "exactly one"),
+        ({"cron": "0 0 * * *", "timezone": "Mars/Olympus"}, "timezone"),
+        ({"run_at": datetime.now(UTC).isoformat()}, "run_at"),
+        ({"interval_seconds": 1}, "interval_seconds"),
+    ):
         with pytest.raises(m8tes.ValidationError, match=said):
             triggers.create(task.id, type="schedule", **bad)
     with pytest.raises(m8tes.ValidationError, match="type"):
@@ -698,9 +721,11 @@ def test_retry_makes_one_new_run(client: Any) -> None:
 
 def test_a_retry_that_would_repeat_actions_is_confirmed_first(client: Any) -> None:
     run = finished(
-        client, message="approve and stumble", human_in_the_loop=True,
+        client,
+        message="approve and stumble",
+        human_in_the_loop=True,
         on_approval=lambda request: "allow",
-    )  # fmt: skip
+    )
     assert (run.status, client.runs.get(run.id).repeats_actions) == ("failed", True)
     with pytest.raises(m8tes.ConflictError) as refused:
         client.runs.retry(run.id)
@@ -796,10 +821,20 @@ def test_webhooks(client: Any) -> None:
     with pytest.raises(m8tes.NotFoundError):
         client.webhooks.get(scoped.id)
     assert client.webhooks.get(scoped.id, user_id="cust_w").user_id == "cust_w"
-    for url in ("http://example.com", "https://localhost/x", "https://127.0.0.1",
-                "https://10.0.0.1", "https://[::1]/", "https://a.internal", "https://b.local",
-                "https://2130706433", "https://0x7f.1", "https://169.254.169.254",
-                "https://u:p@example.com", "x"):  # fmt: skip
+    for url in (
+        "http://example.com",
+        "https://localhost/x",
+        "https://127.0.0.1",
+        "https://10.0.0.1",
+        "https://[::1]/",
+        "https://a.internal",
+        "https://b.local",
+        "https://2130706433",
+        "https://0x7f.1",
+        "https://169.254.169.254",
+        "https://u:p@example.com",
+        "x",
+    ):
         with pytest.raises(m8tes.ValidationError, match="url"):
             client.webhooks.create(url=url)
     with pytest.raises(m8tes.ValidationError, match="events"):
@@ -843,9 +878,11 @@ def test_the_sdk_knows_our_signature(make_server: Any) -> None:
                 assert not client.webhooks.verify_signature(
                     request.body + b" ", request.headers, made.secret
                 )
-            wait_for(lambda: all(
-                one.status == "success" for one in client.webhooks.list_deliveries(made.id).data
-            ))  # fmt: skip
+            wait_for(
+                lambda: all(
+                    one.status == "success" for one in client.webhooks.list_deliveries(made.id).data
+                )
+            )
             newest, first = client.webhooks.list_deliveries(made.id).data
             assert (newest.event_type, first.event_type) == ("run.completed", "run.started")
             assert (newest.run_id, newest.attempts, newest.response_status_code) == (run_id, 1, 200)
@@ -895,10 +932,12 @@ def test_connections_of_apps(client: Any) -> None:
     client.apps.connections.delete(one.id, user_id="cust_n")
     assert client.apps.connections.list(user_id="cust_n").data == []
     assert client.apps.list_triggers("notion") == []
-    for connect in (lambda: client.apps.connect("notion", redirect_uri="https://example.com"),
-                    lambda: client.apps.connect_oauth("notion", "https://example.com"),
-                    lambda: client.apps.connect_complete("notion", connection_id="x"),
-                    lambda: client.apps.provision("notion")):  # fmt: skip
+    for connect in (
+        lambda: client.apps.connect("notion", redirect_uri="https://example.com"),
+        lambda: client.apps.connect_oauth("notion", "https://example.com"),
+        lambda: client.apps.connect_complete("notion", connection_id="x"),
+        lambda: client.apps.provision("notion"),
+    ):
         with pytest.raises(m8tes.ValidationError, match="key"):
             connect()
     with pytest.raises(m8tes.NotFoundError):
@@ -919,15 +958,34 @@ NOT_IN_SCOPE = {
     "value": "value (contract 0)",
 }
 NOT_METHODS_IN_SCOPE = {
-    "agents": {"approve_repo_commands", "clear_repo_commands", "configure_repo",
-               "create_slack_channel", "delete_repo_env_key", "get_repo_env", "remove_repo",
-               "set_repo_env"},
-    "apps": {"claim", "complete_external_oauth", "connect_external_oauth", "disconnect_workspace",
-             "install", "list_channels", "list_customers", "list_members", "list_sites",
-             "list_workspaces", "release", "select_customer", "select_site"},
+    "agents": {
+        "approve_repo_commands",
+        "clear_repo_commands",
+        "configure_repo",
+        "create_slack_channel",
+        "delete_repo_env_key",
+        "get_repo_env",
+        "remove_repo",
+        "set_repo_env",
+    },
+    "apps": {
+        "claim",
+        "complete_external_oauth",
+        "connect_external_oauth",
+        "disconnect_workspace",
+        "install",
+        "list_channels",
+        "list_customers",
+        "list_members",
+        "list_sites",
+        "list_workspaces",
+        "release",
+        "select_customer",
+        "select_site",
+    },
     "mcp_servers": {"complete_oauth", "start_oauth"},
     "runs": {"desktop", "desktop_ticket"},
-}  # fmt: skip
+}
 STILL_IN_SCOPE = {"billing": {"usage", "usage_timeseries", "plans"}}
 ALIASES = {"teammates": "agents", "teammate_templates": "agent_templates", "owner": "client"}
 

@@ -19,10 +19,16 @@ def owned(make_server: MakeServer) -> Iterator[tuple[Server, httpx2.Client]]:
     server = make_server()
     client = httpx2.Client(base_url=server.url, trust_env=False, follow_redirects=True)
     client.get(server.setup_link)
-    client.post(server.setup_link, data={
-        "csrfmiddlewaretoken": client.cookies["csrftoken"], "organization_name": "Acme",
-        "email": "ann@example.com", "password": "correct horse battery", "timezone": "UTC",
-    })  # fmt: skip
+    client.post(
+        server.setup_link,
+        data={
+            "csrfmiddlewaretoken": client.cookies["csrftoken"],
+            "organization_name": "Acme",
+            "email": "ann@example.com",
+            "password": "correct horse battery",
+            "timezone": "UTC",
+        },
+    )
     yield server, client
     client.close()
     server.stop()
@@ -31,9 +37,11 @@ def owned(make_server: MakeServer) -> Iterator[tuple[Server, httpx2.Client]]:
 def open_socket(server: Server, client: httpx2.Client, path: str, origin: str) -> Any:
     cookie = f"sessionid={client.cookies.get('sessionid', '')}"
     return connect(
-        f"ws://127.0.0.1:{server.port}{path}", origin=origin,  # type: ignore[arg-type]
-        additional_headers={"Cookie": cookie}, open_timeout=10,
-    )  # fmt: skip
+        f"ws://127.0.0.1:{server.port}{path}",
+        origin=origin,  # type: ignore[arg-type]
+        additional_headers={"Cookie": cookie},
+        open_timeout=10,
+    )
 
 
 def start(client: httpx2.Client, message: str = "slow 5 20ms") -> int:
@@ -90,17 +98,26 @@ def test_a_tab_is_told_what_needs_its_person_and_strangers_nothing(owned: Any) -
         assert news["newest"]["mate"] == "Demo"
         assert "Pretend to send" in news["newest"]["prompt"]
         with server.client() as eve:  # another organization's tab hears nothing of it
-            made = eve.post("/api/v2/signup", json={
-                "email": "eve@example.com", "first_name": "Eve", "product": "platform",
-                "password": "correct horse battery",
-            })  # fmt: skip
+            made = eve.post(
+                "/api/v2/signup",
+                json={
+                    "email": "eve@example.com",
+                    "first_name": "Eve",
+                    "product": "platform",
+                    "password": "correct horse battery",
+                },
+            )
             assert made.status_code == 201
         other = httpx2.Client(base_url=server.url, trust_env=False, follow_redirects=True)
         other.get("/sign-in/")
-        other.post("/sign-in/", data={
-            "csrfmiddlewaretoken": other.cookies["csrftoken"], "email": "eve@example.com",
-            "password": "correct horse battery",
-        })  # fmt: skip
+        other.post(
+            "/sign-in/",
+            data={
+                "csrfmiddlewaretoken": other.cookies["csrftoken"],
+                "email": "eve@example.com",
+                "password": "correct horse battery",
+            },
+        )
         with open_socket(server, other, "/ws/live/", server.url) as theirs:
             assert json.loads(theirs.recv(timeout=10)) == {"needs_you": 0, "newest": None}
         form = {"csrfmiddlewaretoken": client.cookies["csrftoken"]}

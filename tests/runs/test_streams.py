@@ -120,10 +120,13 @@ async def read_together(server: Server, readers: int, message: str) -> list[str]
 
     async def one(http: httpx2.AsyncClient) -> str:
         async with http.stream("GET", f"/v1/runs/{run['run_id']}/events") as response:
-            return text_of([
-                json.loads(line[6:])
-                async for line in response.aiter_lines() if line.startswith("data: ")
-            ])  # fmt: skip
+            return text_of(
+                [
+                    json.loads(line[6:])
+                    async for line in response.aiter_lines()
+                    if line.startswith("data: ")
+                ]
+            )
 
     limits = httpx2.Limits(max_connections=readers)
     async with httpx2.AsyncClient(

@@ -29,9 +29,13 @@ def _next_spring() -> date:
 
 SPRING = _next_spring()
 EVERY_DAY = {
-    "kind": "day", "time": "09:30", "timezone": "Europe/Berlin", "overlap": "skip",
-    "missed": "latest", "failure_limit": "5",
-}  # fmt: skip
+    "kind": "day",
+    "time": "09:30",
+    "timezone": "Europe/Berlin",
+    "overlap": "skip",
+    "missed": "latest",
+    "failure_limit": "5",
+}
 
 
 @pytest.fixture
@@ -132,10 +136,16 @@ def test_nothing_of_it_exists_elsewhere(alice: Access, task: Task) -> None:
 
 
 def test_a_task_with_its_schedule_is_made_at_once(page: Client, ops: Teammate) -> None:
-    made = page.post("/tasks/new/", EVERY_DAY | {
-        "teammate": ops.pk, "instructions": "Write what is new.", "scheduled": "1",
-        "email_notifications": "on",
-    })  # fmt: skip
+    made = page.post(
+        "/tasks/new/",
+        EVERY_DAY
+        | {
+            "teammate": ops.pk,
+            "instructions": "Write what is new.",
+            "scheduled": "1",
+            "email_notifications": "on",
+        },
+    )
     task = Task.objects.saved().get()
     assert made["Location"] == task.get_absolute_url()
     assert (task.name, task.learns) == ("Write what is new.", False)
@@ -144,23 +154,32 @@ def test_a_task_with_its_schedule_is_made_at_once(page: Client, ops: Teammate) -
 
 def test_a_wrong_schedule_makes_no_task(page: Client, ops: Teammate) -> None:
     wrong = {"kind": "cron", "cron": "61 * * * *", "scheduled": "1"}
-    answer = page.post("/tasks/new/", EVERY_DAY | wrong | {
-        "teammate": ops.pk, "instructions": "Write what is new.",
-    })  # fmt: skip
+    answer = page.post(
+        "/tasks/new/",
+        EVERY_DAY
+        | wrong
+        | {
+            "teammate": ops.pk,
+            "instructions": "Write what is new.",
+        },
+    )
     assert answer.status_code == 422
     assert "is not a schedule" in text_of(answer)
     assert "Write what is new." in answer.content.decode()
     assert not Task.objects.saved().exists()
 
 
-@pytest.mark.parametrize(("given", "expected"), [
-    ({"kind": "weekdays"}, {"cron": "30 9 * * 1-5"}),
-    ({"kind": "week", "weekday": "0"}, {"cron": "30 9 * * 0"}),
-    ({"kind": "month", "monthday": "3"}, {"cron": "30 9 3 * *"}),
-    ({"kind": "hour", "minute": "5"}, {"cron": "5 * * * *"}),
-    ({"kind": "interval", "minutes": "15"}, {"interval_seconds": 900}),
-    ({"kind": "cron", "cron": "*/5 8-18 * * *"}, {"cron": "*/5 8-18 * * *"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"kind": "weekdays"}, {"cron": "30 9 * * 1-5"}),
+        ({"kind": "week", "weekday": "0"}, {"cron": "30 9 * * 0"}),
+        ({"kind": "month", "monthday": "3"}, {"cron": "30 9 3 * *"}),
+        ({"kind": "hour", "minute": "5"}, {"cron": "5 * * * *"}),
+        ({"kind": "interval", "minutes": "15"}, {"interval_seconds": 900}),
+        ({"kind": "cron", "cron": "*/5 8-18 * * *"}, {"cron": "*/5 8-18 * * *"}),
+    ],
+)
 def test_each_way_to_say_when_is_saved_and_said_again(
     page: Client, task: Task, given: dict[str, str], expected: dict[str, Any]
 ) -> None:
@@ -188,10 +207,15 @@ def posted(page: Client, path: str) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("timing", [
-    {"cron": "30 9 * * *"}, {"interval_seconds": 100}, {"interval_seconds": 3601},
-    {"cron": "*/7 9-17 * * mon-fri"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "timing",
+    [
+        {"cron": "30 9 * * *"},
+        {"interval_seconds": 100},
+        {"interval_seconds": 3601},
+        {"cron": "*/7 9-17 * * mon-fri"},
+    ],
+)
 def test_saving_a_schedule_as_it_is_changes_nothing(
     page: Client, alice: Access, task: Task, timing: dict[str, Any]
 ) -> None:
@@ -214,9 +238,7 @@ def test_an_instant_is_another_one_where_the_clock_is_another(
 ) -> None:
     day = timezone.now() + timedelta(days=2)
     at = f"{day:%Y-%m-%d}T09:00:00"
-    trigger = definitions.add_schedule(
-        alice, task, run_at=f"{at}+00:00", timezone="Etc/UTC"
-    )  # fmt: skip
+    trigger = definitions.add_schedule(alice, task, run_at=f"{at}+00:00", timezone="Etc/UTC")
     path = f"/tasks/{task.pk}/schedules/{trigger.pk}/"
     shown = {"kind": "once", "at": at, "overlap": "skip", "missed": "latest", "failure_limit": "5"}
     before = trigger.armed_at
@@ -263,20 +285,25 @@ def test_the_preview_says_when_and_what_the_clocks_do(page: Client, task: Task) 
     )
 
 
-@pytest.mark.parametrize(("wrong", "said"), [
-    ({"kind": "cron", "cron": "x"}, "Cron: &#x27;x&#x27; is not a schedule"),
-    ({"timezone": "Mars/Base"}, "Timezone: "),
-    ({"kind": "once", "at": "2020-01-01T00:00"}, "When At must be at least 180 seconds"),
-    ({"kind": "once", "at": f"{SPRING}T02:30"}, "Clocks there are put forward over this time"),
-    # In New York that night the hour exists; Berlin, the organization's own, has none such.
-    ({"kind": "once", "at": f"{SPRING}T02:30", "timezone": "America/New_York"},
-     f"Sun {SPRING.day}"),
-    ({"kind": "once", "at": "9999-12-31T23:59", "timezone": "America/New_York"}, "At must be"),
-    ({"kind": "once", "at": "0001-01-01T00:00", "timezone": "Asia/Tokyo"}, "At must be"),
-    ({"kind": "interval", "minutes": "0.5"}, "Minutes between two runs: "),
-    ({"time": ""}, "The next times appear here."),
-    ({"kind": "once", "at": ""}, "The next times appear here."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"kind": "cron", "cron": "x"}, "Cron: &#x27;x&#x27; is not a schedule"),
+        ({"timezone": "Mars/Base"}, "Timezone: "),
+        ({"kind": "once", "at": "2020-01-01T00:00"}, "When At must be at least 180 seconds"),
+        ({"kind": "once", "at": f"{SPRING}T02:30"}, "Clocks there are put forward over this time"),
+        # In New York that night the hour exists; Berlin, the organization's own, has none such.
+        (
+            {"kind": "once", "at": f"{SPRING}T02:30", "timezone": "America/New_York"},
+            f"Sun {SPRING.day}",
+        ),
+        ({"kind": "once", "at": "9999-12-31T23:59", "timezone": "America/New_York"}, "At must be"),
+        ({"kind": "once", "at": "0001-01-01T00:00", "timezone": "Asia/Tokyo"}, "At must be"),
+        ({"kind": "interval", "minutes": "0.5"}, "Minutes between two runs: "),
+        ({"time": ""}, "The next times appear here."),
+        ({"kind": "once", "at": ""}, "The next times appear here."),
+    ],
+)
 def test_the_preview_says_what_is_wrong_and_waits_for_what_is_missing(
     page: Client, task: Task, wrong: dict[str, str], said: str
 ) -> None:

@@ -88,9 +88,13 @@ def scopes(operation: dict[str, Any]) -> bool:
 
 
 def call(
-    client: Client, method: str, path: str, operation: dict[str, Any], query: str = "",
+    client: Client,
+    method: str,
+    path: str,
+    operation: dict[str, Any],
+    query: str = "",
     **known: Any,
-) -> Any:  # fmt: skip
+) -> Any:
     url = f"/api/v2{path}{query}"
     content = operation.get("requestBody", {}).get("content", {})
     if "multipart/form-data" in content:
@@ -112,13 +116,21 @@ def everything_of(access: Access) -> dict[str, dict[str, Any]]:
     trigger = definitions.add_schedule(access, task, interval_seconds=3600)
     lesson = Lesson.objects.create(task=task, text="x", last_reaffirmed_at=timezone.now())
     document = documents.write_document(access, name="guide.md", content="x", teammate=agent)
-    run = make_run(access, thread=factories.make_thread(access, end_user=access.end_user),
-                   teammate=agent, status=RunStatus.COMPLETED)  # fmt: skip
+    run = make_run(
+        access,
+        thread=factories.make_thread(access, end_user=access.end_user),
+        teammate=agent,
+        status=RunStatus.COMPLETED,
+    )
     file = files.write_file(run.thread, name="a.txt", content=b"x")
     RunFile.objects.create(run=run, file=file)
     ids = {
-        "teammate_id": agent.pk, "task_id": task.pk, "trigger_id": definitions.wire_id(trigger),
-        "lesson_id": lesson.pk, "document_id": document.pk, "run_id": run.pk,
+        "teammate_id": agent.pk,
+        "task_id": task.pk,
+        "trigger_id": definitions.wire_id(trigger),
+        "lesson_id": lesson.pk,
+        "document_id": document.pk,
+        "run_id": run.pk,
         "memory_id": memories.add_memory(access, "x").pk,
         "policy_id": tool_policies.allow_tool(access, "x")[0].pk,
         "skill_id": skills.add_skill(access, name="x", description="x", body="x").pk,
@@ -128,7 +140,7 @@ def everything_of(access: Access) -> dict[str, dict[str, Any]]:
         "artifact_id": artifacts.keep_file(access, run, "a.txt").pk,
         "key_id": api_keys.create_key(access, name="k")[0].pk,
         "user_id": access.end_user.external_id if access.end_user else "cust_1",
-    }  # fmt: skip
+    }
     if access.end_user is None:
         end_users.find_or_create(access, "cust_1")
     return {"ids": ids, "names": {"/runs": "a.txt", "/agents": "guide.md"}}
@@ -195,23 +207,36 @@ def test_a_colleagues_personal_teammate_is_out_of_reach(alice: Access) -> None:
     bob = factories.make_bob(alice)
     of = everything_of(alice)
     client, ids = client_of(bob), of["ids"]
-    for path in (f"/agents/{ids['teammate_id']}", f"/documents/{ids['document_id']}",
-                 f"/tasks/{ids['task_id']}", f"/runs/{ids['run_id']}",
-                 f"/artifacts/{ids['artifact_id']}"):  # fmt: skip
+    for path in (
+        f"/agents/{ids['teammate_id']}",
+        f"/documents/{ids['document_id']}",
+        f"/tasks/{ids['task_id']}",
+        f"/runs/{ids['run_id']}",
+        f"/artifacts/{ids['artifact_id']}",
+    ):
         assert client.get(f"/api/v2{path}").status_code == 404, path
     agent = lookup.get_teammate(alice, ids["teammate_id"])
     run = make_run(bob)
-    assert agent.pk not in [row["teammate_id"] for row in builtin.VERBS["list_teammates"](
-        run, bob, None, {}  # type: ignore[arg-type]
-    )]  # fmt: skip
+    assert agent.pk not in [
+        row["teammate_id"]
+        for row in builtin.VERBS["list_teammates"](
+            run,
+            bob,
+            None,
+            {},  # type: ignore[arg-type]
+        )
+    ]
     with pytest.raises(NotFound):
         lookup.get_persona(bob, agent.key)
     editing.update_teammate(alice, agent, visibility="organization")
     assert client.get(f"/api/v2/agents/{agent.pk}").status_code == 200
     assert lookup.get_persona(bob, agent.key)[0] == agent
-    assert client.patch(
-        f"/api/v2/agents/{agent.pk}", {"name": "Mine"}, content_type="application/json"
-    ).status_code == 403  # fmt: skip
+    assert (
+        client.patch(
+            f"/api/v2/agents/{agent.pk}", {"name": "Mine"}, content_type="application/json"
+        ).status_code
+        == 403
+    )
 
 
 def test_a_member_sets_no_limits_and_lifts_none(alice: Access) -> None:
@@ -234,17 +259,23 @@ def test_a_task_that_cannot_be_armed_is_not_made(alice: Access) -> None:
     assert not agent.tasks.exists()
 
 
-@pytest.mark.parametrize(("method", "path", "body", "status"), [
-    ("get", "/users/a%00b", None, 422),
-    ("get", "/usage/timeseries?end_date=0001-01-05", None, 422),
-    ("get", "/usage/timeseries?start_date=x", None, 422),
-    ("post", "/agents", {"from_template": "research-analyst", "role": None}, 201),
-    ("get", "/agents/99999999999999999999999", None, 404),
-    ("get", "/runs?starting_after=99999999999999999999999", None, 422),
-    ("get", "/agents?limit=0", None, 422), ("get", "/agents?limit=101", None, 422),
-    ("get", "/agents?nonsense=1", None, 422), ("get", "/nothing", None, 404),
-    ("put", "/agents", {}, 405), ("get", "/agents/x%2Fy", None, 404),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("get", "/users/a%00b", None, 422),
+        ("get", "/usage/timeseries?end_date=0001-01-05", None, 422),
+        ("get", "/usage/timeseries?start_date=x", None, 422),
+        ("post", "/agents", {"from_template": "research-analyst", "role": None}, 201),
+        ("get", "/agents/99999999999999999999999", None, 404),
+        ("get", "/runs?starting_after=99999999999999999999999", None, 422),
+        ("get", "/agents?limit=0", None, 422),
+        ("get", "/agents?limit=101", None, 422),
+        ("get", "/agents?nonsense=1", None, 422),
+        ("get", "/nothing", None, 404),
+        ("put", "/agents", {}, 405),
+        ("get", "/agents/x%2Fy", None, 404),
+    ],
+)
 def test_odd_requests_have_clear_answers(
     alice: Access, method: str, path: str, body: Any, status: int
 ) -> None:
@@ -259,21 +290,34 @@ def test_odd_requests_have_clear_answers(
             assert said["request_id"] == response["X-Request-Id"]
 
 
-@pytest.mark.parametrize(("path", "body"), [
-    ("/runs", {"message": "x", "stream": False, "teammate_id": "teammate_id"}),
-    ("/runs/first-session", {"stream": False, "teammate_id": "teammate_id"}),
-    ("/tasks", {"instructions": "x", "teammate_id": "teammate_id"}),
-    ("/artifacts", {"filename": "a.txt", "run_id": "run_id"}),
-    ("/feedback", {"message": "x", "run_id": "run_id"}),
-    ("/skills", {"name": "x", "description": "x", "body": "x", "scope": "teammate",
-                 "teammate_id": "teammate_id"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/runs", {"message": "x", "stream": False, "teammate_id": "teammate_id"}),
+        ("/runs/first-session", {"stream": False, "teammate_id": "teammate_id"}),
+        ("/tasks", {"instructions": "x", "teammate_id": "teammate_id"}),
+        ("/artifacts", {"filename": "a.txt", "run_id": "run_id"}),
+        ("/feedback", {"message": "x", "run_id": "run_id"}),
+        (
+            "/skills",
+            {
+                "name": "x",
+                "description": "x",
+                "body": "x",
+                "scope": "teammate",
+                "teammate_id": "teammate_id",
+            },
+        ),
+    ],
+)
 def test_ids_in_bodies_are_looked_up_in_ones_own_account(
     alice: Access, eve_client: Client, path: str, body: dict[str, Any]
 ) -> None:
     ids = everything_of(alice)["ids"]
-    given = {name: ids.get(value, value) if isinstance(value, str) else value
-             for name, value in body.items()}  # fmt: skip
+    given = {
+        name: ids.get(value, value) if isinstance(value, str) else value
+        for name, value in body.items()
+    }
     response = eve_client.post(f"/api/v2{path}", given, content_type="application/json")
     assert response.status_code == 404, response.content
 
@@ -290,26 +334,58 @@ def test_unscoped_lists_show_what_the_contract_says(alice: Access) -> None:
 
     for path in ("/agents", "/tasks"):
         assert users(path) == {None, "cust_1"}, path
-    for path in ("/runs", "/memories", "/permissions", "/skills", "/mcp-servers", "/webhooks",
-                 "/artifacts"):  # fmt: skip
+    for path in (
+        "/runs",
+        "/memories",
+        "/permissions",
+        "/skills",
+        "/mcp-servers",
+        "/webhooks",
+        "/artifacts",
+    ):
         assert users(path) == {None}, path
         assert users(f"{path}?user_id=cust_1") == {"cust_1"}, path
     assert users("/runs?include_end_user_runs=true") == {None, "cust_1"}
 
 
 GATED = [
-    ("get", "/agents"), ("get", "/tasks"), ("get", "/runs"), ("get", "/skills"),
-    ("get", "/mcp-servers"), ("get", "/memories"), ("get", "/permissions"),
-    ("get", "/agents/{teammate_id}"), ("get", "/agents/{teammate_id}/system-prompt"),
-    ("get", "/tasks/{task_id}"), ("get", "/runs/{run_id}"), ("get", "/skills/{skill_id}"),
-    ("get", "/mcp-servers/{server_id}"), ("post", "/runs/{run_id}/cancel"),
-    ("post", "/agents"), ("post", "/tasks"), ("post", "/runs"), ("post", "/skills"),
-    ("post", "/mcp-servers"), ("post", "/memories"), ("post", "/permissions"),
-    ("patch", "/memories/{memory_id}"), ("delete", "/memories/{memory_id}"),
+    ("get", "/agents"),
+    ("get", "/tasks"),
+    ("get", "/runs"),
+    ("get", "/skills"),
+    ("get", "/mcp-servers"),
+    ("get", "/memories"),
+    ("get", "/permissions"),
+    ("get", "/agents/{teammate_id}"),
+    ("get", "/agents/{teammate_id}/system-prompt"),
+    ("get", "/tasks/{task_id}"),
+    ("get", "/runs/{run_id}"),
+    ("get", "/skills/{skill_id}"),
+    ("get", "/mcp-servers/{server_id}"),
+    ("post", "/runs/{run_id}/cancel"),
+    ("post", "/agents"),
+    ("post", "/tasks"),
+    ("post", "/runs"),
+    ("post", "/skills"),
+    ("post", "/mcp-servers"),
+    ("post", "/memories"),
+    ("post", "/permissions"),
+    ("patch", "/memories/{memory_id}"),
+    ("delete", "/memories/{memory_id}"),
     ("delete", "/permissions/{policy_id}"),
-]  # fmt: skip
-EXEMPT = ["/apps", "/built-in-tools", "/models", "/agent-templates", "/settings", "/keys", "/users",
-          "/usage", "/audit-logs", "/webhooks"]  # fmt: skip
+]
+EXEMPT = [
+    "/apps",
+    "/built-in-tools",
+    "/models",
+    "/agent-templates",
+    "/settings",
+    "/keys",
+    "/users",
+    "/usage",
+    "/audit-logs",
+    "/webhooks",
+]
 
 
 def test_strict_mode_wants_an_end_user_and_leaves_nothing_half_made(alice: Access) -> None:
@@ -330,9 +406,10 @@ def test_strict_mode_wants_an_end_user_and_leaves_nothing_half_made(alice: Acces
         assert client.get(f"/api/v2{path}").status_code == 200, path
     assert (Run.objects.count(), alice.organization.teammates.count()) == before
     reply = client.post(
-        f"/api/v2/runs/{of['ids']['run_id']}/reply", {"message": "x", "stream": False},
+        f"/api/v2/runs/{of['ids']['run_id']}/reply",
+        {"message": "x", "stream": False},
         content_type="application/json",
-    )  # fmt: skip
+    )
     assert reply.status_code == 200, reply.content
 
 
@@ -353,9 +430,10 @@ def test_in_strict_mode_a_scoped_task_or_teammate_is_enough(alice: Access) -> No
     ids = everything_of(replace(alice, end_user=one))["ids"]
     factories.strict(alice)
     client = client_of(alice)
-    for path, body in ((f"/tasks/{ids['task_id']}/runs", {"stream": False}),
-                       ("/runs", {"message": "x", "stream": False,
-                                  "teammate_id": ids["teammate_id"]})):  # fmt: skip
+    for path, body in (
+        (f"/tasks/{ids['task_id']}/runs", {"stream": False}),
+        ("/runs", {"message": "x", "stream": False, "teammate_id": ids["teammate_id"]}),
+    ):
         made = client.post(f"/api/v2{path}", body, content_type="application/json")
         assert made.status_code == 201, made.content
         assert made.json()["user_id"] == "cust_1"
@@ -371,10 +449,27 @@ def test_deleting_a_profile_keeps_what_the_end_user_has(alice: Access) -> None:
     assert EndUser.objects.get(external_id="cust_1").removed_at is not None
 
 
-LISTS = ["/agents", "/tasks", "/runs", "/runs?sort=priority", "/triggers", "/memories",
-         "/permissions", "/skills", "/mcp-servers", "/webhooks", "/artifacts", "/users",
-         "/usage/end-users", "/audit-logs", "/keys/all", "/documents?scope=company",
-         "/runs/activity", "/runs/needs-you", "/apps/connections"]  # fmt: skip
+LISTS = [
+    "/agents",
+    "/tasks",
+    "/runs",
+    "/runs?sort=priority",
+    "/triggers",
+    "/memories",
+    "/permissions",
+    "/skills",
+    "/mcp-servers",
+    "/webhooks",
+    "/artifacts",
+    "/users",
+    "/usage/end-users",
+    "/audit-logs",
+    "/keys/all",
+    "/documents?scope=company",
+    "/runs/activity",
+    "/runs/needs-you",
+    "/apps/connections",
+]
 
 
 @pytest.mark.parametrize("path", LISTS)

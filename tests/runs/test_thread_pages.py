@@ -109,9 +109,18 @@ def test_stars_groups_and_states_are_in_the_list(
     assert "not mine" not in page
 
 
-@pytest.mark.parametrize("words", [
-    "bob@example.com", "report.csv", "3.14", "Überweisung", "uberx", "invoi", "mails bob",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "words",
+    [
+        "bob@example.com",
+        "report.csv",
+        "3.14",
+        "Überweisung",
+        "uberx",
+        "invoi",
+        "mails bob",
+    ],
+)
 def test_search_finds_words_as_people_write_them(alice: Access, words: str) -> None:
     text = "The invoice in report.csv, 3.14 of it, mails to bob@example.com: Überweisung uberx"
     run = make_run(alice, message=text)
@@ -129,11 +138,20 @@ def test_what_was_found_is_marked_and_nothing_else_is_html(alice: Access) -> Non
     assert around == "bold <mark>fox</mark> &amp; hound"
 
 
-@pytest.mark.parametrize(("name", "content"), [
-    ("a.csv", b"a,b\r1,2\r"), ("b.csv", b'"' + b"x" * 140_000), ("c.json", b'"\\ud800"'),
-    ("d.json", b"[" * 100_000), ("e.bin", b"\x00\xff"), ("f.md", b"# Hi\n<script>x</script>"),
-    ("g.html", b"<script>alert(1)</script>"), ("h.csv", b""), ("i.txt", b"x" * 300_000),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", b"a,b\r1,2\r"),
+        ("b.csv", b'"' + b"x" * 140_000),
+        ("c.json", b'"\\ud800"'),
+        ("d.json", b"[" * 100_000),
+        ("e.bin", b"\x00\xff"),
+        ("f.md", b"# Hi\n<script>x</script>"),
+        ("g.html", b"<script>alert(1)</script>"),
+        ("h.csv", b""),
+        ("i.txt", b"x" * 300_000),
+    ],
+)
 def test_every_file_has_a_page(client: Client, alice: Access, name: str, content: bytes) -> None:
     run = make_run(alice)
     file = files.write_file(run.thread, name=name, content=content)

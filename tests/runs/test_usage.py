@@ -27,10 +27,18 @@ def finished(access: Access, *, models: tuple[str, ...] = ("a",), **fields: Any)
     lease = claim(run)
     for number, model in enumerate(models):
         Step.objects.create(
-            run=run, number=number + 1, kind=StepKind.MODEL, status=StepStatus.DONE, attempt=1,
-            first_seq=1, started_at=timezone.now(), model_name=model, input_tokens=10,
-            output_tokens=5, cost=Decimal("0.25"),
-        )  # fmt: skip
+            run=run,
+            number=number + 1,
+            kind=StepKind.MODEL,
+            status=StepStatus.DONE,
+            attempt=1,
+            first_seq=1,
+            started_at=timezone.now(),
+            model_name=model,
+            input_tokens=10,
+            output_tokens=5,
+            cost=Decimal("0.25"),
+        )
     return endings.finish_run(lease, [], Outcome(RunStatus.COMPLETED, text="Done."))
 
 
@@ -40,8 +48,10 @@ def test_the_sums_of_a_day_are_those_of_its_runs(alice: Access) -> None:
     finished(alice, models=())
     rows = UsageDay.objects.order_by("model_name")
     assert [(row.model_name, row.runs, row.input_tokens) for row in rows] == [
-        ("", 1, 0), ("a", 2, 20), ("b", 0, 10),
-    ]  # fmt: skip
+        ("", 1, 0),
+        ("a", 2, 20),
+        ("b", 0, 10),
+    ]
     sums = totals.this_month(alice)
     assert (sums["runs"], sums["cost"], sums["output_tokens"]) == (3, Decimal("0.75"), 15)
 
@@ -81,9 +91,9 @@ def test_of_two_runs_at_the_last_place_one_is_made(transactional_db: None) -> No
     def create() -> None:
         barrier.wait()
         try:
-            made.append(requests.create_run(
-                alice, message="x", options=options.Options(), user_id="kim"
-            ))  # fmt: skip
+            made.append(
+                requests.create_run(alice, message="x", options=options.Options(), user_id="kim")
+            )
         except PaymentRequired as error:
             refused.append(error.code)
         close_old_connections()

@@ -30,11 +30,26 @@ def api(alice: Access) -> Any:
 
 
 RUN_ITEM = [
-    "run_id", "org_id", "account_id", "thread_id", "status", "model", "persona_id",
-    "total_input_tokens", "total_output_tokens", "total_cost_usd", "duration_ms",
-    "cache_hit_rate", "credits_used", "created_at", "completed_at", "failed_at",
-    "created_by_user_id", "created_by_user_name", "created_by_email",
-]  # fmt: skip
+    "run_id",
+    "org_id",
+    "account_id",
+    "thread_id",
+    "status",
+    "model",
+    "persona_id",
+    "total_input_tokens",
+    "total_output_tokens",
+    "total_cost_usd",
+    "duration_ms",
+    "cache_hit_rate",
+    "credits_used",
+    "created_at",
+    "completed_at",
+    "failed_at",
+    "created_by_user_id",
+    "created_by_user_name",
+    "created_by_email",
+]
 
 
 def test_register_gives_a_token_that_works_at_once(db: None) -> None:
@@ -46,8 +61,12 @@ def test_register_gives_a_token_that_works_at_once(db: None) -> None:
     assert made.json()["warning"] is None
     headers = {"authorization": f"Bearer {made.json()['access_token']}"}
     thread = client.post("/v1/threads", "{}", content_type="application/json", headers=headers)
-    run = client.post(f"/v1/threads/{thread.json()['id']}/runs", "{}",
-                      content_type="application/json", headers=headers)  # fmt: skip
+    run = client.post(
+        f"/v1/threads/{thread.json()['id']}/runs",
+        "{}",
+        content_type="application/json",
+        headers=headers,
+    )
     assert (thread.status_code, run.status_code) == (201, 201)
     detail = client.get(f"/v1/runs/{run.json()['run_id']}", headers=headers).json()
     assert detail["account_id"] == thread.json()["account_id"] == detail["org_id"]
@@ -90,9 +109,18 @@ def test_threads(api: Any) -> None:
     made = api("post", "/threads", {"title": "One"})
     assert made.status_code == 201
     assert list(made.json()) == [
-        "id", "org_id", "account_id", "created_by_user_id", "title", "project_id", "created_at",
-        "updated_at", "active_run_id", "is_private", "parent_thread_id",
-    ]  # fmt: skip
+        "id",
+        "org_id",
+        "account_id",
+        "created_by_user_id",
+        "title",
+        "project_id",
+        "created_at",
+        "updated_at",
+        "active_run_id",
+        "is_private",
+        "parent_thread_id",
+    ]
     path = f"/threads/{made.json()['id']}"
     assert api("patch", path, {"title": "Two"}).json()["title"] == "Two"
     assert api("patch", path, {"title": None}).json()["title"] is None
@@ -111,8 +139,12 @@ def test_threads_page_by_either_cursor(api: Any) -> None:
     first = api("get", "/threads?limit=2").json()
     assert [t["id"] for t in first] == made[:2:-1]
     last = first[-1]
-    by_pair = api("get", "/threads", None, data={
-        "limit": 2, "before_updated_at": last["updated_at"], "before_id": last["id"]})  # fmt: skip
+    by_pair = api(
+        "get",
+        "/threads",
+        None,
+        data={"limit": 2, "before_updated_at": last["updated_at"], "before_id": last["id"]},
+    )
     by_id = api("get", f"/threads?limit=2&before={last['id']}")
     assert by_pair.json() == by_id.json()
     assert [t["id"] for t in by_id.json()] == made[2:0:-1]
@@ -133,9 +165,14 @@ def test_messages(api: Any, alice: Access) -> None:
     assert [m["content"] for m in api("get", f"/threads/{thread}/messages?limit=1").json()] == [
         "A\n\nB"
     ]
-    for body in ({}, {"content": ""}, {"content": "x" * 1_000_001}, {"content": 1},
-                 {"content": "x", "content_json": {}},
-                 {"content_json": {"parts": [{"type": "x"}]}}):  # fmt: skip
+    for body in (
+        {},
+        {"content": ""},
+        {"content": "x" * 1_000_001},
+        {"content": 1},
+        {"content": "x", "content_json": {}},
+        {"content_json": {"parts": [{"type": "x"}]}},
+    ):
         assert api("post", f"/threads/{thread}/messages", body).status_code == 422, body
 
 
@@ -148,11 +185,15 @@ def test_a_run_is_created_with_its_trace_id(api: Any, alice: Access) -> None:
     assert (run.trace_id, run.task.is_ad_hoc) == (made.json()["trace_id"], True)
     detail = api("get", f"/runs/{run.uid}").json()
     assert detail == {
-        "run_id": str(run.uid), "org_id": str(alice.organization.uid),
-        "account_id": str(alice.organization.uid), "thread_id": str(thread.uid),
+        "run_id": str(run.uid),
+        "org_id": str(alice.organization.uid),
+        "account_id": str(alice.organization.uid),
+        "thread_id": str(thread.uid),
         "created_by_user_id": str(alice.user.uid) if alice.user else None,
-        "status": "running", "created_at": detail["created_at"], "trace_id": run.trace_id,
-    }  # fmt: skip
+        "status": "running",
+        "created_at": detail["created_at"],
+        "trace_id": run.trace_id,
+    }
     (listed,) = api("get", f"/threads/{thread.uid}/runs").json()
     assert list(listed) == ["run_id", "status", "created_at"]
 
@@ -301,8 +342,11 @@ def test_webhook_endpoints(api: Any, eve: Access, settings: Any) -> None:
     assert api("get", path).json() == [shown]
     assert api("get", one).json() == shown
     assert api("patch", one, {"enabled": False}).json() == shown | {"enabled": False}
-    for wrong in ({"url": "https://10.0.0.1", "events": []}, {"url": "https://a.b"},
-                  {"url": "https://a.b", "events": ["x"]}):  # fmt: skip
+    for wrong in (
+        {"url": "https://10.0.0.1", "events": []},
+        {"url": "https://a.b"},
+        {"url": "https://a.b", "events": ["x"]},
+    ):
         assert api("post", path, wrong).status_code == 422
     theirs = {"authorization": f"Bearer {make_key(eve)}"}
     assert api("get", one, headers=theirs).status_code == 404

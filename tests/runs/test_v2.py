@@ -30,10 +30,14 @@ def caller(access: Access) -> Call:
     client, key = Client(), make_key(access)
 
     def call(method: str, path: str, body: Any = None, **headers: str) -> Any:
-        options = {} if method == "get" else {
-            "data": body if isinstance(body, str) else json.dumps(body or {}),
-            "content_type": "application/json",
-        }  # fmt: skip
+        options = (
+            {}
+            if method == "get"
+            else {
+                "data": body if isinstance(body, str) else json.dumps(body or {}),
+                "content_type": "application/json",
+            }
+        )
         return getattr(client, method)(
             f"/api/v2{path}", headers={"authorization": f"Bearer {key}"} | headers, **options
         )
@@ -70,8 +74,11 @@ def test_the_envelope_has_the_word_twice_and_the_status(api: Call) -> None:
         ({}, 422, "message"),
         ({"message": "x", "foo": 1}, 422, "foo"),
         ({"message": "x", "permission_mode": "yolo"}, 422, "permission_mode"),
-        ({"message": "x", "permission_mode": "plan", "human_in_the_loop": False}, 422,
-         "human_in_the_loop"),
+        (
+            {"message": "x", "permission_mode": "plan", "human_in_the_loop": False},
+            422,
+            "human_in_the_loop",
+        ),
         ({"message": "x", "effort": "huge"}, 422, "effort"),
         ({"message": "x", "model": "gpt-5"}, 422, "gpt-5"),
         ({"message": "x", "tools": ["no_such"]}, 422, "no_such"),
@@ -84,7 +91,7 @@ def test_the_envelope_has_the_word_twice_and_the_status(api: Call) -> None:
         ({"message": "x", "teammate_id": 999999}, 404, "teammate"),
         ("{broken", 422, "JSON"),
     ],
-)  # fmt: skip
+)
 def test_bad_options_are_named_and_leave_nothing(
     api: Call, body: Any, status: int, names: str
 ) -> None:
@@ -97,9 +104,15 @@ def test_bad_options_are_named_and_leave_nothing(
 
 @pytest.mark.parametrize(
     ("mode", "asks", "expected"),
-    [(None, None, False), ("autonomous", None, False), ("approval", None, True),
-     ("plan", None, True), ("autonomous", True, True), ("approval", True, True)],
-)  # fmt: skip
+    [
+        (None, None, False),
+        ("autonomous", None, False),
+        ("approval", None, True),
+        ("plan", None, True),
+        ("autonomous", True, True),
+        ("approval", True, True),
+    ],
+)
 def test_whether_people_may_be_asked_follows_the_mode(
     api: Call, mode: str | None, asks: bool | None, expected: bool
 ) -> None:
@@ -152,8 +165,13 @@ def test_unknown_parameters_and_ids_in_paths(api: Call) -> None:
 
 def test_strict_mode_refuses_before_anything_is_made(alice: Access) -> None:
     api = caller(strict(alice))
-    for answer in (create(api), create(api, name="New one"), api("get", "/runs"),
-                   api("get", "/agents"), api("post", "/agents", {"name": "x"})):  # fmt: skip
+    for answer in (
+        create(api),
+        create(api, name="New one"),
+        api("get", "/runs"),
+        api("get", "/agents"),
+        api("post", "/agents", {"name": "x"}),
+    ):
         assert answer.status_code == 422
         assert code(answer) == "END_USER_ID_REQUIRED"
         assert "require_end_user_id=False" in answer.json()["error"]["message"]
@@ -198,9 +216,11 @@ def test_creates_with_one_key_at_once_make_one_run(alice: Access) -> None:
 
     def make(number: int) -> int:
         run, _ = idempotency.once(
-            alice, "same", ["x"],
+            alice,
+            "same",
+            ["x"],
             lambda: requests.create_run(alice, message="hi", options=Options()),
-        )  # fmt: skip
+        )
         return run.pk
 
     assert len(set(in_threads(6, make))) == 1
@@ -241,8 +261,11 @@ def test_sign_up_defaults_and_the_token_route(db: None) -> None:
     wrong = {"email": "nobody@example.com", "password": "x"}
     refused = client.post("/api/v2/token", wrong, content_type="application/json")
     assert refused.status_code == 401
-    fresh = client.post("/api/v2/token", {k: body[k] for k in ("email", "password")},
-                        content_type="application/json").json()  # fmt: skip
+    fresh = client.post(
+        "/api/v2/token",
+        {k: body[k] for k in ("email", "password")},
+        content_type="application/json",
+    ).json()
     headers = {"authorization": f"Bearer {fresh['api_key']}"}
     assert client.get("/api/v2/keys", headers=headers).json()["prefix"] == fresh["api_key"][:12]
     old = client.get("/api/v2/keys", headers={"authorization": f"Bearer {made.json()['api_key']}"})
@@ -297,8 +320,11 @@ def event(seq: int, type: str, **data: Any) -> LoggedEvent:
 
 
 def kinds(written: bytes) -> list[str]:
-    return [json.loads(line[6:])["type"] for line in written.decode("ascii").splitlines()
-            if line.startswith("data: {")]  # fmt: skip
+    return [
+        json.loads(line[6:])["type"]
+        for line in written.decode("ascii").splitlines()
+        if line.startswith("data: {")
+    ]
 
 
 def test_frames_open_and_close_blocks_and_are_ascii() -> None:
@@ -314,10 +340,20 @@ def test_frames_open_and_close_blocks_and_are_ascii() -> None:
         frames, state = translate(state, one)
         written += frames
     assert kinds(written) == [
-        "message_start", "reasoning-start", "reasoning-delta", "reasoning-end", "text-start",
-        "text-delta", "text-end", "tool-call-start", "tool-call-delta", "tool-call-end",
-        "message-end", "tool-result-start", "tool-result-end",
-    ]  # fmt: skip
+        "message_start",
+        "reasoning-start",
+        "reasoning-delta",
+        "reasoning-end",
+        "text-start",
+        "text-delta",
+        "text-end",
+        "tool-call-start",
+        "tool-call-delta",
+        "tool-call-end",
+        "message-end",
+        "tool-result-start",
+        "tool-result-end",
+    ]
     assert state == State()
 
 
@@ -326,11 +362,21 @@ def test_what_a_lost_attempt_said_is_left_out_of_a_replay(alice: Access) -> None
 
     run = make_run(alice)
     lease = claim(run)
-    log.append([log.Batch(run.pk, lease.fence, [
-        payloads.NewEvent("step.started", {"kind": "model", "step": 1}),
-        payloads.NewEvent("message.delta", {"content_delta": "void", "content": "void", "step": 1}),
-        payloads.NewEvent("run.attempt.lost", {"void_from_seq": 3, "void_to_seq": 4}),
-    ])])  # fmt: skip
+    log.append(
+        [
+            log.Batch(
+                run.pk,
+                lease.fence,
+                [
+                    payloads.NewEvent("step.started", {"kind": "model", "step": 1}),
+                    payloads.NewEvent(
+                        "message.delta", {"content_delta": "void", "content": "void", "step": 1}
+                    ),
+                    payloads.NewEvent("run.attempt.lost", {"void_from_seq": 3, "void_to_seq": 4}),
+                ],
+            )
+        ]
+    )
     run.refresh_from_db()
     written = V2Frames(run, is_join=True).write(log.read(run.pk, after=0))
     assert b"void" not in written

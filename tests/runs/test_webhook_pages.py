@@ -51,8 +51,10 @@ def test_a_webhook_is_made_and_its_secret_shown_once(page: Client) -> None:
     assert changed.status_code == 302
     endpoint.refresh_from_db()
     assert (endpoint.url, endpoint.description, endpoint.events) == (
-        "https://b.example", "Shop", ["run.completed"],
-    )  # fmt: skip
+        "https://b.example",
+        "Shop",
+        ["run.completed"],
+    )
     wrong = page.post("/webhooks/new/", {"url": "ftp://a", "events": ["run.failed"]})
     assert wrong.status_code == 422
     assert "Address must begin with" in text_of(wrong)

@@ -51,9 +51,11 @@ def test_a_change_says_who_from_where_and_what_was_before(alice: Access, bob: Ac
     member = bob.user.memberships.get()
     browser = browser_of(alice)
     browser.post(
-        f"/settings/members/{member.pk}/role/", {"role": "admin"}, REMOTE_ADDR="203.0.113.9",
+        f"/settings/members/{member.pk}/role/",
+        {"role": "admin"},
+        REMOTE_ADDR="203.0.113.9",
         headers={"user-agent": "Test/1"},
-    )  # fmt: skip
+    )
     entry = last("member.role")
     assert entry.user == alice.user
     assert (entry.door, entry.address, entry.agent) == ("page", "203.0.113.9", "Test/1")
@@ -93,23 +95,29 @@ def test_every_door_writes_down_what_was_changed(alice: Access) -> None:
     call(key, "DELETE", f"/v1/threads/{made}")
     v1 = AuditEntry.objects.filter(door="v1").exclude(method="").order_by("id")
     assert [(one.method, one.status) for one in v1] == [
-        ("POST", 201), ("POST", 201), ("DELETE", 204)
-    ]  # fmt: skip
+        ("POST", 201),
+        ("POST", 201),
+        ("DELETE", 204),
+    ]
     assert {one.key_prefix for one in v1} == {key[:12]}
 
 
 def test_sign_ins_and_wrong_passwords_are_in_the_log(alice: Access) -> None:
     def sign_in(password: str) -> None:
         Client().post(
-            "/v1/auth/login", json.dumps({"login": "alice@example.com", "password": password}),
-            content_type="application/json", REMOTE_ADDR="203.0.113.9",
-        )  # fmt: skip
+            "/v1/auth/login",
+            json.dumps({"login": "alice@example.com", "password": password}),
+            content_type="application/json",
+            REMOTE_ADDR="203.0.113.9",
+        )
 
     sign_in("wrong")
     refused = last("session.wrong_password")
     assert (refused.status, refused.address, refused.organization) == (
-        403, "203.0.113.9", alice.organization
-    )  # fmt: skip
+        403,
+        "203.0.113.9",
+        alice.organization,
+    )
     sign_in(PASSWORD)
     assert last("session.sign_in").user == alice.user
 
@@ -205,9 +213,12 @@ def test_an_entry_is_about_what_was_made_or_changed_and_not_about_what_it_belong
     assert price is not None
     assert price["uncached_input"][0] is None
     assert price["uncached_input"][1].startswith('"7')
-    server = servers.add_server(alice, name="Bank", url="https://example.com", tool_defs=[
-        {"name": "balance", "method": "GET", "path": "/balance", "description": "x"}
-    ])  # fmt: skip
+    server = servers.add_server(
+        alice,
+        name="Bank",
+        url="https://example.com",
+        tool_defs=[{"name": "balance", "method": "GET", "path": "/balance", "description": "x"}],
+    )
     servers.set_users(alice, server, used_by="admins", people=[bob.user])
     users = last("server.users").changes
     assert users is not None
@@ -222,9 +233,13 @@ def test_changes_of_knowledge_are_in_the_log_without_what_is_private(alice: Acce
     skills.add_skill(alice, name="Sell", description="x", body="y")
     end_users.create_end_user(alice, "kim", name="Kim")
     for action in (
-        "memory.create", "memory.update", "memory.delete", "document.set", "skill.create",
+        "memory.create",
+        "memory.update",
+        "memory.delete",
+        "document.set",
+        "skill.create",
         "user.create",
-    ):  # fmt: skip
+    ):
         assert last(action).user == alice.user
     everything = json.dumps(list(AuditEntry.objects.values()), default=str)
     assert not re.search("I am|coup|Kim", everything)

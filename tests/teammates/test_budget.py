@@ -60,12 +60,16 @@ def ref_bomb(levels: int) -> dict[str, Any]:
 
 
 SCHEMAS = {
-    "pattern": ({"type": "object", "patternProperties": {"^(a+)+$": {}},
-                 "additionalProperties": False}, {"a" * 60 + "b": 1}),
+    "pattern": (
+        {"type": "object", "patternProperties": {"^(a+)+$": {}}, "additionalProperties": False},
+        {"a" * 60 + "b": 1},
+    ),
     "references": (ref_bomb(40), {}),
-    "many patterns": ({"type": "object", "patternProperties": {
-        f"^(a+)+{n}$": {} for n in range(400)}}, {f"{'a' * 60}{n}b": 1 for n in range(400)}),
-}  # fmt: skip
+    "many patterns": (
+        {"type": "object", "patternProperties": {f"^(a+)+{n}$": {} for n in range(400)}},
+        {f"{'a' * 60}{n}b": 1 for n in range(400)},
+    ),
+}
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -81,9 +85,11 @@ def test_a_bombs_schema_is_refused_where_it_is_set_up(alice: Access) -> None:
         deep = {"type": "object", "properties": {"a": deep}}
     with pytest.raises(Invalid, match="tool_defs"):
         servers.add_server(
-            alice, name="Deep", url="https://example.com",
+            alice,
+            name="Deep",
+            url="https://example.com",
             tool_defs=[{"name": "a", "path": "/", "parameters": deep}],
-        )  # fmt: skip
+        )
 
 
 PAGES = {
@@ -155,17 +161,29 @@ def test_the_server_answers_while_bombs_go_off(make_server: MakeServer) -> None:
     """The review's, scaled down: a schema, an answer drawn in a page and on a public link."""
     server = make_server(MUSTER_ALLOW_PRIVATE_ADDRESSES="true")
     with serve() as models, server.client() as client:
-        schema = {"type": "object", "patternProperties": {"^(a+)+$": {}},
-                  "additionalProperties": False}  # fmt: skip
-        added = client.post("/api/v2/mcp-servers", json={
-            "name": "Bomb", "url": f"{models.url}/x",
-            "tool_defs": [{"name": "go", "path": "/go", "parameters": schema}],
-        })  # fmt: skip
+        schema = {
+            "type": "object",
+            "patternProperties": {"^(a+)+$": {}},
+            "additionalProperties": False,
+        }
+        added = client.post(
+            "/api/v2/mcp-servers",
+            json={
+                "name": "Bomb",
+                "url": f"{models.url}/x",
+                "tool_defs": [{"name": "go", "path": "/go", "parameters": schema}],
+            },
+        )
         assert added.status_code == 201, added.text
         call = json.dumps({"a" * 60 + "b": 1})
-        run = client.post("/api/v2/runs", json={
-            "message": f"use bomb__go {call}", "stream": False, "tools": ["bomb"],
-        }).json()  # fmt: skip
+        run = client.post(
+            "/api/v2/runs",
+            json={
+                "message": f"use bomb__go {call}",
+                "stream": False,
+                "tools": ["bomb"],
+            },
+        ).json()
         for _ in range(30):  # any of these would have waited for ever
             assert client.get("/healthz", timeout=10).status_code == 200
             time.sleep(0.1)

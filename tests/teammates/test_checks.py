@@ -82,9 +82,11 @@ def test_the_api_does_not_wait_for_a_server_either(alice: Access, tarpit: str) -
     from tests.api import call
 
     made = call(
-        make_key(alice), "POST", "/api/v2/mcp-servers",
+        make_key(alice),
+        "POST",
+        "/api/v2/mcp-servers",
         {"name": "Tar", "kind": "mcp_http", "url": tarpit},
-    )  # fmt: skip
+    )
     assert made.status_code == 201
     assert ToolServer.objects.get().check_due_at is not None
 
@@ -95,8 +97,9 @@ def test_of_each_organization_one_question_is_under_way(alice: Access, eve: Acce
             checks.ask_server(access, add(access, name, "http://127.0.0.1:1/"))
     claimed = checks.claim_due(busy=set(), limit=10)
     assert {check.organization_id for check in claimed} == {
-        alice.organization.pk, eve.organization.pk
-    }  # fmt: skip
+        alice.organization.pk,
+        eve.organization.pk,
+    }
     assert len(claimed) == 2
     busy = {alice.organization.pk}
     assert [one.organization_id for one in checks.claim_due(busy=busy, limit=10)] == [

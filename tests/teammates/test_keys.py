@@ -107,9 +107,13 @@ def test_no_route_is_open_to_a_key_that_may_nothing(alice: Access, client: Clien
     secret = make_key(alice)
     APIKey.objects.filter(prefix=secret[:12]).update(scopes=["nothing"])
     tells_nothing = {
-        "/api/v1/auth/me", "/api/v1/auth/logout", "/api/v2/verify/status", "/api/v2/verify/resend",
-        "/api/v2/billing/plans", "/api/v2/agent-templates",
-    }  # fmt: skip
+        "/api/v1/auth/me",
+        "/api/v1/auth/logout",
+        "/api/v2/verify/status",
+        "/api/v2/verify/resend",
+        "/api/v2/billing/plans",
+        "/api/v2/agent-templates",
+    }
     let_in: list[str] = []
     for api in (v1, v2, hooks):
         for path, operations in api.get_openapi_schema()["paths"].items():
@@ -117,10 +121,12 @@ def test_no_route_is_open_to_a_key_that_may_nothing(alice: Access, client: Clien
                 if not operation.get("security") or path in tells_nothing:
                     continue
                 answer = client.generic(
-                    method.upper(), _filled(path, run.pk, str(run.uid), str(run.thread.uid)),
-                    "{}", content_type="application/json",
+                    method.upper(),
+                    _filled(path, run.pk, str(run.uid), str(run.thread.uid)),
+                    "{}",
+                    content_type="application/json",
                     headers={"authorization": f"Bearer {secret}"},
-                )  # fmt: skip
+                )
                 if answer.status_code < 400:
                     let_in.append(f"{method.upper()} {path}")
     assert not let_in, let_in

@@ -38,12 +38,19 @@ def limited(settings: Any) -> None:
     settings.LIMITS = True
 
 
-def sign_in(login: str, password: str, address: str = "10.0.0.9", browser: Client | None = None,
-            path: str = "/v1/auth/login") -> Any:  # fmt: skip
+def sign_in(
+    login: str,
+    password: str,
+    address: str = "10.0.0.9",
+    browser: Client | None = None,
+    path: str = "/v1/auth/login",
+) -> Any:
     return (browser or Client()).post(
-        path, json.dumps({"login": login, "password": password}),
-        content_type="application/json", REMOTE_ADDR=address,
-    )  # fmt: skip
+        path,
+        json.dumps({"login": login, "password": password}),
+        content_type="application/json",
+        REMOTE_ADDR=address,
+    )
 
 
 # --- counting -----------------------------------------------------------------------------------
@@ -185,10 +192,17 @@ def test_only_trusted_proxies_say_who_the_client_is(alice: Access, settings: Any
 
     def guess(peer: str, forwarded: str) -> int:
         body = json.dumps({"login": "alice@example.com", "password": "x"})
-        return int(Client().post(
-            "/v1/auth/login", body, content_type="application/json", REMOTE_ADDR=peer,
-            headers={"x-forwarded-for": forwarded},
-        ).status_code)  # fmt: skip
+        return int(
+            Client()
+            .post(
+                "/v1/auth/login",
+                body,
+                content_type="application/json",
+                REMOTE_ADDR=peer,
+                headers={"x-forwarded-for": forwarded},
+            )
+            .status_code
+        )
 
     behind = [guess("10.0.0.1", f"9.9.9.9, 203.0.113.{n}, 10.0.0.2") for n in range(11)]
     assert behind == [401] * 11
@@ -207,10 +221,11 @@ def test_strangers_do_not_say_that_the_connection_was_safe(settings: Any) -> Non
     settings.TRUSTED_PROXIES = ["10.0.0.0/8"]
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     seen = [
-        Client().get("/sign-in/", REMOTE_ADDR=peer, headers={"x-forwarded-proto": "https"})
+        Client()
+        .get("/sign-in/", REMOTE_ADDR=peer, headers={"x-forwarded-proto": "https"})
         .wsgi_request.is_secure()
         for peer in ("10.0.0.1", "198.51.100.7")
-    ]  # fmt: skip
+    ]
     assert seen == [True, False]
 
 
@@ -220,9 +235,7 @@ def test_strangers_do_not_say_that_the_connection_was_safe(settings: Any) -> Non
 def test_one_address_signs_up_so_often(alice: Access) -> None:
     def sign_up(number: int) -> Any:
         body = {"email": f"n{number}@example.com", "password": PASSWORD, "login": f"n{number}"}
-        return Client().post(
-            "/v1/auth/register", json.dumps(body), content_type="application/json"
-        )  # fmt: skip
+        return Client().post("/v1/auth/register", json.dumps(body), content_type="application/json")
 
     answers = [sign_up(number) for number in range(11)]
     assert [answer.status_code for answer in answers] == [201] * 10 + [429]
@@ -330,9 +343,14 @@ def test_uploads_are_counted_for_a_person_and_for_all(
     requests.create_run(alice, message="nothing enclosed", options=Options())
 
 
-@pytest.mark.parametrize("path", [
-    "/runs/?format=csv", "/usage/?format=csv", "/settings/audit/?format=csv",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/runs/?format=csv",
+        "/usage/?format=csv",
+        "/settings/audit/?format=csv",
+    ],
+)
 def test_exports_are_counted(alice: Access, monkeypatch: Any, path: str) -> None:
     monkeypatch.setattr(limits, "EXPORTS", Limit("exports", 1, 60))
     browser = browser_of(alice)
@@ -343,10 +361,18 @@ def test_exports_are_counted(alice: Access, monkeypatch: Any, path: str) -> None
 # --- passwords ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("password", [
-    "short 1", " " * 12, "aaaaaaaaaaaa", "abababababab", "kim.lee@corp.test", "kim.lee@corp",
-    "password123",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "password",
+    [
+        "short 1",
+        " " * 12,
+        "aaaaaaaaaaaa",
+        "abababababab",
+        "kim.lee@corp.test",
+        "kim.lee@corp",
+        "password123",
+    ],
+)
 def test_weak_passwords_are_refused(db: None, password: str) -> None:
     with pytest.raises(Invalid, match="password"):
         people_sign_in.register(email="kim.lee@corp.test", password=password, name="Kim Lee")

@@ -27,9 +27,13 @@ def home(alice: Access) -> Access:
 @pytest.fixture
 def server(home: Access) -> ToolServer:
     return servers.add_server(
-        home, name="Shop", url="https://example.com", auth_type="bearer", secret="hush-hush-1",
+        home,
+        name="Shop",
+        url="https://example.com",
+        auth_type="bearer",
+        secret="hush-hush-1",
         tool_defs=[{"name": "buy", "method": "POST", "path": "/buy"}],
-    )  # fmt: skip
+    )
 
 
 def test_members_read_the_settings_and_change_nothing(home: Access, server: ToolServer) -> None:
@@ -63,8 +67,12 @@ def test_another_organization_sees_none_of_it(
     client = browser_of(eve)
     for path in (f"apps/{server.pk}/", "tools/shop__buy/", f"skills/{skill.pk}/"):
         assert client.get(f"/settings/{path}").status_code == 404, path
-    for path in (f"apps/{server.pk}/act/", f"permissions/{policy.pk}/revoke/",
-                 f"memories/{memory.pk}/forget/", f"skills/{skill.pk}/delete/"):  # fmt: skip
+    for path in (
+        f"apps/{server.pk}/act/",
+        f"permissions/{policy.pk}/revoke/",
+        f"memories/{memory.pk}/forget/",
+        f"skills/{skill.pk}/delete/",
+    ):
         assert client.post(f"/settings/{path}", {"act": "delete"}).status_code == 404, path
     for path in ("apps/", "permissions/", "memories/", "skills/", "tools/"):
         page = client.get(f"/settings/{path}").content.decode()
@@ -75,9 +83,13 @@ def test_another_organization_sees_none_of_it(
 
 def test_secrets_and_environments_are_never_on_a_page_and_survive_a_change(home: Access) -> None:
     server = servers.add_server(
-        home, name="Weather", kind="mcp_stdio", command=[sys.executable, "-c", "1"],
-        environment="STATION_KEY=hush-hush-2", secret="hush-hush-1",
-    )  # fmt: skip
+        home,
+        name="Weather",
+        kind="mcp_stdio",
+        command=[sys.executable, "-c", "1"],
+        environment="STATION_KEY=hush-hush-2",
+        secret="hush-hush-1",
+    )
     client = browser_of(home)
     page = client.get(f"/settings/apps/{server.pk}/").content.decode()
     assert "STATION_KEY" in page
@@ -92,8 +104,13 @@ def test_secrets_and_environments_are_never_on_a_page_and_survive_a_change(home:
 
 def test_wrong_input_is_named_where_it_was_given(home: Access) -> None:
     client = browser_of(home)
-    bad = {"name": "x", "kind": "rest_api", "url": "https://example.com", "auth_type": "none",
-           "tool_defs": "{not json"}  # fmt: skip
+    bad = {
+        "name": "x",
+        "kind": "rest_api",
+        "url": "https://example.com",
+        "auth_type": "none",
+        "tool_defs": "{not json",
+    }
     for change, says in [
         ({}, "This is not JSON"),
         ({"tool_defs": "{}"}, "must be a list"),
@@ -121,15 +138,33 @@ def test_wrong_input_is_named_where_it_was_given(home: Access) -> None:
 def test_the_form_of_a_teammate_keeps_what_it_does_not_show(alice: Access) -> None:
     servers.add_server(alice, name="Shop", url="https://example.com")
     teammate = editing.create_teammate(
-        alice, name="Ada", tools=["gmail", "shop"],
-        disabled_tools=["write_file", "web"], memory=True, history=False,
-    )  # fmt: skip
+        alice,
+        name="Ada",
+        tools=["gmail", "shop"],
+        disabled_tools=["write_file", "web"],
+        memory=True,
+        history=False,
+    )
     client = browser_of(alice)
     page = client.get(f"/teammates/{teammate.pk}/?tab=setup").content.decode()
     assert 'value="shop"' in page
-    form = {"name": "Ada", "permission_mode": "autonomous", "apps": [],
-            "built_in": ["ask", "plan", "files", "memory", "web", "lessons", "skills", "notify",
-                         "mailbox", "task_setup_tools"]}  # fmt: skip
+    form = {
+        "name": "Ada",
+        "permission_mode": "autonomous",
+        "apps": [],
+        "built_in": [
+            "ask",
+            "plan",
+            "files",
+            "memory",
+            "web",
+            "lessons",
+            "skills",
+            "notify",
+            "mailbox",
+            "task_setup_tools",
+        ],
+    }
     assert client.post(f"/teammates/{teammate.pk}/?tab=setup", form).status_code == 302
     teammate.refresh_from_db()
     version = lookup.get_teammate(alice, teammate.pk).current_version

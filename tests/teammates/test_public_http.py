@@ -13,10 +13,22 @@ from teammates.tools.web import WEB_FETCH
 
 @pytest.mark.parametrize(
     "address",
-    ["127.0.0.1", "10.0.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "::1",
-     "::ffff:127.0.0.1", "64:ff9b::7f00:1", "fe80::1%eth0", "fc00::1", "224.0.0.1",
-     "2002:7f00:1::"],
-)  # fmt: skip
+    [
+        "127.0.0.1",
+        "10.0.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "0.0.0.0",
+        "::1",
+        "::ffff:127.0.0.1",
+        "64:ff9b::7f00:1",
+        "fe80::1%eth0",
+        "fc00::1",
+        "224.0.0.1",
+        "2002:7f00:1::",
+    ],
+)
 def test_addresses_that_are_not_on_the_internet(address: str) -> None:
     assert not is_public(address)
 
@@ -41,10 +53,14 @@ def test_web_fetch_reaches_public_addresses_only(url: str) -> None:
         asyncio.run(WEB_FETCH.run(None, {"url": url}))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("headers", "error"), [
-    ({}, httpx2.ReadError), ({"content-encoding": "gzip"}, httpx2.DecodingError),
-    ({"content-type": "text/event-stream"}, httpx2.ReadError),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("headers", "error"),
+    [
+        ({}, httpx2.ReadError),
+        ({"content-encoding": "gzip"}, httpx2.DecodingError),
+        ({"content-type": "text/event-stream"}, httpx2.ReadError),
+    ],
+)
 def test_an_answer_that_is_too_large_or_compressed_breaks_off(
     headers: dict[str, str], error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,10 +85,17 @@ def test_an_answer_that_is_too_large_or_compressed_breaks_off(
         asyncio.run(fetch())
 
 
-@pytest.mark.parametrize("url", [
-    "https://1.1.1.1/a\r\nX: y", "https://\x01.example", "https://[v1.a]/", "https://a..b/",
-    "https://a.example/b c", "https:///x",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://1.1.1.1/a\r\nX: y",
+        "https://\x01.example",
+        "https://[v1.a]/",
+        "https://a..b/",
+        "https://a.example/b c",
+        "https:///x",
+    ],
+)
 def test_what_no_client_could_call_is_refused_where_it_is_written_down(url: str) -> None:
     with pytest.raises(Invalid):
         public_http.check_url(url, may_be_private=False)

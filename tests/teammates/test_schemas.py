@@ -53,8 +53,11 @@ def test_a_schema_elsewhere_is_never_fetched(bait: tuple[str, list[str]], where:
 
 
 def test_a_schema_may_refer_to_itself() -> None:
-    schema = {"type": "object", "$defs": {"n": {"type": "integer"}},
-              "properties": {"a": {"$ref": "#/$defs/n"}}}  # fmt: skip
+    schema = {
+        "type": "object",
+        "$defs": {"n": {"type": "integer"}},
+        "properties": {"a": {"$ref": "#/$defs/n"}},
+    }
     assert schemas.unusable(schema) == ""
     assert schemas.problem(schema, {"a": 1}) == ""
     assert schemas.problem(schema, {"a": "x"}) == 'a does not fit: type must be "integer"'
@@ -75,8 +78,12 @@ def test_a_pattern_that_never_ends_is_given_up(keyword: str) -> None:
 @settings(max_examples=50, deadline=None)
 def test_no_value_that_was_given_is_in_the_sentence(secret: str) -> None:
     secret = f"hunter2{secret}"
-    schema = {"type": "object", "required": ["a"], "additionalProperties": False,
-              "properties": {"a": {"type": "integer"}, "b": {"enum": [1]}}}  # fmt: skip
+    schema = {
+        "type": "object",
+        "required": ["a"],
+        "additionalProperties": False,
+        "properties": {"a": {"type": "integer"}, "b": {"enum": [1]}},
+    }
     for value in ({"a": secret}, {"a": 1, "b": secret}, {}, secret, [secret]):
         found = schemas.problem(schema, value)
         assert found

@@ -24,11 +24,22 @@ from tests.factories import browser_of, check_server, make_bob, make_run, with_k
 pytestmark = pytest.mark.django_db
 
 HOSTILE = [
-    "http://localhost/x", "http://127.0.0.1", "http://10.0.0.1", "http://2130706433",
-    "http://0x7f.1", "http://[::1]/", "http://[::ffff:10.0.0.1]/", "http://169.254.169.254/x",
-    "http://x.internal", "http://printer.local", "http://a:b@example.com", "ftp://example.com",
-    "nonsense", "http://", "http://exa mple.com:port",
-]  # fmt: skip
+    "http://localhost/x",
+    "http://127.0.0.1",
+    "http://10.0.0.1",
+    "http://2130706433",
+    "http://0x7f.1",
+    "http://[::1]/",
+    "http://[::ffff:10.0.0.1]/",
+    "http://169.254.169.254/x",
+    "http://x.internal",
+    "http://printer.local",
+    "http://a:b@example.com",
+    "ftp://example.com",
+    "nonsense",
+    "http://",
+    "http://exa mple.com:port",
+]
 
 
 @pytest.mark.parametrize("url", HOSTILE)
@@ -106,8 +117,14 @@ def test_names_of_tools_are_what_vendors_take_and_unique() -> None:
 
 
 def test_a_broken_schema_of_a_server_is_the_models_news() -> None:
-    tool = Tool("x", "X", "", {"type": "object", "properties": {"a": {"type": "nonsense"}}},
-                lambda a: "", "person")  # fmt: skip
+    tool = Tool(
+        "x",
+        "X",
+        "",
+        {"type": "object", "properties": {"a": {"type": "nonsense"}}},
+        lambda a: "",
+        "person",
+    )
     assert "cannot be used" in tool.check({"a": 1})
 
 
@@ -121,8 +138,12 @@ def test_secrets_are_masked_by_name_and_by_look() -> None:
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.dictionaries(st.sampled_from(["password", "to", "token", "n"]),
-                       st.one_of(st.text(max_size=20), st.integers(), st.none())))  # fmt: skip
+@given(
+    st.dictionaries(
+        st.sampled_from(["password", "to", "token", "n"]),
+        st.one_of(st.text(max_size=20), st.integers(), st.none()),
+    )
+)
 def test_an_edit_that_changes_nothing_gives_the_original_back(value: dict[str, Any]) -> None:
     assert unmasked(masked(value), value) == value
 
@@ -175,18 +196,28 @@ def test_a_program_that_is_no_longer_named_is_not_started(alice: Access, setting
 
 def crm(alice: Access) -> ToolServer:
     server = servers.add_server(
-        alice, name="CRM", url="https://crm.example/v1", auth_type="bearer", secret="SECRET",
-        auto_approve=True, tool_defs=[{"name": "pay", "method": "POST", "path": "/pay"}],
-    )  # fmt: skip
+        alice,
+        name="CRM",
+        url="https://crm.example/v1",
+        auth_type="bearer",
+        secret="SECRET",
+        auto_approve=True,
+        tool_defs=[{"name": "pay", "method": "POST", "path": "/pay"}],
+    )
     tool_policies.allow_tool(alice, "crm__pay")
     tool_policies.allow_tool(alice, "crm")
     return server
 
 
-@pytest.mark.parametrize("url", [
-    "https://evil.example/v1", "http://crm.example/v1", "https://crm.example:8443/v1",
-    "https://crm.example/another",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://evil.example/v1",
+        "http://crm.example/v1",
+        "https://crm.example:8443/v1",
+        "https://crm.example/another",
+    ],
+)
 def test_another_address_gets_neither_credential_nor_trust(alice: Access, url: str) -> None:
     changed = servers.update_server(alice, crm(alice), url=url)
     assert (changed.secret, changed.auto_approve) == ("", False)

@@ -178,9 +178,11 @@ def _cursor(request: ApiRequest, before: str) -> tuple[datetime, UUID]:
 def _with_active_run(threads: list[Thread]) -> list[Thread]:
     """Each thread with the uid of the run that is busy in it, in one query."""
     busy = ("queued", "running", "waiting", "paused")
-    found = Thread.objects.filter(
-        pk__in=[thread.pk for thread in threads], runs__status__in=busy
-    ).order_by("-runs__position").values_list("pk", "runs__uid")  # fmt: skip
+    found = (
+        Thread.objects.filter(pk__in=[thread.pk for thread in threads], runs__status__in=busy)
+        .order_by("-runs__position")
+        .values_list("pk", "runs__uid")
+    )
     active = dict(found)
     for thread in threads:
         thread.active_run_uid = active.get(thread.pk)  # type: ignore[attr-defined]

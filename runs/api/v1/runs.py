@@ -207,8 +207,14 @@ def run_item(run: Run) -> dict[str, Any]:
 
 def _effort(reasoning_mode: str | None) -> str | None:
     """v1's reasoning modes as efforts; those that only switch thinking choose none."""
-    words = {"minimal": "low", "low": "low", "medium": "medium", "high": "high",
-             "xhigh": "xhigh", "max": "max"}  # fmt: skip
+    words = {
+        "minimal": "low",
+        "low": "low",
+        "medium": "medium",
+        "high": "high",
+        "xhigh": "xhigh",
+        "max": "max",
+    }
     silent = {None, "auto", "enabled", "disabled", "none", "off"}
     if reasoning_mode in silent:
         return None

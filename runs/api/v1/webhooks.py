@@ -49,9 +49,11 @@ def update_endpoint(
 ) -> dict[str, Any]:
     """Pause or wake it, or change what is given."""
     endpoint = endpoints.get_endpoint(request.auth, uid=endpoint_id)
-    return endpoint_out(endpoints.update_endpoint(
-        request.auth, endpoint, active=payload.enabled, url=payload.url, events=payload.events
-    ))  # fmt: skip
+    return endpoint_out(
+        endpoints.update_endpoint(
+            request.auth, endpoint, active=payload.enabled, url=payload.url, events=payload.events
+        )
+    )
 
 
 @router.delete("/webhook-endpoints/{endpoint_id}")

@@ -62,9 +62,13 @@ def approve(request: ApiRequest, run_id: int, payload: ApproveIn) -> dict[str, A
     """Allow or deny a tool call. The same decision again is fine."""
     run = _find_to_decide(request.auth, run_id)
     gate, resumed = answers.approve(
-        request.auth, run, payload.request_id, allow=payload.decision == "allow",
-        reason=payload.reason or "", remember=payload.remember,
-    )  # fmt: skip
+        request.auth,
+        run,
+        payload.request_id,
+        allow=payload.decision == "allow",
+        reason=payload.reason or "",
+        remember=payload.remember,
+    )
     return request_out(gate, request.auth) | {
         "resumed": resumed,
         "remembered": gate.remembered_id is not None,

@@ -255,8 +255,11 @@ async def _sent(first: str, pieces: Iterator[str]) -> AsyncIterator[str]:
 def delete_account(request: ApiRequest) -> Any:
     """Close the account at once; what it holds is erased after a while. For its owner."""
     closed = closed_accounts.close_account(request.auth)
-    return Status(202, {
-        "status": "scheduled_for_deletion",
-        "closed_at": iso(closed.closed_at),
-        "erased_at": iso(closed_accounts.erased_at(closed)),
-    })  # fmt: skip
+    return Status(
+        202,
+        {
+            "status": "scheduled_for_deletion",
+            "closed_at": iso(closed.closed_at),
+            "erased_at": iso(closed_accounts.erased_at(closed)),
+        },
+    )

@@ -110,16 +110,18 @@ def create_run_with_files(
 def start_first_session(request: ApiRequest, payload: FirstSession, response: HttpResponse) -> Any:
     """Let a teammate introduce itself; once."""
     run, is_replay = idempotency.once(
-        request.auth, request.headers.get("Idempotency-Key"),
+        request.auth,
+        request.headers.get("Idempotency-Key"),
         ["v2 first session", payload.dict(exclude={"stream"})],
         lambda: requests.start_first_session(
-            request.auth, payload.teammate_id,
+            request.auth,
+            payload.teammate_id,
             options=options.Options(
                 human_in_the_loop=payload.human_in_the_loop,
                 permission_mode=payload.permission_mode,
             ),
         ),
-    )  # fmt: skip
+    )
     return answer(request, response, run, stream=payload.stream, is_replay=is_replay)
 
 
@@ -165,14 +167,21 @@ def _create(
 ) -> Any:
     body = payload.dict(exclude={"stream"})
     run, is_replay = idempotency.once(
-        request.auth, request.headers.get("Idempotency-Key"),
+        request.auth,
+        request.headers.get("Idempotency-Key"),
         ["v2 create", body, [one.sha256 for one in attachments]],
         lambda: requests.create_run(
-            request.auth, message=payload.message, options=options_of(body),
-            teammate_id=payload.teammate_id, name=payload.name, instructions=payload.instructions,
-            user_id=payload.user_id, email_inbox=payload.email_inbox, attachments=attachments,
+            request.auth,
+            message=payload.message,
+            options=options_of(body),
+            teammate_id=payload.teammate_id,
+            name=payload.name,
+            instructions=payload.instructions,
+            user_id=payload.user_id,
+            email_inbox=payload.email_inbox,
+            attachments=attachments,
         ),
-    )  # fmt: skip
+    )
     return answer(request, response, run, stream=payload.stream, is_replay=is_replay)
 
 
@@ -186,13 +195,17 @@ def _reply(
     body = payload.dict(exclude={"stream"})
     before = find_run(request.auth, run_id)
     run, is_replay = idempotency.once(
-        request.auth, request.headers.get("Idempotency-Key"),
+        request.auth,
+        request.headers.get("Idempotency-Key"),
         ["v2 reply", run_id, body, [one.sha256 for one in attachments]],
         lambda: requests.reply_to_run(
-            request.auth, before, message=payload.message, options=options_of(body),
+            request.auth,
+            before,
+            message=payload.message,
+            options=options_of(body),
             attachments=attachments,
         ),
-    )  # fmt: skip
+    )
     return answer(request, response, run, stream=payload.stream, is_replay=is_replay, status=200)
 
 
@@ -344,9 +357,13 @@ def list_messages(
     """The run's turns, oldest first: from the start, behind or before one, or the newest."""
     run = find_run(request.auth.for_end_user(user_id), run_id)
     found = turns.messages_of(
-        run, after=after_sequence, before=before_sequence, tail=tail, limit=limit,
+        run,
+        after=after_sequence,
+        before=before_sequence,
+        tail=tail,
+        limit=limit,
         with_trace=include_trace,
-    )  # fmt: skip
+    )
     return [message_out(run, one) for one in found]
 
 
@@ -425,9 +442,9 @@ def view_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> di
 @router.post("/runs/{run_id}/share")
 def share_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
     """A public link to a read-only page; again is the same link."""
-    return share_out(request, links.share(request.auth, find_run(
-        request.auth.for_end_user(user_id), run_id
-    )))  # fmt: skip
+    return share_out(
+        request, links.share(request.auth, find_run(request.auth.for_end_user(user_id), run_id))
+    )
 
 
 @router.delete("/runs/{run_id}/share", response={204: None})

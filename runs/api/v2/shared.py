@@ -19,10 +19,21 @@ from teammates.api.scopes import scoped
 from teammates.errors import DomainError, Forbidden, NotFound
 
 OPTIONS = (
-    "model", "effort", "permission_mode", "human_in_the_loop", "tools", "memory", "history",
-    "task_setup_tools", "feedback", "metadata", "output_schema", "max_turns", "skill",
+    "model",
+    "effort",
+    "permission_mode",
+    "human_in_the_loop",
+    "tools",
+    "memory",
+    "history",
+    "task_setup_tools",
+    "feedback",
+    "metadata",
+    "output_schema",
+    "max_turns",
+    "skill",
     "email_notifications",
-)  # fmt: skip
+)
 # What a route that makes a run may answer.
 MADE = {200: Any, 201: dict[str, Any]}
 

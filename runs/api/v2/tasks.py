@@ -118,10 +118,19 @@ WIRE = {
 }
 # null means: back to the default.
 CLEARED: dict[str, Any] = {
-    "model": "", "effort": "", "permission_mode": "", "memory": None, "history": None,
-    "task_setup_tools": None, "feedback": None, "learns": True, "tools": None,
-    "expected_output": "", "goals": "", "workflow_stage": "",
-}  # fmt: skip
+    "model": "",
+    "effort": "",
+    "permission_mode": "",
+    "memory": None,
+    "history": None,
+    "task_setup_tools": None,
+    "feedback": None,
+    "learns": True,
+    "tools": None,
+    "expected_output": "",
+    "goals": "",
+    "workflow_stage": "",
+}
 # Of a new task: what is no field of its own.
 ARMING = {"teammate_id", "user_id", "webhook", "schedule", "schedule_timezone"}
 
@@ -140,10 +149,14 @@ def create_task(request: ApiRequest, payload: TaskCreate) -> Any:
     if payload.user_id is not None:
         end_user = end_users.find_or_create(access, payload.user_id)
     task, token = definitions.create_armed_task(
-        access, teammate, end_user=end_user, schedule=payload.schedule,
-        timezone=payload.schedule_timezone, webhook=payload.webhook,
+        access,
+        teammate,
+        end_user=end_user,
+        schedule=payload.schedule,
+        timezone=payload.schedule_timezone,
+        webhook=payload.webhook,
         **changes_of(payload, WIRE, CLEARED, without=ARMING),
-    )  # fmt: skip
+    )
     shown = task_out(task)
     if token is not None:
         shown["webhook_url"] = address_of(request) + webhook_tokens.path("tasks", task.pk, token)
@@ -204,11 +217,13 @@ def run_task(
     task = tasks.get_task(request.auth, task_id)
     body = payload.dict(exclude={"stream"})
     run, is_replay = idempotency.once(
-        request.auth, request.headers.get("Idempotency-Key"), ["v2 task", task_id, body],
+        request.auth,
+        request.headers.get("Idempotency-Key"),
+        ["v2 task", task_id, body],
         lambda: requests.run_task(
             request.auth, task, options=options_of(body), user_id=payload.user_id
         ),
-    )  # fmt: skip
+    )
     return answer(request, response, run, stream=payload.stream, is_replay=is_replay)
 
 
@@ -379,8 +394,9 @@ def _is_modified(task: Task) -> bool:
     starters = {one.slug: one for one in template.tasks} if template else {}
     starter = starters.get(task.template_task_slug)
     return starter is not None and (starter.instructions, starter.name) != (
-        task.instructions, task.name,
-    )  # fmt: skip
+        task.instructions,
+        task.name,
+    )
 
 
 def task_out(task: Task) -> dict[str, Any]:

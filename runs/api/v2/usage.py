@@ -88,9 +88,7 @@ def get_timeseries(
 
 
 def _sums(rows: list[UsageDay], *, by_model: bool) -> dict[str, Any]:
-    tokens = {
-        wire: sum(getattr(row, lane) for row in rows) for wire, lane in SUMMED.items()
-    }  # fmt: skip
+    tokens = {wire: sum(getattr(row, lane) for row in rows) for wire, lane in SUMMED.items()}
     shown: dict[str, Any] = tokens | {
         "total_tokens": tokens["input_tokens"] + tokens["output_tokens"],
         "cost_usd": money(sum(row.cost for row in rows)),

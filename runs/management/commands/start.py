@@ -33,9 +33,10 @@ class Command(BaseCommand):
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
         parser.add_argument("--port", type=int, default=8000, help="port to listen on")
         parser.add_argument(
-            "--smtp", metavar="HOST:PORT",
+            "--smtp",
+            metavar="HOST:PORT",
             help=f"where mails for teammates are taken, or off (now {settings.SMTP})",
-        )  # fmt: skip
+        )
         parser.add_argument("--no-worker", action="store_true", help="serve only; run no teammate")
 
     def handle(self, *args: Any, **options: Any) -> None:

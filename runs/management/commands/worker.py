@@ -18,9 +18,11 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "--smtp", metavar="HOST:PORT", default="off",
+            "--smtp",
+            metavar="HOST:PORT",
+            default="off",
             help="where mails for teammates are taken too (off)",
-        )  # fmt: skip
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         check_mail_address(options["smtp"])

@@ -17,10 +17,15 @@ from teammates.models import Model, PermissionMode, Teammate, TeammateStatus
 from teammates.web.timezones import TIMEZONES
 
 REPEATS = [
-    ("day", "Every day"), ("weekdays", "Monday to Friday"), ("week", "Every week"),
-    ("month", "Every month"), ("hour", "Every hour"), ("interval", "Every so many minutes"),
-    ("cron", "As cron says"), ("once", "Once"),
-]  # fmt: skip
+    ("day", "Every day"),
+    ("weekdays", "Monday to Friday"),
+    ("week", "Every week"),
+    ("month", "Every month"),
+    ("hour", "Every hour"),
+    ("interval", "Every so many minutes"),
+    ("cron", "As cron says"),
+    ("once", "Once"),
+]
 LOCAL_KINDS = [kind for kind, _ in REPEATS if kind != "interval"]  # that follow a clock
 WHEN = 8  # fields that say when; behind them the timezone, then the rules
 
@@ -56,41 +61,57 @@ class ScheduleForm(forms.Form):
 
     kind = forms.ChoiceField(label="It runs", choices=REPEATS)
     weekday = forms.TypedChoiceField(
-        label="On", coerce=int, choices=list(enumerate(WEEKDAYS)), required=False,
+        label="On",
+        coerce=int,
+        choices=list(enumerate(WEEKDAYS)),
+        required=False,
         widget=forms.Select(attrs=_shown_for("week")),
-    )  # fmt: skip
+    )
     monthday = forms.IntegerField(
-        label="On day", min_value=1, max_value=28, required=False,
+        label="On day",
+        min_value=1,
+        max_value=28,
+        required=False,
         help_text="1 to 28: every month has it.",
         widget=forms.NumberInput(attrs=_shown_for("month")),
-    )  # fmt: skip
+    )
     time = forms.TimeField(
-        label="At", required=False,
+        label="At",
+        required=False,
         widget=forms.TimeInput(
             format="%H:%M", attrs=_shown_for("day", "weekdays", "week", "month", type="time")
         ),
-    )  # fmt: skip
+    )
     minute = forms.IntegerField(
-        label="Minutes past the hour", min_value=0, max_value=59, required=False,
+        label="Minutes past the hour",
+        min_value=0,
+        max_value=59,
+        required=False,
         widget=forms.NumberInput(attrs=_shown_for("hour")),
-    )  # fmt: skip
+    )
     minutes = forms.FloatField(
-        label="Minutes between two runs", min_value=due_times.SHORTEST_INTERVAL / 60,
-        max_value=due_times.LONGEST_INTERVAL / 60, required=False,
+        label="Minutes between two runs",
+        min_value=due_times.SHORTEST_INTERVAL / 60,
+        max_value=due_times.LONGEST_INTERVAL / 60,
+        required=False,
         widget=forms.NumberInput(attrs=_shown_for("interval", step="any")),
-    )  # fmt: skip
+    )
     cron = forms.CharField(
-        label="Cron", max_length=200, required=False,
+        label="Cron",
+        max_length=200,
+        required=False,
         help_text="Minute, hour, day, month, weekday: “30 9 * * 1-5”. 0 and 7 are Sunday.",
         widget=forms.TextInput(attrs=_shown_for("cron", **{"class": "mono"})),
-    )  # fmt: skip
+    )
     at = WallClockField(
-        label="At", required=False, help_text="At least three minutes from now.",
+        label="At",
+        required=False,
+        help_text="At least three minutes from now.",
         input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"],
         widget=forms.DateTimeInput(
             format="%Y-%m-%dT%H:%M:%S", attrs=_shown_for("once", type="datetime-local")
         ),
-    )  # fmt: skip
+    )
     timezone = forms.CharField(label="Timezone", widget=forms.Select, required=False)
     overlap = forms.ChoiceField(
         label="If the run before it is still under way", choices=Overlap.choices
@@ -103,9 +124,12 @@ class ScheduleForm(forms.Form):
         required=False,
     )
     failure_limit = forms.IntegerField(
-        label="Pause after so many failed runs in a row", min_value=1,
-        max_value=definitions.MOST_FAILURES, required=False, help_text="Empty: never.",
-    )  # fmt: skip
+        label="Pause after so many failed runs in a row",
+        min_value=1,
+        max_value=definitions.MOST_FAILURES,
+        required=False,
+        help_text="Empty: never.",
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -118,8 +142,9 @@ class ScheduleForm(forms.Form):
 
     def _shown_fields(self, kind: str) -> set[str]:
         """Of those that say when, the ones that belong to a kind."""
-        kinds_of = {name: field.widget.attrs.get("data-for", "") for name, field in
-                    self.fields.items()}  # fmt: skip
+        kinds_of = {
+            name: field.widget.attrs.get("data-for", "") for name, field in self.fields.items()
+        }
         return {name for name, kinds in kinds_of.items() if kind in kinds.split()}
 
     def clean_timezone(self) -> str:
@@ -149,14 +174,20 @@ class ScheduleForm(forms.Form):
         said = schedule_text.sentence_of(trigger)
         local = trigger.run_at and trigger.run_at.astimezone(ZoneInfo(trigger.timezone))
         return {
-            "kind": said.kind, "weekday": said.weekday, "monthday": said.monthday,
-            "time": time.fromisoformat(said.time), "minute": said.minute,
+            "kind": said.kind,
+            "weekday": said.weekday,
+            "monthday": said.monthday,
+            "time": time.fromisoformat(said.time),
+            "minute": said.minute,
             "minutes": _number(said.interval_seconds / 60),
-            "cron": said.cron or said.as_cron, "timezone": trigger.timezone,
-            "at": local and local.replace(tzinfo=None, microsecond=0), "overlap": trigger.overlap,
-            "missed": trigger.missed, "missed_limit": trigger.missed_limit,
+            "cron": said.cron or said.as_cron,
+            "timezone": trigger.timezone,
+            "at": local and local.replace(tzinfo=None, microsecond=0),
+            "overlap": trigger.overlap,
+            "missed": trigger.missed,
+            "missed_limit": trigger.missed_limit,
             "failure_limit": trigger.failure_limit,
-        }  # fmt: skip
+        }
 
     def clean(self) -> dict[str, Any]:
         given = super().clean() or {}
@@ -164,8 +195,13 @@ class ScheduleForm(forms.Form):
         for name in set(list(self.fields)[1:WHEN]) - self._shown_fields(kind):
             self.errors.pop(name, None)  # what is not shown may say anything
             given[name] = None
-        wanted = {"month": "monthday", "hour": "minute", "interval": "minutes", "cron": "cron",
-                  "once": "at"}.get(kind, "time")  # fmt: skip
+        wanted = {
+            "month": "monthday",
+            "hour": "minute",
+            "interval": "minutes",
+            "cron": "cron",
+            "once": "at",
+        }.get(kind, "time")
         at, zone = given.get("at"), given.get("timezone")
         if at and zone and not exists_there(at, ZoneInfo(zone)):
             self.add_error("at", "Clocks there are put forward over this time on that day.")
@@ -178,9 +214,11 @@ class ScheduleForm(forms.Form):
         given = self.cleaned_data
         zone = given["timezone"]
         fields: dict[str, Any] = {
-            "timezone": zone, "overlap": given["overlap"], "missed": given["missed"],
+            "timezone": zone,
+            "overlap": given["overlap"],
+            "missed": given["missed"],
             "failure_limit": given["failure_limit"],
-        }  # fmt: skip
+        }
         if given["missed_limit"]:
             fields["missed_limit"] = given["missed_limit"]
         if given["kind"] == "once":
@@ -190,9 +228,13 @@ class ScheduleForm(forms.Form):
             return fields | {"interval_seconds": round(given["minutes"] * 60)}
         clock = given["time"] or time()
         said = Sentence(
-            given["kind"], time=f"{clock:%H:%M}", weekday=given["weekday"] or 0,
-            monthday=given["monthday"] or 1, minute=given["minute"] or 0, cron=given["cron"],
-        )  # fmt: skip
+            given["kind"],
+            time=f"{clock:%H:%M}",
+            weekday=given["weekday"] or 0,
+            monthday=given["monthday"] or 1,
+            minute=given["minute"] or 0,
+            cron=given["cron"],
+        )
         return fields | {"cron": said.as_cron}
 
     def changes(self) -> dict[str, Any]:
@@ -204,9 +246,10 @@ class ScheduleForm(forms.Form):
         timed = when if self.cleaned_data["kind"] == "once" else when - {"timezone"}
         is_new_time = bool(changed & (timed | {"kind"}))
         return {
-            name: value for name, value in self.timing().items()
+            name: value
+            for name, value in self.timing().items()
             if (is_new_time if name in due_times.TIMINGS else name in changed)
-        }  # fmt: skip
+        }
 
     def draft(self) -> Trigger:
         """The schedule that the form says, not saved. Raises `Invalid`."""
@@ -219,21 +262,27 @@ class ScheduleForm(forms.Form):
 class TaskForm(forms.Form):
     teammate = forms.ModelChoiceField(label="Teammate", queryset=Teammate.objects.none())
     name = forms.CharField(
-        label="Name", max_length=tasks.LONGEST_NAME, required=False,
+        label="Name",
+        max_length=tasks.LONGEST_NAME,
+        required=False,
         help_text="Empty: the first words of the instructions.",
-    )  # fmt: skip
+    )
     instructions = forms.CharField(
-        label="What is to be done", max_length=tasks.LONGEST_TEXT,
+        label="What is to be done",
+        max_length=tasks.LONGEST_TEXT,
         widget=forms.Textarea(attrs={"rows": 7}),
-    )  # fmt: skip
+    )
     expected_output = forms.CharField(
-        label="What should come of it", max_length=tasks.LONGEST_TEXT, required=False,
+        label="What should come of it",
+        max_length=tasks.LONGEST_TEXT,
+        required=False,
         widget=forms.Textarea(attrs={"rows": 2}),
-    )  # fmt: skip
+    )
     permission_mode = forms.ChoiceField(
-        label="When it acts", required=False,
+        label="When it acts",
+        required=False,
         choices=[("", "As the teammate does"), *PermissionMode.choices],
-    )  # fmt: skip
+    )
     model = forms.ChoiceField(label="Model", required=False)
     email_notifications = forms.BooleanField(
         label="Mail the results of its schedules", required=False, initial=True
@@ -255,8 +304,15 @@ class TaskForm(forms.Form):
 
     @staticmethod
     def now(task: Task) -> dict[str, Any]:
-        names = ("name", "instructions", "expected_output", "permission_mode", "model",
-                 "email_notifications", "learns")  # fmt: skip
+        names = (
+            "name",
+            "instructions",
+            "expected_output",
+            "permission_mode",
+            "model",
+            "email_notifications",
+            "learns",
+        )
         return {name: getattr(task, name) for name in names} | {"teammate": task.teammate_id}
 
     def changes(self) -> dict[str, Any]:

@@ -13,20 +13,25 @@ OFFERED = [event for event in outbox.EVENTS if event in outbox.EVENT_OF.values()
 
 class EndpointForm(forms.Form):
     url = forms.CharField(
-        label="Address", max_length=2000, widget=forms.URLInput(attrs={"class": "mono"}),
-    )  # fmt: skip
+        label="Address",
+        max_length=2000,
+        widget=forms.URLInput(attrs={"class": "mono"}),
+    )
     description = forms.CharField(
         label="What it is for", max_length=endpoints.LONGEST_DESCRIPTION, required=False
     )
     events = forms.MultipleChoiceField(
-        label="Events", widget=forms.CheckboxSelectMultiple,
+        label="Events",
+        widget=forms.CheckboxSelectMultiple,
         error_messages={"required": "Choose at least one: else nothing is ever sent."},
         choices=[(e, e) for e in OFFERED],
-    )  # fmt: skip
+    )
     dialect = forms.ChoiceField(
-        label="Body and signature", choices=Dialect.choices, required=False,
+        label="Body and signature",
+        choices=Dialect.choices,
+        required=False,
         help_text="As the contract of that API says. It cannot be changed later.",
-    )  # fmt: skip
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
