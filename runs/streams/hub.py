@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from itertools import takewhile
 
 from django.conf import settings
@@ -83,11 +84,10 @@ class Hub:
         """Fetch what is new for followed runs, one query for all of them, until cancelled."""
         next_poll = time.monotonic() + settings.POLL_SECONDS
         while True:
-            try:
-                left = max(next_poll - time.monotonic(), 0)
-                async with asyncio.timeout(left):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(next_poll - time.monotonic(), 0)):
                     await self._any_news.wait()
-            except TimeoutError:
+            if time.monotonic() >= next_poll:  # also where there is always news
                 self._news.update(self._subscriptions)  # a wake-up may have been lost
                 next_poll = time.monotonic() + settings.POLL_SECONDS
             self._any_news.clear()
@@ -198,5 +198,5 @@ async def follow(
 
 def _end(run_id: int) -> tuple[bool, int]:
     """Whether the run is over, and its last number: a reader may begin behind the end."""
-    run = Run.objects.get(pk=run_id)
+    run = Run.objects.only("status", "last_seq").get(pk=run_id)
     return run.is_finished, run.last_seq

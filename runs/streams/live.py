@@ -52,7 +52,8 @@ class LiveBoard:
             self._any_news.clear()
             news, self._news = self._news, set()
             for organization_id in news & self._watchers.keys():
-                await self._tell(organization_id, self._watchers[organization_id])
+                # Its last tab may have been closed while the others were told.
+                await self._tell(organization_id, self._watchers.get(organization_id, set()))
 
     async def open(self, watcher: Watcher) -> None:
         """Tell a tab how things stand, and from now on what changes."""
