@@ -52,7 +52,8 @@ def plan(run: Run, route: Model, instructions: str, conversation: list[Said]) ->
     """What to compact before the next model call; None if there is room, or nothing to replace."""
     if not is_near(route, instructions, conversation):
         return None
-    done = Step.objects.filter(run=run, status=StepStatus.DONE).order_by("-number")
+    done = Step.objects.filter(run=run, status=StepStatus.DONE).only("kind", "covers_until")
+    done = done.order_by("-number")
     newest_step = done.first()
     if newest_step is not None and newest_step.kind == StepKind.COMPACTION:
         return None  # nothing came since the last attempt

@@ -448,8 +448,8 @@ def _write_file(run: Run, lease: Lease, name: str, content: bytes) -> File:
 
 
 def _next_number(run: Run) -> int:
-    last = Step.objects.filter(run=run).order_by("-number").first()
-    return last.number + 1 if last else 1
+    numbers = Step.objects.filter(run=run).order_by("-number").values_list("number", flat=True)
+    return (numbers.first() or 0) + 1
 
 
 def _cost(route: Model, usage: TokenUsage) -> Decimal | None:

@@ -122,6 +122,7 @@ def _said_before(call: ToolCall) -> str:
     """What the teammate said in the turn that makes this call, in its own words."""
     turn = (
         Step.objects.filter(run_id=call.run_id, kind=StepKind.MODEL, number__lt=call.step.number)
+        .only("response")
         .order_by("-number")
         .first()
     )

@@ -74,7 +74,10 @@ def book_usage(run: Run) -> dict[str, Any]:
         "usage_estimated": False,
     }
     rows: dict[str, Usage] = {}
-    for step in Step.objects.filter(run=run, kind__in=CALLS_A_MODEL).order_by("number"):
+    # Without what was sent and answered: that is the whole conversation once for each step.
+    numbers = ("model_name", "cost", "usage_estimated", *LANES)
+    calls = Step.objects.filter(run=run, kind__in=CALLS_A_MODEL).only(*numbers)
+    for step in calls.order_by("number"):
         row = rows.setdefault(
             step.model_name,
             Usage(
