@@ -139,13 +139,22 @@ def fork_thread(access: Access, run: Run) -> Thread:
     """A new conversation that begins with what was said up to and in `run`, and has its files."""
     access.require("data.threads.write", run)
     before = Run.objects.filter(thread=run.thread_id, position__lte=run.position)
-    said: list[Message] = list(
-        Message.objects.filter(thread=run.thread_id, runs=None, answered_by=None)
-        .filter(pk__lt=run.prompt_id or run.answer_id or 0)
-        .order_by("pk")
-    )
+    # Each once, a question that was asked again too; an answer stands behind what it answers.
+    placed: dict[int, tuple[float, Message]] = {
+        message.pk: (message.pk, message)
+        for message in Message.objects.filter(
+            thread=run.thread_id,
+            runs=None,
+            answered_by=None,
+            pk__lt=run.prompt_id or run.answer_id or 0,
+        )
+    }
     for one in before.select_related("prompt", "answer").order_by("position"):
-        said.extend(message for message in (one.prompt, one.answer) if message is not None)
+        if one.prompt is not None:
+            placed[one.prompt.pk] = (one.prompt.pk, one.prompt)
+        if one.answer is not None:
+            placed[one.answer.pk] = ((one.prompt_id or one.answer.pk) + 0.5, one.answer)
+    said = [message for _, message in sorted(placed.values(), key=lambda pair: pair[0])]
     return conversations.fork_thread(access, run.thread, said)
 
 

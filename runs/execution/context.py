@@ -190,12 +190,13 @@ def _of_earlier_runs(run: Run) -> list[Said]:
         .select_related("prompt", "answer")
         .newest_first()[:HISTORY_RUNS]
     )
-    return [
-        _said(message)
-        for past in reversed(earlier)
-        for message in (past.prompt, past.answer)
-        if message is not None
-    ]
+    # Each once: a run that was tried again and its retry have the same question.
+    said: dict[int, Message] = {}
+    for past in reversed(earlier):
+        for message in (past.prompt, past.answer):
+            if message is not None:
+                said.setdefault(message.pk, message)
+    return [_said(message) for message in said.values()]
 
 
 def _said(message: Message) -> Said:
