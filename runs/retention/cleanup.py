@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from runs.inbox import mailbox
 from runs.models import (
+    DeliveryStatus,
     Firing,
     FiringStatus,
     IdempotencyKey,
@@ -33,7 +34,9 @@ def forget_old() -> None:
     mailbox.forget_old()
     limits.forget_ended()
     logged = now - timedelta(days=settings.LOG_DAYS)
-    delete_in_batches(WebhookDelivery.objects.filter(created_at__lt=logged))
+    # What waits for an endpoint that was paused is sent once somebody wakes it.
+    sent = WebhookDelivery.objects.exclude(status=DeliveryStatus.PENDING)
+    delete_in_batches(sent.filter(created_at__lt=logged))
     firings = Firing.objects.filter(created_at__lt=logged)
     delete_in_batches(firings.exclude(status=FiringStatus.WAITING))
     removed = WebhookEndpoint.objects.filter(deleted_at__lt=now - REMOVED_FOR)
