@@ -30,6 +30,12 @@ class Batch:
     events: list[NewEvent]
 
 
+class UnstorableEvent(DomainError):
+    """Muster wrote something about this run that cannot be stored. Its log has the details."""
+
+    code = "internal.error"
+
+
 class StaleLease(DomainError):
     """Another worker has this run now."""
 
@@ -64,21 +70,21 @@ SELECT id, after, (SELECT count(*) FROM told) FROM up
 """
 
 
-def append(batches: Iterable[Batch]) -> dict[int, int]:
+def append(batches: Iterable[Batch]) -> dict[int, int | None]:
     """Write each batch's events and return the last number of every run that took them.
 
     A run whose lease is another's now, or that is over, takes none and is left out. If one run's
-    data cannot be stored, the others' is, and the guilty run is left out too.
+    data cannot be stored, the others' is, and the guilty run's number is None.
     """
     merged = _one_per_run(batches)
     try:
         with transaction.atomic():
-            return _append(merged)
+            return {**_append(merged)}
     except (DataError, ValueError):
         if len(merged) == 1:
             logger.exception("An event of run %s cannot be stored", merged[0].run_id)
-            return {}
-    taken: dict[int, int] = {}
+            return {merged[0].run_id: None}
+    taken: dict[int, int | None] = {}
     for batch in merged:
         taken |= append([batch])
     return taken

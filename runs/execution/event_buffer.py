@@ -18,7 +18,7 @@ from django.db import OperationalError
 
 from config.database import in_db, left_nothing
 from runs.events import log
-from runs.events.log import Batch, StaleLease
+from runs.events.log import Batch, StaleLease, UnstorableEvent
 from runs.events.payloads import NewEvent
 from runs.lifecycle.transitions import Lease
 
@@ -37,6 +37,7 @@ class RunRecord:
         self.lease = lease
         self.lock = asyncio.Lock()  # held while this run's events are on their way
         self.is_stale = False
+        self.has_lost_an_event = False
         self._recorder = recorder
         self._pending: list[NewEvent] = []
 
@@ -99,8 +100,12 @@ class RunRecord:
         return pending
 
     def raise_if_stale(self) -> None:
+        """Raises `StaleLease`; and `UnstorableEvent`, once: then the run can still be failed."""
         if self.is_stale:
             raise StaleLease
+        if self.has_lost_an_event:
+            self.has_lost_an_event = False
+            raise UnstorableEvent
 
 
 def _tried_again(transaction: Callable[[], T]) -> T:
@@ -165,8 +170,12 @@ class Recorder:
             if batches:
                 last = await in_db(_tried_again, partial(log.append, batches))
                 for record, pending in taken:
-                    if pending and record.lease.run_id not in last:
+                    if not pending:
+                        continue
+                    if record.lease.run_id not in last:
                         record.is_stale = True
+                    elif last[record.lease.run_id] is None:
+                        record.has_lost_an_event = True
         except Exception:
             # The database is away: the leases run out, and the runs go on from their last step.
             logger.exception("Events could not be written")

@@ -36,7 +36,7 @@ def test_data_that_cannot_be_stored_fails_only_its_own_run(alice: Access) -> Non
             Batch(leases[1].run_id, leases[1].fence, [say("fine")]),
         ]
     )
-    assert set(taken) == {good.pk}
+    assert taken == {good.pk: 3, bad.pk: None}
 
 
 def test_a_stale_fence_drops_only_its_own_events(alice: Access) -> None:
@@ -96,7 +96,7 @@ def test_an_event_over_64_kb_is_refused_and_harms_no_other_run(alice: Access) ->
             Batch(other.pk, leases[1].fence, [say("fine")]),
         ]
     )
-    assert set(taken) == {other.pk}
+    assert taken == {other.pk: 3, large.pk: None}
 
 
 WIDE = {"quotes": '"', "controls": "\x01", "emoji": "🙂", "words": "a word "}
