@@ -1,7 +1,9 @@
 """Deciding: from a card, from the page *Needs you*, from a link in an e-mail."""
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from django.contrib import messages
 from django.db import transaction
@@ -159,8 +161,8 @@ def _with_visitors(rows: list[Gate], access: Access) -> list[dict[str, Any]]:
 def _chosen(access: Access, gate_id: str, rows: list[Gate]) -> Gate | None:
     if (number := number_of(gate_id)) is not None:
         return _of(access).filter(pk=number).first()
-    if len(gate_id) == 36:
-        return _of(access).filter(uid=gate_id).first()
+    with suppress(ValueError):
+        return _of(access).filter(uid=UUID(gate_id)).first()
     return rows[0] if rows else None
 
 
