@@ -70,16 +70,17 @@ class Worker:
             asyncio.create_task(self._courier.run(), name="webhooks"),
             asyncio.create_task(self._checker.run(), name="checks"),
             asyncio.create_task(self._tidy(), name="tidy"),
-            asyncio.create_task(self._claim_loop(), name="claims"),
         ]
+        claims = asyncio.create_task(self._claim_loop(), name="claims")
+        sides.append(claims)
         stopped = asyncio.create_task(self._stopping.wait())
         try:
             done, _ = await asyncio.wait([*sides, stopped], return_when=asyncio.FIRST_COMPLETED)
             for task in done - {stopped}:
                 task.result()
         finally:
-            sides[-1].cancel()
-            await asyncio.gather(sides[-1], return_exceptions=True)
+            claims.cancel()
+            await asyncio.gather(claims, return_exceptions=True)
             await self._drain()
             await self._try(workers.leave, self.name)
             for task in [*sides, stopped]:

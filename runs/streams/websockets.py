@@ -4,12 +4,14 @@ import asyncio
 import json
 import logging
 import time
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
 from channels.generic.websocket import AsyncWebsocketConsumer
 
 from config.database import in_db
+from runs.events.log import LoggedEvent
 from runs.models import Run
 from runs.streams import hub
 from runs.streams.frames_v1 import event_object
@@ -21,6 +23,10 @@ from teammates.models import User
 from teammates.web.pages import access_of_session, number_of
 
 logger = logging.getLogger("muster.sockets")
+
+
+def _encoded(event: LoggedEvent, run: Run) -> str:
+    return json.dumps(event_object(event, str(run.uid)))
 
 
 class RunSocket(AsyncWebsocketConsumer):
@@ -52,8 +58,7 @@ class RunSocket(AsyncWebsocketConsumer):
         try:
             async for batch in hub.follow(readers().hub, run.pk, after=after):
                 for event in batch:
-                    shown = event_object(event, str(run.uid))
-                    await self.send(text_data=json.dumps(shown))
+                    await self.send(text_data=event.frame("socket", partial(_encoded, event, run)))
                 if time.monotonic() - checked > RECHECK_SECONDS:
                     checked = time.monotonic()
                     if await in_db(self._find) is None:

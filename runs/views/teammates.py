@@ -36,7 +36,7 @@ from teammates.llm import catalog
 from teammates.models import Effort, Memory, PermissionMode, Teammate, TeammateVersion, Visibility
 from teammates.providers.base import estimate_tokens
 from teammates.roster import channels, editing, lookup
-from teammates.roster.editing import VERSION_FIELDS
+from teammates.roster.editing import VERSION_FIELDS, EditedMeanwhile
 from teammates.roster.prompt import standing_prompt
 from teammates.roster.templates import CATALOG
 from teammates.templatetags.parts import Tab
@@ -225,18 +225,13 @@ def _save(request: PageRequest, teammate: Teammate) -> HttpResponse:
     now = TeammateForm.now(version) | {"name": teammate.name}
     form = TeammateForm(access.organization, request.POST, initial=now)
     base = number_of(request.POST.get("base", ""))
-    context: dict[str, Any] = {"form": form, "base": version.number}
-    if base is not None and base != version.number:
-        who = version.created_by.display_name if version.created_by else "Somebody"
-        form.add_error(
-            None,
-            f"{who} saved v{version.number} while you edited v{base}. Nothing of "
-            "yours is lost: look at what changed, then save again to put yours on top.",
-        )
-        context["changed_since"] = base
-    elif form.is_valid():
+    context: dict[str, Any] = {"form": form, "base": base or version.number}
+    if form.is_valid():
         try:
-            changed = editing.update_teammate(access, teammate, **form.changes(version))
+            changed = editing.update_teammate(access, teammate, base=base, **form.changes(version))
+        except EditedMeanwhile as error:
+            form.add_error(None, error.message)
+            context |= {"changed_since": base, "base": error.version.number}
         except DomainError as error:
             add_refusal(form, error)
         else:

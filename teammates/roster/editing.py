@@ -110,6 +110,19 @@ def add_built_in(organization: Organization) -> None:
     organization.save(update_fields=["default_teammate"])
 
 
+class EditedMeanwhile(Conflict):
+    """Somebody else saved a newer version while this one was edited."""
+
+    def __init__(self, version: TeammateVersion, base: int | None) -> None:
+        who = version.created_by.display_name if version.created_by else "Somebody"
+        super().__init__(
+            f"{who} saved v{version.number} while you edited v{base}. Nothing of yours is lost: "
+            "look at what changed, then save again to put yours on top.",
+            code="teammates.edited_meanwhile",
+        )
+        self.version = version
+
+
 @audit.recorded("agent.create")
 def create_teammate(
     access: Access,
@@ -187,17 +200,25 @@ def create_from_template(
 
 @audit.recorded("agent.update")
 def update_teammate(
-    access: Access, teammate: Teammate, *, name: str | None = None, **changes: Any
+    access: Access,
+    teammate: Teammate,
+    *,
+    name: str | None = None,
+    base: int | None = None,
+    **changes: Any,
 ) -> Teammate:
     """Change what is given; a change of `VERSION_FIELDS` makes the next version.
 
-    Raises `Forbidden`, `Invalid`, `Conflict`, and `NotFound` for an archived teammate.
+    `base` is the number of the version that was edited. Raises `EditedMeanwhile` if there is a
+    newer one, `Forbidden`, `Invalid`, `Conflict`, and `NotFound` for an archived teammate.
     """
     require_editor(access, teammate)
     plain, version = _checked(teammate.organization, teammate.end_user, changes)
     with transaction.atomic(), _saying_what_is_taken():
         locked = lock(teammate)
         refuse_archived(locked)
+        if base not in (None, locked.current_version.number):
+            raise EditedMeanwhile(locked.current_version, base)
         if name is not None:
             locked.name = _checked_name(name)
         for field, value in plain.items():

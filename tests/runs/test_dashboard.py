@@ -114,6 +114,7 @@ def test_a_nul_is_refused_in_a_sentence(alice: Access, path: str) -> None:
         "/settings/audit/?after=" + "9" * 25,
         "/search/?q=%27%3A*%26%7C%5C",
         "/needs-you/?gate=" + "9" * 30,
+        "/needs-you/?gate=" + "x" * 36,
         "/teammates/?mode=x",
     ],
 )
