@@ -47,7 +47,7 @@ SETTINGS = (
     Place("General", "building-2", "teammates:settings", is_exact=True),
     Place("Models & prices", "cpu", "teammates:model_settings"),
     Place("Members", "users", "teammates:member_list", permission="org.members.list"),
-    Place("End users", "users-round", "runs:end_user_list", permission="data.usage.read"),
+    Place("End users", "users-round", "runs:end_user_list", permission="data.end_users.manage"),
     Place("API keys", "key-round", "teammates:key_list"),
     Place("Tools", "wrench", "teammates:tool_list"),
     Place("Apps", "plug", "teammates:server_list"),
