@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from runs.creation import requests
-from runs.lifecycle import endings, marks
+from runs.lifecycle import endings, flags
 from runs.models import Channel, Run, RunStatus
 from runs.queries import query_language, saved_views
 from runs.queries.histogram import SERIES, errors, survey
@@ -263,12 +263,12 @@ def _retry(access: Access, run: Run) -> bool:
 
 
 def _archive(access: Access, run: Run) -> bool:
-    marks.set_archived(access, run, archived=True)
+    flags.set_archived(access, run, archived=True)
     return True
 
 
 def _unarchive(access: Access, run: Run) -> bool:
-    marks.set_archived(access, run, archived=False)
+    flags.set_archived(access, run, archived=False)
     return True
 
 

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 from runs.creation import conversation, requests
 from runs.events import log as events_log
 from runs.gates import cards, decisions
-from runs.lifecycle import endings, marks
+from runs.lifecycle import endings, flags
 from runs.models import Channel, Run, StepKind
 from runs.queries import explain, lookup, timeline
 from runs.sharing import links
@@ -50,7 +50,7 @@ def run_detail(request: PageRequest, run_id: int) -> HttpResponse:
     if request.headers.get("HX-Request"):
         return render(request, f"runs/_{tab}.html", context)
     if run.is_finished:
-        marks.mark_viewed(request.access, run)
+        flags.mark_viewed(request.access, run)
     return render(
         request,
         "runs/run_detail.html",
@@ -339,7 +339,7 @@ def _share_box(request: PageRequest, run: Run) -> HttpResponse:
 def run_archive(request: PageRequest, run_id: int) -> HttpResponse:
     """Take a run out of the list, or back into it."""
     run = find_run(request, run_id)
-    marks.set_archived(request.access, run, archived=run.archived_at is None)
+    flags.set_archived(request.access, run, archived=run.archived_at is None)
     messages.success(request, "Archived." if run.archived_at else "Back in the list.")
     return redirect(run)
 

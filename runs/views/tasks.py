@@ -30,8 +30,7 @@ from runs.models import (
 )
 from runs.tasks import lessons, tasks
 from runs.triggers import definitions, due_times, firing, inbound_webhook, schedule_text
-from runs.views.forms.tasks import ScheduleForm, TaskForm
-from runs.views.reach import (
+from runs.views.channels import (
     SAMPLE,
     Reach,
     hook_address,
@@ -40,6 +39,7 @@ from runs.views.reach import (
     senders_of,
     what_starts,
 )
+from runs.views.forms.tasks import ScheduleForm, TaskForm
 from teammates.access import Access
 from teammates.errors import DomainError, Invalid, NotFound
 from teammates.templatetags.parts import Tab

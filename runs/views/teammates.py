@@ -19,7 +19,7 @@ from runs.queries.histogram import errors, survey
 from runs.triggers import firing, inbound_webhook
 from runs.usage import totals
 from runs.usage.periods import Span
-from runs.views.reach import (
+from runs.views.channels import (
     SAMPLE,
     Reach,
     hook_address,

@@ -17,7 +17,7 @@ from runs.creation import conversation, idempotency, options
 from runs.creation.attachments import Attachment
 from runs.events import log
 from runs.execution import compaction
-from runs.lifecycle import marks
+from runs.lifecycle import flags
 from runs.models import Channel, Run, RunFile, RunStatus, Step, StepKind, StepStatus
 from runs.queries import explain, lookup, thread_lists
 from runs.queries.search import threads_saying
@@ -150,7 +150,7 @@ def thread_detail(request: PageRequest, thread_id: int) -> HttpResponse:
         .order_by("-position")[:SHOWN_RUNS]
     )[::-1]
     before, behind = _without_run(thread, runs)
-    marks.mark_thread_viewed(request.access, thread)
+    flags.mark_thread_viewed(request.access, thread)
     context = composer_of(request.access, thread.end_user)
     known = {teammate.pk for teammate in context["teammates"]}
     return render(
@@ -195,7 +195,7 @@ def thread_panel(request: PageRequest, thread_id: int) -> HttpResponse:
     """What stands beside a conversation; asked for again when a run of it changes."""
     thread = _thread(request, thread_id)
     if thread.created_by == request.access.user:
-        marks.mark_thread_viewed(request.access, thread)
+        flags.mark_thread_viewed(request.access, thread)
     return render(request, "threads/_panel.html", {"thread": thread} | _panel(thread))
 
 

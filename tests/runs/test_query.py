@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from runs.lifecycle import marks
+from runs.lifecycle import flags
 from runs.models import Run, RunStatus
 from runs.queries import query_language, saved_views
 from runs.queries.histogram import errors, survey
@@ -34,7 +34,7 @@ def test_each_term_narrows_the_list(alice: Access) -> None:
     assert found(alice, "by:Alice teammate:normal channel:app is:top since:1h") == found(alice, "")
     assert found(alice, "until:2020-01-01") == found(alice, "cost:>5 status:completed") == set()
     assert found(alice, "duration:<1h status:completed") == {done.pk}
-    marks.set_archived(alice, done, archived=True)
+    flags.set_archived(alice, done, archived=True)
     assert found(alice, "refund") == {failed.pk}
     assert found(alice, "is:archived") == {done.pk}
 

@@ -17,7 +17,7 @@ from runs.creation.options import Options
 from runs.gates import decisions, opening
 from runs.gates.decisions import Decision
 from runs.inbox import gateway
-from runs.lifecycle import endings, marks
+from runs.lifecycle import endings, flags
 from runs.models import DecidedVia, GateStatus, RunStatus
 from runs.retention import closed_accounts
 from runs.sharing import artifacts, links
@@ -120,7 +120,7 @@ NOTHING: Row = lambda world: None  # noqa: E731
 VERBS: dict[str, tuple[set[str], Row, Verb]] = {
     # --- runs
     "stop a run": (MINE, World.run, lambda a, row: endings.stop_run(a, row)),
-    "archive a run": (MINE, World.done, lambda a, row: marks.set_archived(a, row, archived=True)),
+    "archive a run": (MINE, World.done, lambda a, row: flags.set_archived(a, row, archived=True)),
     "close a run": (ADMINS, World.run, lambda a, row: endings.close_run(a, row)),
     "switch the mode": (MINE, World.run, lambda a, row: decisions.switch_mode(a, row, "approval")),
     "edit a queued message": (HIS, World.run, lambda a, row: conversation.edit_queued(a, row, "y")),
@@ -371,7 +371,7 @@ def test_a_teammate_that_became_somebody_elses_alone_works_for_nobody_else(alice
 
 def test_a_colleagues_look_does_not_keep_a_result_from_being_mailed(alice: Access) -> None:
     run = make_run(make_bob(alice), status=RunStatus.COMPLETED)
-    assert marks.mark_viewed(alice, run).last_viewed_at is None
+    assert flags.mark_viewed(alice, run).last_viewed_at is None
 
 
 def test_apps_and_permissions_of_end_users_are_for_who_manages_them(alice: Access) -> None:

@@ -29,7 +29,7 @@ from runs.api.v2.shared import (
 )
 from runs.creation import idempotency, options, requests
 from runs.creation.attachments import Attachment
-from runs.lifecycle import endings, marks
+from runs.lifecycle import endings, flags
 from runs.models import Run, RunStatus
 from runs.queries import lookup, turns
 from runs.sharing import links
@@ -423,20 +423,20 @@ def cancel_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> 
 def archive_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
     """Take the run out of the lists; again is fine."""
     run = find_to_change(request, run_id, user_id)
-    return run_out(marks.set_archived(request.auth, run, archived=True))
+    return run_out(flags.set_archived(request.auth, run, archived=True))
 
 
 @router.post("/runs/{run_id}/unarchive")
 def unarchive_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
     run = find_to_change(request, run_id, user_id)
-    return run_out(marks.set_archived(request.auth, run, archived=False))
+    return run_out(flags.set_archived(request.auth, run, archived=False))
 
 
 @router.post("/runs/{run_id}/view")
 def view_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
     """Somebody looked at the run."""
     run = find_run(scoped(request, user_id), run_id)
-    return run_out(marks.mark_viewed(request.auth, run))
+    return run_out(flags.mark_viewed(request.auth, run))
 
 
 @router.post("/runs/{run_id}/share")

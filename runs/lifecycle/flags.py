@@ -1,4 +1,4 @@
-"""Marks on runs that are over: archived, viewed."""
+"""Flags on runs that are over: archived, viewed."""
 
 from django.utils import timezone
 
