@@ -15,7 +15,7 @@ from runs.streams.sse import StreamPlan, hand_over
 from teammates.access import Access
 from teammates.api.bearer import access_of_request
 from teammates.api.schemas import ApiRequest
-from teammates.api.scopes import scoped
+from teammates.api.scopes import exact_scope, scoped
 from teammates.errors import DomainError, Forbidden, NotFound
 
 OPTIONS = (
@@ -107,3 +107,7 @@ def _may_read(request: ApiRequest, run_id: int) -> bool:
     except DomainError:
         return False
     return True
+
+
+def own_scope(request: ApiRequest, user_id: str | None) -> Access:
+    return exact_scope(request, user_id, is_strict=False)
