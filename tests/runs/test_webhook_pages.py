@@ -1,16 +1,13 @@
 """The pages of outgoing webhooks and of mail."""
 
 import re
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.test import Client
-from django.utils import timezone
 
 from runs.models import DeliveryStatus, RunStatus, WebhookEndpoint
-from runs.retention import cleanup
 from runs.webhooks import endpoints
 from teammates.access import Access
 from teammates.models import Organization, Role
@@ -246,11 +243,3 @@ def test_events_that_the_form_does_not_offer_stay(page: Client, alice: Access) -
     assert page.post(f"/webhooks/{endpoint.pk}/change/", given).status_code == 302
     endpoint.refresh_from_db()
     assert endpoint.events == ["run.completed", "balance.low"]
-
-
-def test_deliveries_older_than_the_log_are_forgotten(alice: Access) -> None:
-    endpoint = make_endpoint(alice, "https://a.example", events=["run.started"])
-    make_run(alice)
-    endpoint.deliveries.update(created_at=timezone.now() - timedelta(days=31))
-    cleanup.forget_old()
-    assert not endpoint.deliveries.exists()
