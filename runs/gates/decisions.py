@@ -117,20 +117,17 @@ def switch_mode(access: Access, run: Run, mode: str) -> Run:
                 changed = NewEvent("run.mode_changed", {"permission_mode": mode, "by": by})
                 transitions.write(locked, None, [changed])
         if mode == PermissionMode.AUTONOMOUS:
-            # What two people must agree to, a change of the mode does not decide.
-            open_ = (
-                Gate.objects.filter(
-                    run=locked,
-                    status=GateStatus.PENDING,
-                    kind=GateKind.APPROVAL,
-                    approvals_needed=1,
-                )
-                .exclude(card__hidden=True)  # nor what nobody has seen
-                .exclude(card__outside=True)  # nor what strangers may be behind: in every mode
-                .order_by("id")
+            # What two people must agree to, a change of the mode does not decide; nor what nobody
+            # has seen, nor what strangers may be behind, which asks in every mode.
+            open_ = Gate.objects.filter(
+                run=locked,
+                status=GateStatus.PENDING,
+                kind=GateKind.APPROVAL,
+                approvals_needed=1,
             )
-            for gate in open_:
-                decide(access, gate, Decision(GateStatus.ALLOWED), via=DecidedVia.MODE)
+            for gate in open_.order_by("id"):
+                if not gate.card.get("hidden") and not gate.card.get("outside"):
+                    decide(access, gate, Decision(GateStatus.ALLOWED), via=DecidedVia.MODE)
     run.refresh_from_db()
     return run
 

@@ -563,6 +563,14 @@ def test_switching_to_autonomous_allows_open_approvals_and_nothing_else(alice: A
     assert Gate.objects.get(pk=approval.pk).decided_via == "mode"
 
 
+def test_a_change_of_mode_allows_what_a_program_asks_by_itself(alice: Access) -> None:
+    run = make_run(alice, status=RunStatus.COMPLETED)
+    gate = opening.ask_outside(alice, run, tool_name="Bash", arguments={"command": "ls"})
+    decisions.switch_mode(alice, run, "autonomous")
+    gate.refresh_from_db()
+    assert gate.status == GateStatus.ALLOWED
+
+
 def test_switching_a_run_that_is_over_is_kept_for_its_replies(alice: Access) -> None:
     run = make_run(alice, status=RunStatus.COMPLETED)
     assert decisions.switch_mode(alice, run, "approval").permission_mode == "approval"
