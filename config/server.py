@@ -53,11 +53,11 @@ class Request(WebRequest):
         may_be_large = self._limit > settings.MAX_JSON_BYTES
         if may_be_large and (length is None or length > settings.MAX_JSON_BYTES):
             self._count_upload()
-        if not self._refused:
-            patience = PATIENCE_SECONDS + min(length or 0, self._limit) / SLOWEST
-            self._late = reactor.callLater(patience, self._give_up)
         if not self._refused and length is not None and length > self._limit:
             self._refuse()
+        if not self._refused:
+            patience = PATIENCE_SECONDS + (length or 0) / SLOWEST
+            self._late = reactor.callLater(patience, self._give_up)
         super().gotLength(0 if self._refused else length)
 
     def _count_upload(self) -> None:

@@ -1,10 +1,9 @@
 """Outgoing webhooks, the rows: what is to be sent is written in the transaction of its event, in
 the words and with the signature of the endpoint's dialect (contracts v2 5.1, v1 2.11)."""
 
-from django.db import connection
 from django.utils import timezone
 
-from runs.events.channels import DELIVERIES_CHANNEL
+from runs.events.channels import DELIVERIES_CHANNEL, notify
 from runs.models import DeliveryStatus, Run, RunStatus, WebhookDelivery, WebhookEndpoint
 from runs.webhooks.payloads import body_of
 from teammates.fields import new_uid
@@ -73,5 +72,4 @@ def call_followers(delivery: WebhookDelivery) -> None:
 
 def wake() -> None:
     """Tell those who send, when the transaction commits."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_notify(%s, '')", [DELIVERIES_CHANNEL])
+    notify({DELIVERIES_CHANNEL: ""})
