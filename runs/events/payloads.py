@@ -51,7 +51,7 @@ def as_json(data: dict[str, Any]) -> str:
 
 def fitting(text: str, limit: int = 48_000) -> str:
     """Text that takes at most `limit` bytes of an event; the whole of it is in the step."""
-    if fits(text, limit):
+    if len(text) * LONGEST_ESCAPE <= limit or size_of(text) <= limit:
         return text
     longest = bisect_right(range(limit + 1), limit, key=lambda end: size_of(text[:end])) - 1
     return text[:longest] + CUT
@@ -61,10 +61,6 @@ def fitting_json(value: Any, limit: int = 48_000) -> Any:
     """A value that takes at most `limit` bytes of an event; a larger one is cut and says so."""
     text = _encoded(value)
     return value if len(text.encode()) <= limit else {"cut": fitting(text, limit)}
-
-
-def fits(text: str, limit: int) -> bool:
-    return len(text) * LONGEST_ESCAPE <= limit or size_of(text) <= limit
 
 
 def size_of(value: Any) -> int:
