@@ -272,7 +272,9 @@ def gate_decide(request: PageRequest, run_id: int) -> HttpResponse:
     except DomainError as error:
         if not is_fragment:
             raise
-        return render(request, "runs/_refused.html", {"message": error.message})
+        is_too_late = isinstance(error, decisions.AlreadyDecided)
+        context = {"message": error.message, "is_too_late": is_too_late}
+        return render(request, "runs/_refused.html", context)
     said = _thanks(gate, wanted_more=bool(request.POST.get("remember")))
     if not is_fragment:
         messages.success(request, said)

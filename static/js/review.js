@@ -47,6 +47,17 @@ document.addEventListener("input", (event) => {
   form.querySelector("[data-approve]").textContent = isEdited ? "Approve with edits" : "Approve";
 });
 
+// Whoever decides too late learns who was first, even if the card was drawn again meanwhile.
+document.addEventListener("htmx:beforeSend", (event) => {
+  if (!event.target.matches("[data-gate]")) return;
+  const request = event.detail.xhr;
+  request.addEventListener("load", () => {
+    const answer = new DOMParser().parseFromString(request.responseText, "text/html");
+    const late = answer.querySelector("[data-too-late]");
+    if (late) toast(late.textContent, { look: "bad" });
+  });
+});
+
 // On the page that lists decisions, the next one comes up once one is made.
 document.addEventListener("muster:decided", () => {
   const page = document.querySelector("[data-review]");

@@ -124,16 +124,29 @@ def test_whoever_leaves_after_deciding_is_not_taken_back_to_the_next_decision(
     page.wait_for_url("**/runs/")
 
 
+@pytest.mark.parametrize("place", ["run", "thread"])
 def test_of_two_browsers_one_decides_and_the_other_learns_who_did(
-    open_page: OpenPage, site: Server
+    open_page: OpenPage, site: Server, place: str
 ) -> None:
     first, second = open_page(), open_page()
     run_id = api_run(site, "approve it")
     waits(site, run_id)
-    for page in (first, second):
-        page.goto(f"{site.url}/runs/{run_id}/?tab=approvals")
-    first.get_by_role("button", name="Approve", exact=True).click()
-    first.get_by_text("Approved. The run goes on.").wait_for()
+    address = f"{site.url}/runs/{run_id}/?tab=approvals"
+    first.goto(address)
+    second.goto(address)
+    if place == "thread":
+        second.get_by_role("link", name="Open thread").click()
+    second.get_by_role("button", name="Deny").wait_for()
+
+    def late(route: Route) -> None:
+        first.get_by_role("button", name="Approve", exact=True).click()
+        first.get_by_text("Approved. The run goes on.").wait_for()
+        # The second page has drawn the decision instead of its form, the run is over.
+        wait_for(lambda: status(site, run_id) == "completed")
+        time.sleep(2)
+        route.continue_()
+
+    second.route("**/answer/", late)
     second.get_by_role("button", name="Deny").click()
     second.get_by_text(re.compile(r"ann approved this .* ago")).wait_for()
 
