@@ -1,6 +1,7 @@
 from django.urls import path
 
 from runs.views import (
+    claims,
     design,
     end_users,
     files,
@@ -16,6 +17,7 @@ from runs.views import (
     tasks,
     teammates,
     threads,
+    tools,
     usage,
     webhooks,
 )
@@ -23,6 +25,8 @@ from runs.views import (
 app_name = "runs"
 urlpatterns = [
     path("", home.home, name="home"),
+    path("setup/<str:token>/", claims.setup, name="setup"),
+    path("verify/<str:token>/", claims.verify, name="verify"),
     path("needs-you/", gates.needs_you, name="needs_you"),
     path("needs-you/approve/", gates.gates_approve, name="gates_approve"),
     path("needs-you/<int:gate_id>/presence/", gates.gate_presence, name="gate_presence"),
@@ -30,6 +34,19 @@ urlpatterns = [
     path("decide/<str:token>/", gates.gate_link, name="gate_link"),
     path("settings/reports/", reports.report_list, name="report_list"),
     path("settings/reports/<int:report_id>/close/", reports.report_close, name="report_close"),
+    path("settings/tools/", tools.tool_list, name="tool_list"),
+    path("settings/tools/<str:name>/", tools.tool_detail, name="tool_detail"),
+    path("settings/permissions/", tools.permission_list, name="permission_list"),
+    path(
+        "settings/permissions/<int:policy_id>/",
+        tools.permission_detail,
+        name="permission_detail",
+    ),
+    path(
+        "settings/permissions/<int:policy_id>/revoke/",
+        tools.permission_revoke,
+        name="permission_revoke",
+    ),
     path("settings/mail/", mail.mail_settings, name="mail_settings"),
     path("settings/notifications/", notices.notice_settings, name="notice_settings"),
     path("settings/notifications/test/", notices.notice_test, name="notice_test"),

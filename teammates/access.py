@@ -1,15 +1,19 @@
 """Who is asking: built once per request, and where every query starts."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from django.db import models
 from django.db.models import OuterRef, Subquery
 
 from teammates.errors import Forbidden, Invalid, NotFound
-from teammates.models import APIKey, EndUser, Membership, Organization, Role, User, Visibility
+from teammates.models import APIKey, EndUser, Membership, Organization, Role, User
+from teammates.models.scoped import Owned, OwnedQuerySet
 
-Q = TypeVar("Q", bound=models.QuerySet[Any])
+Q = TypeVar("Q", bound=OwnedQuerySet[Any])
+R = TypeVar("R", bound=models.QuerySet[Any])
+Reached = Mapping[type[models.Model], models.QuerySet[Any]]
 
 # What each role may do. The names are those of the v1 contract (1.5).
 MEMBER = frozenset(
@@ -71,6 +75,8 @@ class Access:
     # The channel and the sender outside of the organization whose words act here (`Run.origin`);
     # empty: somebody of the organization. Its authority is the owner's and the origin's.
     origin: str = ""
+    # What these words had a part in so far: by model, a query of ids.
+    reached: Reached = field(default_factory=dict, compare=False)
     # A run at work: in the scope of its end user, whatever its owner may see of end users.
     of_run: bool = False
 
@@ -128,7 +134,7 @@ class Access:
         """Whether a row that was found exists for the asker, as `scope` says it of a query."""
         if row.organization_id != self.organization.pk:
             return False
-        if type(row).__name__ not in ("Run", "Thread", "Task"):
+        if not isinstance(row, Owned):
             return True
         if self.end_user is not None and row.end_user_id != self.end_user.pk:
             return False
@@ -193,20 +199,12 @@ class Access:
                 return rows.none()
             rows = rows.filter(end_user=self.end_user)
         if self.origin:
-            same = rows.model._default_manager.filter(**{rows.model.ORIGIN: self.origin})
-            rows = rows.filter(pk__in=same.values("pk"))
+            rows = rows.filter(pk__in=self.reached.get(rows.model, ()))
         if self.role not in (Role.OWNER, Role.ADMIN):
-            rows = rows.filter(self._is_theirs(rows.model.__name__))
+            rows = rows.of_member(self.user)
         return rows
 
-    def _is_theirs(self, model: str) -> models.Q:
-        """Which rows of a model exist for a member: their own, and what is shared."""
-        own = models.Q(created_by=self.user)
-        if model == "Teammate":
-            return own | models.Q(visibility=Visibility.ORGANIZATION)
-        return own
-
-    def exact_scope(self, rows: Q) -> Q:
+    def exact_scope(self, rows: R) -> R:
         """The organization's `rows` of the end user, or, without one, of no end user.
 
         Raises `Forbidden` for a key that may not read such rows.

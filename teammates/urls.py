@@ -1,11 +1,19 @@
 from django.urls import path
 
-from teammates.views import account, audit, entry, keys, knowledge, members, models, settings, tools
+from teammates.views import (
+    account,
+    audit,
+    entry,
+    keys,
+    knowledge,
+    members,
+    models,
+    servers,
+    settings,
+)
 
 app_name = "teammates"
 urlpatterns = [
-    path("setup/<str:token>/", entry.setup, name="setup"),
-    path("verify/<str:token>/", entry.verify, name="verify"),
     path("sign-in/", entry.sign_in, name="sign_in"),
     path("forgot/", entry.forgot, name="forgot"),
     path("reset/<str:token>/", entry.reset, name="reset"),
@@ -54,24 +62,11 @@ urlpatterns = [
     path("settings/keys/<int:key_id>/rotate/", keys.key_rotate, name="key_rotate"),
     path("settings/keys/<int:key_id>/revoke/", keys.key_revoke, name="key_revoke"),
     path("settings/models/<int:model_id>/limits/", models.model_limits, name="model_limits"),
-    path("settings/tools/", tools.tool_list, name="tool_list"),
-    path("settings/tools/<str:name>/", tools.tool_detail, name="tool_detail"),
-    path("settings/permissions/", tools.permission_list, name="permission_list"),
-    path(
-        "settings/permissions/<int:policy_id>/",
-        tools.permission_detail,
-        name="permission_detail",
-    ),
-    path(
-        "settings/permissions/<int:policy_id>/revoke/",
-        tools.permission_revoke,
-        name="permission_revoke",
-    ),
-    path("settings/apps/", tools.server_list, name="server_list"),
-    path("settings/apps/<int:server_id>/", tools.server_detail, name="server_detail"),
-    path("settings/apps/<int:server_id>/users/", tools.server_users, name="server_users"),
-    path("settings/apps/<int:server_id>/act/", tools.server_act, name="server_act"),
-    path("settings/apps/<str:name>/connect/", tools.app_connect, name="app_connect"),
+    path("settings/apps/", servers.server_list, name="server_list"),
+    path("settings/apps/<int:server_id>/", servers.server_detail, name="server_detail"),
+    path("settings/apps/<int:server_id>/users/", servers.server_users, name="server_users"),
+    path("settings/apps/<int:server_id>/act/", servers.server_act, name="server_act"),
+    path("settings/apps/<str:name>/connect/", servers.app_connect, name="app_connect"),
     path("settings/memories/", knowledge.memory_list, name="memory_list"),
     path(
         "settings/memories/<int:memory_id>/forget/", knowledge.memory_forget, name="memory_forget"

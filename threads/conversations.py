@@ -153,13 +153,8 @@ def post_message(access: Access, thread: Thread, content: str) -> Message:
 
 def list_messages(thread: Thread, *, limit: int) -> list[Message]:
     """The newest `limit` messages, oldest first."""
-    newest = (
-        Message.objects.filter(thread=thread)
-        .select_related("created_by", "answered_by__teammate")
-        .prefetch_related("runs")
-        .order_by("-id")[:limit]
-    )
-    return list(newest)[::-1]
+    newest = Message.objects.filter(thread=thread).select_related("created_by").order_by("-id")
+    return list(newest[:limit])[::-1]
 
 
 def checked_message(content: str) -> str:

@@ -8,15 +8,16 @@ from django.urls import reverse
 
 from teammates.fields import Named
 from teammates.models import EndUser, Organization, Teammate, User
+from teammates.models.scoped import Owned, OwnedQuerySet
 from teammates.searching import name_vector_of, vector_of
 
 if TYPE_CHECKING:
     from teammates.access import Access
 
 
-class ThreadQuerySet(models.QuerySet["Thread"]):
+class ThreadQuerySet(OwnedQuerySet["Thread"]):
     def visible_to(self, access: "Access") -> Self:
-        return access.scope(self).filter(deleted_at=None)
+        return super().visible_to(access).filter(deleted_at=None)
 
     def with_names(self) -> Self:
         return self.select_related("organization", "created_by", "teammate")
@@ -25,11 +26,10 @@ class ThreadQuerySet(models.QuerySet["Thread"]):
         return self.filter(deleted_at=None, is_private=False)
 
 
-class Thread(Named):
+class Thread(Owned, Named):
     """A conversation. Its row is the lock of its queue of runs (`next_position`)."""
 
     READ = "data.threads.read"
-    ORIGIN = "runs__origin"  # how words from outside are told (`Access.scope`)
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="threads")
     end_user = models.ForeignKey(
         EndUser, null=True, on_delete=models.PROTECT, related_name="threads"

@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 from runs.creation.attachments import Attachment, attach, write_attachments
 from runs.creation.enqueue import queue
 from runs.creation.options import Options, check_options, of_run
+from runs.creation.origins import narrowed
 from runs.models import (
     ACTIVE,
     RETRYABLE,
@@ -352,4 +353,4 @@ def write_and_attach(run: Run, attachments: Sequence[Attachment]) -> None:
 def _usable(access: Access, teammate_id: int) -> Teammate:
     """A teammate that the asker may still have work for them. Raises `NotFound` once it is
     somebody else's alone."""
-    return lookup.get_teammate(replace(access, end_user=None, origin=""), teammate_id)
+    return lookup.get_teammate(replace(narrowed(access, ""), end_user=None), teammate_id)

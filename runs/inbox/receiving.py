@@ -172,8 +172,8 @@ def _reason_to_leave_out(inbox: Inbox, target: Target, head: Letter) -> tuple[Sk
 
 
 def _refusal(inbox: Inbox, target: Target, letter: Letter) -> tuple[Skip | None, str]:
-    is_armed = inbox.is_armed if isinstance(inbox, Trigger) else inbox.is_enabled
-    refusal = firing.refusal(target, TriggerKind.EMAIL, is_armed=is_armed)
+    is_active = inbox.is_active if isinstance(inbox, Trigger) else inbox.is_enabled
+    refusal = firing.refusal(target, TriggerKind.EMAIL, is_active=is_active)
     if refusal == Skip.PAUSED:
         return refusal, ""
     if not letter.sender:

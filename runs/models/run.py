@@ -24,6 +24,7 @@ from teammates.models import (
     TeammateVersion,
     User,
 )
+from teammates.models.scoped import Owned, OwnedQuerySet
 from threads.models import File, Message, Thread
 
 if TYPE_CHECKING:
@@ -71,10 +72,10 @@ class HistoryOf(models.TextChoices):
     TEAMMATE = "teammate"  # the teammate's last runs in the same end-user scope
 
 
-class RunQuerySet(models.QuerySet["Run"]):
+class RunQuerySet(OwnedQuerySet["Run"]):
     def visible_to(self, access: "Access") -> Self:
         """With a conversation that was deleted, its runs are gone for everybody."""
-        return access.scope(self).filter(thread__deleted_at=None)
+        return super().visible_to(access).filter(thread__deleted_at=None)
 
     def with_names(self) -> Self:
         """Everything that a row of a list shows, in one query."""
@@ -130,9 +131,7 @@ def new_trace_id() -> str:
     return secrets.token_hex(16)
 
 
-class Run(Named, Shareable):
-    ORIGIN = "origin"  # how words from outside are told (`Access.scope`)
-
+class Run(Owned, Named, Shareable):
     # --- what ---
     trace_id = models.CharField(max_length=32, default=new_trace_id, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="runs")

@@ -3,16 +3,14 @@
 Every run has a task; a run that was just asked for gets a silent one of its own.
 """
 
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar, Self
 
 from django.db import models
 from django.urls import reverse
 
 from teammates.fields import Named, iff
 from teammates.models import APIKey, Effort, EndUser, Organization, PermissionMode, Teammate, User
-
-if TYPE_CHECKING:
-    from teammates.access import Access
+from teammates.models.scoped import Owned, OwnedQuerySet
 
 
 class TaskStatus(models.TextChoices):
@@ -21,10 +19,7 @@ class TaskStatus(models.TextChoices):
     ARCHIVED = "archived", "Archived"
 
 
-class TaskQuerySet(models.QuerySet["Task"]):
-    def visible_to(self, access: "Access") -> Self:
-        return access.scope(self)
-
+class TaskQuerySet(OwnedQuerySet["Task"]):
     def saved(self) -> Self:
         """Without the silent ones of single runs."""
         return self.filter(is_ad_hoc=False)
@@ -33,9 +28,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
         return self.exclude(status=TaskStatus.ARCHIVED)
 
 
-class Task(Named):
-    ORIGIN = "runs__origin"  # how words from outside are told (`Access.scope`)
-
+class Task(Owned, Named):
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="tasks")
     teammate = models.ForeignKey(Teammate, on_delete=models.PROTECT, related_name="tasks")
     end_user = models.ForeignKey(EndUser, null=True, on_delete=models.PROTECT, related_name="tasks")

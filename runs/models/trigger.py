@@ -45,8 +45,8 @@ class Rest(models.TextChoices):
 
 
 class TriggerQuerySet(models.QuerySet["Trigger"]):
-    def armed(self) -> Self:
-        """Those that would start a run: `Trigger.is_armed`, as a query."""
+    def active(self) -> Self:
+        """Those that would start a run: `Trigger.is_active`, as a query."""
         return self.filter(
             enabled=True,
             task__status=TaskStatus.ENABLED,
@@ -54,7 +54,7 @@ class TriggerQuerySet(models.QuerySet["Trigger"]):
             task__organization__closed_at=None,
         )
 
-    def rearm(self) -> int:
+    def reschedule(self) -> int:
         """Count their due times from now on; the scheduler finds the next ones."""
         return self.update(armed_at=Now(), next_at=None)
 
@@ -146,7 +146,7 @@ class Trigger(Reachable):
         return self.task.end_user_id
 
     @property
-    def is_armed(self) -> bool:
+    def is_active(self) -> bool:
         """Whether it would start a run: it rests while its task or teammate is paused."""
         return (
             self.enabled

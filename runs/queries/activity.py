@@ -1,6 +1,7 @@
 """What each teammate does now."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +12,7 @@ from runs.usage import totals
 from runs.usage.periods import Span
 from teammates.access import Access
 from teammates.models import Teammate
+from teammates.models.teammate import TeammateQuerySet
 
 MOST_ROWS = 50
 MOST_LOOKED_AT = 200  # of a newcomer's runs
@@ -49,6 +51,35 @@ class Row:
             return IDLE, 0
         place = ORDER.index(RunStatus(self.run.status)) if self.run.status in ORDER else IDLE
         return place, -self.run.created_at.timestamp()
+
+
+def with_last_active(teammates: TeammateQuerySet) -> TeammateQuerySet:
+    """Beside each, when its last run began."""
+    newest = Run.objects.filter(teammate=OuterRef("pk")).order_by("-created_at")
+    return teammates.annotate(last_active_at=Subquery(newest.values("created_at")[:1]))
+
+
+def with_activity(teammates: TeammateQuerySet) -> TeammateQuerySet:
+    """`with_last_active`, and which runs and how many are under way (`Activity`)."""
+    active = Run.objects.filter(teammate=OuterRef("pk"), status__in=ACTIVE)
+    count = active.order_by().values("teammate").annotate(n=Count("pk")).values("n")
+    return with_last_active(teammates).annotate(
+        active_run_id=Subquery(active.order_by("-pk").values("pk")[:1]),
+        active_run_count=Subquery(count),
+    )
+
+
+@dataclass(frozen=True)
+class Activity:
+    last_active_at: datetime | None
+    active_run_id: int | None
+    active_run_count: int
+
+
+def activity_of(teammate: Teammate) -> Activity:
+    """What `with_activity` put beside a teammate."""
+    found = vars(teammate)
+    return Activity(found["last_active_at"], found["active_run_id"], found["active_run_count"] or 0)
 
 
 def rows(access: Access) -> list[Row]:

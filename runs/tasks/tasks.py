@@ -71,7 +71,7 @@ def update_task(access: Access, task: Task, *, enabled: bool | None = None, **ch
             take_over(access, locked)
         if is_woken:
             # What was due while it rested is past: times count from now on.
-            locked.triggers.filter(kind=TriggerKind.SCHEDULE).rearm()
+            locked.triggers.filter(kind=TriggerKind.SCHEDULE).reschedule()
         elif enabled is False:
             events = locked.triggers.exclude(kind=TriggerKind.SCHEDULE)
             events.update(enabled=False, hook_enabled=False)

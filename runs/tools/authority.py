@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from django.db.models import QuerySet
 
+from runs.creation.origins import narrowed
 from runs.models import Lesson, Run, RunFile, Task
 from teammates.access import Access, access_of_key, access_of_owner
 from teammates.errors import Forbidden
@@ -31,7 +32,7 @@ def access_of_run(run: Run) -> Access:
         raise Forbidden("The key that started this run is revoked; it may change nothing.")
     if run.api_key is not None and run.api_key.scopes:  # what a key may not do, its runs may not
         access = replace(access, api_key=run.api_key)
-    return replace(access, end_user=run.end_user, origin=run.origin, of_run=True)
+    return narrowed(replace(access, end_user=run.end_user, of_run=True), run.origin)
 
 
 def readable_files(run: Run) -> FileQuerySet:

@@ -39,7 +39,7 @@ def _only(task: Task, kind: TriggerKind) -> Trigger | None:
     return next((one for one in task.triggers.all() if one.kind == kind), None)
 
 
-def create_armed_task(
+def create_task_with_triggers(
     access: Access,
     teammate: Teammate,
     *,
@@ -98,7 +98,7 @@ def add_schedule(access: Access, task: Task, *, timezone: str = "UTC", **fields:
     rules = _checked_rules({name: fields.pop(name) for name in RULES if name in fields})
     checked = due_times.checked_timing(**fields)
     return _add_trigger(
-        access, task, TriggerKind.SCHEDULE, timezone=timezone, **checked, **rules, **_rearmed()
+        access, task, TriggerKind.SCHEDULE, timezone=timezone, **checked, **rules, **_rescheduled()
     )
 
 
@@ -201,9 +201,9 @@ def update_trigger(
             raise Invalid(f"{', '.join(sorted(changes))}: only a schedule has this.")
         if (zone := changes.pop("timezone", None)) is not None:
             due_times.check_timezone(zone)
-            fields |= _rearmed() | {"timezone": zone}
+            fields |= _rescheduled() | {"timezone": zone}
         if changes:
-            fields |= _rearmed() | due_times.checked_timing(**changes)
+            fields |= _rescheduled() | due_times.checked_timing(**changes)
             if trigger.rests_because == Rest.OVER and enabled is None:
                 enabled = True
         if enabled is not None:
@@ -223,7 +223,7 @@ def _switched(
         _require_startable(task)
         if trigger.run_at is not None and trigger.run_at <= timezone.now() and not is_new_time:
             raise Unsuitable("Its time is over: give it another one.", code="trigger_over")
-        fields |= _woken(access, task) | (_rearmed() if not trigger.enabled else {})
+        fields |= _woken(access, task) | (_rescheduled() if not trigger.enabled else {})
     if trigger.kind == TriggerKind.WEBHOOK:
         webhook_tokens.pause(trigger, paused=not enabled)
         fields["hook_enabled"] = enabled
@@ -236,7 +236,7 @@ def _woken(access: Access, task: Task) -> dict[str, Any]:
     return {"enabled": True, "rests_because": "", "failures": 0}
 
 
-def _rearmed() -> dict[str, Any]:
+def _rescheduled() -> dict[str, Any]:
     """Its due times count from now on; the scheduler finds the next one."""
     return {"armed_at": database_now(), "next_at": None}
 

@@ -86,8 +86,8 @@ def _cron(trigger: Trigger, start: datetime) -> Iterator[datetime]:
 
 
 def next_time(trigger: Trigger) -> datetime | None:
-    """When a trigger is due next; None where it is no schedule, is over, or is not armed."""
-    if trigger.kind != TriggerKind.SCHEDULE or not trigger.is_armed:
+    """When a trigger is due next; None where it is no schedule, is over, or rests."""
+    if trigger.kind != TriggerKind.SCHEDULE or not trigger.is_active:
         return None
     return next(next_times(trigger), None)
 

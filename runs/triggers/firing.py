@@ -16,6 +16,7 @@ from django.utils import timezone
 from runs.creation import enqueue, requests
 from runs.creation.attachments import Attachment, attach, write_attachments
 from runs.creation.options import Options
+from runs.creation.origins import narrowed
 from runs.models import (
     ACTIVE,
     Channel,
@@ -132,9 +133,9 @@ def fire(target: Target, cause: Cause, *, in_line: bool = False) -> Firing:
     return _start(target, cause)
 
 
-def refusal(target: Target, kind: TriggerKind, *, is_armed: bool) -> Skip | None:
+def refusal(target: Target, kind: TriggerKind, *, is_active: bool) -> Skip | None:
     """Why a call or a mail is not taken now, whatever it says."""
-    if not is_armed or target.organization.closed_at is not None:
+    if not is_active or target.organization.closed_at is not None:
         return Skip.PAUSED
     taken = target.firings.filter(kind=kind).exclude(status=FiringStatus.SKIPPED)
     return Skip.RATE if came_often(taken, settings.CALLS_PER_MINUTE, MINUTE) else None
@@ -324,7 +325,7 @@ def _access(target: Target, origin: str) -> Access:
             f"The key {key.name}, which set this up, is revoked. Look at it, and switch it on "
             "again."
         )
-    return replace(access, end_user=target.end_user, origin=origin, api_key=key)
+    return narrowed(replace(access, end_user=target.end_user, api_key=key), origin)
 
 
 def _record(target: Target, cause: Cause, status: FiringStatus, **fields: Any) -> Firing:

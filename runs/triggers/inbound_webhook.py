@@ -108,8 +108,8 @@ def _receive(rows: Any, token: str | None, call: Call) -> Received:
 def _refusal(row: Trigger | Teammate, target: Target, call: Call) -> Skip | None:
     if call.body is None or len(call.body) > LARGEST_BODY:
         return Skip.SIZE
-    is_armed = row.is_armed if isinstance(row, Trigger) else row.is_enabled and row.hook_enabled
-    return firing.refusal(target, TriggerKind.WEBHOOK, is_armed=is_armed)
+    is_active = row.is_active if isinstance(row, Trigger) else row.is_enabled and row.hook_enabled
+    return firing.refusal(target, TriggerKind.WEBHOOK, is_active=is_active)
 
 
 # --- the body -----------------------------------------------------------------------------------

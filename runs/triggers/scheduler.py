@@ -51,21 +51,21 @@ def keep_time(now: datetime | None = None) -> bool:
 # --- schedules ----------------------------------------------------------------------------------
 def arm() -> int:
     """Find the next time of each schedule that was set, changed or woken; how many there were."""
-    unarmed = Trigger.objects.armed().filter(kind=TriggerKind.SCHEDULE, next_at=None)
-    armed = 0
-    for pk in list(unarmed.values_list("pk", flat=True)[:MOST_AT_ONCE]):
+    without_time = Trigger.objects.active().filter(kind=TriggerKind.SCHEDULE, next_at=None)
+    found = 0
+    for pk in list(without_time.values_list("pk", flat=True)[:MOST_AT_ONCE]):
         with _one_of_many("Schedule", pk), transaction.atomic():
-            trigger = _locked(unarmed.filter(pk=pk))
+            trigger = _locked(without_time.filter(pk=pk))
             if trigger is not None:
                 _move_on(trigger, trigger.armed_at)
-                armed += 1
-    return armed
+                found += 1
+    return found
 
 
 def fire_due(now: datetime | None = None) -> int:
     """Start what is due, each trigger in a transaction of its own; how many firings came of it."""
     clock = now or Now()
-    due = Trigger.objects.armed().filter(next_at__lte=clock)
+    due = Trigger.objects.active().filter(next_at__lte=clock)
     fired = 0
     for pk in list(due.order_by("next_at").values_list("pk", flat=True)[:MOST_AT_ONCE]):
         with _one_of_many("Schedule", pk), transaction.atomic():
@@ -151,7 +151,7 @@ def start_waiting() -> int:
             found = waiting.select_related("prompt__thread").filter(pk=pk).first()
             if trigger is None or found is None or firing.active_runs(trigger.task).exists():
                 continue
-            if not trigger.is_armed:
+            if not trigger.is_active:
                 _give_up(pk)
                 continue
             firing.start_waiting(found, target_of(trigger))
@@ -171,7 +171,7 @@ def _stop_old(pk: int) -> None:
     found = waiting.select_related("trigger__task__teammate").first()
     if found is None or found.trigger is None or found.trigger.overlap != Overlap.CANCEL:
         return
-    if found.trigger.is_armed:
+    if found.trigger.is_active:
         old = firing.active_runs(found.trigger.task).filter(created_at__lt=found.created_at)
         for run in old.order_by("id"):
             endings.cancel_run(run)

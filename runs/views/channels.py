@@ -45,9 +45,9 @@ class Reach:
         return cls(
             act=reverse("runs:trigger_act", args=[task.pk]),
             hook_url=_masked(request, "tasks", task.pk, hook),
-            hook_is_on=hook is not None and hook.is_armed,
+            hook_is_on=hook is not None and hook.is_active,
             address=inbox.email_address if inbox else None,
-            takes_mail=inbox is not None and inbox.is_armed,
+            takes_mail=inbox is not None and inbox.is_active,
             senders=", ".join(task.allowed_senders or []),
             owner=task.created_by.email if task.created_by else "the owners",
         )
@@ -108,6 +108,6 @@ def what_starts(task: Task) -> list[tuple[str, str, str]]:
         trigger.task = task
         icon, words = icons.get(TriggerKind(trigger.kind), ("clock", ""))
         is_over = trigger.rests_because == Rest.OVER
-        off = "" if trigger.is_armed else "done" if is_over else "paused"
+        off = "" if trigger.is_active else "done" if is_over else "paused"
         found.append((icon, words or schedule_text.in_words(trigger), off))
     return found

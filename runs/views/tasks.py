@@ -149,8 +149,10 @@ def agenda(request: PageRequest) -> HttpResponse:
     """What schedules will start within a day."""
     now = timezone.now()
     mine = Task.objects.visible_to(request.access).saved()
-    armed = Trigger.objects.armed().filter(task__in=mine, kind=TriggerKind.SCHEDULE).with_task()
-    due = armed.exclude(next_at__gt=now + DAY).order_by("next_at", "id")
+    schedules = (
+        Trigger.objects.active().filter(task__in=mine, kind=TriggerKind.SCHEDULE).with_task()
+    )
+    due = schedules.exclude(next_at__gt=now + DAY).order_by("next_at", "id")
     shown = list(due[: MOST_SCHEDULES + 1])
     found: list[tuple[datetime, Trigger]] = []
     frequent: list[Trigger] = []
@@ -342,7 +344,7 @@ def _overview(request: PageRequest, task: Task) -> dict[str, Any]:
     timed = [one for one in task.triggers.all() if one.kind == TriggerKind.SCHEDULE]
     for trigger in timed:
         trigger.task = task
-        if trigger.is_armed:
+        if trigger.is_active:
             upcoming += [(due, trigger) for due in islice(due_times.next_times(trigger), 10)]
     runs = Run.objects.visible_to(request.access).filter(task=task)
     ended = runs.filter(status__in=[RunStatus.COMPLETED, RunStatus.FAILED]).order_by("-id")[:50]

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from runs.models import ACTIVE, FINISHED, Gate, GateStatus, Run, RunFile, RunStatus, Task
 from runs.queries import activity
 from runs.queries.histogram import errors, survey
+from runs.tasks import staffing
 from runs.triggers import firing, inbound_webhook
 from runs.usage import totals
 from runs.usage.periods import Span
@@ -77,7 +78,7 @@ def teammate_list(request: PageRequest) -> HttpResponse:
     access = request.access
     query = request.GET
     shows_archived = "archived" in query
-    rows = Teammate.objects.visible_to(access).with_version().with_last_active()
+    rows = activity.with_last_active(Teammate.objects.visible_to(access).with_version())
     rows = rows.filter(archived_at__isnull=False) if shows_archived else rows.current()
     sought, mode = query.get("q", "").strip()[:200], query.get("mode", "")
     if sought:
@@ -114,7 +115,7 @@ def template_list(request: PageRequest) -> HttpResponse:
         template = CATALOG.get(request.POST.get("template", ""))
         if template is None:
             raise NotFound("There is no such template.")
-        teammate = editing.create_from_template(
+        teammate = staffing.create_from_template(
             access, template, visibility=Visibility.ORGANIZATION
         )
         messages.success(request, f"{teammate.name} is ready. Look over its instructions next.")
@@ -401,13 +402,13 @@ def teammate_act(request: PageRequest, teammate_id: int) -> HttpResponse:
     said = ""
     match act:
         case "pause" | "wake":
-            editing.set_enabled(request.access, teammate, enabled=act == "wake")
+            staffing.set_enabled(request.access, teammate, enabled=act == "wake")
             said = "is paused: its schedules rest" if act == "pause" else "works again"
         case "archive":
-            editing.archive_teammate(access, teammate)
+            staffing.archive_teammate(access, teammate)
             said = "is archived; threads and runs stay"
         case "unarchive":
-            editing.unarchive_teammate(access, teammate)
+            staffing.unarchive_teammate(access, teammate)
             said = "is back, paused"
         case "personal" | "organization":
             editing.update_teammate(access, teammate, visibility=act)

@@ -459,3 +459,11 @@ def teammates_with(*attached: ToolServer) -> dict[str, list[Teammate]]:
         for slug in using.keys() & set(teammate.current_version.tools):
             using[slug].append(teammate)
     return using
+
+
+def visible_servers(access: Access) -> list[ToolServer]:
+    """The first 200 by name; those of end users for who manages end users."""
+    found = ToolServer.objects.filter(organization=access.organization)
+    if not access.may("data.end_users.manage"):
+        found = found.filter(end_user=None)
+    return list(found.select_related("end_user").order_by("name", "id")[:200])

@@ -1,7 +1,6 @@
 """Teammates (v1: personas, v2: agents) and their immutable versions."""
 
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from django.conf import settings
 from django.db import models
@@ -10,9 +9,7 @@ from django.urls import reverse
 from teammates.fields import Named, iff
 from teammates.models.people import EndUser, Organization, User
 from teammates.models.reachable import Reachable
-
-if TYPE_CHECKING:
-    from teammates.access import Access
+from teammates.models.scoped import OwnedQuerySet
 
 
 class PermissionMode(models.TextChoices):
@@ -45,9 +42,10 @@ class TeammateStatus(models.TextChoices):
     ARCHIVED = "archived", "Archived"
 
 
-class TeammateQuerySet(models.QuerySet["Teammate"]):
-    def visible_to(self, access: "Access") -> Self:
-        return access.scope(self)
+class TeammateQuerySet(OwnedQuerySet["Teammate"]):
+    def of_member(self, user: User | None) -> Self:
+        """Their own, and what is shared."""
+        return self.filter(models.Q(created_by=user) | models.Q(visibility=Visibility.ORGANIZATION))
 
     def current(self) -> Self:
         return self.exclude(status=TeammateStatus.ARCHIVED)
@@ -59,30 +57,9 @@ class TeammateQuerySet(models.QuerySet["Teammate"]):
     def with_version(self) -> Self:
         return self.select_related("version", "end_user", "organization")
 
-    def _own_runs(self) -> "models.QuerySet[Any]":
-        runs = self.model.runs.rel.related_model._default_manager
-        own: models.QuerySet[Any] = runs.filter(teammate=models.OuterRef("pk"))
-        return own
-
-    def with_last_active(self) -> Self:
-        """Beside each, when its last run began."""
-        newest = self._own_runs().order_by("-created_at")
-        return self.annotate(last_active_at=models.Subquery(newest.values("created_at")[:1]))
-
-    def with_activity(self) -> Self:
-        """`with_last_active`, and which runs and how many are under way."""
-        own = self._own_runs()
-        under_way = own.filter(status__in=["queued", "running", "waiting", "paused"])
-        count = under_way.order_by().values("teammate").annotate(n=models.Count("pk")).values("n")
-        return self.with_last_active().annotate(
-            active_run_id=models.Subquery(under_way.order_by("-pk").values("pk")[:1]),
-            active_run_count=models.Subquery(count),
-        )
-
 
 class Teammate(Reachable, Named):
     READ = "data.personas.read"
-    ORIGIN = "runs__origin"  # how words from outside are told (`Access.scope`)
     organization = models.ForeignKey(
         Organization, on_delete=models.CASCADE, related_name="teammates"
     )
@@ -119,11 +96,6 @@ class Teammate(Reachable, Named):
     archived_at = models.DateTimeField(null=True)
 
     objects = TeammateQuerySet.as_manager()
-
-    # What `with_activity` adds.
-    last_active_at: datetime | None = None
-    active_run_id: int | None = None
-    active_run_count: int | None = None
 
     class Meta:
         constraints: ClassVar = [

@@ -56,7 +56,5 @@ def set_up_owner(
         organization.api_keys.filter(created_by=None).update(
             created_by=user, is_organizations=False
         )
-        for made in (organization.threads, organization.runs):
-            made.filter(created_by=None, end_user=None).update(created_by=user)
         audit.note(None, "account.set_up", organization, user=user)
     return user

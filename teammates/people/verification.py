@@ -15,8 +15,6 @@ from teammates.people import account_mail
 from teammates.people.passwords import check_password, checked_by_password
 from teammates.trust import audit, client, limits
 
-MOST_SHOWN = 20  # of a kind, to whoever claims an account
-
 
 class _VerificationTokens(PasswordResetTokenGenerator):
     """Good once, and until the address or the password changes."""
@@ -31,7 +29,7 @@ class _VerificationTokens(PasswordResetTokenGenerator):
 def verification_link(user: User) -> str:
     """The path of the page that proves that the mail address is the user's."""
     token = _VerificationTokens().make_token(user)
-    return reverse("teammates:verify", args=[f"{user.pk}-{token}"])
+    return reverse("runs:verify", args=[f"{user.pk}-{token}"])
 
 
 def welcome(user: User) -> None:
@@ -93,23 +91,3 @@ def verify(user: User, *, password: str | None = None, by: User | None = None) -
         user.save(update_fields=["password", "email_verified_at", "updated_at"])
         audit.note(None, "account.confirm" if is_claimed else "account.claim", user, user=user)
     return user
-
-
-def set_up_before_claim(user: User) -> list[str]:
-    """What programs set up for an account that nobody has claimed yet, by kind and name: whoever
-    claims it should know what they take over."""
-    found: list[str] = []
-    for membership in user.memberships.select_related("organization"):
-        made = membership.organization
-        for kind, rows in (
-            ("Teammate", made.teammates.filter(created_by=user)),
-            ("Task", made.tasks.filter(is_ad_hoc=False)),
-            ("Skill", made.skills),
-            ("App", made.tool_servers),
-            ("Document", made.documents),
-        ):
-            names = rows.order_by("id").values_list("name", flat=True)
-            found += [f"{kind} “{name}”" for name in names[:MOST_SHOWN]]
-        if memories := made.memories.count():
-            found.append(f"{memories} memor{'y' if memories == 1 else 'ies'}")
-    return found

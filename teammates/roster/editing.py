@@ -12,9 +12,9 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
-from teammates.access import Access, take_over
-from teammates.errors import Conflict, Invalid, Unsuitable
-from teammates.integrations import app_catalog, servers
+from teammates.access import Access
+from teammates.errors import Conflict, Invalid
+from teammates.integrations import servers
 from teammates.llm import catalog
 from teammates.models import (
     Effort,
@@ -25,13 +25,11 @@ from teammates.models import (
     Teammate,
     TeammateStatus,
     TeammateVersion,
-    ToolServer,
     User,
     Visibility,
 )
 from teammates.roster.addresses import check_sender, new_inbox_name
 from teammates.roster.lookup import refuse_archived, require_editor
-from teammates.roster.templates import TeammateTemplate
 from teammates.trust import audit
 
 VERSION_FIELDS = (
@@ -157,47 +155,6 @@ def create_teammate(
     return teammate
 
 
-def create_from_template(
-    access: Access,
-    template: TeammateTemplate,
-    *,
-    end_user: EndUser | None = None,
-    name: str | None = None,
-    **fields: Any,
-) -> Teammate:
-    """A teammate as a template describes it, with its tasks. Raises `Unsuitable` if an app that it
-    needs is not connected in the scope."""
-    connected = ToolServer.objects.filter(organization=access.organization, end_user=end_user)
-    missing = sorted(set(template.required_apps) - set(connected.values_list("slug", flat=True)))
-    if missing:
-        names = ", ".join(map(app_catalog.display_name, missing))
-        raise Unsuitable(
-            f"Connect {names} first: {template.name} works with it.",
-            code="missing_integration",
-            missing=missing,
-        )
-    with transaction.atomic():
-        teammate = create_teammate(
-            access,
-            end_user=end_user,
-            name=name or template.name,
-            template_slug=template.slug,
-            **template.versioned,
-            **fields,
-        )
-        for task in template.tasks:
-            teammate.tasks.create(
-                organization=access.organization,
-                end_user=end_user,
-                created_by=access.user,
-                name=task.name,
-                instructions=task.instructions,
-                expected_output=task.expected_output,
-                template_task_slug=task.slug,
-            )
-    return teammate
-
-
 @audit.recorded("agent.update")
 def update_teammate(
     access: Access,
@@ -250,59 +207,14 @@ def reset_teammate(
     return sorted(changed)
 
 
-@audit.recorded("agent.archive")
-def archive_teammate(access: Access, teammate: Teammate) -> Teammate:
-    """Take a teammate out of service; again is fine. Its runs stay."""
-    require_editor(access, teammate)
-    return _set_status(teammate, TeammateStatus.ARCHIVED)
-
-
-@audit.recorded("agent.enable")
-def set_enabled(access: Access, teammate: Teammate, *, enabled: bool) -> Teammate:
-    """Pause a teammate, or let it work again. Raises `NotFound` if it is archived."""
-    require_editor(access, teammate)
-    refuse_archived(teammate)
-    if not enabled:
-        return _set_status(teammate, TeammateStatus.DISABLED)
-    with transaction.atomic():
-        take_over(access, lock(teammate))
-        return _set_status(teammate, TeammateStatus.ENABLED)
-
-
-@audit.recorded("agent.restore")
-def unarchive_teammate(access: Access, teammate: Teammate) -> Teammate:
-    """Bring an archived teammate back, paused. Raises `Unsuitable` if it is not archived."""
-    require_editor(access, teammate)
-    if not teammate.is_archived:
-        raise Unsuitable("This teammate is not archived.", code="not_archived")
-    return _set_status(teammate, TeammateStatus.DISABLED)
-
-
-def _set_status(teammate: Teammate, status: TeammateStatus) -> Teammate:
+def set_status(teammate: Teammate, status: TeammateStatus) -> bool:
+    """Whether it changed. What starts its work by itself follows in `triggers.resting`."""
     now = timezone.now()
     archived_at = now if status == TeammateStatus.ARCHIVED else None
-    with transaction.atomic():
-        changed = Teammate.objects.filter(pk=teammate.pk).exclude(status=status)
-        if changed.update(status=status, archived_at=archived_at, updated_at=now):
-            _rest_triggers(teammate, status)
+    others = Teammate.objects.filter(pk=teammate.pk).exclude(status=status)
+    changed = others.update(status=status, archived_at=archived_at, updated_at=now)
     teammate.refresh_from_db()
-    return teammate
-
-
-def _rest_triggers(teammate: Teammate, status: TeammateStatus) -> None:
-    """What starts the tasks of a teammate that stops, stops for good: people switch it on again.
-
-    Schedules of a paused one only rest (`Trigger.is_armed`), and go on with it: from then on, for
-    what was due meanwhile is past.
-    """
-    for task in teammate.tasks.filter(is_ad_hoc=False):
-        if status == TeammateStatus.ENABLED:
-            task.triggers.filter(kind="schedule").rearm()
-            continue
-        stopped = task.triggers.all()
-        if status == TeammateStatus.DISABLED:
-            stopped = stopped.exclude(kind="schedule")
-        stopped.update(enabled=False, hook_enabled=False)
+    return bool(changed)
 
 
 def find_or_create_by_name(

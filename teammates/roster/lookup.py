@@ -23,7 +23,7 @@ def require_editor(access: Access, teammate: Teammate) -> None:
 
 def get_teammate(access: Access, teammate_id: int) -> Teammate:
     """Raises `NotFound`."""
-    teammates = Teammate.objects.visible_to(access).with_version().with_activity()
+    teammates = Teammate.objects.visible_to(access).with_version()
     found = teammates.filter(pk=teammate_id).first()
     if found is None:
         raise NotFound("There is no such teammate.", code="teammates.not_found")

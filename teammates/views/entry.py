@@ -9,35 +9,15 @@ from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods, require_POST
 
-from teammates.errors import DomainError, NotSignedIn, TooMany
-from teammates.forms.people import AddressForm, OwnPasswordForm, PasswordForm, SetupForm, SignInForm
+from teammates.errors import NotSignedIn, TooMany
+from teammates.forms.people import AddressForm, PasswordForm, SignInForm
 from teammates.models import User
-from teammates.people import account_mail, passwords, verification
+from teammates.people import account_mail, passwords
 from teammates.people import setup as people_setup
 from teammates.people import sign_in as people_sign_in
 from teammates.web.pages import add_refusal, public
 
 KNOWN = "muster_known"  # the cookie of a browser that signed somebody in
-
-
-@public
-@require_http_methods(["GET", "POST"])
-def setup(request: HttpRequest, token: str) -> HttpResponse:
-    """Claim the installation with the one-time link."""
-    if people_setup.organization_of_setup_token(token) is None:
-        messages.error(request, "This set-up link was used already. Sign in instead.")
-        return redirect("teammates:sign_in")
-    form = SetupForm(request.POST or None)
-    if request.method == "POST" and form.is_valid():
-        try:
-            user = people_setup.set_up_owner(token=token, **form.cleaned_data)
-        except DomainError as error:
-            add_refusal(form, error)
-        else:
-            login(request, user, backend="django.contrib.auth.backends.ModelBackend")
-            return redirect("runs:home")
-    status = 422 if form.errors else 200
-    return render(request, "teammates/setup.html", {"form": form}, status=status)
 
 
 @public
@@ -108,41 +88,6 @@ def reset(request: HttpRequest, token: str) -> HttpResponse:
         return redirect("teammates:sign_in")
     status = 422 if form.errors else 200
     return render(request, "teammates/reset.html", {"form": form, "user": user}, status=status)
-
-
-@public
-@require_http_methods(["GET", "POST"])
-def verify(request: HttpRequest, token: str) -> HttpResponse:
-    """Confirm a mail address, and claim an account that has no password yet."""
-    user = verification.user_of_verification(token)
-    is_claimed = user.has_usable_password()
-    by = request.user if isinstance(request.user, User) else None
-    form: PasswordForm | OwnPasswordForm | None = None
-    if not is_claimed:
-        form = PasswordForm(request.POST or None, user=user)
-    elif by is None or by.pk != user.pk:
-        form = OwnPasswordForm(request.POST or None)
-    if request.method == "POST" and (form is None or form.is_valid()):
-        try:
-            verification.verify(
-                user, by=by, password=form.cleaned_data["password"] if form else None
-            )
-        except (NotSignedIn, TooMany) as error:
-            assert form is not None
-            add_refusal(form, error)
-        else:
-            if form is not None:
-                login(request, user, backend="django.contrib.auth.backends.ModelBackend")
-            messages.success(request, "Thank you, your address is confirmed.")
-            return redirect("runs:home")
-    status = 422 if form and form.errors else 200
-    context = {
-        "form": form,
-        "user": user,
-        "is_claimed": is_claimed,
-        "set_up": [] if is_claimed else verification.set_up_before_claim(user),
-    }
-    return render(request, "teammates/verify.html", context, status=status)
 
 
 @require_POST

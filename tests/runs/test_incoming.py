@@ -9,7 +9,7 @@ from django.db import connection
 from django.test import Client
 
 from runs.models import Channel, Firing, FiringStatus, Overlap, Run, RunStatus, Skip, Task
-from runs.tasks import tasks
+from runs.tasks import staffing, tasks
 from runs.triggers import definitions, firing, inbound_webhook, scheduler
 from teammates.access import Access
 from teammates.models import Organization, Teammate
@@ -156,11 +156,11 @@ def test_paused_rotated_and_removed_are_three_things(alice: Access, task: Task) 
 
 def test_what_is_paused_above_it_pauses_it(alice: Access, task: Task) -> None:
     path = hook_of(alice, task)
-    editing.set_enabled(alice, task.teammate, enabled=False)
+    staffing.set_enabled(alice, task.teammate, enabled=False)
     assert call(path).status_code == 409
     mate = editing.create_teammate(alice, name="Two")
     path = hook_of(alice, mate)
-    editing.set_enabled(alice, mate, enabled=False)
+    staffing.set_enabled(alice, mate, enabled=False)
     assert call(path, {"message": "x"}).status_code == 409
     assert not Run.objects.exists()
 

@@ -31,7 +31,7 @@ from runs.models import (
     Task,
 )
 from runs.notifications import mailer
-from runs.tasks import tasks
+from runs.tasks import staffing, tasks
 from runs.triggers import definitions, firing, scheduler
 from teammates.access import Access
 from teammates.errors import Forbidden, NotFound, TooMany
@@ -302,7 +302,7 @@ def test_nobody_has_other_addresses(alice: Access, ops: Teammate) -> None:
         with pytest.raises(NotFound):
             take(wrong)
     assert receiving.is_known(f"{name.upper()}+tag@{domain.upper()}")
-    editing.archive_teammate(alice, ops)
+    staffing.archive_teammate(alice, ops)
     assert not receiving.is_known(address_of(ops))
 
 

@@ -23,7 +23,7 @@ from runs.models import (
     Task,
     Trigger,
 )
-from runs.tasks import tasks
+from runs.tasks import staffing, tasks
 from runs.triggers import definitions, scheduler
 from teammates.access import Access
 from teammates.errors import Unsuitable
@@ -43,7 +43,7 @@ def make_task(access: Access, **fields: Any) -> Task:
 
 
 def make_schedule(access: Access, task: Task | None = None, **fields: Any) -> Trigger:
-    """Every hour from now on, unless `fields` say otherwise; armed."""
+    """Every hour from now on, unless `fields` say otherwise; active."""
     timing = fields if {"cron", "run_at"} & set(fields) else {"interval_seconds": 3600} | fields
     made = definitions.add_schedule(access, task or make_task(access), **timing)
     scheduler.arm()
@@ -332,7 +332,7 @@ def test_what_is_paused_starts_nothing_and_is_not_made_up_for(what: str) -> None
         if what == "task":
             tasks.update_task(alice, schedule.task, enabled=on)
         elif what == "teammate":
-            editing.set_enabled(alice, schedule.task.teammate, enabled=on)
+            staffing.set_enabled(alice, schedule.task.teammate, enabled=on)
         else:
             schedule.refresh_from_db()
             definitions.update_trigger(alice, schedule.task, schedule, enabled=on)
@@ -406,7 +406,7 @@ def test_switching_on_what_starts_it_takes_a_teammate_over(way: str) -> None:
         case "inbox":
             channels.set_inbox(alice, mate, enabled=True)
         case "teammate":
-            editing.set_enabled(alice, mate, enabled=True)
+            staffing.set_enabled(alice, mate, enabled=True)
     mate.refresh_from_db()
     assert mate.created_by == alice.user
 

@@ -16,7 +16,7 @@ from django.utils import timezone
 from config.api import v2
 from runs.models import Lesson, Run, RunFile, RunStatus
 from runs.sharing import artifacts
-from runs.tasks import tasks
+from runs.tasks import staffing, tasks
 from runs.tools import builtin
 from runs.triggers import definitions
 from runs.webhooks import endpoints
@@ -250,9 +250,9 @@ def test_a_member_sets_no_limits_and_lifts_none(alice: Access) -> None:
     assert end_users.find_or_create(alice, "kim").run_limit == 0
 
 
-def test_a_task_that_cannot_be_armed_is_not_made(alice: Access) -> None:
+def test_a_task_whose_triggers_are_refused_is_not_made(alice: Access) -> None:
     agent = editing.create_teammate(alice, name="Ada")
-    editing.set_enabled(alice, agent, enabled=False)
+    staffing.set_enabled(alice, agent, enabled=False)
     body = {"teammate_id": agent.pk, "instructions": "x", "schedule": "0 9 * * 1"}
     made = client_of(alice).post("/api/v2/tasks", body, content_type="application/json")
     assert made.status_code == 400

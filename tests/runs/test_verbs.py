@@ -21,7 +21,7 @@ from runs.lifecycle import endings, flags
 from runs.models import DecidedVia, GateStatus, RunStatus
 from runs.retention import closed_accounts
 from runs.sharing import artifacts, links
-from runs.tasks import tasks
+from runs.tasks import staffing, tasks
 from runs.triggers import definitions
 from runs.webhooks import endpoints
 from teammates.access import Access
@@ -189,12 +189,12 @@ VERBS: dict[str, tuple[set[str], Row, Verb]] = {
     "archive a teammate": (
         MINE | {"end user"},
         World.agent,
-        lambda a, row: editing.archive_teammate(a, row),
+        lambda a, row: staffing.archive_teammate(a, row),
     ),
     "pause a teammate": (
         MINE | {"end user"},
         World.agent,
-        lambda a, row: editing.set_enabled(a, row, enabled=False),
+        lambda a, row: staffing.set_enabled(a, row, enabled=False),
     ),
     "give a teammate an inbox": (
         MINE | {"end user"},

@@ -13,7 +13,7 @@ from runs.gates.decisions import Decision
 from runs.inbox import gateway
 from runs.models import DecidedVia, GateStatus, RunStatus
 from runs.sharing import links
-from runs.tasks import tasks
+from runs.tasks import staffing, tasks
 from runs.triggers import definitions
 from runs.webhooks import endpoints
 from teammates.access import Access
@@ -151,7 +151,7 @@ def test_the_verbs_of_an_organization_are_in_its_log_alone(alice: Access, eve: A
         "link.revoke": lambda: links.unshare(alice, run),
         "door.open": lambda: gateway.make_door(alice),
         "agent.update": lambda: editing.update_teammate(alice, agent, name="Eda"),
-        "agent.archive": lambda: editing.archive_teammate(alice, agent),
+        "agent.archive": lambda: staffing.archive_teammate(alice, agent),
         "key.create": lambda: api_keys.create_key(alice, name="x"),
     }
     for action, verb in made.items():

@@ -148,7 +148,7 @@ def create_task(request: ApiRequest, payload: TaskCreate) -> Any:
     end_user = None
     if payload.user_id is not None:
         end_user = end_users.find_or_create(access, payload.user_id)
-    task, token = definitions.create_armed_task(
+    task, token = definitions.create_task_with_triggers(
         access,
         teammate,
         end_user=end_user,
@@ -461,7 +461,7 @@ def trigger_out(request: ApiRequest, trigger: Trigger) -> dict[str, Any]:
     return {
         "id": definitions.wire_id(trigger),
         "type": trigger.kind,
-        "enabled": trigger.is_armed,
+        "enabled": trigger.is_active,
         "task_id": trigger.task_id,
         "task_name": trigger.task.name,
         "cron": trigger.cron or None,

@@ -4,9 +4,11 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
+from django.db.models import Q
 from ninja import Router, Status
 from pydantic import Field
 
+from runs.models import ACTIVE, Run
 from teammates.api.schemas import ApiRequest, Input, iso
 from teammates.errors import Invalid
 from threads import conversations
@@ -65,7 +67,8 @@ def list_threads(
     if before is not None:
         cursor = _cursor(request, before)
     threads = conversations.list_threads(request.auth, limit=limit, before=cursor)
-    return [thread_out(thread) for thread in _with_active_run(threads)]
+    active = _active_run_uids(threads)
+    return [thread_out(thread, active.get(thread.pk)) for thread in threads]
 
 
 @router.get("/threads/{thread_id}")
@@ -111,12 +114,12 @@ def list_messages(
     request.auth.require("data.threads.read")
     thread = conversations.get_thread(request.auth, uid=thread_id)
     messages = conversations.list_messages(thread, limit=limit)
-    return [message_out(message, thread) for message in messages]
+    run_uids = _run_uids(messages)
+    return [message_out(message, thread, run_uids.get(message.pk)) for message in messages]
 
 
-def thread_out(thread: Thread) -> dict[str, Any]:
+def thread_out(thread: Thread, active_run_uid: UUID | None = None) -> dict[str, Any]:
     organization = str(thread.organization.uid)
-    active = getattr(thread, "active_run_uid", None)
     return {
         "id": str(thread.uid),
         "org_id": organization,
@@ -126,28 +129,35 @@ def thread_out(thread: Thread) -> dict[str, Any]:
         "project_id": None,
         "created_at": iso(thread.created_at),
         "updated_at": iso(thread.updated_at),
-        "active_run_id": str(active) if active else None,
+        "active_run_id": str(active_run_uid) if active_run_uid else None,
         "is_private": thread.is_private,
         "parent_thread_id": None,
     }
 
 
-def message_out(message: Message, thread: Thread) -> dict[str, Any]:
+def message_out(message: Message, thread: Thread, run_uid: UUID | None = None) -> dict[str, Any]:
     organization = str(thread.organization.uid)
-    answered = getattr(message, "answered_by", None)
-    run = answered or next(iter(message.runs.all()), None)
     return {
         "id": str(message.uid),
         "org_id": organization,
         "account_id": organization,
         "thread_id": str(thread.uid),
         "created_by_user_id": str(message.created_by.uid) if message.created_by else None,
-        "run_id": str(run.uid) if run else None,
+        "run_id": str(run_uid) if run_uid else None,
         "role": message.role,
         "content": message.content,
         "content_json": None,
         "created_at": iso(message.created_at),
     }
+
+
+def _run_uids(messages: list[Message]) -> dict[int, UUID]:
+    """By message, the run that answered with it or was first asked by it. One query."""
+    runs = Run.objects.filter(Q(prompt__in=messages) | Q(answer__in=messages)).order_by("-id")
+    found: dict[int, UUID] = {}
+    for prompt, answer, uid in runs.values_list("prompt", "answer", "uid"):
+        found |= {prompt: uid, answer: uid}
+    return found
 
 
 def _text_of(content: dict[str, Any]) -> str:
@@ -175,18 +185,10 @@ def _cursor(request: ApiRequest, before: str) -> tuple[datetime, UUID]:
     return last.updated_at, last.uid
 
 
-def _with_active_run(threads: list[Thread]) -> list[Thread]:
-    """Each thread with the uid of the run that is busy in it, in one query."""
-    busy = ("queued", "running", "waiting", "paused")
-    found = (
-        Thread.objects.filter(pk__in=[thread.pk for thread in threads], runs__status__in=busy)
-        .order_by("-runs__position")
-        .values_list("pk", "runs__uid")
-    )
-    active = dict(found)
-    for thread in threads:
-        thread.active_run_uid = active.get(thread.pk)  # type: ignore[attr-defined]
-    return threads
+def _active_run_uids(threads: list[Thread]) -> dict[int, UUID]:
+    """By thread, the run that is busy in it. One query."""
+    busy = Run.objects.filter(thread__in=threads, status__in=ACTIVE)
+    return dict(busy.order_by("-position").values_list("thread", "uid"))
 
 
 def _refuse_project(project_id: UUID | None) -> None:

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 from ninja import Router, Status
 
+from runs.queries import activity
+from runs.tasks import staffing
 from teammates.access import Access
 from teammates.api.schemas import (
     ApiRequest,
@@ -150,7 +152,7 @@ def create_teammate(request: ApiRequest, payload: TeammateCreate) -> Any:
         end_user = end_users.find_or_create(access, payload.user_id)
     if template is not None:
         own = {name: value for name, value in changes.items() if name not in FROM_A_TEMPLATE}
-        teammate = editing.create_from_template(
+        teammate = staffing.create_from_template(
             access, template, end_user=end_user, email_inbox=payload.email_inbox, **own
         )
     else:
@@ -161,8 +163,7 @@ def create_teammate(request: ApiRequest, payload: TeammateCreate) -> Any:
             **changes,
         )
     token = channels.make_webhook(request.auth, teammate) if payload.webhook else None
-    made = _find(replace(access, end_user=None), teammate.pk)
-    shown = teammate_out(made, request)
+    shown = _shown(replace(access, end_user=None), teammate.pk, request)
     if token is not None:
         shown["webhook_url"] = address_of(request) + webhook_tokens.path(
             "mates", teammate.pk, token
@@ -183,7 +184,7 @@ def list_teammates(
     teammates = Teammate.objects.visible_to(scoped(request, user_id, "data.personas.read"))
     if not include_archived:
         teammates = teammates.current()
-    rows = teammates.with_version().with_activity().order_by("-id")
+    rows = activity.with_activity(teammates.with_version()).order_by("-id")
     return paged(rows, limit, starting_after, lambda row: teammate_out(row, request))
 
 
@@ -191,7 +192,7 @@ def list_teammates(
 def get_teammate(
     request: ApiRequest, teammate_id: int, user_id: str | None = None
 ) -> dict[str, Any]:
-    return teammate_out(_find(scoped(request, user_id, "data.personas.read"), teammate_id), request)
+    return _shown(scoped(request, user_id, "data.personas.read"), teammate_id, request)
 
 
 @both("patch", "/{teammate_id}")
@@ -207,7 +208,7 @@ def update_teammate(
 @both("delete", "/{teammate_id}", response={204: None})
 def archive_teammate(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
     """Archive; again is fine."""
-    editing.archive_teammate(request.auth, _find_to_edit(request, teammate_id, user_id))
+    staffing.archive_teammate(request.auth, _find_to_edit(request, teammate_id, user_id))
     return Status(204, None)
 
 
@@ -217,7 +218,7 @@ def disable_teammate(
 ) -> dict[str, Any]:
     """Start nothing any more, schedules included."""
     teammate = _find_to_edit(request, teammate_id, user_id)
-    return _shown_again(request, editing.set_enabled(request.auth, teammate, enabled=False))
+    return _shown_again(request, staffing.set_enabled(request.auth, teammate, enabled=False))
 
 
 @both("post", "/{teammate_id}/enable")
@@ -226,7 +227,7 @@ def enable_teammate(
 ) -> dict[str, Any]:
     """Work again, with the schedules that rested with it."""
     teammate = _find_to_edit(request, teammate_id, user_id)
-    return _shown_again(request, editing.set_enabled(request.auth, teammate, enabled=True))
+    return _shown_again(request, staffing.set_enabled(request.auth, teammate, enabled=True))
 
 
 @both("post", "/{teammate_id}/unarchive")
@@ -235,7 +236,7 @@ def unarchive_teammate(
 ) -> dict[str, Any]:
     """Bring an archived teammate back, paused."""
     teammate = _find_to_edit(request, teammate_id, user_id)
-    return _shown_again(request, editing.unarchive_teammate(request.auth, teammate))
+    return _shown_again(request, staffing.unarchive_teammate(request.auth, teammate))
 
 
 @both("post", "/{teammate_id}/reset")
@@ -432,6 +433,14 @@ def _find(access: Access, teammate_id: int) -> Teammate:
     return lookup.get_teammate(access, teammate_id)
 
 
+def _shown(access: Access, teammate_id: int, request: ApiRequest) -> dict[str, Any]:
+    found = activity.with_activity(Teammate.objects.visible_to(access).with_version())
+    teammate = found.filter(pk=teammate_id).first()
+    if teammate is None:
+        raise NotFound("There is no such teammate.", code="teammates.not_found")
+    return teammate_out(teammate, request)
+
+
 def _find_to_edit(request: ApiRequest, teammate_id: int, user_id: str | None) -> Teammate:
     teammate = _find(request.auth.for_end_user(user_id), teammate_id)
     lookup.require_editor(request.auth, teammate)
@@ -439,7 +448,7 @@ def _find_to_edit(request: ApiRequest, teammate_id: int, user_id: str | None) ->
 
 
 def _shown_again(request: ApiRequest, teammate: Teammate) -> dict[str, Any]:
-    return teammate_out(_find(request.auth, teammate.pk), request)
+    return _shown(request.auth, teammate.pk, request)
 
 
 def _masked_url(teammate: Teammate, request: ApiRequest) -> str | None:
@@ -448,8 +457,9 @@ def _masked_url(teammate: Teammate, request: ApiRequest) -> str | None:
 
 
 def teammate_out(teammate: Teammate, request: ApiRequest) -> dict[str, Any]:
-    """A teammate `with_activity`, with every key of contract v2 2.2."""
+    """A teammate `activity.with_activity`, with every key of contract v2 2.2."""
     version, access = teammate.current_version, request.auth
+    at_work = activity.activity_of(teammate)
     may_manage = lookup.may_edit(access, teammate)
     return {
         "id": teammate.pk,
@@ -492,9 +502,9 @@ def teammate_out(teammate: Teammate, request: ApiRequest) -> dict[str, Any]:
         "fetchmail_address": teammate.fetchmail_address,
         "webhook_enabled": teammate.hook_enabled,
         "webhook_url": _masked_url(teammate, request),
-        "last_active_at": iso(teammate.last_active_at),
-        "active_run_count": teammate.active_run_count or 0,
-        "active_run_id": teammate.active_run_id,
+        "last_active_at": iso(at_work.last_active_at),
+        "active_run_count": at_work.active_run_count,
+        "active_run_id": at_work.active_run_id,
         "group_id": None,
         "group_name": None,
         "can_manage": may_manage,
