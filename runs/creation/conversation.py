@@ -7,7 +7,7 @@ from django.db import transaction
 from django.db.models import Max, Q
 
 from runs.creation.attachments import Attachment
-from runs.creation.enqueue import queue
+from runs.creation.enqueue import RunRequest, enqueue
 from runs.creation.options import Options, check_options
 from runs.creation.requests import count_uploads, write_and_attach
 from runs.lifecycle import endings
@@ -60,8 +60,7 @@ def run_in_thread(
     Raises `Invalid`, `NotFound` (persona, route).
     """
     access.require("data.runs.write", thread)
-    options = options or Options()
-    check_options(access, options)
+    options = check_options(access, options or Options())
     count_uploads(access, attachments)
     with transaction.atomic():
         if persona_id is not None:
@@ -69,25 +68,26 @@ def run_in_thread(
         else:
             teammate = teammate or _usual(access, thread) or lookup.default_teammate(access)
             version = teammate.current_version
-        route = catalog.get_route(access.organization, route_id) if route_id else None
+        # Somebody is there to ask: the mode says what needs asking.
+        options = replace(options, human_in_the_loop=options.human_in_the_loop is not False)
+        if route_id:
+            options = replace(options, route=catalog.get_route(access.organization, route_id))
         if message is not None:
             prompt: Message | None = conversations.post_message(access, thread, message)
         else:
             # Held: of two runs at once, the second finds the message taken up.
             Thread.objects.select_for_update(no_key=True).get(pk=thread.pk)
             prompt = _unanswered(thread)
-        run = queue(
-            access,
+        request = RunRequest(
             thread,
             prompt,
             teammate,
-            version,
-            # Somebody is there to ask: the mode says what needs asking.
-            replace(options, human_in_the_loop=options.human_in_the_loop is not False),
-            channel=channel,
+            options,
+            channel,
+            version=version,
             persona_id=persona_id or "",
-            route=route,
         )
+        run = enqueue(access, request)
         write_and_attach(run, attachments)
         return run
 

@@ -1,10 +1,17 @@
-"""Every run is made here: resolved, checked, queued."""
+"""Every run is made here: its options resolved, what keeps it from starting judged, queued."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from django.conf import settings
 
-from runs.creation.options import MOST_TURNS, Options, must_ask, of_task, of_version
+from runs.creation.options import (
+    MOST_TURNS,
+    Options,
+    must_ask,
+    options_of_task,
+    options_of_version,
+)
 from runs.lifecycle import queueing
 from runs.models import Channel, HistoryOf, Run, RunStatus, Task
 from runs.usage import limits as usage_limits
@@ -12,30 +19,76 @@ from teammates.access import Access
 from teammates.errors import Conflict, NotFound, PaymentRequired
 from teammates.knowledge import skills
 from teammates.llm import catalog
-from teammates.models import Model, PermissionMode, Teammate, TeammateStatus, TeammateVersion
+from teammates.models import EndUser, PermissionMode, Teammate, TeammateStatus, TeammateVersion
 from threads import conversations
 from threads.models import Message, Thread
 
 
-def queue(
+@dataclass(frozen=True)
+class RunRequest:
+    """What a run is asked to do, by whom, where and how."""
+
+    thread: Thread
+    prompt: Message | None
+    teammate: Teammate
+    options: Options  # checked (`check_options`)
+    channel: Channel
+    version: TeammateVersion | None = None  # None: the teammate's current one
+    is_resolved: bool = False  # options are those of an earlier run: nothing is inherited
+    task: Task | None = None  # None: one of its own is made
+    history_of: HistoryOf = HistoryOf.THREAD
+    persona_id: str = ""
+    reply_to: Run | None = None
+    started_by: Run | None = None
+    retry_of: Run | None = None
+
+
+def start_in_new_thread(
     access: Access,
-    thread: Thread,
-    prompt: Message | None,
+    text: str,
     teammate: Teammate,
-    version: TeammateVersion,
     options: Options,
     *,
-    channel: Channel,
-    history_of: HistoryOf = HistoryOf.THREAD,
-    reply_to: Run | None = None,
-    persona_id: str = "",
-    route: Model | None = None,
-    is_resolved: bool = False,
-    task: Task | None = None,
-    started_by: Run | None = None,
-    retry_of: Run | None = None,
+    end_user: EndUser | None,
+    title: str | None = None,
+    channel: Channel = Channel.API,
+    **request: Any,
 ) -> Run:
-    """Resolve every option and put the run into its thread's queue."""
+    """A thread of an end user's, or of the account, with `text` as its first message and a run;
+    `request` is the rest of a `RunRequest`. Raises as `enqueue`."""
+    thread = conversations.create_thread(access, title=title, teammate=teammate, end_user=end_user)
+    prompt = conversations.post_message(access, thread, text)
+    return enqueue(access, RunRequest(thread, prompt, teammate, options, channel, **request))
+
+
+def enqueue(access: Access, request: RunRequest) -> Run:
+    """Put a run into its thread's queue. Call inside the transaction that makes what it needs.
+
+    Holds the thread's row, then its end user's: everybody who starts a run takes them in this
+    order. Raises as `resolve` and `may_start`, and `TooMany` if the queue is full.
+    """
+    thread = request.thread
+    locked = Thread.objects.select_for_update(no_key=True).values("next_position", "heard_outside")
+    vars(thread).update(locked.get(pk=thread.pk))
+    starts_left = may_start(access, request)
+    run = _make(access, request, resolve(access, request))
+    if thread.teammate_id is None:
+        Thread.objects.filter(pk=thread.pk).update(teammate=request.teammate)
+    if run.heard_outside:
+        conversations.mark_heard_outside(thread)
+    Run.objects.filter(thread=thread, asks_back=True).update(asks_back=False)
+    run = queueing.queue_run(run)
+    run.starts_left = starts_left
+    return run
+
+
+def may_start(access: Access, request: RunRequest) -> int | None:
+    """How many runs the thread's end user may start after this one, None without a limit.
+
+    Raises `NotFound`, `Conflict` (the teammate is paused), `Forbidden`, `TooMany`,
+    `PaymentRequired`.
+    """
+    teammate, thread = request.teammate, request.thread
     if teammate.is_archived:
         raise NotFound("This teammate is archived.", code="teammates.not_found")
     if teammate.end_user_id is not None and teammate.end_user_id != thread.end_user_id:
@@ -47,80 +100,98 @@ def queue(
         raise Conflict(
             f"{teammate.name} is paused; enable the teammate first.", code="teammates.disabled"
         )
-    # The thread first, then its end user: everybody who starts a run takes them in this order.
-    locked = Thread.objects.select_for_update(no_key=True).get(pk=thread.pk)
     starts_left = usage_limits.check_limits(thread.end_user) if thread.end_user else None
-    _check_verified(access)
-    inherited = of_task(task).or_else(of_version(version)) if task else of_version(version)
-    wanted = options if is_resolved else options.or_else(inherited)
+    _require_confirmed(access)
+    return starts_left
+
+
+def resolve(access: Access, request: RunRequest) -> Options:
+    """The options with all that they take from the task and the teammate, and their model.
+
+    Raises `Invalid` where nobody is to be asked although the mode wants it, or for a skill that
+    the teammate has not.
+    """
+    version = request.version or request.teammate.current_version
+    wanted = request.options
+    if not request.is_resolved:
+        inherited = options_of_version(version)
+        if request.task is not None:
+            inherited = options_of_task(request.task).merged_with(inherited)
+        wanted = wanted.merged_with(inherited)
     mode = wanted.permission_mode or PermissionMode.AUTONOMOUS
-    if not is_resolved and options.human_in_the_loop is False and mode != PermissionMode.AUTONOMOUS:
+    must_not_ask = not request.is_resolved and request.options.human_in_the_loop is False
+    if must_not_ask and mode != PermissionMode.AUTONOMOUS:
         raise must_ask(mode)
-    people = wanted.human_in_the_loop
-    text = prompt.content if prompt else ""
     if wanted.skill:
-        scope = replace(access, end_user=thread.end_user)
-        skills.check_skill(scope, teammate, wanted.skill)
-    task = task or Task.objects.create(
-        organization=access.organization,
-        teammate=teammate,
-        end_user=thread.end_user,
-        created_by=access.user,
-        name=" ".join(text.split())[:100] or f"Run of {teammate.name}"[:255],
-        instructions=text,
-        is_ad_hoc=True,
+        scope = replace(access, end_user=request.thread.end_user)
+        skills.check_skill(scope, request.teammate, wanted.skill)
+    people = wanted.human_in_the_loop
+    return replace(
+        wanted,
+        route=wanted.route or catalog.resolve_model(access.organization, wanted.model or ""),
+        permission_mode=mode,
+        human_in_the_loop=mode != PermissionMode.AUTONOMOUS if people is None else people,
     )
-    origin = access.origin or (retry_of.origin if retry_of else "")
-    begun_by = (one for one in (started_by, retry_of) if one is not None)
-    heard_outside = (
-        bool(origin) or locked.heard_outside or any(one.has_words_from_outside for one in begun_by)
-    )
-    run = Run(
+
+
+def _make(access: Access, request: RunRequest, options: Options) -> Run:
+    """The run, not saved yet, with its task."""
+    thread, started_by = request.thread, request.started_by
+    origin = access.origin or (request.retry_of.origin if request.retry_of else "")
+    before = [run for run in (started_by, request.retry_of) if run is not None]
+    return Run(
         organization=access.organization,
         thread=thread,
-        task=task,
-        teammate=teammate,
-        teammate_version=version,
+        task=request.task or _ad_hoc_task(access, request),
+        teammate=request.teammate,
+        teammate_version=request.version or request.teammate.current_version,
         end_user=thread.end_user,
-        prompt=prompt,
-        reply_to=reply_to,
-        retry_of=retry_of,
+        prompt=request.prompt,
+        reply_to=request.reply_to,
+        retry_of=request.retry_of,
         started_by=started_by,
         root_id=(started_by.root_id or started_by.pk) if started_by else None,
         depth=started_by.depth + 1 if started_by else 0,
-        channel=channel,
+        channel=request.channel,
         created_by=access.user,
         api_key=access.api_key,
         origin=origin,
-        heard_outside=heard_outside,
-        route=route or catalog.resolve_model(access.organization, wanted.model or ""),
-        requested_persona=persona_id,
-        effort=wanted.effort or "",
-        permission_mode=mode,
-        human_in_the_loop=mode != PermissionMode.AUTONOMOUS if people is None else people,
-        tools=wanted.tools or [],
-        memory=wanted.memory is not False,
-        history=wanted.history is not False,
-        history_of=history_of,
-        task_setup_tools=wanted.task_setup_tools is not False,
-        feedback=wanted.feedback is not False,
-        email_notifications=bool(wanted.email_notifications),
-        max_turns=wanted.max_turns or MOST_TURNS,
-        skill=wanted.skill or "",
-        output_schema=wanted.output_schema,
-        metadata=wanted.metadata,
+        heard_outside=bool(origin)
+        or thread.heard_outside
+        or any(run.has_words_from_outside for run in before),
+        route=options.route,
+        requested_persona=request.persona_id,
+        effort=options.effort or "",
+        permission_mode=options.permission_mode or PermissionMode.AUTONOMOUS,
+        human_in_the_loop=bool(options.human_in_the_loop),
+        tools=options.tools or [],
+        memory=options.memory is not False,
+        history=options.history is not False,
+        history_of=request.history_of,
+        task_setup_tools=options.task_setup_tools is not False,
+        feedback=options.feedback is not False,
+        email_notifications=bool(options.email_notifications),
+        max_turns=options.max_turns or MOST_TURNS,
+        skill=options.skill or "",
+        output_schema=options.output_schema,
+        metadata=options.metadata,
     )
-    if thread.teammate_id is None:
-        Thread.objects.filter(pk=thread.pk).update(teammate=teammate)
-    if heard_outside:
-        conversations.mark_heard_outside(thread)
-    Run.objects.filter(thread=thread, asks_back=True).update(asks_back=False)
-    run = queueing.queue_run(run)
-    run.starts_left = starts_left
-    return run
 
 
-def _check_verified(access: Access) -> None:
+def _ad_hoc_task(access: Access, request: RunRequest) -> Task:
+    text = request.prompt.content if request.prompt else ""
+    return Task.objects.create(
+        organization=access.organization,
+        teammate=request.teammate,
+        end_user=request.thread.end_user,
+        created_by=access.user,
+        name=" ".join(text.split())[:100] or f"Run of {request.teammate.name}"[:255],
+        instructions=text,
+        is_ad_hoc=True,
+    )
+
+
+def _require_confirmed(access: Access) -> None:
     """Where the operator wants addresses to be confirmed: a few runs are free of that."""
     free, user = settings.UNVERIFIED_RUNS, access.user
     if free is None or user is None or user.email_verified_at is not None:

@@ -1,7 +1,7 @@
 """How a run works: what was asked for, and what it takes from its task and its teammate."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from runs.models import Run, Task
@@ -10,7 +10,7 @@ from teammates.access import Access
 from teammates.errors import Invalid
 from teammates.integrations import servers
 from teammates.llm import catalog
-from teammates.models import Effort, PermissionMode, TeammateVersion
+from teammates.models import Effort, Model, PermissionMode, TeammateVersion
 from teammates.tools import schemas
 
 MOST_TURNS = 2000
@@ -20,7 +20,8 @@ MOST_TURNS = 2000
 class Options:
     """What a request may override; None inherits (run > task > teammate > platform)."""
 
-    model: str | None = None
+    model: str | None = None  # an alias
+    route: Model | None = None  # the model of that alias, once it was looked up
     effort: str | None = None
     permission_mode: str | None = None
     human_in_the_loop: bool | None = None
@@ -35,12 +36,15 @@ class Options:
     skill: str | None = None
     email_notifications: bool | None = None
 
-    def or_else(self, inherited: "Options") -> "Options":
-        mine = {name: value for name, value in asdict(self).items() if value is not None}
+    def merged_with(self, inherited: "Options") -> "Options":
+        """These, and what they leave open as it is `inherited`."""
+        mine = {name: value for name, value in vars(self).items() if value is not None}
+        if self.model is not None:  # its route replaces an inherited one, looked up or not
+            mine["route"] = self.route
         return replace(inherited, **mine)
 
 
-def of_run(run: Run) -> Options:
+def options_of_run(run: Run) -> Options:
     """Everything that an earlier run was resolved to."""
     return Options(
         model=run.route.alias if run.route else None,
@@ -60,11 +64,11 @@ def of_run(run: Run) -> Options:
     )
 
 
-def of_version(version: TeammateVersion) -> Options:
+def options_of_version(version: TeammateVersion) -> Options:
     return replace(_of(version), tools=version.tools)
 
 
-def of_task(task: Task) -> Options:
+def options_of_task(task: Task) -> Options:
     return replace(_of(task), tools=task.tools)
 
 
@@ -81,21 +85,25 @@ def _of(source: TeammateVersion | Task) -> Options:
     )
 
 
-def check_options(access: Access, options: Options) -> None:
-    """Refuse what no run can have. Raises `Invalid` naming the field."""
+def check_options(access: Access, options: Options) -> Options:
+    """The options with their model looked up. Raises `Invalid` naming what no run can have.
+
+    Outside of transactions: a schema is judged in a process of its own, which may take seconds.
+    """
     if options.permission_mode is not None and options.permission_mode not in PermissionMode.values:
         raise Invalid(f"permission_mode must be one of {', '.join(PermissionMode.values)}.")
     if options.human_in_the_loop is False and options.permission_mode in ("approval", "plan"):
         raise must_ask(options.permission_mode)
     if options.effort and options.effort not in Effort.values:
         raise Invalid(f"effort must be one of {', '.join(Effort.values)}.")
-    if options.model:
-        catalog.resolve_model(access.organization, options.model)
     servers.check_tools(access.organization, access.end_user, options.tools or [])
     if options.max_turns is not None and not 1 <= options.max_turns <= MOST_TURNS:
         raise Invalid(f"max_turns must be 1 to {MOST_TURNS}.")
     if options.output_schema is not None:
         _check_output_schema(options.output_schema)
+    if not options.model:
+        return options
+    return replace(options, route=catalog.resolve_model(access.organization, options.model))
 
 
 def must_ask(mode: str) -> Invalid:

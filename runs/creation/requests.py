@@ -5,23 +5,18 @@ from dataclasses import replace
 from typing import Any
 
 from django.db import transaction
-from django.db.models import QuerySet
 
 from runs.creation.attachments import Attachment, attach, write_attachments
-from runs.creation.enqueue import queue
-from runs.creation.options import Options, check_options, of_run
+from runs.creation.enqueue import RunRequest, enqueue, start_in_new_thread
+from runs.creation.options import Options, check_options, options_of_run
 from runs.creation.origins import narrowed
 from runs.models import (
-    ACTIVE,
     RETRYABLE,
-    CallStatus,
     Channel,
     HistoryOf,
     Run,
-    RunFile,
     Task,
     TaskStatus,
-    ToolCall,
 )
 from teammates.access import Access
 from teammates.errors import Conflict, NotFound, Unsuitable
@@ -51,7 +46,7 @@ def create_run(
     """
     access.require("data.runs.write")
     content = conversations.checked_message(message)
-    check_options(access.for_end_user(user_id), options)
+    options = check_options(access.for_end_user(user_id), options)
     count_uploads(access, attachments)
     with transaction.atomic():
         end_user = _end_user(access, user_id)
@@ -63,16 +58,12 @@ def create_run(
                 raise NotFound("There is no such teammate.", code="teammates.not_found")
             end_user = teammate.end_user
         replace(access, end_user=end_user).require_end_user()
-        thread = conversations.create_thread(access, teammate=teammate, end_user=end_user)
-        prompt = conversations.post_message(access, thread, content)
-        run = queue(
+        run = start_in_new_thread(
             access,
-            thread,
-            prompt,
+            content,
             teammate,
-            teammate.current_version,
             options,
-            channel=Channel.API,
+            end_user=end_user,
             history_of=HistoryOf.TEAMMATE,
         )
         write_and_attach(run, attachments)
@@ -94,7 +85,7 @@ def run_task(
     Raises `Unsuitable` for a paused or archived task, `NotFound` for another end user's.
     """
     access.require("data.runs.write", task)
-    check_options(access.for_end_user(user_id), options)
+    options = check_options(access.for_end_user(user_id), options)
     if task.status != TaskStatus.ENABLED:
         raise Unsuitable(
             f"The task {task.name} is {task.get_status_display().lower()}; enable it first.",
@@ -108,17 +99,13 @@ def run_task(
             end_user = task.end_user
         replace(access, end_user=end_user).require_end_user()
         teammate = _usable(access, task.teammate_id)
-        thread = conversations.create_thread(
-            access, title=title_of(task.name), teammate=teammate, end_user=end_user
-        )
-        prompt = conversations.post_message(access, thread, prompt_of(task, extra))
-        return queue(
+        return start_in_new_thread(
             access,
-            thread,
-            prompt,
+            prompt_of(task, extra),
             teammate,
-            teammate.current_version,
             options,
+            end_user=end_user,
+            title=title_of(task.name),
             channel=channel,
             history_of=HistoryOf.TEAMMATE,
             task=task,
@@ -144,7 +131,7 @@ FIRST_SESSION = (
 def start_first_session(access: Access, teammate_id: int, *, options: Options) -> Run:
     """The teammate speaks first. Once: raises `Conflict` if it did, and has not failed."""
     access.require("data.runs.write")
-    check_options(access, options)
+    options = check_options(access, options)
     with transaction.atomic():
         teammate = lookup.get_teammate(access, teammate_id)
         replace(access, end_user=teammate.end_user).require_end_user()
@@ -155,85 +142,17 @@ def start_first_session(access: Access, teammate_id: int, *, options: Options) -
             raise Conflict(
                 f"{teammate.name} had its first session already.", code="first_session_exists"
             )
-        thread = conversations.create_thread(
+        run = start_in_new_thread(
             access,
-            title=f"Meet {title_of(teammate.name)}"[:150],
-            teammate=teammate,
-            end_user=teammate.end_user,
-        )
-        prompt = conversations.post_message(access, thread, FIRST_SESSION)
-        run = queue(
-            access,
-            thread,
-            prompt,
+            FIRST_SESSION,
             teammate,
-            teammate.current_version,
             options,
-            channel=Channel.API,
+            end_user=teammate.end_user,
+            title=f"Meet {title_of(teammate.name)}"[:150],
         )
         run.is_first_session = True
         run.save(update_fields=["is_first_session"])
         return run
-
-
-def retry_run(
-    access: Access, run: Run, *, confirm: bool = False, channel: Channel = Channel.API
-) -> tuple[Run, bool]:
-    """A new run of the same request with the same settings, and whether it is new: one that is
-    under way is returned instead.
-
-    Raises `Conflict` if the run did not fail, or if it did things that would be done again and
-    `confirm` does not say so.
-    """
-    access.require("data.runs.write", run)
-    with transaction.atomic():
-        # The run's row is the lock: of two retries at once, the second finds the first.
-        Run.objects.select_for_update(no_key=True).get(pk=run.pk)
-        run.refresh_from_db(fields=["status", "erased_at"])
-        if (under_way := run.retries.filter(status__in=ACTIVE).order_by("-id").first()) is not None:
-            return under_way, False
-        if not run.is_retryable:
-            raise Conflict(
-                "Only a failed or cancelled run whose words are kept can be tried again.",
-                code="run_not_retryable",
-            )
-        if not confirm and repeats_actions(run):
-            raise Conflict(
-                "The run did things that a retry may do again. Confirm to go on.",
-                code="retry_needs_confirmation",
-            )
-        thread = Thread.objects.get(pk=run.thread_id)
-        teammate = _usable(access, run.teammate_id)
-        again = queue(
-            access,
-            thread,
-            run.prompt,
-            teammate,
-            teammate.current_version,
-            of_run(run),
-            channel=channel,
-            history_of=HistoryOf(run.history_of),
-            reply_to=run.reply_to,
-            is_resolved=True,
-            task=run.task,
-            retry_of=run,
-        )
-        for attached in RunFile.objects.filter(run=run, is_attachment=True):
-            RunFile.objects.create(run=again, file_id=attached.file_id, is_attachment=True)
-        return again, True
-
-
-def repeats_actions(run: Run) -> bool:
-    """Whether the run did, or may have done, something that trying again would do again."""
-    return actions_of(run).exists()
-
-
-def actions_of(run: Run) -> QuerySet[ToolCall]:
-    """What the run did, or may have done, that changes something."""
-    done = run.tool_calls.exclude(is_action=False)
-    return done.filter(
-        status__in=[CallStatus.DONE, CallStatus.UNKNOWN, CallStatus.RUNNING]
-    ).order_by("pk")
 
 
 def title_of(text: str) -> str:
@@ -257,28 +176,21 @@ def reply_to_run(
     content = conversations.checked_message(message)
     if options.tools == []:
         options = replace(options, tools=None)
-    check_options(replace(access, end_user=run.end_user), options)
+    options = check_options(replace(access, end_user=run.end_user), options)
     count_uploads(access, attachments)
     asks_for_people = bool(options.human_in_the_loop) or options.permission_mode in (
         PermissionMode.APPROVAL,
         PermissionMode.PLAN,
     )
-    wanted = replace(options.or_else(of_run(run)), human_in_the_loop=asks_for_people)
+    wanted = replace(options.merged_with(options_of_run(run)), human_in_the_loop=asks_for_people)
     with transaction.atomic():
         thread = Thread.objects.get(pk=run.thread_id)
         teammate = _usable(access, run.teammate_id)
         prompt = conversations.post_message(access, thread, content)
-        again = queue(
-            access,
-            thread,
-            prompt,
-            teammate,
-            teammate.current_version,
-            wanted,
-            channel=Channel.API,
-            reply_to=run,
-            is_resolved=True,
+        request = RunRequest(
+            thread, prompt, teammate, wanted, Channel.API, is_resolved=True, reply_to=run
         )
+        again = enqueue(access, request)
         write_and_attach(again, attachments)
         return again
 

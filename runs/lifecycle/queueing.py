@@ -16,10 +16,10 @@ from threads.models import Thread
 def queue_run(run: Run) -> Run:
     """Insert `run` at the end of its thread's queue, with `run.started`, and wake the workers.
 
-    Call inside the transaction that makes what the run needs. Raises `TooMany` if the queue is
-    full. Holds the thread's row: positions are in order of commit.
+    The caller holds the thread's row, and `run.thread` has what it says: positions are in order
+    of commit. Raises `TooMany` if the queue is full.
     """
-    thread = Thread.objects.select_for_update(no_key=True).get(pk=run.thread_id)
+    thread = run.thread
     queued = Run.objects.filter(thread=thread, status=S.QUEUED).count()
     if queued >= settings.THREAD_QUEUE_LIMIT:
         raise TooMany(

@@ -22,7 +22,7 @@ from teammates.errors import Conflict, Forbidden, Invalid, NotFound
 from teammates.integrations.app_catalog import CATALOG
 from teammates.models import PermissionMode, PermissionPolicy, Teammate, ToolServer
 from teammates.roster import channels, editing, lookup
-from threads import conversations, files
+from threads import files
 
 MOST_LISTED = 50
 DEEPEST = 5  # runs that start runs that start runs
@@ -136,19 +136,15 @@ def run_task(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]
     root = run.root_id or run.pk
     if Run.objects.filter(root_id=root).count() >= MOST_STARTED:
         raise Conflict(f"The work that began it all started {MOST_STARTED} runs already.")
-    wanted = options.of_task(task).or_else(options.of_version(teammate.current_version))
+    wanted = options.options_of_task(task).merged_with(
+        options.options_of_version(teammate.current_version)
+    )
     own_mode = task.permission_mode or teammate.current_version.permission_mode
     mode = max(run.permission_mode, own_mode, key=STRICTNESS.index)
-    thread = conversations.create_thread(
-        access, title=task.name, teammate=teammate, end_user=run.end_user
-    )
-    prompt = conversations.post_message(access, thread, text)
-    started = enqueue.queue(
+    started = enqueue.start_in_new_thread(
         access,
-        thread,
-        prompt,
+        text,
         teammate,
-        teammate.current_version,
         options.Options(
             permission_mode=mode,
             human_in_the_loop=mode != PermissionMode.AUTONOMOUS,
@@ -159,6 +155,8 @@ def run_task(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]
             task_setup_tools=run.task_setup_tools and None,
             feedback=run.feedback and None,
         ),
+        end_user=run.end_user,
+        title=task.name,
         channel=Channel(run.channel),
         history_of=HistoryOf.TEAMMATE,
         task=task,

@@ -286,19 +286,17 @@ def _run(
     *,
     is_new: bool,
 ) -> Run:
-    teammate = target.teammate
     access = _access(target, target.origin(kind, source))
-    run = enqueue.queue(
-        access,
+    request = enqueue.RunRequest(
         prompt.thread,
         prompt,
-        teammate,
-        teammate.current_version,
+        target.teammate,
         Options(email_notifications=_is_mailed(target, kind)),
-        channel=CHANNELS[kind],
+        CHANNELS[kind],
         task=target.task,
         history_of=HistoryOf.TEAMMATE if is_new else HistoryOf.THREAD,
     )
+    run = enqueue.enqueue(access, request)
     attach(run, files)
     return run
 

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from runs.creation import requests
+from runs.creation import retries
 from runs.lifecycle import endings, flags
 from runs.models import Channel, Run, RunStatus
 from runs.queries import query_language, saved_views
@@ -259,7 +259,7 @@ def _cancel(access: Access, run: Run) -> bool:
 
 
 def _retry(access: Access, run: Run) -> bool:
-    return requests.retry_run(access, run, channel=Channel.APP)[1]
+    return retries.retry_run(access, run, channel=Channel.APP)[1]
 
 
 def _archive(access: Access, run: Run) -> bool:

@@ -10,7 +10,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from runs.creation import conversation, requests
+from runs.creation import conversation, retries
 from runs.events import log as events_log
 from runs.gates import cards, decisions
 from runs.lifecycle import endings, flags
@@ -70,7 +70,7 @@ def _head(request: PageRequest, run: Run) -> dict[str, Any]:
         "failed_step": explain.failed_step(run),
         "so_far": explain.so_far(run),
         "repeats": [
-            call.summary or call.title or call.name for call in requests.actions_of(run)[:20]
+            call.summary or call.title or call.name for call in retries.actions_of(run)[:20]
         ]
         if run.is_retryable
         else [],
@@ -272,7 +272,7 @@ def run_retry(request: PageRequest, run_id: int) -> HttpResponse:
     """Try again; what would be done twice is asked about first (`confirm`)."""
     run = find_run(request, run_id)
     is_sure = bool(request.POST.get("confirm"))
-    again, _ = requests.retry_run(request.access, run, confirm=is_sure, channel=Channel.APP)
+    again, _ = retries.retry_run(request.access, run, confirm=is_sure, channel=Channel.APP)
     return redirect(_back(request, again))
 
 

@@ -10,7 +10,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from runs.creation import conversation, enqueue, options, requests
+from runs.creation import conversation, enqueue, options, requests, retries
 from runs.execution import loop
 from runs.gates import decisions, policy
 from runs.gates.decisions import Decision
@@ -50,7 +50,7 @@ from teammates.tools.web import WEB_FETCH
 from tests.factories import make_bob, make_run
 from tests.fake_models import FakeModels, serve
 from tests.runs.test_execution import finish, work_until
-from threads import conversations, files
+from threads import files
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -383,18 +383,15 @@ def test_what_strangers_start_stays_theirs(alice: Access, ops: Teammate) -> None
     Run.objects.filter(pk=run.pk).update(
         status=RunStatus.FAILED, finished_at=run.created_at, error_class="e", error_message="e"
     )
-    again, _ = requests.retry_run(alice, Run.objects.get(pk=run.pk))
+    again, _ = retries.retry_run(alice, Run.objects.get(pk=run.pk))
     assert again.origin == run.origin != ""
-    thread = conversations.create_thread(access, teammate=ops)
-    prompt = conversations.post_message(access, thread, "more")
     with transaction.atomic():
-        child = enqueue.queue(
+        child = enqueue.start_in_new_thread(
             access,
-            thread,
-            prompt,
+            "more",
             ops,
-            ops.current_version,
             options.Options(),
+            end_user=None,
             channel=Channel.EMAIL,
             history_of=HistoryOf.TEAMMATE,
             started_by=run,

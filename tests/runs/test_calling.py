@@ -14,7 +14,7 @@ import pytest
 from django.db import transaction
 
 from runs.creation import requests
-from runs.creation.options import Options, of_task, of_version
+from runs.creation.options import Options, options_of_task, options_of_version
 from runs.gates import answers, decisions
 from runs.models import Event, Gate, Report, Run, RunStatus, Task, ToolCall
 from runs.tools import builtin, toolbox
@@ -296,8 +296,8 @@ def test_a_task_says_what_its_runs_inherit(alice: Access) -> None:
         memory=False,
         effort="low",
     )
-    options = Options(memory=True).or_else(
-        of_task(task).or_else(of_version(normal.current_version))
+    options = Options(memory=True).merged_with(
+        options_of_task(task).merged_with(options_of_version(normal.current_version))
     )
     assert (options.permission_mode, options.memory, options.effort) == ("approval", True, "low")
 

@@ -263,7 +263,7 @@ def test_what_goes_wrong_inside_is_the_callers_to_try_again(
         raise OSError("The disk is full.")
 
     with monkeypatch.context() as patched:
-        patched.setattr("runs.creation.enqueue.queue", broken)
+        patched.setattr("runs.creation.enqueue.enqueue", broken)
         sent = {"data": b"", "content_type": "application/json", "headers": {"Webhook-Id": "7"}}
         assert Client(raise_request_exception=False).post(path, **sent).status_code == 500
     assert Firing.objects.get().reason == Skip.REFUSED

@@ -226,7 +226,7 @@ def test_what_goes_wrong_inside_is_the_senders_to_try_again(
         raise OSError("The disk is full.")
 
     with monkeypatch.context() as patched:
-        patched.setattr("runs.creation.enqueue.queue", broken)
+        patched.setattr("runs.creation.enqueue.enqueue", broken)
         left = receive(ops)
     assert isinstance(receiving.what_holds_up(left), OSError)
     assert (left.reason, "inside Muster" in left.detail) == (Skip.REFUSED, True)

@@ -12,7 +12,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from runs.creation import requests
+from runs.creation import retries
 from runs.inbox import receiving
 from runs.lifecycle import endings
 from runs.models import (
@@ -181,13 +181,13 @@ def test_what_still_works_in_a_thread_keeps_its_words(alice: Access) -> None:
     organizations.update_settings(alice, retention_mode="metadata_only")
     run = make_run(alice, message="keep me", status=RunStatus.FAILED)
     Run.objects.filter(pk=run.pk).update(finished_at=timezone.now() - timedelta(minutes=3))
-    again = requests.retry_run(alice, run)[0]
+    again = retries.retry_run(alice, run)[0]
     assert erasure.erase_said() == 0
     endings.cancel_run(again)
     assert erasure.erase_said() == 1
     run.refresh_from_db()
     with pytest.raises(Conflict, match="words are kept"):
-        requests.retry_run(alice, run)
+        retries.retry_run(alice, run)
 
 
 def test_the_home_of_an_installation_is_not_closed(alice: Access) -> None:

@@ -4,7 +4,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from runs.creation import conversation, requests
+from runs.creation import conversation, retries
 from runs.execution import context
 from runs.models import Run, RunStatus
 from runs.queries import thread_lists
@@ -52,7 +52,7 @@ def test_a_waiting_message_is_edited_until_a_worker_takes_it(alice: Access) -> N
 
 def test_an_edit_of_a_retry_leaves_the_words_of_what_was_tried(alice: Access) -> None:
     failed = make_run(alice, message="as it was", status=RunStatus.FAILED)
-    again, _ = requests.retry_run(alice, failed, confirm=True)
+    again, _ = retries.retry_run(alice, failed, confirm=True)
     conversation.edit_queued(alice, again, "better")
     failed.refresh_from_db()
     again.refresh_from_db()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from runs import feedback
-from runs.creation import conversation, requests
+from runs.creation import conversation, requests, retries
 from runs.creation.options import Options
 from runs.gates import decisions, opening
 from runs.gates.decisions import Decision
@@ -133,7 +133,7 @@ VERBS: dict[str, tuple[set[str], Row, Verb]] = {
     "retry": (
         MINE,
         lambda world: world.run(status=RunStatus.CANCELLED),
-        lambda a, row: requests.retry_run(a, row),
+        lambda a, row: retries.retry_run(a, row),
     ),
     "let others wait": (MINE, World.run, lambda a, row: conversation.stop_others(a, row)),
     "share a run": (MINE, World.done, lambda a, row: links.share(a, row)),
@@ -361,7 +361,7 @@ def test_a_teammate_that_became_somebody_elses_alone_works_for_nobody_else(alice
     editing.update_teammate(alice, agent, visibility="personal")
     for verb in (
         lambda: requests.reply_to_run(bob, done, message="x", options=Options()),
-        lambda: requests.retry_run(bob, done),
+        lambda: retries.retry_run(bob, done),
         lambda: requests.run_task(bob, task, options=Options()),
         lambda: definitions.duplicate_task(bob, task),
     ):

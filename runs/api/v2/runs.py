@@ -27,7 +27,7 @@ from runs.api.v2.shared import (
     open_stream,
     options_of,
 )
-from runs.creation import idempotency, options, requests
+from runs.creation import idempotency, options, requests, retries
 from runs.creation.attachments import Attachment
 from runs.lifecycle import endings, flags
 from runs.models import Run, RunStatus
@@ -153,7 +153,7 @@ def retry(
 ) -> Any:
     """Try a failed or cancelled run again, as a new run; 200 with the one that is under way."""
     before = find_run(request.auth, run_id)
-    run, is_new = requests.retry_run(request.auth, before, confirm=confirm)
+    run, is_new = retries.retry_run(request.auth, before, confirm=confirm)
     response["Location"] = f"/api/v2/runs/{run.pk}"
     shown = find_run(request.auth, run.pk)
     return Status(201 if is_new else 200, run_out(shown))

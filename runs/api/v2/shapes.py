@@ -3,7 +3,7 @@
 from typing import Any
 
 from runs import wire
-from runs.creation import requests
+from runs.creation import retries
 from runs.models import Artifact, Run, RunStatus, StepKind
 from runs.queries import lookup, turns
 from runs.sharing import links
@@ -73,7 +73,7 @@ CHANNELS = {"schedule": None}
 def whole_run_out(run: Run) -> dict[str, Any]:
     """A run by itself: with what is looked up for one alone."""
     written = [file_out(file) for file in lookup.files_of(run)] if run.is_finished else None
-    repeats = requests.repeats_actions(run) if run.is_finished else None
+    repeats = retries.repeats_actions(run) if run.is_finished else None
     return run_out(run) | {"files": written, "repeats_actions": repeats}
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runs.creation import conversation, requests
+from runs.creation import conversation, retries
 from runs.execution import context
 from runs.models import Channel, HistoryOf, Run, RunStatus
 from teammates.access import Access
@@ -31,7 +31,7 @@ def test_a_fork_says_a_question_that_was_asked_again_once_and_keeps_the_order(
     alice: Access,
 ) -> None:
     first = failed(make_run(alice, message="How much?"))
-    again, _ = requests.retry_run(alice, first)
+    again, _ = retries.retry_run(alice, first)
     answered(again, "Ten.")
     conversations.post_message(alice, first.thread, "By the way.")
     last = answered(make_run(alice, message="And now?", thread=first.thread), "Eleven.")
@@ -42,7 +42,7 @@ def test_a_fork_says_a_question_that_was_asked_again_once_and_keeps_the_order(
 
 def test_a_run_is_told_a_question_that_was_asked_again_once(alice: Access) -> None:
     first = failed(make_run(alice, message="How much?", channel=Channel.API))
-    again, _ = requests.retry_run(alice, first)
+    again, _ = retries.retry_run(alice, first)
     answered(again, "Ten.")
     later = make_run(alice, message="Again?", channel=Channel.API)
     Run.objects.filter(pk=later.pk).update(history_of=HistoryOf.TEAMMATE)
