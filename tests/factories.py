@@ -17,8 +17,8 @@ from runs.lifecycle.endings import Outcome
 from runs.lifecycle.transitions import Lease
 from runs.models import Channel, Gate, GateKind, Run, RunStatus, Step, StepKind, ToolCall
 from teammates.access import Access, access_of_member
-from teammates.integrations import servers
-from teammates.integrations.servers import Checked
+from teammates.integrations import discovery
+from teammates.integrations.discovery import ServerCheck
 from teammates.models import Membership, Organization, Role, Teammate, ToolServer, ToolSetting, User
 from teammates.people import api_keys, sign_in, verification
 from teammates.tools.ask import ASK_USER
@@ -187,16 +187,16 @@ def make_gate(
     return gate
 
 
-def check_server(server: ToolServer) -> Checked:
+def check_server(server: ToolServer) -> ServerCheck:
     """Ask a server what it offers, as a worker does that was told to."""
 
-    async def ask() -> Checked:
+    async def ask() -> ServerCheck:
         try:
-            return await servers.ask(server.connection)
+            return await discovery.ask(server.connection)
         finally:
             await close_sessions()
 
-    return servers.record_check(server, asyncio.run(ask()))
+    return discovery.record_check(server, asyncio.run(ask()))
 
 
 def say(text: str) -> NewEvent:

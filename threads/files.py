@@ -2,9 +2,7 @@
 
 import hashlib
 import mimetypes
-import os
 from collections.abc import Iterable
-from pathlib import Path
 
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
@@ -33,7 +31,6 @@ def write_file(thread: Thread, *, name: str, content: bytes) -> File:
         path = f"{thread.organization_id}/{sha256[:2]}/{sha256}"
         # Named by content: a crash between here and the commit leaves a file, never a row without.
         _lock_path(path)
-        _store(path, content)
         return File.objects.create(
             thread=thread,
             name=name,
@@ -41,7 +38,7 @@ def write_file(thread: Thread, *, name: str, content: bytes) -> File:
             size=len(content),
             content_type=mimetypes.guess_type(name)[0] or "application/octet-stream",
             sha256=sha256,
-            stored_as=path,
+            stored_as=_store(path, content),
         )
 
 
@@ -72,18 +69,11 @@ def _lock_path(path: str) -> None:
         cursor.execute("SELECT pg_advisory_xact_lock(44, hashtext(%s))", [path])
 
 
-def _store(path: str, content: bytes) -> None:
-    """Write under a passing name first: a half-written file never has the name of its content."""
+def _store(path: str, content: bytes) -> str:
+    """Under which name the content is stored: `path`, or what the storage made of it."""
     if default_storage.exists(path) and default_storage.size(path) == len(content):
-        return
-    passing = Path(
-        default_storage.path(default_storage.save("incoming/file", ContentFile(content)))
-    )
-    with passing.open("rb+") as written:
-        os.fsync(written.fileno())
-    target = Path(default_storage.path(path))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    passing.replace(target)
+        return path
+    return default_storage.save(path, ContentFile(content))
 
 
 def free_name(thread: Thread, name: str, sha256: str) -> str:

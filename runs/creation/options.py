@@ -8,7 +8,7 @@ from runs.models import Run, Task
 from teammates import budget
 from teammates.access import Access
 from teammates.errors import Invalid
-from teammates.integrations import servers
+from teammates.integrations import server_lookup
 from teammates.llm import catalog
 from teammates.models import Effort, Model, PermissionMode, TeammateVersion
 from teammates.tools import schemas
@@ -96,7 +96,7 @@ def check_options(access: Access, options: Options) -> Options:
         raise must_ask(options.permission_mode)
     if options.effort and options.effort not in Effort.values:
         raise Invalid(f"effort must be one of {', '.join(Effort.values)}.")
-    servers.check_tools(access.organization, access.end_user, options.tools or [])
+    server_lookup.check_tools(access.organization, access.end_user, options.tools or [])
     if options.max_turns is not None and not 1 <= options.max_turns <= MOST_TURNS:
         raise Invalid(f"max_turns must be 1 to {MOST_TURNS}.")
     if options.output_schema is not None:

@@ -28,7 +28,7 @@ from runs.lifecycle.transitions import Lease
 from runs.models import Run, RunStatus, Step, StepKind, StepStatus
 from runs.tools import toolbox
 from teammates.errors import DomainError
-from teammates.integrations import servers
+from teammates.integrations import discovery
 from teammates.llm import catalog
 from teammates.models import Effort, Model, ServerKind, ToolServer
 from teammates.providers import open_client
@@ -224,12 +224,12 @@ async def _gather(state: State) -> None:
 
 async def _refreshed(server: ToolServer) -> dict[str, Any]:
     """Ask a server what it offers, unless it said so just now; what changed, if anything did."""
-    if server.kind == ServerKind.REST_API or servers.is_fresh(server, RECHECK_SECONDS):
+    if server.kind == ServerKind.REST_API or discovery.is_fresh(server, RECHECK_SECONDS):
         return {}
     before = server.described
-    checked = await servers.ask(server.connection)
-    await in_db(servers.record_check, server, checked)
-    difference = servers.difference(before, server.described)
+    checked = await discovery.ask(server.connection)
+    await in_db(discovery.record_check, server, checked)
+    difference = discovery.difference(before, server.described)
     return {"server": server.slug, "name": server.name, **difference} if difference else {}
 
 

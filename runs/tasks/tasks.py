@@ -9,7 +9,7 @@ from django.utils import timezone
 from runs.models import Task, TaskStatus, TriggerKind
 from teammates.access import Access, take_over
 from teammates.errors import Forbidden, Invalid, NotFound, Unsuitable
-from teammates.integrations import servers
+from teammates.integrations import server_lookup
 from teammates.llm import catalog
 from teammates.models import Effort, EndUser, PermissionMode, Teammate
 from teammates.roster import lookup
@@ -167,7 +167,7 @@ def _apply(task: Task, fields: dict[str, Any]) -> None:
     if len(task.workflow_stage) > 100:
         raise Invalid("workflow_stage must have at most 100 characters.")
     if "tools" in fields:
-        servers.check_tools(task.organization, task.end_user, task.tools or [])
+        server_lookup.check_tools(task.organization, task.end_user, task.tools or [])
 
 
 CHANGEABLE = (

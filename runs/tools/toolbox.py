@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from runs.models import Run
 from teammates import tools
-from teammates.integrations import servers, tool_policies
+from teammates.integrations import server_lookup, tool_policies
 from teammates.models import ProviderKind, ToolServer, ToolSetting
 from teammates.tools.base import Tool
 from teammates.tools.result import submit_result
@@ -57,7 +57,7 @@ def tools_of_run(run: Run) -> Toolbox:
         if {tool.name, tool.group} & set(off)
     }
     for server in servers_of(run):
-        for tool in servers.tools_of(server):
+        for tool in server_lookup.tools_of(server):
             if not server.may_be_used:  # type: ignore[attr-defined]  # annotated
                 missing[tool.name] = (
                     f"{server.name} is not for whoever started this run, or not for this teammate."
@@ -74,7 +74,7 @@ def tools_of_run(run: Run) -> Toolbox:
 
 def servers_of(run: Run) -> list[ToolServer]:
     """The servers that the run names; each says whether it `may_be_used` here."""
-    return servers.servers_of(
+    return server_lookup.servers_of(
         run.organization,
         run.end_user,
         run.tools,

@@ -12,7 +12,7 @@ from teammates import tools
 from teammates.access import Access
 from teammates.errors import DomainError, Invalid, NotFound
 from teammates.forms.tools import PermissionForm, ToolForm
-from teammates.integrations import servers, tool_policies
+from teammates.integrations import server_lookup, tool_policies
 from teammates.models import (
     PermissionPolicy,
     PolicySource,
@@ -40,13 +40,15 @@ def tool_list(request: PageRequest) -> HttpResponse:
         for group in tools.GROUPS.values()
         if group.tools
     ]
-    for server in servers.visible_servers(request.access):
+    for server in server_lookup.visible_servers(request.access):
         groups.append(
             {
                 "name": server.name,
                 "description": server.description,
                 "server": server,
-                "rows": [(tool, settings.get(tool.name)) for tool in servers.tools_of(server)],
+                "rows": [
+                    (tool, settings.get(tool.name)) for tool in server_lookup.tools_of(server)
+                ],
             }
         )
     return render(
@@ -102,8 +104,8 @@ def tool_detail(request: PageRequest, name: str) -> HttpResponse:
 def _find_tool(access: Access, name: str) -> Tool:
     if name in tools.REGISTRY:
         return tools.REGISTRY[name]
-    for server in servers.visible_servers(access):
-        for tool in servers.tools_of(server):
+    for server in server_lookup.visible_servers(access):
+        for tool in server_lookup.tools_of(server):
             if tool.name == name:
                 return tool
     raise NotFound("There is no such tool.")
@@ -146,8 +148,8 @@ def permission_list(request: PageRequest) -> HttpResponse:
 
 def _choices(access: Access) -> list[tuple[str, str]]:
     """What a standing permission may be for: tools that may ask, and whole apps."""
-    connected = servers.visible_servers(access)
-    every = [*tools.REGISTRY.values(), *(t for s in connected for t in servers.tools_of(s))]
+    connected = server_lookup.visible_servers(access)
+    every = [*tools.REGISTRY.values(), *(t for s in connected for t in server_lookup.tools_of(s))]
     chosen = [(tool.name, tool.title) for tool in every if tool.changes and tool.may_remember]
     return chosen + [(server.slug, f"{server.name}: everything") for server in connected]
 

@@ -11,7 +11,7 @@ from teammates.access import Access
 from teammates.api.schemas import ApiRequest, Input, Limit, iso, paged, whole
 from teammates.api.scopes import exact_scope, scope_for_writing
 from teammates.errors import NotFound, Unsuitable
-from teammates.integrations import checks, servers, tool_policies
+from teammates.integrations import checks, discovery, server_lookup, servers, tool_policies
 from teammates.integrations.app_catalog import CATALOG
 from teammates.llm import catalog
 from teammates.models import Model, PermissionPolicy, ServerStatus, Teammate, ToolServer
@@ -180,7 +180,8 @@ def create_server(request: ApiRequest, payload: ServerCreate) -> Any:
     not answer is kept as failing, with the reason."""
     access = scope_for_writing(request, payload.user_id)
     given = payload.dict(exclude={"user_id"})
-    server = servers.add_server(access, **{k: v for k, v in given.items() if v is not None})
+    new = servers.NewServer(**{k: v for k, v in given.items() if v is not None})
+    server = servers.add_server(access, new)
     checks.ask_server(access, server)
     return Status(201, server_out(server))
 
@@ -190,13 +191,13 @@ def list_servers(request: ApiRequest, user_id: str | None = None) -> dict[str, A
     access = exact_scope(request, user_id)
     rows = ToolServer.objects.visible_to(access).select_related("end_user").order_by("-id")
     found = list(rows[:200])
-    using = servers.teammates_with(*found)
+    using = server_lookup.teammates_with(*found)
     return whole([server_out(server, using[server.slug]) for server in found])
 
 
 @router.get("/mcp-servers/{server_id}", tags=["tools"])
 def get_server(request: ApiRequest, server_id: int, user_id: str | None = None) -> dict[str, Any]:
-    return server_out(servers.get_server(exact_scope(request, user_id), server_id))
+    return server_out(server_lookup.get_server(exact_scope(request, user_id), server_id))
 
 
 @router.patch("/mcp-servers/{server_id}", tags=["tools"])
@@ -205,7 +206,7 @@ def update_server(
 ) -> dict[str, Any]:
     """Change what is given; `secret: null` clears it."""
     access = exact_scope(request, user_id)
-    server = servers.get_server(access, server_id)
+    server = server_lookup.get_server(access, server_id)
     given = {
         name: getattr(payload, name)
         for name in payload.model_fields_set & set(servers.CHANGEABLE)
@@ -217,7 +218,7 @@ def update_server(
 @router.delete("/mcp-servers/{server_id}", response={204: None}, tags=["tools"])
 def delete_server(request: ApiRequest, server_id: int, user_id: str | None = None) -> Any:
     access = exact_scope(request, user_id)
-    servers.delete_server(access, servers.get_server(access, server_id))
+    servers.delete_server(access, server_lookup.get_server(access, server_id))
     return Status(204, None)
 
 
@@ -225,12 +226,12 @@ def delete_server(request: ApiRequest, server_id: int, user_id: str | None = Non
 def trust_server(request: ApiRequest, server_id: int, user_id: str | None = None) -> dict[str, Any]:
     """Trust the server: what it changes asks only where a run's mode does."""
     access = exact_scope(request, user_id)
-    return server_out(servers.trust_server(access, servers.get_server(access, server_id)))
+    return server_out(servers.trust_server(access, server_lookup.get_server(access, server_id)))
 
 
 def server_out(server: ToolServer, using: list[Teammate] | None = None) -> dict[str, Any]:
     """A server; `using`: who uses it, looked up for a list at once."""
-    using = servers.teammates_with(server)[server.slug] if using is None else using
+    using = server_lookup.teammates_with(server)[server.slug] if using is None else using
     return {
         "id": server.pk,
         "slug": server.slug,
@@ -405,7 +406,7 @@ def _connection(
     request: ApiRequest, connection_id: int, user_id: str | None
 ) -> tuple[Access, ToolServer]:
     access = exact_scope(request, user_id, is_strict=False)
-    server = servers.get_server(access, connection_id)
+    server = server_lookup.get_server(access, connection_id)
     if not server.app:
         raise NotFound("There is no such connection.", code="apps.not_found")
     return access, server
@@ -433,7 +434,7 @@ def list_app_tools(request: ApiRequest, name: str) -> dict[str, Any]:
     connected."""
     app = servers.get_app(name)
     known = ToolServer.objects.visible_to(request.auth).filter(app=name).first()
-    operations = known.described if known else servers.read_operations(app.operations)
+    operations = known.described if known else discovery.read_operations(app.operations)
     is_trusted = known is not None and known.auto_approve
     rows = [
         {

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from config.database import in_db
 from teammates.access import Access
-from teammates.integrations import servers
+from teammates.integrations import discovery
 from teammates.models import Model, ServerKind, ToolServer
 from teammates.providers import Tested, try_out
 
@@ -30,7 +30,7 @@ def ask_server(access: Access, server: ToolServer) -> None:
     """Ask a server what it offers. A REST API is described, not asked. Raises `Forbidden`."""
     access.require("data.mcp_configs.manage", server)
     if server.kind == ServerKind.REST_API:
-        servers.record_check(server, servers.Checked(server.described))
+        discovery.record_check(server, discovery.ServerCheck(server.described))
         return
     server.check_due_at = timezone.now()
     _ask(server, "check_due_at")
@@ -89,10 +89,10 @@ async def carry_out(check: Check) -> None:
     row = check.row
     if isinstance(row, ToolServer):
         try:
-            checked = await servers.ask(row.connection)
+            checked = await discovery.ask(row.connection)
         except Exception:  # whatever else a library raises about an address
             logger.exception("%s could not be asked", row)
-            checked = servers.Checked([], NOT_ASKED)
+            checked = discovery.ServerCheck([], NOT_ASKED)
         await in_db(_record_server, row, checked)
     else:
         try:
@@ -103,8 +103,8 @@ async def carry_out(check: Check) -> None:
         await in_db(_record_model, row, tested)
 
 
-def _record_server(server: ToolServer, checked: servers.Checked) -> None:
-    servers.record_check(server, checked)
+def _record_server(server: ToolServer, checked: discovery.ServerCheck) -> None:
+    discovery.record_check(server, checked)
     # What was asked for meanwhile, after a change, is another question.
     ToolServer.objects.filter(pk=server.pk, check_due_at=server.check_due_at).update(
         check_due_at=None

@@ -8,12 +8,14 @@ from django.db import IntegrityError, transaction
 
 from teammates.access import Access
 from teammates.errors import Invalid, NotFound
+from teammates.integrations.server_lookup import tools_of
 from teammates.models import (
     EndUser,
     Organization,
     PermissionPolicy,
     PolicySource,
     ToolMode,
+    ToolServer,
     ToolSetting,
 )
 from teammates.tools.base import Tool
@@ -152,3 +154,11 @@ def _checked_pattern(pattern: dict[str, Any]) -> dict[str, str]:
         if text.count("*") > 5:
             raise Invalid(f"pattern: {name} has more than five *.")
     return pattern
+
+
+def forget_permissions(server: ToolServer) -> None:
+    """What was allowed for its tools, and for all of them at once."""
+    names = [server.slug, *(tool.name for tool in tools_of(server))]
+    PermissionPolicy.objects.filter(
+        organization=server.organization, end_user=server.end_user, tool__in=names
+    ).delete()

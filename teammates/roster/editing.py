@@ -14,7 +14,7 @@ from django.utils.text import slugify
 
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid
-from teammates.integrations import servers
+from teammates.integrations import server_lookup
 from teammates.llm import catalog
 from teammates.models import (
     Effort,
@@ -308,7 +308,7 @@ def _check_version(
         catalog.resolve_model(organization, fields["model"])
     if fields.get("effort") and fields["effort"] not in Effort.values:
         raise Invalid(f"effort must be one of {', '.join(Effort.values)}.")
-    servers.check_tools(organization, end_user, fields.get("tools") or [])
+    server_lookup.check_tools(organization, end_user, fields.get("tools") or [])
     if fields.get("prompt_profile", "platform") not in PromptProfile.values:
         raise Invalid(f"prompt_profile must be one of {', '.join(PromptProfile.values)}.")
     if fields.get("permission_mode", "autonomous") not in PermissionMode.values:

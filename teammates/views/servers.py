@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from teammates.access import Access
 from teammates.errors import DomainError, Invalid, NotFound
 from teammates.forms.tools import ServerForm, UsersForm
-from teammates.integrations import checks, servers, tool_policies
+from teammates.integrations import checks, server_lookup, servers, tool_policies
 from teammates.integrations.app_catalog import CATALOG
 from teammates.models import (
     ServerKind,
@@ -31,14 +31,14 @@ def server_list(request: PageRequest) -> HttpResponse:
     form = ServerForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
-            server = servers.add_server(
-                access, **form.fields_of_server, may_be_private=access.organization.is_home
-            )
+            is_home = access.organization.is_home
+            new = servers.NewServer(**form.fields_of_server, may_be_private=is_home)
+            server = servers.add_server(access, new)
         except DomainError as error:
             add_refusal(form, error)
         else:
             return _asked(request, server)
-    connected = servers.visible_servers(access)
+    connected = server_lookup.visible_servers(access)
     used = {server.app for server in connected if server.end_user_id is None}
     return render(
         request,
@@ -95,8 +95,8 @@ def server_detail(request: PageRequest, server_id: int) -> HttpResponse:
         "teammates/server_detail.html",
         {
             "server": server,
-            "rows": [(tool, settings.get(tool.name)) for tool in servers.tools_of(server)],
-            "teammates": servers.teammates_with(server)[server.slug],
+            "rows": [(tool, settings.get(tool.name)) for tool in server_lookup.tools_of(server)],
+            "teammates": server_lookup.teammates_with(server)[server.slug],
             "form": form,
             "users_form": UsersForm(server),
             "may_manage": access.may("data.mcp_configs.manage"),

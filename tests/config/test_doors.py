@@ -296,7 +296,9 @@ def test_json_that_cannot_be_walked_through_is_refused_at_every_door(
     with pytest.raises(Invalid):
         answers.answer_text(alice, run, f'{{"decision": "approve", "arguments": {text}}}')
     described = [{"name": "a", "method": "GET", "path": "/a", "description": "x"}]
-    server = servers.add_server(alice, name="A", url="https://example.com", tool_defs=described)
+    server = servers.add_server(
+        alice, servers.NewServer(name="A", url="https://example.com", tool_defs=described)
+    )
     form = {"name": "A", "kind": "rest_api", "url": server.url, "tool_defs": text}
     page = browser.post(f"/settings/apps/{server.pk}/", form)
     assert page.status_code == 422

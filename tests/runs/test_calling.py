@@ -23,7 +23,7 @@ from runs.tools.setup import DEEPEST
 from teammates import tools
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid
-from teammates.integrations import servers, tool_policies
+from teammates.integrations import discovery, server_lookup, servers, tool_policies
 from teammates.knowledge import memories, skills
 from teammates.models import Memory, Teammate, ToolServer
 from teammates.people import end_users
@@ -58,19 +58,22 @@ def shop() -> Iterator[FakeShop]:
 def add_shop(access: Access, shop: FakeShop, **fields: Any) -> ToolServer:
     return servers.add_server(
         access,
-        name="Shop",
-        url=shop.url,
-        tool_defs=OPERATIONS,
-        auth_type="bearer",
-        secret="shop-secret-12345",
-        may_be_private=True,
-        **fields,
+        servers.NewServer(
+            name="Shop",
+            url=shop.url,
+            tool_defs=OPERATIONS,
+            auth_type="bearer",
+            secret="shop-secret-12345",
+            may_be_private=True,
+            **fields,
+        ),
     )
 
 
 def add_program(access: Access, *arguments: str, **fields: Any) -> ToolServer:
     return servers.add_server(
-        access, name="Weather", kind="mcp_stdio", command=program(*arguments), **fields
+        access,
+        servers.NewServer(name="Weather", kind="mcp_stdio", command=program(*arguments), **fields),
     )
 
 
@@ -537,11 +540,13 @@ def test_an_mcp_server_over_http(home: Access) -> None:
         url = f"http://127.0.0.1:{port}/mcp"
         server = servers.add_server(
             home,
-            name="Weather",
-            kind="mcp_http",
-            url=url,
-            may_be_private=True,
-            auto_approve=True,
+            servers.NewServer(
+                name="Weather",
+                kind="mcp_http",
+                url=url,
+                may_be_private=True,
+                auto_approve=True,
+            ),
         )
         assert check_server(server).error == ""
         run = finish(run_with(home, 'use weather__forecast {"city": "Rome"}'))
@@ -614,12 +619,14 @@ def test_new_tools_of_a_server_are_there_in_the_next_run(home: Access) -> None:
 def test_a_run_is_given_servers_of_exactly_its_scope(home: Access, shop: FakeShop) -> None:
     customer = end_users.find_or_create(home, "cust_1")
     theirs = Access(home.organization, home.role, home.user, None, customer)
-    servers.add_server(theirs, name="Theirs", url="https://example.com", tool_defs=OPERATIONS)
+    servers.add_server(
+        theirs, servers.NewServer(name="Theirs", url="https://example.com", tool_defs=OPERATIONS)
+    )
     add_shop(home, shop)
     other = end_users.find_or_create(home, "cust_2")
     for name in ("theirs", "shop"):  # neither another end user's nor the account's own
         with pytest.raises(Invalid, match=name):
-            servers.check_tools(home.organization, other, [name])
+            server_lookup.check_tools(home.organization, other, [name])
     options = Options(tools=["theirs", "shop", "gmail"])
     run = make_run(home, options=options)
     run.route = None
@@ -754,7 +761,9 @@ def test_a_new_server_is_not_covered_by_what_was_allowed_to_an_old_one(
     add_shop(home, shop)
     assert wait(run_with(home, ORDER)).kind == "approval"
     with pytest.raises(Exception, match="already"):
-        servers.add_server(home, name="x", url="https://example.com", slug="shop")
+        servers.add_server(
+            home, servers.NewServer(name="x", url="https://example.com", slug="shop")
+        )
 
 
 def test_a_check_of_an_old_address_says_nothing_about_a_new_one(home: Access) -> None:
@@ -762,6 +771,6 @@ def test_a_check_of_an_old_address_says_nothing_about_a_new_one(home: Access) ->
     check_server(server)
     changed = servers.update_server(home, server, command=program("two"))
     assert (changed.operations, changed.checked_at) == ([], None)
-    servers.record_check(server, servers.Checked([], "old news"))
+    discovery.record_check(server, discovery.ServerCheck([], "old news"))
     changed.refresh_from_db()
     assert changed.status == "active"

@@ -134,7 +134,9 @@ def everything_of(access: Access) -> dict[str, dict[str, Any]]:
         "memory_id": memories.add_memory(access, "x").pk,
         "policy_id": tool_policies.allow_tool(access, "x")[0].pk,
         "skill_id": skills.add_skill(access, name="x", description="x", body="x").pk,
-        "server_id": servers.add_server(access, name="Shop", url="https://example.com").pk,
+        "server_id": servers.add_server(
+            access, servers.NewServer(name="Shop", url="https://example.com")
+        ).pk,
         "connection_id": servers.connect_app(access, "notion", "ntn_1").pk,
         "webhook_id": endpoints.add_endpoint(access, url="https://example.com").pk,
         "artifact_id": artifacts.keep_file(access, run, "a.txt").pk,
@@ -498,7 +500,9 @@ def test_lists_take_the_same_queries_for_one_row_and_for_many(alice: Access, pat
         skills.add_skill(alice, name=f"skill {number}", description="x", body="x")
         documents.write_document(alice, name=f"{number}.md", content="x")
         tool_policies.allow_tool(alice, f"tool {number}")
-        servers.add_server(alice, name=f"Server {number}", url="https://example.com")
+        servers.add_server(
+            alice, servers.NewServer(name=f"Server {number}", url="https://example.com")
+        )
         endpoints.add_endpoint(alice, url="https://example.com")
         end_users.find_or_create(alice, f"cust_{number}")
         api_keys.create_key(alice, name=f"k{number}")

@@ -67,7 +67,9 @@ class World:
         return editing.create_teammate(self.member, name="His", visibility="organization")
 
     def server(self) -> Any:
-        return servers.add_server(self.owner, name="S", url="https://example.com")
+        return servers.add_server(
+            self.owner, servers.NewServer(name="S", url="https://example.com")
+        )
 
     def model(self) -> Any:
         return Model.objects.filter(organization=self.owner.organization).first()
@@ -225,7 +227,9 @@ VERBS: dict[str, tuple[set[str], Row, Verb]] = {
     "add an app": (
         ADMINS | {"stranger"},
         NOTHING,
-        lambda a, row: servers.add_server(a, name="N", url="https://example.com"),
+        lambda a, row: servers.add_server(
+            a, servers.NewServer(name="N", url="https://example.com")
+        ),
     ),
     "change an app": (ADMINS, World.server, lambda a, row: servers.update_server(a, row, name="x")),
     "say who uses an app": (
@@ -378,7 +382,9 @@ def test_apps_and_permissions_of_end_users_are_for_who_manages_them(alice: Acces
     from tests.factories import browser_of
 
     customer = replace(alice, end_user=end_users.find_or_create(alice, "cust_1"))
-    server = servers.add_server(customer, name="Customers", url="https://example.com")
+    server = servers.add_server(
+        customer, servers.NewServer(name="Customers", url="https://example.com")
+    )
     tool_policies.allow_tool(customer, "pretend_send")
     viewer = make_bob(alice, role="viewer")
     for path in ("/settings/apps/", "/settings/permissions/"):

@@ -215,9 +215,13 @@ def test_an_entry_is_about_what_was_made_or_changed_and_not_about_what_it_belong
     assert price["uncached_input"][1].startswith('"7')
     server = servers.add_server(
         alice,
-        name="Bank",
-        url="https://example.com",
-        tool_defs=[{"name": "balance", "method": "GET", "path": "/balance", "description": "x"}],
+        servers.NewServer(
+            name="Bank",
+            url="https://example.com",
+            tool_defs=[
+                {"name": "balance", "method": "GET", "path": "/balance", "description": "x"}
+            ],
+        ),
     )
     servers.set_users(alice, server, used_by="admins", people=[bob.user])
     users = last("server.users").changes

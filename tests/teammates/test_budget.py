@@ -86,9 +86,11 @@ def test_a_bombs_schema_is_refused_where_it_is_set_up(alice: Access) -> None:
     with pytest.raises(Invalid, match="tool_defs"):
         servers.add_server(
             alice,
-            name="Deep",
-            url="https://example.com",
-            tool_defs=[{"name": "a", "path": "/", "parameters": deep}],
+            servers.NewServer(
+                name="Deep",
+                url="https://example.com",
+                tool_defs=[{"name": "a", "path": "/", "parameters": deep}],
+            ),
         )
 
 

@@ -39,7 +39,7 @@ def tarpit() -> Iterator[str]:
 
 
 def add(access: Access, name: str, url: str) -> ToolServer:
-    return servers.add_server(access, name=name, kind="mcp_http", url=url)
+    return servers.add_server(access, servers.NewServer(name=name, kind="mcp_http", url=url))
 
 
 def test_an_app_is_saved_at_once_and_the_page_shows_its_answer_when_it_comes(

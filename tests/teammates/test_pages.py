@@ -28,11 +28,13 @@ def home(alice: Access) -> Access:
 def server(home: Access) -> ToolServer:
     return servers.add_server(
         home,
-        name="Shop",
-        url="https://example.com",
-        auth_type="bearer",
-        secret="hush-hush-1",
-        tool_defs=[{"name": "buy", "method": "POST", "path": "/buy"}],
+        servers.NewServer(
+            name="Shop",
+            url="https://example.com",
+            auth_type="bearer",
+            secret="hush-hush-1",
+            tool_defs=[{"name": "buy", "method": "POST", "path": "/buy"}],
+        ),
     )
 
 
@@ -84,11 +86,13 @@ def test_another_organization_sees_none_of_it(
 def test_secrets_and_environments_are_never_on_a_page_and_survive_a_change(home: Access) -> None:
     server = servers.add_server(
         home,
-        name="Weather",
-        kind="mcp_stdio",
-        command=[sys.executable, "-c", "1"],
-        environment="STATION_KEY=hush-hush-2",
-        secret="hush-hush-1",
+        servers.NewServer(
+            name="Weather",
+            kind="mcp_stdio",
+            command=[sys.executable, "-c", "1"],
+            environment="STATION_KEY=hush-hush-2",
+            secret="hush-hush-1",
+        ),
     )
     client = browser_of(home)
     page = client.get(f"/settings/apps/{server.pk}/").content.decode()
@@ -136,7 +140,7 @@ def test_wrong_input_is_named_where_it_was_given(home: Access) -> None:
 
 
 def test_the_form_of_a_teammate_keeps_what_it_does_not_show(alice: Access) -> None:
-    servers.add_server(alice, name="Shop", url="https://example.com")
+    servers.add_server(alice, servers.NewServer(name="Shop", url="https://example.com"))
     teammate = editing.create_teammate(
         alice,
         name="Ada",

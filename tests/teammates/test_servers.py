@@ -13,7 +13,7 @@ from runs.tools import toolbox
 from teammates import programs
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden, Invalid
-from teammates.integrations import servers, tool_policies
+from teammates.integrations import discovery, server_lookup, servers, tool_policies
 from teammates.models import PermissionPolicy, Role, ToolServer
 from teammates.roster import editing
 from teammates.tools.base import Tool
@@ -48,8 +48,13 @@ def test_private_and_broken_addresses_are_refused_without_a_look_into_the_dns(
 ) -> None:
     settings.ALLOW_PRIVATE_ADDRESSES = False
     with pytest.raises(Invalid, match="url"):
-        servers.add_server(alice, name="x", url=url)
-    assert servers.add_server(alice, name="x", url="https://api.example.com/v1").slug == "x"
+        servers.add_server(alice, servers.NewServer(name="x", url=url))
+    assert (
+        servers.add_server(
+            alice, servers.NewServer(name="x", url="https://api.example.com/v1")
+        ).slug
+        == "x"
+    )
 
 
 def test_only_those_who_run_the_machine_name_programs_and_private_addresses(
@@ -58,33 +63,43 @@ def test_only_those_who_run_the_machine_name_programs_and_private_addresses(
     settings.ALLOW_PRIVATE_ADDRESSES = False
     ours = [sys.executable, "-c", "1"]
     with pytest.raises(Forbidden, match="Programs"):
-        servers.add_server(alice, name="x", kind="mcp_stdio", command=ours)
+        servers.add_server(alice, servers.NewServer(name="x", kind="mcp_stdio", command=ours))
     with pytest.raises(Invalid, match="url"):
-        servers.add_server(alice, name="x", url="http://10.0.0.1", may_be_private=True)
+        servers.add_server(
+            alice, servers.NewServer(name="x", url="http://10.0.0.1", may_be_private=True)
+        )
     alice.organization.is_home = True
     alice.organization.save()
-    assert servers.add_server(alice, name="x", url="http://10.0.0.1", may_be_private=True)
+    assert servers.add_server(
+        alice, servers.NewServer(name="x", url="http://10.0.0.1", may_be_private=True)
+    )
     admin = make_bob(alice, role=Role.ADMIN, email="admin@example.com")
     for asker in (admin, with_key(alice)):
         with pytest.raises(Forbidden, match="Programs"):
-            servers.add_server(asker, name="z", kind="mcp_stdio", command=ours)
+            servers.add_server(asker, servers.NewServer(name="z", kind="mcp_stdio", command=ours))
     with pytest.raises(Forbidden, match="MUSTER_PROGRAMS"):
-        servers.add_server(alice, name="z", kind="mcp_stdio", command=["/bin/sh", "-c", "id"])
-    assert servers.add_server(alice, name="z", kind="mcp_stdio", command=ours)
+        servers.add_server(
+            alice, servers.NewServer(name="z", kind="mcp_stdio", command=["/bin/sh", "-c", "id"])
+        )
+    assert servers.add_server(alice, servers.NewServer(name="z", kind="mcp_stdio", command=ours))
     with pytest.raises(Forbidden):
-        servers.add_server(make_bob(alice), name="y", url="https://example.com")
+        servers.add_server(make_bob(alice), servers.NewServer(name="y", url="https://example.com"))
 
 
 def test_names_and_slugs(alice: Access) -> None:
-    server = servers.add_server(alice, name="Acme  Billing", url="https://example.com")
+    server = servers.add_server(
+        alice, servers.NewServer(name="Acme  Billing", url="https://example.com")
+    )
     assert (server.name, server.slug) == ("Acme Billing", "acme-billing")
     with pytest.raises(Conflict, match="acme-billing"):
-        servers.add_server(alice, name="acme billing", url="https://example.com")
+        servers.add_server(alice, servers.NewServer(name="acme billing", url="https://example.com"))
     for name in ("memory", "write_file"):
         with pytest.raises(Conflict):
-            servers.add_server(alice, name=name, url="https://example.com", slug=name)
+            servers.add_server(
+                alice, servers.NewServer(name=name, url="https://example.com", slug=name)
+            )
     with pytest.raises(Invalid, match="built in"):
-        servers.check_tools(alice.organization, None, ["memory"])
+        server_lookup.check_tools(alice.organization, None, ["memory"])
 
 
 @pytest.mark.parametrize(
@@ -105,7 +120,10 @@ def test_an_operation_that_makes_no_sense_is_named(
 ) -> None:
     good = {"name": "good", "path": "/good"}
     with pytest.raises(Invalid, match=rf"tool_defs\[1\].*{wrong}"):
-        servers.add_server(alice, name="x", url="https://example.com", tool_defs=[good, definition])
+        servers.add_server(
+            alice,
+            servers.NewServer(name="x", url="https://example.com", tool_defs=[good, definition]),
+        )
 
 
 def test_names_of_tools_are_what_vendors_take_and_unique() -> None:
@@ -185,7 +203,7 @@ def test_a_program_that_is_no_longer_named_is_not_started(alice: Access, setting
     alice.organization.is_home = True
     alice.organization.save()
     server = servers.add_server(
-        alice, name="z", kind="mcp_stdio", command=[sys.executable, "-c", "1"]
+        alice, servers.NewServer(name="z", kind="mcp_stdio", command=[sys.executable, "-c", "1"])
     )
     settings.PROGRAMS = []
     assert "MUSTER_PROGRAMS" in check_server(server).error
@@ -197,12 +215,14 @@ def test_a_program_that_is_no_longer_named_is_not_started(alice: Access, setting
 def crm(alice: Access) -> ToolServer:
     server = servers.add_server(
         alice,
-        name="CRM",
-        url="https://crm.example/v1",
-        auth_type="bearer",
-        secret="SECRET",
-        auto_approve=True,
-        tool_defs=[{"name": "pay", "method": "POST", "path": "/pay"}],
+        servers.NewServer(
+            name="CRM",
+            url="https://crm.example/v1",
+            auth_type="bearer",
+            secret="SECRET",
+            auto_approve=True,
+            tool_defs=[{"name": "pay", "method": "POST", "path": "/pay"}],
+        ),
     )
     tool_policies.allow_tool(alice, "crm__pay")
     tool_policies.allow_tool(alice, "crm")
@@ -244,9 +264,11 @@ def test_a_server_whose_tools_changed_asks_again(alice: Access) -> None:
     ToolServer.objects.filter(pk=server.pk).update(kind="mcp_http")
     server.refresh_from_db()
     told = server.described
-    servers.record_check(server, servers.Checked(told))
+    discovery.record_check(server, discovery.ServerCheck(told))
     assert ToolServer.objects.get().auto_approve
-    servers.record_check(server, servers.Checked([replace(told[0], description="Pays mallory.")]))
+    discovery.record_check(
+        server, discovery.ServerCheck([replace(told[0], description="Pays mallory.")])
+    )
     assert not ToolServer.objects.get().auto_approve
     assert not PermissionPolicy.objects.exists()
 
@@ -257,7 +279,8 @@ def test_a_server_whose_tools_changed_asks_again(alice: Access) -> None:
 def bank(access: Access, **fields: Any) -> ToolServer:
     described = [{"name": "balance", "method": "GET", "path": "/balance", "description": "x"}]
     return servers.add_server(
-        access, name="Bank", url="https://example.com", tool_defs=described, **fields
+        access,
+        servers.NewServer(name="Bank", url="https://example.com", tool_defs=described, **fields),
     )
 
 
