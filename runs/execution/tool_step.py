@@ -8,7 +8,7 @@ from typing import Any
 from config.database import in_db
 from runs.events.log import StaleLease
 from runs.events.payloads import fitting
-from runs.execution import step_journal
+from runs.execution import call_journal, step_journal
 from runs.execution.attempt import Attempt, State, Stopped
 from runs.gates import opening, policy
 from runs.models import CallStatus, GateKind, Run, ToolCall
@@ -56,7 +56,7 @@ async def _one_call(attempt: Attempt, state: State, call: ToolCall) -> None:
         return
     if tool is None and call.name in state.toolbox.missing:
         await attempt.record.commit(
-            step_journal.finish_call,
+            call_journal.finish_call,
             call=call,
             status=CallStatus.FAILED,
             error=state.toolbox.missing[call.name],
@@ -77,7 +77,7 @@ async def _one_call(attempt: Attempt, state: State, call: ToolCall) -> None:
         verdict = await in_db(policy.judge, state.run.pk, tool, arguments)
         if verdict.kind == "refuse":
             await attempt.record.commit(
-                step_journal.finish_call,
+                call_journal.finish_call,
                 call=call,
                 status=CallStatus.DENIED,
                 result={"reason": verdict.reason},
@@ -87,12 +87,12 @@ async def _one_call(attempt: Attempt, state: State, call: ToolCall) -> None:
         if verdict.kind == "ask":
             await _wait(attempt, call, tool, arguments, GateKind.APPROVAL, verdict)
             return
-    begin = step_journal.perform_call if tool.run == Means.DOMAIN else step_journal.begin_call
+    begin = call_journal.perform_call if tool.run == Means.DOMAIN else call_journal.begin_call
     try:
         goes_on = await attempt.record.commit(
             begin, call=call, tool=tool, arguments=arguments, verdict=verdict
         )
-    except step_journal.JudgeAgain:
+    except call_journal.JudgeAgain:
         return
     if not goes_on:
         raise Stopped
@@ -133,7 +133,7 @@ async def _read_arguments(tool: Tool | None, call: ToolCall) -> tuple[Any, str]:
 async def _refuse_bad_call(attempt: Attempt, state: State, call: ToolCall, wrong: str) -> None:
     state.bad_calls += 1
     await attempt.record.commit(
-        step_journal.finish_call, call=call, status=CallStatus.FAILED, error=_BAD_CALL + wrong + "."
+        call_journal.finish_call, call=call, status=CallStatus.FAILED, error=_BAD_CALL + wrong + "."
     )
     if state.bad_calls >= MAX_BAD_CALLS:
         raise ProviderError(
@@ -184,15 +184,15 @@ async def _make(attempt: Attempt, state: State, call: ToolCall, tool: Tool, argu
         said = str(error) if isinstance(error, UnknownEffect) else late
         if tool.may_repeat:
             await record.commit(
-                step_journal.finish_call, call=call, status=CallStatus.FAILED, error=said
+                call_journal.finish_call, call=call, status=CallStatus.FAILED, error=said
             )
         else:
-            await record.commit(step_journal.mark_unknown, call=call, why=said)
+            await record.commit(call_journal.mark_unknown, call=call, why=said)
     except StaleLease:
         raise
     except (ToolError, DomainError) as error:
         await record.commit(
-            step_journal.finish_call, call=call, status=CallStatus.FAILED, error=str(error)
+            call_journal.finish_call, call=call, status=CallStatus.FAILED, error=str(error)
         )
     except Exception as error:
         # A tool that breaks is the model's news, never the end of the run.
@@ -200,13 +200,13 @@ async def _make(attempt: Attempt, state: State, call: ToolCall, tool: Tool, argu
         said = f"{tool.title} broke: {type(error).__name__}."
         if tool.may_repeat:
             await record.commit(
-                step_journal.finish_call, call=call, status=CallStatus.FAILED, error=said
+                call_journal.finish_call, call=call, status=CallStatus.FAILED, error=said
             )
         else:
-            await record.commit(step_journal.mark_unknown, call=call, why=said)
+            await record.commit(call_journal.mark_unknown, call=call, why=said)
     else:
         await record.commit(
-            step_journal.finish_call, call=call, status=CallStatus.DONE, result=result
+            call_journal.finish_call, call=call, status=CallStatus.DONE, result=result
         )
 
 
@@ -233,7 +233,7 @@ async def _let_end(
         outcome = {"error": str(error) or "It gave no answer in time."}
     else:
         status, outcome = CallStatus.DONE, {"result": running.result()}
-    await attempt.record.commit(step_journal.finish_call, call=call, status=status, **outcome)
+    await attempt.record.commit(call_journal.finish_call, call=call, status=status, **outcome)
 
 
 def fitting_items(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -264,7 +264,7 @@ class Tools:
 
     async def write_file(self, name: str, content: bytes) -> FileListing:
         file = await self._attempt.record.commit(
-            step_journal.write_run_file, name=name, content=content
+            call_journal.write_run_file, name=name, content=content
         )
         return FileListing(file.name, file.size)
 

@@ -4,7 +4,7 @@
 
 from typing import Any
 
-from runs.gates import decisions
+from runs.gates import decisions, outcomes
 from runs.gates.decisions import AlreadyDecided, Decision, decide, get_gate, pending_gate
 from runs.models import DecidedVia, Gate, GateKind, GateStatus, Run, RunStatus
 from teammates.access import Access
@@ -102,7 +102,7 @@ def approve(
             raise Invalid("decision: this is a question; send answers to /answer instead.")
         if gate.status == wanted:
             if remember and allow:
-                decisions.remember(access, gate, True)
+                outcomes.remember(access, gate, True)
             return gate, False
         if not gate.is_pending:
             raise NotFound(decisions.already_decided(gate).message, code="gate_resolved_otherwise")

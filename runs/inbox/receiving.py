@@ -17,8 +17,8 @@ from runs.inbox import mailbox
 from runs.inbox.parsing import Letter, read_head, read_letter
 from runs.inbox.senders import Hints
 from runs.models import Firing, FiringStatus, Mail, Run, Skip, Trigger, TriggerKind
-from runs.triggers import firing
-from runs.triggers.firing import Cause, Target, target_of
+from runs.triggers import firing, firings
+from runs.triggers.targets import Cause, Target, target_of
 from teammates import budget
 from teammates.errors import PASSING, DomainError, NotFound, TooMany
 from teammates.fencing import as_data
@@ -165,7 +165,7 @@ def _cause(letter: Letter) -> Cause:
 
 def _reason_to_leave_out(inbox: Inbox, target: Target, head: Letter) -> tuple[Skip, str] | None:
     """Why a mail starts nothing, judged by its head, and the same in words."""
-    if firing.find_event(target, _cause(head)) is not None:
+    if firings.find_event(target, _cause(head)) is not None:
         return Skip.DUPLICATE, ""
     reason, detail = _refusal(inbox, target, head)
     return (reason, detail) if reason is not None else None
@@ -187,7 +187,7 @@ def _refusal(inbox: Inbox, target: Target, letter: Letter) -> tuple[Skip | None,
     if letter.why_unproven:
         return Skip.SENDER, letter.why_unproven
     theirs = target.firings.filter(kind=TriggerKind.EMAIL, source=letter.sender)
-    if firing.came_often(theirs.exclude(status=FiringStatus.SKIPPED), MOST_PER_HOUR, HOUR):
+    if firings.came_often(theirs.exclude(status=FiringStatus.SKIPPED), MOST_PER_HOUR, HOUR):
         return Skip.AUTOMATIC, f"It is the sender's {MOST_PER_HOUR + 1}st mail within an hour."
     return refusal, ""
 

@@ -3,10 +3,13 @@
 from runs.models.artifact import Artifact
 from runs.models.event import Event
 from runs.models.gate import ASKING, DecidedVia, Gate, GateKind, GateStatus, GateVisit, GateVote
+from runs.models.idempotency import IdempotencyKey
 from runs.models.mail import Mail
 from runs.models.notice import ON_HOME, Notice, NoticeKind
 from runs.models.report import Report
-from runs.models.run import (
+from runs.models.run import Run, RunView
+from runs.models.run_file import RunFile
+from runs.models.run_status import (
     ACTIVE,
     BUSY,
     FINISHED,
@@ -15,11 +18,7 @@ from runs.models.run import (
     TRIGGERED,
     Channel,
     HistoryOf,
-    IdempotencyKey,
-    Run,
-    RunFile,
     RunStatus,
-    RunView,
 )
 from runs.models.step import CALLS_A_MODEL, CallStatus, Step, StepKind, StepStatus, ToolCall
 from runs.models.task import Lesson, Task, TaskStatus

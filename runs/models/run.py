@@ -10,6 +10,17 @@ from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils import timezone
 
+from runs.models.run_status import (
+    ACTIVE,
+    BUSY,
+    FINISHED,
+    NEEDS_SOMEBODY,
+    RETRYABLE,
+    TRIGGERED,
+    Channel,
+    HistoryOf,
+    RunStatus,
+)
 from runs.models.shareable import Shareable
 from runs.models.task import Task
 from teammates.fields import Named, iff
@@ -25,51 +36,10 @@ from teammates.models import (
     User,
 )
 from teammates.models.scoped import Owned, OwnedQuerySet
-from threads.models import File, Message, Thread
+from threads.models import Message, Thread
 
 if TYPE_CHECKING:
     from teammates.access import Access
-
-
-class RunStatus(models.TextChoices):
-    QUEUED = "queued", "Queued"
-    RUNNING = "running", "Running"
-    WAITING = "waiting", "Needs you"
-    PAUSED = "paused", "Paused"
-    COMPLETED = "completed", "Completed"
-    FAILED = "failed", "Failed"
-    CANCELLED = "cancelled", "Cancelled"
-    CLOSED = "closed", "Closed"
-
-
-BUSY = (RunStatus.RUNNING, RunStatus.WAITING, RunStatus.PAUSED)  # of these, one per thread
-RETRYABLE = (RunStatus.FAILED, RunStatus.CANCELLED)
-# v2's needs-you: what waits at a gate, and what ended with a question.
-NEEDS_SOMEBODY = models.Q(status=RunStatus.WAITING) | models.Q(asks_back=True)
-ACTIVE = (RunStatus.QUEUED, *BUSY)
-FINISHED = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.CLOSED)
-
-
-class Channel(models.TextChoices):
-    """Where a run came from."""
-
-    API = "api", "a program"
-    APP = "app", "a page"
-    CLI = "cli", "the command line"
-    SCHEDULE = "schedule", "a schedule"
-    EMAIL = "email", "an e-mail"
-    WEBHOOK = "webhook", "a webhook"
-
-
-# Nobody watches what these start.
-TRIGGERED = (Channel.SCHEDULE, Channel.EMAIL, Channel.WEBHOOK)
-
-
-class HistoryOf(models.TextChoices):
-    """Whose earlier messages a run is told."""
-
-    THREAD = "thread"
-    TEAMMATE = "teammate"  # the teammate's last runs in the same end-user scope
 
 
 class RunQuerySet(OwnedQuerySet["Run"]):
@@ -403,40 +373,6 @@ class Run(Owned, Named, Shareable):
     def credits_used(self) -> int | None:
         """1000 credits a dollar, rounded up; None while the cost is not known."""
         return None if self.cost is None else math.ceil(self.cost * 1000)
-
-
-class RunFile(models.Model):
-    """A file that a run wrote, or that came with its message."""
-
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="run_files")
-    file = models.ForeignKey(File, on_delete=models.CASCADE, related_name="run_files")
-    is_attachment = models.BooleanField(default=False)
-
-    class Meta:
-        constraints: ClassVar = [models.UniqueConstraint("run", "file", name="run_file_once")]
-
-    def __str__(self) -> str:
-        return f"{self.file} of {self.run}"
-
-
-class IdempotencyKey(models.Model):
-    """A client's name for one create: at most one run ever comes of it."""
-
-    organization = models.ForeignKey(
-        Organization, on_delete=models.CASCADE, related_name="idempotency_keys"
-    )
-    key = models.CharField(max_length=255)
-    fingerprint = models.CharField(max_length=64)
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="idempotency_keys")
-    claimed_at = models.DateTimeField()
-
-    class Meta:
-        constraints: ClassVar = [
-            models.UniqueConstraint("organization", "key", name="idempotency_key_once"),
-        ]
-
-    def __str__(self) -> str:
-        return self.key
 
 
 class RunView(models.Model):

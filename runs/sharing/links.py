@@ -67,8 +67,8 @@ def _alive() -> Q:
     is_member = Membership.objects.filter(
         organization=OuterRef("organization"), user=OuterRef("shared_by"), user__is_active=True
     )
-    in_time = Q(shared_until__gt=timezone.now())
-    return Q(~Q(share_nonce=""), in_time, Q(shared_by=None) | Q(Exists(is_member)))
+    times_within = Q(shared_until__gt=timezone.now())
+    return Q(~Q(share_nonce=""), times_within, Q(shared_by=None) | Q(Exists(is_member)))
 
 
 def token_of(row: Run | Artifact) -> str | None:

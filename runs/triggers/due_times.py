@@ -143,3 +143,9 @@ def _checked_instant(text: str | datetime) -> datetime:
     if not timezone.now() + EARLIEST <= at <= timezone.now() + LATEST:
         raise Invalid("run_at must be at least 180 seconds and at most ten years ahead.")
     return at
+
+
+def times_within(trigger: Trigger, begins: datetime, span: timedelta) -> Iterator[datetime]:
+    """When a schedule is due within `span` from `begins` on."""
+    ends = begins + span
+    return takewhile(lambda at: at <= ends, next_times(trigger, begins))

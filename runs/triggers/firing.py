@@ -3,23 +3,21 @@ once, with the run that came of it or why none did.
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import OperationalError, transaction
-from django.db.models import F, QuerySet
+from django.db.models import F
 from django.utils import timezone
 
 from runs.creation import enqueue, requests
-from runs.creation.attachments import Attachment, attach, write_attachments
+from runs.creation.attachments import attach, write_attachments
 from runs.creation.options import Options
 from runs.creation.origins import narrowed
 from runs.models import (
-    ACTIVE,
-    Channel,
     Firing,
     FiringStatus,
     HistoryOf,
@@ -28,17 +26,18 @@ from runs.models import (
     RunStatus,
     Skip,
     Task,
-    Trigger,
     TriggerKind,
 )
+from runs.triggers.firings import active_runs, came_often
+from runs.triggers.targets import CHANNELS, Cause, Target
 from teammates.access import Access, access_of_owner
 from teammates.errors import DomainError, Forbidden
 from teammates.fields import key_of
-from teammates.models import EndUser, Organization, Teammate, User
+from teammates.models import User
 from teammates.people.members import find_member
 from teammates.text import clean_text
 from threads import conversations
-from threads.models import File, Message, Thread
+from threads.models import File, Message
 
 logger = logging.getLogger("muster.firing")
 M = TypeVar("M")
@@ -46,70 +45,6 @@ KEPT = 16 * 1024  # characters of what was received
 LONGEST_DETAIL = 500
 MINUTE = timedelta(minutes=1)
 REFUSALS_PER_MINUTE = 20  # that are written down one by one
-CHANNELS = {
-    TriggerKind.SCHEDULE: Channel.SCHEDULE,
-    TriggerKind.WEBHOOK: Channel.WEBHOOK,
-    TriggerKind.EMAIL: Channel.EMAIL,
-}
-
-
-@dataclass(frozen=True)
-class Cause:
-    """What happened: the words for the run, what came with them, and how the log names it."""
-
-    kind: TriggerKind
-    text: str = ""
-    title: str = ""
-    attachments: Sequence[Attachment] = ()
-    thread: Thread | None = None  # the conversation that it continues
-    due_at: datetime | None = None
-    source: str = ""
-    event_id: str = ""
-    received: str = ""
-    is_sample: bool = False
-
-
-@dataclass(frozen=True)
-class Target:
-    """Who is to work: a task over one of its triggers, or a teammate by itself."""
-
-    teammate: Teammate
-    task: Task | None = None
-    trigger: Trigger | None = None
-
-    @property
-    def organization(self) -> Organization:
-        return self.teammate.organization if self.task is None else self.task.organization
-
-    @property
-    def owner(self) -> User | None:
-        return (self.task or self.teammate).created_by
-
-    @property
-    def end_user(self) -> EndUser | None:
-        return (self.task or self.teammate).end_user
-
-    def origin(self, kind: TriggerKind, source: str) -> str:
-        """Of a run that it starts (`Run.origin`). A schedule says what people of the organization
-        wrote; all calls of a webhook come from whoever has its token."""
-        if kind == TriggerKind.SCHEDULE:
-            return ""
-        channel = f"trigger {self.trigger.pk}" if self.trigger else f"teammate {self.teammate.pk}"
-        sender = f" {source}" if kind == TriggerKind.EMAIL else ""
-        return key_of(f"{kind} {channel}{sender}")
-
-    @property
-    def firings(self) -> "QuerySet[Firing]":
-        if self.trigger is not None:
-            return Firing.objects.filter(trigger=self.trigger)
-        return Firing.objects.filter(teammate=self.teammate, task=None)
-
-
-def target_of(row: Trigger | Teammate) -> Target:
-    """`row` with what `Trigger.objects.with_task`, or a teammate's `with_version`, loads."""
-    if isinstance(row, Teammate):
-        return Target(row)
-    return Target(row.task.teammate, row.task, row)
 
 
 # --- one firing ---------------------------------------------------------------------------------
@@ -139,20 +74,6 @@ def refusal(target: Target, kind: TriggerKind, *, is_active: bool) -> Skip | Non
         return Skip.PAUSED
     taken = target.firings.filter(kind=kind).exclude(status=FiringStatus.SKIPPED)
     return Skip.RATE if came_often(taken, settings.CALLS_PER_MINUTE, MINUTE) else None
-
-
-def came_often(firings: "QuerySet[Firing]", most: int, span: timedelta) -> bool:
-    """Whether there were `most` within the last `span`."""
-    lately = firings.filter(created_at__gt=timezone.now() - span)
-    return lately[:most].count() >= most
-
-
-def find_event(target: Target, cause: Cause) -> Firing | None:
-    """The firing that an event with this id came to before."""
-    if not cause.event_id:
-        return None
-    known = target.firings.filter(kind=cause.kind, event_id=key_of(cause.event_id))
-    return known.exclude(status=FiringStatus.SKIPPED).select_related("run").first()
 
 
 def leave_out(target: Target, cause: Cause, reason: Skip, detail: str = "", n: int = 1) -> Firing:
@@ -343,11 +264,6 @@ def _record(target: Target, cause: Cause, status: FiringStatus, **fields: Any) -
     )
 
 
-def active_runs(task: Task) -> "QuerySet[Run]":
-    """What of a task is still under way."""
-    return Run.objects.filter(task=task, status__in=ACTIVE)
-
-
 def _who_works(task: Task) -> str:
     run = active_runs(task).order_by("id").first()
     if run is None:
@@ -355,12 +271,3 @@ def _who_works(task: Task) -> str:
     return (
         f"Run {run.pk} {'waits for somebody' if run.status == RunStatus.WAITING else 'was at it'}."
     )
-
-
-def firings_seen(access: Access) -> "QuerySet[Firing]":
-    """The firings that the asker sees: of their tasks and teammates; of all, for admins."""
-    rows = Firing.objects.filter(organization=access.organization)
-    if access.end_user is not None or not access.is_admin:
-        of_tasks = rows.filter(task__in=Task.objects.visible_to(access))
-        rows = of_tasks | rows.filter(task=None, teammate__created_by=access.user)
-    return rows.select_related("task", "teammate", "run", "trigger")

@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl
 from django.db import transaction
 
 from runs.models import Firing, Skip, Trigger, TriggerKind
-from runs.triggers import firing
-from runs.triggers.firing import Cause, Target, target_of
+from runs.triggers import firing, firings
+from runs.triggers.targets import Cause, Target, target_of
 from teammates.errors import Invalid, NotFound
 from teammates.fencing import as_data
 from teammates.fields import hash_secret
@@ -92,7 +92,7 @@ def _receive(rows: Any, token: str | None, call: Call) -> Received:
             received=(call.body or b"").decode(errors="replace"),
             is_sample=call.is_sample,
         )
-        first = firing.find_event(target, cause)
+        first = firings.find_event(target, cause)
         if first is not None:
             said = f"It came to run {first.run_id}." if first.run_id else ""
             return Received(firing.leave_out(target, cause, Skip.DUPLICATE, said), first)

@@ -31,8 +31,8 @@ from runs.models import (
     TriggerQuerySet,
 )
 from runs.notifications import notices
-from runs.triggers import due_times, firing
-from runs.triggers.firing import Cause, target_of
+from runs.triggers import due_times, firing, firings
+from runs.triggers.targets import Cause, target_of
 
 logger = logging.getLogger("muster.scheduler")
 LATE = timedelta(seconds=60)  # from then on a due time was missed
@@ -109,9 +109,9 @@ def _fire(trigger: Trigger, now: datetime) -> int:
 
 def _to_run(trigger: Trigger, due: list[datetime], now: datetime) -> list[datetime]:
     """Of what is due, newest first: what is in time, and of the rest what its rule says."""
-    in_time = [at for at in due if now - at < LATE]
+    times_within = [at for at in due if now - at < LATE]
     most = {Missed.NONE: 0, Missed.LATEST: 1, Missed.ALL: trigger.missed_limit}
-    return due[: max(len(in_time), most[Missed(trigger.missed)])]
+    return due[: max(len(times_within), most[Missed(trigger.missed)])]
 
 
 def _move_on(trigger: Trigger, behind: datetime) -> None:
@@ -149,7 +149,7 @@ def start_waiting() -> int:
         with _one_of_many("Firing", pk), transaction.atomic():
             trigger = _locked(Trigger.objects.filter(pk=trigger_id))
             found = waiting.select_related("prompt__thread").filter(pk=pk).first()
-            if trigger is None or found is None or firing.active_runs(trigger.task).exists():
+            if trigger is None or found is None or firings.active_runs(trigger.task).exists():
                 continue
             if not trigger.is_active:
                 _give_up(pk)
@@ -172,7 +172,7 @@ def _stop_old(pk: int) -> None:
     if found is None or found.trigger is None or found.trigger.overlap != Overlap.CANCEL:
         return
     if found.trigger.is_active:
-        old = firing.active_runs(found.trigger.task).filter(created_at__lt=found.created_at)
+        old = firings.active_runs(found.trigger.task).filter(created_at__lt=found.created_at)
         for run in old.order_by("id"):
             endings.cancel_run(run)
 

@@ -7,47 +7,35 @@ from typing import Any
 
 from django.contrib import messages
 from django.db.models import Count, Exists, OuterRef, Q
-from django.db.models.functions import Coalesce
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST
 
 from runs.models import ACTIVE, FINISHED, Gate, GateStatus, Run, RunFile, RunStatus, Task
-from runs.queries import activity
 from runs.queries.histogram import errors, survey
-from runs.tasks import staffing
-from runs.triggers import firing, inbound_webhook
+from runs.triggers import firings
 from runs.usage import totals
 from runs.usage.periods import Span
 from runs.views.channels import (
-    SAMPLE,
     Reach,
-    hook_address,
-    refuse_senders,
-    say_what_came,
-    senders_of,
     what_starts,
 )
 from teammates.access import Access
-from teammates.errors import DomainError, Invalid, NotFound
+from teammates.errors import DomainError
 from teammates.forms.roster import TeammateForm
 from teammates.knowledge import documents, memories, skills
 from teammates.llm import catalog
 from teammates.models import Effort, Memory, PermissionMode, Teammate, TeammateVersion, Visibility
 from teammates.providers.base import estimate_tokens
-from teammates.roster import channels, editing, lookup
+from teammates.roster import editing, lookup
 from teammates.roster.editing import VERSION_FIELDS, EditedMeanwhile
 from teammates.roster.prompt import standing_prompt
-from teammates.roster.templates import CATALOG
 from teammates.templatetags.parts import Tab
-from teammates.tools import GROUPS
 from teammates.web.diffs import changed_lines
-from teammates.web.pages import PageRequest, add_refusal, number_of, page_of
+from teammates.web.pages import PageRequest, add_refusal, number_of
 from threads.models import File
 
-PAGE_SIZE = 60
-LAST_PLACE = 2**31 - 1  # of those that nobody put in order
 MOST = 200
 DAYS = 30
 # Fields of a version as people call them.
@@ -69,83 +57,6 @@ FIELD_NAMES = {
 }
 
 
-# --- the list -----------------------------------------------------------------------------------
-
-
-@require_GET
-def teammate_list(request: PageRequest) -> HttpResponse:
-    """Cards in the order that people gave them, with a week's work and a month's cost."""
-    access = request.access
-    query = request.GET
-    shows_archived = "archived" in query
-    rows = activity.with_last_active(Teammate.objects.visible_to(access).with_version())
-    rows = rows.filter(archived_at__isnull=False) if shows_archived else rows.current()
-    sought, mode = query.get("q", "").strip()[:200], query.get("mode", "")
-    if sought:
-        rows = rows.filter(Q(name__icontains=sought) | Q(version__role__icontains=sought))
-    if mode in PermissionMode.values:
-        rows = rows.filter(version__permission_mode=mode)
-    rows = rows.annotate(place=Coalesce("display_order", LAST_PLACE))
-    page = page_of(request, rows, "place", "id", size=PAGE_SIZE)
-    shown = page.rows
-    sums = totals.by_teammate(access, Span.last(DAYS), teammate__in=shown)
-    busy = activity.under_way(Run.objects.visible_to(access).filter(teammate__in=shown))
-    return render(
-        request,
-        "runs/teammate_list.html",
-        {
-            "rows": [(one, sums.get(one.pk), busy.get(one.pk)) for one in shown],
-            "page": page,
-            "sought": sought,
-            "mode": mode,
-            "modes": PermissionMode.choices,
-            "shows_archived": shows_archived,
-            "is_filtered": bool(sought or mode),
-            "templates": list(CATALOG.values())[:4],
-        },
-    )
-
-
-@require_http_methods(["GET", "POST"])
-def template_list(request: PageRequest) -> HttpResponse:
-    """Ready-made teammates; choosing one makes it, with its tasks."""
-    access = request.access
-    if request.method == "POST":
-        access.require("data.runs.write")
-        template = CATALOG.get(request.POST.get("template", ""))
-        if template is None:
-            raise NotFound("There is no such template.")
-        teammate = staffing.create_from_template(
-            access, template, visibility=Visibility.ORGANIZATION
-        )
-        messages.success(request, f"{teammate.name} is ready. Look over its instructions next.")
-        return redirect(f"{teammate.get_absolute_url()}?tab=setup")
-    return render(request, "runs/template_list.html", {"templates": CATALOG.values()})
-
-
-@require_http_methods(["GET", "POST"])
-def teammate_new(request: PageRequest) -> HttpResponse:
-    access = request.access
-    every = {"built_in": list(GROUPS)}
-    form = TeammateForm(access.organization, request.POST or None, initial=every)
-    if request.method == "POST" and form.is_valid():
-        access.require("data.runs.write")
-        try:
-            teammate = editing.create_teammate(
-                access,
-                visibility=Visibility.ORGANIZATION,
-                **form.changes(),
-            )
-        except DomainError as error:
-            add_refusal(form, error)
-        else:
-            messages.success(request, f"{teammate.name} is ready.")
-            return redirect(teammate)
-    context = {"form": form, "preview": _preview(access, form, None)}
-    status = 422 if form.errors else 200
-    return render(request, "runs/teammate_new.html", context, status=status)
-
-
 # --- one ----------------------------------------------------------------------------------------
 
 
@@ -159,10 +70,10 @@ def teammate_detail(request: PageRequest, teammate_id: int) -> HttpResponse:
     if request.method == "POST":
         return _save(request, teammate)
     context = PARTS[tab](request, teammate)
-    return _page(request, teammate, tab, context)
+    return teammate_page(request, teammate, tab, context)
 
 
-def _page(
+def teammate_page(
     request: PageRequest, teammate: Teammate, tab: str, context: dict[str, Any], status: int = 200
 ) -> HttpResponse:
     frame = {
@@ -214,7 +125,7 @@ def _setup(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
     return {
         "form": form,
         "base": teammate.current_version.number,
-        "preview": _preview(request.access, form, teammate),
+        "preview": preview(request.access, form, teammate),
     }
 
 
@@ -239,8 +150,8 @@ def _save(request: PageRequest, teammate: Teammate) -> HttpResponse:
             number = changed.current_version.number
             messages.success(request, f"Saved. {changed.name} is at v{number}.")
             return redirect(f"{teammate.get_absolute_url()}?tab=setup")
-    context["preview"] = _preview(access, form, teammate)
-    return _page(request, teammate, "setup", context, status=422)
+    context["preview"] = preview(access, form, teammate)
+    return teammate_page(request, teammate, "setup", context, status=422)
 
 
 @require_POST
@@ -251,11 +162,11 @@ def teammate_preview(request: PageRequest, teammate_id: int | None = None) -> Ht
     form = TeammateForm(access.organization, request.POST)
     form.is_valid()
     return render(
-        request, "runs/_preview_prompt.html", {"preview": _preview(access, form, teammate)}
+        request, "runs/_preview_prompt.html", {"preview": preview(access, form, teammate)}
     )
 
 
-def _preview(access: Access, form: TeammateForm, teammate: Teammate | None) -> dict[str, Any]:
+def preview(access: Access, form: TeammateForm, teammate: Teammate | None) -> dict[str, Any]:
     """The standing prompt of what the form says, what runs add to it, and what a call costs."""
     given = form.cleaned_data if form.is_bound and hasattr(form, "cleaned_data") else form.initial
     name = given.get("name") or (teammate.name if teammate else "New teammate")
@@ -347,12 +258,12 @@ def _in_words(name: str, value: Any) -> str:
     return str(value) or "empty"
 
 
-def _triggers(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
+def triggers_shown(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
     rows = Task.objects.visible_to(request.access).saved().current().filter(teammate=teammate)
     shown = list(rows.prefetch_related("triggers").order_by("-id")[:MOST])
     for task in shown:
         task.teammate = teammate
-    calls = firing.firings_seen(request.access).filter(teammate=teammate, task=None)
+    calls = firings.firings_seen(request.access).filter(teammate=teammate, task=None)
     return {
         "tasks": [(task, what_starts(task)) for task in shown],
         "reach": Reach.of_teammate(request, teammate),
@@ -382,98 +293,8 @@ PARTS: dict[str, Callable[[PageRequest, Teammate], dict[str, Any]]] = {
     "overview": _overview,
     "setup": _setup,
     "versions": _versions,
-    "triggers": _triggers,
+    "triggers": triggers_shown,
     "memory": _memory,
     "files": _files,
     "access": _access,
 }
-
-
-# --- acts ---------------------------------------------------------------------------------------
-
-
-@require_POST
-def teammate_act(request: PageRequest, teammate_id: int) -> HttpResponse:
-    """Pause, wake, archive, bring back, show to everybody or to its maker alone."""
-    access = request.access
-    teammate = lookup.get_teammate(access, teammate_id)
-    lookup.require_editor(access, teammate)
-    act = request.POST.get("act", "")
-    said = ""
-    match act:
-        case "pause" | "wake":
-            staffing.set_enabled(request.access, teammate, enabled=act == "wake")
-            said = "is paused: its schedules rest" if act == "pause" else "works again"
-        case "archive":
-            staffing.archive_teammate(access, teammate)
-            said = "is archived; threads and runs stay"
-        case "unarchive":
-            staffing.unarchive_teammate(access, teammate)
-            said = "is back, paused"
-        case "personal" | "organization":
-            editing.update_teammate(access, teammate, visibility=act)
-            said = "is its maker's alone" if act == "personal" else "is everybody's"
-        case "default":
-            access.require("org.settings.manage")
-            lookup.make_default(access, teammate)
-            said = "answers when nobody is named"
-        case _:
-            raise Invalid("Choose what to do.")
-    messages.success(request, f"{teammate.name} {said}.")
-    return redirect(teammate)
-
-
-@require_POST
-def teammate_reach(request: PageRequest, teammate_id: int) -> HttpResponse:
-    """Its webhook, its address, who may write to it, and the mailbox that it reads."""
-    teammate = lookup.get_teammate(request.access, teammate_id)
-    lookup.require_editor(request.access, teammate)
-    act, live = request.POST.get("act", ""), ""
-    match act:
-        case "hook_make":
-            token = channels.make_webhook(request.access, teammate)
-            live = hook_address(request, "mates", teammate.pk, token)
-        case "hook_pause" | "hook_wake":
-            channels.pause_webhook(request.access, teammate, paused=act == "hook_pause")
-        case "hook_remove":
-            channels.remove_webhook(request.access, teammate)
-            messages.success(request, "The webhook is gone; its log stays.")
-        case "hook_sample":
-            say_what_came(request, inbound_webhook.send_sample(teammate, SAMPLE).firing)
-        case "inbox_on" | "inbox_off":
-            channels.set_inbox(request.access, teammate, enabled=act == "inbox_on")
-        case "inbox_senders":
-            try:
-                editing.update_teammate(
-                    request.access, teammate, allowed_senders=senders_of(request)
-                )
-            except Invalid as error:
-                context = _triggers(request, teammate)
-                context["reach"] = refuse_senders(request, context["reach"], error)
-                return _page(request, teammate, "triggers", context, status=422)
-            messages.success(request, "Saved who may write to it.")
-        case "mailbox_on" | "mailbox_off":
-            channels.set_fetchmail(request.access, teammate, enabled=act == "mailbox_on")
-            if act == "mailbox_off":
-                messages.success(request, "The mailbox is gone.")
-        case _:
-            raise Invalid("Choose what to do.")
-    if live:
-        fresh = lookup.get_teammate(request.access, teammate_id)
-        return _page(request, fresh, "triggers", _triggers(request, fresh) | {"live": live})
-    return redirect(f"{teammate.get_absolute_url()}?tab=triggers")
-
-
-@require_POST
-def version_restore(request: PageRequest, teammate_id: int, number: int) -> HttpResponse:
-    """Make an old version the next one."""
-    teammate = lookup.get_teammate(request.access, teammate_id)
-    lookup.require_editor(request.access, teammate)
-    old = teammate.versions.filter(number=number).first()
-    if old is None:
-        raise NotFound("There is no such version.")
-    fields = {name: getattr(old, name) for name in VERSION_FIELDS}
-    changed = editing.update_teammate(request.access, teammate, **fields)
-    now = changed.current_version.number
-    messages.success(request, f"v{number} is in use again, as v{now}.")
-    return redirect(f"{teammate.get_absolute_url()}?tab=versions")

@@ -638,7 +638,7 @@ def test_a_run_is_given_servers_of_exactly_its_scope(home: Access, shop: FakeSho
 
 
 def test_a_call_is_not_made_under_a_mode_that_became_stricter(alice: Access) -> None:
-    from runs.execution import step_journal
+    from runs.execution import call_journal
     from runs.gates.policy import judge
     from teammates.tools.files import WRITE_FILE
     from tests.factories import make_call
@@ -648,15 +648,15 @@ def test_a_call_is_not_made_under_a_mode_that_became_stricter(alice: Access) -> 
     verdict = judge(run.pk, WRITE_FILE, {"name": "a.txt", "content": "x"})
     assert verdict.kind == "go"
     decisions.switch_mode(alice, run, "approval")
-    with pytest.raises(step_journal.JudgeAgain):
-        step_journal.begin_call(
+    with pytest.raises(call_journal.JudgeAgain):
+        call_journal.begin_call(
             lease, [], call=call, tool=WRITE_FILE, arguments={}, verdict=verdict
         )
     assert "tool.call" not in types(run)
 
 
 def test_a_call_is_not_made_under_a_permission_that_was_revoked(alice: Access) -> None:
-    from runs.execution import step_journal
+    from runs.execution import call_journal
     from runs.gates.policy import judge
     from teammates.tools.files import WRITE_FILE
     from tests.factories import make_call
@@ -668,8 +668,8 @@ def test_a_call_is_not_made_under_a_permission_that_was_revoked(alice: Access) -
     verdict = judge(run.pk, WRITE_FILE, arguments)
     assert verdict.policy == policy
     tool_policies.revoke(alice, policy.pk)
-    with pytest.raises(step_journal.JudgeAgain):
-        step_journal.begin_call(
+    with pytest.raises(call_journal.JudgeAgain):
+        call_journal.begin_call(
             lease, [], call=call, tool=WRITE_FILE, arguments=arguments, verdict=verdict
         )
     tool_policies.set_tool(alice, "write_file", mode="off")

@@ -1,0 +1,196 @@
+"""Tool calls, written down: begun, made, what came of them."""
+
+import json
+import logging
+from typing import Any
+
+from django.db import OperationalError, transaction
+from django.utils import timezone
+
+from runs.events.payloads import NewEvent, called, fitting_json
+from runs.gates.policy import Verdict
+from runs.lifecycle import endings, transitions
+from runs.lifecycle.transitions import Lease
+from runs.models import CallStatus, Run, RunFile, ToolCall
+from runs.tools import builtin
+from teammates.errors import DomainError
+from teammates.models import PermissionPolicy
+from teammates.text import clean, visible
+from teammates.tools.base import Tool
+from teammates.tools.masking import masked
+from threads import files
+from threads.models import File
+
+logger = logging.getLogger("muster.calls")
+LARGEST_RESULT = 50_000  # bytes of a tool's result in the conversation
+SHOWN_OF_LARGE = 4_000  # characters of a larger one
+NEVER_KEPT = ("read_file", "web_fetch", "load_skill")  # these cut by themselves
+
+
+class JudgeAgain(Exception):
+    """What a call was judged by is no longer so: its run's mode, or a permission."""
+
+
+def begin_call(
+    lease: Lease,
+    pending: list[NewEvent],
+    *,
+    call: ToolCall,
+    tool: Tool,
+    arguments: Any,
+    verdict: Verdict | None = None,
+) -> bool:
+    """Write the call down before it is made (invariant 5); False if the run was cancelled.
+
+    Raises `JudgeAgain`; then nothing is written.
+    """
+    with transitions.holding(lease, pending) as run:
+        if endings.stop_if_cancelled(run):
+            return False
+        _begin(run, lease, call, tool, arguments, verdict)
+        call.save()
+        return True
+
+
+def _begin(
+    run: Run, lease: Lease, call: ToolCall, tool: Tool, arguments: Any, verdict: Verdict | None
+) -> None:
+    if verdict is not None:
+        call.policy = _still(run, verdict)
+    call.arguments = clean(arguments)
+    call.title, call.is_action = tool.title[:200], tool.is_action
+    call.summary = visible(clean(tool.say(masked(arguments))))
+    transitions.write(run, lease.fence, [called(call)])
+    call.status, call.attempt, call.seq = CallStatus.RUNNING, lease.attempt, run.last_seq
+    call.started_at = timezone.now()
+
+
+def _still(run: Run, verdict: Verdict) -> PermissionPolicy | None:
+    """The permission a verdict rests on. Holds its row: it cannot be revoked under the call."""
+    if run.permission_mode != verdict.mode:
+        raise JudgeAgain
+    if verdict.policy is None:
+        return None
+    policies = PermissionPolicy.objects.select_for_update(no_key=True)
+    policy: PermissionPolicy | None = policies.filter(pk=verdict.policy.pk).first()
+    if policy is None:
+        raise JudgeAgain
+    return policy
+
+
+def perform_call(
+    lease: Lease,
+    pending: list[NewEvent],
+    *,
+    call: ToolCall,
+    tool: Tool,
+    arguments: Any,
+    verdict: Verdict | None = None,
+) -> bool:
+    """Make a call whose tool is a verb of the domain: effect, result and events are one
+    transaction. False if the run was cancelled. Raises `JudgeAgain`; then nothing is written."""
+    with transitions.holding(lease, pending) as run:
+        if endings.stop_if_cancelled(run):
+            return False
+        _begin(run, lease, call, tool, arguments, verdict)
+        try:
+            with transaction.atomic():
+                result = builtin.perform(run, call, tool.name, call.arguments)
+        except DomainError as error:
+            _finish(run, lease, call, CallStatus.FAILED, None, error.message)
+        except OperationalError:
+            raise  # of the database, which is no news of the tool's: all of it is tried again
+        except Exception as error:
+            # A tool that breaks is the model's news, never the end of the run.
+            logger.exception("Tool %s broke", tool.name)
+            broke = f"{tool.title} broke: {type(error).__name__}."
+            _finish(run, lease, call, CallStatus.FAILED, None, broke)
+        else:
+            _finish(run, lease, call, CallStatus.DONE, result, "")
+        return True
+
+
+def finish_call(
+    lease: Lease,
+    pending: list[NewEvent],
+    *,
+    call: ToolCall,
+    status: CallStatus,
+    result: Any = None,
+    error: str = "",
+) -> None:
+    """Write down what came of a call; a refused one is `tool.denied`."""
+    with transitions.holding(lease, pending) as run:
+        _finish(run, lease, call, status, result, error)
+
+
+def _finish(
+    run: Run, lease: Lease, call: ToolCall, status: CallStatus, result: Any, error: str
+) -> None:
+    events = [] if call.seq is not None else [called(call)]
+    if status == CallStatus.DONE:
+        result = _kept_in_a_file(run, lease, call, clean(result))
+    call.status, call.result, call.error = status, clean(result), clean(error)[:4000]
+    call.finished_at = timezone.now()
+    call.started_at = call.started_at or call.finished_at
+    data: dict[str, Any] = {"tool_call_id": call.call_id, "tool_name": call.name}
+    if status == CallStatus.DENIED:
+        event = NewEvent("tool.denied", data | {"reason": result["reason"], "message": call.error})
+    elif status == CallStatus.DONE:
+        event = NewEvent("tool.result", data | {"result": fitting_json(masked(call.result))})
+    else:
+        wrong = {"error_class": "tool.failed", "message": call.error}
+        event = NewEvent("tool.result", data | {"error": wrong})
+    transitions.write(run, lease.fence, [*events, event])
+    call.save()
+
+
+def mark_unknown(lease: Lease, pending: list[NewEvent], *, call: ToolCall, why: str) -> None:
+    """The call was sent and no answer came: whether it had its effect is for a person to say."""
+    with transitions.holding(lease, pending):
+        call.status, call.error = CallStatus.UNKNOWN, clean(why)[:4000]
+        call.save(update_fields=["status", "error"])
+
+
+def _kept_in_a_file(run: Run, lease: Lease, call: ToolCall, result: Any) -> Any:
+    """A result that is too large for the conversation, as a file and a note of it."""
+    text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+    if len(text.encode()) <= LARGEST_RESULT or call.name in NEVER_KEPT:
+        return result
+    if not isinstance(result, str):
+        text = json.dumps(result, ensure_ascii=False, indent=1)
+    name = f"{call.name[:100]}-{call.pk}.{'txt' if isinstance(result, str) else 'json'}"
+    try:
+        with transaction.atomic():
+            file = _write_file(run, lease, name, text.encode()[: files.LARGEST_FILE])
+    except (DomainError, OSError):
+        logger.exception("A result of run %s could not be stored", run.pk)
+        note = "The rest of the result could not be stored."
+        return {"beginning": text[:SHOWN_OF_LARGE], "note": note}
+    return {
+        "beginning": text[:SHOWN_OF_LARGE],
+        "note": f"The whole result ({file.size} bytes) is in the file {name}; read_file reads it "
+        "piece by piece.",
+        "file": name,
+    }
+
+
+def write_run_file(lease: Lease, pending: list[NewEvent], *, name: str, content: bytes) -> File:
+    """Store a file that the run wrote. Again with the same content changes nothing."""
+    with transitions.holding(lease, pending) as run:
+        return _write_file(run, lease, name, content)
+
+
+def _write_file(run: Run, lease: Lease, name: str, content: bytes) -> File:
+    file = files.write_file(run.thread, name=name, content=content)
+    _, is_new = RunFile.objects.get_or_create(run=run, file=file)
+    if is_new:
+        data = {
+            "file_id": str(file.uid),
+            "name": file.name,
+            "size": file.size,
+            "content_type": file.content_type,
+            "version": file.version,
+        }
+        transitions.write(run, lease.fence, [NewEvent("file.created", data)])
+    return file
