@@ -16,12 +16,17 @@ from typing import Any
 import httpx2
 import psycopg
 import pytest
+from django.db import connection
 
 from teammates.access import Access
 from tests import factories
-from tests.database import cluster
+from tests.database import CHECKOUT, cluster, create_database, template, url_of
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
+    """The tests' database is a copy of the migrated one, too."""
+    connection.settings_dict["TEST"]["TEMPLATE"] = template()
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +73,7 @@ class Server:
 
     @property
     def database_url(self) -> str:
-        return f"postgresql://postgres@/{self.database}?host={cluster.socket_folder}"
+        return url_of(self.database)
 
     @property
     def env(self) -> dict[str, str]:
@@ -115,19 +120,6 @@ class Server:
         assert self.process is not None
         threading.Thread(target=read, args=[self.process.stdout], daemon=True).start()
 
-    def worker(self) -> "subprocess.Popen[str]":
-        """One more worker; returns when it waits for runs."""
-        process = subprocess.Popen(
-            [sys.executable, "manage.py", "worker"],
-            cwd=CHECKOUT,
-            env=self.env,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        assert "is waiting" in process.stdout.readline()
-        return process
-
     def stop(self, how: int = signal.SIGTERM) -> int:
         """End the server and return its exit code."""
         assert self.process is not None
@@ -169,9 +161,7 @@ def make_server(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Ite
 
     def make(*options: str, **environment: str) -> Server:
         name = f"muster_served_{worker_id}_{len(made)}"
-        with cluster.connect() as connection:
-            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-            connection.execute(f"CREATE DATABASE {name}")
+        create_database(name)
         folder = tmp_path_factory.mktemp("data") / "muster"
         server = Server(name, folder, environment)
         made.append(server)

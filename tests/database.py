@@ -4,7 +4,9 @@ Loaded with `-p` so that the data folder is set before Django reads its settings
 """
 
 import contextlib
+import hashlib
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -36,8 +38,50 @@ if "MUSTER_TEST_DATA" not in os.environ:
 os.environ["MUSTER_DATA"] = os.environ["MUSTER_TEST_DATA"]
 os.environ.pop("DATABASE_URL", None)
 
+CHECKOUT = Path(__file__).resolve().parent.parent
 cluster = Cluster(Path(os.environ["MUSTER_DATA"]))
 _stack = contextlib.ExitStack()
+
+
+def template() -> str:
+    """The migrated, empty database that every other one is a copy of."""
+    digest = hashlib.sha256()
+    for migration in sorted(CHECKOUT.glob("*/migrations/*.py")):
+        digest.update(migration.read_bytes())
+    return f"muster_template_{digest.hexdigest()[:12]}"
+
+
+def url_of(database: str) -> str:
+    return f"postgresql://postgres@/{database}?host={cluster.socket_folder}"
+
+
+def create_database(name: str) -> None:
+    """A fresh one, with the schema; drops what had the name."""
+    with cluster.connect() as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template()}")
+
+
+def _make_template() -> None:
+    name = template()
+    with cluster.connect() as connection:
+        known = connection.execute(
+            "SELECT datname FROM pg_database WHERE datname LIKE 'muster\\_template\\_%'"
+        ).fetchall()
+        if (name,) in known:
+            return
+        for (old,) in known:
+            connection.execute(f"DROP DATABASE {old}")
+        connection.execute("DROP DATABASE IF EXISTS muster_being_made")
+        connection.execute("CREATE DATABASE muster_being_made")
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "manage.py", "migrate", "-v", "0"],
+        cwd=CHECKOUT,
+        env=os.environ | {"DATABASE_URL": url_of("muster_being_made")},
+        check=True,
+    )
+    with cluster.connect() as connection:
+        connection.execute(f"ALTER DATABASE muster_being_made RENAME TO {name}")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -48,6 +92,7 @@ def pytest_configure(config: pytest.Config) -> None:
     _stack.enter_context(data_folder.locked(folder))
     _stack.enter_context(cluster.running())
     cluster.ensure_database("muster")
+    _make_template()
 
 
 @pytest.hookimpl(trylast=True)

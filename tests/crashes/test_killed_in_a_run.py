@@ -1,14 +1,14 @@
 """Kill the worker with SIGKILL at every event of a scripted run: nothing is lost or repeated."""
 
 import contextlib
-import signal
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.api import follow, start_run, text_of
-from tests.conftest import MakeServer, Server, listen, wait_for
+from tests.conftest import MakeServer, Server, listen
+from tests.crashes.workers import Workers, kill_holder
 
 SCRIPT = "think todo file slow 8 60ms"
 
@@ -21,33 +21,6 @@ def web(make_server: MakeServer) -> Iterator[Server]:
     server.stop()
 
 
-class Workers:
-    """Two workers are always up; the one that holds the run is killed and replaced."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.up = [server.worker(), server.worker()]
-
-    def kill(self, name: str) -> None:
-        pid = int(name.split(":")[1])
-        (holder,) = [process for process in self.up if process.pid == pid]
-        holder.send_signal(signal.SIGKILL)
-        holder.wait()
-        self._close(holder)
-        self.up.remove(holder)
-        self.up.append(self.server.worker())
-
-    def end(self) -> None:
-        for process in self.up:
-            process.kill()
-            process.wait()
-            self._close(process)
-
-    def _close(self, process: Any) -> None:
-        if process.stdout:
-            process.stdout.close()
-
-
 def kill_at(server: Server, workers: Workers, seq: int) -> list[dict[str, Any]]:
     """Run the script, kill its worker when event `seq` is announced, return all events."""
     with server.client() as client, listen(server) as heard:
@@ -56,22 +29,8 @@ def kill_at(server: Server, workers: Workers, seq: int) -> list[dict[str, Any]]:
             for notification in notifications:
                 if int(notification.payload.rpartition(":")[2]) >= seq:
                     break
-        wait_for(lambda: holder_or_over(server, run["run_id"]))
-        name = holder_or_over(server, run["run_id"])
-        if name != "over":
-            workers.kill(str(name))
+        kill_holder(server, workers, run["run_id"])
         return follow(client, run["run_id"])
-
-
-def holder_or_over(server: Server, run_uid: str) -> str:
-    import psycopg
-
-    with psycopg.connect(server.database_url) as connection:
-        row = connection.execute(
-            "SELECT worker, finished_at FROM runs_run WHERE uid = %s", [run_uid]
-        ).fetchone()
-    assert row
-    return "over" if row[1] else str(row[0])
 
 
 def test_a_worker_killed_at_every_event_of_a_run_ends_with_the_same_text(web: Server) -> None:

@@ -1,6 +1,5 @@
 """Kill the workers while schedules are due: each due time starts one run."""
 
-import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +8,7 @@ import psycopg
 import pytest
 
 from tests.conftest import MakeServer, Server, wait_for
+from tests.crashes.workers import Workers
 
 DUE = 80  # schedules, one every 60 ms
 
@@ -56,13 +56,11 @@ def rows(server: Server, query: str, *values: Any) -> list[Any]:
 
 def test_workers_killed_at_any_moment_start_each_due_time_once(web: Server) -> None:
     tasks = make_schedules(web)
-    up = [web.worker() for _ in range(6)]
+    workers = Workers(web, 6)
     make_due(web, tasks)
     for number in range(5):  # at moments that nothing of ours decides
         time.sleep(0.7 + 0.037 * number)
-        victim = up.pop(0)
-        victim.send_signal(signal.SIGKILL)
-        victim.communicate()
+        workers.kill(workers.up[0], is_replaced=False)
     try:
         started = "SELECT count(*) FROM runs_firing WHERE run_id IS NOT NULL"
         wait_for(lambda: rows(web, started)[0][0] >= DUE)
@@ -74,6 +72,4 @@ def test_workers_killed_at_any_moment_start_each_due_time_once(web: Server) -> N
         assert rows(web, skipped) == []
         assert rows(web, "SELECT 1 FROM runs_trigger WHERE enabled") == []
     finally:
-        for process in up:
-            process.kill()
-            process.communicate()
+        workers.end()

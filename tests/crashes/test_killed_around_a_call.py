@@ -11,8 +11,8 @@ import pytest
 
 from tests.api import follow
 from tests.conftest import MakeServer, Server, listen, wait_for
+from tests.crashes.workers import Workers, holder_or_over, pid_of
 from tests.fake_servers import OPERATIONS, FakeShop, serve_shop
-from tests.runs.test_kill import Workers, holder_or_over
 
 MESSAGE = 'use shop__create_order {"item": "tea"}'
 POINTS = ["arrived", "counted", "answered"]
@@ -59,7 +59,7 @@ def start(client: httpx2.Client, **fields: Any) -> dict[str, Any]:
 def kill(web: Server, workers: Workers, run_uid: str) -> None:
     name = holder_or_over(web, run_uid)
     if name not in ("over", ""):
-        workers.kill(name)
+        workers.kill(pid_of(name))
 
 
 def settle(client: httpx2.Client, run: dict[str, Any], answer: str) -> tuple[bool, dict[str, Any]]:
