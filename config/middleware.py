@@ -191,7 +191,7 @@ def signed_uploads(get_response: GetResponse) -> GetResponse:
 def _require_credential(request: HttpRequest) -> None:
     """Raises `NotSignedIn`, `NotFound` (no such door for mails)."""
     if request.path.startswith(MAIL_DOOR):
-        gateway.find_door(request.path.removeprefix(MAIL_DOOR).strip("/"))
+        gateway.organization_of_token(request.path.removeprefix(MAIL_DOOR).strip("/"))
     elif envelope_for(request.path) is not None:
         access_of_request(request)
     elif not request.user.is_authenticated:

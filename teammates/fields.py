@@ -18,7 +18,7 @@ def new_uid() -> uuid.UUID:
     return uuid_utils.compat.uuid7()
 
 
-class Named(models.Model):
+class Identified(models.Model):
     """A row that a client can name: a `bigint` id on v2 and in URLs, a `uid` on v1."""
 
     id = models.BigAutoField(primary_key=True)
@@ -64,7 +64,7 @@ def hash_secret(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def key_of(text: str) -> str:
+def bounded_key(text: str) -> str:
     """How a long id that others made is kept: as it is if it fits in 255 characters, else its
     hash."""
     return text if len(text) <= 255 else hash_secret(text)

@@ -9,7 +9,7 @@ from runs.lifecycle.transitions import TRANSITIONS
 from runs.models import RunStatus
 from teammates import tools
 from teammates.providers import demo
-from teammates.providers.base import ModelRequest, ToolSpec, UserSaid
+from teammates.providers.base import ModelRequest, ToolSpec, UserMessage
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -52,7 +52,7 @@ def test_every_setting_is_in_a_readme_and_every_setting_in_a_readme_exists() -> 
 
 def request(message: str, retries: int = 0) -> ModelRequest:
     offered = [ToolSpec(t.name, t.description, t.schema) for t in tools.REGISTRY.values()]
-    return ModelRequest("demo", "", [UserSaid(message)], offered, retries=retries)
+    return ModelRequest("demo", "", [UserMessage(message)], offered, retries=retries)
 
 
 def test_every_documented_word_of_the_demo_model_does_something() -> None:

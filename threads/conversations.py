@@ -110,7 +110,7 @@ def delete_thread(access: Access, thread: Thread) -> None:
 
 def get_thread(access: Access, **lookup: Any) -> Thread:
     """Raises `NotFound`, or `Forbidden` for a colleague's thread (contract v1 1.3)."""
-    threads = Thread.objects.visible_to(access).with_names()
+    threads = Thread.objects.visible_to(access).for_list()
     thread = threads.filter(**lookup).first()
     if thread is not None:
         return thread
@@ -127,7 +127,7 @@ def list_threads(
 ) -> list[Thread]:
     """Own threads, newest first; `before` is the last one's `updated_at` and `uid`."""
     threads = Thread.objects.visible_to(access).listed().filter(created_by=access.user)
-    threads = threads.with_names()
+    threads = threads.for_list()
     if before is not None:
         at, uid = before
         last = Thread.objects.visible_to(access).filter(uid=uid).first()

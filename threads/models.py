@@ -6,7 +6,7 @@ from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.urls import reverse
 
-from teammates.fields import Named
+from teammates.fields import Identified
 from teammates.models import EndUser, Organization, Teammate, User
 from teammates.models.scoped import Owned, OwnedQuerySet
 from teammates.searching import name_vector_of, vector_of
@@ -19,14 +19,14 @@ class ThreadQuerySet(OwnedQuerySet["Thread"]):
     def visible_to(self, access: "Access") -> Self:
         return super().visible_to(access).filter(deleted_at=None)
 
-    def with_names(self) -> Self:
+    def for_list(self) -> Self:
         return self.select_related("organization", "created_by", "teammate")
 
     def listed(self) -> Self:
         return self.filter(deleted_at=None, is_private=False)
 
 
-class Thread(Owned, Named):
+class Thread(Owned, Identified):
     """A conversation. Its row is the lock of its queue of runs (`next_position`)."""
 
     READ = "data.threads.read"
@@ -82,7 +82,7 @@ class MessageRole(models.TextChoices):
     ASSISTANT = "assistant"
 
 
-class Message(Named):
+class Message(Identified):
     thread = models.ForeignKey(Thread, on_delete=models.CASCADE, related_name="messages")
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     role = models.CharField(max_length=10, choices=MessageRole.choices)
@@ -109,7 +109,7 @@ class FileQuerySet(models.QuerySet["File"]):
         return self.order_by("name", "-version").distinct("name")
 
 
-class File(Named):
+class File(Identified):
     """One version of a file. Never changed: writing the name again makes the next version."""
 
     thread = models.ForeignKey(Thread, on_delete=models.CASCADE, related_name="files")

@@ -14,9 +14,9 @@ from ninja import Router, Status
 
 from runs import wire
 from runs.inbox import gateway, receiving
-from runs.models import FiringStatus, RunStatus, Skip
+from runs.models import FiringStatus, RunStatus, SkipReason
 from runs.triggers import inbound_webhook
-from runs.triggers.inbound_webhook import Call, Received
+from runs.triggers.inbound_webhook import Received, WebhookCall
 from teammates.api.schemas import takes_any_query
 from teammates.errors import (
     Conflict,
@@ -59,13 +59,13 @@ def mate_webhook(request: HttpRequest, agent_id: int, token: str) -> Any:
     return _answer(inbound_webhook.receive_for_teammate(agent_id, token, _call_of(request)))
 
 
-def _call_of(request: HttpRequest) -> Call:
+def _call_of(request: HttpRequest) -> WebhookCall:
     try:
         body: bytes | None = request.body
     except RequestDataTooBig:
         body = None
     event_id = next(filter(None, map(request.headers.get, EVENT_ID_HEADERS)), "")
-    return Call(
+    return WebhookCall(
         body,
         request.headers.get("Content-Type", ""),
         event_id,
@@ -77,34 +77,37 @@ def _answer(received: Received) -> Any:
     entry = received.first or received.firing
     if entry.error is not None and not isinstance(entry.error, OURS_TO_MEND):
         raise entry.error
-    if entry.status == FiringStatus.SKIPPED and entry.reason not in (Skip.OVERLAP, Skip.REPLACED):
-        raise _refused(Skip(entry.reason), entry.detail)
+    if entry.status == FiringStatus.SKIPPED and entry.reason not in (
+        SkipReason.OVERLAP,
+        SkipReason.REPLACED,
+    ):
+        raise _refused(SkipReason(entry.reason), entry.detail)
     run = entry.run
     status = wire.V2_STATUS[RunStatus(run.status)] if run is not None else entry.status
     shown = {"run_id": entry.run_id, "status": status, "duplicate": received.first is not None}
     return Status(202, shown | ({"reason": entry.reason} if entry.reason else {}))
 
 
-def _refused(reason: Skip, detail: str) -> DomainError:
+def _refused(reason: SkipReason, detail: str) -> DomainError:
     match reason:
-        case Skip.TOKEN:
+        case SkipReason.TOKEN:
             return NotFound("There is no such webhook.", code="webhook_not_found")
-        case Skip.PAUSED:
+        case SkipReason.PAUSED:
             return Conflict("This webhook is paused.", code="webhook_paused")
-        case Skip.RATE:
+        case SkipReason.RATE:
             return TooMany("Too many calls within a minute.", retry_after=30)
-        case Skip.SIZE:
+        case SkipReason.SIZE:
             return TooLarge(
                 f"The body must have at most {inbound_webhook.LARGEST_BODY // 1024} KB."
             )
-        case Skip.BODY:
+        case SkipReason.BODY:
             return Invalid(detail)
     return Conflict(detail or f"Nothing was started: {reason.label}.", code="not_started")
 
 
 # --- mail ---------------------------------------------------------------------------------------
 @dataclass(frozen=True)
-class HandedOver:
+class InboundEnvelope:
     """A mail as a mail service hands it over."""
 
     raw: bytes
@@ -118,7 +121,7 @@ class HandedOver:
 def take_mail(request: HttpRequest, token: str) -> Any:
     """Take a mail from a mail service: as it is (`message/rfc822`, with `?to=`), or in the form of
     Mailgun, SendGrid or Postmark. Answers which recipients are known here; 404 if none is."""
-    organization = gateway.find_door(token)
+    organization = gateway.organization_of_token(token)
     handed = _handed_over(request)
     if not handed.raw or not handed.recipients:
         raise Invalid("Give the mail as it is, as message/rfc822, and its recipients as ?to=.")
@@ -141,7 +144,7 @@ def take_mail(request: HttpRequest, token: str) -> Any:
     return {"taken": taken, "unknown": unknown}
 
 
-def _handed_over(request: HttpRequest) -> HandedOver:
+def _handed_over(request: HttpRequest) -> InboundEnvelope:
     """Raises `Invalid`, `TooLarge`."""
     content_type = request.headers.get("Content-Type", "")
     kind = content_type.partition(";")[0].strip().lower()
@@ -151,23 +154,25 @@ def _handed_over(request: HttpRequest) -> HandedOver:
     if kind == "application/json":  # Postmark
         given = _json(body)
         raw = str(given.get("RawEmail") or "").encode(errors="replace")
-        return HandedOver(
+        return InboundEnvelope(
             raw,
             _addresses(str(given.get("OriginalRecipient") or "")),
             proven=_proven_by_postmark(given.get("Headers")),
         )
     if not kind.startswith(("multipart/", "application/x-www-form")):
-        return HandedOver(body, request.GET.getlist("to"), request.GET.get("from"))
+        return InboundEnvelope(body, request.GET.getlist("to"), request.GET.get("from"))
     form = _form(body, content_type)
     if "body-mime" in form:  # Mailgun
         sender = form["sender"].decode(errors="replace") if "sender" in form else None
         recipients = _addresses(form.get("recipient", b"").decode(errors="replace"))
-        return HandedOver(form["body-mime"], recipients, sender, _proven_by_mailgun(form, sender))
+        return InboundEnvelope(
+            form["body-mime"], recipients, sender, _proven_by_mailgun(form, sender)
+        )
     envelope = _json(form.get("envelope", b"{}"))  # SendGrid
     to = envelope.get("to")
     recipients = list(map(str, to)) if isinstance(to, list) else []
     sender = envelope.get("from")
-    return HandedOver(
+    return InboundEnvelope(
         form.get("email", b""), recipients, sender, _proven_by_sendgrid(form, str(sender or ""))
     )
 

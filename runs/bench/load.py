@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-class Connection:
+class LoadConnection:
     """One keep-alive connection; opened on first use."""
 
     def __init__(self, port: int, key: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from runs.bench.load import Connection, Sample, require
+from runs.bench.load import LoadConnection, Sample, require
 from runs.bench.site import Site
 
 Figures = dict[str, float]
@@ -25,7 +25,7 @@ async def gateway(site: Site, scale: float) -> Figures:
     queue: asyncio.Queue[None] = asyncio.Queue(1000)
 
     async def work() -> None:
-        connection = Connection(site.port, site.key)
+        connection = LoadConnection(site.port, site.key)
         while True:
             await queue.get()
             async with sample.measured(), asyncio.timeout(2):
@@ -61,7 +61,7 @@ async def api_crud(site: Site, scale: float) -> Figures:
     ends = time.perf_counter() + max(3.0, 30 * scale)
 
     async def work() -> None:
-        connection = Connection(site.port, site.key)
+        connection = LoadConnection(site.port, site.key)
         while time.perf_counter() < ends:
             async with sample.measured(), asyncio.timeout(20):
                 status, thread = await connection.request("POST", "/v1/threads", {"title": "bench"})
@@ -91,7 +91,7 @@ async def sse_hold(site: Site, scale: float) -> Figures:
 
     async def hold() -> None:
         nonlocal held
-        connection = Connection(site.port, site.key)
+        connection = LoadConnection(site.port, site.key)
         began = time.perf_counter()
         is_open = False
         try:
@@ -133,13 +133,13 @@ async def _watch(site: Site, seconds: float) -> tuple[int, float]:
 
 async def worker_runs(site: Site, scale: float) -> Figures:
     """50 threads, 50 runs at once, all followed to their end (contract v1 5.2)."""
-    control = Connection(site.port, site.key)
+    control = LoadConnection(site.port, site.key)
     threads = [(await control.request("POST", "/v1/threads", {}))[1]["id"] for _ in range(50)]
     create, complete, completed = Sample(), Sample(), 0
 
     async def start(thread: str) -> tuple[str, float]:
         run: dict[str, str] = {}
-        connection = Connection(site.port, site.key)
+        connection = LoadConnection(site.port, site.key)
         async with create.measured():
             status, run = await connection.request(
                 "POST", f"/v1/threads/{thread}/runs", {"persona_id": "normal"}
@@ -168,7 +168,7 @@ async def worker_runs(site: Site, scale: float) -> Figures:
 
 
 async def _read_all(site: Site, run: str) -> bytes:
-    connection = Connection(site.port, site.key)
+    connection = LoadConnection(site.port, site.key)
     async with connection.stream("GET", f"/v1/runs/{run}/events?follow=true&after_seq=0") as chunks:
         return b"".join([chunk async for chunk in chunks])
 
@@ -182,7 +182,7 @@ def runs_of_200_deltas(*, at_once: int, delay_ms: int, rounds: int) -> Any:
 
         async def one() -> None:
             nonlocal words
-            connection = Connection(site.port, site.key)
+            connection = LoadConnection(site.port, site.key)
             start = time.perf_counter()
             body = {"message": f"slow 200 {delay_ms}ms", "history": False}
             async with connection.stream("POST", "/api/v2/runs", body) as chunks:
@@ -231,13 +231,13 @@ async def fan_out(site: Site, scale: float) -> Figures:
 
 async def reads(site: Site, scale: float) -> Figures:
     """One thread, read by 32 workers."""
-    connection = Connection(site.port, site.key)
+    connection = LoadConnection(site.port, site.key)
     thread = (await connection.request("POST", "/v1/threads", {}))[1]["id"]
     sample = Sample()
     ends = time.perf_counter() + max(2.0, 10 * scale)
 
     async def work() -> None:
-        mine = Connection(site.port, site.key)
+        mine = LoadConnection(site.port, site.key)
         while time.perf_counter() < ends:
             async with sample.measured():
                 require((await mine.request("GET", f"/v1/threads/{thread}"))[0] == 200)
@@ -252,7 +252,7 @@ async def reads(site: Site, scale: float) -> Figures:
 async def lists(site: Site, scale: float) -> Figures:
     """The first and the deepest page of 100 000 runs through the API, one request at a time."""
     filled = await asyncio.to_thread(site.fill_with_runs, _rows(scale))
-    connection = Connection(site.port, site.key)
+    connection = LoadConnection(site.port, site.key)
     figures: Figures = {"rows": _rows(scale)}
     for name, path in (
         ("first", "/v1/runs?limit=20"),

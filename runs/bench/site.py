@@ -18,7 +18,7 @@ import httpx2
 from config.errors import StartError
 from config.postgres import Cluster
 from runs.bench.filling import Filled, fill
-from runs.bench.load import Connection
+from runs.bench.load import LoadConnection
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -45,7 +45,7 @@ class Site:
 
     async def start_run(self, message: str) -> str:
         """A v1 run; returns its id."""
-        connection = Connection(self.port, self.key)
+        connection = LoadConnection(self.port, self.key)
         thread = (await connection.request("POST", "/v1/threads", {}))[1]["id"]
         await connection.request("POST", f"/v1/threads/{thread}/messages", {"content": message})
         run = (await connection.request("POST", f"/v1/threads/{thread}/runs", {}))[1]["run_id"]
@@ -53,7 +53,7 @@ class Site:
         return str(run)
 
     async def cancel(self, run: str) -> None:
-        connection = Connection(self.port, self.key)
+        connection = LoadConnection(self.port, self.key)
         await connection.request("POST", f"/v1/runs/{run}:cancel")
         connection.close()
 

@@ -116,9 +116,7 @@ def edit_queued(access: Access, run: Run, message: str) -> Run:
     access.require("data.runs.write", run)
     content = conversations.checked_message(message)
     with transaction.atomic():
-        locked = (
-            Run.objects.select_for_update(of=("self",), no_key=True).with_names().get(pk=run.pk)
-        )
+        locked = Run.objects.select_for_update(of=("self",), no_key=True).for_list().get(pk=run.pk)
         if locked.status != RunStatus.QUEUED or locked.attempt or locked.prompt is None:
             raise Conflict(
                 "This message is being worked on already. Send your words as the next one.",

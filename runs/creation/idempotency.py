@@ -17,7 +17,7 @@ KEY_LIFE = timedelta(hours=24)
 CLAIM_SECONDS = 20  # that a second request with a key waits for the first
 
 
-def once(
+def create_idempotently(
     access: Access, key: str | None, request: Any, make: Callable[[], Run]
 ) -> tuple[Run, bool]:
     """Make a run, or return the one that `key` made within a day, and whether it is a replay.

@@ -1,15 +1,28 @@
 """One attempt of a worker at a run, and what it knows while it works."""
 
+import json
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from runs.execution.event_buffer import RunRecord
+from django.conf import settings
+
+from runs.execution.event_buffer import EventBuffer
+from runs.execution.step_journal import ModelResult
+from runs.lifecycle.endings import Outcome
 from runs.lifecycle.transitions import Lease
-from runs.models import Run, Step, ToolCall
+from runs.models import Run, RunStatus, Step, ToolCall
 from runs.tools.toolbox import Toolbox
 from teammates.models import Model
-from teammates.providers.base import Said
+from teammates.providers.base import (
+    ChatMessage,
+    ModelCall,
+    ModelRequest,
+    ProviderError,
+    TokenUsage,
+    Turn,
+    estimate_tokens,
+)
 
 
 @dataclass
@@ -17,13 +30,13 @@ class Attempt:
     """`stopping` says why its task is being cancelled."""
 
     lease: Lease
-    record: RunRecord
+    events: EventBuffer
     stopping: str = ""  # "cancel", "shutdown", "lost" or "too_long"
     began_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass
-class State:
+class LoadedRun:
     """What the next step needs, loaded in one go."""
 
     run: Run
@@ -34,7 +47,7 @@ class State:
     instructions: str = ""
     request: str = ""  # what was asked, with the names of what came with it
     gathered: dict[str, Any] | None = None  # what the run is told, until its first step has it
-    conversation: list[Said] = field(default_factory=list)
+    conversation: list[ChatMessage] = field(default_factory=list)
     open_step: Step | None = None  # a batch of tool calls that is not over
     open_calls: list[ToolCall] = field(default_factory=list)
     bad_calls: int = 0
@@ -42,3 +55,68 @@ class State:
 
 class Stopped(Exception):
     """The attempt is over: the run waits, was queued again, or belongs to another worker."""
+
+
+LARGEST_TURN = 4 * 1024 * 1024  # bytes of what a model says at once
+
+
+def _outcome_of_cancelling() -> Outcome:
+    return Outcome(RunStatus.CANCELLED, stop_reason="cancelled:person")
+
+
+def _outcome_of_taking_too_long() -> Outcome:
+    return Outcome(
+        RunStatus.FAILED,
+        error_class="run.too_long",
+        error_message=f"The run was at work for {settings.RUN_SECONDS / 3600:g} hours without a "
+        "pause, and was stopped. Split the work, or let an operator raise MUSTER_RUN_SECONDS.",
+    )
+
+
+# How a run ends whose attempt the worker stops for this.
+OUTCOMES = {"cancel": _outcome_of_cancelling, "too_long": _outcome_of_taking_too_long}
+
+
+class StreamedTurn:
+    """What came of a model call so far, also when it is cut short."""
+
+    def __init__(self, request: ModelRequest, step: Step) -> None:
+        self.step = step
+        self.call: ModelCall | None = None
+        self.first_token_ms: int | None = None
+        self.is_finished = False
+        self.request = request
+        self._began = time.monotonic()
+        self._answered = 0  # bytes
+
+    def note(self, text: str) -> bool:
+        """Count a delta; say whether it is the first. Raises `ProviderError` for too large a
+        turn, which would be kept, sent again and shown."""
+        self._answered += len(text.encode(errors="replace"))
+        if self._answered > LARGEST_TURN:
+            raise ProviderError(
+                "answer_too_large",
+                f"The model's answer was stopped: it is larger than {LARGEST_TURN // 2**20} MB.",
+            )
+        if self.first_token_ms is not None:
+            return False
+        self.first_token_ms = int((time.monotonic() - self._began) * 1000)
+        return True
+
+    def result(self) -> ModelResult:
+        turn = self.call.turn if self.call else Turn([], "cancelled")
+        return ModelResult(turn, self._usage(), self.first_token_ms)
+
+    def _usage(self) -> TokenUsage:
+        told = self.call.usage if self.call else None
+        if told is not None and self.is_finished:
+            return told
+        # The provider never told the whole (a cancelled call): estimated, and marked so.
+        sent = json.dumps(self.request.to_json(), ensure_ascii=False, default=str)
+        return TokenUsage(
+            input=told.input if told else estimate_tokens(sent),
+            output=max(told.output if told else 0, -(-self._answered // 4)),
+            cache_read=told.cache_read if told else 0,
+            cache_write=told.cache_write if told else 0,
+            estimated=True,
+        )

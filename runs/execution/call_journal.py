@@ -8,7 +8,7 @@ from django.db import OperationalError, transaction
 from django.utils import timezone
 
 from runs.events.payloads import NewEvent, called, fitting_json
-from runs.gates.policy import Verdict
+from runs.gates.policy import PolicyDecision
 from runs.lifecycle import endings, transitions
 from runs.lifecycle.transitions import Lease
 from runs.models import CallStatus, Run, RunFile, ToolCall
@@ -27,7 +27,7 @@ SHOWN_OF_LARGE = 4_000  # characters of a larger one
 NEVER_KEPT = ("read_file", "web_fetch", "load_skill")  # these cut by themselves
 
 
-class JudgeAgain(Exception):
+class PolicyChanged(Exception):
     """What a call was judged by is no longer so: its run's mode, or a permission."""
 
 
@@ -38,25 +38,30 @@ def begin_call(
     call: ToolCall,
     tool: Tool,
     arguments: Any,
-    verdict: Verdict | None = None,
+    decision: PolicyDecision | None = None,
 ) -> bool:
     """Write the call down before it is made (invariant 5); False if the run was cancelled.
 
-    Raises `JudgeAgain`; then nothing is written.
+    Raises `PolicyChanged`; then nothing is written.
     """
     with transitions.holding(lease, pending) as run:
         if endings.stop_if_cancelled(run):
             return False
-        _begin(run, lease, call, tool, arguments, verdict)
+        _begin(run, lease, call, tool, arguments, decision)
         call.save()
         return True
 
 
 def _begin(
-    run: Run, lease: Lease, call: ToolCall, tool: Tool, arguments: Any, verdict: Verdict | None
+    run: Run,
+    lease: Lease,
+    call: ToolCall,
+    tool: Tool,
+    arguments: Any,
+    decision: PolicyDecision | None,
 ) -> None:
-    if verdict is not None:
-        call.policy = _still(run, verdict)
+    if decision is not None:
+        call.policy = _still(run, decision)
     call.arguments = clean(arguments)
     call.title, call.is_action = tool.title[:200], tool.is_action
     call.summary = visible(clean(tool.say(masked(arguments))))
@@ -65,16 +70,16 @@ def _begin(
     call.started_at = timezone.now()
 
 
-def _still(run: Run, verdict: Verdict) -> PermissionPolicy | None:
-    """The permission a verdict rests on. Holds its row: it cannot be revoked under the call."""
-    if run.permission_mode != verdict.mode:
-        raise JudgeAgain
-    if verdict.policy is None:
+def _still(run: Run, decision: PolicyDecision) -> PermissionPolicy | None:
+    """The permission a decision rests on. Holds its row: it cannot be revoked under the call."""
+    if run.permission_mode != decision.mode:
+        raise PolicyChanged
+    if decision.policy is None:
         return None
     policies = PermissionPolicy.objects.select_for_update(no_key=True)
-    policy: PermissionPolicy | None = policies.filter(pk=verdict.policy.pk).first()
+    policy: PermissionPolicy | None = policies.filter(pk=decision.policy.pk).first()
     if policy is None:
-        raise JudgeAgain
+        raise PolicyChanged
     return policy
 
 
@@ -85,14 +90,14 @@ def perform_call(
     call: ToolCall,
     tool: Tool,
     arguments: Any,
-    verdict: Verdict | None = None,
+    decision: PolicyDecision | None = None,
 ) -> bool:
     """Make a call whose tool is a verb of the domain: effect, result and events are one
-    transaction. False if the run was cancelled. Raises `JudgeAgain`; then nothing is written."""
+    transaction. False if the run was cancelled. Raises `PolicyChanged`; then nothing is written."""
     with transitions.holding(lease, pending) as run:
         if endings.stop_if_cancelled(run):
             return False
-        _begin(run, lease, call, tool, arguments, verdict)
+        _begin(run, lease, call, tool, arguments, decision)
         try:
             with transaction.atomic():
                 result = builtin.perform(run, call, tool.name, call.arguments)

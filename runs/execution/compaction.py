@@ -10,11 +10,11 @@ from runs.execution import context
 from runs.models import Run, Step, StepKind, StepStatus
 from teammates.models import Model
 from teammates.providers.base import (
+    ChatMessage,
     ModelRequest,
-    Said,
-    ToolReturned,
+    ToolResult,
     Turn,
-    UserSaid,
+    UserMessage,
     estimate_tokens,
 )
 
@@ -38,17 +38,17 @@ class Plan:
     before: int  # estimated tokens of what is replaced
 
 
-def size_of(instructions: str, conversation: list[Said]) -> int:
+def size_of(instructions: str, conversation: list[ChatMessage]) -> int:
     """Estimated tokens."""
     return estimate_tokens(instructions) + sum(estimate_tokens(_text(s)) for s in conversation)
 
 
-def is_near(route: Model, instructions: str, conversation: list[Said]) -> bool:
+def is_near(route: Model, instructions: str, conversation: list[ChatMessage]) -> bool:
     """Whether the conversation nears the model's window."""
     return size_of(instructions, conversation) > route.context_window * TRIGGER
 
 
-def plan(run: Run, route: Model, instructions: str, conversation: list[Said]) -> Plan | None:
+def plan(run: Run, route: Model, instructions: str, conversation: list[ChatMessage]) -> Plan | None:
     """What to compact before the next model call; None if there is room, or nothing to replace."""
     if not is_near(route, instructions, conversation):
         return None
@@ -77,7 +77,7 @@ def plan(run: Run, route: Model, instructions: str, conversation: list[Said]) ->
     request = ModelRequest(
         model=route.name,
         instructions=INSTRUCTIONS,
-        conversation=[UserSaid(quoted)],
+        conversation=[UserMessage(quoted)],
         max_output_tokens=min(SUMMARY_TOKENS, route.max_output_tokens),
     )
     return Plan(request, until, sum(estimate_tokens(_text(said)) for said in replaced))
@@ -98,19 +98,19 @@ def _boundary(run: Run, begins: int, room: int) -> int:
     return int(tools[-1]) if tools else begins
 
 
-def _text(said: Said) -> str:
-    if isinstance(said, UserSaid):
+def _text(said: ChatMessage) -> str:
+    if isinstance(said, UserMessage):
         return said.text
-    if isinstance(said, ToolReturned):
+    if isinstance(said, ToolResult):
         return said.content
     return said.text + "".join(request.arguments for request in said.tool_requests)
 
 
-def _quote(said: Said) -> str:
+def _quote(said: ChatMessage) -> str:
     if isinstance(said, Turn):
         calls = "".join(f"\n[calls {r.name} with {r.arguments}]" for r in said.tool_requests)
         text, who = said.text + calls, "You"
-    elif isinstance(said, ToolReturned):
+    elif isinstance(said, ToolResult):
         text, who = said.content, f"Result of {said.name}"
     else:
         text, who = said.text, "Person"

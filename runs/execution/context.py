@@ -10,10 +10,10 @@ from runs.models import FINISHED, HistoryOf, Run, RunFile, Step, StepKind, StepS
 from runs.tools import authority
 from teammates.fencing import as_data
 from teammates.knowledge.documents import TOLD_DOCUMENTS, documents_for
-from teammates.knowledge.memories import Told, memories_for
+from teammates.knowledge.memories import RecalledMemories, memories_for
 from teammates.knowledge.skills import skills_for
 from teammates.models import Document, PermissionMode
-from teammates.providers.base import ATTACHED, Said, Text, ToolReturned, Turn, UserSaid
+from teammates.providers.base import ATTACHED, ChatMessage, TextPart, ToolResult, Turn, UserMessage
 from teammates.roster.prompt import standing_prompt
 from teammates.tools import REGISTRY
 from teammates.tools import result as result_tool
@@ -79,7 +79,7 @@ def instructions(run: Run) -> str:
 def gather(run: Run) -> dict[str, Any]:
     """What the run is told besides the conversation, and why: chosen once, at its beginning, of
     what its asker may open. Raises `Forbidden` once they are gone."""
-    memories: list[Told] = []
+    memories: list[RecalledMemories] = []
     documents: list[Document] = []
     access = authority.access_of_run(run)
     if run.memory:
@@ -108,13 +108,13 @@ def gather(run: Run) -> dict[str, Any]:
     }
 
 
-def conversation(run: Run, request: str, *, is_compacted: bool = True) -> list[Said]:
+def conversation(run: Run, request: str, *, is_compacted: bool = True) -> list[ChatMessage]:
     """History, the run's `request_of`, and what its finished steps said and found out; behind a
     compaction, its summary stands for what it covers. `is_compacted` False: there is none to look
     for."""
     compaction = _compaction(run) if is_compacted else None
     if compaction is None:
-        return [*_bounded(_history(run)), UserSaid(request), *steps_of(run)]
+        return [*_bounded(_history(run)), UserMessage(request), *steps_of(run)]
     summary = Turn.from_json(compaction.response or {"parts": [], "finish_reason": ""}).text
     return [
         *summarised(summary, request),
@@ -129,10 +129,10 @@ def _compaction(run: Run) -> Step | None:
     return used.order_by("-number").first()
 
 
-def summarised(summary: str, request: str) -> list[Said]:
+def summarised(summary: str, request: str) -> list[ChatMessage]:
     """What a summary and the request itself look like to the model."""
     said = f"(Summary of what came before, made to save space)\n{summary}\n\n{request}"
-    return [UserSaid(said)]
+    return [UserMessage(said)]
 
 
 def request_of(run: Run) -> str:
@@ -143,7 +143,7 @@ def request_of(run: Run) -> str:
     return f"{text}{ATTACHED}{names})" if names else text
 
 
-def _history(run: Run) -> list[Said]:
+def _history(run: Run) -> list[ChatMessage]:
     if not run.history:
         return []
     if run.history_of == HistoryOf.TEAMMATE:
@@ -151,7 +151,7 @@ def _history(run: Run) -> list[Said]:
     return _of_thread(run)
 
 
-def _of_thread(run: Run) -> list[Said]:
+def _of_thread(run: Run) -> list[ChatMessage]:
     """The thread's messages before the prompt; an answer stands behind what it answers."""
     said = Message.objects.filter(thread=run.thread)
     if run.origin:  # somebody of the organization may have joined in: that is not for the sender
@@ -170,7 +170,7 @@ def _of_thread(run: Run) -> list[Said]:
     return [_said(message) for _, message in sorted(placed, key=lambda pair: pair[0])]
 
 
-def _of_earlier_runs(run: Run) -> list[Said]:
+def _of_earlier_runs(run: Run) -> list[ChatMessage]:
     """The last finished runs of the same teammate and end-user scope, oldest first: those of the
     same asker, who is an end user, a person, or a sender outside."""
     whose = {} if run.end_user_id else {"created_by": run.created_by_id}
@@ -199,18 +199,18 @@ def _of_earlier_runs(run: Run) -> list[Said]:
     return [_said(message) for message in said.values()]
 
 
-def _said(message: Message) -> Said:
+def _said(message: Message) -> ChatMessage:
     if message.role == MessageRole.USER:
-        return UserSaid(message.content)
-    return Turn([Text(message.content)])
+        return UserMessage(message.content)
+    return Turn([TextPart(message.content)])
 
 
-def _bounded(history: list[Said]) -> list[Said]:
+def _bounded(history: list[ChatMessage]) -> list[ChatMessage]:
     """The newest part of the history that fits, beginning with something a person said."""
     size = 0
-    kept: list[Said] = []
+    kept: list[ChatMessage] = []
     for said in reversed(history):
-        assert isinstance(said, UserSaid | Turn)
+        assert isinstance(said, UserMessage | Turn)
         size += len(said.text.encode())
         if size > HISTORY_BYTES:
             break
@@ -220,9 +220,9 @@ def _bounded(history: list[Said]) -> list[Said]:
     return kept[::-1]
 
 
-def steps_of(run: Run, *, after: int = 0) -> list[Said]:
+def steps_of(run: Run, *, after: int = 0) -> list[ChatMessage]:
     """What the finished steps behind number `after` said and found out."""
-    said: list[Said] = []
+    said: list[ChatMessage] = []
     calls: dict[int, list[ToolCall]] = {}
     for call in ToolCall.objects.filter(run=run).order_by("step_id", "number"):
         calls.setdefault(call.step_id, []).append(call)
@@ -235,11 +235,11 @@ def steps_of(run: Run, *, after: int = 0) -> list[Said]:
     return said
 
 
-def _returned(call: ToolCall) -> ToolReturned:
+def _returned(call: ToolCall) -> ToolResult:
     if call.error:
-        return ToolReturned(call.call_id, call.name, call.error, failed=True)
+        return ToolResult(call.call_id, call.name, call.error, failed=True)
     result = json.dumps(call.result, ensure_ascii=False)
     tool = REGISTRY.get(call.name)
     if (tool is None or tool.gives_data) and call.name != result_tool.NAME:
         result = as_data(result, f"the tool {call.name}", language="json")
-    return ToolReturned(call.call_id, call.name, result)
+    return ToolResult(call.call_id, call.name, result)

@@ -2,7 +2,7 @@
 
 Deltas are gathered for `GATHER_SECONDS`, neighbours of a kind into one event; every other event,
 and the first delta of a step, goes at once. One transaction per tick carries them all. Whatever
-else is written for a run goes through `RunRecord.commit`, which takes its pending events along.
+else is written for a run goes through `EventBuffer.commit`, which takes its pending events along.
 """
 
 import asyncio
@@ -30,15 +30,15 @@ TRY_AGAIN_SECONDS = 0.05
 LARGEST_DELTA = 4_000  # characters in one event, of up to six bytes, perhaps under two keys
 
 
-class RunRecord:
+class EventBuffer:
     """The buffer of one attempt. Used by the attempt's task alone."""
 
-    def __init__(self, recorder: "Recorder", lease: Lease) -> None:
+    def __init__(self, writer: "EventWriter", lease: Lease) -> None:
         self.lease = lease
         self.lock = asyncio.Lock()  # held while this run's events are on their way
         self.is_stale = False
         self.has_lost_an_event = False
-        self._recorder = recorder
+        self._writer = writer
         self._pending: list[NewEvent] = []
 
     def delta(self, type: str, data: dict[str, Any], *texts: str, urgent: bool = False) -> None:
@@ -58,12 +58,12 @@ class RunRecord:
             for start in range(0, max(len(text), 1), LARGEST_DELTA):
                 piece = dict.fromkeys(texts, text[start : start + LARGEST_DELTA])
                 self._pending.append(NewEvent(type, data | piece))
-        self._recorder.wake(self, urgent=urgent)
+        self._writer.wake(self, urgent=urgent)
 
-    def say(self, type: str, data: dict[str, Any]) -> None:
+    def emit(self, type: str, data: dict[str, Any]) -> None:
         """Add an event that goes at once."""
         self._pending.append(NewEvent(type, data))
-        self._recorder.wake(self, urgent=True)
+        self._writer.wake(self, urgent=True)
 
     async def commit(
         self,
@@ -122,19 +122,19 @@ def _tried_again(transaction: Callable[[], T]) -> T:
     return transaction()
 
 
-class Recorder:
+class EventWriter:
     """The group commit of one worker process."""
 
     def __init__(self) -> None:
-        self._waiting: set[RunRecord] = set()
+        self._waiting: set[EventBuffer] = set()
         self._anything = asyncio.Event()
         self._urgent = asyncio.Event()
 
-    def open(self, lease: Lease) -> RunRecord:
-        return RunRecord(self, lease)
+    def open(self, lease: Lease) -> EventBuffer:
+        return EventBuffer(self, lease)
 
-    def wake(self, record: RunRecord, *, urgent: bool) -> None:
-        self._waiting.add(record)
+    def wake(self, buffer: EventBuffer, *, urgent: bool) -> None:
+        self._waiting.add(buffer)
         self._anything.set()
         if urgent:
             self._urgent.set()
@@ -154,33 +154,33 @@ class Recorder:
         self._anything.clear()
         self._urgent.clear()
         # A locked one is being written with its pending events at this moment.
-        records = [record for record in self._waiting if not record.lock.locked()]
-        self._waiting -= set(records)
+        buffers = [buffer for buffer in self._waiting if not buffer.lock.locked()]
+        self._waiting -= set(buffers)
         if self._waiting:
             self._anything.set()
-        for record in records:
-            await record.lock.acquire()  # free: nothing was awaited since the check
+        for buffer in buffers:
+            await buffer.lock.acquire()  # free: nothing was awaited since the check
         try:
-            taken = [(record, record.take()) for record in records]
+            taken = [(buffer, buffer.take()) for buffer in buffers]
             batches = [
-                Batch(record.lease.run_id, record.lease.fence, pending)
-                for record, pending in taken
+                Batch(buffer.lease.run_id, buffer.lease.fence, pending)
+                for buffer, pending in taken
                 if pending
             ]
             if batches:
                 last = await in_db(_tried_again, partial(log.append, batches))
-                for record, pending in taken:
+                for buffer, pending in taken:
                     if not pending:
                         continue
-                    if record.lease.run_id not in last:
-                        record.is_stale = True
-                    elif last[record.lease.run_id] is None:
-                        record.has_lost_an_event = True
+                    if buffer.lease.run_id not in last:
+                        buffer.is_stale = True
+                    elif last[buffer.lease.run_id] is None:
+                        buffer.has_lost_an_event = True
         except Exception:
             # The database is away: the leases run out, and the runs go on from their last step.
             logger.exception("Events could not be written")
-            for record in records:
-                record.is_stale = True
+            for buffer in buffers:
+                buffer.is_stale = True
         finally:
-            for record in records:
-                record.lock.release()
+            for buffer in buffers:
+                buffer.lock.release()

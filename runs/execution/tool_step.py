@@ -9,7 +9,7 @@ from config.database import in_db
 from runs.events.log import StaleLease
 from runs.events.payloads import fitting
 from runs.execution import call_journal, step_journal
-from runs.execution.attempt import Attempt, State, Stopped
+from runs.execution.attempt import Attempt, LoadedRun, Stopped
 from runs.gates import opening, policy
 from runs.models import CallStatus, GateKind, Run, ToolCall
 from runs.tools import authority
@@ -25,14 +25,14 @@ MAX_BAD_CALLS = 5  # malformed or unknown tool calls in a row
 _BAD_CALL = "The call was not made: "
 
 
-async def tools_step(attempt: Attempt, state: State) -> None:
+async def tools_step(attempt: Attempt, loaded: LoadedRun) -> None:
     """Make the open calls of a batch, in order; one that needs a person ends the attempt."""
-    assert state.open_step is not None
-    for call in state.open_calls:
+    assert loaded.open_step is not None
+    for call in loaded.open_calls:
         while not call.is_over:
-            await _one_call(attempt, state, call)
-            attempt.record.raise_if_stale()
-    await attempt.record.commit(step_journal.complete_tools_step, step=state.open_step)
+            await _one_call(attempt, loaded, call)
+            attempt.events.raise_if_stale()
+    await attempt.events.commit(step_journal.complete_tools_step, step=loaded.open_step)
 
 
 def trailing_bad_calls(run: Run) -> int:
@@ -45,59 +45,59 @@ def trailing_bad_calls(run: Run) -> int:
     return count
 
 
-async def _one_call(attempt: Attempt, state: State, call: ToolCall) -> None:
+async def _one_call(attempt: Attempt, loaded: LoadedRun, call: ToolCall) -> None:
     """Bring a call one step further: refused, asked for, or made."""
-    tool = state.toolbox.get(call.name)
+    tool = loaded.toolbox.get(call.name)
     is_begun = call.status in (CallStatus.RUNNING, CallStatus.UNKNOWN)
     if is_begun and not (tool and tool.may_repeat):
         # It broke off between the call and its result: a person says what happened, also where the
         # tool is no longer there or takes other arguments now.
         await _wait(attempt, call, tool or _as_it_was(call), call.arguments, GateKind.UNKNOWN)
         return
-    if tool is None and call.name in state.toolbox.missing:
-        await attempt.record.commit(
+    if tool is None and call.name in loaded.toolbox.missing:
+        await attempt.events.commit(
             call_journal.finish_call,
             call=call,
             status=CallStatus.FAILED,
-            error=state.toolbox.missing[call.name],
+            error=loaded.toolbox.missing[call.name],
         )
         return
     arguments, wrong = await _read_arguments(tool, call)
     if tool is None or wrong:
-        await _refuse_bad_call(attempt, state, call, wrong)
+        await _refuse_bad_call(attempt, loaded, call, wrong)
         return
-    state.bad_calls = 0
+    loaded.bad_calls = 0
     if tool.asks_a_person:
         kind = GateKind.PLAN if ask.is_plan(arguments) else GateKind.QUESTION
         await _wait(attempt, call, tool, arguments, kind)
         return
-    verdict = None
+    decision = None
     is_approved = call.approved_digest == tool.digest(arguments)
-    if not is_approved and state.toolbox.may_ask_about(tool):
-        verdict = await in_db(policy.judge, state.run.pk, tool, arguments)
-        if verdict.kind == "refuse":
-            await attempt.record.commit(
+    if not is_approved and loaded.toolbox.may_ask_about(tool):
+        decision = await in_db(policy.evaluate, loaded.run.pk, tool, arguments)
+        if decision.kind == "refuse":
+            await attempt.events.commit(
                 call_journal.finish_call,
                 call=call,
                 status=CallStatus.DENIED,
-                result={"reason": verdict.reason},
-                error=verdict.why,
+                result={"reason": decision.reason},
+                error=decision.why,
             )
             return
-        if verdict.kind == "ask":
-            await _wait(attempt, call, tool, arguments, GateKind.APPROVAL, verdict)
+        if decision.kind == "ask":
+            await _wait(attempt, call, tool, arguments, GateKind.APPROVAL, decision)
             return
     begin = call_journal.perform_call if tool.run == Means.DOMAIN else call_journal.begin_call
     try:
-        goes_on = await attempt.record.commit(
-            begin, call=call, tool=tool, arguments=arguments, verdict=verdict
+        goes_on = await attempt.events.commit(
+            begin, call=call, tool=tool, arguments=arguments, decision=decision
         )
-    except call_journal.JudgeAgain:
+    except call_journal.PolicyChanged:
         return
     if not goes_on:
         raise Stopped
     if tool.run != Means.DOMAIN:
-        await _make(attempt, state, call, tool, arguments)
+        await _make(attempt, loaded, call, tool, arguments)
 
 
 def _as_it_was(call: ToolCall) -> Tool:
@@ -130,15 +130,15 @@ async def _read_arguments(tool: Tool | None, call: ToolCall) -> tuple[Any, str]:
     return arguments, tool.check(arguments)
 
 
-async def _refuse_bad_call(attempt: Attempt, state: State, call: ToolCall, wrong: str) -> None:
-    state.bad_calls += 1
-    await attempt.record.commit(
+async def _refuse_bad_call(attempt: Attempt, loaded: LoadedRun, call: ToolCall, wrong: str) -> None:
+    loaded.bad_calls += 1
+    await attempt.events.commit(
         call_journal.finish_call, call=call, status=CallStatus.FAILED, error=_BAD_CALL + wrong + "."
     )
-    if state.bad_calls >= MAX_BAD_CALLS:
+    if loaded.bad_calls >= MAX_BAD_CALLS:
         raise ProviderError(
             "model.bad_tool_calls",
-            f"The model made {state.bad_calls} tool calls in a row that do not fit ({wrong}). "
+            f"The model made {loaded.bad_calls} tool calls in a row that do not fit ({wrong}). "
             "Try again, or choose a stronger model.",
         )
 
@@ -149,30 +149,32 @@ async def _wait(
     tool: Tool,
     arguments: Any,
     kind: GateKind,
-    verdict: policy.Verdict | None = None,
+    decision: policy.PolicyDecision | None = None,
 ) -> None:
-    """Stop the attempt at a gate, unless the run's mode changed since the verdict."""
-    waits = await attempt.record.commit(
+    """Stop the attempt at a gate, unless the run's mode changed since the decision."""
+    waits = await attempt.events.commit(
         opening.open_gate,
         call=call,
         tool=tool,
         arguments=arguments,
         kind=kind,
-        mode=verdict.mode if verdict else None,
-        why=verdict.why if verdict else "",
-        setting=verdict.setting if verdict else None,
-        outside=verdict is not None and verdict.outside,
+        mode=decision.mode if decision else None,
+        why=decision.why if decision else "",
+        setting=decision.setting if decision else None,
+        outside=decision is not None and decision.outside,
     )
     if waits:
         raise Stopped
 
 
-async def _make(attempt: Attempt, state: State, call: ToolCall, tool: Tool, arguments: Any) -> None:
+async def _make(
+    attempt: Attempt, loaded: LoadedRun, call: ToolCall, tool: Tool, arguments: Any
+) -> None:
     """Make a call to the outside that was written down, and write down what came of it."""
     assert callable(tool.run)
-    record = attempt.record
+    buffer = attempt.events
     running = asyncio.ensure_future(
-        _within(tool.timeout, tool.run(Tools(attempt, state.run, call), clean(arguments)))
+        _within(tool.timeout, tool.run(RunToolContext(attempt, loaded.run, call), clean(arguments)))
     )
     try:
         result = await asyncio.shield(running)
@@ -183,15 +185,15 @@ async def _make(attempt: Attempt, state: State, call: ToolCall, tool: Tool, argu
         late = f"{tool.title} gave no answer within {tool.timeout:g} seconds."
         said = str(error) if isinstance(error, UnknownEffect) else late
         if tool.may_repeat:
-            await record.commit(
+            await buffer.commit(
                 call_journal.finish_call, call=call, status=CallStatus.FAILED, error=said
             )
         else:
-            await record.commit(call_journal.mark_unknown, call=call, why=said)
+            await buffer.commit(call_journal.mark_unknown, call=call, why=said)
     except StaleLease:
         raise
     except (ToolError, DomainError) as error:
-        await record.commit(
+        await buffer.commit(
             call_journal.finish_call, call=call, status=CallStatus.FAILED, error=str(error)
         )
     except Exception as error:
@@ -199,13 +201,13 @@ async def _make(attempt: Attempt, state: State, call: ToolCall, tool: Tool, argu
         logger.exception("Tool %s broke", tool.name)
         said = f"{tool.title} broke: {type(error).__name__}."
         if tool.may_repeat:
-            await record.commit(
+            await buffer.commit(
                 call_journal.finish_call, call=call, status=CallStatus.FAILED, error=said
             )
         else:
-            await record.commit(call_journal.mark_unknown, call=call, why=said)
+            await buffer.commit(call_journal.mark_unknown, call=call, why=said)
     else:
-        await record.commit(
+        await buffer.commit(
             call_journal.finish_call, call=call, status=CallStatus.DONE, result=result
         )
 
@@ -233,7 +235,7 @@ async def _let_end(
         outcome = {"error": str(error) or "It gave no answer in time."}
     else:
         status, outcome = CallStatus.DONE, {"result": running.result()}
-    await attempt.record.commit(call_journal.finish_call, call=call, status=status, **outcome)
+    await attempt.events.commit(call_journal.finish_call, call=call, status=status, **outcome)
 
 
 def fitting_items(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -242,7 +244,7 @@ def fitting_items(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [item | {"text": fitting(item["text"], longest)} for item in items]
 
 
-class Tools:
+class RunToolContext:
     """What a tool may use (`tools.base.ToolContext`), bound to one call of one attempt."""
 
     def __init__(self, attempt: Attempt, run: Run, call: ToolCall) -> None:
@@ -263,10 +265,10 @@ class Tools:
         return files.read_file(file) if file else None
 
     async def write_file(self, name: str, content: bytes) -> FileListing:
-        file = await self._attempt.record.commit(
+        file = await self._attempt.events.commit(
             call_journal.write_run_file, name=name, content=content
         )
         return FileListing(file.name, file.size)
 
     async def update_todos(self, items: list[dict[str, Any]]) -> None:
-        self._attempt.record.say("todo.updated", {"items": fitting_items(items)})
+        self._attempt.events.emit("todo.updated", {"items": fitting_items(items)})

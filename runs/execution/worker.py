@@ -23,14 +23,14 @@ from runs.events import channels
 from runs.execution import loop
 from runs.execution.attempt import Attempt
 from runs.execution.checker import Checker
-from runs.execution.event_buffer import Recorder
+from runs.execution.event_buffer import EventWriter
 from runs.gates import decisions
 from runs.lifecycle import leases, workers
 from runs.lifecycle.transitions import Lease
 from runs.notifications import mailer
 from runs.retention import cleanup, closed_accounts, erasure
 from runs.triggers import scheduler
-from runs.webhooks.sender import Courier
+from runs.webhooks.sender import Sender
 from teammates import providers
 from teammates.tools import servers
 
@@ -46,11 +46,11 @@ class Worker:
 
     def __init__(self, wakeups: WakeUps) -> None:
         self.name = f"{_machine()}:{os.getpid()}:{secrets.token_hex(3)}"
-        self._recorder = Recorder()
+        self._writer = EventWriter()
         self._attempts: dict[int, tuple[Attempt, asyncio.Task[None]]] = {}
         self._look = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._courier = Courier(wakeups)
+        self._courier = Sender(wakeups)
         self._checker = Checker(wakeups)
         wakeups.subscribe(channels.WORK_CHANNEL, self._wake_through_layer)
         wakeups.subscribe(channels.CANCEL_CHANNEL, self._cancel)
@@ -62,10 +62,10 @@ class Worker:
         await self._try(workers.beat, self.name, running=0, capacity=settings.WORKER_CONCURRENCY)
         sides = [
             asyncio.create_task(self._consume(), name="channel"),
-            asyncio.create_task(self._recorder.run(), name="recorder"),
+            asyncio.create_task(self._writer.run(), name="writer"),
             asyncio.create_task(self._keep_leases(), name="leases"),
-            asyncio.create_task(self._keep_promises(), name="promises"),
-            asyncio.create_task(self._keep_time(), name="time"),
+            asyncio.create_task(self._expire_gates(), name="promises"),
+            asyncio.create_task(self._start_due(), name="time"),
             asyncio.create_task(self._send_mail(), name="mail"),
             asyncio.create_task(self._courier.run(), name="webhooks"),
             asyncio.create_task(self._checker.run(), name="checks"),
@@ -151,7 +151,7 @@ class Worker:
             raise
 
     def _begin(self, lease: Lease) -> None:
-        attempt = Attempt(lease, self._recorder.open(lease))
+        attempt = Attempt(lease, self._writer.open(lease))
         task = asyncio.create_task(loop.execute(attempt), name=f"run {lease.run_id}")
         self._attempts[lease.run_id] = (attempt, task)
         task.add_done_callback(lambda task: self._ended(lease, task))
@@ -180,7 +180,7 @@ class Worker:
                     if current is None or current[0].lease != lease:
                         continue
                     if run_id not in still_mine:
-                        current[0].record.is_stale = True
+                        current[0].events.is_stale = True
                         self._stop_attempt(run_id, "lost")
                     elif run_id in to_cancel:
                         self._stop_attempt(run_id, "cancel")
@@ -206,16 +206,16 @@ class Worker:
             await asyncio.sleep(0.5)
             return None
 
-    async def _keep_promises(self) -> None:
+    async def _expire_gates(self) -> None:
         """Decide gates whose time is up."""
         while True:
             await self._try(decisions.expire_due)
             await asyncio.sleep(settings.POLL_SECONDS)
 
-    async def _keep_time(self) -> None:
+    async def _start_due(self) -> None:
         """Start what is due."""
         while True:
-            if not await self._try(scheduler.keep_time):
+            if not await self._try(scheduler.run_due):
                 await asyncio.sleep(settings.POLL_SECONDS)
 
     async def _tidy(self) -> None:
@@ -229,9 +229,9 @@ class Worker:
     async def _send_mail(self) -> None:
         """Mail the notices that are due; a slow mail server delays nothing else."""
         while True:
-            for letter in await self._try(mailer.claim_due) or []:
-                problem = await asyncio.to_thread(mailer.send, letter)
-                await self._try(mailer.record_sent, letter, problem)
+            for outgoing in await self._try(mailer.claim_due) or []:
+                problem = await asyncio.to_thread(mailer.send, outgoing)
+                await self._try(mailer.record_sent, outgoing, problem)
             await asyncio.sleep(settings.POLL_SECONDS)
 
     # --- stopping ---

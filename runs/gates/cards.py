@@ -143,7 +143,7 @@ def _known(call: ToolCall) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Shown:
+class GateCard:
     """A gate as pages show it: in a thread and under *Needs you* alike."""
 
     id: str
@@ -179,10 +179,10 @@ class Shown:
         return self.card.get("risk") == "high"
 
 
-def shown_event(run_id: int, element: str, data: dict[str, Any]) -> Shown:
+def shown_event(run_id: int, element: str, data: dict[str, Any]) -> GateCard:
     """The card of a `run.waiting_for_input` event."""
     at = data.get("goes_on_at")
-    return Shown(
+    return GateCard(
         id=element,
         run_id=run_id,
         request_id=data["request_id"],
@@ -199,7 +199,7 @@ def shown_event(run_id: int, element: str, data: dict[str, Any]) -> Shown:
     )
 
 
-def shown_gate(gate: Gate, element: str, *, whole: Any = None) -> Shown:
+def shown_gate(gate: Gate, element: str, *, whole: Any = None) -> GateCard:
     """The card of a gate's row, with the `whole` of its arguments for whoever asked to see what is
     hidden. Queries its votes if two people must agree."""
     uncut = {
@@ -216,7 +216,7 @@ def shown_gate(gate: Gate, element: str, *, whole: Any = None) -> Shown:
     return shown if gate.is_pending else decided(shown, decision_data(gate))
 
 
-def decided(shown: Shown, data: dict[str, Any]) -> Shown:
+def decided(shown: GateCard, data: dict[str, Any]) -> GateCard:
     """The card behind the `run.input_provided` event with this data."""
     return replace(
         shown,

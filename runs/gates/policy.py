@@ -18,8 +18,8 @@ PLAN_FIRST = (
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """`mode` is the one that was judged by: a change of it in between needs a new verdict."""
+class PolicyDecision:
+    """`mode` is the one that was judged by: a change of it in between needs a new decision."""
 
     kind: Literal["go", "ask", "refuse"]
     mode: str
@@ -30,7 +30,7 @@ class Verdict:
     outside: bool = False  # strangers may be behind what is asked for
 
 
-def judge(run_id: int, tool: Tool, arguments: Any) -> Verdict:
+def evaluate(run_id: int, tool: Tool, arguments: Any) -> PolicyDecision:
     """Decide by the run's mode at this moment, the organization's setting and the standing
     permissions of the run's scope (design 5 and 7, contract v2 4.5)."""
     run = Run.objects.select_related(
@@ -39,7 +39,7 @@ def judge(run_id: int, tool: Tool, arguments: Any) -> Verdict:
     setting = ToolSetting.objects.filter(organization=run.organization, tool=tool.name).first()
     mode = run.permission_mode
     if setting is not None and setting.mode == ToolMode.OFF:
-        return Verdict("refuse", mode, f"{tool.title} was switched off.", "switched_off")
+        return PolicyDecision("refuse", mode, f"{tool.title} was switched off.", "switched_off")
     modes = {mode}
     if run.reply_to_id is not None and not run.human_in_the_loop:
         # A reply is not let loose: the teammate's own mode counts for what changes something.
@@ -48,34 +48,34 @@ def judge(run_id: int, tool: Tool, arguments: Any) -> Verdict:
         return _judge_words_from_outside(run, tool, arguments, setting)
     need = _need(run, tool, modes, setting)
     if not need:
-        return Verdict("go", mode, setting=setting)
+        return PolicyDecision("go", mode, setting=setting)
     plans = PermissionMode.PLAN in modes and tool.changes and run.plan_approved_at is None
     if plans and run.human_in_the_loop:
-        return Verdict("refuse", mode, PLAN_FIRST, "plan_required")
+        return PolicyDecision("refuse", mode, PLAN_FIRST, "plan_required")
     if may_be_remembered(tool, setting):
         policy = tool_policies.covering(run.organization, run.end_user, tool, arguments)
         if policy is not None:
-            return Verdict("go", mode, policy=policy, setting=setting)
+            return PolicyDecision("go", mode, policy=policy, setting=setting)
     if not run.human_in_the_loop:
         refused = (
             f"{tool.title}: {need}, and nobody can be asked in this run, which works "
             "by itself. Let the teammate ask before it acts, or always allow this."
         )
-        return Verdict("refuse", mode, refused, "non_interactive")
-    return Verdict("ask", mode, need[:1].upper() + need[1:] + ".", setting=setting)
+        return PolicyDecision("refuse", mode, refused, "non_interactive")
+    return PolicyDecision("ask", mode, need[:1].upper() + need[1:] + ".", setting=setting)
 
 
 def _judge_words_from_outside(
     run: Run, tool: Tool, arguments: Any, setting: ToolSetting | None
-) -> Verdict:
+) -> PolicyDecision:
     """What strangers ask for waits for a person, whatever the mode (invariant 12). Where the web is
     read, a standing permission names the hosts that people allowed."""
     if tool.name == WEB_FETCH.name and may_be_remembered(tool, setting):
         policy = tool_policies.covering(run.organization, run.end_user, tool, arguments)
         if policy is not None:
-            return Verdict("go", run.permission_mode, policy=policy, setting=setting)
+            return PolicyDecision("go", run.permission_mode, policy=policy, setting=setting)
     why = "Somebody outside of your organization wrote some of what this run works on."
-    return Verdict("ask", run.permission_mode, why, setting=setting, outside=True)
+    return PolicyDecision("ask", run.permission_mode, why, setting=setting, outside=True)
 
 
 def _need(run: Run, tool: Tool, modes: set[str], setting: ToolSetting | None) -> str:

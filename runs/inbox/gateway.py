@@ -11,7 +11,7 @@ from teammates.trust import audit
 
 
 @audit.recorded("door.open", of_organization=True)
-def make_door(access: Access) -> str:
+def make_token(access: Access) -> str:
     """A new token for whoever hands the organization's mails over; the old one is dead at once.
     It is shown once."""
     access.require("org.settings.manage")
@@ -32,7 +32,7 @@ def _set_door(access: Access, **fields: str) -> None:
     Organization.objects.filter(pk=access.organization.pk).update(**fields)
 
 
-def find_door(token: str) -> Organization:
+def organization_of_token(token: str) -> Organization:
     """Whose mails are handed over with this token. Raises `NotFound`."""
     found = Organization.objects.filter(mail_token_hash=hash_secret(token), closed_at=None).first()
     if found is None:

@@ -5,10 +5,10 @@ from datetime import timedelta
 from django.db.models import Q
 from django.utils import timezone
 
-from runs.inbox.parsing import Letter
+from runs.inbox.parsing import InboundEmail
 from runs.models import Mail
 from teammates.errors import TooMany
-from teammates.fields import key_of
+from teammates.fields import bounded_key
 from teammates.models import Teammate
 
 MOST_KEPT = 100  # mails of a mailbox
@@ -17,21 +17,21 @@ MINUTE = timedelta(minutes=1)
 MOST_PER_MINUTE = 30
 
 
-def keep(teammate: Teammate, letter: Letter) -> Mail:
+def keep(teammate: Teammate, email: InboundEmail) -> Mail:
     """Add a mail; the same again is the one that is there. The caller holds the teammate."""
-    key = key_of(letter.message_id)
+    key = bounded_key(email.message_id)
     again = Mail.objects.filter(teammate=teammate, message_id=key).first()
     if again is not None:
         return again
     lately = Mail.objects.filter(teammate=teammate, created_at__gt=timezone.now() - MINUTE)
     if lately[:MOST_PER_MINUTE].count() >= MOST_PER_MINUTE:
         raise TooMany("This mailbox takes no more mails within a minute.", retry_after=60)
-    names = [one.name for one in letter.enclosed]
+    names = [one.name for one in email.attachments]
     made = Mail.objects.create(
         teammate=teammate,
-        sender=letter.sender[:320],
-        subject=letter.subject,
-        text=letter.text[:100_000],
+        sender=email.sender[:320],
+        subject=email.subject,
+        text=email.text[:100_000],
         attachments=names,
         message_id=key,
     )

@@ -32,7 +32,7 @@ _ID = re.compile(r"<[^<>\s]+>")
 
 
 @dataclass(frozen=True)
-class Enclosed:
+class MailAttachment:
     """A file that comes with a mail."""
 
     name: str
@@ -40,7 +40,7 @@ class Enclosed:
 
 
 @dataclass(frozen=True)
-class Letter:
+class InboundEmail:
     """A mail, or its head alone. `why_automatic` says what gives away that no person wrote it;
     empty if one did."""
 
@@ -50,8 +50,8 @@ class Letter:
     text: str = ""
     message_id: str = ""  # its own; of a mail without one, made of all that it says
     references: tuple[str, ...] = ()  # of mails that it answers, nearest first
-    enclosed: tuple[Enclosed, ...] = ()
-    left_out: tuple[str, ...] = field(default=())
+    attachments: tuple[MailAttachment, ...] = ()
+    dropped: tuple[str, ...] = field(default=())
     why_automatic: str = ""
     # Why nobody vouches that it comes from `sender`; empty if somebody whom we trust does.
     why_unproven: str = ""
@@ -62,31 +62,31 @@ class Letter:
         return _without_quotes(self.text) or self.text
 
 
-def read_letter(raw: bytes, hints: senders.Hints = UNKNOWN) -> Letter:
+def read_email(raw: bytes, hints: senders.Hints = UNKNOWN) -> InboundEmail:
     """Never raises for a mail that is broken: what can be read of it is read."""
     if _is_monstrous(raw):
-        return Letter(sender="", message_id=_made_up_id(raw))
+        return InboundEmail(sender="", message_id=_made_up_id(raw))
     return _with_id(raw, _parsed(raw, hints, with_body=True))
 
 
-def read_head(raw: bytes, hints: senders.Hints = UNKNOWN) -> Letter:
+def read_head(raw: bytes, hints: senders.Hints = UNKNOWN) -> InboundEmail:
     """Who wrote a mail about what, without a look at its body."""
     end = _END_OF_HEAD.search(raw)
     head = raw[: end.start() if end else len(raw)]
     if len(head) > LARGEST_HEAD:
-        return Letter(sender="", message_id=_made_up_id(raw))
+        return InboundEmail(sender="", message_id=_made_up_id(raw))
     return _with_id(raw, _parsed(head + b"\r\n\r\n", hints, with_body=False))
 
 
-def _parsed(raw: bytes, hints: senders.Hints, *, with_body: bool) -> Letter:
+def _parsed(raw: bytes, hints: senders.Hints, *, with_body: bool) -> InboundEmail:
     try:
         return _read(message_from_bytes(raw, policy=policy.default), hints, with_body=with_body)
     except Exception:  # the parser raises whatever it meets, RecursionError too
-        return Letter(sender="")
+        return InboundEmail(sender="")
 
 
-def _with_id(raw: bytes, letter: Letter) -> Letter:
-    return letter if letter.message_id else replace(letter, message_id=_made_up_id(raw))
+def _with_id(raw: bytes, email: InboundEmail) -> InboundEmail:
+    return email if email.message_id else replace(email, message_id=_made_up_id(raw))
 
 
 def _made_up_id(raw: bytes) -> str:
@@ -99,19 +99,19 @@ def _is_monstrous(raw: bytes) -> bool:
     return (end.start() if end else len(raw)) > LARGEST_HEAD or raw.count(b"\n--") > MOST_PARTS
 
 
-def _read(message: Message, hints: senders.Hints, *, with_body: bool) -> Letter:
+def _read(message: Message, hints: senders.Hints, *, with_body: bool) -> InboundEmail:
     assert isinstance(message, EmailMessage)
     name, sender = _sender_of(message)
-    enclosed, left_out = _enclosed_in(message) if with_body else ([], [])
-    return Letter(
+    attachments, dropped = _attachments_in(message) if with_body else ([], [])
+    return InboundEmail(
         sender=sender,
         sender_name=name,
         subject=" ".join(_header(message, "Subject").split())[:500],
         text=_text_of(message)[:LONGEST_TEXT] if with_body else "",
         message_id=next(iter(_ID.findall(_header(message, "Message-ID"))), ""),
         references=_references_of(message),
-        enclosed=tuple(enclosed),
-        left_out=tuple(left_out),
+        attachments=tuple(attachments),
+        dropped=tuple(dropped),
         why_automatic=_why_automatic(message, hints.envelope_sender),
         why_unproven=senders.why_unproven(message, sender, hints),
     )
@@ -210,10 +210,10 @@ def _decoded(part: MIMEPart) -> str:
         return payload.decode(errors="replace") if isinstance(payload, bytes) else ""
 
 
-def _enclosed_in(message: EmailMessage) -> tuple[list[Enclosed], list[str]]:
+def _attachments_in(message: EmailMessage) -> tuple[list[MailAttachment], list[str]]:
     """The files, and the names of those that are too large or too many."""
-    found: list[Enclosed] = []
-    left_out: list[str] = []
+    found: list[MailAttachment] = []
+    dropped: list[str] = []
     try:
         parts = list(_files_of(message))
     except Exception:
@@ -222,10 +222,10 @@ def _enclosed_in(message: EmailMessage) -> tuple[list[Enclosed], list[str]]:
         name = _name_of(part, number)
         content = _bytes_of(part)
         if len(content) > LARGEST_ATTACHMENT or len(found) >= MOST_ATTACHMENTS:
-            left_out.append(name)
+            dropped.append(name)
         elif content:
-            found.append(Enclosed(name, content))
-    return found, left_out
+            found.append(MailAttachment(name, content))
+    return found, dropped
 
 
 def _files_of(part: MIMEPart) -> Iterator[MIMEPart]:

@@ -14,15 +14,15 @@ from django.db import transaction
 
 from runs.creation.attachments import Attachment
 from runs.inbox import mailbox
-from runs.inbox.parsing import Letter, read_head, read_letter
+from runs.inbox.parsing import InboundEmail, read_email, read_head
 from runs.inbox.senders import Hints
-from runs.models import Firing, FiringStatus, Mail, Run, Skip, Trigger, TriggerKind
+from runs.models import Firing, FiringStatus, Mail, Run, SkipReason, Trigger, TriggerKind
 from runs.triggers import firing, firings
-from runs.triggers.targets import Cause, Target, target_of
+from runs.triggers.targets import TriggerEvent, TriggerTarget, target_of
 from teammates import budget
 from teammates.errors import PASSING, DomainError, NotFound, TooMany
 from teammates.fencing import as_data
-from teammates.fields import key_of
+from teammates.fields import bounded_key
 from teammates.models import Membership, Organization, Role, Teammate
 from threads.models import Thread
 
@@ -63,18 +63,18 @@ class Inbound:
         )
 
     @cached_property
-    def head(self) -> Letter:
+    def head(self) -> InboundEmail:
         return self._read(HEAD_SECONDS, read_head)
 
     @cached_property
-    def letter(self) -> Letter:
-        return self._read(BODY_SECONDS, read_letter)
+    def email(self) -> InboundEmail:
+        return self._read(BODY_SECONDS, read_email)
 
-    def _read(self, seconds: float, read: Callable[[bytes, Hints], Letter]) -> Letter:
+    def _read(self, seconds: float, read: Callable[[bytes, Hints], InboundEmail]) -> InboundEmail:
         try:
             return budget.within(seconds, read, self._raw, self._hints)
         except budget.TooCostly:  # made to keep its reader busy: nobody's
-            return Letter(sender="", message_id=f"<{hashlib.sha256(self._raw).hexdigest()}>")
+            return InboundEmail(sender="", message_id=f"<{hashlib.sha256(self._raw).hexdigest()}>")
 
 
 def receive(
@@ -85,12 +85,12 @@ def receive(
     inbox = _find(address, organization)
     head = inbound.head
     if isinstance(inbox, Reader) or _reason_to_leave_out(inbox, target_of(inbox), head) is None:
-        _ = inbound.letter  # read before anything is locked
+        _ = inbound.email  # read before anything is locked
     with transaction.atomic():
         # The row is the lock: of the same mail twice, the second finds the first.
         inbox = _find(address, organization, is_held=True)
         if isinstance(inbox, Reader):
-            return mailbox.keep(inbox.teammate, inbound.letter)
+            return mailbox.keep(inbox.teammate, inbound.email)
         return _start(inbox, inbound)
 
 
@@ -107,17 +107,17 @@ def _find(
     """Whom a mail is for; `is_held` locks the row. Raises `NotFound`."""
     name = _name_of(address) or "-"
     of_task = Trigger.objects.with_task().filter(kind=TriggerKind.EMAIL)
-    mates = Teammate.objects.with_owner().current()
+    teammates = Teammate.objects.with_owner().current()
     if organization is not None:
         of_task = of_task.filter(task__organization=organization)
-        mates = mates.filter(organization=organization)
+        teammates = teammates.filter(organization=organization)
     if is_held:
         of_task = of_task.select_for_update(no_key=True, of=("self",))
-        mates = mates.select_for_update(no_key=True, of=("self",))
-    found = of_task.filter(inbox_name=name).first() or mates.filter(inbox_name=name).first()
+        teammates = teammates.select_for_update(no_key=True, of=("self",))
+    found = of_task.filter(inbox_name=name).first() or teammates.filter(inbox_name=name).first()
     if found is not None:
         return found
-    reader = mates.filter(fetchmail_name=name).first()
+    reader = teammates.filter(fetchmail_name=name).first()
     if reader is None:
         raise NotFound(f"Nobody has the address {address}.", code="mail.no_such_address")
     return Reader(reader)
@@ -135,7 +135,7 @@ def what_holds_up(taken: Firing | Mail) -> Exception | None:
     """What kept a mail from starting anything and passes: whoever sent it should try again."""
     if not isinstance(taken, Firing):
         return None
-    if taken.reason == Skip.RATE:
+    if taken.reason == SkipReason.RATE:
         return TooMany("Too many mails within a minute.", retry_after=60)
     is_final = isinstance(taken.error, DomainError) and not isinstance(taken.error, PASSING)
     return None if is_final else taken.error
@@ -143,52 +143,59 @@ def what_holds_up(taken: Firing | Mail) -> Exception | None:
 
 def _start(inbox: Inbox, inbound: Inbound) -> Firing:
     target, head = target_of(inbox), inbound.head
-    if left_out := _reason_to_leave_out(inbox, target, head):
+    if dropped := _reason_to_leave_out(inbox, target, head):
         is_strangers = head.why_unproven or not _is_allowed(target, head.sender)
         received = "" if is_strangers else f"Subject: {head.subject}"  # strangers fill nothing
-        return firing.leave_out(target, replace(_cause(head), received=received), *left_out)
-    letter = inbound.letter
-    cause = replace(_cause(letter), received=f"Subject: {letter.subject}\n\n{letter.text}")
-    if not letter.sender:
-        return firing.leave_out(target, cause, Skip.BODY, "It is too complicated to be read.")
-    thread = _thread_of(target, letter)
-    attachments = [Attachment(one.name, one.content) for one in letter.enclosed]
-    text = _words_of(letter, is_answer=thread is not None)
+        return firing.skip(target, replace(_cause(head), received=received), *dropped)
+    email = inbound.email
+    cause = replace(_cause(email), received=f"Subject: {email.subject}\n\n{email.text}")
+    if not email.sender:
+        return firing.skip(target, cause, SkipReason.BODY, "It is too complicated to be read.")
+    thread = _thread_of(target, email)
+    attachments = [Attachment(one.name, one.content) for one in email.attachments]
+    text = _words_of(email, is_answer=thread is not None)
     return firing.fire(target, replace(cause, text=text, thread=thread, attachments=attachments))
 
 
-def _cause(letter: Letter) -> Cause:
-    return Cause(
-        TriggerKind.EMAIL, source=letter.sender, event_id=letter.message_id, title=letter.subject
+def _cause(email: InboundEmail) -> TriggerEvent:
+    return TriggerEvent(
+        TriggerKind.EMAIL, source=email.sender, event_id=email.message_id, title=email.subject
     )
 
 
-def _reason_to_leave_out(inbox: Inbox, target: Target, head: Letter) -> tuple[Skip, str] | None:
+def _reason_to_leave_out(
+    inbox: Inbox, target: TriggerTarget, head: InboundEmail
+) -> tuple[SkipReason, str] | None:
     """Why a mail starts nothing, judged by its head, and the same in words."""
     if firings.find_event(target, _cause(head)) is not None:
-        return Skip.DUPLICATE, ""
+        return SkipReason.DUPLICATE, ""
     reason, detail = _refusal(inbox, target, head)
     return (reason, detail) if reason is not None else None
 
 
-def _refusal(inbox: Inbox, target: Target, letter: Letter) -> tuple[Skip | None, str]:
+def _refusal(
+    inbox: Inbox, target: TriggerTarget, email: InboundEmail
+) -> tuple[SkipReason | None, str]:
     is_active = inbox.is_active if isinstance(inbox, Trigger) else inbox.is_enabled
     refusal = firing.refusal(target, TriggerKind.EMAIL, is_active=is_active)
-    if refusal == Skip.PAUSED:
+    if refusal == SkipReason.PAUSED:
         return refusal, ""
-    if not letter.sender:
-        return Skip.BODY, "It names no sender, or several."
-    if is_known(letter.sender) or letter.sender == _our_address():
-        return Skip.AUTOMATIC, "It came from an address of our own."
-    if letter.why_automatic:
-        return Skip.AUTOMATIC, letter.why_automatic
-    if not _is_allowed(target, letter.sender):
-        return Skip.SENDER, ""
-    if letter.why_unproven:
-        return Skip.SENDER, letter.why_unproven
-    theirs = target.firings.filter(kind=TriggerKind.EMAIL, source=letter.sender)
+    if not email.sender:
+        return SkipReason.BODY, "It names no sender, or several."
+    if is_known(email.sender) or email.sender == _our_address():
+        return SkipReason.AUTOMATIC, "It came from an address of our own."
+    if email.why_automatic:
+        return SkipReason.AUTOMATIC, email.why_automatic
+    if not _is_allowed(target, email.sender):
+        return SkipReason.SENDER, ""
+    if email.why_unproven:
+        return SkipReason.SENDER, email.why_unproven
+    theirs = target.firings.filter(kind=TriggerKind.EMAIL, source=email.sender)
     if firings.came_often(theirs.exclude(status=FiringStatus.SKIPPED), MOST_PER_HOUR, HOUR):
-        return Skip.AUTOMATIC, f"It is the sender's {MOST_PER_HOUR + 1}st mail within an hour."
+        return (
+            SkipReason.AUTOMATIC,
+            f"It is the sender's {MOST_PER_HOUR + 1}st mail within an hour.",
+        )
     return refusal, ""
 
 
@@ -196,7 +203,7 @@ def _our_address() -> str:
     return parseaddr(settings.DEFAULT_FROM_EMAIL)[1].lower()
 
 
-def _is_allowed(target: Target, sender: str) -> bool:
+def _is_allowed(target: TriggerTarget, sender: str) -> bool:
     """Exact addresses or `@domain`; where none are named, whoever owns the work."""
     if not sender:
         return False
@@ -205,30 +212,30 @@ def _is_allowed(target: Target, sender: str) -> bool:
     return any(entry.lower() in (sender, domain) for entry in allowed)
 
 
-def _owners(target: Target) -> list[str]:
+def _owners(target: TriggerTarget) -> list[str]:
     if target.owner is not None:
         return [target.owner.email]
     owners = Membership.objects.filter(organization=target.organization, role=Role.OWNER)
     return list(owners.values_list("user__email", flat=True))
 
 
-def _thread_of(target: Target, letter: Letter) -> Thread | None:
+def _thread_of(target: TriggerTarget, email: InboundEmail) -> Thread | None:
     """The conversation of its sender that a mail continues: it answers a mail of ours, or one that
     began it."""
     mine = Run.objects.filter(
         organization=target.organization,
         teammate=target.teammate,
-        origin=target.origin(TriggerKind.EMAIL, letter.sender),
+        origin=target.origin(TriggerKind.EMAIL, email.sender),
     )
-    uids = [uid for ref in letter.references if (uid := _notice_uid(ref))]
+    uids = [uid for ref in email.references if (uid := _notice_uid(ref))]
     found = mine.filter(notices__uid__in=uids).order_by("-id").first() or (
         mine.filter(
             firing__organization=target.organization,
-            firing__event_id__in=[key_of(ref) for ref in letter.references],
+            firing__event_id__in=[bounded_key(ref) for ref in email.references],
         )
         .order_by("-id")
         .first()
-        if letter.references
+        if email.references
         else None
     )
     if found is None:
@@ -247,11 +254,11 @@ def _notice_uid(reference: str) -> UUID | None:
         return None
 
 
-def _words_of(letter: Letter, *, is_answer: bool) -> str:
-    text = letter.new_text if is_answer else letter.text
-    who = f"{letter.sender_name} <{letter.sender}>" if letter.sender_name else letter.sender
-    head = f"From: {who}" if is_answer else f"From: {who}\nSubject: {letter.subject or 'none'}"
+def _words_of(email: InboundEmail, *, is_answer: bool) -> str:
+    text = email.new_text if is_answer else email.text
+    who = f"{email.sender_name} <{email.sender}>" if email.sender_name else email.sender
+    head = f"From: {who}" if is_answer else f"From: {who}\nSubject: {email.subject or 'none'}"
     text = f"{head}\n\n{text or '(The mail has no text.)'}"
-    if letter.left_out:
-        text += f"\n\nNot taken over, too large or too many: {', '.join(letter.left_out)}"
+    if email.dropped:
+        text += f"\n\nNot taken over, too large or too many: {', '.join(email.dropped)}"
     return f"{WRITTEN_TO}\n\n{as_data(text, 'a mail')}"

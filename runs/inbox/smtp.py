@@ -18,7 +18,7 @@ MOST_OF_ONE = 10  # sessions of one address: it cannot take them all
 IDLE_SECONDS = 20  # that a session may say nothing
 
 
-class Handler:
+class MailHandler:
     """What the server asks at each step of a session. A mail is taken when the database has it."""
 
     async def handle_RCPT(
@@ -77,7 +77,7 @@ async def listen(host: str, port: int) -> asyncio.Server:
 
     def serve() -> SMTP:
         return Limited(
-            Handler(),
+            MailHandler(),
             data_size_limit=receiving.LARGEST_MAIL,
             enable_SMTPUTF8=True,
             decode_data=False,

@@ -169,7 +169,7 @@ def cancel_run(run: Run, *, by: User | None = None, seen: int | None = None) -> 
     Returns the run as it is now; one that is over stays as it was.
     """
     with transaction.atomic():
-        run = Run.objects.select_for_update(of=("self",), no_key=True).with_names().get(pk=run.pk)
+        run = Run.objects.select_for_update(of=("self",), no_key=True).for_list().get(pk=run.pk)
         if run.is_finished or run.cancel_requested_at is not None:
             return run
         run.cancel_requested_at, run.cancelled_by = timezone.now(), by
@@ -202,7 +202,7 @@ def close_run(access: Access, run: Run, *, reason: str = "") -> Run:
     """
     access.require("data.runs.close", run)
     with transaction.atomic():
-        run = Run.objects.select_for_update(of=("self",), no_key=True).with_names().get(pk=run.pk)
+        run = Run.objects.select_for_update(of=("self",), no_key=True).for_list().get(pk=run.pk)
         if run.is_finished:
             return run
         if run.status == S.RUNNING:

@@ -6,7 +6,7 @@ from django.db import models
 
 from runs.models.run import Run
 from runs.models.shareable import Shareable
-from teammates.fields import Named
+from teammates.fields import Identified
 from teammates.models import EndUser, Organization
 from teammates.models.scoped import ScopedQuerySet
 from threads.models import File
@@ -20,7 +20,7 @@ class ArtifactQuerySet(ScopedQuerySet):
         return super().visible_to(access).filter(run__thread__deleted_at=None)
 
 
-class Artifact(Named, Shareable):
+class Artifact(Identified, Shareable):
     organization = models.ForeignKey(
         Organization, on_delete=models.CASCADE, related_name="artifacts"
     )

@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from runs.models.run import Run
 from runs.models.step import ToolCall
-from teammates.fields import Named, iff
+from teammates.fields import Identified, iff
 from teammates.models import PermissionPolicy, User
 
 
@@ -37,7 +37,7 @@ class DecidedVia(models.TextChoices):
     TIME = "time", "the time that passed"
 
 
-class Gate(Named):
+class Gate(Identified):
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="gates")
     # None: a program outside asked (contract v2 4.6); the run itself does not wait.
     tool_call = models.ForeignKey(

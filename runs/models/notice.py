@@ -7,7 +7,7 @@ from django.db.models.functions import Now
 
 from runs.models.gate import Gate
 from runs.models.run import Run
-from teammates.fields import Named, iff
+from teammates.fields import Identified, iff
 from teammates.models import User
 
 
@@ -22,7 +22,7 @@ class NoticeKind(models.TextChoices):
 ON_HOME = (NoticeKind.MESSAGE, NoticeKind.TROUBLE)
 
 
-class Notice(Named):
+class Notice(Identified):
     """One message to one person. Written in the transaction of what it tells; mailed later.
 
     Somebody who is no member has an `address` instead: whoever started the run by a mail.

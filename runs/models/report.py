@@ -5,11 +5,11 @@ from typing import ClassVar
 from django.db import models
 
 from runs.models.run import Run
-from teammates.fields import Named
+from teammates.fields import Identified
 from teammates.models import Organization, User
 
 
-class Report(Named):
+class Report(Identified):
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="reports")
     # None: a person's or a program's report about Muster as such.
     run = models.ForeignKey(Run, null=True, on_delete=models.CASCADE, related_name="reports")

@@ -23,7 +23,7 @@ from runs.models.run_status import (
 )
 from runs.models.shareable import Shareable
 from runs.models.task import Task
-from teammates.fields import Named, iff
+from teammates.fields import Identified, iff
 from teammates.models import (
     APIKey,
     Effort,
@@ -47,7 +47,7 @@ class RunQuerySet(OwnedQuerySet["Run"]):
         """With a conversation that was deleted, its runs are gone for everybody."""
         return super().visible_to(access).filter(thread__deleted_at=None)
 
-    def with_names(self) -> Self:
+    def for_list(self) -> Self:
         """Everything that a row of a list shows, in one query."""
         return self.select_related(
             "organization",
@@ -62,18 +62,18 @@ class RunQuerySet(OwnedQuerySet["Run"]):
         )
 
     def page(self, limit: int) -> "list[Run]":
-        """The first `limit`, `with_names`. Two queries: which, and what they show. In one,
+        """The first `limit`, `for_list`. Two queries: which, and what they show. In one,
         PostgreSQL joins the names of rows that a narrow filter then drops."""
         ids = list(self.values_list("pk", flat=True)[:limit])
-        found = self.model._default_manager.with_names().in_bulk(ids)
+        found = self.model._default_manager.for_list().in_bulk(ids)
         return [found[pk] for pk in ids if pk in found]
 
-    def with_outcome(self) -> Self:
+    def for_detail(self) -> Self:
         """With what it said, who started it, and what tried it again."""
         again = self.model._default_manager.filter(retry_of=models.OuterRef("pk"))
         newest = again.order_by("-id")
         return (
-            self.with_names()
+            self.for_list()
             .select_related("answer", "route", "started_by__teammate")
             .annotate(
                 retried_by_id=models.Subquery(newest.values("pk")[:1]),
@@ -101,7 +101,7 @@ def new_trace_id() -> str:
     return secrets.token_hex(16)
 
 
-class Run(Owned, Named, Shareable):
+class Run(Owned, Identified, Shareable):
     # --- what ---
     trace_id = models.CharField(max_length=32, default=new_trace_id, editable=False)
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="runs")
@@ -209,7 +209,7 @@ class Run(Owned, Named, Shareable):
 
     # How many more its end user may start this minute, right after it was made; None: no limit.
     starts_left: int | None = None
-    # What `with_outcome` adds.
+    # What `for_detail` adds.
     retried_by_id: int | None = None
     retried_at: datetime | None = None
 

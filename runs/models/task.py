@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 from django.db import models
 from django.urls import reverse
 
-from teammates.fields import Named, iff
+from teammates.fields import Identified, iff
 from teammates.models import APIKey, Effort, EndUser, Organization, PermissionMode, Teammate, User
 from teammates.models.scoped import Owned, OwnedQuerySet
 
@@ -28,7 +28,7 @@ class TaskQuerySet(OwnedQuerySet["Task"]):
         return self.exclude(status=TaskStatus.ARCHIVED)
 
 
-class Task(Owned, Named):
+class Task(Owned, Identified):
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="tasks")
     teammate = models.ForeignKey(Teammate, on_delete=models.PROTECT, related_name="tasks")
     end_user = models.ForeignKey(EndUser, null=True, on_delete=models.PROTECT, related_name="tasks")

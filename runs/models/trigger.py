@@ -37,7 +37,7 @@ class Missed(models.TextChoices):
     NONE = "none", "Run none of them"
 
 
-class Rest(models.TextChoices):
+class PauseReason(models.TextChoices):
     """Why a trigger went to rest by itself."""
 
     FAILURES = "failures", "its last runs all failed"
@@ -92,7 +92,9 @@ class Trigger(Reachable):
     # After how many failed runs in a row it rests; None: never.
     failure_limit = models.PositiveSmallIntegerField(null=True, default=5)
     failures = models.PositiveSmallIntegerField(default=0)
-    rests_because = models.CharField(max_length=8, choices=Rest.choices, blank=True, default="")
+    rests_because = models.CharField(
+        max_length=8, choices=PauseReason.choices, blank=True, default=""
+    )
     # Of an app's event.
     app = models.CharField(max_length=100, blank=True, default="")
     event = models.CharField(max_length=100, blank=True, default="")
@@ -161,7 +163,7 @@ class FiringStatus(models.TextChoices):
     SKIPPED = "skipped", "Left out"
 
 
-class Skip(models.TextChoices):
+class SkipReason(models.TextChoices):
     """Why a firing started nothing."""
 
     OVERLAP = "overlap", "a run of the task was still under way"
@@ -195,7 +197,7 @@ class Firing(models.Model):
     )
     kind = models.CharField(max_length=8, choices=TriggerKind.choices)
     status = models.CharField(max_length=7, choices=FiringStatus.choices)
-    reason = models.CharField(max_length=9, choices=Skip.choices, blank=True, default="")
+    reason = models.CharField(max_length=9, choices=SkipReason.choices, blank=True, default="")
     detail = models.CharField(max_length=500, blank=True, default="")
     times = models.PositiveIntegerField(default=1)
     created_at = models.DateTimeField(auto_now_add=True)

@@ -7,7 +7,7 @@ from django.db import models
 from django.urls import reverse
 
 from runs.models.run import Run
-from teammates.fields import EncryptedField, Named, iff
+from teammates.fields import EncryptedField, Identified, iff
 from teammates.models import EndUser, Organization
 from teammates.models.scoped import ScopedQuerySet
 
@@ -19,7 +19,7 @@ class Dialect(models.TextChoices):
     THREADS = "v1", "Threads API (v1)"
 
 
-class EndpointRest(models.TextChoices):
+class EndpointPauseReason(models.TextChoices):
     """Why an endpoint was paused by itself."""
 
     FAILURES = "failures", "it answered nothing for a day"
@@ -31,13 +31,13 @@ class WebhookEndpointQuerySet(ScopedQuerySet):
         """Those that were not removed."""
         return self.filter(deleted_at=None)
 
-    def hearing(self) -> Self:
+    def subscribed(self) -> Self:
         """Those whose events are written down: of one that was paused by itself, to be sent when it
         is woken."""
         return self.current().filter(models.Q(active=True) | ~models.Q(rests_because=""))
 
 
-class WebhookEndpoint(Named):
+class WebhookEndpoint(Identified):
     """Gets the events of its scope's runs: one end user's, or the account's own."""
 
     organization = models.ForeignKey(
@@ -57,7 +57,7 @@ class WebhookEndpoint(Named):
     active = models.BooleanField(default=True)
     failing_since = models.DateTimeField(null=True)  # no delivery has succeeded since
     rests_because = models.CharField(
-        max_length=8, choices=EndpointRest.choices, blank=True, default=""
+        max_length=8, choices=EndpointPauseReason.choices, blank=True, default=""
     )
 
     # Removed: nobody sees it. Its rows go later, when no run can be writing to it any more.

@@ -53,28 +53,28 @@ def _is_wanted(notice: Notice) -> bool:
 
 
 @dataclass(frozen=True)
-class Letter:
+class OutgoingMail:
     notice_id: int
     message: EmailMessage
     written: Sequence[File] = ()  # what the run wrote
 
 
-def claim_due() -> list[Letter]:
+def claim_due() -> list[OutgoingMail]:
     """Take what is due to be mailed. Until `record_sent`, each is due again after a while."""
     due = Notice.objects.filter(due_at__lte=timezone.now()).order_by("due_at")
-    letters: list[Letter] = []
+    letters: list[OutgoingMail] = []
     for pk in list(due.values_list("pk", flat=True)[:MOST_AT_ONCE]):
         try:
-            letter = _claim_one(pk)
+            outgoing = _claim_one(pk)
         except Exception:  # one that cannot be written holds up no other
             logger.exception("Notice %s could not be written as a mail", pk)
             _record(pk, "It could not be written.")
         else:
-            letters += [letter] if letter else []
+            letters += [outgoing] if outgoing else []
     return letters
 
 
-def _claim_one(pk: int) -> Letter | None:
+def _claim_one(pk: int) -> OutgoingMail | None:
     """None where it is not wanted any more, not now, or another worker has it."""
     with transaction.atomic():  # of its own: workers that count in it never wait in a ring
         notice = (
@@ -130,7 +130,7 @@ def _claim(notice: Notice) -> str:
     return link
 
 
-def _letter(notice: Notice, link: str) -> Letter:
+def _letter(notice: Notice, link: str) -> OutgoingMail:
     run = notice.run
     written = [
         one.file
@@ -167,8 +167,8 @@ def _letter(notice: Notice, link: str) -> Letter:
     )
     if notice.kind == NoticeKind.RESULT:
         message.attach_alternative(render_to_string("emails/result.html", context), "text/html")
-        return Letter(notice.pk, message, written)
-    return Letter(notice.pk, message)
+        return OutgoingMail(notice.pk, message, written)
+    return OutgoingMail(notice.pk, message)
 
 
 def _inbox_of(run: Run) -> str | None:
@@ -178,13 +178,13 @@ def _inbox_of(run: Run) -> str | None:
     return came_to or run.teammate.email_address
 
 
-def send(letter: Letter) -> str:
-    """Hand a letter to the mail server; returns what went wrong. Not in a transaction."""
+def send(outgoing: OutgoingMail) -> str:
+    """Hand a outgoing to the mail server; returns what went wrong. Not in a transaction."""
     try:
-        _attach(letter.message, letter.written)
-        letter.message.send()
+        _attach(outgoing.message, outgoing.written)
+        outgoing.message.send()
     except Exception as error:
-        logger.warning("Notice %s could not be mailed: %s", letter.notice_id, error)
+        logger.warning("Notice %s could not be mailed: %s", outgoing.notice_id, error)
         return f"{type(error).__name__}: {error}"[:300]
     return ""
 
@@ -202,8 +202,8 @@ def _attach(message: EmailMessage, written: Sequence[File]) -> None:
             logger.warning("File %s could not be read for a mail", file.pk)
 
 
-def record_sent(letter: Letter, problem: str) -> None:
-    _record(letter.notice_id, problem)
+def record_sent(outgoing: OutgoingMail, problem: str) -> None:
+    _record(outgoing.notice_id, problem)
 
 
 def _record(notice_id: int, problem: str) -> None:

@@ -34,7 +34,7 @@ class Busy:
 
 
 @dataclass(frozen=True)
-class Row:
+class ActivityRow:
     teammate: Teammate
     run: Run | None  # under way, or else the one that ended last
     doing: str
@@ -82,7 +82,7 @@ def activity_of(teammate: Teammate) -> Activity:
     return Activity(found["last_active_at"], found["active_run_id"], found["active_run_count"] or 0)
 
 
-def rows(access: Access) -> list[Row]:
+def rows(access: Access) -> list[ActivityRow]:
     """The `MOST_ROWS` teammates that most need a look. Six queries, whatever is under way."""
     runs = Run.objects.visible_to(access)
     teammates = Teammate.objects.visible_to(access).current().filter(end_user=None)
@@ -99,14 +99,14 @@ def rows(access: Access) -> list[Row]:
     )
     shown_run = {pk: busy[pk].run_id if pk in busy else ended for pk, ended in chosen}
     by_id = Teammate.objects.with_version().in_bulk(list(shown_run))
-    run_by_id = runs.with_names().in_bulk([pk for pk in shown_run.values() if pk])
+    run_by_id = runs.for_list().in_bulk([pk for pk in shown_run.values() if pk])
     calls = _open_calls(list(run_by_id))
     spent = totals.by_teammate(access, Span.last(1), teammate__in=list(shown_run))
     found = []
     for pk, run_id in shown_run.items():
         run = run_by_id.get(run_id) if run_id else None
         found.append(
-            Row(
+            ActivityRow(
                 by_id[pk],
                 run,
                 _doing(run, calls.get(run.pk)) if run else "",

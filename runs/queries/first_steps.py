@@ -11,13 +11,13 @@ from teammates.models import APIKey, Invitation, Membership, Provider, ProviderK
 
 
 @dataclass(frozen=True)
-class Step:
+class FirstStep:
     key: str
     words: str
     is_done: bool
 
 
-def first_steps(access: Access) -> list[Step]:
+def first_steps(access: Access) -> list[FirstStep]:
     """What a newcomer has tried, in one query."""
     mine_newest = Run.objects.filter(organization=access.organization, created_by=access.user)
     runs = Run.objects.filter(pk__in=mine_newest.newest_first().values("pk")[:MOST_LOOKED_AT])
@@ -51,4 +51,4 @@ def first_steps(access: Access) -> list[Step]:
         ("called", "Make the first call from a program"),
     ]
     hidden = set() if access.may("org.members.invite") else {"connected", "invited"}
-    return [Step(key, words, bool(done[key])) for key, words in steps if key not in hidden]
+    return [FirstStep(key, words, bool(done[key])) for key, words in steps if key not in hidden]

@@ -12,7 +12,7 @@ from runs.models import Run, RunStatus, WorkerBeat
 
 
 @dataclass(frozen=True)
-class Health:
+class TeammateHealth:
     version: str
     workers: list[WorkerBeat]
     queued: int
@@ -23,12 +23,12 @@ class Health:
     is_embedded: bool
 
 
-def health() -> Health:
+def health() -> TeammateHealth:
     queued = Run.objects.filter(status=RunStatus.QUEUED)
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_database_size(current_database()), version()")
         size, about = cursor.fetchone()
-    return Health(
+    return TeammateHealth(
         version=version(),
         workers=list(WorkerBeat.objects.order_by("-seen_at")[:50]),
         queued=queued[:10_000].count(),

@@ -21,7 +21,7 @@ def get_run(access: Access, *, bare: bool = False, **lookup: Any) -> Run:
     """
     runs = Run.objects.visible_to(access)
     if not bare:
-        runs = runs.with_outcome()
+        runs = runs.for_detail()
     run = runs.filter(**lookup).first()
     if run is not None:
         return run

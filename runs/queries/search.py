@@ -23,7 +23,7 @@ LOOKED_AT = 5  # messages looked at for each thread that is shown
 
 
 @dataclass
-class Found:
+class SearchResults:
     """What has all of the words, newest first."""
 
     threads: list[tuple[Thread, str]] = field(default_factory=list)  # with the words around
@@ -36,11 +36,11 @@ class Found:
         return any((self.threads, self.runs, self.teammates, self.tasks, self.files))
 
 
-def search(access: Access, text: str, *, limit: int = 8) -> Found:
+def search(access: Access, text: str, *, limit: int = 8) -> SearchResults:
     """Up to `limit` of each kind that the asker sees; nothing for a text without a word."""
     query = query_of(text)
     if query is None:
-        return Found()
+        return SearchResults()
     named = Q(name__icontains=text.strip())
     teammates = Teammate.objects.visible_to(access).current().with_version()
     tasks = Task.objects.visible_to(access).saved().current()
@@ -48,7 +48,7 @@ def search(access: Access, text: str, *, limit: int = 8) -> Found:
     files = File.objects.annotate(words=name_vector_of("name")).filter(
         words=name_query_of(text), thread__in=Thread.objects.visible_to(access)
     )
-    return Found(
+    return SearchResults(
         threads=threads_saying(threads, text, limit=limit),
         runs=runs_asked(Run.objects.visible_to(access), text).newest_first().page(limit),
         teammates=list(teammates.filter(named | Q(version__role__icontains=text.strip()))[:limit]),
@@ -65,7 +65,7 @@ def threads_saying(threads: Any, text: str, *, limit: int) -> list[tuple[Thread,
         return []
     titled = threads.annotate(words=vector_of("title")).filter(words=query)
     found: dict[int, tuple[Thread, str]] = {
-        thread.pk: (thread, "") for thread in titled.with_names().order_by("-updated_at")[:limit]
+        thread.pk: (thread, "") for thread in titled.for_list().order_by("-updated_at")[:limit]
     }
     said = Message.objects.annotate(words=vector_of("content")).filter(
         words=query, thread__in=threads

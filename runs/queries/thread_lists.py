@@ -35,7 +35,7 @@ def with_last(threads: Any) -> Any:
     busy = runs.filter(status__in=BUSY).order_by()
     said = Message.objects.filter(thread=OuterRef("pk")).order_by("-id")
     unseen = Q(last_viewed_at=None) & Q(status__in=FINISHED)
-    return threads.with_names().annotate(
+    return threads.for_list().annotate(
         # What works or waits (one at most) comes before what is queued behind it.
         status=Coalesce(Subquery(busy.values("status")[:1]), Subquery(runs.values("status")[:1])),
         is_new=Subquery(runs.annotate(new=unseen).values("new")[:1]),

@@ -27,7 +27,7 @@ class Bar:
 
 
 @dataclass
-class Row:
+class TimelineRow:
     """A step, or a call of the step before it."""
 
     id: str
@@ -44,21 +44,21 @@ class Row:
 
 
 @dataclass
-class Drawn:
-    rows: list[Row]
+class Timeline:
+    rows: list[TimelineRow]
     ticks: list[tuple[float, str]] = field(default_factory=list)
     folds: list[tuple[float, str]] = field(default_factory=list)  # place in hundredths, length
     is_folded: bool = False
     has_waits: bool = False
 
 
-def draw(run: Run, *, hide_idle: bool = True) -> Drawn:
+def draw(run: Run, *, hide_idle: bool = True) -> Timeline:
     """Three queries: steps, calls, waits."""
     steps = list(
         run.steps.defer("request", "response").prefetch_related("tool_calls").order_by("number")
     )
     if not steps:
-        return Drawn([])
+        return Timeline([])
     now = run.finished_at or timezone.now()
     waits = [
         (gate.created_at, gate.decided_at or now, gate.tool_call_id)
@@ -76,7 +76,7 @@ def draw(run: Run, *, hide_idle: bool = True) -> Drawn:
     if run.started_at and rows:
         queue = axis.bar(run.created_at, run.started_at, "queue", least=0)
         rows[0].bars.insert(0, queue)
-    return Drawn(rows, axis.ticks(), axis.folds(), bool(axis.folded), bool(long))
+    return Timeline(rows, axis.ticks(), axis.folds(), bool(axis.folded), bool(long))
 
 
 class Axis:
@@ -138,7 +138,7 @@ def _length(span: timedelta) -> str:
     return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
 
 
-def _of_step(run: Run, step: Step, axis: Axis, now: datetime, *, is_last: bool) -> Row:
+def _of_step(run: Run, step: Step, axis: Axis, now: datetime, *, is_last: bool) -> TimelineRow:
     ends = step.finished_at or now
     icon = {"model": "sparkles", "tools": "wrench", "compaction": "scroll-text"}[step.kind]
     names = {"model": "Model call", "tools": "Tools", "compaction": "Summary of what came before"}
@@ -151,7 +151,7 @@ def _of_step(run: Run, step: Step, axis: Axis, now: datetime, *, is_last: bool) 
     if run.lost_attempts:
         note = " · ".join(filter(None, [note, f"attempt {step.attempt}"]))
     look = step.status if step.status == StepStatus.STOPPED else step.kind
-    return Row(
+    return TimelineRow(
         f"step-{step.number}",
         "circle-x" if is_cause else icon,
         f"{step.number}. {names[step.kind]}",
@@ -172,7 +172,7 @@ def _of_call(
     axis: Axis,
     now: datetime,
     waits: list[tuple[datetime, datetime, Any]],
-) -> Row:
+) -> TimelineRow:
     bars: list[Bar] = []
     begins, ends = call.started_at, call.finished_at or now
     waited = timedelta(0)
@@ -186,7 +186,7 @@ def _of_call(
             if call.is_over and call.finished_at:
                 bars.append(axis.bar(last, ends, call.status))
     ms = _ms(begins, call.finished_at or (None if run.is_finished else now))
-    return Row(
+    return TimelineRow(
         f"call-{call.pk}",
         "hand" if waited else "wrench",
         call.title or call.name,

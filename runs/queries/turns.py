@@ -12,7 +12,7 @@ from django.db.models import F
 from runs.events import payloads
 from runs.models import Run, Step, StepKind, ToolCall
 from teammates.errors import Invalid
-from teammates.providers.base import Text, Thinking, ToolRequest, Turn
+from teammates.providers.base import TextPart, Thinking, ToolRequest, Turn
 from teammates.tools.masking import masked
 
 
@@ -74,7 +74,7 @@ def _of_step(step: Step) -> RunMessage:
 
 def _block(part: Any) -> dict[str, Any]:
     match part:
-        case Text():
+        case TextPart():
             return _text(part.text)
         case Thinking():
             return {"type": "thinking", "thinking": part.text}

@@ -52,7 +52,7 @@ def list_links(access: Access) -> list[Run | Artifact]:
     """What of the asker's runs everybody with a link may read, the newest links first; of all the
     organization's for owners and admins."""
     access.require("data.runs.read")
-    runs = Run.objects.visible_to(access).filter(_alive()).with_names()
+    runs = Run.objects.visible_to(access).filter(_alive()).for_list()
     seen = Run.objects.visible_to(access)
     artifacts = Artifact.objects.filter(_alive(), run__in=seen)
     found: list[Run | Artifact] = [

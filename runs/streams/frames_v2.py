@@ -19,7 +19,7 @@ _BLOCKS = {
 
 
 @dataclass(frozen=True)
-class State:
+class StreamState:
     message: str = ""  # the id of the open message
     block: str = ""  # "text", "reasoning" or none
     block_id: str = ""
@@ -45,7 +45,7 @@ class V2Frames:
         self._known_until = run.last_seq
         self._void = void_ranges(run)
         self._is_replaying = is_join
-        self._state = State()
+        self._state = StreamState()
         self.is_over = False
 
     def begin(self) -> bytes:
@@ -113,7 +113,7 @@ def void_ranges(run: Run) -> list[tuple[int, int]]:
     ]
 
 
-def translate(state: State, event: LoggedEvent) -> tuple[bytes, State]:
+def translate(state: StreamState, event: LoggedEvent) -> tuple[bytes, StreamState]:
     """The frames of one event, and the state behind it."""
     data = event.data
     match event.type:
@@ -121,7 +121,7 @@ def translate(state: State, event: LoggedEvent) -> tuple[bytes, State]:
             closed, state = _close_message(state)
             message = f"msg_{event.run_id}_{data['step']}"
             start = frame("message_start", message={"id": message, "role": "assistant"})
-            return closed + start, State(message=message)
+            return closed + start, StreamState(message=message)
         case "message.delta":
             block = "reasoning" if data.get("channel") == "thinking" else "text"
             opened, state = _open_block(state, block, event.seq)
@@ -152,7 +152,7 @@ def translate(state: State, event: LoggedEvent) -> tuple[bytes, State]:
     return b"", state
 
 
-def _open_block(state: State, block: str, seq: int) -> tuple[bytes, State]:
+def _open_block(state: StreamState, block: str, seq: int) -> tuple[bytes, StreamState]:
     if state.block == block:
         return b"", state
     closed, state = _close_block(state)
@@ -161,14 +161,14 @@ def _open_block(state: State, block: str, seq: int) -> tuple[bytes, State]:
     return closed + opened, replace(state, block=block, block_id=block_id)
 
 
-def _close_block(state: State) -> tuple[bytes, State]:
+def _close_block(state: StreamState) -> tuple[bytes, StreamState]:
     if not state.block:
         return b"", state
     closed = frame(_BLOCKS[state.block][2], id=state.block_id)
     return closed, replace(state, block="", block_id="")
 
 
-def _call_delta(state: State, data: dict[str, Any]) -> tuple[bytes, State]:
+def _call_delta(state: StreamState, data: dict[str, Any]) -> tuple[bytes, StreamState]:
     written, state = _close_block(state)
     call_id = data["tool_call_id"]
     if call_id not in state.calls:
@@ -179,13 +179,13 @@ def _call_delta(state: State, data: dict[str, Any]) -> tuple[bytes, State]:
     return written, state
 
 
-def _close_message(state: State) -> tuple[bytes, State]:
+def _close_message(state: StreamState) -> tuple[bytes, StreamState]:
     written, state = _close_block(state)
     for call_id in state.calls:
         written += frame("tool-call-end", toolCallId=call_id)
     if state.message:
         written += frame("message-end", messageId=state.message)
-    return written, State()
+    return written, StreamState()
 
 
 def _result(call_id: str, result: Any) -> bytes:

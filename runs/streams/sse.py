@@ -27,7 +27,7 @@ RECHECK_SECONDS = 60
 PLAN = "muster.stream"
 
 
-class Dialect(Protocol):
+class StreamDialect(Protocol):
     """How one kind of reader wants events to be written. Made for one stream."""
 
     def begin(self) -> bytes:
@@ -55,7 +55,7 @@ class Dialect(Protocol):
 @dataclass(frozen=True)
 class StreamPlan:
     run_id: int
-    dialect: Dialect
+    dialect: StreamDialect
     after: int = 0
     live: bool = True
     # Asked again every minute: raises, or returns False, once the reader may read no more.
@@ -136,7 +136,7 @@ class EventStream(AsyncHttpConsumer):
             await asyncio.sleep(0.05)
 
 
-async def _written(dialect: Dialect, batch: list[LoggedEvent]) -> bytes:
+async def _written(dialect: StreamDialect, batch: list[LoggedEvent]) -> bytes:
     if not batch:
         return dialect.keep_alive()
     if dialect.draws(batch):

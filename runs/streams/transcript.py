@@ -10,7 +10,7 @@ from typing import Any
 
 from runs.events.log import LoggedEvent
 from runs.gates import cards
-from runs.gates.cards import Shown
+from runs.gates.cards import GateCard
 from teammates import tools
 from teammates.models import PermissionMode
 from teammates.providers.base import Thinking, Turn
@@ -22,7 +22,7 @@ def element_id(run_id: int, kind: str, key: Any) -> str:
 
 
 @dataclass
-class Saying:
+class ModelOutput:
     """One model call: its thoughts and its text, Markdown once it is complete."""
 
     id: str
@@ -33,7 +33,7 @@ class Saying:
 
 
 @dataclass
-class Call:
+class CallBlock:
     """One tool call."""
 
     id: str
@@ -55,7 +55,7 @@ class WrittenFile:
 
 
 @dataclass
-class Remark:
+class Note:
     """Something worth a line between the blocks; `more` is shown on demand."""
 
     id: str
@@ -65,7 +65,7 @@ class Remark:
 
 
 CANCELLED = {"decision": "cancelled"}
-Block = Saying | Call | Shown | WrittenFile | Remark
+Block = ModelOutput | CallBlock | GateCard | WrittenFile | Note
 
 
 @dataclass
@@ -81,7 +81,7 @@ class Transcript:
     def complete(self, step: int, turn: Turn) -> None:
         """Fill in what a finished model call said."""
         saying = self.blocks.get(element_id(self.run_id, "step", step))
-        if isinstance(saying, Saying):
+        if isinstance(saying, ModelOutput):
             saying.thinking = "".join(p.text for p in turn.parts if isinstance(p, Thinking))
             saying.text, saying.is_complete = turn.text, True
 
@@ -89,7 +89,7 @@ class Transcript:
         data = event.data
         if event.type == "message.delta":
             saying = self.blocks.get(element_id(self.run_id, "step", data["step"]))
-            if not isinstance(saying, Saying):
+            if not isinstance(saying, ModelOutput):
                 return
             if data.get("channel") == "thinking":
                 saying.thinking += data["content_delta"]
@@ -105,20 +105,20 @@ class Transcript:
             self.todos = data["items"]
         elif event.type in ("tool.result", "tool.denied"):
             call = self.blocks.get(element_id(self.run_id, "call", data["tool_call_id"]))
-            if isinstance(call, Call):
+            if isinstance(call, CallBlock):
                 call.state, call.result = outcome_of(event)
         elif event.is_terminal:
             for request_id in data.get("cancelled_requests", []):
                 card = self.blocks.get(element_id(self.run_id, "gate", request_id))
-                if isinstance(card, Shown):
+                if isinstance(card, GateCard):
                     self.blocks[card.id] = cards.decided(card, CANCELLED)
         elif event.type == "run.approval_recorded":
             card = self.blocks.get(element_id(self.run_id, "gate", data["request_id"]))
-            if isinstance(card, Shown):
+            if isinstance(card, GateCard):
                 self.blocks[card.id] = replace(card, agreed=tuple(data["agreed_by"]))
         elif event.type == "run.input_provided":
             card = self.blocks.get(element_id(self.run_id, "gate", data["request_id"]))
-            if isinstance(card, Shown):
+            if isinstance(card, GateCard):
                 self.blocks[card.id] = cards.decided(card, data)
 
 
@@ -127,10 +127,10 @@ def new_block(event: LoggedEvent) -> Block | None:
     data, run_id = event.data, event.run_id
     match event.type:
         case "step.started" if data["kind"] == "model":
-            return Saying(element_id(run_id, "step", data["step"]))
+            return ModelOutput(element_id(run_id, "step", data["step"]))
         case "tool.call" if not is_question(event):
             title, say = describe(data)
-            return Call(
+            return CallBlock(
                 element_id(run_id, "call", data["tool_call_id"]), title, say, data["arguments"]
             )
         case "run.waiting_for_input":
@@ -144,7 +144,7 @@ def new_block(event: LoggedEvent) -> Block | None:
             )
         case _:
             if remark := remark_of(event):
-                return Remark(element_id(run_id, "remark", event.seq), *remark)
+                return Note(element_id(run_id, "remark", event.seq), *remark)
     return None
 
 

@@ -63,13 +63,13 @@ def update_task(access: Access, task: Task, *, enabled: bool | None = None, **ch
     with transaction.atomic():
         locked = lock(access, task)
         _apply(locked, changes)
-        is_woken = enabled and locked.status != TaskStatus.ENABLED
+        is_resumed = enabled and locked.status != TaskStatus.ENABLED
         if enabled is not None:
             locked.status = TaskStatus.ENABLED if enabled else TaskStatus.DISABLED
         locked.save()
         if enabled:
             take_over(access, locked)
-        if is_woken:
+        if is_resumed:
             # What was due while it rested is past: times count from now on.
             locked.triggers.filter(kind=TriggerKind.SCHEDULE).reschedule()
         elif enabled is False:
@@ -104,13 +104,13 @@ def restore_task(access: Access, task: Task) -> None:
 
 def get_task(access: Access, task_id: int) -> Task:
     """A task, saved or of a single run. Raises `NotFound`."""
-    found: Task | None = with_names(Task.objects.visible_to(access)).filter(pk=task_id).first()
+    found: Task | None = for_list(Task.objects.visible_to(access)).filter(pk=task_id).first()
     if found is None:
         raise NotFound("There is no such task.", code="tasks.not_found")
     return found
 
 
-def with_names(tasks: Any) -> Any:
+def for_list(tasks: Any) -> Any:
     """Everything that a row of a list shows, in two queries."""
     return tasks.select_related(
         "teammate", "end_user", "organization", "created_by"

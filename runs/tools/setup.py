@@ -166,7 +166,7 @@ def run_task(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]
 
 
 def list_runs(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
-    runs = _runs(run, access).with_names()
+    runs = _runs(run, access).for_list()
     if task_id := arguments.get("task_id"):
         runs = runs.filter(task_id=task_id)
     return [
@@ -178,7 +178,7 @@ def list_runs(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any
 def get_run(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
     found = (
         _runs(run, access)
-        .with_names()
+        .for_list()
         .select_related("answer")
         .filter(pk=arguments["run_id"])
         .first()

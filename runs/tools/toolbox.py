@@ -21,7 +21,7 @@ class Toolbox:
         return self.tools.get(name)
 
     def may_ask_about(self, tool: Tool) -> bool:
-        """Whether `policy.judge` could say anything but go; what only reads is not looked up."""
+        """Whether `policy.evaluate` could say anything but go; what only reads is not looked up."""
         return (
             tool.name in self.settings or tool.guarded or tool.changes or tool.approval == "always"
         )

@@ -8,7 +8,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from config.database import database_now
-from runs.models import Missed, Overlap, Rest, Task, TaskStatus, Trigger, TriggerKind
+from runs.models import Missed, Overlap, PauseReason, Task, TaskStatus, Trigger, TriggerKind
 from runs.tasks import tasks
 from runs.triggers import due_times
 from teammates.access import Access, take_over
@@ -125,7 +125,7 @@ def open_inbox(access: Access, task: Task, *, allowed_senders: list[str] | None)
             kind=TriggerKind.EMAIL,
             defaults={"inbox_name": secrets.token_hex(8)} | OF_EVENTS,
         )
-        _set(trigger, **_woken(access, locked))
+        _set(trigger, **_resumed(access, locked))
     return trigger
 
 
@@ -158,8 +158,8 @@ def make_webhook(access: Access, task: Task) -> tuple[Trigger, str]:
             task=locked, kind=TriggerKind.WEBHOOK, defaults=OF_EVENTS
         )
         token = webhook_tokens.make_token(trigger)
-        woken = _woken(access, locked)
-        _set(trigger, **woken, **{name: getattr(trigger, name) for name in webhook_tokens.FIELDS})
+        resumed = _resumed(access, locked)
+        _set(trigger, **resumed, **{name: getattr(trigger, name) for name in webhook_tokens.FIELDS})
     return trigger, token
 
 
@@ -173,7 +173,7 @@ def pause_webhook(access: Access, task: Task, *, paused: bool) -> Trigger | None
             _require_startable(locked)
         webhook_tokens.pause(trigger or Trigger(), paused=paused)
         if trigger is not None:
-            switched = {"enabled": False} if paused else _woken(access, locked)
+            switched = {"enabled": False} if paused else _resumed(access, locked)
             _set(trigger, **switched, hook_enabled=not paused)
     return trigger
 
@@ -204,7 +204,7 @@ def update_trigger(
             fields |= _rescheduled() | {"timezone": zone}
         if changes:
             fields |= _rescheduled() | due_times.checked_timing(**changes)
-            if trigger.rests_because == Rest.OVER and enabled is None:
+            if trigger.rests_because == PauseReason.OVER and enabled is None:
                 enabled = True
         if enabled is not None:
             fields |= _switched(access, locked, trigger, enabled=enabled, is_new_time=bool(changes))
@@ -223,14 +223,14 @@ def _switched(
         _require_startable(task)
         if trigger.run_at is not None and trigger.run_at <= timezone.now() and not is_new_time:
             raise Unsuitable("Its time is over: give it another one.", code="trigger_over")
-        fields |= _woken(access, task) | (_rescheduled() if not trigger.enabled else {})
+        fields |= _resumed(access, task) | (_rescheduled() if not trigger.enabled else {})
     if trigger.kind == TriggerKind.WEBHOOK:
         webhook_tokens.pause(trigger, paused=not enabled)
         fields["hook_enabled"] = enabled
     return fields
 
 
-def _woken(access: Access, task: Task) -> dict[str, Any]:
+def _resumed(access: Access, task: Task) -> dict[str, Any]:
     """What is written on a trigger that is switched on. The caller holds the task."""
     take_over(access, task)
     return {"enabled": True, "rests_because": "", "failures": 0}

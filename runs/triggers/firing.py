@@ -24,15 +24,15 @@ from runs.models import (
     Overlap,
     Run,
     RunStatus,
-    Skip,
+    SkipReason,
     Task,
     TriggerKind,
 )
 from runs.triggers.firings import active_runs, came_often
-from runs.triggers.targets import CHANNELS, Cause, Target
+from runs.triggers.targets import CHANNELS, TriggerEvent, TriggerTarget
 from teammates.access import Access, access_of_owner
 from teammates.errors import DomainError, Forbidden
-from teammates.fields import key_of
+from teammates.fields import bounded_key
 from teammates.models import User
 from teammates.people.members import find_member
 from teammates.text import clean_text
@@ -48,7 +48,7 @@ REFUSALS_PER_MINUTE = 20  # that are written down one by one
 
 
 # --- one firing ---------------------------------------------------------------------------------
-def fire(target: Target, cause: Cause, *, in_line: bool = False) -> Firing:
+def fire(target: TriggerTarget, cause: TriggerEvent, *, in_line: bool = False) -> Firing:
     """Start a run, let it wait for the one before it, or leave it out, as the trigger's rules say.
 
     `in_line`: it may wait behind others that wait. The caller holds the row of the trigger, or of
@@ -60,23 +60,25 @@ def fire(target: Target, cause: Cause, *, in_line: bool = False) -> Firing:
         assert target.task is not None
         if waiting.exists() or active_runs(target.task).exists():
             if trigger.overlap == Overlap.CANCEL:
-                waiting.update(status=FiringStatus.SKIPPED, reason=Skip.REPLACED)
+                waiting.update(status=FiringStatus.SKIPPED, reason=SkipReason.REPLACED)
                 return _let_wait(target, cause)
             if in_line or (trigger.overlap == Overlap.QUEUE and not waiting.exists()):
                 return _let_wait(target, cause)
-            return leave_out(target, cause, Skip.OVERLAP, _who_works(target.task))
+            return skip(target, cause, SkipReason.OVERLAP, _who_works(target.task))
     return _start(target, cause)
 
 
-def refusal(target: Target, kind: TriggerKind, *, is_active: bool) -> Skip | None:
+def refusal(target: TriggerTarget, kind: TriggerKind, *, is_active: bool) -> SkipReason | None:
     """Why a call or a mail is not taken now, whatever it says."""
     if not is_active or target.organization.closed_at is not None:
-        return Skip.PAUSED
+        return SkipReason.PAUSED
     taken = target.firings.filter(kind=kind).exclude(status=FiringStatus.SKIPPED)
-    return Skip.RATE if came_often(taken, settings.CALLS_PER_MINUTE, MINUTE) else None
+    return SkipReason.RATE if came_often(taken, settings.CALLS_PER_MINUTE, MINUTE) else None
 
 
-def leave_out(target: Target, cause: Cause, reason: Skip, detail: str = "", n: int = 1) -> Firing:
+def skip(
+    target: TriggerTarget, cause: TriggerEvent, reason: SkipReason, detail: str = "", n: int = 1
+) -> Firing:
     """Write down that nothing was started; the same reason again only counts up."""
     detail = clean_text(detail)[:LONGEST_DETAIL]
     known = _known_refusal(target, cause, reason, detail)
@@ -89,7 +91,9 @@ def leave_out(target: Target, cause: Cause, reason: Skip, detail: str = "", n: i
     return known
 
 
-def _known_refusal(target: Target, cause: Cause, reason: Skip, detail: str) -> Firing | None:
+def _known_refusal(
+    target: TriggerTarget, cause: TriggerEvent, reason: SkipReason, detail: str
+) -> Firing | None:
     """The entry that a refusal only counts up: the last one, if it says the same; and in a flood
     from outside, whatever differs in it, the last of its reason."""
     newest = target.firings.order_by("-id")
@@ -106,7 +110,7 @@ def _known_refusal(target: Target, cause: Cause, reason: Skip, detail: str) -> F
     return None
 
 
-def _start(target: Target, cause: Cause) -> Firing:
+def _start(target: TriggerTarget, cause: TriggerEvent) -> Firing:
     made = _attempt(
         lambda: _run(
             target, cause.kind, cause.source, *_post(target, cause), is_new=cause.thread is None
@@ -117,7 +121,7 @@ def _start(target: Target, cause: Cause) -> Firing:
     return _record(target, cause, FiringStatus.STARTED, run=made)
 
 
-def _let_wait(target: Target, cause: Cause) -> Firing:
+def _let_wait(target: TriggerTarget, cause: TriggerEvent) -> Firing:
     made = _attempt(lambda: _post(target, cause))
     if isinstance(made, Exception):
         return _refuse(target, cause, made)
@@ -126,24 +130,26 @@ def _let_wait(target: Target, cause: Cause) -> Firing:
     return _record(target, cause, FiringStatus.WAITING, prompt=prompt, enclosed=enclosed)
 
 
-def _refuse(target: Target, cause: Cause, error: Exception) -> Firing:
-    left = leave_out(target, cause, Skip.REFUSED, _words_for(error))
+def _refuse(target: TriggerTarget, cause: TriggerEvent, error: Exception) -> Firing:
+    left = skip(target, cause, SkipReason.REFUSED, _words_for(error))
     left.error = error
     return left
 
 
-def start_waiting(firing: Firing, target: Target) -> Firing:
+def start_waiting(firing: Firing, target: TriggerTarget) -> Firing:
     """Start what waited; what it asks was posted when it came. The caller holds the trigger."""
     prompt = firing.prompt
     if prompt is None:
-        return _close(firing, FiringStatus.SKIPPED, reason=Skip.REFUSED, detail="It was deleted.")
+        return _close(
+            firing, FiringStatus.SKIPPED, reason=SkipReason.REFUSED, detail="It was deleted."
+        )
     files = list(File.objects.filter(thread=prompt.thread_id, pk__in=firing.enclosed))
     is_new = not Run.objects.filter(thread=prompt.thread_id).exists()
     kind = TriggerKind(firing.kind)
     made = _attempt(lambda: _run(target, kind, firing.source, prompt, files, is_new=is_new))
     if isinstance(made, Exception):
         why = clean_text(_words_for(made))[:LONGEST_DETAIL]
-        return _close(firing, FiringStatus.SKIPPED, reason=Skip.REFUSED, detail=why)
+        return _close(firing, FiringStatus.SKIPPED, reason=SkipReason.REFUSED, detail=why)
     return _close(firing, FiringStatus.STARTED, run=made)
 
 
@@ -176,7 +182,7 @@ def _words_for(error: Exception) -> str:
     return "Something went wrong inside Muster; its log has more."
 
 
-def _post(target: Target, cause: Cause) -> tuple[Message, list[File]]:
+def _post(target: TriggerTarget, cause: TriggerEvent) -> tuple[Message, list[File]]:
     """What is to be asked, as a message with its files in the thread that it belongs to."""
     access = _access(target, target.origin(cause.kind, cause.source))
     thread = cause.thread or conversations.create_thread(
@@ -192,14 +198,14 @@ def _post(target: Target, cause: Cause) -> tuple[Message, list[File]]:
     return prompt, write_attachments(thread, cause.attachments)
 
 
-def _writer(target: Target, cause: Cause) -> User | None:
+def _writer(target: TriggerTarget, cause: TriggerEvent) -> User | None:
     """Who wrote the mail, so that they find the conversation where nobody owns the teammate."""
     is_mail = cause.kind == TriggerKind.EMAIL
     return find_member(target.organization, cause.source) if is_mail else None
 
 
 def _run(
-    target: Target,
+    target: TriggerTarget,
     kind: TriggerKind,
     source: str,
     prompt: Message,
@@ -222,14 +228,14 @@ def _run(
     return run
 
 
-def _is_mailed(target: Target, kind: TriggerKind) -> bool:
+def _is_mailed(target: TriggerTarget, kind: TriggerKind) -> bool:
     """Results of schedules go to the owner; who calls a webhook is told in other ways, and whoever
     wrote a mail gets an answer anyway."""
     is_schedule = kind == TriggerKind.SCHEDULE
     return is_schedule and target.task is not None and target.task.email_notifications
 
 
-def _access(target: Target, origin: str) -> Access:
+def _access(target: TriggerTarget, origin: str) -> Access:
     """What is started may do what its owner may, and no more than its origin."""
     access = access_of_owner(target.organization, target.owner)
     if access is None:
@@ -247,7 +253,9 @@ def _access(target: Target, origin: str) -> Access:
     return narrowed(replace(access, end_user=target.end_user, api_key=key), origin)
 
 
-def _record(target: Target, cause: Cause, status: FiringStatus, **fields: Any) -> Firing:
+def _record(
+    target: TriggerTarget, cause: TriggerEvent, status: FiringStatus, **fields: Any
+) -> Firing:
     return Firing.objects.create(
         organization=target.organization,
         teammate=target.teammate,
@@ -257,7 +265,7 @@ def _record(target: Target, cause: Cause, status: FiringStatus, **fields: Any) -
         status=status,
         due_at=cause.due_at,
         source=clean_text(cause.source)[:320],
-        event_id=key_of(cause.event_id),
+        event_id=bounded_key(cause.event_id),
         received=clean_text(cause.received)[:KEPT],
         is_sample=cause.is_sample,
         **fields,

@@ -12,9 +12,9 @@ from runs.models import (
     Run,
     Task,
 )
-from runs.triggers.targets import Cause, Target
+from runs.triggers.targets import TriggerEvent, TriggerTarget
 from teammates.access import Access
-from teammates.fields import key_of
+from teammates.fields import bounded_key
 
 
 def came_often(firings: "QuerySet[Firing]", most: int, span: timedelta) -> bool:
@@ -23,11 +23,11 @@ def came_often(firings: "QuerySet[Firing]", most: int, span: timedelta) -> bool:
     return lately[:most].count() >= most
 
 
-def find_event(target: Target, cause: Cause) -> Firing | None:
+def find_event(target: TriggerTarget, cause: TriggerEvent) -> Firing | None:
     """The firing that an event with this id came to before."""
     if not cause.event_id:
         return None
-    known = target.firings.filter(kind=cause.kind, event_id=key_of(cause.event_id))
+    known = target.firings.filter(kind=cause.kind, event_id=bounded_key(cause.event_id))
     return known.exclude(status=FiringStatus.SKIPPED).select_related("run").first()
 
 

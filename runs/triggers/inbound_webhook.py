@@ -9,9 +9,9 @@ from urllib.parse import parse_qsl
 
 from django.db import transaction
 
-from runs.models import Firing, Skip, Trigger, TriggerKind
+from runs.models import Firing, SkipReason, Trigger, TriggerKind
 from runs.triggers import firing, firings
-from runs.triggers.targets import Cause, Target, target_of
+from runs.triggers.targets import TriggerEvent, TriggerTarget, target_of
 from teammates.errors import Invalid, NotFound
 from teammates.fencing import as_data
 from teammates.fields import hash_secret
@@ -24,7 +24,7 @@ CALLED = "Your webhook was called. Do with it what your instructions say."
 
 
 @dataclass(frozen=True)
-class Call:
+class WebhookCall:
     """What came in. `body` is None where it was too large to be read."""
 
     body: bytes | None = b""
@@ -42,20 +42,20 @@ class Received:
     first: Firing | None = None
 
 
-def receive_for_task(task_id: int, token: str, call: Call) -> Received:
+def receive_for_task(task_id: int, token: str, call: WebhookCall) -> Received:
     """Raises `NotFound` where no webhook is."""
     triggers = Trigger.objects.with_task().filter(task=task_id, kind=TriggerKind.WEBHOOK)
     return _receive(triggers, token, call)
 
 
-def receive_for_teammate(teammate_id: int, token: str, call: Call) -> Received:
+def receive_for_teammate(teammate_id: int, token: str, call: WebhookCall) -> Received:
     """Raises `NotFound` where no webhook is."""
     return _receive(Teammate.objects.with_owner().filter(pk=teammate_id), token, call)
 
 
 def send_sample(row: Trigger | Teammate, sample: dict[str, Any]) -> Received:
     """The same as a call from outside, from whoever tries it out. It starts a real run."""
-    call = Call(
+    call = WebhookCall(
         json.dumps(sample).encode(),
         "application/json",
         event_id=f"sample_{secrets.token_hex(8)}",
@@ -67,15 +67,17 @@ def send_sample(row: Trigger | Teammate, sample: dict[str, Any]) -> Received:
     return _receive(Teammate.objects.with_owner().filter(pk=row.pk), None, call)
 
 
-def _receive(rows: Any, token: str | None, call: Call) -> Received:
+def _receive(rows: Any, token: str | None, call: WebhookCall) -> Received:
     # Strangers are turned away before anything is locked: they hold up nobody.
     row = rows.first()
     if row is None or not row.hook_hash:
         raise NotFound("There is no such webhook.", code="webhook_not_found")
     if token is not None and not secrets.compare_digest(hash_secret(token), row.hook_hash):
         return Received(
-            firing.leave_out(
-                target_of(row), Cause(TriggerKind.WEBHOOK, source=call.source), Skip.TOKEN
+            firing.skip(
+                target_of(row),
+                TriggerEvent(TriggerKind.WEBHOOK, source=call.source),
+                SkipReason.TOKEN,
             )
         )
     with transaction.atomic():
@@ -85,7 +87,7 @@ def _receive(rows: Any, token: str | None, call: Call) -> Received:
         if held is None:
             raise NotFound("There is no such webhook.", code="webhook_not_found")
         target = target_of(held)
-        cause = Cause(
+        cause = TriggerEvent(
             TriggerKind.WEBHOOK,
             source=call.source,
             event_id=call.event_id,
@@ -95,25 +97,27 @@ def _receive(rows: Any, token: str | None, call: Call) -> Received:
         first = firings.find_event(target, cause)
         if first is not None:
             said = f"It came to run {first.run_id}." if first.run_id else ""
-            return Received(firing.leave_out(target, cause, Skip.DUPLICATE, said), first)
+            return Received(firing.skip(target, cause, SkipReason.DUPLICATE, said), first)
         if reason := _refusal(held, target, call):
-            return Received(firing.leave_out(target, cause, reason))
+            return Received(firing.skip(target, cause, reason))
         try:
             text = _text_of(call, needs_message=target.task is None)
         except Invalid as error:
-            return Received(firing.leave_out(target, cause, Skip.BODY, error.message))
+            return Received(firing.skip(target, cause, SkipReason.BODY, error.message))
         return Received(firing.fire(target, replace(cause, text=text)))
 
 
-def _refusal(row: Trigger | Teammate, target: Target, call: Call) -> Skip | None:
+def _refusal(
+    row: Trigger | Teammate, target: TriggerTarget, call: WebhookCall
+) -> SkipReason | None:
     if call.body is None or len(call.body) > LARGEST_BODY:
-        return Skip.SIZE
+        return SkipReason.SIZE
     is_active = row.is_active if isinstance(row, Trigger) else row.is_enabled and row.hook_enabled
     return firing.refusal(target, TriggerKind.WEBHOOK, is_active=is_active)
 
 
 # --- the body -----------------------------------------------------------------------------------
-def _text_of(call: Call, *, needs_message: bool) -> str:
+def _text_of(call: WebhookCall, *, needs_message: bool) -> str:
     """What the run is told of a call. Raises `Invalid` for a body that cannot be read."""
     body = call.body or b""
     given = _read(body, call.content_type) if body.strip() else None

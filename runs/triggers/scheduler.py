@@ -22,17 +22,17 @@ from runs.models import (
     FiringStatus,
     Missed,
     Overlap,
-    Rest,
+    PauseReason,
     Run,
     RunStatus,
-    Skip,
+    SkipReason,
     Trigger,
     TriggerKind,
     TriggerQuerySet,
 )
 from runs.notifications import notices
 from runs.triggers import due_times, firing, firings
-from runs.triggers.targets import Cause, target_of
+from runs.triggers.targets import TriggerEvent, target_of
 
 logger = logging.getLogger("muster.scheduler")
 LATE = timedelta(seconds=60)  # from then on a due time was missed
@@ -40,16 +40,16 @@ MOST_COUNTED = 1000  # missed times that are counted one by one
 MOST_AT_ONCE = 100  # rows of one look
 
 
-def keep_time(now: datetime | None = None) -> bool:
+def run_due(now: datetime | None = None) -> bool:
     """One look: count outcomes, start what waited, start what is due; whether there was so much
     that the next look should be at once. `now` is the database's clock, unless a test says another.
     """
-    done = [settle(), start_waiting(), arm(), fire_due(now)]
+    done = [count_outcomes(), start_waiting(), schedule_next(), fire_due(now)]
     return max(done) >= MOST_AT_ONCE
 
 
 # --- schedules ----------------------------------------------------------------------------------
-def arm() -> int:
+def schedule_next() -> int:
     """Find the next time of each schedule that was set, changed or woken; how many there were."""
     without_time = Trigger.objects.active().filter(kind=TriggerKind.SCHEDULE, next_at=None)
     found = 0
@@ -97,12 +97,12 @@ def _fire(trigger: Trigger, now: datetime) -> int:
     to_run = _to_run(trigger, due, now)
     target = target_of(trigger)
     if missed := due[len(to_run) :]:
-        cause = Cause(TriggerKind.SCHEDULE, due_at=missed[-1])
-        left = firing.leave_out(target, cause, Skip.MISSED, n=len(missed))
+        cause = TriggerEvent(TriggerKind.SCHEDULE, due_at=missed[-1])
+        left = firing.skip(target, cause, SkipReason.MISSED, n=len(missed))
         if left.last_at is None and len(missed) > 1:
             Firing.objects.filter(pk=left.pk).update(last_at=missed[0])
     for at in reversed(to_run):
-        firing.fire(target, Cause(TriggerKind.SCHEDULE, due_at=at), in_line=len(to_run) > 1)
+        firing.fire(target, TriggerEvent(TriggerKind.SCHEDULE, due_at=at), in_line=len(to_run) > 1)
     _move_on(trigger, now)
     return len(to_run) + bool(missed)
 
@@ -124,7 +124,7 @@ def _move_on(trigger: Trigger, behind: datetime) -> None:
         behind = max(behind, newest.last_at or newest.due_at)
     trigger.next_at = next(due_times.next_times(trigger, behind), None)
     if trigger.next_at is None:
-        trigger.enabled, trigger.rests_because = False, Rest.OVER
+        trigger.enabled, trigger.rests_because = False, PauseReason.OVER
     trigger.save(update_fields=["next_at", "enabled", "rests_because"])
 
 
@@ -161,7 +161,7 @@ def start_waiting() -> int:
 
 def _give_up(pk: int) -> None:
     waiting = Firing.objects.filter(pk=pk, status=FiringStatus.WAITING)
-    waiting.update(status=FiringStatus.SKIPPED, reason=Skip.PAUSED)
+    waiting.update(status=FiringStatus.SKIPPED, reason=SkipReason.PAUSED)
 
 
 def _stop_old(pk: int) -> None:
@@ -178,7 +178,7 @@ def _stop_old(pk: int) -> None:
 
 
 # --- what came of them --------------------------------------------------------------------------
-def settle() -> int:
+def count_outcomes() -> int:
     """Count how the runs of firings ended; a trigger whose runs keep failing goes to rest."""
     over = Q(run__finished_at__isnull=False) | Q(run=None)
     unsettled = Firing.objects.unsettled().filter(over)
@@ -192,7 +192,7 @@ def settle() -> int:
             if trigger is None and trigger_id is not None:
                 continue
             changed = Firing.objects.unsettled().filter(pk=pk).update(settled_at=timezone.now())
-            run = Run.objects.with_names().filter(firing=pk).first()
+            run = Run.objects.for_list().filter(firing=pk).first()
             if changed and trigger is not None and run is not None:
                 _count(trigger, run)
             settled += changed
@@ -213,7 +213,7 @@ def _count(trigger: Trigger, run: Run) -> None:
     limit = trigger.failure_limit
     if limit is not None and trigger.failures >= limit and trigger.enabled:
         Trigger.objects.filter(pk=trigger.pk).update(
-            enabled=False, hook_enabled=False, next_at=None, rests_because=Rest.FAILURES
+            enabled=False, hook_enabled=False, next_at=None, rests_because=PauseReason.FAILURES
         )
         notices.tell_of_trouble(
             run,

@@ -14,7 +14,7 @@ from runs.models import (
     Trigger,
     TriggerKind,
 )
-from teammates.fields import key_of
+from teammates.fields import bounded_key
 from teammates.models import EndUser, Organization, Teammate, User
 from threads.models import Thread
 
@@ -26,7 +26,7 @@ CHANNELS = {
 
 
 @dataclass(frozen=True)
-class Cause:
+class TriggerEvent:
     """What happened: the words for the run, what came with them, and how the log names it."""
 
     kind: TriggerKind
@@ -42,7 +42,7 @@ class Cause:
 
 
 @dataclass(frozen=True)
-class Target:
+class TriggerTarget:
     """Who is to work: a task over one of its triggers, or a teammate by itself."""
 
     teammate: Teammate
@@ -68,7 +68,7 @@ class Target:
             return ""
         channel = f"trigger {self.trigger.pk}" if self.trigger else f"teammate {self.teammate.pk}"
         sender = f" {source}" if kind == TriggerKind.EMAIL else ""
-        return key_of(f"{kind} {channel}{sender}")
+        return bounded_key(f"{kind} {channel}{sender}")
 
     @property
     def firings(self) -> "QuerySet[Firing]":
@@ -77,8 +77,8 @@ class Target:
         return Firing.objects.filter(teammate=self.teammate, task=None)
 
 
-def target_of(row: Trigger | Teammate) -> Target:
+def target_of(row: Trigger | Teammate) -> TriggerTarget:
     """`row` with what `Trigger.objects.with_task`, or a teammate's `with_version`, loads."""
     if isinstance(row, Teammate):
-        return Target(row)
-    return Target(row.task.teammate, row.task, row)
+        return TriggerTarget(row)
+    return TriggerTarget(row.task.teammate, row.task, row)

@@ -70,7 +70,7 @@ class Sums:
 
 
 @dataclass
-class Group:
+class UsageGroup:
     key: Any
     name: str
     sums: Sums
@@ -85,11 +85,11 @@ class Group:
 
 
 @dataclass
-class Report:
+class UsageReport:
     span: Span
     by: str
     measure: str
-    groups: list[Group]
+    groups: list[UsageGroup]
     sums: Sums
     before: Sums
     saved_by_cache: Decimal
@@ -115,7 +115,7 @@ def span_of(period: str) -> Span:
     return Span.last({"today": 1, "7d": 7, "90d": 90}.get(period, 30))
 
 
-def report(access: Access, span: Span, *, by: str, measure: str = "") -> Report:
+def report(access: Access, span: Span, *, by: str, measure: str = "") -> UsageReport:
     """Sums of `span` by one of `GROUPS`; without a measure, by cost if there was any:
     a chart of nothing but zeros says nothing."""
     column = GROUPS[by][0]
@@ -126,7 +126,7 @@ def report(access: Access, span: Span, *, by: str, measure: str = "") -> Report:
     before = Sums.of(row for rows in was.values() for row in rows.values())
     measure = measure or ("cost" if total.cost else "runs")
     groups = [
-        Group(
+        UsageGroup(
             key,
             names(key),
             Sums.of(rows.values()),
@@ -139,7 +139,7 @@ def report(access: Access, span: Span, *, by: str, measure: str = "") -> Report:
     for group in groups:
         group.share = float(sum(group.by_day) / whole)
     groups.sort(key=lambda group: (-sum(group.by_day), group.name))
-    return Report(
+    return UsageReport(
         span,
         by,
         measure,

@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import messages
 from django.urls import reverse
 
-from runs.models import Firing, Rest, Skip, Task, Trigger, TriggerKind
+from runs.models import Firing, PauseReason, SkipReason, Task, Trigger, TriggerKind
 from runs.triggers import schedule_text
 from teammates.api.schemas import address_of
 from teammates.errors import DomainError
@@ -23,7 +23,7 @@ SAMPLE: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Reach:
+class InboundChannels:
     """A webhook and an inbox as a page shows them. `act` is where its forms are posted to."""
 
     act: str
@@ -41,7 +41,7 @@ class Reach:
     @classmethod
     def of_task(
         cls, request: PageRequest, task: Task, hook: Trigger | None, inbox: Trigger | None
-    ) -> "Reach":
+    ) -> "InboundChannels":
         return cls(
             act=reverse("runs:trigger_act", args=[task.pk]),
             hook_url=_masked(request, "tasks", task.pk, hook),
@@ -53,7 +53,7 @@ class Reach:
         )
 
     @classmethod
-    def of_teammate(cls, request: PageRequest, teammate: Teammate) -> "Reach":
+    def of_teammate(cls, request: PageRequest, teammate: Teammate) -> "InboundChannels":
         return cls(
             act=reverse("runs:teammate_reach", args=[teammate.pk]),
             hook_url=_masked(request, "mates", teammate.pk, teammate),
@@ -72,7 +72,9 @@ def senders_of(request: PageRequest) -> list[str]:
     return request.POST.get("senders", "").replace(",", " ").split()
 
 
-def refuse_senders(request: PageRequest, reach: Reach, error: DomainError) -> Reach:
+def refuse_senders(
+    request: PageRequest, reach: InboundChannels, error: DomainError
+) -> InboundChannels:
     """With what was typed, and what is wrong about it."""
     said = error.message.removeprefix("allowed_senders: ")
     typed = request.POST.get("senders", "")
@@ -95,7 +97,7 @@ def say_what_came(request: PageRequest, firing: Firing) -> None:
         messages.success(request, f"The sample started run {firing.run_id}.")
     else:
         why = firing.detail or firing.get_reason_display()
-        if firing.reason == Skip.RATE:
+        if firing.reason == SkipReason.RATE:
             why = f"{why}. Try again in a minute"
         messages.error(request, f"The sample started nothing: {why}.".replace("..", "."))
 
@@ -107,7 +109,7 @@ def what_starts(task: Task) -> list[tuple[str, str, str]]:
     for trigger in task.triggers.all():
         trigger.task = task
         icon, words = icons.get(TriggerKind(trigger.kind), ("clock", ""))
-        is_over = trigger.rests_because == Rest.OVER
+        is_over = trigger.rests_because == PauseReason.OVER
         off = "" if trigger.is_active else "done" if is_over else "paused"
         found.append((icon, words or schedule_text.in_words(trigger), off))
     return found

@@ -67,7 +67,7 @@ def end_user_detail(request: PageRequest, end_user_id: int) -> HttpResponse:
         "form": form,
         "limits": limits.limits_of(end_user),
         "sums": totals.by_end_user(access, [end_user]).get(end_user.pk),
-        "runs": Run.objects.filter(**scope).with_names().newest_first()[:10],
+        "runs": Run.objects.filter(**scope).for_list().newest_first()[:10],
         "memories": Memory.objects.filter(**scope).order_by("-id")[:50],
         "policies": PermissionPolicy.objects.filter(**scope).order_by("-id")[:50],
     }

@@ -74,7 +74,7 @@ def _board(request: PageRequest) -> dict[str, Any]:
         ].count(),
         "week": week,
         "today": week[-1],
-        "unseen": unseen.with_names().select_related("answer").newest_first()[:6],
+        "unseen": unseen.for_list().select_related("answer").newest_first()[:6],
         "upcoming": Trigger.objects.active()
         .filter(next_at__gte=now, task__in=Task.objects.visible_to(access).saved())
         .select_related("task__teammate")

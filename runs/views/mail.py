@@ -23,7 +23,7 @@ LARGEST_HEAD = 16 * 1024  # bytes
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredMail:
     """A mail that lies in the data folder."""
 
     name: str
@@ -46,7 +46,7 @@ def mail_settings(request: PageRequest) -> HttpResponse:
     if request.method == "POST":
         match request.POST.get("act"):
             case "door_make":
-                live = gateway.make_door(access)
+                live = gateway.make_token(access)
             case "door_close":
                 gateway.close_door(access)
                 messages.success(request, "Nobody hands mails over any more.")
@@ -91,21 +91,21 @@ def _kept() -> list[Path]:
     return sorted(Path(settings.EMAIL_FILE_PATH).glob("*.log"), reverse=True)[:MOST]
 
 
-def _head_of(file: Path) -> Kept:
+def _head_of(file: Path) -> StoredMail:
     """Without what it says: a mail may bring megabytes of files."""
     with file.open("rb") as opened:
         return _shown(file, message_from_bytes(opened.read(LARGEST_HEAD), policy=policy.default))
 
 
-def _read(file: Path) -> Kept:
+def _read(file: Path) -> StoredMail:
     """The file backend ends each mail with a line of dashes."""
     return _shown(file, message_from_bytes(file.read_bytes().rstrip(b"-\n"), policy=policy.default))
 
 
-def _shown(file: Path, message: EmailMessage) -> Kept:
+def _shown(file: Path, message: EmailMessage) -> StoredMail:
     body = message.get_body(preferencelist=("plain",))
     at = datetime.fromtimestamp(file.stat().st_mtime, tz=UTC)
-    return Kept(
+    return StoredMail(
         file.name,
         at,
         str(message["From"]),

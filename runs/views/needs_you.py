@@ -73,7 +73,7 @@ def needs_you(request: PageRequest) -> HttpResponse:
 
 def _besides(access: Access) -> dict[str, Any]:
     """Own runs that wait for somebody without a gate: their answer asks back, or they pause."""
-    own = Run.objects.visible_to(access).filter(created_by=access.user).with_names()
+    own = Run.objects.visible_to(access).filter(created_by=access.user).for_list()
     asking = own.awaiting_reply().filter(asks_back=True).select_related("answer")
     return {
         "asking_back": asking.newest_first()[:MOST_BESIDES],
@@ -129,8 +129,8 @@ def _filters(request: PageRequest) -> list[tuple[str, str]]:
                 said = tool_title(wanted)
             else:
                 mine = Teammate.objects.visible_to(request.access)
-                mate = mine.filter(pk=number_of(wanted) or 0).first()
-                said = mate.name if mate else "Another teammate"
+                teammate = mine.filter(pk=number_of(wanted) or 0).first()
+                said = teammate.name if teammate else "Another teammate"
             shown.append((said, query.urlencode()))
     return shown
 

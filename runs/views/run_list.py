@@ -227,7 +227,7 @@ def runs_act(request: PageRequest) -> HttpResponse:
     word, verb = act
     done = 0
     skipped: dict[str, list[Run]] = {}
-    for run in runs.with_names().newest_first()[:MOST_AT_ONCE]:
+    for run in runs.for_list().newest_first()[:MOST_AT_ONCE]:
         try:
             is_done = verb(access, run)
         except DomainError as refusal:
@@ -308,7 +308,7 @@ def _export(runs: Any, kind: str) -> HttpResponse:
     """Exactly the runs of the list, its newest `MOST_EXPORTED`, as CSV or as JSON lines."""
     rows = (
         {name: read(run) for name, read in COLUMNS.items()}
-        for run in runs.with_names().newest_first()[:MOST_EXPORTED]
+        for run in runs.for_list().newest_first()[:MOST_EXPORTED]
     )
     if kind == "jsonl":
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -214,7 +214,7 @@ def _attempts(request: PageRequest, run: Run) -> dict[str, Any]:
 
 def _children(request: PageRequest, run: Run) -> dict[str, Any]:
     """The runs that this one's teammate started, and the tries of the same."""
-    family = Run.objects.visible_to(request.access).with_names()
+    family = Run.objects.visible_to(request.access).for_list()
     started = list(family.filter(started_by=run).order_by("pk")[:100])
     tries = family.filter(Q(retry_of=run) | Q(pk=run.retry_of_id or 0)).order_by("pk")
     whole = Run.objects.filter(Q(root=run) | Q(pk=run.pk)).aggregate(

@@ -19,7 +19,7 @@ from threads.models import File
 @require_GET
 def shared_run(request: HttpRequest, token: str) -> HttpResponse:
     """What was asked, what was said, and the files: no tools, no thoughts, no names of people."""
-    run = Run.objects.with_outcome().get(pk=find_shared(Run, token).pk)
+    run = Run.objects.for_detail().get(pk=find_shared(Run, token).pk)
     context: dict[str, Any] = {
         "run": run,
         "said": [one for one in turns.messages_of(run) if one.text],

@@ -53,9 +53,9 @@ def task_list(request: PageRequest) -> HttpResponse:
     rows = rows.filter(status=state) if state in TaskStatus.values else rows.current()
     if sought:
         rows = rows.filter(name__icontains=sought)
-    if mate := number_of(query.get("teammate", "")):
-        rows = rows.filter(teammate=mate)
-    page = page_of(request, tasks.with_names(rows), "-id", size=PAGE_SIZE)
+    if teammate_id := number_of(query.get("teammate", "")):
+        rows = rows.filter(teammate=teammate_id)
+    page = page_of(request, tasks.for_list(rows), "-id", size=PAGE_SIZE)
     last = _last_runs(request.access, page.rows)
     return render(
         request,
@@ -75,7 +75,7 @@ def task_list(request: PageRequest) -> HttpResponse:
             "sought": sought,
             "state": state,
             "states": TaskStatus.choices,
-            "is_filtered": bool(sought or state or mate),
+            "is_filtered": bool(sought or state or teammate_id),
             "tabs": _list_tabs("Tasks"),
         },
     )

@@ -16,7 +16,7 @@ from runs.creation import options, requests
 from runs.models import (
     Channel,
     FiringStatus,
-    Rest,
+    PauseReason,
     Run,
     RunStatus,
     Task,
@@ -26,7 +26,7 @@ from runs.models import (
 from runs.tasks import lessons, tasks
 from runs.triggers import definitions, due_times, schedule_text
 from runs.views.channels import (
-    Reach,
+    InboundChannels,
 )
 from runs.views.forms.tasks import ScheduleForm, TaskForm
 from teammates.errors import DomainError, Invalid, NotFound
@@ -127,10 +127,10 @@ def _overview(request: PageRequest, task: Task) -> dict[str, Any]:
         "resting": [
             (one, schedule_text.in_words(one))
             for one in timed
-            if one.rests_because == Rest.FAILURES
+            if one.rests_because == PauseReason.FAILURES
         ],
         "upcoming": sorted(upcoming, key=lambda pair: pair[0])[:10],
-        "runs": runs.with_names().newest_first()[:10],
+        "runs": runs.for_list().newest_first()[:10],
         "succeeded": states[RunStatus.COMPLETED] / total if total else None,
         "cost_per_run": runs.aggregate(each=Avg("cost"))["each"],
         "waiting": task.firings.filter(status=FiringStatus.WAITING).count(),
@@ -154,7 +154,7 @@ def triggers_shown(request: PageRequest, task: Task) -> dict[str, Any]:
             (one, schedule_text.in_words(one), due_times.next_time(one))
             for one in of_kind.get(TriggerKind.SCHEDULE, [])
         ],
-        "reach": Reach.of_task(request, task, hook, inbox),
+        "reach": InboundChannels.of_task(request, task, hook, inbox),
         "calls": task.firings.exclude(kind=TriggerKind.SCHEDULE)
         .select_related("run")
         .order_by("-id")[:50],

@@ -18,7 +18,7 @@ from runs.triggers import firings
 from runs.usage import totals
 from runs.usage.periods import Span
 from runs.views.channels import (
-    Reach,
+    InboundChannels,
     what_starts,
 )
 from teammates.access import Access
@@ -108,14 +108,14 @@ def _overview(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
     denied = Gate.objects.filter(run__in=recent, status=GateStatus.DENIED).values("tool_name")
     sums = totals.by_teammate(access, Span.last(DAYS), teammate=teammate).get(teammate.pk)
     return {
-        "runs": runs.filter(status__in=FINISHED).with_names().newest_first()[:10],
+        "runs": runs.filter(status__in=FINISHED).for_list().newest_first()[:10],
         "whole": whole,
         "sums": sums,
         "cost_per_run": sums["cost"] / sums["runs"] if sums and sums["runs"] else None,
         "succeeded": states.get(RunStatus.COMPLETED, 0) / ended if ended else None,
         "errors": errors(recent)[:5],
         "denied": denied.annotate(n=Count("pk")).order_by("-n")[:5],
-        "live": runs.filter(status__in=ACTIVE).with_names().newest_first()[:5],
+        "live": runs.filter(status__in=ACTIVE).for_list().newest_first()[:5],
     }
 
 
@@ -266,7 +266,7 @@ def triggers_shown(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
     calls = firings.firings_seen(request.access).filter(teammate=teammate, task=None)
     return {
         "tasks": [(task, what_starts(task)) for task in shown],
-        "reach": Reach.of_teammate(request, teammate),
+        "reach": InboundChannels.of_teammate(request, teammate),
         "calls": calls.order_by("-id")[:50],
     }
 

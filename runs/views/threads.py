@@ -118,7 +118,7 @@ def thread_new(request: PageRequest) -> HttpResponse:
         | _list(request, limit=SIDE_LIST)
         | {
             "chosen": chosen,
-            "mate": next((one for one in context["teammates"] if one.pk == chosen), None),
+            "teammate": next((one for one in context["teammates"] if one.pk == chosen), None),
             "examples": demo.EXAMPLES,
             "error": error,
             "message": request.POST.get("message", "") or request.GET.get("message", ""),
@@ -145,7 +145,7 @@ def thread_detail(request: PageRequest, thread_id: int) -> HttpResponse:
     thread = _thread(request, thread_id)
     runs = list(
         Run.objects.filter(thread=thread)
-        .with_names()
+        .for_list()
         .select_related("answer", "route")
         .order_by("-position")[:SHOWN_RUNS]
     )[::-1]
@@ -185,7 +185,7 @@ def thread_news(request: PageRequest, thread_id: int) -> HttpResponse:
     thread = _thread(request, thread_id)
     after = number_of(request.GET.get("after", "")) or 0
     known = numbers_of(request.GET.get("known", "").split(",")[:MOST_LOOSE])
-    runs = Run.objects.filter(thread=thread, pk__gt=after).exclude(pk__in=known).with_names()
+    runs = Run.objects.filter(thread=thread, pk__gt=after).exclude(pk__in=known).for_list()
     newest = runs.select_related("answer", "route").order_by("-position")[:SHOWN_RUNS]
     return render(request, "threads/_runs.html", {"runs": with_transcripts(list(newest)[::-1])})
 
@@ -230,7 +230,7 @@ def thread_send(request: PageRequest, thread_id: int) -> HttpResponse:
         conversation.stop_others(request.access, run)
     if not request.headers.get("HX-Request"):
         return redirect(thread)
-    run = Run.objects.with_names().get(pk=run.pk)
+    run = Run.objects.for_list().get(pk=run.pk)
     (shown,) = with_transcripts([run])
     return render(request, "runs/_run.html", {"run": shown, "may_edit": True})
 
@@ -268,7 +268,7 @@ def _at_most_once(request: PageRequest, thread: Thread | None, make: Callable[[]
     said = hashlib.sha256(request.POST.get("message", "").encode()).hexdigest()[:16]
     where = thread.pk if thread else "new"
     key = f"page:{request.user.pk}:{where}:{token[:64]}:{said}"
-    return idempotency.once(request.access, key, {"message": said}, make)[0]
+    return idempotency.create_idempotently(request.access, key, {"message": said}, make)[0]
 
 
 def with_transcripts(runs: list[Run]) -> list[Run]:

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET
 
 from runs.usage import report as usage_report
 from runs.usage.periods import FIRST_YEAR, Span
-from runs.usage.report import GROUPS, MEASURES, PERIODS, Group, Report
+from runs.usage.report import GROUPS, MEASURES, PERIODS, UsageGroup, UsageReport
 from runs.usage.totals import LONGEST_SERIES
 from teammates.templatetags.muster import money, short
 from teammates.web import charts
@@ -90,7 +90,7 @@ def _span(query: Any) -> tuple[Span, str, str]:
     return span, period, ""
 
 
-def _chart(report: Report) -> charts.Bars:
+def _chart(report: UsageReport) -> charts.Bars:
     say = SAYING[report.measure]
     shown, rest = report.groups[:SERIES], report.groups[SERIES:]
     series = [
@@ -115,7 +115,7 @@ def _chart(report: Report) -> charts.Bars:
     )
 
 
-def _runs_url(group: Group, report: Report) -> str:
+def _runs_url(group: UsageGroup, report: UsageReport) -> str:
     """The runs behind a row, as far as the list can name them."""
     words = {
         "model": "model",
@@ -130,13 +130,13 @@ def _runs_url(group: Group, report: Report) -> str:
     return f"{reverse('runs:run_list')}?{urlencode({'q': query})}"
 
 
-def _as_csv(report: Report) -> HttpResponse:
+def _as_csv(report: UsageReport) -> HttpResponse:
     """The table that is shown, and nothing else."""
     name = f"usage-{report.span.start}-{report.span.end}-by-{report.by}.csv"
     return csv_download(_lines(report), name=name)
 
 
-def _lines(report: Report) -> Iterator[list[Any]]:
+def _lines(report: UsageReport) -> Iterator[list[Any]]:
     yield [
         GROUPS[report.by][1],
         "Runs",

@@ -11,7 +11,13 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from runs.models import DeliveryAttempt, DeliveryStatus, Dialect, WebhookDelivery, WebhookEndpoint
+from runs.models import (
+    DeliveryAttempt,
+    DeliveryStatus,
+    Dialect,
+    WebhookDelivery,
+    WebhookEndpoint,
+)
 from runs.views.forms.webhooks import EndpointForm
 from runs.webhooks import deliveries, endpoints, outbox, payloads, sender
 from teammates.errors import DomainError, Invalid
@@ -34,7 +40,7 @@ def webhook_list(request: PageRequest) -> HttpResponse:
         request,
         "runs/webhook_list.html",
         {
-            "rows": [(one, health.get(one.pk, endpoints.Health())) for one in page.rows],
+            "rows": [(one, health.get(one.pk, endpoints.EndpointHealth())) for one in page.rows],
             "page": page,
         },
     )
@@ -105,7 +111,7 @@ def _detail(request: PageRequest, endpoint: WebhookEndpoint, *, secret: str = ""
             "endpoint": endpoint,
             "secret": secret,
             "page": page_of(request, rows, "-id", size=PAGE_SIZE),
-            "health": endpoints.health_of([endpoint]).get(endpoint.pk, endpoints.Health()),
+            "health": endpoints.health_of([endpoint]).get(endpoint.pk, endpoints.EndpointHealth()),
             "status": status,
             "event": event,
             "run": run,

@@ -45,7 +45,7 @@ def resend(access: Access, delivery: WebhookDelivery) -> None:
         WebhookDelivery.objects.filter(pk=delivery.pk).update(
             status=DeliveryStatus.PENDING, tries=0, next_retry_at=timezone.now()
         )
-        outbox.wake()
+        outbox.notify_sender()
 
 
 _RESEND = """
@@ -70,7 +70,7 @@ def resend_failed(access: Access, endpoint: WebhookEndpoint, *, since: datetime)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(_RESEND, [endpoint.pk, since, RESENT_EVERY])
         count: int = cursor.rowcount
-        outbox.wake()
+        outbox.notify_sender()
     return count
 
 

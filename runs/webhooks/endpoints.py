@@ -89,7 +89,7 @@ def update_endpoint(
             endpoint.old_secret_until = timezone.now() + OLD_SECRET_LIFE
             endpoint.secret = _new_secret()
         endpoint.save()
-        outbox.wake()
+        outbox.notify_sender()
     return endpoint
 
 
@@ -120,7 +120,7 @@ def list_endpoints(access: Access, *, every_scope: bool = False) -> Any:
 
 
 @dataclass(frozen=True)
-class Health:
+class EndpointHealth:
     """How an endpoint's deliveries of the last day went."""
 
     sent: int = 0
@@ -143,12 +143,12 @@ WHERE endpoint_id = ANY(%s) AND created_at > %s AND run_id IS NOT NULL GROUP BY 
 """
 
 
-def health_of(endpoints: list[WebhookEndpoint]) -> dict[int, Health]:
+def health_of(endpoints: list[WebhookEndpoint]) -> dict[int, EndpointHealth]:
     """Of the last 24 hours, by endpoint, without tests. One query."""
     since = timezone.now() - timedelta(hours=24)
     with connection.cursor() as cursor:
         cursor.execute(_HEALTH, [[one.pk for one in endpoints], since])
-        return {row[0]: Health(*row[1:]) for row in cursor.fetchall()}
+        return {row[0]: EndpointHealth(*row[1:]) for row in cursor.fetchall()}
 
 
 def send_test(access: Access, endpoint: WebhookEndpoint) -> WebhookDelivery:
@@ -163,7 +163,7 @@ def send_test(access: Access, endpoint: WebhookEndpoint) -> WebhookDelivery:
             body=payloads.body_of(endpoint, outbox.TEST, event_id, None),
             next_retry_at=timezone.now(),
         )
-        outbox.wake()
+        outbox.notify_sender()
     return made
 
 

@@ -36,10 +36,10 @@ def queue(run: Run) -> None:
     """Write down for each endpoint of the run's scope that the run is in its state. Call in the
     transaction that brings it there."""
     event = EVENT_OF[RunStatus(run.status)]
-    hearing = WebhookEndpoint.objects.hearing().filter(
+    subscribed = WebhookEndpoint.objects.subscribed().filter(
         organization=run.organization_id, end_user=run.end_user_id
     )
-    wanted = [endpoint for endpoint in hearing.order_by("id") if event in endpoint.events]
+    wanted = [endpoint for endpoint in subscribed.order_by("id") if event in endpoint.events]
     if not wanted:
         return
     event_id = f"evt_{new_uid().hex}"
@@ -55,7 +55,7 @@ def queue(run: Run) -> None:
         )
         for endpoint in wanted
     )
-    wake()
+    notify_sender()
 
 
 def call_followers(delivery: WebhookDelivery) -> None:
@@ -70,6 +70,6 @@ def call_followers(delivery: WebhookDelivery) -> None:
     ).update(next_retry_at=delivery.next_retry_at or timezone.now())
 
 
-def wake() -> None:
+def notify_sender() -> None:
     """Tell those who send, when the transaction commits."""
     notify({DELIVERIES_CHANNEL: ""})

@@ -27,7 +27,7 @@ from runs.events import channels
 from runs.models import (
     DeliveryAttempt,
     DeliveryStatus,
-    EndpointRest,
+    EndpointPauseReason,
     WebhookDelivery,
     WebhookEndpoint,
 )
@@ -51,7 +51,7 @@ WRONG_SIGNATURE = (400, 401, 403)
 
 
 @dataclass
-class Attempt:
+class SendAttempt:
     """One request, and what came back."""
 
     at: datetime
@@ -67,7 +67,7 @@ class Attempt:
         return self.status is not None and 200 <= self.status < 300
 
 
-class Courier:
+class Sender:
     """One per worker. `run` until cancelled."""
 
     def __init__(self, wakeups: WakeUps) -> None:
@@ -171,7 +171,7 @@ def claim_due(limit: int, under_way: Mapping[int, int]) -> list[WebhookDelivery]
 
 
 # --- send ---------------------------------------------------------------------------------------
-async def send(client: httpx2.AsyncClient, delivery: WebhookDelivery) -> list[Attempt]:
+async def send(client: httpx2.AsyncClient, delivery: WebhookDelivery) -> list[SendAttempt]:
     """Post a delivery, signed with the endpoint's secret; while the old one is still good, a
     receiver that refuses the new signature is shown the old one."""
     endpoint = delivery.endpoint
@@ -182,9 +182,9 @@ async def send(client: httpx2.AsyncClient, delivery: WebhookDelivery) -> list[At
     return attempts
 
 
-async def _post(client: httpx2.AsyncClient, delivery: WebhookDelivery, secret: str) -> Attempt:
+async def _post(client: httpx2.AsyncClient, delivery: WebhookDelivery, secret: str) -> SendAttempt:
     headers = payloads.headers_of(delivery, secret, int(time.time()))
-    attempt = Attempt(at=timezone.now(), request_headers=headers)
+    attempt = SendAttempt(at=timezone.now(), request_headers=headers)
     began = time.monotonic()
     try:
         async with (
@@ -223,7 +223,7 @@ async def _beginning(response: httpx2.Response) -> str:
 
 
 # --- record -------------------------------------------------------------------------------------
-def record(delivery_id: int, attempts: list[Attempt]) -> None:
+def record(delivery_id: int, attempts: list[SendAttempt]) -> None:
     """Write down how a delivery was answered, and when it is tried again. Holds its endpoint, then
     the delivery, then those behind it."""
     with transaction.atomic():
@@ -265,7 +265,7 @@ def record(delivery_id: int, attempts: list[Attempt]) -> None:
             _note_on_endpoint(delivery, last)
 
 
-def _decide(delivery: WebhookDelivery, last: Attempt) -> None:
+def _decide(delivery: WebhookDelivery, last: SendAttempt) -> None:
     if last.succeeded:
         delivery.status, delivery.next_retry_at = DeliveryStatus.SUCCESS, None
     elif delivery.run_id is None or delivery.tries > len(DELAYS):
@@ -275,7 +275,7 @@ def _decide(delivery: WebhookDelivery, last: Attempt) -> None:
         delivery.next_retry_at = timezone.now() + wait
 
 
-def _note_on_endpoint(delivery: WebhookDelivery, last: Attempt) -> None:
+def _note_on_endpoint(delivery: WebhookDelivery, last: SendAttempt) -> None:
     """An endpoint that took nothing for a day, or says that it is gone, is paused."""
     rows = WebhookEndpoint.objects.filter(pk=delivery.endpoint_id)
     if last.succeeded:
@@ -284,9 +284,9 @@ def _note_on_endpoint(delivery: WebhookDelivery, last: Attempt) -> None:
     rows.update(failing_since=Coalesce(F("failing_since"), timezone.now()))
     active = rows.filter(active=True)
     failing = active.filter(failing_since__lte=timezone.now() - PAUSED_AFTER)
-    if last.status == 410 and active.update(active=False, rests_because=EndpointRest.GONE):
+    if last.status == 410 and active.update(active=False, rests_because=EndpointPauseReason.GONE):
         _tell(delivery, "says that it is gone (410)")
-    elif failing.update(active=False, rests_because=EndpointRest.FAILURES):
+    elif failing.update(active=False, rests_because=EndpointPauseReason.FAILURES):
         _tell(delivery, "took nothing for a day")
 
 

@@ -17,14 +17,14 @@ from teammates.people import sessions, sign_in, verification
 router = Router(tags=["sessions"])
 
 
-class RegisterIn(Input):
+class SessionRegisterIn(Input):
     email: str
     password: str
     first_name: Annotated[str, Field(min_length=1, max_length=75)]
     last_name: Annotated[str, Field(max_length=75)] = ""
 
 
-class LoginIn(Input):
+class SessionLoginIn(Input):
     email: str
     password: str
 
@@ -34,7 +34,7 @@ class RefreshIn(Input):
 
 
 @router.post("/auth/register", auth=None, response={201: dict[str, Any]})
-def register(request: HttpRequest, payload: RegisterIn) -> Any:
+def register(request: HttpRequest, payload: SessionRegisterIn) -> Any:
     """Sign up with an account of one's own."""
     access = sign_in.register(
         email=payload.email,
@@ -47,7 +47,7 @@ def register(request: HttpRequest, payload: RegisterIn) -> Any:
 
 
 @router.post("/auth/login", auth=None)
-def login(request: HttpRequest, payload: LoginIn) -> dict[str, Any]:
+def login(request: HttpRequest, payload: SessionLoginIn) -> dict[str, Any]:
     access = sign_in.sign_in(login=payload.email, password=payload.password)
     return tokens_out(sessions.open_session(access)) | {"user": user_out(access)}
 

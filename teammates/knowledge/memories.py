@@ -109,21 +109,21 @@ def search_memories(access: Access, query: str = "") -> "QuerySet[Memory]":
 
 
 @dataclass(frozen=True)
-class Told:
+class RecalledMemories:
     """A memory that a run was told, and why."""
 
     memory: Memory
     why: str
 
 
-def memories_for(access: Access, teammate: Teammate, prompt: str) -> list[Told]:
+def memories_for(access: Access, teammate: Teammate, prompt: str) -> list[RecalledMemories]:
     """What a run with this access should be told: what fits its prompt first, then the newest, up
     to `TOLD_MEMORIES`. Of exactly its own scope, and what its asker may open."""
     known: QuerySet[Memory] = Memory.objects.for_teammate(access, teammate)
     newest = list(known.order_by("-updated_at", "-id")[: TOLD_MEMORIES + 1])
     words = _words(prompt)
     if len(newest) <= TOLD_MEMORIES:  # all of them
-        told = [Told(memory, _why(memory, words)) for memory in newest]
+        told = [RecalledMemories(memory, _why(memory, words)) for memory in newest]
         return sorted(told, key=lambda one: one.why != FITS)
     fitting: list[Memory] = []
     if words:
@@ -132,8 +132,8 @@ def memories_for(access: Access, teammate: Teammate, prompt: str) -> list[Told]:
         found = known.annotate(found=vector, rank=SearchRank(vector, query)).filter(found=query)
         fitting = list(found.order_by("-rank", "-id")[: TOLD_MEMORIES // 2])
     others = [memory for memory in newest if memory not in fitting]
-    return [Told(memory, FITS) for memory in fitting] + [
-        Told(memory, NEWEST) for memory in others[: TOLD_MEMORIES - len(fitting)]
+    return [RecalledMemories(memory, FITS) for memory in fitting] + [
+        RecalledMemories(memory, NEWEST) for memory in others[: TOLD_MEMORIES - len(fitting)]
     ]
 
 

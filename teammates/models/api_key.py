@@ -5,11 +5,11 @@ from typing import ClassVar
 from django.db import models
 from django.utils import timezone
 
-from teammates.fields import Named
+from teammates.fields import Identified
 from teammates.models.people import Organization, User
 
 
-class APIKey(Named):
+class APIKey(Identified):
     """A key of an organization. It may do what its creator may; with scopes, of that only those."""
 
     organization = models.ForeignKey(

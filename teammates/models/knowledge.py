@@ -7,7 +7,7 @@ from django.contrib.postgres.indexes import GinIndex
 from django.contrib.postgres.search import SearchVector
 from django.db import models
 
-from teammates.fields import Named
+from teammates.fields import Identified
 from teammates.models.people import EndUser, Organization, User
 from teammates.models.scoped import ScopedQuerySet
 from teammates.models.teammate import Teammate
@@ -69,7 +69,7 @@ PRIVATE = models.Q(end_user=None) & (
 )
 
 
-class Memory(Named):
+class Memory(Identified):
     """One thing to remember. Scopes never mix: an end user's, or the account's own."""
 
     organization = models.ForeignKey(
@@ -136,7 +136,7 @@ class SkillStatus(models.TextChoices):
     DISABLED = "disabled", "Off"
 
 
-class Skill(Named):
+class Skill(Identified):
     """Named instructions that a teammate loads when its task calls for them."""
 
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="skills")
@@ -170,7 +170,7 @@ class Skill(Named):
         return self.name
 
 
-class Document(Named):
+class Document(Identified):
     """A longer text that teammates keep and read again: the company's, or one teammate's own."""
 
     organization = models.ForeignKey(

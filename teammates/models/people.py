@@ -7,7 +7,7 @@ from django.db import models
 from django.db.models.functions import Lower
 from django.utils import timezone
 
-from teammates.fields import Named
+from teammates.fields import Identified
 
 
 class RetentionMode(models.TextChoices):
@@ -15,7 +15,7 @@ class RetentionMode(models.TextChoices):
     METADATA_ONLY = "metadata_only", "Keep numbers and states alone"
 
 
-class Organization(Named):
+class Organization(Identified):
     """The tenant: everything belongs to exactly one."""
 
     name = models.CharField(max_length=200)
@@ -80,7 +80,7 @@ class UserManager(BaseUserManager["User"]):
         return self.get(email=(username or "").strip().lower())
 
 
-class User(AbstractBaseUser, Named):
+class User(AbstractBaseUser, Identified):
     """A person who signs in with an e-mail address."""
 
     email = models.EmailField(max_length=254, unique=True)  # lower case
@@ -185,7 +185,7 @@ class Invitation(models.Model):
         return self.expires_at <= timezone.now()
 
 
-class EndUser(Named):
+class EndUser(Identified):
     """A customer of the organization, named by the organization's own opaque string."""
 
     organization = models.ForeignKey(

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from django.db import models
 
-from teammates.fields import Named
+from teammates.fields import Identified
 from teammates.models.people import EndUser, Organization, User
 from teammates.models.scoped import ScopedQuerySet
 
@@ -49,7 +49,7 @@ class PolicySource(models.TextChoices):
     PAGE = "page", "This page"
 
 
-class PermissionPolicy(Named):
+class PermissionPolicy(Identified):
     """A standing yes: this tool, perhaps only with these arguments, need not ask in this scope."""
 
     organization = models.ForeignKey(

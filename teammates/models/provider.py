@@ -7,7 +7,7 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
-from teammates.fields import EncryptedField, Named
+from teammates.fields import EncryptedField, Identified
 from teammates.models.people import Organization
 from teammates.models.teammate import Effort
 from teammates.providers import Connection
@@ -21,7 +21,7 @@ class ProviderKind(models.TextChoices):
     OLLAMA = "ollama", "Ollama"
 
 
-class Provider(Named):
+class Provider(Identified):
     organization = models.ForeignKey(
         Organization, on_delete=models.CASCADE, related_name="providers"
     )
@@ -72,7 +72,7 @@ class ModelQuerySet(models.QuerySet["Model"]):
         )
 
 
-class Model(Named):
+class Model(Identified):
     """One model of a provider under the alias that people and programs use."""
 
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="models")

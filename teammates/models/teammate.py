@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.urls import reverse
 
-from teammates.fields import Named, iff
+from teammates.fields import Identified, iff
 from teammates.models.people import EndUser, Organization, User
 from teammates.models.reachable import Reachable
 from teammates.models.scoped import OwnedQuerySet
@@ -58,7 +58,7 @@ class TeammateQuerySet(OwnedQuerySet["Teammate"]):
         return self.select_related("version", "end_user", "organization")
 
 
-class Teammate(Reachable, Named):
+class Teammate(Reachable, Identified):
     READ = "data.personas.read"
     organization = models.ForeignKey(
         Organization, on_delete=models.CASCADE, related_name="teammates"

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import models
 
 from teammates import programs
-from teammates.fields import EncryptedField, Named
+from teammates.fields import EncryptedField, Identified
 from teammates.models.people import EndUser, Membership, Organization, Role, User
 from teammates.models.scoped import ScopedQuerySet
 from teammates.tools.servers import Operation, ServerConnection
@@ -67,7 +67,7 @@ class ToolServerQuerySet(ScopedQuerySet):
         )
 
 
-class ToolServer(Named):
+class ToolServer(Identified):
     """A server whose tools teammates use that name its slug among their `tools`."""
 
     organization = models.ForeignKey(

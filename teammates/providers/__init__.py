@@ -5,7 +5,7 @@ import importlib
 import time
 from dataclasses import dataclass
 
-from teammates.providers.base import ModelClient, ModelRequest, ProviderError, UserSaid
+from teammates.providers.base import ModelClient, ModelRequest, ProviderError, UserMessage
 
 _MODULES = {
     "demo": "teammates.providers.demo",
@@ -67,7 +67,7 @@ async def try_out(connection: Connection, model: str) -> Tested:
     """One small call, to see whether a key and a model work; at most 30 seconds."""
     began = time.monotonic()
     request = ModelRequest(
-        model=model, instructions="", conversation=[UserSaid("Say OK.")], max_output_tokens=64
+        model=model, instructions="", conversation=[UserMessage("Say OK.")], max_output_tokens=64
     )
     try:
         async with asyncio.timeout(30):

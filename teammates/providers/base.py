@@ -14,7 +14,7 @@ ATTACHED = "\n\n(Attached, for read_file: "
 
 
 @dataclass(frozen=True)
-class Text:
+class TextPart:
     text: str
     kind: Literal["text"] = "text"
 
@@ -33,8 +33,8 @@ class ToolRequest:
     kind: Literal["tool"] = "tool"
 
 
-Part = Text | Thinking | ToolRequest
-_PARTS: dict[str, type[Any]] = {"text": Text, "thinking": Thinking, "tool": ToolRequest}
+Part = TextPart | Thinking | ToolRequest
+_PARTS: dict[str, type[Any]] = {"text": TextPart, "thinking": Thinking, "tool": ToolRequest}
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Turn:
 
     @property
     def text(self) -> str:
-        return "".join(part.text for part in self.parts if isinstance(part, Text))
+        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
 
     @property
     def tool_requests(self) -> list[ToolRequest]:
@@ -67,19 +67,19 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class UserSaid:
+class UserMessage:
     text: str
 
 
 @dataclass(frozen=True)
-class ToolReturned:
+class ToolResult:
     call_id: str
     name: str
     content: str
     failed: bool = False
 
 
-Said = UserSaid | Turn | ToolReturned
+ChatMessage = UserMessage | Turn | ToolResult
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class ToolSpec:
 class ModelRequest:
     model: str
     instructions: str
-    conversation: list[Said]
+    conversation: list[ChatMessage]
     tools: list[ToolSpec] = field(default_factory=list)
     max_output_tokens: int = 8192
     effort: str = ""

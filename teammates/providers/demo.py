@@ -20,13 +20,13 @@ from teammates.providers.base import (
     ModelRequest,
     Part,
     ProviderError,
-    Text,
+    TextPart,
     Thinking,
     TokenUsage,
     ToolRequest,
-    ToolReturned,
+    ToolResult,
     Turn,
-    UserSaid,
+    UserMessage,
     estimate_tokens,
 )
 
@@ -124,7 +124,7 @@ class DemoCall:
             yield Delta("thinking", piece)
         for piece in stage.text:
             await asyncio.sleep(stage.delay)
-            self._grow(Text, piece)
+            self._grow(TextPart, piece)
             yield Delta("text", piece)
         turn_number = sum(isinstance(said, Turn) for said in self._request.conversation)
         for number, (name, arguments) in enumerate(stage.tools):
@@ -133,10 +133,10 @@ class DemoCall:
             yield Delta("tool", call.arguments, call.call_id, call.name)
         self._finished = True
 
-    def _grow(self, kind: type[Text] | type[Thinking], piece: str) -> None:
+    def _grow(self, kind: type[TextPart] | type[Thinking], piece: str) -> None:
         if self._said and type(self._said[-1]) is kind:
             last = self._said.pop()
-            assert isinstance(last, Text | Thinking)
+            assert isinstance(last, TextPart | Thinking)
             piece = last.text + piece
         self._said.append(kind(piece))
 
@@ -147,7 +147,7 @@ class DemoCall:
     @property
     def usage(self) -> TokenUsage | None:
         sent = "".join(
-            said.text if isinstance(said, UserSaid | Turn) else said.content
+            said.text if isinstance(said, UserMessage | Turn) else said.content
             for said in self._request.conversation
         )
         answered = "".join(
@@ -162,11 +162,11 @@ class DemoCall:
 def next_stage(request: ModelRequest) -> Stage:
     """The turn that follows the conversation. Raises `ProviderError` if told to fail."""
     asked = ""
-    returned: list[ToolReturned] = []
+    returned: list[ToolResult] = []
     for said in request.conversation:
-        if isinstance(said, UserSaid):
+        if isinstance(said, UserMessage):
             asked, returned = said.text.partition(ATTACHED)[0], []
-        elif isinstance(said, ToolReturned):
+        elif isinstance(said, ToolResult):
             returned.append(replace(said, content=data_of(said.content)))
     if request.instructions.startswith("Summarise"):
         return Stage(_pieces(_summary(asked)))
@@ -192,7 +192,7 @@ def _script(
     asked: str,
     available: dict[str, dict[str, Any]],
     retries: int,
-    returned: list[ToolReturned],
+    returned: list[ToolResult],
 ) -> Script:
     """Stages in order, each with the tools whose results show that it is over."""
     everything = re.search(r"\bhello\b", words) is not None
@@ -309,7 +309,7 @@ def _script(
     return script
 
 
-def _plan(returned: list[ToolReturned]) -> Stage:
+def _plan(returned: list[ToolResult]) -> Stage:
     """Propose what will be done; once more, with the remark in it, if somebody wants changes."""
     remarks = [
         found[1].strip()
@@ -360,7 +360,7 @@ def _sample(schema: dict[str, Any]) -> Any:
     return None if kind == "null" else "demo".ljust(schema.get("minLength", 0), ".")
 
 
-def _closing(words: str, asked: str, returned: list[ToolReturned], thinking: list[str]) -> Stage:
+def _closing(words: str, asked: str, returned: list[ToolResult], thinking: list[str]) -> Stage:
     if "stumble" in words:
         raise ProviderError("provider.rejected", "The demo model was told to stumble.")
     if "wonder" in words:

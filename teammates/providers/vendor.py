@@ -20,13 +20,13 @@ from teammates.providers.base import (
     ModelRequest,
     Part,
     ProviderError,
-    Text,
+    TextPart,
     Thinking,
     TokenUsage,
     ToolRequest,
-    ToolReturned,
+    ToolResult,
     Turn,
-    UserSaid,
+    UserMessage,
 )
 from teammates.public_http import BlockedAddress, outside_client
 
@@ -151,7 +151,7 @@ def _raw(part: messages.ToolCallPart) -> str:
 
 def _from_native(part: messages.ModelResponsePart) -> Part | None:
     if isinstance(part, messages.TextPart):
-        return Text(part.content)
+        return TextPart(part.content)
     if isinstance(part, messages.ThinkingPart):
         return Thinking(part.content)
     if isinstance(part, messages.ToolCallPart):
@@ -174,9 +174,9 @@ def _to_native(request: ModelRequest) -> Sequence[messages.ModelMessage]:
             waiting.clear()
 
     for said in request.conversation:
-        if isinstance(said, UserSaid):
+        if isinstance(said, UserMessage):
             waiting.append(messages.UserPromptPart(said.text or NOTHING_NEW))
-        elif isinstance(said, ToolReturned):
+        elif isinstance(said, ToolResult):
             waiting.append(
                 messages.ToolReturnPart(
                     tool_name=said.name, content=said.content, tool_call_id=said.call_id
@@ -194,7 +194,7 @@ def _native_turn(turn: Turn) -> list[messages.ModelMessage]:
         return messages.ModelMessagesTypeAdapter.validate_python(turn.native)
     parts: list[messages.ModelResponsePart] = []
     for part in turn.parts:
-        if isinstance(part, Text) and part.text:
+        if isinstance(part, TextPart) and part.text:
             parts.append(messages.TextPart(part.text))
         elif isinstance(part, ToolRequest):
             parts.append(messages.ToolCallPart(part.name, part.arguments, part.call_id))

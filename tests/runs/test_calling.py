@@ -114,14 +114,14 @@ def test_in_plan_mode_nothing_changes_before_the_plan_is_approved(alice: Access)
 
 
 def test_a_change_before_the_plan_is_refused_with_what_to_do(alice: Access) -> None:
-    from runs.gates.policy import judge
+    from runs.gates.policy import evaluate
     from teammates.tools.files import LIST_FILES, WRITE_FILE
 
     run = make_run(alice, options=Options(permission_mode="plan"))
-    verdict = judge(run.pk, WRITE_FILE, {"name": "a", "content": "b"})
-    assert (verdict.kind, verdict.reason) == ("refuse", "plan_required")
-    assert "Plan Approval" in verdict.why
-    assert judge(run.pk, LIST_FILES, {}).kind == "go"
+    decision = evaluate(run.pk, WRITE_FILE, {"name": "a", "content": "b"})
+    assert (decision.kind, decision.reason) == ("refuse", "plan_required")
+    assert "Plan Approval" in decision.why
+    assert evaluate(run.pk, LIST_FILES, {}).kind == "go"
 
 
 def test_switching_to_autonomous_lets_a_waiting_run_go_on_without_asking_again(
@@ -639,25 +639,25 @@ def test_a_run_is_given_servers_of_exactly_its_scope(home: Access, shop: FakeSho
 
 def test_a_call_is_not_made_under_a_mode_that_became_stricter(alice: Access) -> None:
     from runs.execution import call_journal
-    from runs.gates.policy import judge
+    from runs.gates.policy import evaluate
     from teammates.tools.files import WRITE_FILE
     from tests.factories import make_call
 
     run = make_run(alice)
     lease, call = make_call(run, WRITE_FILE, {"name": "a.txt", "content": "x"})
-    verdict = judge(run.pk, WRITE_FILE, {"name": "a.txt", "content": "x"})
-    assert verdict.kind == "go"
+    decision = evaluate(run.pk, WRITE_FILE, {"name": "a.txt", "content": "x"})
+    assert decision.kind == "go"
     decisions.switch_mode(alice, run, "approval")
-    with pytest.raises(call_journal.JudgeAgain):
+    with pytest.raises(call_journal.PolicyChanged):
         call_journal.begin_call(
-            lease, [], call=call, tool=WRITE_FILE, arguments={}, verdict=verdict
+            lease, [], call=call, tool=WRITE_FILE, arguments={}, decision=decision
         )
     assert "tool.call" not in types(run)
 
 
 def test_a_call_is_not_made_under_a_permission_that_was_revoked(alice: Access) -> None:
     from runs.execution import call_journal
-    from runs.gates.policy import judge
+    from runs.gates.policy import evaluate
     from teammates.tools.files import WRITE_FILE
     from tests.factories import make_call
 
@@ -665,15 +665,15 @@ def test_a_call_is_not_made_under_a_permission_that_was_revoked(alice: Access) -
     run = make_run(alice, options=Options(permission_mode="approval"))
     arguments = {"name": "a.txt", "content": "x"}
     lease, call = make_call(run, WRITE_FILE, arguments)
-    verdict = judge(run.pk, WRITE_FILE, arguments)
-    assert verdict.policy == policy
+    decision = evaluate(run.pk, WRITE_FILE, arguments)
+    assert decision.policy == policy
     tool_policies.revoke(alice, policy.pk)
-    with pytest.raises(call_journal.JudgeAgain):
+    with pytest.raises(call_journal.PolicyChanged):
         call_journal.begin_call(
-            lease, [], call=call, tool=WRITE_FILE, arguments=arguments, verdict=verdict
+            lease, [], call=call, tool=WRITE_FILE, arguments=arguments, decision=decision
         )
     tool_policies.set_tool(alice, "write_file", mode="off")
-    assert judge(run.pk, WRITE_FILE, arguments).reason == "switched_off"
+    assert evaluate(run.pk, WRITE_FILE, arguments).reason == "switched_off"
 
 
 def test_secrets_in_arguments_are_in_no_event(home: Access, shop: FakeShop) -> None:

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from runs.events.log import StaleLease
 from runs.events.payloads import NewEvent
-from runs.execution.event_buffer import MOST_TRIES, Recorder
+from runs.execution.event_buffer import MOST_TRIES, EventWriter
 from runs.lifecycle import endings, transitions
 from runs.lifecycle.endings import Outcome
 from runs.lifecycle.transitions import Lease
@@ -79,9 +79,9 @@ def trouble(code: str) -> None:
 
 def commit(lease: Lease, verb: Callable[..., Any]) -> Any:
     async def work() -> Any:
-        record = Recorder().open(lease)
-        record._pending.append(NewEvent("todo.updated", {"items": []}))
-        return await record.commit(verb)
+        buffer = EventWriter().open(lease)
+        buffer._pending.append(NewEvent("todo.updated", {"items": []}))
+        return await buffer.commit(verb)
 
     return asyncio.run(work())
 

@@ -19,7 +19,7 @@ from runs.models import (
     DeliveryAttempt,
     DeliveryStatus,
     Dialect,
-    EndpointRest,
+    EndpointPauseReason,
     Notice,
     Run,
     RunStatus,
@@ -368,7 +368,7 @@ def test_a_day_of_failures_pauses_it_and_its_people_are_told(
     make_all_due()
     deliver()
     endpoint.refresh_from_db()
-    assert (endpoint.active, endpoint.rests_because) == (False, EndpointRest.FAILURES)
+    assert (endpoint.active, endpoint.rests_because) == (False, EndpointPauseReason.FAILURES)
     told = Notice.objects.filter(kind="trouble")
     assert {notice.user for notice in told} == {alice.user, ada.user}
     assert all("/broken" not in notice.title for notice in told)
@@ -392,7 +392,7 @@ def test_one_that_says_it_is_gone_is_paused_at_once(alice: Access, receiver: Rec
     make_run(alice)
     deliver()
     endpoint.refresh_from_db()
-    assert (endpoint.active, endpoint.rests_because) == (False, EndpointRest.GONE)
+    assert (endpoint.active, endpoint.rests_because) == (False, EndpointPauseReason.GONE)
 
 
 def test_one_that_a_person_paused_hears_nothing(alice: Access) -> None:
@@ -544,7 +544,7 @@ def test_a_worker_sends_what_is_due(alice: Access, receiver: Receiver) -> None:
         wakeups = WakeUps()
         tasks = [
             asyncio.create_task(wakeups.run()),
-            asyncio.create_task(sender.Courier(wakeups).run()),
+            asyncio.create_task(sender.Sender(wakeups).run()),
         ]
         async with asyncio.timeout(30):
             while await in_db(endpoint.deliveries.exclude(status="success").exists):

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 
-from runs.models import Channel, Firing, FiringStatus, Overlap, Run, RunStatus, Skip, Task
+from runs.models import Channel, Firing, FiringStatus, Overlap, Run, RunStatus, SkipReason, Task
 from runs.tasks import staffing, tasks
 from runs.triggers import definitions, firing, inbound_webhook, scheduler
 from teammates.access import Access
@@ -86,7 +86,7 @@ def test_a_teammate_needs_a_message(alice: Access, teammate: Teammate) -> None:
     assert run.prompt.content.startswith(inbound_webhook.CALLED)
     assert "\nHello\n" in run.prompt.content
     assert '"from": "Kim"' in run.prompt.content
-    assert Firing.objects.get(reason=Skip.BODY).times >= 1
+    assert Firing.objects.get(reason=SkipReason.BODY).times >= 1
 
 
 @pytest.mark.parametrize("header", ["X-M8tes-Event-Id", "Webhook-Id", "X-GitHub-Delivery"])
@@ -98,7 +98,7 @@ def test_the_same_event_starts_one_run(alice: Access, task: Task, header: str) -
     assert again.json() == first | {"duplicate": True}
     assert call(path, {"a": 1}, **{header: "evt_2"}).json()["run_id"] != first["run_id"]
     assert Run.objects.count() == 2
-    assert Firing.objects.filter(reason=Skip.DUPLICATE).count() == 1
+    assert Firing.objects.filter(reason=SkipReason.DUPLICATE).count() == 1
 
 
 def test_a_refused_event_may_be_sent_again(alice: Access, task: Task) -> None:
@@ -190,8 +190,8 @@ def test_too_much_is_refused_and_written_down_once(
     statuses = [call(path, {"n": n}).status_code for n in range(6)]
     assert statuses == [202] * 3 + [429] * 3
     assert call(path)["Retry-After"] == "30"
-    assert Firing.objects.get(reason=Skip.RATE).times == 4
-    assert Firing.objects.get(reason=Skip.SIZE).times == 1
+    assert Firing.objects.get(reason=SkipReason.RATE).times == 4
+    assert Firing.objects.get(reason=SkipReason.SIZE).times == 1
     assert Run.objects.count() == 3
 
 
@@ -226,7 +226,7 @@ def test_a_call_may_wait_for_the_run_before_it(alice: Access, task: Task) -> Non
     assert (second["run_id"], second["status"]) == (None, "waiting")
     assert (third.status_code, third.json()["reason"]) == (202, "overlap")
     bring_to(Run.objects.get(pk=first["run_id"]), RunStatus.COMPLETED)
-    scheduler.keep_time()
+    scheduler.run_due()
     run = Run.objects.latest("id")
     assert run.prompt is not None
     assert '"n": 2' in run.prompt.content
@@ -266,7 +266,7 @@ def test_what_goes_wrong_inside_is_the_callers_to_try_again(
         patched.setattr("runs.creation.enqueue.enqueue", broken)
         sent = {"data": b"", "content_type": "application/json", "headers": {"Webhook-Id": "7"}}
         assert Client(raise_request_exception=False).post(path, **sent).status_code == 500
-    assert Firing.objects.get().reason == Skip.REFUSED
+    assert Firing.objects.get().reason == SkipReason.REFUSED
     assert call(path, **{"Webhook-Id": "7"}).status_code == 202
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runs.inbox.parsing import LARGEST_ATTACHMENT, MOST_ATTACHMENTS, read_letter
+from runs.inbox.parsing import LARGEST_ATTACHMENT, MOST_ATTACHMENTS, read_email
 from runs.inbox.senders import Hints
 
 
@@ -20,7 +20,7 @@ def letter(**headers: str) -> EmailMessage:
 
 
 def test_what_matters_of_a_mail() -> None:
-    found = read_letter(letter(In_Reply_To="<0@x>", References="<a@x> <b@x>").as_bytes())
+    found = read_email(letter(In_Reply_To="<0@x>", References="<a@x> <b@x>").as_bytes())
     assert (found.sender, found.sender_name) == ("kim@example.com", "Kim")
     assert (found.subject, found.text, found.message_id) == (
         "Hello",
@@ -34,19 +34,19 @@ def test_what_matters_of_a_mail() -> None:
 def test_html_alone_becomes_text() -> None:
     message = letter()
     message.set_content("<style>p{}</style><p>Good <b>day</b></p>", subtype="html")
-    assert read_letter(message.as_bytes()).text == "Good\nday"
+    assert read_email(message.as_bytes()).text == "Good\nday"
 
 
 def test_text_is_preferred_to_html() -> None:
     message = letter()
     message.add_alternative("<p>never this</p>", subtype="html")
-    assert read_letter(message.as_bytes()).text == "Good morning."
+    assert read_email(message.as_bytes()).text == "Good morning."
 
 
 def test_quoted_mails_are_cut_from_answers() -> None:
     message = letter()
     message.set_content("Yes, do it.\n\nOn Mon, 3 Mar 2026 at 09:00, Ops wrote:\n> Shall I?\n")
-    found = read_letter(message.as_bytes())
+    found = read_email(message.as_bytes())
     assert found.new_text == "Yes, do it."
     assert "Shall I?" in found.text
 
@@ -58,7 +58,7 @@ def test_files_have_flat_names() -> None:
     inner = letter(Subject="Inner")
     inner.add_attachment(b"3", maintype="application", subtype="pdf", filename="no.pdf")
     message.add_attachment(inner)
-    found = read_letter(message.as_bytes()).enclosed
+    found = read_email(message.as_bytes()).attachments
     assert [one.name for one in found] == ["report.csv", "attachment-2.png", "attachment-3.eml"]
     assert found[0].content == b"1"
     assert b"Subject: Inner" in found[2].content
@@ -70,9 +70,9 @@ def test_what_is_too_large_or_too_many_is_named() -> None:
         message.add_attachment(b"x", maintype="text", subtype="plain", filename=f"{number}.txt")
     large = b"x" * (LARGEST_ATTACHMENT + 1)
     message.add_attachment(large, maintype="text", subtype="plain", filename="large.txt")
-    found = read_letter(message.as_bytes())
-    assert len(found.enclosed) == MOST_ATTACHMENTS
-    assert found.left_out == ("20.txt", "large.txt")
+    found = read_email(message.as_bytes())
+    assert len(found.attachments) == MOST_ATTACHMENTS
+    assert found.dropped == ("20.txt", "large.txt")
 
 
 @pytest.mark.parametrize(
@@ -90,14 +90,14 @@ def test_what_is_too_large_or_too_many_is_named() -> None:
 def test_what_a_machine_sent_in_answer_is_recognised(headers: dict[str, str]) -> None:
     text = "".join(f"{name}: {value}\n" for name, value in headers.items())
     raw = f"From: kim@example.com\nSubject: Out of office\n{text}\nI am away."
-    assert read_letter(raw.encode()).why_automatic
-    assert read_letter(letter().as_bytes(), Hints(envelope_sender="")).why_automatic
-    assert not read_letter(letter(Auto_Submitted="no").as_bytes()).why_automatic
+    assert read_email(raw.encode()).why_automatic
+    assert read_email(letter().as_bytes(), Hints(envelope_sender="")).why_automatic
+    assert not read_email(letter(Auto_Submitted="no").as_bytes()).why_automatic
 
 
 def test_a_mail_that_was_passed_on_for_ever_is_a_loop() -> None:
     raw = "Received: from a by b\n" * 60 + "From: kim@example.com\n\nAgain."
-    assert read_letter(raw.encode()).why_automatic
+    assert read_email(raw.encode()).why_automatic
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_mail_that_was_passed_on_for_ever_is_a_loop() -> None:
     ],
 )
 def test_no_sender_or_several_are_none(sender: str) -> None:
-    assert read_letter(f"From: {sender}\n\nx".encode()).sender == ""
+    assert read_email(f"From: {sender}\n\nx".encode()).sender == ""
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_no_text_takes_long_to_read(text: str) -> None:
     """Time is not measured: a slow reader would run into the limit of the tests."""
     message = letter()
     message.set_content(text)
-    assert read_letter(message.as_bytes()).new_text
+    assert read_email(message.as_bytes()).new_text
 
 
 PIECES = st.sampled_from(
@@ -161,8 +161,8 @@ PIECES = st.sampled_from(
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.one_of(PIECES, st.binary(max_size=30)), max_size=25))
 def test_broken_mails_are_read_as_far_as_they_can_be(pieces: list[bytes]) -> None:
-    found = read_letter(b"".join(pieces))
+    found = read_email(b"".join(pieces))
     assert "\x00" not in found.text + found.subject + found.sender
-    for one in found.enclosed:
+    for one in found.attachments:
         assert "/" not in one.name
         assert one.name.isprintable()

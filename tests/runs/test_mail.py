@@ -27,7 +27,7 @@ from runs.models import (
     Run,
     RunFile,
     RunStatus,
-    Skip,
+    SkipReason,
     Task,
 )
 from runs.notifications import mailer
@@ -127,7 +127,7 @@ def test_a_mail_starts_a_task_at_its_own_address(alice: Access, ops: Teammate) -
     definitions.update_trigger(alice, task, trigger, enabled=False)
     again = take(trigger.email_address or "", letter(Message_ID="<2@x>"))
     assert isinstance(again, Firing)
-    assert again.reason == Skip.PAUSED
+    assert again.reason == SkipReason.PAUSED
 
 
 @pytest.mark.parametrize(
@@ -150,13 +150,13 @@ def test_only_allowed_senders_start_something(
     Teammate.objects.filter(pk=ops.pk).update(allowed_senders=allowed)
     firing = receive(ops, letter(From=sender))
     assert (firing.run is not None) == starts
-    assert (firing.reason == Skip.SENDER) == (not starts)
+    assert (firing.reason == SkipReason.SENDER) == (not starts)
 
 
 def test_the_same_mail_twice_starts_one_run(ops: Teammate) -> None:
     first = receive(ops)
     again = receive(ops)
-    assert (first.run is not None, again.reason) == (True, Skip.DUPLICATE)
+    assert (first.run is not None, again.reason) == (True, SkipReason.DUPLICATE)
     assert Run.objects.count() == 1
 
 
@@ -167,7 +167,7 @@ def test_a_mail_without_an_id_is_known_again_by_all_that_it_says(ops: Teammate) 
         return message
 
     assert receive(ops, anonymous("One")).run is not None
-    assert receive(ops, anonymous("One")).reason == Skip.DUPLICATE
+    assert receive(ops, anonymous("One")).reason == SkipReason.DUPLICATE
     assert receive(ops, anonymous("Two")).run is not None
 
 
@@ -176,7 +176,7 @@ def test_two_machines_that_answer_each_other_come_to_an_end(
 ) -> None:
     monkeypatch.setattr(receiving, "MOST_PER_HOUR", 3)
     got = [receive(ops, letter(Message_ID=f"<{number}@x>")) for number in range(5)]
-    assert [one.reason for one in got] == ["", "", "", Skip.AUTOMATIC, Skip.AUTOMATIC]
+    assert [one.reason for one in got] == ["", "", "", SkipReason.AUTOMATIC, SkipReason.AUTOMATIC]
     Firing.objects.update(created_at=timezone.now() - timedelta(minutes=61))
     assert receive(ops, letter(Message_ID="<9@x>")).run is not None
 
@@ -229,7 +229,7 @@ def test_what_goes_wrong_inside_is_the_senders_to_try_again(
         patched.setattr("runs.creation.enqueue.enqueue", broken)
         left = receive(ops)
     assert isinstance(receiving.what_holds_up(left), OSError)
-    assert (left.reason, "inside Muster" in left.detail) == (Skip.REFUSED, True)
+    assert (left.reason, "inside Muster" in left.detail) == (SkipReason.REFUSED, True)
     assert not Message.objects.exists()
     again = receive(ops)
     assert again.run is not None
@@ -286,12 +286,12 @@ def test_a_mail_that_cannot_be_written_holds_up_no_other(
 
 
 def test_what_machines_answer_starts_nothing(ops: Teammate) -> None:
-    assert receive(ops, letter(Auto_Submitted="auto-replied")).reason == Skip.AUTOMATIC
+    assert receive(ops, letter(Auto_Submitted="auto-replied")).reason == SkipReason.AUTOMATIC
     ours = letter(From=f"Ops <{address_of(ops)}>", Message_ID="<2@x>")
-    assert receive(ops, ours).reason == Skip.AUTOMATIC
+    assert receive(ops, ours).reason == SkipReason.AUTOMATIC
     bounce = take(address_of(ops), letter(Message_ID="<3@x>"), envelope_sender="")
     assert isinstance(bounce, Firing)
-    assert bounce.reason == Skip.AUTOMATIC
+    assert bounce.reason == SkipReason.AUTOMATIC
     assert not Run.objects.exists()
 
 
@@ -498,7 +498,7 @@ def test_a_mailbox_forgets(alice: Access, ops: Teammate, monkeypatch: pytest.Mon
 @pytest.fixture
 def token(alice: Access) -> str:
     """Of the door at which a mail service hands over what came for Alice's organization."""
-    return gateway.make_door(alice)
+    return gateway.make_token(alice)
 
 
 def hand_over(token: str, **sent: Any) -> Any:
@@ -575,14 +575,14 @@ def test_a_new_token_ends_the_old_one_and_a_door_leads_to_its_own_organization_a
 ) -> None:
     eve = make_eve()
     sent = {"content_type": "message/rfc822", "query": f"?to={quote(address_of(ops))}"}
-    assert hand_over(gateway.make_door(eve), data=letter().as_bytes(), **sent).status_code == 404
-    newer = gateway.make_door(alice)
+    assert hand_over(gateway.make_token(eve), data=letter().as_bytes(), **sent).status_code == 404
+    newer = gateway.make_token(alice)
     assert hand_over(token, data=letter().as_bytes(), **sent).status_code == 404
     assert hand_over(newer, data=letter().as_bytes(), **sent).status_code == 200
     gateway.close_door(alice)
     assert hand_over(newer, data=letter().as_bytes(), **sent).status_code == 404
     with pytest.raises(Forbidden):
-        gateway.make_door(make_bob(alice))
+        gateway.make_token(make_bob(alice))
 
 
 # --- a real session -----------------------------------------------------------------------------

@@ -136,7 +136,7 @@ def test_a_page_and_its_stream_draw_the_same(alice: Access) -> None:
     Step.objects.create(
         run=run, number=1, kind="model", attempt=1, first_seq=3, started_at=timezone.now()
     )
-    (shown,) = with_transcripts([Run.objects.with_names().get(pk=run.pk)])
+    (shown,) = with_transcripts([Run.objects.for_list().get(pk=run.pk)])
     saying, call = shown.transcript.blocks.values()  # type: ignore[attr-defined]
     assert (saying.thinking, saying.text) == ("hm", "Hello world")
     assert (call.state, call.result) == ("done", [])
@@ -149,7 +149,7 @@ def test_a_long_run_is_shown_to_its_end(alice: Access, client: Client) -> None:
     from runs.execution import step_journal
     from runs.lifecycle.endings import Outcome
     from teammates.llm import catalog
-    from teammates.providers.base import ModelRequest, Text, TokenUsage, Turn
+    from teammates.providers.base import ModelRequest, TextPart, TokenUsage, Turn
 
     run = make_run(alice)
     lease = claim(run)
@@ -167,7 +167,7 @@ def test_a_long_run_is_shown_to_its_end(alice: Access, client: Client) -> None:
         step=step,
         route=route,
         outcome=Outcome(RunStatus.COMPLETED, text=text),
-        result=step_journal.ModelResult(Turn([Text(text + "the end")]), TokenUsage(1, 1), 1),
+        result=step_journal.ModelResult(Turn([TextPart(text + "the end")]), TokenUsage(1, 1), 1),
     )
     page: Any = client.get(f"/threads/{run.thread_id}/").content.decode()
     assert "the end" in page

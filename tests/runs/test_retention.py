@@ -22,7 +22,7 @@ from runs.models import (
     Run,
     RunFile,
     RunStatus,
-    Skip,
+    SkipReason,
     Task,
     Trigger,
     UsageDay,
@@ -52,7 +52,7 @@ def with_everything(access: Access) -> Run:
     task = tasks.create_task(access, agent, instructions="x")
     schedule = definitions.add_schedule(access, task, interval_seconds=3600)
     endpoints.add_endpoint(access, url="https://example.com", events=["run.started"])
-    scheduler.arm()
+    scheduler.schedule_next()
     scheduler.fire_due(schedule.starts_at + timedelta(hours=1))
     agent = channels.set_fetchmail(access, agent, enabled=True)
     inbound = receiving.Inbound(b"From: kim@example.com\n\nThe secret plan")
@@ -127,10 +127,10 @@ def test_what_somebody_left_elsewhere_is_not_the_organizations_own_once_they_are
     )
     assert closed_accounts.erase_closed() == 1
     assert not User.objects.filter(email="eve@example.com").exists()
-    scheduler.arm()
+    scheduler.schedule_next()
     scheduler.fire_due(schedule.starts_at + timedelta(hours=1))
     left = Firing.objects.get()
-    assert (left.reason, left.run) == (Skip.REFUSED, None)
+    assert (left.reason, left.run) == (SkipReason.REFUSED, None)
 
 
 def test_only_the_owner_closes_and_exports(alice: Access) -> None:

@@ -16,10 +16,10 @@ from runs.models import (
     Missed,
     Notice,
     Overlap,
-    Rest,
+    PauseReason,
     Run,
     RunStatus,
-    Skip,
+    SkipReason,
     Task,
     Trigger,
 )
@@ -46,7 +46,7 @@ def make_schedule(access: Access, task: Task | None = None, **fields: Any) -> Tr
     """Every hour from now on, unless `fields` say otherwise; active."""
     timing = fields if {"cron", "run_at"} & set(fields) else {"interval_seconds": 3600} | fields
     made = definitions.add_schedule(access, task or make_task(access), **timing)
-    scheduler.arm()
+    scheduler.schedule_next()
     made.refresh_from_db()
     return made
 
@@ -58,7 +58,7 @@ def at(trigger: Trigger, hours: float) -> datetime:
 def look(now: datetime) -> list[Firing]:
     """What one look at that moment leaves written down, oldest first."""
     before = set(Firing.objects.values_list("pk", flat=True))
-    scheduler.keep_time(now)
+    scheduler.run_due(now)
     return list(Firing.objects.exclude(pk__in=before).order_by("id"))
 
 
@@ -95,7 +95,7 @@ def test_a_single_run_rests_when_its_time_is_over() -> None:
     (firing,) = look(when + timedelta(seconds=1))
     assert firing.run is not None
     schedule.refresh_from_db()
-    assert (schedule.enabled, schedule.rests_because) == (False, Rest.OVER)
+    assert (schedule.enabled, schedule.rests_because) == (False, PauseReason.OVER)
     Trigger.objects.filter(pk=schedule.pk).update(run_at=timezone.now() - HOUR)
     schedule.refresh_from_db()
     with pytest.raises(Unsuitable, match="another one"):
@@ -154,7 +154,7 @@ def test_each_due_time_starts_once_over_a_clock_change(
     Trigger.objects.filter(pk=schedule.pk).update(armed_at=now, next_at=None)
     for _ in range(44 * 6):
         now += 10 * MINUTE
-        scheduler.keep_time(now)
+        scheduler.run_due(now)
     due = Firing.objects.order_by("due_at").values_list("due_at", flat=True)
     assert [one.isoformat() for one in due if one] == expected
     assert Run.objects.count() == len(expected)
@@ -181,7 +181,7 @@ def test_what_was_missed_is_made_up_for_as_the_rule_says(
     assert [one.due_at for one in started] == [at(schedule, hours) for hours in ran]
     left = [one for one in firings if one.status == FiringStatus.SKIPPED]
     assert sum(one.times for one in left) == missed
-    assert {one.reason for one in left} <= {Skip.MISSED}
+    assert {one.reason for one in left} <= {SkipReason.MISSED}
     assert look(at(schedule, 5.6)) == []
     assert len(look(at(schedule, 6) + MINUTE / 2)) == 1
 
@@ -215,7 +215,7 @@ def test_skip_leaves_out_what_comes_while_a_run_is_under_way_and_says_so() -> No
     schedule = make_schedule(make_alice())
     (first,) = look(at(schedule, 1))
     (left,) = look(at(schedule, 2))
-    assert (left.status, left.reason) == (FiringStatus.SKIPPED, Skip.OVERLAP)
+    assert (left.status, left.reason) == (FiringStatus.SKIPPED, SkipReason.OVERLAP)
     assert str(first.run_id) in left.detail
     assert look(at(schedule, 3)) == []  # the same again
     left.refresh_from_db()
@@ -251,7 +251,7 @@ def test_cancel_stops_the_old_run_and_starts_the_new_one_when_it_has_stopped() -
     assert second.status == FiringStatus.WAITING
     (third,) = look(at(schedule, 3))
     second.refresh_from_db()
-    assert (second.status, second.reason) == (FiringStatus.SKIPPED, Skip.REPLACED)
+    assert (second.status, second.reason) == (FiringStatus.SKIPPED, SkipReason.REPLACED)
     first.run.refresh_from_db()
     assert first.run.cancel_requested_at is not None
     Run.objects.filter(pk=first.run.pk).update(lease_until=timezone.now() - HOUR)
@@ -285,7 +285,7 @@ def test_what_waits_is_given_up_when_the_task_is_paused() -> None:
     finish(first)
     scheduler.start_waiting()
     second.refresh_from_db()
-    assert (second.status, second.reason) == (FiringStatus.SKIPPED, Skip.PAUSED)
+    assert (second.status, second.reason) == (FiringStatus.SKIPPED, SkipReason.PAUSED)
 
 
 # --- failures -----------------------------------------------------------------------------------
@@ -306,7 +306,7 @@ def test_it_rests_after_so_many_failures_in_a_row_and_its_maker_is_told() -> Non
     assert "2 runs failed in a row" in notice.title
     woken = definitions.update_trigger(alice, schedule.task, schedule, enabled=True)
     assert (woken.failures, woken.rests_because) == (0, "")
-    scheduler.keep_time()
+    scheduler.run_due()
     schedule.refresh_from_db()
     assert schedule.enabled
     assert schedule.next_at is not None
@@ -341,7 +341,7 @@ def test_what_is_paused_starts_nothing_and_is_not_made_up_for(what: str) -> None
     schedule.task.teammate.refresh_from_db()
     assert look(at(schedule, 3.5)) == []
     switch(on=True)
-    scheduler.arm()
+    scheduler.schedule_next()
     schedule.refresh_from_db()
     assert schedule.next_at == at(schedule, 1)  # by the real clock no time has passed
     Trigger.objects.filter(pk=schedule.pk).update(armed_at=at(schedule, 3.6), next_at=None)
@@ -355,7 +355,7 @@ def test_what_somebody_left_behind_starts_nothing_until_an_admin_takes_it_over()
     schedule = make_schedule(bob)
     members.remove_member(alice, Membership.objects.get(user=bob.user))
     (left,) = look(at(schedule, 1))
-    assert left.reason == Skip.REFUSED
+    assert left.reason == SkipReason.REFUSED
     assert "no longer a member" in left.detail
     definitions.update_trigger(alice, schedule.task, schedule, enabled=True)
     (firing,) = look(at(schedule, 2))
@@ -370,7 +370,7 @@ def test_switching_on_anything_that_starts_it_takes_a_task_over(way: str) -> Non
     task = make_schedule(bob).task
     hook, _ = definitions.make_webhook(bob, task)
     definitions.pause_webhook(bob, task, paused=True)
-    Trigger.objects.filter(pk=hook.pk).update(failures=3, rests_because=Rest.FAILURES)
+    Trigger.objects.filter(pk=hook.pk).update(failures=3, rests_because=PauseReason.FAILURES)
     members.remove_member(alice, Membership.objects.get(user=bob.user))
     match way:
         case "webhook":
@@ -425,7 +425,7 @@ def test_what_cannot_start_is_left_out_with_the_reason_and_nothing_half_made() -
     schedule = make_schedule(alice)
     Task.objects.filter(pk=schedule.task_id).update(model="gone")
     (left,) = look(at(schedule, 1))
-    assert left.reason == Skip.REFUSED
+    assert left.reason == SkipReason.REFUSED
     assert "gone" in left.detail
     assert not Run.objects.exists()
     assert not schedule.task.teammate.threads.exists()
@@ -437,7 +437,7 @@ def test_changed_times_count_from_the_change() -> None:
     alice = make_alice()
     schedule = make_schedule(alice, interval_seconds=60)
     definitions.update_trigger(alice, schedule.task, schedule, cron="0 0 1 1 *")
-    scheduler.keep_time()
+    scheduler.run_due()
     schedule.refresh_from_db()
     assert schedule.next_at is not None
     assert (schedule.next_at.month, schedule.next_at.day) == (1, 1)
@@ -457,7 +457,7 @@ def test_many_schedulers_start_each_due_time_once() -> None:
     def race() -> None:
         began.wait()
         for step in range(3):
-            scheduler.keep_time(last + timedelta(hours=step, seconds=1))
+            scheduler.run_due(last + timedelta(hours=step, seconds=1))
         connection.close()
 
     racing = [threading.Thread(target=race) for _ in range(4)]
@@ -516,7 +516,7 @@ def test_the_database_clock_decides_whatever_the_machines_clock_says(
     begins = due - timedelta(hours=1)
     Trigger.objects.filter(pk=schedule.pk).update(next_at=due, starts_at=begins, armed_at=begins)
     monkeypatch.setattr(timezone, "now", lambda: datetime.now(UTC) + clock_is * HOUR)
-    scheduler.keep_time()
+    scheduler.run_due()
     assert Firing.objects.filter(run__isnull=False).exists() == is_due
 
 
@@ -544,7 +544,7 @@ def test_a_look_that_was_full_is_followed_by_another_at_once(
     schedules = [make_schedule(alice) for _ in range(5)]
     monkeypatch.setattr(scheduler, "MOST_AT_ONCE", 2)
     looks = 1
-    while scheduler.keep_time(at(schedules[-1], 1)):
+    while scheduler.run_due(at(schedules[-1], 1)):
         looks += 1
     assert looks >= 3
     assert Firing.objects.filter(run__isnull=False).count() == 5

@@ -10,7 +10,7 @@ from django.test import Client
 from runs.inbox import gateway, receiving
 from runs.inbox.parsing import read_head
 from runs.inbox.senders import NOBODY_VOUCHES, Hints
-from runs.models import Firing, Run, Skip
+from runs.models import Firing, Run, SkipReason
 from teammates.access import Access
 from teammates.models import Teammate
 from teammates.roster import editing
@@ -99,7 +99,7 @@ def test_what_the_sender_says_of_itself_counts_for_nothing() -> None:
 def test_without_a_proof_nothing_starts_and_the_log_says_why(ops: Teammate) -> None:
     got = receiving.receive(ops.email_address or "", receiving.Inbound(raw()))
     assert isinstance(got, Firing)
-    assert (got.run, got.reason, got.detail) == (None, Skip.SENDER, NOBODY_VOUCHES)
+    assert (got.run, got.reason, got.detail) == (None, SkipReason.SENDER, NOBODY_VOUCHES)
     proven = raw("mx.example.org; dmarc=pass header.from=example.com")
     got = receiving.receive(ops.email_address or "", receiving.Inbound(proven))
     assert isinstance(got, Firing)
@@ -114,7 +114,7 @@ def test_an_operator_may_say_that_mails_are_checked_elsewhere(ops: Teammate, set
 
 
 def hand_over(alice: Access, fields: dict[str, Any] | str) -> Any:
-    path = f"/api/v1/mail/{gateway.make_door(alice)}"
+    path = f"/api/v1/mail/{gateway.make_token(alice)}"
     if isinstance(fields, str):
         return Client().post(path, fields, content_type="application/json")
     form = "application/x-www-form-urlencoded"

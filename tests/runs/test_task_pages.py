@@ -9,7 +9,7 @@ from django.forms.models import model_to_dict
 from django.test import Client
 from django.utils import timezone
 
-from runs.models import Firing, Rest, Run, RunStatus, Task, TaskStatus, Trigger
+from runs.models import Firing, PauseReason, Run, RunStatus, Task, TaskStatus, Trigger
 from runs.tasks import tasks
 from runs.triggers import definitions, scheduler
 from teammates.access import Access
@@ -64,7 +64,7 @@ def test_the_list_shows_what_starts_a_task_and_how_it_went(
     page: Client, alice: Access, task: Task
 ) -> None:
     definitions.add_schedule(alice, task, cron="30 9 * * *", timezone="Europe/Berlin")
-    scheduler.arm()
+    scheduler.schedule_next()
     scheduler.fire_due(timezone.now() + timedelta(days=1))
     bring_to(Run.objects.get(), RunStatus.FAILED)
     shown = page.get("/tasks/")
@@ -109,7 +109,7 @@ def test_the_agenda_names_what_is_due_and_what_clashes(
 
 def test_the_log_shows_what_was_left_out_and_why(page: Client, alice: Access, task: Task) -> None:
     schedule = definitions.add_schedule(alice, task, interval_seconds=3600)
-    scheduler.arm()
+    scheduler.schedule_next()
     for hours in (1, 2):
         scheduler.fire_due(schedule.starts_at + timedelta(hours=hours))
     shown = text_of(page.get("/tasks/log/"))
@@ -220,7 +220,7 @@ def test_saving_a_schedule_as_it_is_changes_nothing(
     page: Client, alice: Access, task: Task, timing: dict[str, Any]
 ) -> None:
     trigger = definitions.add_schedule(alice, task, timezone="US/Pacific", **timing)
-    scheduler.arm()
+    scheduler.schedule_next()
     path = f"/tasks/{task.pk}/schedules/{trigger.pk}/"
     trigger.refresh_from_db()
     before = model_to_dict(trigger)
@@ -457,12 +457,12 @@ def test_an_archived_task_is_brought_back_paused(page: Client, alice: Access, ta
 
 def test_the_overview_says_why_something_rests(page: Client, alice: Access, task: Task) -> None:
     schedule = definitions.add_schedule(alice, task, interval_seconds=3600)
-    Trigger.objects.filter(pk=schedule.pk).update(enabled=False, rests_because=Rest.FAILURES)
+    Trigger.objects.filter(pk=schedule.pk).update(enabled=False, rests_because=PauseReason.FAILURES)
     shown = text_of(page.get(task.get_absolute_url()))
     assert "Every hour is paused: its last runs all failed." in shown
     tasks.update_task(alice, task, enabled=False)
     assert "Paused. Its schedules rest" in text_of(page.get(task.get_absolute_url()))
-    Trigger.objects.filter(pk=schedule.pk).update(rests_because=Rest.OVER)
+    Trigger.objects.filter(pk=schedule.pk).update(rests_because=PauseReason.OVER)
     assert "· done" in text_of(page.get("/tasks/"))
 
 

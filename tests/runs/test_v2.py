@@ -215,7 +215,7 @@ def test_creates_with_one_key_at_once_make_one_run(alice: Access) -> None:
     from tests.runs.test_lifecycle import in_threads
 
     def make(number: int) -> int:
-        run, _ = idempotency.once(
+        run, _ = idempotency.create_idempotently(
             alice,
             "same",
             ["x"],

@@ -288,7 +288,7 @@ VERBS: dict[str, tuple[set[str], Row, Verb]] = {
     "open the door for mails": (
         ADMINS | {"stranger"},
         NOTHING,
-        lambda a, row: gateway.make_door(a),
+        lambda a, row: gateway.make_token(a),
     ),
     "change settings": (
         ADMINS | {"stranger"},

@@ -73,7 +73,10 @@ def test_deliveries_are_listed_filtered_and_shown(
     assert "run.started" in text_of(page.get(f"{path}?status=pending&run={run.pk}"))
     delivery = endpoint.deliveries.order_by("id")[0]
     one = f"{path}deliveries/{delivery.pk}/"
-    for answer in (page.get(one), page.get(one, headers={"HX-Request": "1", "HX-Target": "peek"})):
+    for answer in (
+        page.get(one),
+        page.get(one, headers={"HX-Request": "1", "HX-Target": "peek"}),
+    ):
         said = answer.content.decode()
         assert "It answered 500." in said
         assert "Webhook-Signature: v1=" in said

@@ -149,7 +149,7 @@ def test_the_verbs_of_an_organization_are_in_its_log_alone(alice: Access, eve: A
         "permission.create": lambda: tool_policies.allow_tool(alice, "web_fetch"),
         "link.share": lambda: links.share(alice, run),
         "link.revoke": lambda: links.unshare(alice, run),
-        "door.open": lambda: gateway.make_door(alice),
+        "door.open": lambda: gateway.make_token(alice),
         "agent.update": lambda: editing.update_teammate(alice, agent, name="Eda"),
         "agent.archive": lambda: staffing.archive_teammate(alice, agent),
         "key.create": lambda: api_keys.create_key(alice, name="x"),

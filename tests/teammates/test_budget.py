@@ -143,7 +143,7 @@ def test_the_body_of_a_strangers_mail_is_not_read(
 ) -> None:
     ops = editing.create_teammate(alice, name="Ops", email_inbox=True)
     inbound = receiving.Inbound(b"From: stranger@nowhere.test\n\n" + b"x" * 1000)
-    monkeypatch.setattr(receiving, "read_letter", None)
+    monkeypatch.setattr(receiving, "read_email", None)
     got = receiving.receive(ops.email_address or "", inbound)
     assert got.pk is not None
 

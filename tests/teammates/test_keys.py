@@ -12,7 +12,7 @@ from runs.models import Firing, Run, Task, Trigger, TriggerKind
 from runs.tasks import tasks
 from runs.tools import authority
 from runs.triggers import definitions, firing, targets
-from runs.triggers.targets import Cause
+from runs.triggers.targets import TriggerEvent
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden, Invalid, NotSignedIn
 from teammates.models import APIKey, Role
@@ -175,7 +175,7 @@ def test_a_run_of_a_limited_key_may_do_no_more_than_the_key(alice: Access) -> No
 def fired(task: Task) -> Firing:
     trigger = Trigger.objects.with_task().get(task=task)
     with transaction.atomic():
-        return firing.fire(targets.target_of(trigger), Cause(TriggerKind.SCHEDULE, "now"))
+        return firing.fire(targets.target_of(trigger), TriggerEvent(TriggerKind.SCHEDULE, "now"))
 
 
 def test_what_a_limited_key_set_up_may_do_no_more_when_it_starts_by_itself(alice: Access) -> None:

@@ -49,7 +49,7 @@ def create_run(request: ApiRequest, thread_id: UUID, payload: RunIn | None = Non
     """Start a teammate on the thread as it stands. A busy thread queues the run."""
     payload = payload or RunIn()
     thread = conversations.get_thread(request.auth, uid=thread_id)
-    run, _ = idempotency.once(
+    run, _ = idempotency.create_idempotently(
         request.auth,
         request.headers.get("Idempotency-Key"),
         ["v1", str(thread_id), payload.dict()],
@@ -98,7 +98,7 @@ def list_runs(
     `before`: the last item's `run_id`, an RFC 3339 instant, or the `X-Next-Cursor` header.
     """
     request.auth.require("data.runs.read")
-    runs = Run.objects.visible_to(request.auth).with_names()
+    runs = Run.objects.visible_to(request.auth).for_list()
     if status is not None:
         if status not in wire.V1_FILTER:
             raise Invalid(f"status must be one of {', '.join(wire.V1_FILTER)}.")

@@ -109,7 +109,7 @@ def create_run_with_files(
 @router.post("/runs/first-session", response=MADE)
 def start_first_session(request: ApiRequest, payload: FirstSession, response: HttpResponse) -> Any:
     """Let a teammate introduce itself; once."""
-    run, is_replay = idempotency.once(
+    run, is_replay = idempotency.create_idempotently(
         request.auth,
         request.headers.get("Idempotency-Key"),
         ["v2 first session", payload.dict(exclude={"stream"})],
@@ -166,7 +166,7 @@ def _create(
     attachments: list[Attachment],
 ) -> Any:
     body = payload.dict(exclude={"stream"})
-    run, is_replay = idempotency.once(
+    run, is_replay = idempotency.create_idempotently(
         request.auth,
         request.headers.get("Idempotency-Key"),
         ["v2 create", body, [one.sha256 for one in attachments]],
@@ -194,7 +194,7 @@ def _reply(
 ) -> Any:
     body = payload.dict(exclude={"stream"})
     before = find_run(request.auth, run_id)
-    run, is_replay = idempotency.once(
+    run, is_replay = idempotency.create_idempotently(
         request.auth,
         request.headers.get("Idempotency-Key"),
         ["v2 reply", run_id, body, [one.sha256 for one in attachments]],
@@ -269,7 +269,7 @@ def list_runs(
         last = Run.objects.visible_to(request.auth).filter(pk=starting_after).first()
         if last is None:
             raise Invalid("starting_after: there is no such run.")
-    runs = runs.with_outcome()
+    runs = runs.for_detail()
     if sort == "priority":
         rows = lookup.awaiting_first(runs, last, limit + 1)
     else:

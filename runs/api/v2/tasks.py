@@ -178,7 +178,7 @@ def list_tasks(
         found = found.filter(teammate=teammate_id)
     if not include_archived:
         found = found.current()
-    return paged(tasks.with_names(found).order_by("-id"), limit, starting_after, task_out)
+    return paged(tasks.for_list(found).order_by("-id"), limit, starting_after, task_out)
 
 
 @router.get("/tasks/{task_id}")
@@ -216,7 +216,7 @@ def run_task(
     payload = payload or TaskRunIn()
     task = tasks.get_task(request.auth, task_id)
     body = payload.dict(exclude={"stream"})
-    run, is_replay = idempotency.once(
+    run, is_replay = idempotency.create_idempotently(
         request.auth,
         request.headers.get("Idempotency-Key"),
         ["v2 task", task_id, body],

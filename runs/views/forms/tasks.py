@@ -293,10 +293,10 @@ class TaskForm(forms.Form):
 
     def __init__(self, access: Access, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        mates = self.fields["teammate"]
-        assert isinstance(mates, forms.ModelChoiceField)
+        choices = self.fields["teammate"]
+        assert isinstance(choices, forms.ModelChoiceField)
         seen = Teammate.objects.visible_to(access).exclude(status=TeammateStatus.ARCHIVED)
-        mates.queryset = seen.order_by("name")
+        choices.queryset = seen.order_by("name")
         models = self.fields["model"]
         assert isinstance(models, forms.ChoiceField)
         aliases = Model.objects.filter(organization=access.organization).by_priority()

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from runs.events.log import UnstorableEvent
-from runs.execution.event_buffer import Recorder
+from runs.execution.event_buffer import EventWriter
 from runs.lifecycle import endings
 from runs.lifecycle.endings import Outcome
 from runs.models import Run, RunStatus
@@ -22,14 +22,14 @@ def test_an_event_that_cannot_be_stored_fails_its_run_and_is_not_paid_for_again(
     lease = claim(run)
 
     async def work() -> None:
-        recorder = Recorder()
-        record = recorder.open(lease)
-        record.say("x", {"number": 10**5000})
-        await recorder.flush()
+        writer = EventWriter()
+        buffer = writer.open(lease)
+        buffer.emit("x", {"number": 10**5000})
+        await writer.flush()
         with pytest.raises(UnstorableEvent):
-            record.raise_if_stale()
+            buffer.raise_if_stale()
         failed = Outcome(RunStatus.FAILED, error_class="internal.error", error_message="It broke.")
-        await record.commit(endings.finish_run, failed)
+        await buffer.commit(endings.finish_run, failed)
 
     asyncio.run(work())
     assert Run.objects.get(pk=run.pk).status == RunStatus.FAILED

@@ -1,0 +1,94 @@
+"""What the next step of a run needs, loaded and asked for."""
+
+import asyncio
+from typing import Any
+
+from config.database import in_db
+from runs.events.log import StaleLease
+from runs.execution import context, tool_step
+from runs.execution.attempt import LoadedRun
+from runs.execution.retries import trailing_errors
+from runs.lifecycle.transitions import Lease
+from runs.models import Run, StepKind, StepStatus
+from runs.tools import toolbox
+from teammates.integrations import discovery
+from teammates.llm import catalog
+from teammates.models import ServerKind, ToolServer
+
+RECHECK_SECONDS = 60  # until a run asks an MCP server again what it offers
+
+
+# --- load ---------------------------------------------------------------------------------------
+def load_run(lease: Lease) -> LoadedRun:
+    run = (
+        Run.objects.select_related(
+            "thread",
+            "teammate",
+            "teammate_version",
+            "prompt",
+            "route__provider__organization",
+            "organization",
+            "end_user",
+            "task",
+        )
+        .filter(pk=lease.run_id, fence=lease.fence)
+        .first()
+    )
+    if run is None:
+        raise StaleLease
+    run.route = run.route or catalog.resolve_model(run.organization)
+    done = list(run.steps.defer("request", "response").order_by("number"))
+    open_step = next((s for s in done if s.status == StepStatus.RUNNING), None)
+    loaded = LoadedRun(
+        run=run,
+        route=run.route,
+        toolbox=toolbox.tools_of_run(run),
+        turns=sum(s.kind == StepKind.MODEL and s.status == StepStatus.DONE for s in done),
+        retries=trailing_errors(done, run.route),
+    )
+    if open_step is not None and open_step.kind == StepKind.TOOLS:
+        loaded.open_step = open_step
+        loaded.open_calls = list(open_step.tool_calls.select_related("step").order_by("number"))
+        loaded.bad_calls = tool_step.trailing_bad_calls(run)
+    else:
+        loaded.instructions = context.instructions(run)
+        loaded.request = context.request_of(run)
+        is_compacted = any(step.covers_until is not None for step in done)
+        loaded.conversation = context.conversation(run, loaded.request, is_compacted=is_compacted)
+    return loaded
+
+
+async def gather_context(loaded: LoadedRun) -> None:
+    """Ask the run's servers what they offer, and choose what it is told, once."""
+    run = loaded.run
+    named = await in_db(toolbox.servers_of, run)
+    attached = [server for server in named if server.may_be_used]  # type: ignore[attr-defined]
+    changes = await asyncio.gather(*(_refreshed(server) for server in attached))
+    told = await in_db(context.gather, run)
+    told |= {
+        "failing_servers": [
+            {"server": server.slug, "name": server.name, "reason": server.status_reason}
+            for server in attached
+            if server.is_failing
+        ],
+        "changed_servers": [change for change in changes if change],
+        "not_allowed": [server.name for server in named if server not in attached],
+        "not_connected": [
+            name for name in run.tools if name not in {server.slug for server in named}
+        ],
+    }
+    run.told = loaded.gathered = told
+    if attached or told["skills"]:
+        loaded.toolbox = await in_db(toolbox.tools_of_run, run)
+    loaded.instructions = context.instructions(run)
+
+
+async def _refreshed(server: ToolServer) -> dict[str, Any]:
+    """Ask a server what it offers, unless it said so just now; what changed, if anything did."""
+    if server.kind == ServerKind.REST_API or discovery.is_fresh(server, RECHECK_SECONDS):
+        return {}
+    before = server.described
+    checked = await discovery.ask(server.connection)
+    await in_db(discovery.record_check, server, checked)
+    difference = discovery.difference(before, server.described)
+    return {"server": server.slug, "name": server.name, **difference} if difference else {}

@@ -1,0 +1,236 @@
+"""One call of a model, streamed as events and written down."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from django.conf import settings
+
+from config.database import in_db
+from runs.execution import compaction, context, step_journal
+from runs.execution.attempt import OUTCOMES, Attempt, LoadedRun, Stopped, StreamedTurn
+from runs.execution.event_buffer import EventBuffer
+from runs.execution.retries import recover
+from runs.execution.step_journal import ModelResult
+from runs.lifecycle.endings import Outcome
+from runs.models import RunStatus, StepKind
+from teammates.models import Effort, Model
+from teammates.providers import open_client
+from teammates.providers.base import (
+    Delta,
+    ModelCall,
+    ModelRequest,
+    ProviderError,
+    ToolSpec,
+)
+from teammates.text import read_json
+from teammates.tools.masking import masked_json
+
+
+# --- the model ----------------------------------------------------------------------------------
+async def model_step(attempt: Attempt, loaded: LoadedRun) -> bool:
+    run, route = loaded.run, loaded.route
+    if loaded.turns >= run.max_turns:
+        raise ProviderError(
+            "run.max_turns",
+            f"The run used its {run.max_turns} turns. Raise max_turns or split the work.",
+        )
+    if await _compact(attempt, loaded):
+        return True
+    request = ModelRequest(
+        model=route.name,
+        instructions=loaded.instructions,
+        conversation=loaded.conversation,
+        tools=[ToolSpec(t.name, t.description, t.schema) for t in loaded.toolbox.tools.values()],
+        max_output_tokens=route.max_output_tokens,
+        effort=_clamped(run.effort, route),
+        retries=loaded.retries,
+    )
+    step = await attempt.events.commit(
+        step_journal.begin_model_step, request=request, route=route, told=loaded.gathered
+    )
+    if step is None:
+        raise Stopped
+    result = await _answered(attempt, loaded, StreamedTurn(request, step))
+    if result is None:
+        return True
+    outcome = None
+    if not result.turn.tool_requests:
+        outcome = Outcome(
+            RunStatus.COMPLETED,
+            text=result.turn.text,
+            stop_reason=_stop_reason(result.turn.finish_reason),
+        )
+    await attempt.events.commit(
+        step_journal.complete_model_step, step=step, route=route, result=result, outcome=outcome
+    )
+    return outcome is None
+
+
+async def _answered(
+    attempt: Attempt, loaded: LoadedRun, streamed: "StreamedTurn"
+) -> ModelResult | None:
+    """Make the model call of a step that was begun. None: the model failed, and the run goes on
+    without this answer; where it does not go on, `Stopped` is raised."""
+    try:
+        client = await open_client(loaded.route.provider.connection)
+        async with (
+            _no_longer_than(settings.MODEL_CALL_SECONDS),
+            client.call(streamed.request) as call,
+        ):
+            streamed.call = call
+            await _stream(attempt, call, streamed)
+            streamed.is_finished = True
+            return streamed.result()
+    except asyncio.CancelledError:
+        outcome = OUTCOMES.get(attempt.stopping)
+        if outcome is None:
+            raise
+        await _stop_model_step(attempt, loaded.route, streamed, outcome())
+        raise Stopped from None
+    except ProviderError as error:
+        await recover(attempt, loaded, streamed, error)
+        return None
+
+
+def _clamped(effort: str, route: Model) -> str:
+    """Never more effort than the model takes, and never refused for asking."""
+    order = list(Effort.values)
+    if not effort:
+        return ""
+    return order[min(order.index(effort), order.index(route.max_effort))]
+
+
+async def _compact(attempt: Attempt, loaded: LoadedRun) -> bool:
+    """Summarise the beginning of a conversation that nears the model's window; True if so."""
+    route = loaded.route
+    if not compaction.is_near(route, loaded.instructions, loaded.conversation):
+        return False
+    plan = await in_db(compaction.plan, loaded.run, route, loaded.instructions, loaded.conversation)
+    if plan is None:
+        return False
+    step = await attempt.events.commit(
+        step_journal.begin_model_step,
+        request=plan.request,
+        route=route,
+        kind=StepKind.COMPACTION,
+        covers_until=plan.covers_until,
+        told=loaded.gathered,
+    )
+    if step is None:
+        raise Stopped
+    result = await _answered(attempt, loaded, StreamedTurn(plan.request, step))
+    if result is None:
+        return True
+    summary = context.summarised(result.turn.text, loaded.request)
+    after = compaction.size_of("", summary) if result.turn.text.strip() else plan.before
+    await attempt.events.commit(
+        step_journal.complete_compaction,
+        step=step,
+        route=route,
+        result=result,
+        before=plan.before,
+        after=after,
+    )
+    return True
+
+
+async def _stream(attempt: Attempt, call: ModelCall, streamed: StreamedTurn) -> None:
+    buffer = attempt.events
+    about = {"step": streamed.step.number, "attempt": attempt.lease.attempt}
+    asked = _AskedFor(buffer, about)
+    async for delta in call:
+        buffer.raise_if_stale()
+        urgent = streamed.note(delta.text)
+        if streamed.step.kind == StepKind.COMPACTION:
+            continue  # nobody is told the summary piece by piece
+        if delta.kind == "tool":
+            asked.add(delta)
+            continue
+        asked.tell()
+        if delta.kind == "text":
+            data = {"role": "assistant", "content": delta.text, "content_delta": delta.text}
+            buffer.delta("message.delta", data | about, "content", "content_delta", urgent=urgent)
+        else:
+            # No `content`: a client that knows only that key must not print thoughts.
+            data = {"role": "assistant", "channel": "thinking", "content_delta": delta.text}
+            buffer.delta("message.delta", data | about, "content_delta", urgent=urgent)
+    asked.tell()
+
+
+class _AskedFor:
+    """The tool call that a model is writing. That it is called is told at once, its arguments when
+    they are whole: only then can secrets in them be masked."""
+
+    def __init__(self, buffer: EventBuffer, about: dict[str, Any]) -> None:
+        self._events, self._about = buffer, about
+        self._delta: Delta | None = None
+        self._text = ""
+
+    def add(self, delta: Delta) -> None:
+        if self._delta is None or self._delta.call_id != delta.call_id:
+            self.tell()
+            self._delta = delta
+            self._say("", urgent=True)
+        self._text += delta.text
+
+    def tell(self) -> None:
+        if self._delta is not None and self._text:
+            shown = masked_json(self._text)
+            is_same = json.dumps(shown) == json.dumps(_as_value(self._text))
+            self._say(self._text if is_same else json.dumps(shown, ensure_ascii=False))
+        self._delta, self._text = None, ""
+
+    def _say(self, text: str, *, urgent: bool = False) -> None:
+        assert self._delta is not None
+        data = {
+            "tool_call_id": self._delta.call_id,
+            "tool_name": self._delta.name,
+            "arguments_delta": text,
+        }
+        self._events.delta("tool.call.delta", data | self._about, "arguments_delta", urgent=urgent)
+
+
+def _as_value(text: str) -> Any:
+    try:
+        return read_json(text)
+    except ValueError:
+        return None
+
+
+@asynccontextmanager
+async def _no_longer_than(seconds: float) -> AsyncIterator[None]:
+    """A provider that sends a little for ever is as silent as one that sends nothing."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise ProviderError(
+            "provider.too_slow",
+            f"The model did not finish its answer within {seconds:g} seconds. Try again, or let "
+            "an operator raise MUSTER_MODEL_CALL_SECONDS.",
+        ) from None
+
+
+async def _stop_model_step(
+    attempt: Attempt, route: Model, streamed: StreamedTurn, outcome: Outcome
+) -> None:
+    """End the run in the middle of an answer, with what was said and used so far."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
+    result = streamed.result()
+    await attempt.events.commit(
+        step_journal.stop_model_step,
+        step=streamed.step,
+        route=route,
+        result=result,
+        outcome=replace(outcome, text=result.turn.text),
+    )
+
+
+def _stop_reason(finish_reason: str) -> str:
+    return {"stop": "end_turn", "length": "max_tokens"}.get(finish_reason, finish_reason)

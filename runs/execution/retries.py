@@ -1,0 +1,102 @@
+"""A model that failed: tried again, another one instead, or the end of the run."""
+
+from typing import NoReturn
+
+from django.conf import settings
+
+from config.database import in_db
+from runs.execution import step_journal
+from runs.execution.attempt import Attempt, LoadedRun, Stopped, StreamedTurn
+from runs.lifecycle import endings, leases
+from runs.lifecycle.endings import Outcome
+from runs.models import RunStatus, Step, StepStatus
+from teammates.llm import catalog
+from teammates.models import Model
+from teammates.providers.base import (
+    ProviderError,
+)
+
+MAX_RETRIES = 3
+LONGEST_DELAY = 60.0  # seconds before a retry
+# Where nobody watches, a run is patient: more retries behind the quick ones, further and further.
+PATIENT_RETRIES = 4
+LONGEST_PATIENCE = 3600.0
+# What another model may well be able to answer.
+FALL_BACK_ON = (
+    "provider.overloaded",
+    "provider.rate_limited",
+    "provider.unreachable",
+    "provider.failed",
+    "provider.quota_exceeded",
+    "provider.unauthorized",
+    "provider.model_not_found",
+    "provider.malformed",
+    "incomplete_stream",
+    "config.missing",
+)
+
+
+def trailing_errors(done: list[Step], route: Model) -> int:
+    """How often this model failed at the step that is next."""
+    count = 0
+    for step in reversed(done):
+        if step.status == StepStatus.DONE:
+            break
+        count += bool(step.error) and step.model_name == route.name
+    return count
+
+
+async def recover(
+    attempt: Attempt, loaded: LoadedRun, streamed: StreamedTurn, error: ProviderError
+) -> None:
+    """After an error of the model: queue the run again, go on with its fallback, or let it fail
+    with what was used booked. Raises `Stopped` unless the run goes on at once."""
+    if error.is_transient and loaded.retries < MAX_RETRIES:
+        delay = error.retry_after or settings.RETRY_SECONDS * 2**loaded.retries
+        await _retry_later(attempt, loaded, error, min(delay, LONGEST_DELAY))
+    fallback = await in_db(catalog.fallback_of, loaded.route)
+    if fallback is not None and error.error_class in FALL_BACK_ON:
+        await attempt.events.commit(
+            step_journal.switch_model,
+            to=fallback,
+            why={
+                "from_model": loaded.route.alias,
+                "error_class": error.error_class,
+                "message": str(error),
+            },
+        )
+        return
+    patience = loaded.retries - MAX_RETRIES
+    if error.is_transient and loaded.run.is_triggered and patience < PATIENT_RETRIES:
+        delay = max(error.retry_after or 0, settings.PATIENT_RETRY_SECONDS * 5**patience)
+        await _retry_later(attempt, loaded, error, min(delay, LONGEST_PATIENCE))
+    outcome = Outcome(RunStatus.FAILED, error_class=error.error_class, error_message=str(error))
+    if streamed.first_token_ms is None:
+        await attempt.events.commit(endings.finish_run, outcome)
+    else:
+        await attempt.events.commit(
+            step_journal.stop_model_step,
+            step=streamed.step,
+            route=loaded.route,
+            result=streamed.result(),
+            outcome=outcome,
+        )
+    raise Stopped
+
+
+async def _retry_later(
+    attempt: Attempt, loaded: LoadedRun, error: ProviderError, delay: float
+) -> NoReturn:
+    """`delay` in seconds. Raises `Stopped`."""
+    most = MAX_RETRIES + (PATIENT_RETRIES if loaded.run.is_triggered else 0)
+    await attempt.events.commit(
+        leases.retry_later,
+        delay=delay,
+        why={
+            "attempt": loaded.retries + 1,
+            "max_attempts": most,
+            "error_class": error.error_class,
+            "message": str(error),
+        },
+    )
+    raise Stopped
