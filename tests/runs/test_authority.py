@@ -35,7 +35,7 @@ from runs.notifications import mailer
 from runs.tasks import lessons, tasks
 from runs.tools import authority
 from runs.triggers import definitions, inbound_webhook
-from runs.triggers.inbound_webhook import Call
+from runs.triggers.inbound_webhook import WebhookCall
 from teammates.access import Access
 from teammates.errors import Forbidden
 from teammates.fencing import as_data, data_of
@@ -99,7 +99,7 @@ def called(alice: Access, ops: Teammate, message: str) -> Run:
     """The run that a call of the teammate's webhook starts."""
     token = channels.make_webhook(alice, ops)
     body = json.dumps({"message": message}).encode()
-    got = inbound_webhook.receive_for_teammate(ops.pk, token, Call(body, "application/json"))
+    got = inbound_webhook.receive_for_teammate(ops.pk, token, WebhookCall(body, "application/json"))
     assert got.firing.run is not None, got.firing.detail
     return got.firing.run
 

@@ -58,7 +58,7 @@ def make_endpoint(access: Access, url: str, **fields: Any) -> WebhookEndpoint:
 def deliver(*, may_be_private: bool = True) -> None:
     """Send what is due, until nothing is."""
 
-    async def send(claimed: list[WebhookDelivery]) -> list[list[sender.Attempt]]:
+    async def send(claimed: list[WebhookDelivery]) -> list[list[sender.SendAttempt]]:
         async with outside_client(may_be_private=may_be_private, timeout=5) as client:
             return [await sender.send(client, one) for one in claimed]
 

@@ -12,7 +12,7 @@ from runs.events.log import LoggedEvent
 from runs.lifecycle import endings, leases, transitions
 from runs.lifecycle.endings import Outcome
 from runs.models import Run, RunStatus
-from runs.streams.frames_v2 import State, V2Frames, translate
+from runs.streams.frames_v2 import StreamState, V2Frames, translate
 from teammates.access import Access
 from teammates.models import EndUser, Teammate
 from tests.conftest import Server
@@ -328,7 +328,7 @@ def kinds(written: bytes) -> list[str]:
 
 
 def test_frames_open_and_close_blocks_and_are_ascii() -> None:
-    state, written = State(), b""
+    state, written = StreamState(), b""
     for one in (
         event(1, "step.started", kind="model", step=1),
         event(2, "message.delta", content_delta="hm", channel="thinking", step=1),
@@ -354,7 +354,7 @@ def test_frames_open_and_close_blocks_and_are_ascii() -> None:
         "tool-result-start",
         "tool-result-end",
     ]
-    assert state == State()
+    assert state == StreamState()
 
 
 def test_what_a_lost_attempt_said_is_left_out_of_a_replay(alice: Access) -> None:
