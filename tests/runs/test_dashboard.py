@@ -19,7 +19,7 @@ from runs.usage import totals
 from runs.usage.periods import Span
 from runs.views import end_users as end_users_views
 from runs.views import files as files_views
-from runs.views import teammates as runs_teammates
+from runs.views import teammate_lists as runs_teammates
 from teammates.access import Access
 from teammates.knowledge import memories, skills
 from teammates.llm import catalog
