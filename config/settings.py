@@ -151,6 +151,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "corsheaders",
     "django_htmx",
+    "template_partials",
     "csp",
     "channels",
     "ninja",
@@ -192,6 +193,7 @@ TEMPLATES = [
             ],
             "builtins": [
                 "django.contrib.humanize.templatetags.humanize",
+                "template_partials.templatetags.partials",
                 "teammates.templatetags.muster",
                 "teammates.templatetags.parts",
             ],

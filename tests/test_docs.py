@@ -74,3 +74,13 @@ def test_what_the_demo_model_calls_fits_the_tools() -> None:
         for name, arguments in stage.tools:
             assert tools.REGISTRY[name].check(arguments) == ""
             assert tools.REGISTRY[name].say(arguments)
+
+
+def test_no_line_of_a_template_is_too_long_to_be_read() -> None:
+    long = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in (ROOT / "templates").rglob("*.html")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if len(line) > 120
+    ]
+    assert long == []

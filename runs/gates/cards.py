@@ -168,7 +168,7 @@ class GateCard:
     approvals_needed: int = 1
     agreed: tuple[str, ...] = ()
     whole: Any = None  # the exact arguments, for whoever decides and wants to see what is hidden
-    template: str = "runs/_gate.html"
+    template: str = "gates/_card.html"
 
     @property
     def mate(self) -> str:
@@ -177,6 +177,14 @@ class GateCard:
     @property
     def is_high_risk(self) -> bool:
         return self.card.get("risk") == "high"
+
+    @property
+    def label(self) -> str:
+        return {"question": "Question", "plan": "Plan"}.get(self.kind, "Approval")
+
+    @property
+    def note_hint(self) -> str:
+        return f"A note to the teammate{', needed to deny' if self.is_high_risk else ' (optional)'}"
 
 
 def shown_event(run_id: int, element: str, data: dict[str, Any]) -> GateCard:

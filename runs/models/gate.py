@@ -106,6 +106,12 @@ class Gate(Identified):
         return self.status == GateStatus.PENDING
 
     @property
+    def may_be_among_others(self) -> bool:
+        """Whether it may be approved together with others, from a list."""
+        is_plain = self.kind == GateKind.APPROVAL and self.approvals_needed == 1
+        return is_plain and self.card.get("risk") != "high" and not self.card.get("hidden")
+
+    @property
     def asks_in_words(self) -> bool:
         return self.kind in ASKING
 

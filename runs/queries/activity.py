@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.db.models import Case, Count, F, OuterRef, Subquery, When, Window
+from django.urls import reverse
 
 from runs.models import ACTIVE, FINISHED, CallStatus, Run, RunStatus, ToolCall
 from runs.usage import totals
@@ -44,6 +45,20 @@ class ActivityRow:
     @property
     def is_busy(self) -> bool:
         return self.run is not None and not self.run.is_finished
+
+    @property
+    def shows_status(self) -> bool:
+        """Whether how its run stands is worth a look: it goes on, or failed."""
+        return self.run is not None and (self.is_busy or self.run.status == RunStatus.FAILED)
+
+    @property
+    def next_url(self) -> str:
+        """Where to decide, to watch, or to ask for something new."""
+        if self.run is not None and self.run.status == RunStatus.WAITING:
+            return f"{reverse('runs:needs_you')}?teammate={self.teammate.pk}"
+        if self.run is not None and self.is_busy:
+            return self.run.thread.get_absolute_url()
+        return f"{reverse('runs:thread_new')}?teammate={self.teammate.pk}"
 
     @property
     def place(self) -> tuple[int, float]:

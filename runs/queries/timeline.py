@@ -42,6 +42,12 @@ class TimelineRow:
     is_void: bool = False  # stopped, and made again
     is_cause: bool = False  # of the run's failure
 
+    @property
+    def look(self) -> str:
+        if self.state in ("failed", "denied"):
+            return "bad"
+        return "warn" if self.state in ("waiting", "unknown") else ""
+
 
 @dataclass
 class Timeline:

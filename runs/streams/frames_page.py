@@ -82,31 +82,35 @@ class PageFrames:
             inner = render_to_string(block.template, context | {"block": block})
             pieces.append(f'<div hx-swap-oob="beforeend:#run-{run_id}-body">{inner}</div>')
         if (strip := transcript.strip_of(event)) is not None:
-            pieces.append(render_to_string("runs/_strip.html", context | {"strip": strip}))
+            pieces.append(
+                render_to_string("transcript/_status_line.html", context | {"strip": strip})
+            )
         if event.type == "message.completed" and not data["content"].endswith(payloads.CUT):
             context["id"] = transcript.element_id(run_id, "step", data["step"])
-            pieces.append(render_to_string("runs/_said.html", context))
+            pieces.append(render_to_string("transcript/_text.html", context))
         if event.type in ("tool.result", "tool.denied") and not transcript.is_question(event):
             state, result = transcript.outcome_of(event)
             context["id"] = transcript.element_id(run_id, "call", data["tool_call_id"])
             context |= {"state": state, "result": result}
-            pieces.append(render_to_string("runs/_call_result.html", context))
+            pieces.append(render_to_string("transcript/_call_result.html", context))
         if event.type == "todo.updated":
-            pieces.append(render_to_string("runs/_todos.html", context | {"items": data["items"]}))
+            pieces.append(
+                render_to_string("transcript/_todos.html", context | {"items": data["items"]})
+            )
         if event.type == "run.input_provided":
             context["id"] = transcript.element_id(run_id, "gate", data["request_id"])
-            pieces.append(render_to_string("runs/_decision.html", context | {"block": data}))
+            pieces.append(render_to_string("gates/_decision.html", context | {"block": data}))
         if event.type == "run.approval_recorded":
             context["id"] = transcript.element_id(run_id, "gate", data["request_id"])
             context |= {"agreed": data["agreed_by"], "needed": data["needed"]}
-            pieces.append(render_to_string("runs/_agreed.html", context))
+            pieces.append(render_to_string("gates/_agreed.html", context))
         for request_id in data.get("cancelled_requests", []):
             context["id"] = transcript.element_id(run_id, "gate", request_id)
             context["block"] = transcript.CANCELLED
-            pieces.append(render_to_string("runs/_decision.html", context))
+            pieces.append(render_to_string("gates/_decision.html", context))
         if status := STATUS_BEHIND.get(event.type):
             context |= {"status": status, "label": status.label, "is_over": event.is_terminal}
-            pieces.append(render_to_string("runs/_status.html", context))
+            pieces.append(render_to_string("transcript/_status.html", context))
         return "".join(pieces)
 
     def _in_words(self, event: LoggedEvent) -> str:

@@ -29,7 +29,7 @@ class ModelOutput:
     thinking: str = ""
     text: str = ""
     is_complete: bool = False
-    template: str = "runs/_saying.html"
+    template: str = "transcript/_model_output.html"
 
 
 @dataclass
@@ -42,7 +42,7 @@ class CallBlock:
     arguments: Any
     state: str = "running"  # running, done, failed, denied
     result: Any = None
-    template: str = "runs/_call.html"
+    template: str = "transcript/_call.html"
 
 
 @dataclass
@@ -51,7 +51,7 @@ class WrittenFile:
     uid: str
     name: str
     size: int
-    template: str = "runs/_file.html"
+    template: str = "transcript/_file.html"
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Note:
     id: str
     text: str
     more: str = ""
-    template: str = "runs/_remark.html"
+    template: str = "transcript/_note.html"
 
 
 CANCELLED = {"decision": "cancelled"}

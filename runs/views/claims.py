@@ -32,7 +32,7 @@ def setup(request: HttpRequest, token: str) -> HttpResponse:
             login(request, user, backend="django.contrib.auth.backends.ModelBackend")
             return redirect("runs:home")
     status = 422 if form.errors else 200
-    return render(request, "teammates/setup.html", {"form": form}, status=status)
+    return render(request, "entry/setup.html", {"form": form}, status=status)
 
 
 @public
@@ -67,4 +67,4 @@ def verify(request: HttpRequest, token: str) -> HttpResponse:
         "is_claimed": is_claimed,
         "set_up": [] if is_claimed else claims.set_up_before_claim(user),
     }
-    return render(request, "teammates/verify.html", context, status=status)
+    return render(request, "entry/verify.html", context, status=status)

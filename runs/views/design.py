@@ -24,7 +24,7 @@ def design(request: PageRequest) -> HttpResponse:
     ]
     return render(
         request,
-        "runs/design.html",
+        "design/design.html",
         {
             "statuses": RunStatus.choices,
             "tones": ["", "info", "good", "caution", "failed", "paused"],

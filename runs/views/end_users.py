@@ -37,7 +37,7 @@ def end_user_list(request: PageRequest) -> HttpResponse:
     sums = totals.by_end_user(access, page.rows)
     return render(
         request,
-        "runs/end_user_list.html",
+        "end_users/end_user_list.html",
         {
             "rows": [(one, sums.get(one.pk), limits.limits_of(one)) for one in page.rows],
             "sought": sought,
@@ -71,7 +71,9 @@ def end_user_detail(request: PageRequest, end_user_id: int) -> HttpResponse:
         "memories": Memory.objects.filter(**scope).order_by("-id")[:50],
         "policies": PermissionPolicy.objects.filter(**scope).order_by("-id")[:50],
     }
-    return render(request, "runs/end_user_detail.html", context, status=422 if form.errors else 200)
+    return render(
+        request, "end_users/end_user_detail.html", context, status=422 if form.errors else 200
+    )
 
 
 @require_POST

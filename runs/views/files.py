@@ -46,7 +46,7 @@ def file_list(request: PageRequest) -> HttpResponse:
         rows = rows.filter(Exists(came))
     return render(
         request,
-        "runs/file_list.html",
+        "files/file_list.html",
         {
             "page": page_of(request, _with_origin(rows), "-id", size=PAGE_SIZE),
             "sought": sought,
@@ -68,7 +68,7 @@ def file_detail(request: PageRequest, uid: UUID) -> HttpResponse:
     )
     return render(
         request,
-        "runs/file_detail.html",
+        "files/file_detail.html",
         {
             "file": file,
             "versions": versions,

@@ -36,12 +36,12 @@ def gate_decide(request: PageRequest, run_id: int) -> HttpResponse:
             raise
         is_too_late = isinstance(error, decisions.AlreadyDecided)
         context = {"message": error.message, "is_too_late": is_too_late}
-        return render(request, "runs/_refused.html", context)
+        return render(request, "gates/_refused.html", context)
     said = _thanks(gate, wanted_more=bool(request.POST.get("remember")))
     if not is_fragment:
         messages.success(request, said)
         return redirect(request.headers.get("Referer") or run.get_absolute_url())
-    response = render(request, "runs/_sent.html", {"message": said})
+    response = render(request, "gates/_decided.html", {"message": said})
     response["HX-Trigger"] = "muster:decided"
     return response
 
@@ -173,7 +173,7 @@ def gate_link(request: HttpRequest, token: str) -> HttpResponse:
     try:
         notice = decision_links.find_link(token)
     except NotFound as error:
-        return render(request, "runs/gate_link.html", {"gone": error.message}, status=404)
+        return render(request, "gates/decision_link.html", {"gone": error.message}, status=404)
     gate = notice.gate
     assert notice.user is not None, "who decides is a member"
     access = access_of_member(notice.user, str(notice.run.organization.uid))
@@ -184,7 +184,10 @@ def gate_link(request: HttpRequest, token: str) -> HttpResponse:
     )
     if gate is None or access is None or not may_decide:
         return render(
-            request, "runs/gate_link.html", {"gone": "This link is no longer yours."}, status=404
+            request,
+            "gates/decision_link.html",
+            {"gone": "This link is no longer yours."},
+            status=404,
         )
     context: dict[str, Any] = {
         "notice": notice,
@@ -201,17 +204,17 @@ def gate_link(request: HttpRequest, token: str) -> HttpResponse:
         except DomainError as error:
             return render(
                 request,
-                "runs/gate_link.html",
+                "gates/decision_link.html",
                 context | {"error": error.message},
                 status=409 if isinstance(error, Conflict) else 422,
             )
         return render(
             request,
-            "runs/gate_link.html",
+            "gates/decision_link.html",
             {
                 "done": _thanks(decided),
                 "gate": decided,
                 "notice": notice,
             },
         )
-    return render(request, "runs/gate_link.html", context)
+    return render(request, "gates/decision_link.html", context)

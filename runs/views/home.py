@@ -28,10 +28,10 @@ def home(request: PageRequest) -> HttpResponse:
     """What needs the person, what goes on, and what came of it. htmx asks for the board alone."""
     context = _board(request)
     if request.headers.get("HX-Request"):
-        return render(request, "runs/_board.html", context)
+        return render(request, "home/home.html#activity", context)
     return render(
         request,
-        "runs/home.html",
+        "home/home.html",
         context
         | composer_of(request.access)
         | {
@@ -92,7 +92,7 @@ def first_steps_dismiss(request: PageRequest) -> HttpResponse:
 
 
 def demo_words(request: PageRequest) -> HttpResponse:
-    return render(request, "runs/demo.html", {"words": demo.WORDS})
+    return render(request, "home/demo.html", {"words": demo.WORDS})
 
 
 @require_GET
@@ -104,4 +104,4 @@ def status(request: PageRequest) -> HttpResponse:
         "health": health.health(),
         "silent_before": timezone.now() - WorkerBeat.silent_after(),
     }
-    return render(request, "runs/status.html", context)
+    return render(request, "home/status.html", context)

@@ -61,7 +61,7 @@ def mail_settings(request: PageRequest) -> HttpResponse:
         raise NotFound("There is no such mail any more.")
     return render(
         request,
-        "runs/mail_settings.html",
+        "settings/mail_settings.html",
         {
             "sends": account_mail.sends(),
             "sender": settings.DEFAULT_FROM_EMAIL,

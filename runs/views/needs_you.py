@@ -67,8 +67,8 @@ def needs_you(request: PageRequest) -> HttpResponse:
         else None,
     } | _pane(access, chosen, is_whole=bool(request.GET.get("whole")))
     if request.headers.get("HX-Request") and request.headers.get("HX-Target") == "gate-list":
-        return render(request, "runs/_gate_list.html", context)
-    return render(request, "runs/needs_you.html", context)
+        return render(request, "needs_you/needs_you.html#gate-list", context)
+    return render(request, "needs_you/needs_you.html", context)
 
 
 def _besides(access: Access) -> dict[str, Any]:
@@ -199,7 +199,9 @@ def _pane(access: Access, gate: Gate | None, *, is_whole: bool = False) -> dict[
 def gate_presence(request: PageRequest, gate_id: int) -> HttpResponse:
     """Who else looks at a gate; asked for again while its pane is open."""
     gate = _find(request.access, gate_id)
-    return render(request, "runs/_looking.html", _pane(request.access, gate) | {"chosen": gate})
+    return render(
+        request, "needs_you/needs_you.html#visitors", _pane(request.access, gate) | {"chosen": gate}
+    )
 
 
 @require_POST

@@ -30,7 +30,7 @@ def notice_settings(request: PageRequest) -> HttpResponse:
     off = members.not_mailed(access)
     return render(
         request,
-        "runs/notice_settings.html",
+        "settings/notice_settings.html",
         {
             "kinds": [(kind, *EXPLAINED[kind], kind not in off) for kind in NoticeKind],
             "sends": account_mail.sends(),

@@ -24,7 +24,7 @@ def report_list(request: PageRequest) -> HttpResponse:
     page = page_of(request, found, "-id", size=PAGE_SIZE)
     return render(
         request,
-        "runs/report_list.html",
+        "settings/report_list.html",
         {
             "reports": page.rows,
             "page": page,

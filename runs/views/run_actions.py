@@ -85,7 +85,7 @@ def _share_box(request: PageRequest, run: Run) -> HttpResponse:
     path = links.path_of(run)
     link = request.build_absolute_uri(path) if path else ""
     if request.headers.get("HX-Request"):
-        return render(request, "runs/_share.html", {"run": run, "link": link})
+        return render(request, "run_detail/_share.html", {"run": run, "link": link})
     said = f"Everybody with this link can read it: {link}" if link else "The link is revoked."
     messages.success(request, said)
     return redirect(_back(request, run))

@@ -117,8 +117,7 @@ def run_list(request: PageRequest) -> HttpResponse:
                 if choices
             ],
             "runs": rows[:PAGE_SIZE],
-            "newest_id": rows[0].pk if rows and not request.GET.get("after") else None,
-            "watched": ",".join(str(r.pk) for r in rows[:MOST_WATCHED] if not r.is_finished),
+            "news_url": _news_url(sought, rows, is_first=not request.GET.get("after")),
             "errors": [
                 (one, with_term(terms, "error", one["error_class"])) for one in errors(filtered)
             ]
@@ -188,6 +187,16 @@ def _chart(whole: Any, terms: list[Term]) -> charts.Bars | None:
         urls=[url(at) for at in starts],
         height=110,
     )
+
+
+def _news_url(sought: str, rows: list[Run], *, is_first: bool) -> str:
+    """Where a list asks what is new and how its rows stand; empty if nothing is to be asked."""
+    newest = rows[0].pk if rows and is_first else None
+    watched = [str(row.pk) for row in rows[:MOST_WATCHED] if not row.is_finished]
+    if newest is None and not watched:
+        return ""
+    asked = {"q": sought, "newest": newest or "", "rows": ",".join(watched)}
+    return f"{reverse('runs:run_news')}?{urlencode(asked)}"
 
 
 @require_GET

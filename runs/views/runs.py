@@ -44,19 +44,21 @@ def run_detail(request: PageRequest, run_id: int) -> HttpResponse:
         tab = "timeline"
     context: dict[str, Any] = {"run": run, "tab": tab, "is_live": not run.is_finished}
     if request.GET.get("part") == "head":
-        return render(request, "runs/_head.html", context | _head(request, run))
+        return render(request, "run_detail/run_detail.html#head", context | _head(request, run))
     context |= PARTS[tab](request, run)
     if request.headers.get("HX-Request"):
-        return render(request, f"runs/_{tab}.html", context)
+        return render(request, f"run_detail/_{tab}.html", context)
     if run.is_finished:
         flags.mark_viewed(request.access, run)
     return render(
         request,
-        "runs/run_detail.html",
+        "run_detail/run_detail.html",
         context
         | _head(request, run)
         | {
             "tabs": _tabs(run, tab),
+            "curl": f"curl {request.build_absolute_uri(f'/api/v2/runs/{run.pk}')} "
+            "-H 'Authorization: Bearer YOUR_KEY'",
             "modes": PermissionMode.choices,
             "link": request.build_absolute_uri(path) if (path := links.path_of(run)) else "",
         },
@@ -90,7 +92,7 @@ def run_peek(request: PageRequest, run_id: int) -> HttpResponse:
     run = find_run(request, run_id)
     return render(
         request,
-        "runs/_peek.html",
+        "run_detail/_peek.html",
         {
             "run": run,
             "reason": explain.reason_of(run),
@@ -112,7 +114,7 @@ def run_step(request: PageRequest, run_id: int, number: int) -> HttpResponse:
         raise NotFound("The run has no such step.", code="runs.not_found")
     return render(
         request,
-        "runs/_step.html",
+        "run_detail/_step.html",
         {
             "run": run,
             "step": step,

@@ -15,5 +15,5 @@ def search_page(request: PageRequest) -> HttpResponse:
     sought = request.GET.get("q", "").strip()[:LONGEST]
     brief = "brief" in request.GET
     found = search(request.access, sought, limit=5 if brief else 20)
-    template = "runs/_found.html" if brief else "runs/search.html"
+    template = "search/search.html#results" if brief else "search/search.html"
     return render(request, template, {"sought": sought, "found": found})

@@ -26,7 +26,7 @@ def shared_run(request: HttpRequest, token: str) -> HttpResponse:
         "files": lookup.files_of(run),
         "token": token,
     }
-    return _unlisted(render(request, "runs/shared_run.html", context))
+    return _unlisted(render(request, "shared/shared_run.html", context))
 
 
 @public
@@ -54,7 +54,7 @@ def link_list(request: PageRequest) -> HttpResponse:
         }
         for row in list_links(request.access)
     ]
-    return render(request, "runs/link_list.html", {"links": links})
+    return render(request, "settings/link_list.html", {"links": links})
 
 
 @require_POST

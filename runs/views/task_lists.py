@@ -59,7 +59,7 @@ def task_list(request: PageRequest) -> HttpResponse:
     last = _last_runs(request.access, page.rows)
     return render(
         request,
-        "runs/task_list.html",
+        "tasks/task_list.html",
         {
             "rows": [
                 (
@@ -152,7 +152,7 @@ def agenda(request: PageRequest) -> HttpResponse:
     ]
     return render(
         request,
-        "runs/task_agenda.html",
+        "tasks/task_agenda.html",
         {
             "entries": entries,
             "frequent": [(one, schedule_text.in_words(one)) for one in frequent],
@@ -173,7 +173,7 @@ def firing_log(request: PageRequest) -> HttpResponse:
     page = page_of(request, rows, "-id", size=50)
     return render(
         request,
-        "runs/task_log.html",
+        "tasks/task_log.html",
         {
             "page": page,
             "shows": shows,

@@ -72,7 +72,7 @@ def schedule_preview(request: PageRequest) -> HttpResponse:
             "a_day": _a_day(draft),
             "mails": task.email_notifications if task else "email_notifications" in request.POST,
         }
-    return render(request, "runs/_schedule_preview.html", context)
+    return render(request, "tasks/_schedule_preview.html", context)
 
 
 def _forecast(trigger: Trigger, task: Task) -> Decimal | None:
@@ -126,7 +126,7 @@ def schedule_edit(
             "a_day": _a_day(draft),
             "mails": task.email_notifications,
         }
-    return render(request, "runs/schedule_edit.html", context, status=422 if form.errors else 200)
+    return render(request, "tasks/schedule_edit.html", context, status=422 if form.errors else 200)
 
 
 @require_POST

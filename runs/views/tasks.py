@@ -68,7 +68,7 @@ def task_new(request: PageRequest) -> HttpResponse:
             return redirect(made)
     context = {"form": form, "schedule": schedule, "is_scheduled": is_scheduled}
     has_errors = form.errors or (is_scheduled and schedule.errors)
-    return render(request, "runs/task_new.html", context, status=422 if has_errors else 200)
+    return render(request, "tasks/task_new.html", context, status=422 if has_errors else 200)
 
 
 @require_http_methods(["GET", "POST"])
@@ -97,7 +97,7 @@ def task_page(
     frame = {
         "task": task,
         "tab": tab,
-        "template": f"runs/_task_{tab}.html",
+        "template": f"tasks/_{tab}.html",
         "tabs": [
             Tab(
                 labels.get(name, name.title()), f"{task.get_absolute_url()}?tab={name}", name == tab
@@ -107,7 +107,7 @@ def task_page(
         "may_edit": tasks.may_edit(request.access, task) and not task.is_archived,
         "may_restore": tasks.may_edit(request.access, task) and task.is_archived,
     }
-    return render(request, "runs/task_detail.html", frame | context, status=status)
+    return render(request, "tasks/task_detail.html", frame | context, status=status)
 
 
 def _overview(request: PageRequest, task: Task) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def teammate_list(request: PageRequest) -> HttpResponse:
     busy = activity.under_way(Run.objects.visible_to(access).filter(teammate__in=shown))
     return render(
         request,
-        "runs/teammate_list.html",
+        "teammates/teammate_list.html",
         {
             "rows": [(one, sums.get(one.pk), busy.get(one.pk)) for one in shown],
             "page": page,
@@ -76,7 +76,7 @@ def template_list(request: PageRequest) -> HttpResponse:
         )
         messages.success(request, f"{teammate.name} is ready. Look over its instructions next.")
         return redirect(f"{teammate.get_absolute_url()}?tab=setup")
-    return render(request, "runs/template_list.html", {"templates": CATALOG.values()})
+    return render(request, "teammates/template_list.html", {"templates": CATALOG.values()})
 
 
 @require_http_methods(["GET", "POST"])
@@ -99,4 +99,4 @@ def teammate_new(request: PageRequest) -> HttpResponse:
             return redirect(teammate)
     context = {"form": form, "preview": preview(access, form, None)}
     status = 422 if form.errors else 200
-    return render(request, "runs/teammate_new.html", context, status=status)
+    return render(request, "teammates/teammate_new.html", context, status=status)

@@ -80,7 +80,7 @@ def teammate_page(
         "teammate": teammate,
         "version": teammate.current_version,
         "tab": tab,
-        "template": f"runs/_mate_{tab}.html",
+        "template": f"teammates/_{tab}.html",
         "tabs": [
             Tab(
                 name.title() if name != "setup" else "Set-up",
@@ -91,7 +91,7 @@ def teammate_page(
         ],
         "may_edit": lookup.may_edit(request.access, teammate) and not teammate.is_archived,
     }
-    return render(request, "runs/teammate_detail.html", frame | context, status=status)
+    return render(request, "teammates/teammate_detail.html", frame | context, status=status)
 
 
 def _overview(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def teammate_preview(request: PageRequest, teammate_id: int | None = None) -> Ht
     form = TeammateForm(access.organization, request.POST)
     form.is_valid()
     return render(
-        request, "runs/_preview_prompt.html", {"preview": preview(access, form, teammate)}
+        request, "teammates/_prompt_preview.html", {"preview": preview(access, form, teammate)}
     )
 
 
@@ -222,6 +222,8 @@ def _versions(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
         "versions": [(one, counts.get(one.pk)) for one in versions],
         "old": old,
         "new": new,
+        "old_number": old.number if old else versions[1].number if len(versions) > 1 else None,
+        "new_number": new.number if new else versions[0].number,
         "changes": _changes(old, new) if old and new else None,
     }
 

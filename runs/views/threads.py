@@ -232,7 +232,7 @@ def thread_send(request: PageRequest, thread_id: int) -> HttpResponse:
         return redirect(thread)
     run = Run.objects.for_list().get(pk=run.pk)
     (shown,) = with_transcripts([run])
-    return render(request, "runs/_run.html", {"run": shown, "may_edit": True})
+    return render(request, "transcript/_run.html", {"run": shown, "may_edit": True})
 
 
 @require_POST

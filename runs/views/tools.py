@@ -53,7 +53,7 @@ def tool_list(request: PageRequest) -> HttpResponse:
         )
     return render(
         request,
-        "teammates/tool_list.html",
+        "settings/tool_list.html",
         {
             "groups": groups,
             "may_manage": request.access.may("data.permissions.manage"),
@@ -90,7 +90,7 @@ def tool_detail(request: PageRequest, name: str) -> HttpResponse:
         return redirect("runs:tool_detail", name=tool.name)
     return render(
         request,
-        "teammates/tool_detail.html",
+        "settings/tool_detail.html",
         {
             "tool": tool,
             "form": form,
@@ -135,7 +135,7 @@ def permission_list(request: PageRequest) -> HttpResponse:
     page = page_of(request, _policies(access), "-id", size=PAGE_SIZE)
     return render(
         request,
-        "teammates/permission_list.html",
+        "settings/permission_list.html",
         {
             "policies": page.rows,
             "page": page,
@@ -165,7 +165,7 @@ def permission_detail(request: PageRequest, policy_id: int) -> HttpResponse:
         calls = calls.filter(run__created_by=request.access.user)
     return render(
         request,
-        "teammates/permission_detail.html",
+        "settings/permission_detail.html",
         {
             "policy": policy,
             "policies": [policy],

@@ -46,7 +46,7 @@ def usage_page(request: PageRequest) -> HttpResponse:
     sees_all = request.access.may("data.usage.read")
     return render(
         request,
-        "runs/usage.html",
+        "usage/usage.html",
         {
             "report": report,
             "period": period,

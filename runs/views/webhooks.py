@@ -38,7 +38,7 @@ def webhook_list(request: PageRequest) -> HttpResponse:
     health = endpoints.health_of(page.rows)
     return render(
         request,
-        "runs/webhook_list.html",
+        "webhooks/webhook_list.html",
         {
             "rows": [(one, health.get(one.pk, endpoints.EndpointHealth())) for one in page.rows],
             "page": page,
@@ -75,7 +75,7 @@ def webhook_new(request: PageRequest) -> HttpResponse:
         for event in outbox.EVENT_OF.values()
     ]
     context = {"form": form, "samples": dict(samples).items()}
-    return render(request, "runs/webhook_new.html", context, status=422 if form.errors else 200)
+    return render(request, "webhooks/webhook_new.html", context, status=422 if form.errors else 200)
 
 
 def _sample(event: str) -> str:
@@ -106,7 +106,7 @@ def _detail(request: PageRequest, endpoint: WebhookEndpoint, *, secret: str = ""
     until = endpoint.old_secret_until
     return render(
         request,
-        "runs/webhook_detail.html",
+        "webhooks/webhook_detail.html",
         {
             "endpoint": endpoint,
             "secret": secret,
@@ -145,7 +145,7 @@ def webhook_change(request: PageRequest, webhook_id: int) -> HttpResponse:
             messages.success(request, "Saved.")
             return redirect(endpoint)
     context = {"form": form, "endpoint": endpoint}
-    return render(request, "runs/webhook_new.html", context, status=422 if form.errors else 200)
+    return render(request, "webhooks/webhook_new.html", context, status=422 if form.errors else 200)
 
 
 @require_POST
@@ -222,7 +222,7 @@ def delivery_detail(request: PageRequest, webhook_id: int, delivery_id: int) -> 
         "most_attempts": len(sender.DELAYS) + 1,
     }
     is_part = request.headers.get("HX-Target") == "peek"
-    name = "runs/_delivery.html" if is_part else "runs/delivery_detail.html"
+    name = "webhooks/_delivery.html" if is_part else "webhooks/delivery_detail.html"
     return render(request, name, context)
 
 

@@ -64,6 +64,10 @@ class Provider(Identified):
     def masked_key(self) -> str:
         return f"{self.api_key[:4]}…{self.api_key[-4:]}" if len(self.api_key) > 12 else "•••"
 
+    @property
+    def key_hint(self) -> str:
+        return f"Key is set: {self.masked_key}" if self.api_key else "API key"
+
 
 class ModelQuerySet(models.QuerySet["Model"]):
     def by_priority(self) -> "ModelQuerySet":

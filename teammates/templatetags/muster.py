@@ -16,6 +16,7 @@ from django.utils.timesince import timesince, timeuntil
 from teammates.integrations.app_catalog import display_name
 from teammates.text import visible
 from teammates.tools import REGISTRY
+from teammates.tools.ask import PLAN_HEADER
 from teammates.tools.masking import MASK, masked
 from teammates.web import markdown as web_markdown
 
@@ -184,11 +185,6 @@ def at(values: Sequence[Any], index: int) -> Any:
 
 
 @register.filter
-def is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-@register.filter
 def may_be_fixed(value: Any) -> bool:
     """Whether a standing permission can depend on an argument being exactly this."""
     is_short = isinstance(value, str) and 0 < len(value) < 200
@@ -274,6 +270,43 @@ def quoted(text: object) -> str:
     """In a mail: what others wrote, each further line marked, so that none passes for the mail's
     own."""
     return visible(str(text)).replace("\r", "").replace("\n", "\n> ")
+
+
+@register.filter
+def editable(value: Any) -> str:
+    """What a textarea holds of a value: text as it is, the rest as JSON. HTML drops the first line
+    break of a textarea, so that one stands before it."""
+    return "\n" + (value if isinstance(value, str) else as_json(value))
+
+
+@register.filter
+def toggled(value: Any, word: str = "1") -> str | None:
+    """For a query string: nothing where something is on, else the word that switches it on."""
+    return None if value else word
+
+
+LOOKS = {
+    "high": "failed",
+    "medium": "waiting",
+    "low": "",
+    "": "",
+    "done": "completed",
+    "running": "running",
+}
+
+
+@register.filter
+def look(word: str | None) -> str:
+    """The class of a chip for a risk, a severity or the state of a call."""
+    return LOOKS.get(word or "", "failed")
+
+
+@register.filter
+def answer_hint(asked: dict[str, Any]) -> str:
+    """What the field for one's own answer to a question says."""
+    if asked.get("header") == PLAN_HEADER:
+        return "What to change (optional)"
+    return "Something else …" if asked.get("options") else "Your answer"
 
 
 @register.filter

@@ -37,4 +37,4 @@ def account(request: PageRequest) -> HttpResponse:
             add_refusal(form, error)
     status = 422 if name.errors or password.errors else 200
     context = {"name": name, "password": password}
-    return render(request, "teammates/account.html", context, status=status)
+    return render(request, "settings/account.html", context, status=status)

@@ -43,7 +43,7 @@ def audit_log(request: PageRequest) -> HttpResponse:
     page = page_of(request, entries, "-id", size=PAGE_SIZE)
     return render(
         request,
-        "teammates/audit_log.html",
+        "settings/audit_log.html",
         {
             "entries": [
                 (

@@ -41,7 +41,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
             return _known(redirect(target if is_ours else "runs:home"), access.user)
     status = 422 if form.errors else 200
     context = {"form": form, "is_set_up": people_setup.is_set_up()}
-    return render(request, "teammates/sign_in.html", context, status=status)
+    return render(request, "entry/sign_in.html", context, status=status)
 
 
 def _known(response: HttpResponse, user: User) -> HttpResponse:
@@ -73,7 +73,7 @@ def forgot(request: HttpRequest) -> HttpResponse:
             add_refusal(form, error)
     status = 422 if form.errors else 200
     context = {"form": form, "asked": asked, "sends": account_mail.sends()}
-    return render(request, "teammates/forgot.html", context, status=status)
+    return render(request, "entry/forgot.html", context, status=status)
 
 
 @public
@@ -87,7 +87,7 @@ def reset(request: HttpRequest, token: str) -> HttpResponse:
         messages.success(request, "Your new password is set. Sign in with it.")
         return redirect("teammates:sign_in")
     status = 422 if form.errors else 200
-    return render(request, "teammates/reset.html", {"form": form, "user": user}, status=status)
+    return render(request, "entry/reset.html", {"form": form, "user": user}, status=status)
 
 
 @require_POST

@@ -36,7 +36,7 @@ def _page(request: PageRequest, form: NewKeyForm, **more: Any) -> HttpResponse:
         **more,
     }
     status = 422 if form.errors else 200
-    return render(request, "teammates/key_list.html", context, status=status)
+    return render(request, "settings/key_list.html", context, status=status)
 
 
 @require_POST

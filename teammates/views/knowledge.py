@@ -38,7 +38,7 @@ def memory_list(request: PageRequest) -> HttpResponse:
     page = page_of(request, rows, "-id", size=PAGE_SIZE)
     return render(
         request,
-        "teammates/memory_list.html",
+        "settings/memory_list.html",
         {
             "memories": page.rows,
             "page": page,
@@ -72,7 +72,7 @@ def skill_list(request: PageRequest) -> HttpResponse:
     skills = list_skills(request.access)
     return render(
         request,
-        "teammates/skill_list.html",
+        "settings/skill_list.html",
         {
             "page": page_of(request, skills, "name", "id", size=PAGE_SIZE),
             "may_manage": request.access.may("data.personas.manage"),
@@ -123,7 +123,7 @@ def skill_edit(request: PageRequest, skill_id: int | None = None) -> HttpRespons
             return redirect("teammates:skill_list")
     return render(
         request,
-        "teammates/skill_form.html",
+        "settings/skill_form.html",
         {"form": form, "skill": skill},
         status=422 if form.errors else 200,
     )

@@ -40,7 +40,7 @@ def _page(request: PageRequest, form: InvitationForm, **more: Any) -> HttpRespon
         **more,
     }
     status = 422 if form.errors else 200
-    return render(request, "teammates/member_list.html", context, status=status)
+    return render(request, "settings/member_list.html", context, status=status)
 
 
 @require_POST
@@ -105,7 +105,7 @@ def join(request: HttpRequest, token: str) -> HttpResponse:
     try:
         invitation = invitations.find(token)
     except DomainError as error:
-        return render(request, "teammates/join.html", {"gone": error.message}, status=404)
+        return render(request, "entry/join.html", {"gone": error.message}, status=404)
     known = User.objects.filter(email=invitation.email).first()
     form = None if known else JoinForm(request.POST or None)
     context: dict[str, Any] = {"invitation": invitation, "known": known, "form": form}
@@ -113,7 +113,7 @@ def join(request: HttpRequest, token: str) -> HttpResponse:
         try:
             if form is not None:
                 if not form.is_valid():
-                    return render(request, "teammates/join.html", context, status=422)
+                    return render(request, "entry/join.html", context, status=422)
                 user = invitations.join(invitation, **form.cleaned_data)
                 login(request, user, backend="django.contrib.auth.backends.ModelBackend")
             elif isinstance(request.user, User):
@@ -122,11 +122,11 @@ def join(request: HttpRequest, token: str) -> HttpResponse:
                 return redirect(f"{reverse('teammates:sign_in')}?next={request.path}")
         except DomainError as error:
             context["refused"] = error.message
-            return render(request, "teammates/join.html", context, status=422)
+            return render(request, "entry/join.html", context, status=422)
         choose_organization(request, invitation.organization)
         messages.success(request, f"Welcome to {invitation.organization.name}.")
         return redirect("runs:home")
-    return render(request, "teammates/join.html", context)
+    return render(request, "entry/join.html", context)
 
 
 @require_POST

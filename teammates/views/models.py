@@ -61,7 +61,7 @@ def _settings_page(request: PageRequest, form: ProviderForm, **more: Any) -> Htt
         **more,
     }
     status = 422 if form.errors else 200
-    return render(request, "teammates/model_settings.html", context, status=status)
+    return render(request, "settings/model_settings.html", context, status=status)
 
 
 @require_POST
@@ -94,7 +94,7 @@ def model_test(request: PageRequest, model_id: int) -> HttpResponse:
     if request.method == "POST":
         checks.ask_model(request.access, model)
     if request.headers.get("HX-Request"):
-        return render(request, "teammates/_model_test.html", {"model": model})
+        return render(request, "settings/_model_test.html", {"model": model})
     return redirect("teammates:model_settings")
 
 
@@ -125,7 +125,7 @@ def local_servers(request: PageRequest) -> HttpResponseBase:
     async def answer() -> AsyncIterator[str]:  # on the event loop: no thread waits for servers
         found = [one for one in await find_servers() if one.base_url not in connected]
         context = {"found": found, "csrf_token": token}
-        yield render_to_string("teammates/_local_servers.html", context)
+        yield render_to_string("settings/_local_servers.html", context)
 
     return StreamingHttpResponse(answer())
 

@@ -42,7 +42,7 @@ def server_list(request: PageRequest) -> HttpResponse:
     used = {server.app for server in connected if server.end_user_id is None}
     return render(
         request,
-        "teammates/server_list.html",
+        "settings/server_list.html",
         {
             "servers": connected,
             "catalog": [app for app in CATALOG.values() if app.name not in used],
@@ -92,7 +92,7 @@ def server_detail(request: PageRequest, server_id: int) -> HttpResponse:
     settings = tool_policies.settings_of(access.organization)
     return render(
         request,
-        "teammates/server_detail.html",
+        "settings/server_detail.html",
         {
             "server": server,
             "rows": [(tool, settings.get(tool.name)) for tool in server_lookup.tools_of(server)],

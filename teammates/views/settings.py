@@ -39,14 +39,14 @@ def general(request: PageRequest) -> HttpResponse:
                 messages.success(request, "Saved.")
                 return redirect("teammates:settings")
     context = {"form": form, "may_manage": may_manage}
-    return render(request, "teammates/settings.html", context, status=422 if form.errors else 200)
+    return render(request, "settings/settings.html", context, status=422 if form.errors else 200)
 
 
 @require_http_methods(["GET", "POST"])
 def appearance(request: PageRequest) -> HttpResponse:
     """Theme, side and keys, kept in this browser."""
     if request.method == "GET":
-        return render(request, "teammates/appearance.html")
+        return render(request, "settings/appearance.html")
     response = redirect(request.headers.get("Referer") or "teammates:appearance")
     for name, values in CHOICES.items():
         if (value := request.POST.get(name)) in values:
