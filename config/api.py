@@ -17,10 +17,11 @@ from teammates import errors
 from teammates.api.bearer import Bearer, NamesNoEndUsers
 from teammates.errors import DomainError
 from teammates.text import DEEPEST, clean, read_json
+from teammates.types import JSON
 
 logger = logging.getLogger("muster.api")
 
-Envelope = Callable[[HttpRequest, int, DomainError], dict[str, Any]]
+Envelope = Callable[[HttpRequest, int, DomainError], JSON]
 
 # What kind of refusal is which HTTP status: the only such table.
 STATUS: list[tuple[type[DomainError], int]] = [
@@ -53,7 +54,7 @@ def status_of(error: DomainError) -> int:
     return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
 
 
-def v1_envelope(request: HttpRequest, status: int, error: DomainError) -> dict[str, Any]:
+def v1_envelope(request: HttpRequest, status: int, error: DomainError) -> JSON:
     """Contract v1 1.3: `code` and `error` are the same word."""
     shown = {
         "code": error.code,
@@ -64,7 +65,7 @@ def v1_envelope(request: HttpRequest, status: int, error: DomainError) -> dict[s
     return shown | ({"details": error.details} if error.details else {})
 
 
-def v2_envelope(request: HttpRequest, status: int, error: DomainError) -> dict[str, Any]:
+def v2_envelope(request: HttpRequest, status: int, error: DomainError) -> JSON:
     """Contract v2 1.5: the word in two places, `code` is the status."""
     code = error.code.rpartition(".")[2]
     wait = {"retry_after": error.retry_after} if isinstance(error, errors.TooMany) else {}
@@ -128,7 +129,7 @@ class CleanParser(Parser):
 
     def parse_querydict(
         self, data: MultiValueDict[str, Any], list_fields: list[str], request: HttpRequest
-    ) -> dict[str, Any]:
+    ) -> JSON:
         return dict(clean(super().parse_querydict(data, list_fields, request)))
 
 
@@ -151,7 +152,7 @@ REFUSALS = {
 class DescribedAPI(NinjaAPI):
     """Its OpenAPI document names every refusal of every operation, and the shape they share."""
 
-    envelope: dict[str, Any]
+    envelope: JSON
 
     def get_openapi_schema(self, **kwargs: Any) -> Any:
         """Made once: strangers may ask for it, and it takes a while."""

@@ -1,7 +1,6 @@
 """What the frame of every page shows."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from django.http import HttpRequest
 from django.urls import reverse
@@ -10,6 +9,7 @@ from django.utils.functional import SimpleLazyObject
 from runs.models import Run
 from teammates.access import Access
 from teammates.models import Membership, User
+from teammates.types import Context
 
 THEMES = (("auto", "Auto"), ("light", "Light"), ("dark", "Dark"))
 MOST_COUNTED = 100
@@ -117,9 +117,9 @@ KEYBOARD = (
 )
 
 
-def shell(request: HttpRequest) -> dict[str, Any]:
+def shell(request: HttpRequest) -> Context:
     theme = request.COOKIES.get("theme", "auto")
-    context: dict[str, Any] = {
+    context: Context = {
         "theme": theme if theme in dict(THEMES) else "auto",
         "themes": THEMES,
         "side": "narrow" if request.COOKIES.get("side") == "narrow" else "wide",
@@ -145,9 +145,7 @@ def shell(request: HttpRequest) -> dict[str, Any]:
     }
 
 
-def _places(
-    request: HttpRequest, access: Access, places: tuple[Place, ...]
-) -> list[dict[str, Any]]:
+def _places(request: HttpRequest, access: Access, places: tuple[Place, ...]) -> list[Context]:
     shown = []
     for place in places:
         if place.permission and not access.may(place.permission):

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import cache, partial
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import psycopg
 
 from config.errors import StartError
 from config.postgres import Cluster
+from teammates.types import JSON
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -19,12 +20,12 @@ T = TypeVar("T")
 
 def connection_settings(
     url: str, cluster: Cluster, *, pool_size: int, prepared: bool = True
-) -> dict[str, Any]:
+) -> JSON:
     """Django's DATABASES entry for `url`, or for the embedded `cluster` if it is empty.
 
     `prepared` statements need a pooler that knows them, where there is one.
     """
-    settings: dict[str, Any] = {
+    settings: JSON = {
         "ENGINE": "django.db.backends.postgresql",
         "CONN_MAX_AGE": 0,
         "OPTIONS": {

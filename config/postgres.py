@@ -22,6 +22,7 @@ import psycopg
 
 from config import data_folder
 from config.errors import StartError
+from teammates.types import JSON
 
 MAJOR = "18"
 SYSTEM_USER = "muster"
@@ -207,7 +208,7 @@ def _system_user() -> pwd.struct_passwd:
         ) from None
 
 
-def _as_system_user() -> dict[str, Any]:
+def _as_system_user() -> JSON:
     if not data_folder.is_root():
         return {}
     user = _system_user()

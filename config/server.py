@@ -18,6 +18,7 @@ from twisted.internet import reactor as twisted_reactor
 from twisted.web.http import RESPONSES
 
 from teammates.trust import client
+from teammates.types import JSON
 
 reactor: Any = twisted_reactor  # a module that is really an object
 # The words behind a status: Twisted knows none for newer ones.
@@ -138,7 +139,7 @@ class Request(WebRequest):
         reactor.callLater(DISCARD_SECONDS, transport.loseConnection)
 
 
-def _refusal(path: str, status: int, code: str, message: str) -> dict[str, Any]:
+def _refusal(path: str, status: int, code: str, message: str) -> JSON:
     if path.startswith("/v1"):
         named = f"http.{code}"
         return {"code": named, "error": named, "message": message, "trace_id": ""}
@@ -196,7 +197,7 @@ class Server(DaphneServer):
     def _stop(self) -> Any:
         return defer.Deferred.fromFuture(asyncio.ensure_future(self._on_stop()))
 
-    def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
+    def create_application(self, protocol: Any, scope: JSON) -> Any:
         if scope["type"] == "http":
             scope["muster.unsent"] = lambda: _unsent_bytes(protocol)
             scope["muster.abort"] = lambda: _abort(protocol)

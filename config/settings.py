@@ -3,13 +3,13 @@
 import os
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from config import data_folder
 from config.database import connection_settings
 from config.errors import StartError
 from config.postgres import Cluster
+from teammates.types import JSON
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -81,7 +81,7 @@ DATABASE_THREADS = int(env_number("MUSTER_DATABASE_THREADS", 8, least=2))
 REQUEST_THREADS = int(env_number("MUSTER_REQUEST_THREADS", 8, least=1))
 DATABASE_URL = os.environ.get("DATABASE_URL", "")
 EMBEDDED = not DATABASE_URL
-DATABASES: dict[str, dict[str, Any]] = {
+DATABASES: dict[str, JSON] = {
     "default": connection_settings(
         DATABASE_URL,
         Cluster(data_folder.path()),

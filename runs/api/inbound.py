@@ -29,6 +29,7 @@ from teammates.errors import (
     Unsuitable,
 )
 from teammates.text import read_json
+from teammates.types import JSON
 
 router = Router(auth=None, tags=["webhooks"])
 MOST_RECIPIENTS = 50  # of one mail
@@ -45,14 +46,14 @@ EVENT_ID_HEADERS = (
 OURS_TO_MEND = (Invalid, Unsuitable, Forbidden, NotFound, Conflict)
 
 
-@router.post("/webhooks/tasks/{int:task_id}/{token}", response={202: dict[str, Any]})
+@router.post("/webhooks/tasks/{int:task_id}/{token}", response={202: JSON})
 @takes_any_query
 def task_webhook(request: HttpRequest, task_id: int, token: str) -> Any:
     """Start the task; the body, if there is one, is given to its run as context."""
     return _answer(inbound_webhook.receive_for_task(task_id, token, _call_of(request)))
 
 
-@router.post("/webhooks/mates/{int:agent_id}/{token}", response={202: dict[str, Any]})
+@router.post("/webhooks/mates/{int:agent_id}/{token}", response={202: JSON})
 @takes_any_query
 def mate_webhook(request: HttpRequest, agent_id: int, token: str) -> Any:
     """Start the teammate with the body's `message`; what else is in it is given as context."""
@@ -73,7 +74,7 @@ def _call_of(request: HttpRequest) -> WebhookCall:
     )
 
 
-def _answer(received: Received) -> Any:
+def _answer(received: Received) -> Status[JSON]:
     entry = received.first or received.firing
     if entry.error is not None and not isinstance(entry.error, OURS_TO_MEND):
         raise entry.error
@@ -229,7 +230,7 @@ def _addresses(text: str) -> list[str]:
     return [address for _, address in getaddresses([text]) if address]
 
 
-def _json(text: bytes) -> dict[str, Any]:
+def _json(text: bytes) -> JSON:
     try:
         given = read_json(text)
     except ValueError:

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any
 
 from runs.models import Run, Task
 from teammates import budget
@@ -12,6 +11,7 @@ from teammates.integrations import server_lookup
 from teammates.llm import catalog
 from teammates.models import Effort, Model, PermissionMode, TeammateVersion
 from teammates.tools import schemas
+from teammates.types import JSON
 
 MOST_TURNS = 2000
 
@@ -30,8 +30,8 @@ class Options:
     history: bool | None = None
     task_setup_tools: bool | None = None
     feedback: bool | None = None
-    metadata: dict[str, Any] | None = None
-    output_schema: dict[str, Any] | None = None
+    metadata: JSON | None = None
+    output_schema: JSON | None = None
     max_turns: int | None = None
     skill: str | None = None
     email_notifications: bool | None = None
@@ -110,7 +110,7 @@ def must_ask(mode: str) -> Invalid:
     return Invalid(f"human_in_the_loop must not be false with permission_mode {mode}.")
 
 
-def _check_output_schema(schema: dict[str, Any]) -> None:
+def _check_output_schema(schema: JSON) -> None:
     if schema.get("type") != "object":
         raise Invalid("output_schema must have type object at its root.")
     if any(f'"{word}"' in json.dumps(schema) for word in ("$ref", "$defs")):

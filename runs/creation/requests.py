@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from django.db import transaction
 
@@ -24,6 +23,7 @@ from teammates.models import EndUser, PermissionMode, Teammate
 from teammates.people import end_users
 from teammates.roster import editing, lookup
 from teammates.trust import limits
+from teammates.types import JSON
 from threads import conversations
 from threads.models import Thread
 
@@ -216,7 +216,7 @@ def _teammate_for(
         if teammate.is_archived:
             raise NotFound("This teammate is archived.", code="teammates.not_found")
         return teammate
-    made_of: dict[str, Any] = {
+    made_of: JSON = {
         "instructions": instructions or "",
         "model": options.model or "",
         "permission_mode": options.permission_mode or PermissionMode.AUTONOMOUS,

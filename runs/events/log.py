@@ -16,6 +16,7 @@ from django.db import DataError, connection, transaction
 from runs.events.channels import EVENTS_CHANNEL
 from runs.events.payloads import NewEvent, as_json
 from teammates.errors import DomainError
+from teammates.types import JSON
 
 logger = logging.getLogger("muster.events")
 TERMINAL = frozenset({"run.completed", "run.failed", "run.cancelled", "run.closed"})
@@ -137,7 +138,7 @@ class LoggedEvent:
     run_id: int
     seq: int
     type: str
-    data: dict[str, Any]
+    data: JSON
     created_at: datetime
     _frames: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 

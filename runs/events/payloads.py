@@ -8,6 +8,7 @@ from typing import Any
 from runs.models import ToolCall
 from teammates.text import clean
 from teammates.tools.masking import masked, masked_json
+from teammates.types import JSON
 
 CUT = " … [cut]"
 LARGEST_DATA = 64 * 1024  # bytes of one event's data; larger results become files
@@ -17,7 +18,7 @@ LONGEST_ESCAPE = 6  # bytes of one character: \u0001
 @dataclass(frozen=True)
 class NewEvent:
     type: str
-    data: dict[str, Any] = field(default_factory=dict)
+    data: JSON = field(default_factory=dict)
 
 
 def called(call: ToolCall) -> NewEvent:
@@ -42,7 +43,7 @@ def shown_arguments(call: ToolCall) -> Any:
     return masked(arguments)
 
 
-def as_json(data: dict[str, Any]) -> str:
+def as_json(data: JSON) -> str:
     text = _encoded(data)
     if len(text) > LARGEST_DATA // 4 and len(text.encode()) > LARGEST_DATA:
         raise ValueError("An event's data must not exceed 64 KB; keep large results in files.")

@@ -3,7 +3,6 @@
 import json
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 from django.conf import settings
 
@@ -23,6 +22,7 @@ from teammates.providers.base import (
     Turn,
     estimate_tokens,
 )
+from teammates.types import JSON
 
 
 @dataclass
@@ -46,7 +46,7 @@ class LoadedRun:
     retries: int
     instructions: str = ""
     request: str = ""  # what was asked, with the names of what came with it
-    gathered: dict[str, Any] | None = None  # what the run is told, until its first step has it
+    gathered: JSON | None = None  # what the run is told, until its first step has it
     conversation: list[ChatMessage] = field(default_factory=list)
     open_step: Step | None = None  # a batch of tool calls that is not over
     open_calls: list[ToolCall] = field(default_factory=list)

@@ -18,6 +18,7 @@ from teammates.models import PermissionPolicy
 from teammates.text import clean, visible
 from teammates.tools.base import Tool
 from teammates.tools.masking import masked
+from teammates.types import JSON
 from threads import files
 from threads.models import File
 
@@ -138,7 +139,7 @@ def _finish(
     call.status, call.result, call.error = status, clean(result), clean(error)[:4000]
     call.finished_at = timezone.now()
     call.started_at = call.started_at or call.finished_at
-    data: dict[str, Any] = {"tool_call_id": call.call_id, "tool_name": call.name}
+    data: JSON = {"tool_call_id": call.call_id, "tool_name": call.name}
     if status == CallStatus.DENIED:
         event = NewEvent("tool.denied", data | {"reason": result["reason"], "message": call.error})
     elif status == CallStatus.DONE:

@@ -1,7 +1,6 @@
 """What a model is told: instructions, history, and this run's steps so far."""
 
 import json
-from typing import Any
 
 from django.db.models import Q
 
@@ -17,6 +16,7 @@ from teammates.providers.base import ATTACHED, ChatMessage, TextPart, ToolResult
 from teammates.roster.prompt import standing_prompt
 from teammates.tools import REGISTRY
 from teammates.tools import result as result_tool
+from teammates.types import JSON
 from threads.models import Message, MessageRole
 
 HISTORY_RUNS = 20
@@ -76,7 +76,7 @@ def instructions(run: Run) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def gather(run: Run) -> dict[str, Any]:
+def gather(run: Run) -> JSON:
     """What the run is told besides the conversation, and why: chosen once, at its beginning, of
     what its asker may open. Raises `Forbidden` once they are gone."""
     memories: list[RecalledMemories] = []

@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from django.conf import settings
 from django.db import OperationalError
@@ -21,6 +21,7 @@ from runs.events import log
 from runs.events.log import Batch, StaleLease, UnstorableEvent
 from runs.events.payloads import NewEvent
 from runs.lifecycle.transitions import Lease
+from teammates.types import JSON
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,7 +42,7 @@ class EventBuffer:
         self._writer = writer
         self._pending: list[NewEvent] = []
 
-    def delta(self, type: str, data: dict[str, Any], *texts: str, urgent: bool = False) -> None:
+    def delta(self, type: str, data: JSON, *texts: str, urgent: bool = False) -> None:
         """Add a piece of text; `texts` are the keys of `data` that grow when pieces are joined."""
         last = self._pending[-1] if self._pending else None
         if (
@@ -60,7 +61,7 @@ class EventBuffer:
                 self._pending.append(NewEvent(type, data | piece))
         self._writer.wake(self, urgent=urgent)
 
-    def emit(self, type: str, data: dict[str, Any]) -> None:
+    def emit(self, type: str, data: JSON) -> None:
         """Add an event that goes at once."""
         self._pending.append(NewEvent(type, data))
         self._writer.wake(self, urgent=True)

@@ -1,7 +1,6 @@
 """What the next step of a run needs, loaded and asked for."""
 
 import asyncio
-from typing import Any
 
 from config.database import in_db
 from runs.events.log import StaleLease
@@ -14,6 +13,7 @@ from runs.tools import toolbox
 from teammates.integrations import discovery
 from teammates.llm import catalog
 from teammates.models import ServerKind, ToolServer
+from teammates.types import JSON
 
 RECHECK_SECONDS = 60  # until a run asks an MCP server again what it offers
 
@@ -83,7 +83,7 @@ async def gather_context(loaded: LoadedRun) -> None:
     loaded.instructions = context.instructions(run)
 
 
-async def _refreshed(server: ToolServer) -> dict[str, Any]:
+async def _refreshed(server: ToolServer) -> JSON:
     """Ask a server what it offers, unless it said so just now; what changed, if anything did."""
     if server.kind == ServerKind.REST_API or discovery.is_fresh(server, RECHECK_SECONDS):
         return {}

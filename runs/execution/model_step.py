@@ -28,6 +28,7 @@ from teammates.providers.base import (
 )
 from teammates.text import read_json
 from teammates.tools.masking import masked_json
+from teammates.types import JSON
 
 
 # --- the model ----------------------------------------------------------------------------------
@@ -165,7 +166,7 @@ class _AskedFor:
     """The tool call that a model is writing. That it is called is told at once, its arguments when
     they are whole: only then can secrets in them be masked."""
 
-    def __init__(self, buffer: EventBuffer, about: dict[str, Any]) -> None:
+    def __init__(self, buffer: EventBuffer, about: JSON) -> None:
         self._events, self._about = buffer, about
         self._delta: Delta | None = None
         self._text = ""

@@ -3,7 +3,6 @@
 import logging
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
 from django.utils import timezone
 
@@ -17,6 +16,7 @@ from teammates.models import Model
 from teammates.providers.base import ModelRequest, TokenUsage, Turn
 from teammates.text import clean, read_json
 from teammates.tools.result import submit_result
+from teammates.types import JSON
 
 logger = logging.getLogger("muster.steps")
 
@@ -30,7 +30,7 @@ class ModelResult:
     first_token_ms: int | None
 
 
-def _told(told: dict[str, Any]) -> list[NewEvent]:
+def _told(told: JSON) -> list[NewEvent]:
     """What people hear of what a run is told besides the conversation."""
     events = [NewEvent("run.tool_server.failing", failing) for failing in told["failing_servers"]]
     events += [NewEvent("run.tool_server.changed", changed) for changed in told["changed_servers"]]
@@ -58,7 +58,7 @@ def begin_model_step(
     route: Model,
     kind: StepKind = StepKind.MODEL,
     covers_until: int | None = None,
-    told: dict[str, Any] | None = None,
+    told: JSON | None = None,
 ) -> Step | None:
     """Write down that a model is called; None if the run was cancelled instead.
 
@@ -176,7 +176,7 @@ def complete_compaction(
         transitions.write(run, lease.fence, [NewEvent("run.context_compacted", data)])
 
 
-def switch_model(lease: Lease, pending: list[NewEvent], *, to: Model, why: dict[str, Any]) -> None:
+def switch_model(lease: Lease, pending: list[NewEvent], *, to: Model, why: JSON) -> None:
     """Go on with the fallback of a model that cannot answer."""
     with transitions.holding(lease, pending) as run:
         if endings.stop_if_cancelled(run):

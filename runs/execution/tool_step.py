@@ -18,6 +18,7 @@ from teammates.providers.base import ProviderError
 from teammates.text import clean, read_json
 from teammates.tools import ask
 from teammates.tools.base import FileListing, Means, Tool, ToolError, UnknownEffect
+from teammates.types import JSON
 from threads import files
 
 logger = logging.getLogger("muster.calling")
@@ -238,7 +239,7 @@ async def _let_end(
     await attempt.events.commit(call_journal.finish_call, call=call, status=status, **outcome)
 
 
-def fitting_items(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def fitting_items(items: list[JSON]) -> list[JSON]:
     """Items with their texts cut so that all of them fit into one event."""
     longest = 40_000 // max(len(items), 1)
     return [item | {"text": fitting(item["text"], longest)} for item in items]
@@ -270,5 +271,5 @@ class RunToolContext:
         )
         return FileListing(file.name, file.size)
 
-    async def update_todos(self, items: list[dict[str, Any]]) -> None:
+    async def update_todos(self, items: list[JSON]) -> None:
         self._attempt.events.emit("todo.updated", {"items": fitting_items(items)})

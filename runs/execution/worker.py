@@ -33,6 +33,7 @@ from runs.triggers import scheduler
 from runs.webhooks.sender import Sender
 from teammates import providers
 from teammates.tools import servers
+from teammates.types import JSON
 
 logger = logging.getLogger("muster.worker")
 CHANNEL = "runs"
@@ -273,7 +274,7 @@ class WorkerConsumer(AsyncConsumer):
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
 
-    async def work_queued(self, message: dict[str, Any]) -> None:
+    async def work_queued(self, message: JSON) -> None:
         self._worker.look()
 
 

@@ -2,8 +2,6 @@
 (v2). Each reads what was said and hands it to `decisions.decide`.
 """
 
-from typing import Any
-
 from runs.gates import decisions, outcomes
 from runs.gates.decisions import AlreadyDecided, Decision, decide, get_gate, pending_gate
 from runs.models import DecidedVia, Gate, GateKind, GateStatus, Run, RunStatus
@@ -11,6 +9,7 @@ from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound
 from teammates.text import read_json
 from teammates.tools import ask
+from teammates.types import JSON
 
 LONGEST_ANSWER = 32 * 1024  # bytes of UTF-8
 FORMS = (
@@ -123,7 +122,7 @@ def approve(
 def _read_decision(text: str, gate: Gate) -> Decision:
     """A decision in one of the three `FORMS`, and what belongs to it."""
     word, _, reason = text.strip().partition(":")
-    given: dict[str, Any] = {}
+    given: JSON = {}
     if text.lstrip().startswith("{"):
         try:
             given = read_json(text)
@@ -138,7 +137,7 @@ def _read_decision(text: str, gate: Gate) -> Decision:
             raise Conflict("This request is not the one that is open.", code="runs.not_active")
         word, reason = str(given.get("decision", "")), str(given.get("reason") or "")
     word, reason = word.strip().lower(), reason.strip()
-    answer: dict[str, Any] = {"reason": reason} if reason else {}
+    answer: JSON = {"reason": reason} if reason else {}
     if word == "retry" and gate.kind == GateKind.UNKNOWN:
         return Decision(GateStatus.ALLOWED, answer | {"retry": True})
     statuses = {

@@ -17,6 +17,7 @@ from teammates.text import clean, visible
 from teammates.tools import ask
 from teammates.tools.base import Tool
 from teammates.tools.masking import masked
+from teammates.types import JSON
 from teammates.web.diffs import changed_lines
 from threads import files
 
@@ -33,7 +34,7 @@ def compose(
     run: Run,
     call: ToolCall,
     tool: Tool,
-    arguments: dict[str, Any],
+    arguments: JSON,
     kind: GateKind,
     *,
     why: str = "",
@@ -46,7 +47,7 @@ def compose(
     if kind == GateKind.UNKNOWN:
         prompt += ": this may or may not have happened."
     can_remember = kind == GateKind.APPROVAL and policy.may_be_remembered(tool, setting)
-    card: dict[str, Any] = {
+    card: JSON = {
         "title": tool.title,
         "mate": run.teammate.name,
         "task": None if run.task.is_ad_hoc else run.task.name,
@@ -85,7 +86,7 @@ def hides(request: Any, arguments: Any) -> bool:
     return bool(request != arguments)
 
 
-def _diff(run: Run, request: dict[str, Any]) -> list[list[str]]:
+def _diff(run: Run, request: JSON) -> list[list[str]]:
     """Sign and line of what writing a file would change; empty if there is none of that name."""
     file = files.find_file(run.thread, str(request.get("name", "")))
     if file is None or file.size > LARGEST_DIFFED:
@@ -152,7 +153,7 @@ class GateCard:
     kind: str
     prompt: str
     request: Any
-    card: dict[str, Any]
+    card: JSON
     digest: str
     is_open: bool
     decision: str = ""
@@ -187,7 +188,7 @@ class GateCard:
         return f"A note to the teammate{', needed to deny' if self.is_high_risk else ' (optional)'}"
 
 
-def shown_event(run_id: int, element: str, data: dict[str, Any]) -> GateCard:
+def shown_event(run_id: int, element: str, data: JSON) -> GateCard:
     """The card of a `run.waiting_for_input` event."""
     at = data.get("goes_on_at")
     return GateCard(
@@ -224,7 +225,7 @@ def shown_gate(gate: Gate, element: str, *, whole: Any = None) -> GateCard:
     return shown if gate.is_pending else decided(shown, decision_data(gate))
 
 
-def decided(shown: GateCard, data: dict[str, Any]) -> GateCard:
+def decided(shown: GateCard, data: JSON) -> GateCard:
     """The card behind the `run.input_provided` event with this data."""
     return replace(
         shown,
@@ -239,7 +240,7 @@ def decided(shown: GateCard, data: dict[str, Any]) -> GateCard:
     )
 
 
-def decision_data(gate: Gate) -> dict[str, Any]:
+def decision_data(gate: Gate) -> JSON:
     """What `run.input_provided` says of a decided gate."""
     return {
         "request_id": str(gate.uid),
@@ -283,7 +284,7 @@ def _in_words(gate: Gate) -> str:
     return f"{word}: {answer['reason']}" if answer.get("reason") else word
 
 
-def edits(before: Any, after: dict[str, Any]) -> list[dict[str, str]]:
+def edits(before: Any, after: JSON) -> list[dict[str, str]]:
     """What a person changed in a call's arguments, both sides masked."""
     before = before or {}
     names = [*before, *(name for name in after if name not in before)]
@@ -295,11 +296,11 @@ def edits(before: Any, after: dict[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def _side(arguments: dict[str, Any], name: str) -> str:
+def _side(arguments: JSON, name: str) -> str:
     return _shown(arguments[name])[:2000] if name in arguments else ""
 
 
-def event_data(gate: Gate) -> dict[str, Any]:
+def event_data(gate: Gate) -> JSON:
     """What `run.waiting_for_input` says of a gate: its card, as far as an event holds it."""
     whole = masked(gate.request)
     request = fitting_json(whole, EVENT_REQUEST)

@@ -33,6 +33,7 @@ from teammates.models import PermissionMode
 from teammates.text import clean
 from teammates.tools import ask
 from teammates.trust import audit
+from teammates.types import JSON
 
 logger = logging.getLogger("muster.gates")
 
@@ -48,8 +49,8 @@ class Decision:
     """What was decided. `remember`: keep a standing permission, True or a pattern of arguments."""
 
     status: GateStatus
-    answer: dict[str, Any] = field(default_factory=dict)
-    arguments: dict[str, Any] | None = None  # edited
+    answer: JSON = field(default_factory=dict)
+    arguments: JSON | None = None  # edited
     remember: bool | dict[str, str] = False
     digest: str | None = None  # of what was seen; that of an earlier request is refused
     saw_hidden: bool = False  # whoever decides was shown what the card hides

@@ -20,6 +20,7 @@ from teammates.text import clean, visible
 from teammates.tools import ask
 from teammates.tools.base import Tool
 from teammates.tools.masking import masked
+from teammates.types import JSON
 
 MOST_OUTSIDE = 100  # open requests of programs, per run
 
@@ -30,7 +31,7 @@ def open_gate(
     *,
     call: ToolCall,
     tool: Tool,
-    arguments: dict[str, Any],
+    arguments: JSON,
     kind: GateKind,
     mode: str | None = None,
     why: str = "",
@@ -67,7 +68,7 @@ def open_gate(
         return True
 
 
-def ask_outside(access: Access, run: Run, *, tool_name: str, arguments: dict[str, Any]) -> Gate:
+def ask_outside(access: Access, run: Run, *, tool_name: str, arguments: JSON) -> Gate:
     """A gate for a program that asks about a call of its own and polls for the decision (contract
     v2 4.6). The run does not wait for it; in autonomous mode it is allowed at once."""
     access.require("data.runs.write", run)
@@ -111,11 +112,11 @@ def _expiry(gate: Gate, setting: ToolSetting | None) -> Any:
     return None
 
 
-def _schema_of(request: dict[str, Any]) -> dict[str, Any]:
+def _schema_of(request: JSON) -> JSON:
     """The questions as a JSON schema, for clients that draw a form."""
     properties = {}
     for asked in request["questions"]:
-        one: dict[str, Any] = {"type": "string", "title": asked["question"]}
+        one: JSON = {"type": "string", "title": asked["question"]}
         if options := [option["label"] for option in asked.get("options", [])]:
             one["examples"] = options
         properties[asked.get("header") or asked["question"]] = one

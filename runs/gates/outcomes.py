@@ -24,9 +24,10 @@ from teammates.models import PolicySource
 from teammates.text import clean
 from teammates.tools import ask
 from teammates.tools.masking import MASK, unmasked
+from teammates.types import JSON
 
 
-def edited_arguments(run: Run, gate: Gate, arguments: Any) -> dict[str, Any]:
+def edited_arguments(run: Run, gate: Gate, arguments: Any) -> JSON:
     """Edited arguments that fit the tool, and what was changed. Raises `Invalid`."""
     call = gate.tool_call
     if call is None or gate.kind != GateKind.APPROVAL:
@@ -91,7 +92,7 @@ def write_outcome(run: Run, gate: Gate, call: ToolCall) -> list[NewEvent]:
     return [called(call), NewEvent("tool.denied", denied)]
 
 
-def _answered(run: Run, gate: Gate, call: ToolCall, answer: dict[str, Any]) -> list[NewEvent]:
+def _answered(run: Run, gate: Gate, call: ToolCall, answer: JSON) -> list[NewEvent]:
     call.status, call.result = CallStatus.DONE, {"answers": answer["answers"]}
     call.finished_at = timezone.now()
     call.save()
@@ -109,7 +110,7 @@ def _approves_plan(gate: Gate) -> bool:
     return text in ("approve", "approve (recommended)") or text.startswith("approve:")
 
 
-def _told_what_happened(gate: Gate, call: ToolCall, answer: dict[str, Any]) -> list[NewEvent]:
+def _told_what_happened(gate: Gate, call: ToolCall, answer: JSON) -> list[NewEvent]:
     """A person said whether a call that broke off had happened, or that it be made again."""
     if answer.get("retry"):
         call.status, call.approved_digest = CallStatus.PENDING, gate.digest
@@ -128,5 +129,5 @@ def _told_what_happened(gate: Gate, call: ToolCall, answer: dict[str, Any]) -> l
     return [NewEvent("tool.result", _call_data(call) | known)]
 
 
-def _call_data(call: ToolCall) -> dict[str, Any]:
+def _call_data(call: ToolCall) -> JSON:
     return {"tool_call_id": call.call_id, "tool_name": call.name}

@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
 from django.db import transaction
 from django.db.models import F
@@ -21,10 +20,11 @@ from teammates.errors import Conflict
 from teammates.models import User
 from teammates.providers.base import estimate_tokens
 from teammates.text import clean, clean_text
+from teammates.types import JSON
 from threads.models import Message, MessageRole
 
 
-def stop_unfinished_step(run: Run, *, error: str = "") -> dict[str, Any]:
+def stop_unfinished_step(run: Run, *, error: str = "") -> JSON:
     """Close the model step that an attempt left open; return what is void of it, for the event."""
     step = Step.objects.filter(run=run, status=StepStatus.RUNNING).first()
     if step is None or step.kind == StepKind.TOOLS:
@@ -44,7 +44,7 @@ def stop_unfinished_step(run: Run, *, error: str = "") -> dict[str, Any]:
     }
 
 
-def _estimate_unfinished(run: Run, step: Step) -> dict[str, Any]:
+def _estimate_unfinished(run: Run, step: Step) -> JSON:
     """What a model call used whose provider never told: nothing, if it never said anything."""
     deltas = run.events.filter(
         seq__gte=step.first_seq, type__in=["message.delta", "tool.call.delta"]
@@ -93,7 +93,7 @@ def finish_locked(run: Run, outcome: Outcome) -> Run:
         [str(uid) for uid in open_gates.values_list("uid", flat=True)] if (was_waiting) else []
     )
     open_gates.update(status=GateStatus.CANCELLED, decided_at=timezone.now())
-    fields: dict[str, Any] = book_usage(run)
+    fields: JSON = book_usage(run)
     text = clean(outcome.text)
     closing: list[NewEvent] = []
     if text.strip():
@@ -103,7 +103,7 @@ def finish_locked(run: Run, outcome: Outcome) -> Run:
         fields["asks_back"] = outcome.status == S.COMPLETED and asks_back(text)
     finished_at = timezone.now()
     rows = fields.pop("rows")
-    data: dict[str, Any] = {
+    data: JSON = {
         "usage": {
             "input_tokens": fields["input_tokens"],
             "output_tokens": fields["output_tokens"],

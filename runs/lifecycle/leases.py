@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -22,6 +21,7 @@ from runs.lifecycle.endings import (
 from runs.lifecycle.transitions import Lease, S, holding, transition
 from runs.models import Run, WorkerBeat
 from teammates.models import TeammateStatus
+from teammates.types import JSON
 
 MAX_LOST_ATTEMPTS = 20
 CLAIM_LOCK = 42
@@ -238,9 +238,7 @@ def _end_attempt(run: Run, event: str, *, reason: str) -> None:
     notify({WORK_CHANNEL: ""})
 
 
-def retry_later(
-    lease: Lease, pending: list[NewEvent], *, delay: float, why: dict[str, Any]
-) -> None:
+def retry_later(lease: Lease, pending: list[NewEvent], *, delay: float, why: JSON) -> None:
     """Queue a run again after a transient error of its provider; it keeps its place.
 
     `delay` in seconds; `why` is the data of the `run.llm.retry` event.

@@ -1,7 +1,6 @@
 """What people are told outside of a thread: rows of their own."""
 
 from datetime import timedelta
-from typing import Any
 
 from django.conf import settings
 from django.db.models import QuerySet
@@ -11,6 +10,7 @@ from runs.models import Firing, Gate, Notice, NoticeKind, Run, RunStatus, Trigge
 from teammates.access import Access
 from teammates.models import Membership, Role, User
 from teammates.people.members import find_member
+from teammates.types import JSON
 
 MOST_OWNERS = 3
 
@@ -55,7 +55,7 @@ def tell_of_result(run: Run) -> None:
     _tell(run, NoticeKind.RESULT, title[:200], due_at=at)
 
 
-def _somebody(run: Run, address: str) -> dict[str, Any]:
+def _somebody(run: Run, address: str) -> JSON:
     """A mail address, as a member where it is one's."""
     member = find_member(run.organization, address)
     return {"user": member} if member else {"address": address}

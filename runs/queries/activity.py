@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 from django.db.models import Case, Count, F, OuterRef, Subquery, When, Window
 from django.urls import reverse
 
 from runs.models import ACTIVE, FINISHED, CallStatus, Run, RunStatus, ToolCall
+from runs.models.run import RunQuerySet
 from runs.usage import totals
 from runs.usage.periods import Span
 from teammates.access import Access
@@ -132,7 +132,7 @@ def rows(access: Access) -> list[ActivityRow]:
     return sorted(found, key=lambda row: row.place)
 
 
-def under_way(runs: Any) -> dict[int, Busy]:
+def under_way(runs: RunQuerySet) -> dict[int, Busy]:
     """Of each teammate at work in `runs`; those that most need a look first. One query."""
     place = Case(*(When(status=status, then=at) for at, status in enumerate(ORDER)), default=IDLE)
     firsts = (

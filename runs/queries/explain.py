@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 from django.db.models import Sum
 from django.db.models.functions import Coalesce
@@ -11,6 +10,7 @@ from django.utils import timezone
 
 from runs.lifecycle import workers
 from runs.models import ACTIVE, Gate, GateStatus, Run, RunStatus, Step, StepKind, StepStatus
+from teammates.types import JSON
 from threads.models import Thread
 
 
@@ -77,7 +77,7 @@ def _why_queued(run: Run) -> str:
     return "Waits for a worker"
 
 
-def so_far(run: Run) -> dict[str, Any] | None:
+def so_far(run: Run) -> JSON | None:
     """What the finished steps of a run under way used and cost; None once it is over."""
     if run.is_finished:
         return None

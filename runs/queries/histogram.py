@@ -5,13 +5,14 @@ table."""
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connection
 from django.utils import timezone
 
 from runs.models import RunStatus
+from runs.models.run import RunQuerySet
+from teammates.types import JSON
 
 MOST = 10_000
 BUCKETS = 48
@@ -72,7 +73,7 @@ class Survey:
         return at - (at - ORIGIN) % self.width
 
 
-def survey(runs: Any, *, begins: datetime | None, ends: datetime) -> Survey:
+def survey(runs: RunQuerySet, *, begins: datetime | None, ends: datetime) -> Survey:
     """Of a queryset of runs. Two queries. What is asked for before `EARLIEST` or after now is not
     drawn."""
     ends = min(ends, timezone.now())
@@ -120,7 +121,7 @@ def survey(runs: Any, *, begins: datetime | None, ends: datetime) -> Survey:
     )
 
 
-def errors(runs: Any) -> list[dict[str, Any]]:
+def errors(runs: RunQuerySet) -> list[JSON]:
     """The messages that runs failed with, most frequent first. One query."""
     failed = runs.filter(status=RunStatus.FAILED).newest_first()
     newest = failed.values_list("error_class", "error_message", "created_at", "id")[:MOST]

@@ -8,9 +8,11 @@ from django.db.models import Count, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce
 
 from runs.models import ACTIVE, FINISHED, NEEDS_SOMEBODY, Gate, Run, RunFile
+from runs.models.run import RunQuerySet
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid, NotFound
 from teammates.models import Teammate
+from teammates.types import JSON
 from threads.models import File, Thread
 
 
@@ -30,7 +32,7 @@ def get_run(access: Access, *, bare: bool = False, **lookup: Any) -> Run:
     raise NotFound("There is no such run.", code="runs.not_found")
 
 
-def awaiting_first(runs: Any, last: Run | None, limit: int) -> list[Run]:
+def awaiting_first(runs: RunQuerySet, last: Run | None, limit: int) -> list[Run]:
     """Up to `limit` runs behind `last`: those that need somebody, then the rest, newest first.
 
     Two queries, each on its index."""
@@ -45,7 +47,7 @@ def awaiting_first(runs: Any, last: Run | None, limit: int) -> list[Run]:
     return found
 
 
-def sums_of(thread: Thread) -> dict[str, Any]:
+def sums_of(thread: Thread) -> JSON:
     """How many runs a thread has, what they used and what that cost."""
     return Run.objects.filter(thread=thread).aggregate(
         runs=Count("id"),
@@ -83,7 +85,7 @@ def counts_of(run: Run) -> dict[str, int]:
     }
 
 
-def activity(access: Access, runs: Any) -> dict[int, list[Run]]:
+def activity(access: Access, runs: RunQuerySet) -> dict[int, list[Run]]:
     """Of each teammate that the asker sees: what is under way, and what ended last. Two queries."""
     ended = runs.filter(teammate=OuterRef("pk"), status__in=FINISHED).newest_first()
     teammates = Teammate.objects.visible_to(access).current()
@@ -97,7 +99,7 @@ def activity(access: Access, runs: Any) -> dict[int, list[Run]]:
     return by_teammate
 
 
-def page_before(access: Access, before: str, runs: Any) -> Any:
+def page_before(access: Access, before: str, runs: RunQuerySet) -> Any:
     """`runs` behind a v1 cursor: a run's id, an instant, or the `X-Next-Cursor` of a page.
 
     Raises `Invalid` for anything else.

@@ -7,6 +7,7 @@ from typing import Any
 from django.db.models import Q
 
 from runs.models import Run, Task
+from runs.models.run import RunQuerySet
 from teammates.access import Access
 from teammates.models import Teammate
 from teammates.searching import (
@@ -78,7 +79,7 @@ def threads_saying(threads: Any, text: str, *, limit: int) -> list[tuple[Thread,
     return list(found.values())[:limit]
 
 
-def runs_asked(runs: Any, text: str) -> Any:
+def runs_asked(runs: RunQuerySet, text: str) -> Any:
     """Of `runs`, those that were asked for in all of the words."""
     query = query_of(text)
     if query is None:

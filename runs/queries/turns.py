@@ -14,6 +14,7 @@ from runs.models import Run, Step, StepKind, ToolCall
 from teammates.errors import Invalid
 from teammates.providers.base import TextPart, Thinking, ToolRequest, Turn
 from teammates.tools.masking import masked
+from teammates.types import JSON
 
 
 @dataclass
@@ -24,9 +25,9 @@ class RunMessage:
     role: str
     text: str
     created_at: datetime
-    blocks: list[dict[str, Any]] = field(default_factory=list)
+    blocks: list[JSON] = field(default_factory=list)
     step: Step | None = None
-    trace: list[dict[str, Any]] | None = None
+    trace: list[JSON] | None = None
 
 
 def messages_of(
@@ -72,7 +73,7 @@ def _of_step(step: Step) -> RunMessage:
     )
 
 
-def _block(part: Any) -> dict[str, Any]:
+def _block(part: Any) -> JSON:
     match part:
         case TextPart():
             return _text(part.text)
@@ -88,7 +89,7 @@ def _block(part: Any) -> dict[str, Any]:
     return {"type": "unknown"}
 
 
-def _text(text: str) -> dict[str, Any]:
+def _text(text: str) -> JSON:
     return {"type": "text", "text": text}
 
 
@@ -115,7 +116,7 @@ def _requested(said: list[RunMessage]) -> list[str]:
     return [block["id"] for one in said for block in one.blocks if block["type"] == "tool_use"]
 
 
-def _result(call: ToolCall) -> dict[str, Any]:
+def _result(call: ToolCall) -> JSON:
     return {
         "type": "tool_result",
         "tool_use_id": call.call_id,

@@ -36,6 +36,7 @@ from teammates.models import (
     ToolServer,
 )
 from teammates.trust import limits
+from teammates.types import JSON
 from threads.models import File, Message, Thread
 
 PIECE = 500  # rows that are read at once
@@ -86,7 +87,7 @@ SECRET = frozenset(
 )
 
 
-def sections(access: Access) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+def sections(access: Access) -> Iterator[tuple[str, Iterator[JSON]]]:
     """Each section and its rows, read in pieces. For owners."""
     access.require("org.account.manage")
     for name, (model, path) in SECTIONS.items():
@@ -114,7 +115,7 @@ def as_json(access: Access) -> Iterator[str]:
     yield "}"
 
 
-def _row(row: models.Model) -> dict[str, Any]:
+def _row(row: models.Model) -> JSON:
     return {name: getattr(row, name) for name in exported_columns(type(row))}
 
 
@@ -127,7 +128,7 @@ def exported_columns(model: type[models.Model]) -> list[str]:
     ]
 
 
-def head(access: Access) -> dict[str, Any]:
+def head(access: Access) -> JSON:
     """What the document says of the account itself."""
     access.require("org.account.manage")
     limits.take((limits.EXPORTS, limits.whoever(access)))

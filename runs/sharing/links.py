@@ -5,7 +5,7 @@ The link is signed and names the row and a nonce of it; a new nonce kills every 
 
 import secrets
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from django.core import signing
 from django.db.models import Exists, OuterRef, Q
@@ -17,6 +17,7 @@ from teammates.access import Access
 from teammates.errors import NotFound
 from teammates.models import Membership
 from teammates.trust import audit
+from teammates.types import JSON
 
 LINK_DAYS = 90
 MOST_LISTED = 200  # of a kind
@@ -29,7 +30,7 @@ THREAD = {"run": "thread", "artifact": "run__thread"}  # with whose deletion a l
 def share(access: Access, row: Shared) -> Shared:
     """Give a row a public link for `LINK_DAYS`; again is the same link for that long from now."""
     access.require("data.runs.write", row)
-    fields: dict[str, Any] = {
+    fields: JSON = {
         "shared_by": access.user,
         "shared_until": timezone.now() + timedelta(days=LINK_DAYS),
     }

@@ -1,7 +1,6 @@
 """The dialect of the pages: text that grows one node, and fragments that htmx swaps in."""
 
 import json
-from typing import Any
 
 from django.template.loader import render_to_string
 from django.utils import timezone
@@ -10,6 +9,7 @@ from runs.events import payloads
 from runs.events.log import LoggedEvent
 from runs.models import RunStatus
 from runs.streams import transcript
+from teammates.types import JSON
 
 # What a run is right behind an event.
 STATUS_BEHIND = {
@@ -74,7 +74,7 @@ class PageFrames:
     def _html(self, event: LoggedEvent) -> str:
         """The fragments that bring the page from before the event to behind it."""
         data, run_id = event.data, event.run_id
-        context: dict[str, Any] = {"event": event, "run_id": run_id, "data": data, "oob": True}
+        context: JSON = {"event": event, "run_id": run_id, "data": data, "oob": True}
         pieces: list[str] = []
         if gone := transcript.gone_block(event):
             pieces.append(f'<div id="{gone}" hx-swap-oob="delete"></div>')

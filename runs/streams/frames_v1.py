@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from runs.events.log import LoggedEvent
+from teammates.types import JSON
 
 
 def timestamp(value: Any) -> str:
@@ -11,9 +12,9 @@ def timestamp(value: Any) -> str:
     return str(value.strftime("%Y-%m-%dT%H:%M:%S.")) + f"{value.microsecond // 1000:03d}Z"
 
 
-def event_object(event: LoggedEvent, run_uid: str) -> dict[str, Any]:
+def event_object(event: LoggedEvent, run_uid: str) -> JSON:
     at = timestamp(event.created_at)
-    shown: dict[str, Any] = {
+    shown: JSON = {
         "seq": event.seq,
         "type": "run.cancelled" if event.type == "run.closed" else event.type,
         "data": event.data,

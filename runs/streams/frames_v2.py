@@ -10,6 +10,7 @@ from typing import Any
 
 from runs.events.log import LoggedEvent
 from runs.models import Run
+from teammates.types import JSON
 
 VOIDING = ("run.attempt.lost", "run.attempt.released", "run.llm.retry", "run.provider_fallback")
 _BLOCKS = {
@@ -168,7 +169,7 @@ def _close_block(state: StreamState) -> tuple[bytes, StreamState]:
     return closed, replace(state, block="", block_id="")
 
 
-def _call_delta(state: StreamState, data: dict[str, Any]) -> tuple[bytes, StreamState]:
+def _call_delta(state: StreamState, data: JSON) -> tuple[bytes, StreamState]:
     written, state = _close_block(state)
     call_id = data["tool_call_id"]
     if call_id not in state.calls:
@@ -198,7 +199,7 @@ def _ending(event: LoggedEvent) -> bytes:
     data = event.data
     usage, cost = data["usage"], data["cost"]["amount_micros"]
     stop_reason = data.get("stop_reason") or None
-    said: dict[str, Any] = {
+    said: JSON = {
         "stop_reason": stop_reason,
         "unresolved_tool_use_ids": [],
         "completion_state": event.type.removeprefix("run."),

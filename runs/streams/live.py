@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from django.db.models import Count
 
@@ -17,6 +16,7 @@ from config.wakeups import WakeUps
 from runs.events.channels import LIVE_CHANNEL
 from runs.models import Gate, GateStatus, Run
 from teammates.access import Access
+from teammates.types import JSON
 
 logger = logging.getLogger("muster.live")
 GATHER_SECONDS = 0.2  # several changes at once are one look
@@ -28,7 +28,7 @@ class Watcher:
     """One tab. `tell` is called on the event loop."""
 
     access: Access
-    tell: Callable[[dict[str, Any]], None]
+    tell: Callable[[JSON], None]
 
 
 class LiveBoard:
@@ -78,7 +78,7 @@ class LiveBoard:
             watcher.tell(_message(watcher.access, counts, gates))
 
 
-def _look(organization_id: int) -> tuple[dict[int | None, int], list[dict[str, Any]]]:
+def _look(organization_id: int) -> tuple[dict[int | None, int], list[JSON]]:
     """How many runs wait, by who started them, and the newest open gates. Two queries."""
     waiting = Run.objects.filter(organization_id=organization_id).needing_a_person()
     counts: dict[int | None, int] = {
@@ -93,9 +93,7 @@ def _look(organization_id: int) -> tuple[dict[int | None, int], list[dict[str, A
     return counts, [dict(gate) for gate in gates[:NEWEST]]
 
 
-def _message(
-    access: Access, counts: dict[int | None, int], gates: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _message(access: Access, counts: dict[int | None, int], gates: list[JSON]) -> JSON:
     """What one person may know of it."""
     user_id = access.user.pk if access.user else None
     is_theirs: Callable[[int | None], bool] = (

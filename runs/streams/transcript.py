@@ -15,6 +15,7 @@ from teammates import tools
 from teammates.models import PermissionMode
 from teammates.providers.base import Thinking, Turn
 from teammates.templatetags.muster import seconds
+from teammates.types import JSON
 
 
 def element_id(run_id: int, kind: str, key: Any) -> str:
@@ -74,7 +75,7 @@ class Transcript:
 
     run_id: int
     blocks: dict[str, Block] = field(default_factory=dict)
-    todos: list[dict[str, Any]] = field(default_factory=list)
+    todos: list[JSON] = field(default_factory=list)
     strip: str = ""  # what goes on, in one line
     last_seq: int = 0
 
@@ -220,7 +221,7 @@ def is_question(event: LoggedEvent) -> bool:
     return tool is not None and tool.asks_a_person
 
 
-def describe(data: dict[str, Any]) -> tuple[str, str]:
+def describe(data: JSON) -> tuple[str, str]:
     """The title of a called tool and what the call does, in the words of the time."""
     name = data["tool_name"]
     if "display_name" in data:

@@ -20,6 +20,7 @@ from runs.streams.process import readers
 from runs.streams.sse import RECHECK_SECONDS
 from teammates.access import Access
 from teammates.models import User
+from teammates.types import JSON
 from teammates.web.pages import access_of_session, number_of
 
 logger = logging.getLogger("muster.sockets")
@@ -85,7 +86,7 @@ class LiveSocket(AsyncWebsocketConsumer):
     async def connect(self) -> None:
         self._watcher: Watcher | None = None
         self._pump: asyncio.Task[None] | None = None
-        self._latest: dict[str, Any] | None = None
+        self._latest: JSON | None = None
         self._changed = asyncio.Event()
         access = await in_db(self._find)
         await self.accept()
@@ -101,7 +102,7 @@ class LiveSocket(AsyncWebsocketConsumer):
         access = access_of_session(user, self.scope["session"]) if user else None
         return access if access is not None and access.may("data.runs.read") else None
 
-    def _tell(self, message: dict[str, Any]) -> None:
+    def _tell(self, message: JSON) -> None:
         self._latest = message
         self._changed.set()
 

@@ -14,6 +14,7 @@ from teammates.llm import catalog
 from teammates.models import Effort, EndUser, PermissionMode, Teammate
 from teammates.roster import lookup
 from teammates.trust import audit
+from teammates.types import JSON
 
 LONGEST_TEXT = 100_000  # characters
 LONGEST_NAME = 255
@@ -146,7 +147,7 @@ def require_editor(access: Access, task: Task) -> None:
         raise Forbidden("This task is a colleague's.")
 
 
-def _apply(task: Task, fields: dict[str, Any]) -> None:
+def _apply(task: Task, fields: JSON) -> None:
     for name, value in fields.items():
         if name not in CHANGEABLE:
             raise Invalid(f"Unknown field: {name}.")

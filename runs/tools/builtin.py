@@ -36,8 +36,9 @@ from runs.tools.setup import (
 )
 from teammates.access import Access
 from teammates.tools import result as result_tool
+from teammates.types import JSON
 
-Verb = Callable[[Run, Access, ToolCall, dict[str, Any]], Any]
+Verb = Callable[[Run, Access, ToolCall, JSON], Any]
 
 
 def perform(run: Run, call: ToolCall, name: str, arguments: Any) -> Any:

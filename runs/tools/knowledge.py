@@ -11,9 +11,10 @@ from teammates.errors import NotFound
 from teammates.knowledge import documents, memories
 from teammates.knowledge.skills import skills_for
 from teammates.models import Author
+from teammates.types import JSON
 
 
-def remember(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+def remember(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     own = arguments.get("scope") == "me"
     memory = memories.add_memory(
         access,
@@ -27,7 +28,7 @@ def remember(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]
     return {"memory_id": memory.pk, "content": memory.content}
 
 
-def recall(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+def recall(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     query = arguments.get("query", "")
     told = memories.memories_for(access, run.teammate, query)
     found = [one.memory for one in told if not query or one.why == memories.FITS]
@@ -40,7 +41,7 @@ def recall(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) 
     return [{"memory_id": memory.pk, "content": memory.content} for memory in found]
 
 
-def forget(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+def forget(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     memory = memories.get_memory(access, arguments["memory_id"])
     if memory.teammate_id not in (None, run.teammate_id):
         raise NotFound("There is no such memory.")
@@ -48,7 +49,7 @@ def forget(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) 
     return {"forgotten": memory.content}
 
 
-def load_skill(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+def load_skill(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     skills = skills_for(access, run.teammate)
     found = skills.filter(slug=arguments["skill"]).first()
     if found is None:
@@ -57,7 +58,7 @@ def load_skill(run: Run, access: Access, call: ToolCall, arguments: dict[str, An
     return {"name": found.name, "instructions": found.body}
 
 
-def write_document(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+def write_document(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     document = documents.write_document(
         access,
         name=arguments["name"],
@@ -71,7 +72,7 @@ def write_document(run: Run, access: Access, call: ToolCall, arguments: dict[str
     return {"document_id": document.pk, "name": document.name}
 
 
-def read_document(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+def read_document(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     readable = documents.documents_for(access, run.teammate)
     own_first = readable.filter(name=arguments["name"]).order_by(F("teammate").asc(nulls_last=True))
     found = own_first.first()
@@ -81,6 +82,6 @@ def read_document(run: Run, access: Access, call: ToolCall, arguments: dict[str,
     return {"name": found.name, "content": found.content}
 
 
-def learn_lesson(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+def learn_lesson(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     lesson = lessons.learn(run, arguments["text"], arguments.get("when_applicable", ""))
     return {"lesson_id": lesson.pk, "affirmed": lesson.reaffirm_count}

@@ -11,10 +11,11 @@ from teammates.errors import Conflict
 from teammates.fencing import as_data
 from teammates.roster import lookup
 from teammates.trust import limits
+from teammates.types import JSON
 from threads import conversations
 
 
-def read_mailbox(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+def read_mailbox(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     # Codes lie there: who only talks to the teammate does not get them.
     lookup.require_editor(access, run.teammate)
     found = mailbox.mails_of(run.teammate, arguments.get("words", ""))
@@ -32,7 +33,7 @@ def read_mailbox(run: Run, access: Access, call: ToolCall, arguments: dict[str, 
     ]
 
 
-def notify(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+def notify(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     title = arguments.get("title") or f"{run.teammate.name} has news"
     if run.has_words_from_outside:
         limits.take((limits.NOTICES_FROM_OUTSIDE, f"{run.teammate_id} {run.origin}"))
@@ -43,7 +44,7 @@ def notify(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) 
     return {"told": told}
 
 
-def report_issue(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+def report_issue(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     report = feedback.file_report(
         access,
         arguments["message"],
@@ -54,7 +55,7 @@ def report_issue(run: Run, access: Access, call: ToolCall, arguments: dict[str, 
     return {"report_id": report.pk}
 
 
-def submit_result(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+def submit_result(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     run.output_data = arguments
     run.save(update_fields=["output_data"])
     return {"accepted": True}

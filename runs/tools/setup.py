@@ -22,6 +22,7 @@ from teammates.errors import Conflict, Forbidden, Invalid, NotFound
 from teammates.integrations.app_catalog import CATALOG
 from teammates.models import PermissionMode, PermissionPolicy, Teammate, ToolServer
 from teammates.roster import channels, editing, lookup
+from teammates.types import JSON
 from threads import files
 
 MOST_LISTED = 50
@@ -31,7 +32,7 @@ MOST_STARTED = 50  # runs that come of one, at whatever depth
 STRICTNESS: list[str] = [PermissionMode.AUTONOMOUS, PermissionMode.APPROVAL, PermissionMode.PLAN]
 
 
-def list_teammates(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+def list_teammates(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     return [
         {
             "teammate_id": one.pk,
@@ -44,7 +45,7 @@ def list_teammates(run: Run, access: Access, call: ToolCall, arguments: dict[str
     ]
 
 
-def create_teammate(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+def create_teammate(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     made = editing.create_teammate(
         access,
         end_user=run.end_user,
@@ -58,7 +59,7 @@ def create_teammate(run: Run, access: Access, call: ToolCall, arguments: dict[st
     return {"teammate_id": made.pk, "name": made.name}
 
 
-def update_teammate(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+def update_teammate(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     teammate = _teammate(run, access, arguments["teammate_id"])
     lookup.require_editor(access, teammate)
     _refuse_stronger(run, teammate)
@@ -91,14 +92,14 @@ def _kept_from(run: Run, teammate: Teammate) -> set[str]:
     return set(run.teammate_version.disabled_tools) - set(theirs)
 
 
-def set_inbox(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+def set_inbox(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     teammate = _teammate(run, access, arguments["teammate_id"])
     lookup.require_editor(access, teammate)
     changed = channels.set_inbox(access, teammate, enabled=arguments["enabled"])
     return {"teammate_id": changed.pk, "address": changed.email_address}
 
 
-def list_tasks(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+def list_tasks(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     return [
         {
             "task_id": task.pk,
@@ -110,7 +111,7 @@ def list_tasks(run: Run, access: Access, call: ToolCall, arguments: dict[str, An
     ]
 
 
-def create_task(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+def create_task(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     wanted = arguments.get("teammate_id")
     teammate = _teammate(run, access, wanted) if wanted else run.teammate
     task = tasks.create_task(
@@ -123,7 +124,7 @@ def create_task(run: Run, access: Access, call: ToolCall, arguments: dict[str, A
     return {"task_id": task.pk, "name": task.name}
 
 
-def run_task(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+def run_task(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     task = _tasks(run, access).select_related("teammate").filter(pk=arguments["task_id"]).first()
     if task is None or task.status != TaskStatus.ENABLED:
         raise NotFound("There is no such task in this scope; list_tasks names those there are.")
@@ -165,7 +166,7 @@ def run_task(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]
     return {"run_id": started.pk, "status": "running"}
 
 
-def list_runs(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+def list_runs(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     runs = _runs(run, access).for_list()
     if task_id := arguments.get("task_id"):
         runs = runs.filter(task_id=task_id)
@@ -175,7 +176,7 @@ def list_runs(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any
     ]
 
 
-def get_run(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+def get_run(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     found = (
         _runs(run, access)
         .for_list()
@@ -197,7 +198,7 @@ def get_run(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any])
     }
 
 
-def read_run_file(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+def read_run_file(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     found = _runs(run, access).select_related("thread").filter(pk=arguments["run_id"]).first()
     written = RunFile.objects.filter(run=found, file__name=arguments["name"])
     newest = written.select_related("file").order_by("-file__version").first()
@@ -210,7 +211,7 @@ def read_run_file(run: Run, access: Access, call: ToolCall, arguments: dict[str,
     return {"name": newest.file.name, "content": text}
 
 
-def list_approvals(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+def list_approvals(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     waiting = (
         Gate.objects.filter(status=GateStatus.PENDING, run__in=_runs(run, access))
         .select_related("run__thread")
@@ -227,7 +228,7 @@ def list_approvals(run: Run, access: Access, call: ToolCall, arguments: dict[str
     }
 
 
-def list_apps(run: Run, access: Access, call: ToolCall, arguments: dict[str, Any]) -> Any:
+def list_apps(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     servers = ToolServer.objects.visible_to(access).order_by("id")
     if access.origin:
         servers = servers.filter(slug__in=run.tools)

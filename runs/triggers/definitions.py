@@ -17,13 +17,14 @@ from teammates.integrations import servers
 from teammates.models import Teammate
 from teammates.roster import addresses, lookup, webhook_tokens
 from teammates.trust import audit
+from teammates.types import JSON
 
 MOST_TRIGGERS = 50  # of a task
 MOST_MISSED = 100  # runs that are made up for at once
 MOST_FAILURES = 100
 RULES = ("overlap", "missed", "missed_limit", "failure_limit")
 # Events differ from each other: each has its run, and none is held back for the last ones' sake.
-OF_EVENTS: dict[str, Any] = {"overlap": Overlap.ALLOW, "failure_limit": None}
+OF_EVENTS: JSON = {"overlap": Overlap.ALLOW, "failure_limit": None}
 
 
 def webhook_of(task: Task) -> Trigger | None:
@@ -57,7 +58,7 @@ def create_task_with_triggers(
 
 
 def create_task_with(
-    access: Access, teammate: Teammate, *, schedule: dict[str, Any] | None, **fields: Any
+    access: Access, teammate: Teammate, *, schedule: JSON | None, **fields: Any
 ) -> Task:
     """A task, and if `schedule` says when, its first schedule, all or nothing."""
     with transaction.atomic():
@@ -217,8 +218,8 @@ def update_trigger(
 
 def _switched(
     access: Access, task: Task, trigger: Trigger, *, enabled: bool, is_new_time: bool
-) -> dict[str, Any]:
-    fields: dict[str, Any] = {"enabled": enabled}
+) -> JSON:
+    fields: JSON = {"enabled": enabled}
     if enabled:
         _require_startable(task)
         if trigger.run_at is not None and trigger.run_at <= timezone.now() and not is_new_time:
@@ -230,18 +231,18 @@ def _switched(
     return fields
 
 
-def _resumed(access: Access, task: Task) -> dict[str, Any]:
+def _resumed(access: Access, task: Task) -> JSON:
     """What is written on a trigger that is switched on. The caller holds the task."""
     take_over(access, task)
     return {"enabled": True, "rests_because": "", "failures": 0}
 
 
-def _rescheduled() -> dict[str, Any]:
+def _rescheduled() -> JSON:
     """Its due times count from now on; the scheduler finds the next one."""
     return {"armed_at": database_now(), "next_at": None}
 
 
-def _checked_rules(rules: dict[str, Any]) -> dict[str, Any]:
+def _checked_rules(rules: JSON) -> JSON:
     for name, known in (("overlap", Overlap.values), ("missed", Missed.values)):
         if name in rules and rules[name] not in known:
             raise Invalid(f"{name} must be one of {', '.join(known)}.")

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from runs.models import Trigger, TriggerKind
 from teammates.errors import Invalid
+from teammates.types import JSON
 
 SHORTEST_INTERVAL = 60  # seconds
 LONGEST_INTERVAL = 366 * 24 * 3600
@@ -92,7 +93,7 @@ def next_time(trigger: Trigger) -> datetime | None:
     return next(next_times(trigger), None)
 
 
-def checked_timing(**given: Any) -> dict[str, Any]:
+def checked_timing(**given: Any) -> JSON:
     """Exactly one of `TIMINGS`, as fields of a trigger; the others are cleared.
 
     Raises `Invalid` naming the field.

@@ -17,6 +17,7 @@ from teammates.fencing import as_data
 from teammates.fields import hash_secret
 from teammates.models import Teammate
 from teammates.text import clean, read_json
+from teammates.types import JSON
 
 LARGEST_BODY = 256 * 1024  # bytes
 WEBHOOK = "a webhook"
@@ -53,7 +54,7 @@ def receive_for_teammate(teammate_id: int, token: str, call: WebhookCall) -> Rec
     return _receive(Teammate.objects.with_owner().filter(pk=teammate_id), token, call)
 
 
-def send_sample(row: Trigger | Teammate, sample: dict[str, Any]) -> Received:
+def send_sample(row: Trigger | Teammate, sample: JSON) -> Received:
     """The same as a call from outside, from whoever tries it out. It starts a real run."""
     call = WebhookCall(
         json.dumps(sample).encode(),

@@ -5,12 +5,12 @@ So the sums of `UsageDay` are those of the runs. Months and days are UTC's.
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 
 from django.db import connection
 
 from runs.models import CALLS_A_MODEL, Run, Step, Usage
 from runs.usage.totals import LANES
+from teammates.types import JSON
 
 _ADD = f"""
 INSERT INTO runs_usageday (organization_id, day, end_user_id, teammate_id, created_by_id, is_api,
@@ -63,9 +63,9 @@ def add_to_day(run: Run, rows: list[Usage], *, at: datetime) -> None:
         )
 
 
-def book_usage(run: Run) -> dict[str, Any]:
+def book_usage(run: Run) -> JSON:
     """Write one usage row per model; return the run's totals, and the `rows`."""
-    totals: dict[str, Any] = {
+    totals: JSON = {
         "input_tokens": 0,
         "output_tokens": 0,
         "cache_read_tokens": 0,

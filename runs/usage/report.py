@@ -18,6 +18,7 @@ from runs.usage.periods import Span
 from runs.usage.totals import LANES
 from teammates.access import Access
 from teammates.models import EndUser, Model, Teammate, User
+from teammates.types import JSON
 
 PERIODS = {
     "today": "Today",
@@ -61,7 +62,7 @@ class Sums:
         return self.cost / self.runs if self.runs else None
 
     @classmethod
-    def of(cls, rows: Iterable[dict[str, Any]]) -> "Sums":
+    def of(cls, rows: Iterable[JSON]) -> "Sums":
         sums = cls()
         for row in rows:
             for name in ("runs", "cost", *LANES):
@@ -94,7 +95,7 @@ class UsageReport:
     before: Sums
     saved_by_cache: Decimal
     cost_of_failed: Decimal
-    unpriced: list[dict[str, Any]] = field(default_factory=list)
+    unpriced: list[JSON] = field(default_factory=list)
     likely_by_month_end: Decimal | None = None
 
     @property
@@ -153,13 +154,13 @@ def report(access: Access, span: Span, *, by: str, measure: str = "") -> UsageRe
     )
 
 
-def _by_group(days: Any, span: Span, column: str) -> dict[Any, dict[Any, dict[str, Any]]]:
+def _by_group(days: Any, span: Span, column: str) -> dict[Any, dict[Any, JSON]]:
     """Group → day → sums. One query."""
     rows = days.filter(day__gte=span.start, day__lte=span.end).values(column, "day")
     summed = rows.annotate(
         n=Sum("runs"), spent=Sum("cost"), **{f"sum_{lane}": Sum(lane) for lane in LANES}
     )
-    found: dict[Any, dict[Any, dict[str, Any]]] = {}
+    found: dict[Any, dict[Any, JSON]] = {}
     for row in summed.order_by():
         sums = {lane: row[f"sum_{lane}"] for lane in LANES} | {
             "runs": row["n"],
@@ -169,7 +170,7 @@ def _by_group(days: Any, span: Span, column: str) -> dict[Any, dict[Any, dict[st
     return found
 
 
-def _measured(row: dict[str, Any] | None, measure: str) -> Decimal:
+def _measured(row: JSON | None, measure: str) -> Decimal:
     if row is None:
         return Decimal(0)
     if measure == "tokens":
@@ -228,7 +229,7 @@ def _failed(access: Access, span: Span) -> Decimal:
     return failed.aggregate(cost=Sum("cost"))["cost"] or Decimal(0)
 
 
-def _unpriced(access: Access, span: Span) -> list[dict[str, Any]]:
+def _unpriced(access: Access, span: Span) -> list[JSON]:
     """Models that were used while they had no price: their cost is in no sum."""
     if not access.is_admin:
         return []

@@ -12,6 +12,7 @@ from runs.usage.periods import FIRST_YEAR, Span, period
 from teammates.access import Access
 from teammates.errors import Invalid
 from teammates.models import EndUser
+from teammates.types import JSON
 
 LANES = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
 LONGEST_SERIES = 366  # days
@@ -24,7 +25,7 @@ def days_of(access: Access) -> Any:
     return days if access.may("data.usage.read") else days.filter(created_by=access.user)
 
 
-def totals(days: Any) -> dict[str, Any]:
+def totals(days: Any) -> JSON:
     """Sums of `days`; zeros where there are none."""
     sums = days.aggregate(
         runs=Sum("runs"),
@@ -35,11 +36,11 @@ def totals(days: Any) -> dict[str, Any]:
     return {name: value if name == "last_at" else value or 0 for name, value in sums.items()}
 
 
-def this_month(access: Access) -> dict[str, Any]:
+def this_month(access: Access) -> JSON:
     return totals(days_of(access).filter(day__gte=period()[0]))
 
 
-def by_day(access: Access, span: Span, **filters: Any) -> list[dict[str, Any]]:
+def by_day(access: Access, span: Span, **filters: Any) -> list[JSON]:
     """Runs, cost and tokens of each day of `span`, zeros where nothing was used. One query."""
     rows = days_of(access).filter(day__gte=span.start, day__lte=span.end, **filters)
     sums = rows.values("day").annotate(
@@ -50,11 +51,11 @@ def by_day(access: Access, span: Span, **filters: Any) -> list[dict[str, Any]]:
     return [found.get(day) or {"day": day, **none} for day in span.days]
 
 
-def by_teammate(access: Access, span: Span, **filters: Any) -> dict[int, dict[str, Any]]:
+def by_teammate(access: Access, span: Span, **filters: Any) -> dict[int, JSON]:
     """Of each teammate: runs and cost in `span`, and the runs of each of its last seven days."""
     rows = days_of(access).filter(day__gte=span.start, day__lte=span.end, **filters)
     week = span.days[-7:]
-    found: dict[int, dict[str, Any]] = {}
+    found: dict[int, JSON] = {}
     for row in rows.values("teammate", "day").annotate(n=Sum("runs"), spent=Sum("cost")).order_by():
         sums = found.setdefault(
             row["teammate"],
@@ -73,7 +74,7 @@ def by_teammate(access: Access, span: Span, **filters: Any) -> dict[int, dict[st
     return found
 
 
-def by_end_user(access: Access, end_users: list[EndUser]) -> dict[int, dict[str, Any]]:
+def by_end_user(access: Access, end_users: list[EndUser]) -> dict[int, JSON]:
     """This month's sums of each, in one query."""
     rows = (
         days_of(access)

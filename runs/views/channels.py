@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any
 
 from django.contrib import messages
 from django.urls import reverse
@@ -13,9 +12,10 @@ from teammates.api.schemas import address_of
 from teammates.errors import DomainError
 from teammates.models import Reachable, Teammate
 from teammates.roster import webhook_tokens
+from teammates.types import Context
 from teammates.web.pages import PageRequest
 
-SAMPLE: dict[str, Any] = {
+SAMPLE: Context = {
     "message": "This is a sample: say that it arrived.",
     "event": "sample",
     "id": 4411,

@@ -1,7 +1,5 @@
 """End users: the organization's own customers, what they used and what they may."""
 
-from typing import Any
-
 from django.contrib import messages
 from django.db.models import Q
 from django.http import HttpResponse
@@ -15,6 +13,7 @@ from teammates.errors import DomainError, NotFound
 from teammates.forms.people import EndUserForm
 from teammates.models import EndUser, Memory, PermissionPolicy
 from teammates.people import end_users
+from teammates.types import Context
 from teammates.web.pages import PageRequest, add_refusal, page_of
 
 PAGE_SIZE = 50
@@ -62,7 +61,7 @@ def end_user_detail(request: PageRequest, end_user_id: int) -> HttpResponse:
             messages.success(request, "Saved.")
             return redirect("runs:end_user_detail", end_user.pk)
     scope = {"organization": access.organization, "end_user": end_user}
-    context: dict[str, Any] = {
+    context: Context = {
         "end_user": end_user,
         "form": form,
         "limits": limits.limits_of(end_user),

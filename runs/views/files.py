@@ -17,6 +17,7 @@ from runs.models import RunFile
 from teammates.errors import NotFound
 from teammates.searching import name_query_of, name_vector_of
 from teammates.text import read_json
+from teammates.types import Context
 from teammates.web.diffs import changed_lines
 from teammates.web.pages import PageRequest, page_of
 from threads import files
@@ -135,7 +136,7 @@ def _find(request: PageRequest, uid: UUID) -> File:
     return found
 
 
-def _preview(file: File) -> dict[str, Any]:
+def _preview(file: File) -> Context:
     """What a page can show of a file: `kind` says how."""
     if file.content_type in IMAGES:
         return {"kind": "image"}

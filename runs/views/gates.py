@@ -18,6 +18,7 @@ from teammates.errors import Conflict, DomainError, Invalid, NotFound
 from teammates.text import read_json
 from teammates.tools.ask import APPROVE, PLAN_HEADER, REVISE
 from teammates.tools.masking import MASK
+from teammates.types import Context
 from teammates.web.pages import PageRequest, public
 
 # --- the card -----------------------------------------------------------------------------------
@@ -67,7 +68,7 @@ def _decide(access: Access, run: Run, request: HttpRequest, via: DecidedVia) -> 
     word, reason = given.get("decision", ""), given.get("reason", "").strip()
     if len(reason.encode()) > answers.LONGEST_ANSWER:
         raise Invalid(f"The note must have at most {answers.LONGEST_ANSWER} bytes.")
-    answer: dict[str, Any] = {"reason": reason} if reason else {}
+    answer: Context = {"reason": reason} if reason else {}
     if word == "deny" and gate.card.get("risk") == "high" and not reason:
         raise Invalid("Say why, so that the teammate can do better: this is of high risk.")
     # Whatever button is pressed, what is approved is what the fields say.
@@ -102,7 +103,7 @@ def _plan_answer(given: Any) -> str:
     return f"{REVISE}: {remark}"
 
 
-def _only_with(arguments: dict[str, Any], name: str) -> str:
+def _only_with(arguments: Context, name: str) -> str:
     """An argument's text as a pattern for exactly itself."""
     text = arguments.get(name)
     if not isinstance(text, str) or "*" in text or MASK in text:
@@ -110,7 +111,7 @@ def _only_with(arguments: dict[str, Any], name: str) -> str:
     return text
 
 
-def _edits(given: Any, gate: Gate) -> dict[str, Any] | None:
+def _edits(given: Any, gate: Gate) -> Context | None:
     """The call's arguments as the card's inputs have them, None if nothing was changed. Texts are
     as they are, the rest is JSON. A call that a program makes itself cannot be edited."""
     if gate.tool_call_id is None:
@@ -189,7 +190,7 @@ def gate_link(request: HttpRequest, token: str) -> HttpResponse:
             {"gone": "This link is no longer yours."},
             status=404,
         )
-    context: dict[str, Any] = {
+    context: Context = {
         "notice": notice,
         "gate": gate,
         "shown": cards.shown_gate(gate, f"gate-{gate.pk}"),

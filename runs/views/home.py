@@ -1,7 +1,6 @@
 """The home page with its live board, what the demo understands, and how the installation does."""
 
 from datetime import timedelta
-from typing import Any
 
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
@@ -17,6 +16,7 @@ from runs.views.threads import composer_of
 from teammates.errors import Forbidden
 from teammates.people import users
 from teammates.providers import demo
+from teammates.types import Context
 from teammates.web.pages import PageRequest
 
 RECENT = timedelta(days=3)
@@ -47,7 +47,7 @@ def home(request: PageRequest) -> HttpResponse:
     )
 
 
-def _board(request: PageRequest) -> dict[str, Any]:
+def _board(request: PageRequest) -> Context:
     access = request.access
     runs = Run.objects.visible_to(access)
     now = timezone.now()

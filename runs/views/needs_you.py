@@ -19,6 +19,7 @@ from teammates.errors import Conflict, DomainError, Invalid, NotFound
 from teammates.models import Teammate
 from teammates.templatetags.muster import tool_title
 from teammates.templatetags.parts import Tab
+from teammates.types import Context
 from teammates.web.pages import PageRequest, number_of, numbers_of, page_of
 
 TABS = [("mine", "Mine"), ("team", "Team"), ("snoozed", "Snoozed"), ("done", "Done")]
@@ -71,7 +72,7 @@ def needs_you(request: PageRequest) -> HttpResponse:
     return render(request, "needs_you/needs_you.html", context)
 
 
-def _besides(access: Access) -> dict[str, Any]:
+def _besides(access: Access) -> Context:
     """Own runs that wait for somebody without a gate: their answer asks back, or they pause."""
     own = Run.objects.visible_to(access).filter(created_by=access.user).for_list()
     asking = own.awaiting_reply().filter(asks_back=True).select_related("answer")
@@ -135,7 +136,7 @@ def _filters(request: PageRequest) -> list[tuple[str, str]]:
     return shown
 
 
-def _with_visitors(rows: list[Gate], access: Access) -> list[dict[str, Any]]:
+def _with_visitors(rows: list[Gate], access: Access) -> list[Context]:
     since = timezone.now() - timedelta(seconds=LOOKING_SECONDS)
     visits = GateVisit.objects.filter(gate__in=rows, seen_at__gt=since).select_related("user")
     looking: dict[int, list[str]] = {}
@@ -159,7 +160,7 @@ def _chosen(access: Access, gate_id: str, rows: list[Gate]) -> Gate | None:
     return rows[0] if rows else None
 
 
-def _pane(access: Access, gate: Gate | None, *, is_whole: bool = False) -> dict[str, Any]:
+def _pane(access: Access, gate: Gate | None, *, is_whole: bool = False) -> Context:
     """The facts around a gate, and a mark that the asker looks at it; with `is_whole`, what its
     card hides."""
     if gate is None:

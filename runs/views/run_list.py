@@ -16,6 +16,7 @@ from django.views.decorators.http import require_GET, require_POST
 from runs.creation import retries
 from runs.lifecycle import endings, flags
 from runs.models import Channel, Run, RunStatus
+from runs.models.run import RunQuerySet
 from runs.queries import query_language, saved_views
 from runs.queries.histogram import SERIES, errors, survey
 from runs.queries.query_language import Term, with_term
@@ -144,7 +145,7 @@ def _teammates(access: Access) -> tuple[str, str, list[tuple[str, str]]]:
     return "Teammate", "teammate", list(names[:MOST_CHOICES])
 
 
-def _behind(access: Access, runs: Any, after: str) -> list[Run]:
+def _behind(access: Access, runs: RunQuerySet, after: str) -> list[Run]:
     if number := number_of(after):
         last = Run.objects.visible_to(access).filter(pk=number).first()
         runs = runs.older_than(last) if last else runs
@@ -313,7 +314,7 @@ COLUMNS: dict[str, Callable[[Run], Any]] = {
 }
 
 
-def _export(runs: Any, kind: str) -> HttpResponse:
+def _export(runs: RunQuerySet, kind: str) -> HttpResponse:
     """Exactly the runs of the list, its newest `MOST_EXPORTED`, as CSV or as JSON lines."""
     rows = (
         {name: read(run) for name, read in COLUMNS.items()}

@@ -2,7 +2,6 @@
 
 import json
 from itertools import pairwise
-from typing import Any
 
 from django.db.models import Count, Q, Sum
 from django.http import HttpResponse
@@ -23,6 +22,7 @@ from teammates.errors import Forbidden, NotFound
 from teammates.models import PermissionMode
 from teammates.providers.base import Turn
 from teammates.templatetags.parts import Tab
+from teammates.types import Context
 from teammates.web.pages import PageRequest, access_of_session, number_of, text_download
 
 EVENTS_SHOWN = 500
@@ -42,7 +42,7 @@ def run_detail(request: PageRequest, run_id: int) -> HttpResponse:
     tab = request.GET.get("tab", "timeline")
     if tab not in PARTS:
         tab = "timeline"
-    context: dict[str, Any] = {"run": run, "tab": tab, "is_live": not run.is_finished}
+    context: Context = {"run": run, "tab": tab, "is_live": not run.is_finished}
     if request.GET.get("part") == "head":
         return render(request, "run_detail/run_detail.html#head", context | _head(request, run))
     context |= PARTS[tab](request, run)
@@ -65,7 +65,7 @@ def run_detail(request: PageRequest, run_id: int) -> HttpResponse:
     )
 
 
-def _head(request: PageRequest, run: Run) -> dict[str, Any]:
+def _head(request: PageRequest, run: Run) -> Context:
     return {
         "reason": explain.reason_of(run),
         "failed_step": explain.failed_step(run),
@@ -101,7 +101,7 @@ def run_peek(request: PageRequest, run_id: int) -> HttpResponse:
     )
 
 
-def _timeline(request: PageRequest, run: Run) -> dict[str, Any]:
+def _timeline(request: PageRequest, run: Run) -> Context:
     return {"drawn": timeline.draw(run, hide_idle=request.GET.get("idle") != "shown")}
 
 
@@ -124,12 +124,12 @@ def run_step(request: PageRequest, run_id: int, number: int) -> HttpResponse:
     )
 
 
-def _messages(request: PageRequest, run: Run) -> dict[str, Any]:
+def _messages(request: PageRequest, run: Run) -> Context:
     with_transcripts([run])
     return {}
 
 
-def _approvals(request: PageRequest, run: Run) -> dict[str, Any]:
+def _approvals(request: PageRequest, run: Run) -> Context:
     gates = run.gates.select_related("decided_by", "tool_call", "run").order_by("id")
     return {
         "gates": [
@@ -145,7 +145,7 @@ def _approvals(request: PageRequest, run: Run) -> dict[str, Any]:
     }
 
 
-def _context(request: PageRequest, run: Run) -> dict[str, Any]:
+def _context(request: PageRequest, run: Run) -> Context:
     """What was put into the run besides the conversation; prompts are for admins."""
     step = run.steps.filter(kind=StepKind.MODEL).order_by("-number").first()
     sent = (step.request or {}) if step else {}
@@ -156,7 +156,7 @@ def _context(request: PageRequest, run: Run) -> dict[str, Any]:
     }
 
 
-def _events(request: PageRequest, run: Run) -> dict[str, Any]:
+def _events(request: PageRequest, run: Run) -> Context:
     start = number_of(request.GET.get("after_seq", "")) or 0
     rows = events_log.read(run.pk, after=start, limit=EVENTS_SHOWN)
     kind = request.GET.get("type", "")
@@ -205,16 +205,16 @@ def run_events(request: PageRequest, run_id: int) -> HttpResponse:
     )
 
 
-def _files(request: PageRequest, run: Run) -> dict[str, Any]:
+def _files(request: PageRequest, run: Run) -> Context:
     return {"files": lookup.files_of(run)}
 
 
-def _attempts(request: PageRequest, run: Run) -> dict[str, Any]:
+def _attempts(request: PageRequest, run: Run) -> Context:
     log = run.events.filter(type__in=ATTEMPT_EVENTS).order_by("seq")
     return {"attempts": log[:200]}
 
 
-def _children(request: PageRequest, run: Run) -> dict[str, Any]:
+def _children(request: PageRequest, run: Run) -> Context:
     """The runs that this one's teammate started, and the tries of the same."""
     family = Run.objects.visible_to(request.access).for_list()
     started = list(family.filter(started_by=run).order_by("pk")[:100])

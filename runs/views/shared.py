@@ -1,7 +1,5 @@
 """Public, read-only pages behind a shared link, and the list of all such links."""
 
-from typing import Any
-
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -10,6 +8,7 @@ from django.views.decorators.http import require_GET, require_POST
 from runs.models import Artifact, Run
 from runs.queries import lookup, turns
 from runs.sharing.links import find_shared, list_links, path_of, unshare
+from teammates.types import Context
 from teammates.web.pages import PageRequest, number_of, public
 from threads.downloads import file_response
 from threads.models import File
@@ -20,7 +19,7 @@ from threads.models import File
 def shared_run(request: HttpRequest, token: str) -> HttpResponse:
     """What was asked, what was said, and the files: no tools, no thoughts, no names of people."""
     run = Run.objects.for_detail().get(pk=find_shared(Run, token).pk)
-    context: dict[str, Any] = {
+    context: Context = {
         "run": run,
         "said": [one for one in turns.messages_of(run) if one.text],
         "files": lookup.files_of(run),

@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
 
 from django.contrib import messages
 from django.db.models import Avg
@@ -30,6 +29,7 @@ from runs.views.channels import (
 from runs.views.forms.tasks import ScheduleForm
 from runs.views.tasks import find_task, task_page, triggers_shown
 from teammates.errors import DomainError, Invalid, NotFound
+from teammates.types import Context
 from teammates.web.pages import PageRequest, add_refusal, number_of
 
 OFTEN = 24  # times a day from which on people are warned
@@ -57,7 +57,7 @@ def schedule_preview(request: PageRequest) -> HttpResponse:
         else f"{form[name].label}: {text}"
         for name, text in ((name, error.messages[0]) for name, error in wrong)
     ]
-    context: dict[str, Any] = {"problem": " ".join(said)}
+    context: Context = {"problem": " ".join(said)}
     if draft is not None:
         task = (
             Task.objects.visible_to(request.access)
@@ -113,7 +113,7 @@ def schedule_edit(
         else:
             messages.success(request, "The schedule is saved.")
             return redirect(f"{task.get_absolute_url()}?tab=triggers")
-    context: dict[str, Any] = {"task": task, "form": form, "trigger": trigger}
+    context: Context = {"task": task, "form": form, "trigger": trigger}
     if not form.is_bound:
         draft = trigger or Trigger(
             kind="schedule", cron="0 9 * * 1-5", timezone=access.organization.timezone

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from itertools import islice
-from typing import Any
 
 from django.contrib import messages
 from django.db.models import Avg
@@ -31,6 +30,7 @@ from runs.views.channels import (
 from runs.views.forms.tasks import ScheduleForm, TaskForm
 from teammates.errors import DomainError, Invalid, NotFound
 from teammates.templatetags.parts import Tab
+from teammates.types import Context
 from teammates.web.pages import PageRequest, add_refusal, number_of, page_of
 
 # --- one ----------------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ def find_task(request: PageRequest, task_id: int) -> Task:
 
 
 def task_page(
-    request: PageRequest, task: Task, tab: str, context: dict[str, Any], status: int = 200
+    request: PageRequest, task: Task, tab: str, context: Context, status: int = 200
 ) -> HttpResponse:
     labels = {"setup": "Set-up"}
     frame = {
@@ -110,7 +110,7 @@ def task_page(
     return render(request, "tasks/task_detail.html", frame | context, status=status)
 
 
-def _overview(request: PageRequest, task: Task) -> dict[str, Any]:
+def _overview(request: PageRequest, task: Task) -> Context:
     upcoming: list[tuple[datetime, Trigger]] = []
     timed = [one for one in task.triggers.all() if one.kind == TriggerKind.SCHEDULE]
     for trigger in timed:
@@ -137,12 +137,12 @@ def _overview(request: PageRequest, task: Task) -> dict[str, Any]:
     }
 
 
-def _history(request: PageRequest, task: Task) -> dict[str, Any]:
+def _history(request: PageRequest, task: Task) -> Context:
     rows = task.firings.select_related("task", "teammate", "run", "trigger")
     return {"page": page_of(request, rows, "-id", size=50)}
 
 
-def triggers_shown(request: PageRequest, task: Task) -> dict[str, Any]:
+def triggers_shown(request: PageRequest, task: Task) -> Context:
     of_kind: dict[str, list[Trigger]] = {}
     for trigger in task.triggers.all():
         trigger.task = task
@@ -161,15 +161,15 @@ def triggers_shown(request: PageRequest, task: Task) -> dict[str, Any]:
     }
 
 
-def _lessons(request: PageRequest, task: Task) -> dict[str, Any]:
+def _lessons(request: PageRequest, task: Task) -> Context:
     return {"lessons": lessons.lessons_of(task), "capacity": lessons.MOST_LESSONS}
 
 
-def _setup(request: PageRequest, task: Task) -> dict[str, Any]:
+def _setup(request: PageRequest, task: Task) -> Context:
     return {"form": TaskForm(request.access, initial=TaskForm.now(task))}
 
 
-PARTS: dict[str, Callable[[PageRequest, Task], dict[str, Any]]] = {
+PARTS: dict[str, Callable[[PageRequest, Task], Context]] = {
     "overview": _overview,
     "history": _history,
     "triggers": triggers_shown,

@@ -32,6 +32,7 @@ from teammates.roster import editing, lookup
 from teammates.roster.editing import VERSION_FIELDS, EditedMeanwhile
 from teammates.roster.prompt import standing_prompt
 from teammates.templatetags.parts import Tab
+from teammates.types import Context
 from teammates.web.diffs import changed_lines
 from teammates.web.pages import PageRequest, add_refusal, number_of
 from threads.models import File
@@ -74,7 +75,7 @@ def teammate_detail(request: PageRequest, teammate_id: int) -> HttpResponse:
 
 
 def teammate_page(
-    request: PageRequest, teammate: Teammate, tab: str, context: dict[str, Any], status: int = 200
+    request: PageRequest, teammate: Teammate, tab: str, context: Context, status: int = 200
 ) -> HttpResponse:
     frame = {
         "teammate": teammate,
@@ -94,7 +95,7 @@ def teammate_page(
     return render(request, "teammates/teammate_detail.html", frame | context, status=status)
 
 
-def _overview(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
+def _overview(request: PageRequest, teammate: Teammate) -> Context:
     access = request.access
     runs = Run.objects.visible_to(access).filter(teammate=teammate)
     since = timezone.now() - timedelta(days=DAYS)
@@ -119,7 +120,7 @@ def _overview(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
     }
 
 
-def _setup(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
+def _setup(request: PageRequest, teammate: Teammate) -> Context:
     now = TeammateForm.now(teammate.current_version) | {"name": teammate.name}
     form = TeammateForm(request.access.organization, initial=now)
     return {
@@ -137,7 +138,7 @@ def _save(request: PageRequest, teammate: Teammate) -> HttpResponse:
     now = TeammateForm.now(version) | {"name": teammate.name}
     form = TeammateForm(access.organization, request.POST, initial=now)
     base = number_of(request.POST.get("base", ""))
-    context: dict[str, Any] = {"form": form, "base": base or version.number}
+    context: Context = {"form": form, "base": base or version.number}
     if form.is_valid():
         try:
             changed = editing.update_teammate(access, teammate, base=base, **form.changes(version))
@@ -166,7 +167,7 @@ def teammate_preview(request: PageRequest, teammate_id: int | None = None) -> Ht
     )
 
 
-def preview(access: Access, form: TeammateForm, teammate: Teammate | None) -> dict[str, Any]:
+def preview(access: Access, form: TeammateForm, teammate: Teammate | None) -> Context:
     """The standing prompt of what the form says, what runs add to it, and what a call costs."""
     given = form.cleaned_data if form.is_bound and hasattr(form, "cleaned_data") else form.initial
     name = given.get("name") or (teammate.name if teammate else "New teammate")
@@ -201,7 +202,7 @@ def preview(access: Access, form: TeammateForm, teammate: Teammate | None) -> di
     }
 
 
-def _versions(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
+def _versions(request: PageRequest, teammate: Teammate) -> Context:
     """All versions with what came of them, and two of them compared."""
     versions = list(teammate.versions.select_related("created_by").order_by("-number")[:MOST])
     counts = {
@@ -228,7 +229,7 @@ def _versions(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
     }
 
 
-def _changes(old: TeammateVersion, new: TeammateVersion) -> list[dict[str, Any]]:
+def _changes(old: TeammateVersion, new: TeammateVersion) -> list[Context]:
     found = []
     for name in VERSION_FIELDS:
         before, after = getattr(old, name), getattr(new, name)
@@ -260,7 +261,7 @@ def _in_words(name: str, value: Any) -> str:
     return str(value) or "empty"
 
 
-def triggers_shown(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
+def triggers_shown(request: PageRequest, teammate: Teammate) -> Context:
     rows = Task.objects.visible_to(request.access).saved().current().filter(teammate=teammate)
     shown = list(rows.prefetch_related("triggers").order_by("-id")[:MOST])
     for task in shown:
@@ -273,25 +274,25 @@ def triggers_shown(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
     }
 
 
-def _memory(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
+def _memory(request: PageRequest, teammate: Teammate) -> Context:
     scope = replace(request.access, end_user=teammate.end_user)
     rows = memories.search_memories(scope)
     rows = rows.filter(Q(teammate=teammate) | Q(written_by=teammate))
     return {"memories": rows.select_related("end_user", "created_by").order_by("-id")[:MOST]}
 
 
-def _files(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
+def _files(request: PageRequest, teammate: Teammate) -> Context:
     runs = Run.objects.visible_to(request.access).filter(teammate=teammate)
     made = RunFile.objects.filter(file=OuterRef("pk"), run__in=runs, is_attachment=False)
     rows = File.objects.filter(Exists(made)).select_related("thread")
     return {"files": rows.order_by("-pk")[:50]}
 
 
-def _access(request: PageRequest, teammate: Teammate) -> dict[str, Any]:
+def _access(request: PageRequest, teammate: Teammate) -> Context:
     return {"visibilities": Visibility.choices}
 
 
-PARTS: dict[str, Callable[[PageRequest, Teammate], dict[str, Any]]] = {
+PARTS: dict[str, Callable[[PageRequest, Teammate], Context]] = {
     "overview": _overview,
     "setup": _setup,
     "versions": _versions,

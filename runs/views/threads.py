@@ -28,6 +28,7 @@ from teammates.models import EndUser, Model, Teammate
 from teammates.providers import demo
 from teammates.providers.base import Turn
 from teammates.roster.lookup import get_teammate
+from teammates.types import Context
 from teammates.web.pages import PageRequest, number_of, numbers_of
 from threads import conversations, files
 from threads.models import Message, Thread
@@ -50,7 +51,7 @@ def thread_list(request: PageRequest) -> HttpResponse:
     return render(request, "threads/thread_list.html", _list(request))
 
 
-def _list(request: PageRequest, *, limit: int = PAGE_SIZE) -> dict[str, Any]:
+def _list(request: PageRequest, *, limit: int = PAGE_SIZE) -> Context:
     access = request.access
     sought = request.GET.get("q", "").strip()[:LONGEST_SEARCH]
     if sought:
@@ -127,7 +128,7 @@ def thread_new(request: PageRequest) -> HttpResponse:
     )
 
 
-def composer_of(access: Access, end_user: EndUser | None = None) -> dict[str, Any]:
+def composer_of(access: Access, end_user: EndUser | None = None) -> Context:
     """Whom a message can go to, in a thread of that end user, and what they can think with."""
     mine = Q(end_user=None) | Q(end_user=end_user) if end_user else Q(end_user=None)
     teammates = Teammate.objects.visible_to(access).current().filter(mine).with_version()
@@ -199,7 +200,7 @@ def thread_panel(request: PageRequest, thread_id: int) -> HttpResponse:
     return render(request, "threads/_panel.html", {"thread": thread} | _panel(thread))
 
 
-def _panel(thread: Thread) -> dict[str, Any]:
+def _panel(thread: Thread) -> Context:
     used = explain.context_use(thread)
     return {
         "files": files.current_files(thread),

@@ -19,6 +19,7 @@ from teammates.models import (
     Role,
 )
 from teammates.tools.base import Tool
+from teammates.types import Context
 from teammates.web.pages import PageRequest, add_refusal, page_of
 
 PAGE_SIZE = 50
@@ -31,7 +32,7 @@ PAGE_SIZE = 50
 def tool_list(request: PageRequest) -> HttpResponse:
     """Every tool, by where it comes from, and how this organization uses it."""
     settings = tool_policies.settings_of(request.access.organization)
-    groups: list[dict[str, Any]] = [
+    groups: list[Context] = [
         {
             "name": group.title,
             "description": group.description,

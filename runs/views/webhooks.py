@@ -3,7 +3,6 @@
 import json
 import shlex
 from datetime import timedelta
-from typing import Any
 
 from django.contrib import messages
 from django.http import HttpResponse
@@ -22,6 +21,7 @@ from runs.views.forms.webhooks import EndpointForm
 from runs.webhooks import deliveries, endpoints, outbox, payloads, sender
 from teammates.errors import DomainError, Invalid
 from teammates.text import read_json
+from teammates.types import Context
 from teammates.web.pages import PageRequest, add_refusal, number_of, page_of
 
 PAGE_SIZE = 50
@@ -211,7 +211,7 @@ def delivery_detail(request: PageRequest, webhook_id: int, delivery_id: int) -> 
             return redirect("runs:delivery_detail", endpoint.pk, delivery.pk)
     # As many as the row counts: another may have been written since it was read.
     attempts = list(delivery.log.order_by("id")[: delivery.attempts])[: -MOST_SHOWN - 1 : -1]
-    context: dict[str, Any] = {
+    context: Context = {
         "endpoint": endpoint,
         "delivery": delivery,
         "attempts": attempts,

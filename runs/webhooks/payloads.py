@@ -4,12 +4,12 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable
-from typing import Any
 
 from django.utils import timezone
 
 from runs.models import Dialect, Run, RunStatus, WebhookDelivery, WebhookEndpoint
 from runs.wire import V1_STATUS, V2_STATUS, headline_of
+from teammates.types import JSON
 
 LARGEST_OUTPUT = 64 * 1024  # characters of an answer
 
@@ -19,10 +19,8 @@ def body_of(endpoint: WebhookEndpoint, event: str, event_id: str, run: Run | Non
     return json.dumps(_BODIES[Dialect(endpoint.dialect)](endpoint, event, event_id, run))
 
 
-def _teammates_body(
-    endpoint: WebhookEndpoint, event: str, event_id: str, run: Run | None
-) -> dict[str, Any]:
-    data: dict[str, Any] = dict.fromkeys(
+def _teammates_body(endpoint: WebhookEndpoint, event: str, event_id: str, run: Run | None) -> JSON:
+    data: JSON = dict.fromkeys(
         (
             "run_id",
             "task_id",
@@ -61,9 +59,7 @@ def _teammates_body(
     return {"id": event_id, "type": event, "created_at": _now(), "data": data}
 
 
-def _threads_body(
-    endpoint: WebhookEndpoint, event: str, event_id: str, run: Run | None
-) -> dict[str, Any]:
+def _threads_body(endpoint: WebhookEndpoint, event: str, event_id: str, run: Run | None) -> JSON:
     return {
         "event": event,
         "run_id": str(run.uid) if run else None,
@@ -74,7 +70,7 @@ def _threads_body(
     }
 
 
-_Body = Callable[[WebhookEndpoint, str, str, Run | None], dict[str, Any]]
+_Body = Callable[[WebhookEndpoint, str, str, Run | None], JSON]
 _BODIES: dict[Dialect, _Body] = {
     Dialect.TEAMMATES: _teammates_body,
     Dialect.THREADS: _threads_body,

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
@@ -36,6 +35,7 @@ from runs.webhooks import outbox, payloads
 from teammates.models import Role
 from teammates.public_http import BlockedAddress, outside_client
 from teammates.text import clean_text
+from teammates.types import JSON
 
 logger = logging.getLogger("muster.courier")
 CLAIMED_FOR = 60  # seconds
@@ -301,5 +301,5 @@ def _tell(delivery: WebhookDelivery, why: str) -> None:
     )
 
 
-def _clean_headers(headers: dict[str, str]) -> dict[str, Any]:
+def _clean_headers(headers: dict[str, str]) -> JSON:
     return {clean_text(name): clean_text(value)[:1000] for name, value in headers.items()}

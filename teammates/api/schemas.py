@@ -10,6 +10,7 @@ from ninja import Schema
 from pydantic import ConfigDict, Field
 
 from teammates.access import Access
+from teammates.types import JSON
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -27,12 +28,10 @@ class EnabledIn(Input):
     enabled: bool
 
 
-def changes_of(
-    payload: Input, wire: dict[str, str], cleared: dict[str, Any], *, without: set[str]
-) -> dict[str, Any]:
+def changes_of(payload: Input, wire: dict[str, str], cleared: JSON, *, without: set[str]) -> JSON:
     """What a body says, in our words: `wire` translates, `cleared` is what null stands for (a
     field that it does not name is left alone), `without` is no field of the thing."""
-    changes: dict[str, Any] = {}
+    changes: JSON = {}
     for said in payload.model_fields_set - without:
         value, name = getattr(payload, said), wire.get(said, said)
         if value is None:
@@ -59,7 +58,7 @@ Limit = Annotated[int, Field(ge=1, le=100)]
 
 def paged(
     rows: "QuerySet[Any]", limit: int, starting_after: int | None, show: Callable[[Any], Any]
-) -> dict[str, Any]:
+) -> JSON:
     """A page of `rows`, newest first, behind the row `starting_after` (contract v2 1.4)."""
     if starting_after is not None:
         rows = rows.filter(pk__lt=starting_after)
@@ -67,7 +66,7 @@ def paged(
     return page(found, limit, [show(row) for row in found[:limit]])
 
 
-def whole(shown: list[Any]) -> dict[str, Any]:
+def whole(shown: list[Any]) -> JSON:
     """The envelope of a list that is not paged."""
     return {"data": shown, "has_more": False, "next_starting_after": None}
 
@@ -77,7 +76,7 @@ def address_of(request: HttpRequest) -> str:
     return settings.PUBLIC_URL or f"{request.scheme}://{request.get_host()}"
 
 
-def page(rows: list[Any], limit: int, shown: list[Any]) -> dict[str, Any]:
+def page(rows: list[Any], limit: int, shown: list[Any]) -> JSON:
     """v2's envelope of a list (contract v2 1.4); `rows` has one more than `limit` if more follow"""
     more = len(rows) > limit
     return {

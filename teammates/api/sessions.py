@@ -3,7 +3,7 @@
 What they call `api_key` is the session's token, a JWT.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from django.http import HttpRequest
 from ninja import Router, Status
@@ -13,6 +13,7 @@ from teammates.access import Access
 from teammates.api.schemas import ApiRequest, Input, iso
 from teammates.errors import Forbidden
 from teammates.people import sessions, sign_in, verification
+from teammates.types import JSON
 
 router = Router(tags=["sessions"])
 
@@ -33,8 +34,8 @@ class RefreshIn(Input):
     refresh_token: str
 
 
-@router.post("/auth/register", auth=None, response={201: dict[str, Any]})
-def register(request: HttpRequest, payload: SessionRegisterIn) -> Any:
+@router.post("/auth/register", auth=None, response={201: JSON})
+def register(request: HttpRequest, payload: SessionRegisterIn) -> Status[JSON]:
     """Sign up with an account of one's own."""
     access = sign_in.register(
         email=payload.email,
@@ -47,29 +48,29 @@ def register(request: HttpRequest, payload: SessionRegisterIn) -> Any:
 
 
 @router.post("/auth/login", auth=None)
-def login(request: HttpRequest, payload: SessionLoginIn) -> dict[str, Any]:
+def login(request: HttpRequest, payload: SessionLoginIn) -> JSON:
     access = sign_in.sign_in(login=payload.email, password=payload.password)
     return tokens_out(sessions.open_session(access)) | {"user": user_out(access)}
 
 
 @router.post("/auth/refresh", auth=None)
-def refresh(request: HttpRequest, payload: RefreshIn) -> dict[str, Any]:
+def refresh(request: HttpRequest, payload: RefreshIn) -> JSON:
     """New tokens; the old refresh token is used up."""
     return tokens_out(sessions.renew_session(payload.refresh_token)[1])
 
 
 @router.get("/auth/me")
-def me(request: ApiRequest) -> dict[str, Any]:
+def me(request: ApiRequest) -> JSON:
     return {"user": user_out(request.auth)}
 
 
 @router.post("/auth/logout")
-def logout(request: ApiRequest) -> dict[str, Any]:
+def logout(request: ApiRequest) -> JSON:
     """End this session alone."""
     return {"success": sessions.end_session(request.auth)}
 
 
-def tokens_out(tokens: sessions.Tokens) -> dict[str, Any]:
+def tokens_out(tokens: sessions.Tokens) -> JSON:
     return {
         "api_key": tokens.access,
         "refresh_token": tokens.refresh,
@@ -78,7 +79,7 @@ def tokens_out(tokens: sessions.Tokens) -> dict[str, Any]:
     }
 
 
-def user_out(access: Access) -> dict[str, Any]:
+def user_out(access: Access) -> JSON:
     user = access.user
     if user is None:
         raise Forbidden("This key belongs to no person.", code="auth.forbidden")

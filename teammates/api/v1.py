@@ -1,7 +1,5 @@
 """v1: sign-up, sign-in, me (contract v1 2.1, 2.2)."""
 
-from typing import Any
-
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from ninja import Router, Status
@@ -10,6 +8,7 @@ from pydantic import Field
 from teammates.api.schemas import ApiRequest, Input, iso
 from teammates.errors import Forbidden, Invalid
 from teammates.people import sessions, sign_in
+from teammates.types import JSON
 
 router = Router(tags=["auth"])
 COOKIE = "muster_refresh_token"
@@ -30,8 +29,8 @@ class LoginIn(Input):
     cf_turnstile_token: str | None = None
 
 
-@router.post("/auth/register", auth=None, response={201: dict[str, Any]})
-def register(request: HttpRequest, payload: RegisterIn, response: HttpResponse) -> Any:
+@router.post("/auth/register", auth=None, response={201: JSON})
+def register(request: HttpRequest, payload: RegisterIn, response: HttpResponse) -> Status[JSON]:
     """Sign up with an organization of one's own; the token works at once."""
     access = sign_in.register(
         email=payload.email, password=payload.password, username=payload.login
@@ -42,13 +41,13 @@ def register(request: HttpRequest, payload: RegisterIn, response: HttpResponse) 
 
 
 @router.post("/auth/login", auth=None)
-def login(request: HttpRequest, payload: LoginIn, response: HttpResponse) -> dict[str, Any]:
+def login(request: HttpRequest, payload: LoginIn, response: HttpResponse) -> JSON:
     access = sign_in.sign_in(login=payload.login, password=payload.password)
     return _tokens(sessions.open_session(access), response)
 
 
 @router.post("/auth/refresh", auth=None)
-def refresh(request: HttpRequest, response: HttpResponse) -> dict[str, Any]:
+def refresh(request: HttpRequest, response: HttpResponse) -> JSON:
     """A new access token for the refresh cookie, which is replaced."""
     secret = request.COOKIES.get(COOKIE)
     if not secret:
@@ -57,7 +56,7 @@ def refresh(request: HttpRequest, response: HttpResponse) -> dict[str, Any]:
 
 
 @router.get("/me")
-def me(request: ApiRequest) -> dict[str, Any]:
+def me(request: ApiRequest) -> JSON:
     access = request.auth
     if access.user is None or access.api_key is not None:
         raise Forbidden("An API key has no person; sign in.", code="auth.forbidden")
@@ -77,7 +76,7 @@ def me(request: ApiRequest) -> dict[str, Any]:
     }
 
 
-def _tokens(tokens: sessions.Tokens, response: HttpResponse) -> dict[str, Any]:
+def _tokens(tokens: sessions.Tokens, response: HttpResponse) -> JSON:
     response.set_cookie(
         COOKIE,
         tokens.refresh,

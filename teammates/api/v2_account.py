@@ -1,6 +1,6 @@
 """v2: sign-up, keys, settings, sessions, end users, the audit log (contract v2 1.2, 2.4, 2.7)."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from django.http import HttpRequest
 from ninja import Router, Status
@@ -20,6 +20,7 @@ from teammates.people import (
     verification,
 )
 from teammates.trust import audit
+from teammates.types import JSON
 
 router = Router()
 
@@ -47,8 +48,8 @@ class KeyIn(Input):
     scopes: list[str] | None = None
 
 
-@router.post("/signup", auth=None, response={201: dict[str, Any]}, tags=["account"])
-def signup(request: HttpRequest, payload: SignupIn) -> Any:
+@router.post("/signup", auth=None, response={201: JSON}, tags=["account"])
+def signup(request: HttpRequest, payload: SignupIn) -> Status[JSON]:
     """A new account with its default key. For products of others strict mode is on."""
     strict = payload.require_end_user_id
     access = sign_in.register(
@@ -69,7 +70,7 @@ def signup(request: HttpRequest, payload: SignupIn) -> Any:
 
 
 @router.post("/token", auth=None, tags=["account"])
-def token(request: HttpRequest, payload: TokenIn) -> dict[str, Any]:
+def token(request: HttpRequest, payload: TokenIn) -> JSON:
     """A new default key for e-mail and password; the previous default key is dead."""
     access = sign_in.sign_in(login=payload.email, password=payload.password)
     return {
@@ -80,37 +81,37 @@ def token(request: HttpRequest, payload: TokenIn) -> dict[str, Any]:
 
 
 @router.post("/verify/resend", tags=["account"])
-def resend_verification(request: ApiRequest) -> dict[str, Any]:
+def resend_verification(request: ApiRequest) -> JSON:
     """Mail the link that confirms the address once more."""
     verification.send_verification(request.auth.require_person())
     return {"message": "Verification email sent."}
 
 
 @router.get("/verify/status", tags=["account"])
-def verification_status(request: ApiRequest) -> dict[str, Any]:
+def verification_status(request: ApiRequest) -> JSON:
     return {"is_verified": request.auth.require_person().email_verified_at is not None}
 
 
 @router.get("/keys", tags=["keys"])
-def default_key(request: ApiRequest) -> dict[str, Any]:
+def default_key(request: ApiRequest) -> JSON:
     return _default_key_state(request.auth)
 
 
 @router.get("/keys/all", tags=["keys"])
-def list_keys(request: ApiRequest) -> list[dict[str, Any]]:
+def list_keys(request: ApiRequest) -> list[JSON]:
     """The named keys, newest first."""
     named = api_keys.visible_keys(request.auth).filter(is_default=False)
     return [_key_out(key) for key in named[:100]]
 
 
 @router.post("/keys/rotate", tags=["keys"])
-def rotate_default_key(request: ApiRequest) -> dict[str, Any]:
+def rotate_default_key(request: ApiRequest) -> JSON:
     made, secret = api_keys.renew_default_key(request.auth)
     return {"api_key": secret, "prefix": made.prefix}
 
 
-@router.post("/keys", response={201: dict[str, Any]}, tags=["keys"])
-def create_key(request: ApiRequest, payload: KeyIn) -> Any:
+@router.post("/keys", response={201: JSON}, tags=["keys"])
+def create_key(request: ApiRequest, payload: KeyIn) -> Status[JSON]:
     """A named key. Its secret is shown here and never again."""
     key, secret = api_keys.create_key(
         request.auth,
@@ -122,30 +123,30 @@ def create_key(request: ApiRequest, payload: KeyIn) -> Any:
 
 
 @router.delete("/keys", tags=["keys"])
-def revoke_default_key(request: ApiRequest) -> dict[str, Any]:
+def revoke_default_key(request: ApiRequest) -> JSON:
     api_keys.revoke_default_key(request.auth)
     return _default_key_state(request.auth)
 
 
 @router.post("/keys/{key_id}/rotate", tags=["keys"])
-def rotate_key(request: ApiRequest, key_id: int) -> dict[str, Any]:
+def rotate_key(request: ApiRequest, key_id: int) -> JSON:
     found = api_keys.get_key(request.auth, pk=key_id, is_default=False)
     return _created_out(*api_keys.rotate_key(request.auth, found))
 
 
 @router.delete("/keys/{key_id}", tags=["keys"])
-def revoke_key(request: ApiRequest, key_id: int) -> dict[str, Any]:
+def revoke_key(request: ApiRequest, key_id: int) -> JSON:
     found = api_keys.get_key(request.auth, pk=key_id, is_default=False)
     return _key_out(api_keys.revoke_key(request.auth, found))
 
 
-def _default_key_state(access: Access) -> dict[str, Any]:
+def _default_key_state(access: Access) -> JSON:
     access.require("data.api_keys.manage")
     found = access.organization.api_keys.filter(is_default=True, revoked_at=None).first()
     return {"has_key": True, "prefix": found.prefix} if found else {"has_key": False}
 
 
-def _created_out(key: APIKey, secret: str) -> dict[str, Any]:
+def _created_out(key: APIKey, secret: str) -> JSON:
     return {
         "id": key.pk,
         "name": key.name,
@@ -156,7 +157,7 @@ def _created_out(key: APIKey, secret: str) -> dict[str, Any]:
     }
 
 
-def _key_out(key: APIKey) -> dict[str, Any]:
+def _key_out(key: APIKey) -> JSON:
     return {
         "id": key.pk,
         "name": key.name,
@@ -185,12 +186,12 @@ class SettingsIn(Input):
 
 
 @router.get("/settings", tags=["settings"])
-def get_settings(request: ApiRequest) -> dict[str, Any]:
+def get_settings(request: ApiRequest) -> JSON:
     return settings_out(organizations.settings_of(request.auth))
 
 
 @router.patch("/settings", tags=["settings"])
-def update_settings(request: ApiRequest, payload: SettingsIn) -> dict[str, Any]:
+def update_settings(request: ApiRequest, payload: SettingsIn) -> JSON:
     """Change what is given; null clears a limit."""
     changes = {
         name: getattr(payload, name)
@@ -200,7 +201,7 @@ def update_settings(request: ApiRequest, payload: SettingsIn) -> dict[str, Any]:
     return settings_out(organizations.update_settings(request.auth, **changes))
 
 
-def settings_out(organization: Organization) -> dict[str, Any]:
+def settings_out(organization: Organization) -> JSON:
     return {name: getattr(organization, name) for name in SettingsIn.model_fields}
 
 
@@ -213,7 +214,7 @@ class PasswordIn(Input):
 
 
 @router.post("/account/password", tags=["account"])
-def change_password(request: ApiRequest, payload: PasswordIn) -> dict[str, Any]:
+def change_password(request: ApiRequest, payload: PasswordIn) -> JSON:
     """Ends every session of the person; keys keep working."""
     user = passwords.change_password(
         request.auth, current=payload.current_password, new=payload.new_password
@@ -224,7 +225,7 @@ def change_password(request: ApiRequest, payload: PasswordIn) -> dict[str, Any]:
 
 
 @router.post("/account/sessions/revoke", tags=["account"])
-def revoke_sessions(request: ApiRequest) -> dict[str, Any]:
+def revoke_sessions(request: ApiRequest) -> JSON:
     """Sign the person out everywhere. A key may not."""
     if request.auth.api_key is not None:
         raise Forbidden("An API key cannot sign people out; sign in.", code="auth.forbidden")
@@ -239,7 +240,7 @@ class EndUserFields(Input):
     name: str | None = None
     email: str | None = None
     company: str | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: JSON | None = None
     run_limit: int | None = None
     cost_limit_cents: int | None = None
     rate_per_minute: int | None = None
@@ -249,8 +250,8 @@ class EndUserIn(EndUserFields):
     user_id: str
 
 
-@router.post("/users", response={201: dict[str, Any]}, tags=["users"])
-def create_end_user(request: ApiRequest, payload: EndUserIn) -> Any:
+@router.post("/users", response={201: JSON}, tags=["users"])
+def create_end_user(request: ApiRequest, payload: EndUserIn) -> Status[JSON]:
     given = payload.dict(exclude={"user_id"}, exclude_none=True)
     made = end_users.create_end_user(request.auth, payload.user_id, **given)
     return Status(201, end_user_out(made))
@@ -259,17 +260,17 @@ def create_end_user(request: ApiRequest, payload: EndUserIn) -> Any:
 @router.get("/users", tags=["users"])
 def list_end_users(
     request: ApiRequest, limit: Limit = 20, starting_after: int | None = None
-) -> dict[str, Any]:
+) -> JSON:
     return paged(end_users.list_end_users(request.auth), limit, starting_after, end_user_out)
 
 
 @router.get("/users/{user_id}", tags=["users"])
-def get_end_user(request: ApiRequest, user_id: str) -> dict[str, Any]:
+def get_end_user(request: ApiRequest, user_id: str) -> JSON:
     return end_user_out(end_users.get_end_user(request.auth, user_id))
 
 
 @router.patch("/users/{user_id}", tags=["users"])
-def update_end_user(request: ApiRequest, user_id: str, payload: EndUserFields) -> dict[str, Any]:
+def update_end_user(request: ApiRequest, user_id: str, payload: EndUserFields) -> JSON:
     """Change what is given; metadata is replaced, null clears."""
     found = end_users.get_end_user(request.auth, user_id)
     given = {name: getattr(payload, name) for name in payload.model_fields_set}
@@ -277,13 +278,13 @@ def update_end_user(request: ApiRequest, user_id: str, payload: EndUserFields) -
 
 
 @router.delete("/users/{user_id}", response={204: None}, tags=["users"])
-def delete_end_user(request: ApiRequest, user_id: str) -> Any:
+def delete_end_user(request: ApiRequest, user_id: str) -> Status[None]:
     """Forget the profile; what the end user has stays."""
     end_users.remove_profile(request.auth, end_users.get_end_user(request.auth, user_id))
     return Status(204, None)
 
 
-def end_user_out(end_user: EndUser) -> dict[str, Any]:
+def end_user_out(end_user: EndUser) -> JSON:
     return {
         "id": end_user.pk,
         "user_id": end_user.external_id,
@@ -312,7 +313,7 @@ def list_audit_logs(
     auth: str = "all",
     limit: Limit = 20,
     starting_after: int | None = None,
-) -> dict[str, Any]:
+) -> JSON:
     """Every request to this API, newest first: of keys (`api_key`), of sessions (`dashboard`)."""
     entries = audit.list_entries(
         request.auth,
@@ -326,7 +327,7 @@ def list_audit_logs(
     return paged(entries, limit, starting_after, audit_out)
 
 
-def audit_out(entry: AuditEntry) -> dict[str, Any]:
+def audit_out(entry: AuditEntry) -> JSON:
     return {
         "id": entry.pk,
         "method": entry.method,

@@ -1,6 +1,6 @@
 """v2: memories, skills and documents (contract v2 2.4, 2.10)."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from ninja import Router, Status
 
@@ -12,6 +12,7 @@ from teammates.knowledge import documents, memories
 from teammates.knowledge import skills as skill_verbs
 from teammates.models import Document, Memory, Skill, SkillStatus
 from teammates.roster import lookup
+from teammates.types import JSON
 
 router = Router()
 
@@ -30,8 +31,8 @@ class MemoryChange(Input):
     audience: str | None = None
 
 
-@router.post("/memories", response={201: dict[str, Any]}, tags=["memories"])
-def create_memory(request: ApiRequest, payload: MemoryIn) -> Any:
+@router.post("/memories", response={201: JSON}, tags=["memories"])
+def create_memory(request: ApiRequest, payload: MemoryIn) -> Status[JSON]:
     """Keep a fact of at most 300 characters in one scope."""
     access = scope_for_writing(request, payload.user_id)
     memory = memories.add_memory(access, payload.content, audience=payload.audience)
@@ -45,7 +46,7 @@ def list_memories(
     query: str = "",
     limit: Limit = 20,
     starting_after: int | None = None,
-) -> dict[str, Any]:
+) -> JSON:
     """Of exactly one scope, newest first; `query` is looked for in the text."""
     access = exact_scope(request, user_id)
     rows = memories.search_memories(access, query)
@@ -55,7 +56,7 @@ def list_memories(
 @router.patch("/memories/{memory_id}", tags=["memories"])
 def update_memory(
     request: ApiRequest, memory_id: int, payload: MemoryChange, user_id: str | None = None
-) -> dict[str, Any]:
+) -> JSON:
     """Correct the text, the audience, or both."""
     access = exact_scope(request, user_id)
     memory = memories.get_memory(access, memory_id)
@@ -68,12 +69,12 @@ def update_memory(
 
 
 @router.delete("/memories/{memory_id}", response={204: None}, tags=["memories"])
-def delete_memory(request: ApiRequest, memory_id: int, user_id: str | None = None) -> Any:
+def delete_memory(request: ApiRequest, memory_id: int, user_id: str | None = None) -> Status[None]:
     memories.forget(exact_scope(request, user_id), memory_id)
     return Status(204, None)
 
 
-def memory_out(memory: Memory, access: Access) -> dict[str, Any]:
+def memory_out(memory: Memory, access: Access) -> JSON:
     scope = "teammate" if memory.teammate_id else memory.audience or "account"
     return {
         "id": memory.pk,
@@ -107,8 +108,8 @@ class SkillChange(Input):
     status: str | None = None
 
 
-@router.post("/skills", response={201: dict[str, Any]}, tags=["skills"])
-def create_skill(request: ApiRequest, payload: SkillIn) -> Any:
+@router.post("/skills", response={201: JSON}, tags=["skills"])
+def create_skill(request: ApiRequest, payload: SkillIn) -> Status[JSON]:
     """Save named instructions for all teammates of a scope, or for one."""
     access = scope_for_writing(request, payload.user_id)
     if (payload.scope == "teammate") != (payload.teammate_id is not None):
@@ -127,7 +128,7 @@ def create_skill(request: ApiRequest, payload: SkillIn) -> Any:
 
 
 @router.get("/skills", tags=["skills"])
-def list_skills(request: ApiRequest, user_id: str | None = None) -> dict[str, Any]:
+def list_skills(request: ApiRequest, user_id: str | None = None) -> JSON:
     access = exact_scope(request, user_id)
     rows = Skill.objects.visible_to(access).order_by("-id")
     return whole([skill_out(skill, access) for skill in rows])
@@ -136,7 +137,7 @@ def list_skills(request: ApiRequest, user_id: str | None = None) -> dict[str, An
 @router.get("/skills/invokable", tags=["skills"])
 def list_invokable_skills(
     request: ApiRequest, teammate_id: int | None = None, user_id: str | None = None
-) -> dict[str, Any]:
+) -> JSON:
     """What `skill` of a run may name: the active skills of the scope, and of the teammate."""
     access = exact_scope(request, user_id)
     skills = Skill.objects.visible_to(access).filter(status=SkillStatus.ACTIVE)
@@ -156,7 +157,7 @@ def list_invokable_skills(
 
 
 @router.get("/skills/{skill_id}", tags=["skills"])
-def get_skill(request: ApiRequest, skill_id: int, user_id: str | None = None) -> dict[str, Any]:
+def get_skill(request: ApiRequest, skill_id: int, user_id: str | None = None) -> JSON:
     access = exact_scope(request, user_id)
     return skill_out(skill_verbs.get_skill(access, skill_id), access)
 
@@ -164,7 +165,7 @@ def get_skill(request: ApiRequest, skill_id: int, user_id: str | None = None) ->
 @router.patch("/skills/{skill_id}", tags=["skills"])
 def update_skill(
     request: ApiRequest, skill_id: int, payload: SkillChange, user_id: str | None = None
-) -> dict[str, Any]:
+) -> JSON:
     access = exact_scope(request, user_id)
     given = {k: v for k, v in payload.dict(exclude_unset=True).items() if v is not None}
     skill = skill_verbs.update_skill(access, skill_verbs.get_skill(access, skill_id), **given)
@@ -172,13 +173,13 @@ def update_skill(
 
 
 @router.delete("/skills/{skill_id}", response={204: None}, tags=["skills"])
-def delete_skill(request: ApiRequest, skill_id: int, user_id: str | None = None) -> Any:
+def delete_skill(request: ApiRequest, skill_id: int, user_id: str | None = None) -> Status[None]:
     access = exact_scope(request, user_id)
     skill_verbs.delete_skill(access, skill_verbs.get_skill(access, skill_id))
     return Status(204, None)
 
 
-def skill_out(skill: Skill, access: Access) -> dict[str, Any]:
+def skill_out(skill: Skill, access: Access) -> JSON:
     return {
         "id": skill.pk,
         "slug": skill.slug,
@@ -210,7 +211,7 @@ def list_documents(
     scope: Literal["company", "teammate"],
     agent_id: int | None = None,
     user_id: str | None = None,
-) -> dict[str, Any]:
+) -> JSON:
     """The company's documents, or one teammate's own; newest first."""
     access = exact_scope(request, user_id, is_strict=False)
     if (scope == "teammate") != (agent_id is not None):
@@ -222,9 +223,7 @@ def list_documents(
 
 
 @router.get("/documents/{document_id}", tags=["documents"])
-def get_document(
-    request: ApiRequest, document_id: int, user_id: str | None = None
-) -> dict[str, Any]:
+def get_document(request: ApiRequest, document_id: int, user_id: str | None = None) -> JSON:
     document = _document(request, document_id, user_id)
     return document_out(document) | {"content": document.content}
 
@@ -232,7 +231,7 @@ def get_document(
 @router.patch("/documents/{document_id}", tags=["documents"])
 def update_document(
     request: ApiRequest, document_id: int, payload: DocumentChange, user_id: str | None = None
-) -> dict[str, Any]:
+) -> JSON:
     """Rename it, or say anew what it is."""
     document = _document(request, document_id, user_id)
     changed = documents.update_document(
@@ -242,7 +241,9 @@ def update_document(
 
 
 @router.delete("/documents/{document_id}", response={204: None}, tags=["documents"])
-def delete_document(request: ApiRequest, document_id: int, user_id: str | None = None) -> Any:
+def delete_document(
+    request: ApiRequest, document_id: int, user_id: str | None = None
+) -> Status[None]:
     documents.delete_document(request.auth, _document(request, document_id, user_id))
     return Status(204, None)
 
@@ -255,7 +256,7 @@ def _document(request: ApiRequest, document_id: int, user_id: str | None) -> Doc
     return document
 
 
-def document_out(document: Document) -> dict[str, Any]:
+def document_out(document: Document) -> JSON:
     return {
         "id": document.pk,
         "scope": "teammate" if document.teammate_id else "company",

@@ -17,6 +17,7 @@ from teammates.llm import catalog
 from teammates.models import Model, PermissionPolicy, ServerStatus, Teammate, ToolServer
 from teammates.roster import lookup
 from teammates.tools.servers import Operation
+from teammates.types import JSON
 
 router = Router()
 
@@ -25,14 +26,14 @@ router = Router()
 
 
 @router.get("/models", tags=["models"])
-def list_models(request: ApiRequest, zdr: bool = False) -> dict[str, Any]:
+def list_models(request: ApiRequest, zdr: bool = False) -> JSON:
     """The models of this account under the names that runs take, with their prices now."""
     models = catalog.models_of(request.auth)
     shown = [] if zdr else [model_out(model) for model in models.prefetch_related("prices")]
     return whole(shown)
 
 
-def model_out(model: Model) -> dict[str, Any]:
+def model_out(model: Model) -> JSON:
     price = model.shown_price
     lanes = (
         {
@@ -67,7 +68,7 @@ def model_out(model: Model) -> dict[str, Any]:
 @router.get("/built-in-tools", tags=["tools"])
 def list_built_in_tools(
     request: ApiRequest, teammate_id: int | None = None, user_id: str | None = None
-) -> dict[str, Any]:
+) -> JSON:
     """The built-in tools as they are switched: for the account, a teammate, an end user."""
     access = request.auth.for_end_user(user_id)
     access.require("data.personas.read")
@@ -109,8 +110,8 @@ class PermissionIn(Input):
     pattern: dict[str, str] = Field(default_factory=dict)
 
 
-@router.post("/permissions", response={200: dict[str, Any], 201: dict[str, Any]}, tags=["tools"])
-def create_permission(request: ApiRequest, payload: PermissionIn) -> Any:
+@router.post("/permissions", response={200: JSON, 201: JSON}, tags=["tools"])
+def create_permission(request: ApiRequest, payload: PermissionIn) -> Status[JSON]:
     """Let a tool act without asking, perhaps only with certain arguments. Again is fine."""
     access = scope_for_writing(request, payload.user_id)
     policy, is_new = tool_policies.allow_tool(access, payload.tool, pattern=payload.pattern)
@@ -123,7 +124,7 @@ def list_permissions(
     user_id: str | None = None,
     limit: Limit = 20,
     starting_after: int | None = None,
-) -> dict[str, Any]:
+) -> JSON:
     """Of exactly one scope, newest first."""
     access = exact_scope(request, user_id)
     rows = PermissionPolicy.objects.visible_to(access).order_by("-id")
@@ -131,12 +132,14 @@ def list_permissions(
 
 
 @router.delete("/permissions/{policy_id}", response={204: None}, tags=["tools"])
-def delete_permission(request: ApiRequest, policy_id: int, user_id: str | None = None) -> Any:
+def delete_permission(
+    request: ApiRequest, policy_id: int, user_id: str | None = None
+) -> Status[None]:
     tool_policies.revoke(exact_scope(request, user_id), policy_id)
     return Status(204, None)
 
 
-def permission_out(policy: PermissionPolicy, access: Access) -> dict[str, Any]:
+def permission_out(policy: PermissionPolicy, access: Access) -> JSON:
     return {
         "id": policy.pk,
         "user_id": access.end_user.external_id if access.end_user else None,
@@ -154,7 +157,7 @@ class ServerFields(Input):
     name: str | None = None
     url: str | None = None
     auth_type: str | None = None
-    auth_config: dict[str, Any] | None = None
+    auth_config: JSON | None = None
     secret: str | None = None
     tool_defs: list[Any] | None = None
     description: str | None = None
@@ -174,8 +177,8 @@ class ServerUpdate(ServerFields):
     status: str | None = None
 
 
-@router.post("/mcp-servers", response={201: dict[str, Any]}, tags=["tools"])
-def create_server(request: ApiRequest, payload: ServerCreate) -> Any:
+@router.post("/mcp-servers", response={201: JSON}, tags=["tools"])
+def create_server(request: ApiRequest, payload: ServerCreate) -> Status[JSON]:
     """Add a REST API or an MCP server. A worker asks an MCP server what it offers; one that does
     not answer is kept as failing, with the reason."""
     access = scope_for_writing(request, payload.user_id)
@@ -187,7 +190,7 @@ def create_server(request: ApiRequest, payload: ServerCreate) -> Any:
 
 
 @router.get("/mcp-servers", tags=["tools"])
-def list_servers(request: ApiRequest, user_id: str | None = None) -> dict[str, Any]:
+def list_servers(request: ApiRequest, user_id: str | None = None) -> JSON:
     access = exact_scope(request, user_id)
     rows = ToolServer.objects.visible_to(access).select_related("end_user").order_by("-id")
     found = list(rows[:200])
@@ -196,14 +199,14 @@ def list_servers(request: ApiRequest, user_id: str | None = None) -> dict[str, A
 
 
 @router.get("/mcp-servers/{server_id}", tags=["tools"])
-def get_server(request: ApiRequest, server_id: int, user_id: str | None = None) -> dict[str, Any]:
+def get_server(request: ApiRequest, server_id: int, user_id: str | None = None) -> JSON:
     return server_out(server_lookup.get_server(exact_scope(request, user_id), server_id))
 
 
 @router.patch("/mcp-servers/{server_id}", tags=["tools"])
 def update_server(
     request: ApiRequest, server_id: int, payload: ServerUpdate, user_id: str | None = None
-) -> dict[str, Any]:
+) -> JSON:
     """Change what is given; `secret: null` clears it."""
     access = exact_scope(request, user_id)
     server = server_lookup.get_server(access, server_id)
@@ -216,20 +219,20 @@ def update_server(
 
 
 @router.delete("/mcp-servers/{server_id}", response={204: None}, tags=["tools"])
-def delete_server(request: ApiRequest, server_id: int, user_id: str | None = None) -> Any:
+def delete_server(request: ApiRequest, server_id: int, user_id: str | None = None) -> Status[None]:
     access = exact_scope(request, user_id)
     servers.delete_server(access, server_lookup.get_server(access, server_id))
     return Status(204, None)
 
 
 @router.post("/mcp-servers/{server_id}/approve", tags=["tools"])
-def trust_server(request: ApiRequest, server_id: int, user_id: str | None = None) -> dict[str, Any]:
+def trust_server(request: ApiRequest, server_id: int, user_id: str | None = None) -> JSON:
     """Trust the server: what it changes asks only where a run's mode does."""
     access = exact_scope(request, user_id)
     return server_out(servers.trust_server(access, server_lookup.get_server(access, server_id)))
 
 
-def server_out(server: ToolServer, using: list[Teammate] | None = None) -> dict[str, Any]:
+def server_out(server: ToolServer, using: list[Teammate] | None = None) -> JSON:
     """A server; `using`: who uses it, looked up for a list at once."""
     using = server_lookup.teammates_with(server)[server.slug] if using is None else using
     return {
@@ -258,8 +261,8 @@ def server_out(server: ToolServer, using: list[Teammate] | None = None) -> dict[
     }
 
 
-def operation_out(operation: Operation) -> dict[str, Any]:
-    shown: dict[str, Any] = {"name": operation.name}
+def operation_out(operation: Operation) -> JSON:
+    shown: JSON = {"name": operation.name}
     if operation.method:
         shown |= {"method": operation.method, "path": operation.path}
     return shown | {
@@ -288,7 +291,7 @@ class ConnectIn(Input):
 
 
 @router.get("/apps", tags=["apps"])
-def list_apps(request: ApiRequest, user_id: str | None = None) -> dict[str, Any]:
+def list_apps(request: ApiRequest, user_id: str | None = None) -> JSON:
     """The whole catalog, and the account's own servers as apps of the kind `custom`."""
     access = request.auth.for_end_user(user_id)
     own = {server.slug: server for server in ToolServer.objects.visible_to(access).order_by("id")}
@@ -327,7 +330,7 @@ def _app_out(
     guidance: str = "",
     label: str = "API key",
     is_popular: bool = False,
-) -> dict[str, Any]:
+) -> JSON:
     return {
         "name": name,
         "key": name,
@@ -348,7 +351,7 @@ def _app_out(
 
 
 @router.post("/apps/{name}/connect/api-key", tags=["apps"])
-def connect_app(request: ApiRequest, name: str, payload: ConnectKeyIn) -> dict[str, Any]:
+def connect_app(request: ApiRequest, name: str, payload: ConnectKeyIn) -> JSON:
     """Connect an app with a key; again replaces the key."""
     access = scope_for_writing(request, payload.user_id, is_strict=False)
     server = servers.connect_app(access, name, payload.api_key)
@@ -358,9 +361,7 @@ def connect_app(request: ApiRequest, name: str, payload: ConnectKeyIn) -> dict[s
 @router.post("/apps/{name}/connect", tags=["apps"], operation_id="connect_app_by_oauth")
 @router.post("/apps/{name}/connect/complete", tags=["apps"], operation_id="complete_oauth")
 @router.post("/apps/{name}/provision", tags=["apps"], operation_id="provision_app")
-def connect_otherwise(
-    request: ApiRequest, name: str, payload: ConnectIn | None = None
-) -> dict[str, Any]:
+def connect_otherwise(request: ApiRequest, name: str, payload: ConnectIn | None = None) -> JSON:
     """Every app here is connected with a key; none by OAuth, none is provisioned."""
     app = servers.get_app(name)
     raise Unsuitable(
@@ -369,7 +370,7 @@ def connect_otherwise(
 
 
 @router.get("/apps/connections", tags=["apps"])
-def list_all_connections(request: ApiRequest, user_id: str | None = None) -> dict[str, Any]:
+def list_all_connections(request: ApiRequest, user_id: str | None = None) -> JSON:
     return _connections(exact_scope(request, user_id, is_strict=False))
 
 
@@ -384,10 +385,10 @@ def update_connection(
     connection_id: int,
     payload: ConnectionChange,
     user_id: str | None = None,
-) -> dict[str, Any]:
+) -> JSON:
     """Name a connection, or say what it is for; an empty text takes that back."""
     access, server = _connection(request, connection_id, user_id)
-    changes: dict[str, Any] = {}
+    changes: JSON = {}
     if payload.label is not None:
         changes["name"] = payload.label or CATALOG[server.app].display_name
     if payload.notes is not None:
@@ -396,7 +397,9 @@ def update_connection(
 
 
 @router.delete("/apps/connections/{connection_id}", response={204: None}, tags=["apps"])
-def delete_connection(request: ApiRequest, connection_id: int, user_id: str | None = None) -> Any:
+def delete_connection(
+    request: ApiRequest, connection_id: int, user_id: str | None = None
+) -> Status[None]:
     """Disconnect one connection and forget its key."""
     servers.delete_server(*_connection(request, connection_id, user_id))
     return Status(204, None)
@@ -413,13 +416,13 @@ def _connection(
 
 
 @router.get("/apps/{name}/connections", tags=["apps"])
-def list_connections(request: ApiRequest, name: str, user_id: str | None = None) -> dict[str, Any]:
+def list_connections(request: ApiRequest, name: str, user_id: str | None = None) -> JSON:
     servers.get_app(name)
     return _connections(exact_scope(request, user_id, is_strict=False), name)
 
 
 @router.delete("/apps/{name}/connections", response={204: None}, tags=["apps"])
-def disconnect_app(request: ApiRequest, name: str, user_id: str | None = None) -> Any:
+def disconnect_app(request: ApiRequest, name: str, user_id: str | None = None) -> Status[None]:
     """Remove the connection and its key; again is fine."""
     servers.get_app(name)
     access = exact_scope(request, user_id, is_strict=False)
@@ -429,7 +432,7 @@ def disconnect_app(request: ApiRequest, name: str, user_id: str | None = None) -
 
 
 @router.get("/apps/{name}/tools", tags=["apps"])
-def list_app_tools(request: ApiRequest, name: str) -> dict[str, Any]:
+def list_app_tools(request: ApiRequest, name: str) -> JSON:
     """What an app can do, and whether it asks. What an MCP server offers is known once it is
     connected."""
     app = servers.get_app(name)
@@ -454,20 +457,20 @@ def list_app_tools(request: ApiRequest, name: str) -> dict[str, Any]:
 
 
 @router.get("/apps/{name}/triggers", tags=["apps"])
-def list_app_triggers(request: ApiRequest, name: str) -> dict[str, Any]:
+def list_app_triggers(request: ApiRequest, name: str) -> JSON:
     """No app starts runs by itself here; webhooks do."""
     servers.get_app(name)
     return whole([])
 
 
-def _connections(access: Access, name: str | None = None) -> dict[str, Any]:
+def _connections(access: Access, name: str | None = None) -> JSON:
     rows = ToolServer.objects.visible_to(access).exclude(app="").order_by("-id")
     if name is not None:
         rows = rows.filter(app=name)
     return whole([connection_out(server) for server in rows])
 
 
-def connection_out(server: ToolServer) -> dict[str, Any]:
+def connection_out(server: ToolServer) -> JSON:
     own_name = server.name if server.name != CATALOG[server.app].display_name else None
     return {
         "id": server.pk,

@@ -13,6 +13,7 @@ from teammates.models import (
     ToolServer,
 )
 from teammates.tools import GROUPS
+from teammates.types import JSON
 
 SWITCHES = tuple(group.name for group in GROUPS.values() if group.configurable)
 
@@ -88,7 +89,7 @@ class TeammateForm(forms.Form):
         field.choices = [("", f"The organization's default ({default})"), *shown]
 
     @staticmethod
-    def now(version: TeammateVersion) -> dict[str, Any]:
+    def now(version: TeammateVersion) -> JSON:
         """What the form shows of a version."""
         off = set(version.disabled_tools)
         off |= {name for name in SWITCHES if getattr(version, name) is False}
@@ -100,7 +101,7 @@ class TeammateForm(forms.Form):
             for name in ("role", "goals", "instructions", "model", "effort", "permission_mode")
         }
 
-    def changes(self, before: TeammateVersion | None = None) -> dict[str, Any]:
+    def changes(self, before: TeammateVersion | None = None) -> JSON:
         """What was given, in the words of `roster`."""
         given = dict(self.cleaned_data)
         wanted = set(given.pop("built_in"))

@@ -17,6 +17,7 @@ from teammates.models import (
     User,
 )
 from teammates.text import read_json
+from teammates.types import JSON
 
 
 class ToolForm(forms.Form):
@@ -113,7 +114,7 @@ class PermissionForm(forms.Form):
         name = self.cleaned_data["argument"].strip()
         return {name: self.cleaned_data["text"]} if name else {}
 
-    def clean(self) -> dict[str, Any]:
+    def clean(self) -> JSON:
         given = super().clean() or {}
         if bool(given.get("argument")) != bool(given.get("text")):
             raise ValidationError("Give both the argument and what it must be, or neither.")
@@ -200,7 +201,7 @@ class ServerForm(forms.Form):
         return given
 
     @property
-    def fields_of_server(self) -> dict[str, Any]:
+    def fields_of_server(self) -> JSON:
         """What was given, in the words of `servers`."""
         given = dict(self.cleaned_data)
         name = given.pop("auth_name").strip()

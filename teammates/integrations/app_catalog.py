@@ -4,7 +4,8 @@ What each needs is a key that a person makes at the vendor; there is no OAuth br
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+
+from teammates.types import JSON
 
 
 @dataclass(frozen=True)
@@ -18,23 +19,19 @@ class App:
     key_guidance: str
     auth_type: str = "bearer"
     auth_config: dict[str, str] = field(default_factory=dict)
-    operations: list[dict[str, Any]] = field(default_factory=list)
+    operations: list[JSON] = field(default_factory=list)
     documentation_url: str = ""
     is_popular: bool = True
 
 
-def _get(name: str, path: str, description: str, **query: str) -> dict[str, Any]:
+def _get(name: str, path: str, description: str, **query: str) -> JSON:
     return _operation("GET", name, path, description, query)
 
 
-def _operation(
-    method: str, name: str, path: str, description: str, fields: dict[str, str]
-) -> dict[str, Any]:
+def _operation(method: str, name: str, path: str, description: str, fields: dict[str, str]) -> JSON:
     import re
 
-    properties: dict[str, Any] = {
-        place: {"type": "string"} for place in re.findall(r"\{(\w+)\}", path)
-    }
+    properties: JSON = {place: {"type": "string"} for place in re.findall(r"\{(\w+)\}", path)}
     properties |= {key: {"type": "string", "description": said} for key, said in fields.items()}
     schema = {"type": "object", "properties": properties, "additionalProperties": False}
     return {

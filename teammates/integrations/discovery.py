@@ -14,6 +14,7 @@ from teammates.models import (
 )
 from teammates.tools import rest, servers
 from teammates.tools.servers import MOST_OPERATIONS, Operation, ServerConnection, ServerError
+from teammates.types import JSON
 
 READ_SECONDS = 1  # of work for the schemas of a server
 FAILING_SECONDS = 15  # until a server that did not answer is asked again
@@ -73,7 +74,7 @@ def record_check(server: ToolServer, checked: ServerCheck) -> ServerCheck:
     """Keep what a check gave. A server that fails keeps the tools it had, hidden."""
     if server.status == ServerStatus.DISABLED:
         return checked
-    fields: dict[str, Any] = {"checked_at": timezone.now(), "status_reason": checked.error[:500]}
+    fields: JSON = {"checked_at": timezone.now(), "status_reason": checked.error[:500]}
     fields["status"] = ServerStatus.FAILING if checked.error else ServerStatus.ACTIVE
     if not checked.error:
         fields["operations"] = [one.to_json() for one in checked.operations]

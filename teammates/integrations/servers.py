@@ -29,6 +29,7 @@ from teammates.models import (
 from teammates.public_http import check_url
 from teammates.tools import GROUPS, REGISTRY
 from teammates.trust import audit
+from teammates.types import JSON
 
 CHANGEABLE = (
     "name",
@@ -57,7 +58,7 @@ class NewServer:
     command: list[str] = field(default_factory=list)
     environment: str = ""
     auth_type: str = AuthType.NONE
-    auth_config: dict[str, Any] = field(default_factory=dict)
+    auth_config: JSON = field(default_factory=dict)
     secret: str | None = None
     tool_defs: list[Any] = field(default_factory=list)
     description: str = ""
@@ -139,7 +140,7 @@ def update_server(access: Access, server: ToolServer, **changes: Any) -> ToolSer
     return locked
 
 
-def _is_another(server: ToolServer, changes: dict[str, Any]) -> bool:
+def _is_another(server: ToolServer, changes: JSON) -> bool:
     """Whether changes lead to another server: another program, or any other address, since many
     servers may share a host."""
     if "command" in changes and [str(word) for word in changes["command"]] != server.command:
@@ -194,7 +195,7 @@ def get_app(name: str) -> App:
     return CATALOG[name]
 
 
-def _apply(access: Access, server: ToolServer, changes: dict[str, Any]) -> None:
+def _apply(access: Access, server: ToolServer, changes: JSON) -> None:
     """Check and set fields. An address or credential that changed is to be tested anew."""
     if "name" in changes:
         server.name = _checked_name(changes["name"])
@@ -239,7 +240,7 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _checked_auth(auth_type: str, config: dict[str, Any]) -> dict[str, Any]:
+def _checked_auth(auth_type: str, config: JSON) -> JSON:
     header = config.get("header_name")
     if auth_type == AuthType.CUSTOM_HEADER and not re.fullmatch(
         r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", str(header or "")

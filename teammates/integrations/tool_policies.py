@@ -20,6 +20,7 @@ from teammates.models import (
 )
 from teammates.tools.base import Tool
 from teammates.trust import audit
+from teammates.types import JSON
 
 LONGEST_TOOL = 255
 LONGEST_WAIT = 60 * 24 * 365  # minutes until an approval expires
@@ -61,7 +62,7 @@ def allow_tool(
     access: Access,
     tool: str,
     *,
-    pattern: dict[str, Any] | None = None,
+    pattern: JSON | None = None,
     source: PolicySource = PolicySource.API,
 ) -> tuple[PermissionPolicy, bool]:
     """Let a tool act without asking in the scope of `access`; returns the policy and whether it is
@@ -74,7 +75,7 @@ def allow_tool(
     tool = tool.strip()
     if not 1 <= len(tool) <= LONGEST_TOOL:
         raise Invalid(f"tool must have 1 to {LONGEST_TOOL} characters.")
-    scope: dict[str, Any] = {
+    scope: JSON = {
         "organization": access.organization,
         "end_user": access.end_user,
         "tool": tool,
@@ -145,7 +146,7 @@ def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
-def _checked_pattern(pattern: dict[str, Any]) -> dict[str, str]:
+def _checked_pattern(pattern: JSON) -> dict[str, str]:
     if len(pattern) > 20:
         raise Invalid("pattern must name at most 20 arguments.")
     for name, text in pattern.items():

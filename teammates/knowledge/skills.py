@@ -1,7 +1,5 @@
 """Skills: instructions that a teammate loads when it needs them."""
 
-from typing import Any
-
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils.text import slugify
@@ -10,6 +8,7 @@ from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound
 from teammates.models import Skill, SkillStatus, Teammate
 from teammates.trust import audit
+from teammates.types import JSON
 
 LONGEST_SKILL = 50_000  # characters
 MOST_SKILLS = 100
@@ -97,7 +96,7 @@ def check_skill(access: Access, teammate: Teammate, slug: str) -> None:
         raise Invalid(f"skill: there is no skill {slug!r} that this teammate may load.")
 
 
-def _checked_skill(fields: dict[str, str]) -> dict[str, Any]:
+def _checked_skill(fields: dict[str, str]) -> JSON:
     longest = {"name": 200, "description": 1000, "body": LONGEST_SKILL}
     checked = {}
     for name, text in fields.items():

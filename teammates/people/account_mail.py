@@ -6,11 +6,12 @@ from contextlib import suppress
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings
 from django.core.mail import EmailMessage
 from django.template.loader import render_to_string
+
+from teammates.types import JSON
 
 logger = logging.getLogger("muster.mail")
 
@@ -34,7 +35,7 @@ def forget_kept(before: datetime) -> None:
                 file.unlink()
 
 
-def send(to: str, subject: str, template: str, context: dict[str, Any]) -> bool:
+def send(to: str, subject: str, template: str, context: JSON) -> bool:
     """Mail what `templates/emails/<template>.txt` says; whether a mail server gets it. Without one
     it lies in the data folder.
 

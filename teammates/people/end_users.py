@@ -13,6 +13,7 @@ from teammates.access import Access, check_end_user_id
 from teammates.errors import Conflict, Invalid, NotFound
 from teammates.models import EndUser, Organization
 from teammates.trust import audit
+from teammates.types import JSON
 
 LIMITS = {"run_limit": 0, "cost_limit_cents": 0, "rate_per_minute": 1}  # and their least values
 TEXTS = {"name": 255, "email": 254, "company": 255}  # and their longest
@@ -61,7 +62,7 @@ def update_end_user(access: Access, end_user: EndUser, **changes: Any) -> EndUse
 def remove_profile(access: Access, end_user: EndUser) -> None:
     """Forget who an end user is; their runs, memories, teammates and limits stay."""
     access.require("data.end_users.manage", end_user)
-    blank: dict[str, Any] = dict.fromkeys(TEXTS, "") | {"metadata": None}
+    blank: JSON = dict.fromkeys(TEXTS, "") | {"metadata": None}
     _saved(end_user, blank | {"removed_at": timezone.now()})
 
 
@@ -84,14 +85,14 @@ def known(access: Access) -> Any:
     return EndUser.objects.filter(organization=access.organization)
 
 
-def _saved(end_user: EndUser, fields: dict[str, Any]) -> EndUser:
+def _saved(end_user: EndUser, fields: JSON) -> EndUser:
     for name, value in fields.items():
         setattr(end_user, name, value)
     end_user.save(update_fields=[*fields, "updated_at"])
     return end_user
 
 
-def _checked(access: Access, fields: dict[str, Any]) -> dict[str, Any]:
+def _checked(access: Access, fields: JSON) -> JSON:
     checked = dict(fields)
     if LIMITS.keys() & checked.keys():  # whoever sets the account's limits sets these
         access.require("org.settings.manage")

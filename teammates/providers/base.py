@@ -9,6 +9,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
+from teammates.types import JSON
+
 # Between what a person wrote and the names of the files that came with it.
 ATTACHED = "\n\n(Attached, for read_file: "
 
@@ -53,7 +55,7 @@ class Turn:
     def tool_requests(self) -> list[ToolRequest]:
         return [part for part in self.parts if isinstance(part, ToolRequest)]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JSON:
         return {
             "parts": [asdict(part) for part in self.parts],
             "finish_reason": self.finish_reason,
@@ -61,7 +63,7 @@ class Turn:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Turn":
+    def from_json(cls, data: JSON) -> "Turn":
         parts = [_PARTS[part["kind"]](**part) for part in data["parts"]]
         return cls(parts, data["finish_reason"], data.get("native"))
 
@@ -86,7 +88,7 @@ ChatMessage = UserMessage | Turn | ToolResult
 class ToolSpec:
     name: str
     description: str
-    schema: dict[str, Any]
+    schema: JSON
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class ModelRequest:
     effort: str = ""
     retries: int = 0  # how often this very step failed before
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JSON:
         return {
             "model": self.model,
             "instructions": self.instructions,

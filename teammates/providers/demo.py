@@ -29,6 +29,7 @@ from teammates.providers.base import (
     UserMessage,
     estimate_tokens,
 )
+from teammates.types import JSON
 
 SAID = {
     "update_todos": "I kept a to-do list",
@@ -93,7 +94,7 @@ class Stage:
 
     text: list[str] = field(default_factory=list)
     thinking: list[str] = field(default_factory=list)
-    tools: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    tools: list[tuple[str, JSON]] = field(default_factory=list)
     delay: float = 0.0  # seconds between pieces
 
 
@@ -190,7 +191,7 @@ Script = list[tuple[set[str], Callable[[], Stage]]]
 def _script(
     words: str,
     asked: str,
-    available: dict[str, dict[str, Any]],
+    available: dict[str, JSON],
     retries: int,
     returned: list[ToolResult],
 ) -> Script:
@@ -333,7 +334,7 @@ def _summary(asked: str) -> str:
     return f"Done so far: {', '.join(done) or 'nothing'}."
 
 
-def _arguments(text: str) -> dict[str, Any]:
+def _arguments(text: str) -> JSON:
     try:
         value = json.loads(text or "{}")
     except ValueError:
@@ -341,7 +342,7 @@ def _arguments(text: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _sample(schema: dict[str, Any]) -> Any:
+def _sample(schema: JSON) -> Any:
     """The simplest value that fits a schema."""
     if "enum" in schema:
         return schema["enum"][0]

@@ -31,6 +31,7 @@ from teammates.models import (
 from teammates.roster.addresses import check_sender, new_inbox_name
 from teammates.roster.lookup import refuse_archived, require_editor
 from teammates.trust import audit
+from teammates.types import JSON
 
 VERSION_FIELDS = (
     "role",
@@ -67,7 +68,7 @@ TAKEN = {  # constraint → sentence
     "teammate_slack_slug_once": "slack_slug: another teammate has this name already.",
     "teammate_imessage_chat_once": "imessage_chat_guid: another teammate has this chat already.",
 }
-BUILT_IN: list[dict[str, Any]] = [
+BUILT_IN: list[JSON] = [
     {
         "key": "normal",
         "name": "Demo",
@@ -189,7 +190,7 @@ def update_teammate(
 
 
 def reset_teammate(
-    access: Access, teammate: Teammate, *, to: dict[str, Any], fields: list[str] | None
+    access: Access, teammate: Teammate, *, to: JSON, fields: list[str] | None
 ) -> list[str]:
     """Put versioned fields back to what a template says: those named, or all that differ.
 
@@ -264,7 +265,7 @@ def _insert_with_free_key(**fields: Any) -> Teammate:
     raise Invalid("name: too many teammates have it; choose another.")
 
 
-def _add_version(teammate: Teammate, *, by: User | None, fields: dict[str, Any]) -> None:
+def _add_version(teammate: Teammate, *, by: User | None, fields: JSON) -> None:
     last = teammate.versions.order_by("-number").first()
     teammate.version = TeammateVersion.objects.create(
         teammate=teammate, number=last.number + 1 if last else 1, created_by=by, **fields
@@ -273,8 +274,8 @@ def _add_version(teammate: Teammate, *, by: User | None, fields: dict[str, Any])
 
 
 def _checked(
-    organization: Organization, end_user: EndUser | None, fields: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+    organization: Organization, end_user: EndUser | None, fields: JSON
+) -> tuple[JSON, JSON]:
     """`fields`, as those of the teammate and those of its version. Raises `Invalid`."""
     plain = {name: value for name, value in fields.items() if name in PLAIN_FIELDS}
     version = {name: value for name, value in fields.items() if name not in PLAIN_FIELDS}
@@ -285,7 +286,7 @@ def _checked(
     return plain, version
 
 
-def _check_plain(fields: dict[str, Any]) -> None:
+def _check_plain(fields: JSON) -> None:
     for sender in fields.get("allowed_senders") or []:
         check_sender(sender)
     if fields.get("visibility", "personal") not in Visibility.values:
@@ -298,9 +299,7 @@ def _check_plain(fields: dict[str, Any]) -> None:
             raise Invalid(f"{name} must have at most {longest} characters.")
 
 
-def _check_version(
-    organization: Organization, end_user: EndUser | None, fields: dict[str, Any]
-) -> None:
+def _check_version(organization: Organization, end_user: EndUser | None, fields: JSON) -> None:
     for name in ("role", "goals", "instructions"):
         if len(fields.get(name) or "") > TEXT_LIMIT:
             raise Invalid(f"{name} must have at most {TEXT_LIMIT} characters.")

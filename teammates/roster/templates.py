@@ -1,9 +1,9 @@
 """Ready-made teammates: what `from_template` makes, with the tasks they start out with."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from teammates.errors import NotFound
+from teammates.types import JSON
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class TeammateTemplate:
     questions: tuple[str, ...] = ()
 
     @property
-    def versioned(self) -> dict[str, Any]:
+    def versioned(self) -> JSON:
         """The fields of a teammate's version that it fills."""
         return {
             "role": self.role,

@@ -18,6 +18,7 @@ from teammates.text import visible
 from teammates.tools import REGISTRY
 from teammates.tools.ask import PLAN_HEADER
 from teammates.tools.masking import MASK, masked
+from teammates.types import Context
 from teammates.web import markdown as web_markdown
 
 register = template.Library()
@@ -164,7 +165,7 @@ def named(prefix: str, pk: Any) -> str:
 
 
 @register.filter
-def column(rows: list[dict[str, Any]], name: str) -> list[Any]:
+def column(rows: list[Context], name: str) -> list[Any]:
     """One value of each row, for a chart."""
     return [row[name] for row in rows]
 
@@ -237,7 +238,7 @@ def hidden(value: Any) -> Any:
 
 
 @register.filter
-def in_line(data: dict[str, Any]) -> str:
+def in_line(data: Context) -> str:
     """What an event tells, in a line: the words alone if it has any."""
     said = next(
         (
@@ -302,7 +303,7 @@ def look(word: str | None) -> str:
 
 
 @register.filter
-def answer_hint(asked: dict[str, Any]) -> str:
+def answer_hint(asked: Context) -> str:
     """What the field for one's own answer to a question says."""
     if asked.get("header") == PLAN_HEADER:
         return "What to change (optional)"

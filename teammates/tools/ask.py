@@ -1,20 +1,19 @@
 """Ask the user: not a call but a gate; the run waits until somebody answers."""
 
-from typing import Any
-
 from teammates.tools.base import Means, Text, Tool, object_schema
+from teammates.types import JSON
 
 PLAN_HEADER = "Plan Approval"  # contract v2 4.8
 RECOMMENDED = "(Recommended)"
 APPROVE, REVISE = "Approve", "Revise"
 
 
-def is_plan(arguments: dict[str, Any]) -> bool:
+def is_plan(arguments: JSON) -> bool:
     """Whether a question proposes a plan (contract v2 4.5)."""
     return any(asked.get("header") == PLAN_HEADER for asked in arguments["questions"])
 
 
-def recommended(arguments: dict[str, Any]) -> dict[str, str]:
+def recommended(arguments: JSON) -> dict[str, str]:
     """Question → its recommended label, if every question has one; else nothing."""
     chosen = {}
     for asked in arguments["questions"]:
@@ -26,7 +25,7 @@ def recommended(arguments: dict[str, Any]) -> dict[str, str]:
     return {} if is_plan(arguments) else chosen
 
 
-def _say(arguments: dict[str, Any]) -> str:
+def _say(arguments: JSON) -> str:
     return " ".join(question["question"] for question in arguments["questions"])
 
 

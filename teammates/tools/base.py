@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from teammates.tools import schemas
+from teammates.types import JSON
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class ToolContext(Protocol):
 
     async def write_file(self, name: str, content: bytes) -> FileListing: ...
 
-    async def update_todos(self, items: list[dict[str, Any]]) -> None: ...
+    async def update_todos(self, items: list[JSON]) -> None: ...
 
 
 class ToolError(Exception):
@@ -46,7 +47,7 @@ Approval = Literal["never", "by_mode", "always"]
 Risk = Literal["low", "medium", "high"]
 # How a card shows what a call would do.
 Preview = Literal["fields", "message", "file", "request"]
-Runner = Callable[[ToolContext, dict[str, Any]], Awaitable[Any]]
+Runner = Callable[[ToolContext, JSON], Awaitable[Any]]
 
 
 class Means:
@@ -65,8 +66,8 @@ class Tool:
     name: str
     title: str
     description: str
-    schema: dict[str, Any]
-    say: Callable[[dict[str, Any]], str]
+    schema: JSON
+    say: Callable[[JSON], str]
     run: Runner | Literal["person", "domain"]
     group: str = "work"  # the switch it belongs to: memory, task_setup_tools, feedback, …
     changes: bool = False  # else it only reads
@@ -130,7 +131,7 @@ def _canonical(value: Any) -> Any:
     return [_canonical(item) for item in value] if isinstance(value, list) else value
 
 
-def object_schema(required: list[str], **properties: dict[str, Any]) -> dict[str, Any]:
+def object_schema(required: list[str], **properties: JSON) -> JSON:
     return {
         "type": "object",
         "properties": properties,
@@ -145,10 +146,10 @@ class Text:
 
     description: str
     longest: int = 1_000_000
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: JSON = field(default_factory=dict)
 
     @property
-    def schema(self) -> dict[str, Any]:
+    def schema(self) -> JSON:
         return {
             "type": "string",
             "description": self.description,
@@ -158,9 +159,9 @@ class Text:
         }
 
 
-def number(description: str) -> dict[str, Any]:
+def number(description: str) -> JSON:
     return {"type": "integer", "description": description, "minimum": 1}
 
 
-def choice(description: str, *values: str) -> dict[str, Any]:
+def choice(description: str, *values: str) -> JSON:
     return {"type": "string", "description": description, "enum": list(values)}

@@ -3,6 +3,7 @@
 from typing import Any
 
 from teammates.tools.base import Text, Tool, ToolContext, ToolError, object_schema
+from teammates.types import JSON
 
 LARGEST_READ = 40_000  # characters that go back to the model
 
@@ -11,11 +12,11 @@ _NAME = Text(
 ).schema
 
 
-async def _list(context: ToolContext, arguments: dict[str, Any]) -> Any:
+async def _list(context: ToolContext, arguments: JSON) -> Any:
     return [{"name": file.name, "size": file.size} for file in await context.list_files()]
 
 
-async def _read(context: ToolContext, arguments: dict[str, Any]) -> Any:
+async def _read(context: ToolContext, arguments: JSON) -> Any:
     content = await context.read_file(arguments["name"])
     start = arguments.get("start", 0)
     if content is None:
@@ -31,7 +32,7 @@ async def _read(context: ToolContext, arguments: dict[str, Any]) -> Any:
     return {"content": piece, "note": f"characters {start} to {end} of {len(text)}"}
 
 
-async def _write(context: ToolContext, arguments: dict[str, Any]) -> Any:
+async def _write(context: ToolContext, arguments: JSON) -> Any:
     written = await context.write_file(arguments["name"], arguments["content"].encode())
     return {"name": written.name, "size": written.size}
 

@@ -28,6 +28,7 @@ from teammates.public_http import BlockedAddress, outside_client
 from teammates.tools import schemas
 from teammates.tools.base import ToolContext, ToolError, UnknownEffect
 from teammates.tools.servers import MOST_OPERATIONS, Operation, ServerConnection, ServerError
+from teammates.types import JSON
 
 logger = logging.getLogger("muster.mcp")
 
@@ -251,7 +252,7 @@ async def call(
     connection: ServerConnection,
     operation: Operation,
     context: ToolContext,
-    arguments: dict[str, Any],
+    arguments: JSON,
 ) -> Any:
     """Call a tool. Raises `ToolError`, or `UnknownEffect` if a change was sent and no answer
     came."""

@@ -3,9 +3,10 @@
 from typing import Any
 
 from teammates.tools.base import Text, Tool, ToolContext, object_schema
+from teammates.types import JSON
 
 
-async def _pretend(context: ToolContext, arguments: dict[str, Any]) -> Any:
+async def _pretend(context: ToolContext, arguments: JSON) -> Any:
     return {"sent": False, "note": "This tool only pretends; nothing left this server."}
 
 

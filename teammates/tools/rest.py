@@ -11,6 +11,7 @@ from teammates.text import read_json
 from teammates.tools import schemas
 from teammates.tools.base import ToolContext, ToolError, UnknownEffect
 from teammates.tools.servers import Operation, ServerConnection
+from teammates.types import JSON
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 LARGEST_BODY = 4 * 1024 * 1024  # bytes read of an answer
@@ -70,8 +71,8 @@ def read_operation(given: Any) -> Operation:
     )
 
 
-def _default_schema(method: str, places: list[str]) -> dict[str, Any]:
-    properties: dict[str, Any] = {place: {"type": ["string", "integer"]} for place in places}
+def _default_schema(method: str, places: list[str]) -> JSON:
+    properties: JSON = {place: {"type": ["string", "integer"]} for place in places}
     properties["query"] = {"type": "object", "description": "Query parameters."}
     if method in ("POST", "PUT", "PATCH"):
         properties["body"] = {"type": "object", "description": "The JSON body."}
@@ -82,7 +83,7 @@ async def call(
     connection: ServerConnection,
     operation: Operation,
     context: ToolContext,
-    arguments: dict[str, Any],
+    arguments: JSON,
 ) -> Any:
     """Make the request. Raises `ToolError`, or `UnknownEffect` if a change was sent and no answer
     came."""
@@ -117,8 +118,8 @@ async def call(
 
 
 def _request(
-    connection: ServerConnection, operation: Operation, arguments: dict[str, Any]
-) -> tuple[str, dict[str, Any], Any]:
+    connection: ServerConnection, operation: Operation, arguments: JSON
+) -> tuple[str, JSON, Any]:
     """URL, query and JSON body: path places first, then `query` and `body`, then the rest."""
     left = dict(arguments)
 

@@ -1,13 +1,12 @@
 """Structured output: the run's result in the form that its caller asked for."""
 
-from typing import Any
-
 from teammates.tools.base import Means, Tool
+from teammates.types import JSON
 
 NAME = "submit_result"
 
 
-def submit_result(schema: dict[str, Any]) -> Tool:
+def submit_result(schema: JSON) -> Tool:
     """The tool of a run that has an `output_schema`."""
     return Tool(
         name=NAME,

@@ -10,6 +10,7 @@ from jsonschema.protocols import Validator
 from referencing import Registry
 
 from teammates import budget
+from teammates.types import JSON
 
 SECONDS = 0.5  # of work for a whole check
 PATTERN_SECONDS = 0.05
@@ -46,7 +47,7 @@ _Validator = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
 )
 
 
-def problem(schema: dict[str, Any], value: Any) -> str:
+def problem(schema: JSON, value: Any) -> str:
     """What is wrong with `value`, without repeating it; empty if nothing."""
     try:
         # The registry is empty and fetches nothing: a schema may refer to itself alone.
@@ -66,7 +67,7 @@ def problem(schema: dict[str, Any], value: Any) -> str:
     return f"{where} does not fit: {first.validator} must be {wanted}"
 
 
-def problem_of_strangers(schema: dict[str, Any], value: Any) -> str:
+def problem_of_strangers(schema: JSON, value: Any) -> str:
     """`problem`, for a schema that strangers wrote: references and patterns in it may take for
     ever. Not on the event loop."""
     try:

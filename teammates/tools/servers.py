@@ -12,6 +12,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from teammates.tools.base import Runner, Tool, ToolContext
+from teammates.types import JSON
 
 MOST_OPERATIONS = 128
 LONGEST_NAME = 64  # what vendors take as the name of a tool
@@ -60,18 +61,18 @@ class Operation:
     name: str
     description: str = ""
     title: str = ""
-    schema: dict[str, Any] = field(default_factory=lambda: {"type": "object"})
+    schema: JSON = field(default_factory=lambda: {"type": "object"})
     reads_only: bool = False
     may_repeat: bool = False
     destroys: bool = False
     method: str = ""
     path: str = ""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JSON:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Operation":
+    def from_json(cls, data: JSON) -> "Operation":
         return cls(**data)
 
 
@@ -107,7 +108,7 @@ def _tool(
     is_believed = is_rest or is_trusted
     reads_only = operation.reads_only and is_believed
 
-    def say(arguments: dict[str, Any]) -> str:
+    def say(arguments: JSON) -> str:
         told = ", ".join(f"{name}: {_brief(value)}" for name, value in arguments.items())
         return f"{label}: {title}" + (f" ({told})" if told else "")
 
@@ -138,7 +139,7 @@ def _brief(value: Any) -> str:
 
 
 def _runner(connection: ServerConnection, operation: Operation) -> Runner:
-    async def run(context: ToolContext, arguments: dict[str, Any]) -> Any:
+    async def run(context: ToolContext, arguments: JSON) -> Any:
         return await _client(connection.kind).call(connection, operation, context, arguments)
 
     return run

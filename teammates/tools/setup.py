@@ -4,14 +4,14 @@ What is made can never do more than the run that made it (`runs/tools/setup.py` 
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from teammates.tools.base import Means, Text, Tool, number, object_schema
+from teammates.types import JSON
 
 GROUP = "task_setup_tools"
 
 
-def _names(description: str) -> dict[str, Any]:
+def _names(description: str) -> JSON:
     return {
         "type": "array",
         "description": description,
@@ -24,8 +24,8 @@ def _tool(
     name: str,
     title: str,
     description: str,
-    schema: dict[str, Any],
-    say: Callable[[dict[str, Any]], str],
+    schema: JSON,
+    say: Callable[[JSON], str],
     *,
     changes: bool = False,
     consequence: str = "",

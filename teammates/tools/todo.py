@@ -3,9 +3,10 @@
 from typing import Any
 
 from teammates.tools.base import Text, Tool, ToolContext, object_schema
+from teammates.types import JSON
 
 
-async def _update(context: ToolContext, arguments: dict[str, Any]) -> Any:
+async def _update(context: ToolContext, arguments: JSON) -> Any:
     await context.update_todos(arguments["items"])
     done = sum(item["done"] for item in arguments["items"])
     return {"done": done, "open": len(arguments["items"]) - done}

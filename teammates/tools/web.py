@@ -8,13 +8,14 @@ from teammates import budget
 from teammates.html import read_html
 from teammates.public_http import BlockedAddress, public_client
 from teammates.tools.base import Text, Tool, ToolContext, ToolError, object_schema
+from teammates.types import JSON
 
 LARGEST_BODY = 2 * 1024 * 1024  # bytes read from the server
 LARGEST_TEXT = 40_000  # characters that go back to the model
 READ_SECONDS = 4  # of work for a page
 
 
-async def _fetch(context: ToolContext, arguments: dict[str, Any]) -> Any:
+async def _fetch(context: ToolContext, arguments: JSON) -> Any:
     try:
         async with public_client() as client, client.stream("GET", arguments["url"]) as response:
             body = b""
@@ -29,7 +30,7 @@ async def _fetch(context: ToolContext, arguments: dict[str, Any]) -> Any:
         raise ToolError(f"{arguments['url']} could not be fetched: {error}") from error
 
 
-async def _result(response: httpx2.Response, body: bytes) -> dict[str, Any]:
+async def _result(response: httpx2.Response, body: bytes) -> JSON:
     kind = response.headers.get("content-type", "")
     text = _decoded(body, response.encoding or "utf-8")
     result = {"url": str(response.url), "status": response.status_code}

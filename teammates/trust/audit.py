@@ -20,6 +20,7 @@ from teammates.fields import hash_secret
 from teammates.models import AuditEntry, Document, EndUser, Membership, Memory, User
 from teammates.text import clean_text
 from teammates.trust import client
+from teammates.types import JSON
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -117,7 +118,7 @@ def note(
     row: Model | None = None,
     *,
     user: User | None = None,
-    changes: dict[str, Any] | None = None,
+    changes: JSON | None = None,
     pk: Any = None,
     refused: bool = False,
 ) -> None:
@@ -163,7 +164,7 @@ def _row_in(made: Any, kind: type[Model]) -> Model | None:
     return next((one for one in rows if isinstance(one, kind)), None)
 
 
-def _values(row: Model | None) -> dict[str, Any]:
+def _values(row: Model | None) -> JSON:
     """What the database has of a row, as JSON has it; nothing once it is gone."""
     if row is None or row.pk is None:
         return {}
@@ -189,7 +190,7 @@ def _shown(name: str, value: Any) -> Any:
     return clean_text(text)[:LONGEST_VALUE]
 
 
-def _difference(before: dict[str, Any], after: dict[str, Any]) -> dict[str, list[Any]]:
+def _difference(before: JSON, after: JSON) -> dict[str, list[Any]]:
     names = [*before, *(name for name in after if name not in before)]
     pairs = {name: [before.get(name), after.get(name)] for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_GET
 from teammates.models import APIKey
 from teammates.people import members
 from teammates.trust import audit
+from teammates.types import Context
 from teammates.web.pages import PageRequest, count_export, csv_download, number_of, page_of
 
 PAGE_SIZE = 100
@@ -29,7 +30,7 @@ def audit_log(request: PageRequest) -> HttpResponse:
     query = request.GET
     way = query.get("auth", "all")
     way = way if way in audit.AUTH else "all"
-    wanted: dict[str, Any] = {"resource_type": query.get("resource") or None}
+    wanted: Context = {"resource_type": query.get("resource") or None}
     if (user := number_of(query.get("user", ""))) is not None:
         wanted["user_id"] = user
     entries = audit.list_entries(request.access, auth=way, **wanted).select_related("user")

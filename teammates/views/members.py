@@ -13,6 +13,7 @@ from teammates.errors import DomainError
 from teammates.forms.people import InvitationForm, JoinForm
 from teammates.models import Invitation, Role, User
 from teammates.people import account_mail, invitations, members
+from teammates.types import Context
 from teammates.web.pages import PageRequest, add_refusal, choose_organization, page_of, public
 
 PAGE_SIZE = 100
@@ -108,7 +109,7 @@ def join(request: HttpRequest, token: str) -> HttpResponse:
         return render(request, "entry/join.html", {"gone": error.message}, status=404)
     known = User.objects.filter(email=invitation.email).first()
     form = None if known else JoinForm(request.POST or None)
-    context: dict[str, Any] = {"invitation": invitation, "known": known, "form": form}
+    context: Context = {"invitation": invitation, "known": known, "form": form}
     if request.method == "POST":
         try:
             if form is not None:

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-from typing import Any
 
 from django.contrib import messages
 from django.http import HttpResponse
@@ -19,6 +18,7 @@ from teammates.models import (
     ServerStatus,
     ToolServer,
 )
+from teammates.types import Context
 from teammates.web.pages import PageRequest, add_refusal
 
 # --- servers ------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ def server_detail(request: PageRequest, server_id: int) -> HttpResponse:
     )
 
 
-def _initial(server: ToolServer) -> dict[str, Any]:
+def _initial(server: ToolServer) -> Context:
     definitions = [
         {
             "name": one.name,
@@ -161,7 +161,7 @@ def server_act(request: PageRequest, server_id: int) -> HttpResponse:
         servers.delete_server(scope, server)
         messages.success(request, f"{server.name} is removed, and its credential with it.")
         return redirect("teammates:server_list")
-    changes: dict[str, dict[str, Any]] = {
+    changes: dict[str, Context] = {
         "trust": {"auto_approve": True},
         "distrust": {"auto_approve": False},
         "off": {"status": ServerStatus.DISABLED},

@@ -15,6 +15,7 @@ from teammates.access import Access, access_of_member
 from teammates.errors import DomainError
 from teammates.models import Organization, User
 from teammates.trust import limits
+from teammates.types import JSON
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell of a spreadsheet begins with to be one
 ORGANIZATION = "organization"  # in the session: the uid of the one that was chosen
@@ -92,7 +93,7 @@ def _behind(rows: Any, after: int, order: tuple[str, ...]) -> Q:
     if order in (("id",), ("-id",)):
         return Q(pk__gt=after) if order == ("id",) else Q(pk__lt=after)
     last = rows.filter(pk=after).first()
-    wanted, equal = Q(), dict[str, Any]()
+    wanted, equal = Q(), JSON()
     for field in order if last else ():
         name, value = field.removeprefix("-"), getattr(last, field.removeprefix("-"))
         wanted |= Q(**equal, **{f"{name}__{'lt' if field != name else 'gt'}": value})

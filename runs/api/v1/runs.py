@@ -19,6 +19,7 @@ from teammates.api.bearer import access_of_request
 from teammates.api.schemas import ApiRequest, Input, iso
 from teammates.errors import DomainError, Invalid
 from teammates.models import User
+from teammates.types import JSON
 from threads import conversations
 
 router = Router(tags=["runs"])
@@ -44,8 +45,8 @@ class InputIn(Input):
     content: str
 
 
-@router.post("/threads/{thread_id}/runs", response={201: dict[str, Any]})
-def create_run(request: ApiRequest, thread_id: UUID, payload: RunIn | None = None) -> Any:
+@router.post("/threads/{thread_id}/runs", response={201: JSON})
+def create_run(request: ApiRequest, thread_id: UUID, payload: RunIn | None = None) -> Status[JSON]:
     """Start a teammate on the thread as it stands. A busy thread queues the run."""
     payload = payload or RunIn()
     thread = conversations.get_thread(request.auth, uid=thread_id)
@@ -70,7 +71,7 @@ def create_run(request: ApiRequest, thread_id: UUID, payload: RunIn | None = Non
 @router.get("/threads/{thread_id}/runs")
 def list_thread_runs(
     request: ApiRequest, thread_id: UUID, limit: Annotated[int, Field(ge=1, le=200)] = 50
-) -> list[dict[str, Any]]:
+) -> list[JSON]:
     """Newest first."""
     request.auth.require("data.runs.read")
     thread = conversations.get_thread(request.auth, uid=thread_id)
@@ -92,7 +93,7 @@ def list_runs(
     limit: Annotated[int, Field(ge=1, le=200)] = 50,
     before: str | None = None,
     status: str | None = None,
-) -> list[dict[str, Any]]:
+) -> list[JSON]:
     """All runs of the organization that the caller may open, newest first.
 
     `before`: the last item's `run_id`, an RFC 3339 instant, or the `X-Next-Cursor` header.
@@ -112,9 +113,7 @@ def list_runs(
 
 
 @router.post("/runs/{run_id}:cancel")
-def cancel_run(
-    request: ApiRequest, run_id: UUID, payload: CancelIn | None = None
-) -> dict[str, Any]:
+def cancel_run(request: ApiRequest, run_id: UUID, payload: CancelIn | None = None) -> JSON:
     """Stop the run; again, or after its end, is fine."""
     run = lookup.get_run(request.auth, uid=run_id)
     endings.stop_run(request.auth, run, seen=payload.last_seen_seq if payload else None)
@@ -122,14 +121,12 @@ def cancel_run(
 
 
 @router.post("/runs/{run_id}/cancel", include_in_schema=False)
-def cancel_run_alias(
-    request: ApiRequest, run_id: UUID, payload: CancelIn | None = None
-) -> dict[str, Any]:
+def cancel_run_alias(request: ApiRequest, run_id: UUID, payload: CancelIn | None = None) -> JSON:
     return cancel_run(request, run_id=run_id, payload=payload)
 
 
 @router.post("/runs/{run_id}/input")
-def submit_input(request: ApiRequest, run_id: UUID, payload: InputIn) -> dict[str, Any]:
+def submit_input(request: ApiRequest, run_id: UUID, payload: InputIn) -> JSON:
     """Answer what the run waits for: a question with any text, an approval with a decision."""
     request.auth.require("data.runs.write")
     run = lookup.get_run(request.auth, uid=run_id)
@@ -158,7 +155,7 @@ def stream_events(
 
 
 @router.get("/runs/{run_id}")
-def get_run(request: ApiRequest, run_id: UUID) -> dict[str, Any]:
+def get_run(request: ApiRequest, run_id: UUID) -> JSON:
     request.auth.require("data.runs.read")
     run = lookup.get_run(request.auth, uid=run_id)
     organization = str(run.organization.uid)
@@ -179,7 +176,7 @@ def _creator(run: Run) -> User | None:
     return None if run.is_triggered else run.created_by
 
 
-def run_item(run: Run) -> dict[str, Any]:
+def run_item(run: Run) -> JSON:
     organization = str(run.organization.uid)
     by = _creator(run)
     return {

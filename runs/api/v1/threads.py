@@ -1,7 +1,7 @@
 """v1: threads and messages (contract v1 2.3, 2.4)."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from django.db.models import Q
@@ -11,6 +11,7 @@ from pydantic import Field
 from runs.models import ACTIVE, Run
 from teammates.api.schemas import ApiRequest, Input, iso
 from teammates.errors import Invalid
+from teammates.types import JSON
 from threads import conversations
 from threads.models import Message, Thread
 
@@ -30,11 +31,11 @@ class ThreadPatch(Input):
 
 class MessageIn(Input):
     content: str | None = None
-    content_json: dict[str, Any] | None = None
+    content_json: JSON | None = None
 
 
-@router.post("/threads", response={201: dict[str, Any]})
-def create_thread(request: ApiRequest, payload: ThreadIn | None = None) -> Any:
+@router.post("/threads", response={201: JSON})
+def create_thread(request: ApiRequest, payload: ThreadIn | None = None) -> Status[JSON]:
     request.auth.require("data.threads.write")
     payload = payload or ThreadIn()
     _refuse_project(payload.project_id)
@@ -53,7 +54,7 @@ def list_threads(
     before_created_at: datetime | None = None,
     before_id: UUID | None = None,
     project_id: UUID | None = None,
-) -> list[dict[str, Any]]:
+) -> list[JSON]:
     """Own threads, newest first. The cursor is the last item: its id as `before`, or both its
     `updated_at` and id as `before_updated_at` and `before_id`."""
     request.auth.require("data.threads.read")
@@ -72,13 +73,13 @@ def list_threads(
 
 
 @router.get("/threads/{thread_id}")
-def get_thread(request: ApiRequest, thread_id: UUID) -> dict[str, Any]:
+def get_thread(request: ApiRequest, thread_id: UUID) -> JSON:
     request.auth.require("data.threads.read")
     return thread_out(conversations.get_thread(request.auth, uid=thread_id))
 
 
 @router.patch("/threads/{thread_id}")
-def update_thread(request: ApiRequest, thread_id: UUID, payload: ThreadPatch) -> dict[str, Any]:
+def update_thread(request: ApiRequest, thread_id: UUID, payload: ThreadPatch) -> JSON:
     given = payload.model_fields_set
     if not given:
         raise Invalid("Give at least one of title, project_id.")
@@ -90,14 +91,14 @@ def update_thread(request: ApiRequest, thread_id: UUID, payload: ThreadPatch) ->
 
 
 @router.delete("/threads/{thread_id}", response={204: None})
-def delete_thread(request: ApiRequest, thread_id: UUID) -> Any:
+def delete_thread(request: ApiRequest, thread_id: UUID) -> Status[None]:
     thread = conversations.get_thread(request.auth, uid=thread_id)
     conversations.delete_thread(request.auth, thread)
     return Status(204, None)
 
 
-@router.post("/threads/{thread_id}/messages", response={201: dict[str, Any]})
-def create_message(request: ApiRequest, thread_id: UUID, payload: MessageIn) -> Any:
+@router.post("/threads/{thread_id}/messages", response={201: JSON})
+def create_message(request: ApiRequest, thread_id: UUID, payload: MessageIn) -> Status[JSON]:
     """Say something. It starts nothing: post a run for that."""
     thread = conversations.get_thread(request.auth, uid=thread_id)
     if (payload.content is None) == (payload.content_json is None):
@@ -109,7 +110,7 @@ def create_message(request: ApiRequest, thread_id: UUID, payload: MessageIn) -> 
 @router.get("/threads/{thread_id}/messages")
 def list_messages(
     request: ApiRequest, thread_id: UUID, limit: Annotated[int, Field(ge=1, le=500)] = 50
-) -> list[dict[str, Any]]:
+) -> list[JSON]:
     """The newest `limit` messages, oldest first."""
     request.auth.require("data.threads.read")
     thread = conversations.get_thread(request.auth, uid=thread_id)
@@ -118,7 +119,7 @@ def list_messages(
     return [message_out(message, thread, run_uids.get(message.pk)) for message in messages]
 
 
-def thread_out(thread: Thread, active_run_uid: UUID | None = None) -> dict[str, Any]:
+def thread_out(thread: Thread, active_run_uid: UUID | None = None) -> JSON:
     organization = str(thread.organization.uid)
     return {
         "id": str(thread.uid),
@@ -135,7 +136,7 @@ def thread_out(thread: Thread, active_run_uid: UUID | None = None) -> dict[str, 
     }
 
 
-def message_out(message: Message, thread: Thread, run_uid: UUID | None = None) -> dict[str, Any]:
+def message_out(message: Message, thread: Thread, run_uid: UUID | None = None) -> JSON:
     organization = str(thread.organization.uid)
     return {
         "id": str(message.uid),
@@ -160,7 +161,7 @@ def _run_uids(messages: list[Message]) -> dict[int, UUID]:
     return found
 
 
-def _text_of(content: dict[str, Any]) -> str:
+def _text_of(content: JSON) -> str:
     parts = content.get("parts")
     if set(content) != {"parts"} or not isinstance(parts, list):
         raise Invalid("content_json must be {parts: […]}.", reason="content_json")

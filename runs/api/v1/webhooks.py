@@ -1,6 +1,5 @@
 """v1: webhook endpoints (contract v1 2.11)."""
 
-from typing import Any
 from uuid import UUID
 
 from ninja import Router, Status
@@ -8,6 +7,7 @@ from ninja import Router, Status
 from runs.models import Dialect, WebhookEndpoint
 from runs.webhooks import endpoints
 from teammates.api.schemas import ApiRequest, Input, iso
+from teammates.types import JSON
 
 router = Router(tags=["webhooks"])
 
@@ -23,8 +23,8 @@ class EndpointChange(Input):
     events: list[str] | None = None
 
 
-@router.post("/webhook-endpoints", response={201: dict[str, Any]})
-def create_endpoint(request: ApiRequest, payload: EndpointIn) -> Any:
+@router.post("/webhook-endpoints", response={201: JSON})
+def create_endpoint(request: ApiRequest, payload: EndpointIn) -> Status[JSON]:
     """Where events of runs are sent. `secret`, which signs them, is shown here alone."""
     made = endpoints.add_endpoint(
         request.auth, url=payload.url, events=payload.events, dialect=Dialect.THREADS
@@ -33,20 +33,18 @@ def create_endpoint(request: ApiRequest, payload: EndpointIn) -> Any:
 
 
 @router.get("/webhook-endpoints")
-def list_endpoints(request: ApiRequest) -> list[dict[str, Any]]:
+def list_endpoints(request: ApiRequest) -> list[JSON]:
     """All of the account, newest first."""
     return [endpoint_out(endpoint) for endpoint in endpoints.list_endpoints(request.auth)]
 
 
 @router.get("/webhook-endpoints/{endpoint_id}")
-def get_endpoint(request: ApiRequest, endpoint_id: UUID) -> dict[str, Any]:
+def get_endpoint(request: ApiRequest, endpoint_id: UUID) -> JSON:
     return endpoint_out(endpoints.get_endpoint(request.auth, uid=endpoint_id))
 
 
 @router.patch("/webhook-endpoints/{endpoint_id}")
-def update_endpoint(
-    request: ApiRequest, endpoint_id: UUID, payload: EndpointChange
-) -> dict[str, Any]:
+def update_endpoint(request: ApiRequest, endpoint_id: UUID, payload: EndpointChange) -> JSON:
     """Pause or wake it, or change what is given."""
     endpoint = endpoints.get_endpoint(request.auth, uid=endpoint_id)
     return endpoint_out(
@@ -62,7 +60,7 @@ def delete_endpoint(request: ApiRequest, endpoint_id: UUID) -> dict[str, bool]:
     return {"ok": True}
 
 
-def endpoint_out(endpoint: WebhookEndpoint) -> dict[str, Any]:
+def endpoint_out(endpoint: WebhookEndpoint) -> JSON:
     return {
         "id": str(endpoint.uid),
         "org_id": str(endpoint.organization.uid),

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated
 
 from django.http import StreamingHttpResponse
 from ninja import Router, Status
@@ -13,6 +13,7 @@ from runs import feedback
 from runs.api.v2.shared import find_run
 from runs.retention import closed_accounts, export
 from teammates.api.schemas import ApiRequest, Input, iso
+from teammates.types import JSON
 
 router = Router()
 PIECES_AT_ONCE = 500  # rows of an export between two writes
@@ -25,8 +26,8 @@ class FeedbackIn(Input):
     user_id: str | None = None
 
 
-@router.post("/feedback", response={201: dict[str, Any]}, tags=["feedback"])
-def create_feedback(request: ApiRequest, payload: FeedbackIn) -> Any:
+@router.post("/feedback", response={201: JSON}, tags=["feedback"])
+def create_feedback(request: ApiRequest, payload: FeedbackIn) -> Status[JSON]:
     """Tell those who run this installation something, perhaps about a run."""
     run = None
     if payload.run_id is not None:
@@ -51,8 +52,8 @@ async def _sent(first: str, pieces: Iterator[str]) -> AsyncIterator[str]:
         yield some
 
 
-@router.delete("/account", response={202: dict[str, Any]}, tags=["account"])
-def delete_account(request: ApiRequest) -> Any:
+@router.delete("/account", response={202: JSON}, tags=["account"])
+def delete_account(request: ApiRequest) -> Status[JSON]:
     """Close the account at once; what it holds is erased after a while. For its owner."""
     closed = closed_accounts.close_account(request.auth)
     return Status(

@@ -1,7 +1,5 @@
 """v2: artifacts and their links (contract v2 2.6)."""
 
-from typing import Any
-
 from django.http import HttpResponse
 from ninja import Router, Status
 
@@ -10,6 +8,7 @@ from runs.api.v2.shared import find_run, own_scope
 from runs.models import Artifact
 from runs.sharing import artifacts, links
 from teammates.api.schemas import ApiRequest, Input, Limit, address_of, iso, paged
+from teammates.types import JSON
 from threads.downloads import file_response
 
 router = Router()
@@ -20,8 +19,8 @@ class ArtifactIn(Input):
     filename: str
 
 
-@router.post("/artifacts", response={201: dict[str, Any]}, tags=["artifacts"])
-def create_artifact(request: ApiRequest, payload: ArtifactIn) -> Any:
+@router.post("/artifacts", response={201: JSON}, tags=["artifacts"])
+def create_artifact(request: ApiRequest, payload: ArtifactIn) -> Status[JSON]:
     """Keep a run's file by itself; again is the same artifact."""
     run = find_run(request.auth, payload.run_id)
     return Status(
@@ -37,7 +36,7 @@ def list_artifacts(
     user_id: str | None = None,
     limit: Limit = 20,
     starting_after: int | None = None,
-) -> dict[str, Any]:
+) -> JSON:
     rows = artifacts.list_artifacts(own_scope(request, user_id))
     if run_id is not None:
         rows = rows.filter(run=run_id)
@@ -47,9 +46,7 @@ def list_artifacts(
 
 
 @router.get("/artifacts/{artifact_id}", tags=["artifacts"])
-def get_artifact(
-    request: ApiRequest, artifact_id: int, user_id: str | None = None
-) -> dict[str, Any]:
+def get_artifact(request: ApiRequest, artifact_id: int, user_id: str | None = None) -> JSON:
     return artifact_out(request, artifacts.get_artifact(own_scope(request, user_id), artifact_id))
 
 
@@ -61,28 +58,30 @@ def download_artifact(
 
 
 @router.delete("/artifacts/{artifact_id}", response={204: None}, tags=["artifacts"])
-def delete_artifact(request: ApiRequest, artifact_id: int, user_id: str | None = None) -> Any:
+def delete_artifact(
+    request: ApiRequest, artifact_id: int, user_id: str | None = None
+) -> Status[None]:
     found = artifacts.get_artifact(own_scope(request, user_id), artifact_id)
     artifacts.delete_artifact(request.auth, found)
     return Status(204, None)
 
 
 @router.post("/artifacts/{artifact_id}/share", tags=["artifacts"])
-def share_artifact(
-    request: ApiRequest, artifact_id: int, user_id: str | None = None
-) -> dict[str, Any]:
+def share_artifact(request: ApiRequest, artifact_id: int, user_id: str | None = None) -> JSON:
     """A public link to the file; again is the same link."""
     found = artifacts.get_artifact(own_scope(request, user_id), artifact_id)
     return share_out(request, links.share(request.auth, found))
 
 
 @router.delete("/artifacts/{artifact_id}/share", response={204: None}, tags=["artifacts"])
-def unshare_artifact(request: ApiRequest, artifact_id: int, user_id: str | None = None) -> Any:
+def unshare_artifact(
+    request: ApiRequest, artifact_id: int, user_id: str | None = None
+) -> Status[None]:
     links.unshare(request.auth, artifacts.get_artifact(own_scope(request, user_id), artifact_id))
     return Status(204, None)
 
 
-def artifact_out(request: ApiRequest, artifact: Artifact) -> dict[str, Any]:
+def artifact_out(request: ApiRequest, artifact: Artifact) -> JSON:
     path = links.path_of(artifact)
     return {
         "id": artifact.pk,

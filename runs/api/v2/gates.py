@@ -1,6 +1,6 @@
 """v2: what waits for a person (contract v2 2.1 R19 to R22, 4.5 to 4.8)."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from ninja import Router
 from pydantic import Field
@@ -12,6 +12,7 @@ from teammates.access import Access
 from teammates.api.schemas import ApiRequest, Input, iso
 from teammates.tools.ask import ASK_USER
 from teammates.tools.masking import masked
+from teammates.types import JSON
 
 router = Router(tags=["approvals"])
 # The hook by which a program of its own asks about a call (contract v2 4.6).
@@ -37,11 +38,11 @@ class AnswerIn(Input):
 
 class PermissionRequestIn(Input):
     tool_name: Annotated[str, Field(min_length=1, max_length=255)]
-    tool_input: dict[str, Any] = Field(default_factory=dict)
+    tool_input: JSON = Field(default_factory=dict)
 
 
 @router.patch("/runs/{run_id}/permission-mode")
-def switch_mode(request: ApiRequest, run_id: int, payload: ModeIn) -> dict[str, Any]:
+def switch_mode(request: ApiRequest, run_id: int, payload: ModeIn) -> JSON:
     """Change the mode of a run. To autonomous: what waits for an approval is allowed."""
     run = decisions.switch_mode(
         request.auth, find_run(request.auth, run_id), payload.permission_mode
@@ -50,7 +51,7 @@ def switch_mode(request: ApiRequest, run_id: int, payload: ModeIn) -> dict[str, 
 
 
 @router.get("/runs/{run_id}/permissions")
-def list_permission_requests(request: ApiRequest, run_id: int) -> list[dict[str, Any]]:
+def list_permission_requests(request: ApiRequest, run_id: int) -> list[JSON]:
     """All requests of the run, the oldest first."""
     run = find_run(request.auth, run_id)
     rows = Gate.objects.filter(run=run).select_related("tool_call").order_by("id")
@@ -58,7 +59,7 @@ def list_permission_requests(request: ApiRequest, run_id: int) -> list[dict[str,
 
 
 @router.post("/runs/{run_id}/approve")
-def approve(request: ApiRequest, run_id: int, payload: ApproveIn) -> dict[str, Any]:
+def approve(request: ApiRequest, run_id: int, payload: ApproveIn) -> JSON:
     """Allow or deny a tool call. The same decision again is fine."""
     run = _find_to_decide(request.auth, run_id)
     gate, resumed = answers.approve(
@@ -76,7 +77,7 @@ def approve(request: ApiRequest, run_id: int, payload: ApproveIn) -> dict[str, A
 
 
 @router.post("/runs/{run_id}/answer")
-def answer(request: ApiRequest, run_id: int, payload: AnswerIn) -> dict[str, Any]:
+def answer(request: ApiRequest, run_id: int, payload: AnswerIn) -> JSON:
     """Answer a question or a plan: question text, or header, to answer."""
     run = _find_to_decide(request.auth, run_id)
     answers.answer_questions(request.auth, run, payload.answers, request_id=payload.request_id)
@@ -84,9 +85,7 @@ def answer(request: ApiRequest, run_id: int, payload: AnswerIn) -> dict[str, Any
 
 
 @hook.post("/runs/{run_id}/permission-request")
-def ask_permission(
-    request: ApiRequest, run_id: int, payload: PermissionRequestIn
-) -> dict[str, Any]:
+def ask_permission(request: ApiRequest, run_id: int, payload: PermissionRequestIn) -> JSON:
     """Ask about a call that a program makes by itself; it polls for the decision."""
     run = _find_to_decide(request.auth, run_id)
     gate = opening.ask_outside(
@@ -100,7 +99,7 @@ def _find_to_decide(access: Access, run_id: int) -> Run:
     return find_run(access, run_id)
 
 
-def request_out(gate: Gate, access: Access) -> dict[str, Any]:
+def request_out(gate: Gate, access: Access) -> JSON:
     """A PermissionRequest (contract v2 2.1); its words are the server's."""
     card, answer = gate.card, gate.answer or {}
     # A control that would be ignored is not offered: not every role gives standing permissions.

@@ -38,6 +38,7 @@ from teammates.api.scopes import scoped
 from teammates.errors import Conflict, Invalid
 from teammates.models import Teammate
 from teammates.text import clean, clean_text, read_json
+from teammates.types import JSON
 from threads import files
 from threads.downloads import file_response
 
@@ -53,7 +54,7 @@ class RunCreate(Input):
     instructions: str | None = None
     tools: list[str] | None = None
     user_id: str | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: JSON | None = None
     memory: bool | None = None
     history: bool | None = None
     task_setup_tools: bool | None = None
@@ -63,7 +64,7 @@ class RunCreate(Input):
     model: str | None = None
     effort: str | None = None
     email_inbox: bool = False
-    output_schema: dict[str, Any] | None = None
+    output_schema: JSON | None = None
     max_turns: int | None = None
     skill: Annotated[str, Field(max_length=100)] | None = None
     email_notifications: bool = False
@@ -150,7 +151,7 @@ def retry(
     response: HttpResponse,
     confirm: bool = False,
     use_credits: bool = False,
-) -> Any:
+) -> Status[JSON]:
     """Try a failed or cancelled run again, as a new run; 200 with the one that is under way."""
     before = find_run(request.auth, run_id)
     run, is_new = retries.retry_run(request.auth, before, confirm=confirm)
@@ -248,7 +249,7 @@ def list_runs(
     include_end_user_runs: bool = False,
     exclude_platform_runs: bool = False,
     fields: Literal["summary"] | None = None,
-) -> dict[str, Any]:
+) -> JSON:
     """Newest first, or what needs somebody first. Account-level runs only, unless `user_id` or
     `include_end_user_runs` says otherwise."""
     runs = in_scope(request, user_id, include_end_user_runs=include_end_user_runs)
@@ -278,7 +279,7 @@ def list_runs(
 
 
 @router.get("/runs/check")
-def check_runs(request: ApiRequest, user_id: str | None = None) -> dict[str, Any]:
+def check_runs(request: ApiRequest, user_id: str | None = None) -> JSON:
     """Whether anything changed: counts and times of what `GET /runs` and `/agents` would show."""
     access = scoped(request, user_id)
     shown = in_scope(request, user_id).filter(archived_at=None)
@@ -299,7 +300,7 @@ def check_runs(request: ApiRequest, user_id: str | None = None) -> dict[str, Any
 
 
 @router.get("/runs/needs-you")
-def list_needing_you(request: ApiRequest, user_id: str | None = None) -> dict[str, Any]:
+def list_needing_you(request: ApiRequest, user_id: str | None = None) -> JSON:
     """How many runs wait for a person, and the newest of them. Titles never repeat a prompt."""
     waiting = in_scope(request, user_id).awaiting_reply()
     shown = waiting.select_related("task", "teammate").newest_first()[:NEEDS_YOU_SHOWN]
@@ -317,7 +318,7 @@ def list_needing_you(request: ApiRequest, user_id: str | None = None) -> dict[st
 
 
 @router.get("/runs/activity")
-def list_activity(request: ApiRequest, user_id: str | None = None) -> dict[str, Any]:
+def list_activity(request: ApiRequest, user_id: str | None = None) -> JSON:
     """Of every teammate: what is under way, and what ended last."""
     runs = in_scope(request, user_id)
     found = lookup.activity(scoped(request, user_id), runs)
@@ -330,7 +331,7 @@ def list_activity(request: ApiRequest, user_id: str | None = None) -> dict[str, 
 
 
 @router.get("/runs/{run_id}")
-def get_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
+def get_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> JSON:
     return whole_run_out(find_run(scoped(request, user_id), run_id))
 
 
@@ -353,7 +354,7 @@ def list_messages(
     include_trace: bool = False,
     limit: Annotated[int, Field(ge=1, le=1000)] = 500,
     user_id: str | None = None,
-) -> list[dict[str, Any]]:
+) -> list[JSON]:
     """The run's turns, oldest first: from the start, behind or before one, or the newest."""
     run = find_run(request.auth.for_end_user(user_id), run_id)
     found = turns.messages_of(
@@ -368,7 +369,7 @@ def list_messages(
 
 
 @router.get("/runs/{run_id}/outcome")
-def get_outcome(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
+def get_outcome(request: ApiRequest, run_id: int, user_id: str | None = None) -> JSON:
     """What came of the run."""
     run = find_run(request.auth.for_end_user(user_id), run_id)
     return {
@@ -389,9 +390,7 @@ def get_outcome(request: ApiRequest, run_id: int, user_id: str | None = None) ->
 
 
 @router.get("/runs/{run_id}/files")
-def list_files(
-    request: ApiRequest, run_id: int, user_id: str | None = None
-) -> list[dict[str, Any]]:
+def list_files(request: ApiRequest, run_id: int, user_id: str | None = None) -> list[JSON]:
     """What the run wrote, and what came with its message."""
     run = find_run(request.auth.for_end_user(user_id), run_id)
     return [file_out(file) for file in lookup.files_of(run)]
@@ -407,7 +406,7 @@ def download_file(
 
 # --- change -------------------------------------------------------------------------------------
 @router.post("/runs/{run_id}/cancel")
-def cancel_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
+def cancel_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> JSON:
     """Stop the run. One that is executing says so once its worker stopped."""
     run = find_run(scoped(request, user_id), run_id)
     request.auth.require("data.runs.write")
@@ -420,27 +419,27 @@ def cancel_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> 
 
 
 @router.post("/runs/{run_id}/archive")
-def archive_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
+def archive_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> JSON:
     """Take the run out of the lists; again is fine."""
     run = find_to_change(request, run_id, user_id)
     return run_out(flags.set_archived(request.auth, run, archived=True))
 
 
 @router.post("/runs/{run_id}/unarchive")
-def unarchive_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
+def unarchive_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> JSON:
     run = find_to_change(request, run_id, user_id)
     return run_out(flags.set_archived(request.auth, run, archived=False))
 
 
 @router.post("/runs/{run_id}/view")
-def view_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
+def view_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> JSON:
     """Somebody looked at the run."""
     run = find_run(scoped(request, user_id), run_id)
     return run_out(flags.mark_viewed(request.auth, run))
 
 
 @router.post("/runs/{run_id}/share")
-def share_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> dict[str, Any]:
+def share_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> JSON:
     """A public link to a read-only page; again is the same link."""
     return share_out(
         request, links.share(request.auth, find_run(request.auth.for_end_user(user_id), run_id))
@@ -448,7 +447,7 @@ def share_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> d
 
 
 @router.delete("/runs/{run_id}/share", response={204: None})
-def unshare_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> Any:
+def unshare_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> Status[None]:
     """Revoke the link; the next one is another."""
     links.unshare(request.auth, find_run(request.auth.for_end_user(user_id), run_id))
     return Status(204, None)

@@ -1,19 +1,18 @@
 """How v2 shows runs and what is in them (contract v2 2.1)."""
 
-from typing import Any
-
 from runs import wire
 from runs.creation import retries
 from runs.models import Artifact, Run, RunStatus, StepKind
 from runs.queries import lookup, turns
 from runs.sharing import links
 from teammates.api.schemas import ApiRequest, address_of, iso, money
+from teammates.types import JSON
 from threads.models import File as StoredFile
 
 MOST_MESSAGES = 100_000  # of a run: so each has an id of its own
 
 
-def activity_out(run: Run) -> dict[str, Any]:
+def activity_out(run: Run) -> JSON:
     return {
         "id": run.pk,
         "status": wire.V2_STATUS[RunStatus(run.status)],
@@ -29,16 +28,16 @@ def activity_out(run: Run) -> dict[str, Any]:
     }
 
 
-def share_out(request: ApiRequest, row: Run | Artifact) -> dict[str, Any]:
+def share_out(request: ApiRequest, row: Run | Artifact) -> JSON:
     path = links.path_of(row)
     return {"share_token": links.token_of(row), "share_url": f"{address_of(request)}{path}"}
 
 
-def file_out(file: StoredFile) -> dict[str, Any]:
+def file_out(file: StoredFile) -> JSON:
     return {"name": file.name, "size": file.size, "label": None}
 
 
-def message_out(run: Run, message: turns.RunMessage) -> dict[str, Any]:
+def message_out(run: Run, message: turns.RunMessage) -> JSON:
     """A RunMessage (contract v2 2.1); its id is unique within the account."""
     step = message.step
     asks_model = step is not None and step.kind == StepKind.MODEL
@@ -70,19 +69,19 @@ TRIGGER_SOURCES = {"app": "manual", "cli": "manual"}
 CHANNELS = {"schedule": None}
 
 
-def whole_run_out(run: Run) -> dict[str, Any]:
+def whole_run_out(run: Run) -> JSON:
     """A run by itself: with what is looked up for one alone."""
     written = [file_out(file) for file in lookup.files_of(run)] if run.is_finished else None
     repeats = retries.repeats_actions(run) if run.is_finished else None
     return run_out(run) | {"files": written, "repeats_actions": repeats}
 
 
-def run_out(run: Run) -> dict[str, Any]:
+def run_out(run: Run) -> JSON:
     """A run with every key of contract v2 2.1; null where there is nothing to say."""
     over = run.is_finished
     failed = run.status == RunStatus.FAILED
     answer = run.answer.content if run.answer else None
-    shown: dict[str, Any] = {
+    shown: JSON = {
         "id": run.pk,
         "teammate_id": run.teammate_id,
         "task_id": run.task_id,
@@ -160,7 +159,7 @@ def run_out(run: Run) -> dict[str, Any]:
     return shown
 
 
-def _starter_out(starter: Run | None) -> dict[str, Any] | None:
+def _starter_out(starter: Run | None) -> JSON | None:
     if starter is None:
         return None
     return {
@@ -178,7 +177,7 @@ def _failure_kind(run: Run) -> str | None:
     return "limit" if run.error_class.endswith(limits) else "error"
 
 
-def _usage_out(run: Run) -> dict[str, Any] | None:
+def _usage_out(run: Run) -> JSON | None:
     if run.input_tokens is None:
         return None
     return {

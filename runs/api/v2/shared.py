@@ -17,6 +17,7 @@ from teammates.api.bearer import access_of_request
 from teammates.api.schemas import ApiRequest
 from teammates.api.scopes import exact_scope, scoped
 from teammates.errors import DomainError, Forbidden, NotFound
+from teammates.types import JSON
 
 OPTIONS = (
     "model",
@@ -35,10 +36,10 @@ OPTIONS = (
     "email_notifications",
 )
 # What a route that makes a run may answer.
-MADE = {200: Any, 201: dict[str, Any]}
+MADE = {200: Any, 201: JSON}
 
 
-def options_of(body: dict[str, Any]) -> options.Options:
+def options_of(body: JSON) -> options.Options:
     return options.Options(**{name: body[name] for name in OPTIONS if name in body})
 
 

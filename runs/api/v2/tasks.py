@@ -28,6 +28,7 @@ from teammates.errors import Invalid
 from teammates.people import end_users
 from teammates.roster import lookup, webhook_tokens
 from teammates.roster.templates import CATALOG
+from teammates.types import JSON
 
 router = Router(tags=["tasks"])
 
@@ -66,7 +67,7 @@ class TaskUpdate(TaskFields):
 class TaskRunIn(Input):
     stream: bool = True
     user_id: str | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: JSON | None = None
     memory: bool | None = None
     history: bool | None = None
     task_setup_tools: bool | None = None
@@ -98,7 +99,7 @@ class TriggerIn(TimingFields, RuleFields):
     timezone: str = "UTC"
     app: str | None = None
     trigger_name: str | None = None
-    trigger_config: dict[str, Any] | None = None
+    trigger_config: JSON | None = None
     user_id: str | None = None
     allowed_senders: list[str] | None = None
 
@@ -117,7 +118,7 @@ WIRE = {
     "enable_lessons": "learns",
 }
 # null means: back to the default.
-CLEARED: dict[str, Any] = {
+CLEARED: JSON = {
     "model": "",
     "effort": "",
     "permission_mode": "",
@@ -136,8 +137,8 @@ ARMING = {"teammate_id", "user_id", "webhook", "schedule", "schedule_timezone"}
 
 
 # --- tasks --------------------------------------------------------------------------------------
-@router.post("/tasks", response={201: dict[str, Any]})
-def create_task(request: ApiRequest, payload: TaskCreate) -> Any:
+@router.post("/tasks", response={201: JSON})
+def create_task(request: ApiRequest, payload: TaskCreate) -> Status[JSON]:
     """Save work for a teammate; with `schedule` it gets its first trigger, with `webhook` the
     answer has the live `webhook_url`, which is not shown again."""
     access: Access = request.auth
@@ -171,7 +172,7 @@ def list_tasks(
     include_archived: bool = False,
     limit: Limit = 20,
     starting_after: int | None = None,
-) -> dict[str, Any]:
+) -> JSON:
     """Saved tasks, newest first; archived ones only if asked for."""
     found = Task.objects.visible_to(scoped(request, user_id)).saved()
     if teammate_id is not None:
@@ -182,14 +183,14 @@ def list_tasks(
 
 
 @router.get("/tasks/{task_id}")
-def get_task(request: ApiRequest, task_id: int, user_id: str | None = None) -> dict[str, Any]:
+def get_task(request: ApiRequest, task_id: int, user_id: str | None = None) -> JSON:
     return task_out(tasks.get_task(scoped(request, user_id), task_id))
 
 
 @router.patch("/tasks/{task_id}")
 def update_task(
     request: ApiRequest, task_id: int, payload: TaskUpdate, user_id: str | None = None
-) -> dict[str, Any]:
+) -> JSON:
     """Change what is given; null clears."""
     task = _find(request, task_id, user_id)
     enabled = None if payload.status is None else payload.status == "enabled"
@@ -199,7 +200,7 @@ def update_task(
 
 
 @router.delete("/tasks/{task_id}", response={204: None})
-def archive_task(request: ApiRequest, task_id: int, user_id: str | None = None) -> Any:
+def archive_task(request: ApiRequest, task_id: int, user_id: str | None = None) -> Status[None]:
     """Archive; again is fine."""
     tasks.archive_task(request.auth, _find(request, task_id, user_id))
     return Status(204, None)
@@ -228,8 +229,10 @@ def run_task(
 
 
 # --- webhook ------------------------------------------------------------------------------------
-@router.post("/tasks/{task_id}/webhook", response={201: dict[str, Any]})
-def make_task_webhook(request: ApiRequest, task_id: int, user_id: str | None = None) -> Any:
+@router.post("/tasks/{task_id}/webhook", response={201: JSON})
+def make_task_webhook(
+    request: ApiRequest, task_id: int, user_id: str | None = None
+) -> Status[JSON]:
     """A webhook, or a new token for it. The address is not shown again."""
     task = _find(request, task_id, user_id)
     _, token = definitions.make_webhook(request.auth, task)
@@ -240,7 +243,7 @@ def make_task_webhook(request: ApiRequest, task_id: int, user_id: str | None = N
 @router.patch("/tasks/{task_id}/webhook")
 def pause_task_webhook(
     request: ApiRequest, task_id: int, payload: EnabledIn, user_id: str | None = None
-) -> dict[str, Any]:
+) -> JSON:
     task = _find(request, task_id, user_id)
     trigger = definitions.pause_webhook(request.auth, task, paused=not payload.enabled)
     return {
@@ -250,14 +253,16 @@ def pause_task_webhook(
 
 
 @router.delete("/tasks/{task_id}/webhook", response={204: None})
-def remove_task_webhook(request: ApiRequest, task_id: int, user_id: str | None = None) -> Any:
+def remove_task_webhook(
+    request: ApiRequest, task_id: int, user_id: str | None = None
+) -> Status[None]:
     definitions.remove_webhook(request.auth, _find(request, task_id, user_id))
     return Status(204, None)
 
 
 # --- lessons ------------------------------------------------------------------------------------
 @router.get("/tasks/{task_id}/lessons")
-def list_lessons(request: ApiRequest, task_id: int, user_id: str | None = None) -> dict[str, Any]:
+def list_lessons(request: ApiRequest, task_id: int, user_id: str | None = None) -> JSON:
     """What the task's runs left for later ones."""
     return lessons_out(_find(request, task_id, user_id))
 
@@ -265,7 +270,7 @@ def list_lessons(request: ApiRequest, task_id: int, user_id: str | None = None) 
 @router.delete("/tasks/{task_id}/lessons/{lesson_id}")
 def delete_lesson(
     request: ApiRequest, task_id: int, lesson_id: str, user_id: str | None = None
-) -> dict[str, Any]:
+) -> JSON:
     """Forget one; the answer is what is left."""
     task = _find(request, task_id, user_id)
     lessons.forget_lesson(request.auth, task, lesson_id)
@@ -275,7 +280,7 @@ def delete_lesson(
 @router.post("/tasks/{task_id}/lessons:clear")
 def clear_lessons(
     request: ApiRequest, task_id: int, confirm: bool = False, user_id: str | None = None
-) -> dict[str, Any]:
+) -> JSON:
     """Forget all lessons; `confirm=true` says that it is meant. Again is fine."""
     task = _find(request, task_id, user_id)
     if not confirm:
@@ -285,10 +290,10 @@ def clear_lessons(
 
 
 # --- triggers -----------------------------------------------------------------------------------
-@router.post("/tasks/{task_id}/triggers", response={201: dict[str, Any]}, tags=["triggers"])
+@router.post("/tasks/{task_id}/triggers", response={201: JSON}, tags=["triggers"])
 def create_trigger(
     request: ApiRequest, task_id: int, payload: TriggerIn, user_id: str | None = None
-) -> Any:
+) -> Status[JSON]:
     """Let something start the task: a schedule, its webhook (whose address is shown here alone),
     mail, or an app."""
     task = _find(request, task_id, payload.user_id or user_id)
@@ -316,9 +321,7 @@ def create_trigger(
 
 
 @router.get("/tasks/{task_id}/triggers", tags=["triggers"])
-def list_task_triggers(
-    request: ApiRequest, task_id: int, user_id: str | None = None
-) -> dict[str, Any]:
+def list_task_triggers(request: ApiRequest, task_id: int, user_id: str | None = None) -> JSON:
     task = _find(request, task_id, user_id)
     found = task.triggers.select_related("task__teammate").order_by("-id")
     return whole([trigger_out(request, trigger) for trigger in found])
@@ -331,7 +334,7 @@ def update_trigger(
     trigger_id: str,
     payload: TriggerChange,
     user_id: str | None = None,
-) -> dict[str, Any]:
+) -> JSON:
     """Pause or wake it, or give a schedule another time, which replaces the one it had."""
     task = _find(request, task_id, user_id)
     trigger = definitions.get_trigger(task, trigger_id)
@@ -340,7 +343,7 @@ def update_trigger(
     return trigger_out(request, definitions.update_trigger(request.auth, task, trigger, **given))
 
 
-def _rules(payload: RuleFields) -> dict[str, Any]:
+def _rules(payload: RuleFields) -> JSON:
     """Those that are given; null means never for `failure_limit`, and nothing for the others."""
     given = payload.dict(include=set(definitions.RULES), exclude_unset=True)
     return {k: v for k, v in given.items() if v is not None or k == "failure_limit"}
@@ -349,7 +352,7 @@ def _rules(payload: RuleFields) -> dict[str, Any]:
 @router.delete("/tasks/{task_id}/triggers/{trigger_id}", response={204: None}, tags=["triggers"])
 def delete_trigger(
     request: ApiRequest, task_id: int, trigger_id: str, user_id: str | None = None
-) -> Any:
+) -> Status[None]:
     task = _find(request, task_id, user_id)
     definitions.delete_trigger(request.auth, task, definitions.get_trigger(task, trigger_id))
     return Status(204, None)
@@ -363,7 +366,7 @@ def list_triggers(
     task_id: int | None = None,
     limit: Limit = 20,
     starting_after: str | None = None,
-) -> dict[str, Any]:
+) -> JSON:
     """Of all tasks; `starting_after` is `task:trigger`, as 7:schedule_10."""
     filters = {
         name: value for name, value in (("kind", type), ("task", task_id)) if value is not None
@@ -399,7 +402,7 @@ def _is_modified(task: Task) -> bool:
     )
 
 
-def task_out(task: Task) -> dict[str, Any]:
+def task_out(task: Task) -> JSON:
     """A task with every key of contract v2 2.3."""
     webhook = definitions.webhook_of(task)
     return {
@@ -435,7 +438,7 @@ def task_out(task: Task) -> dict[str, Any]:
     }
 
 
-def lessons_out(task: Task) -> dict[str, Any]:
+def lessons_out(task: Task) -> JSON:
     found = lessons.lessons_of(task)
     return whole([lesson_out(lesson) for lesson in found]) | {
         "capacity_used": len(found),
@@ -443,7 +446,7 @@ def lessons_out(task: Task) -> dict[str, Any]:
     }
 
 
-def lesson_out(lesson: Lesson) -> dict[str, Any]:
+def lesson_out(lesson: Lesson) -> JSON:
     return {
         "id": str(lesson.pk),
         "text": lesson.text,
@@ -455,7 +458,7 @@ def lesson_out(lesson: Lesson) -> dict[str, Any]:
     }
 
 
-def trigger_out(request: ApiRequest, trigger: Trigger) -> dict[str, Any]:
+def trigger_out(request: ApiRequest, trigger: Trigger) -> JSON:
     """A trigger (contract v2 2.3); the address of a webhook is masked."""
     is_webhook = trigger.kind == TriggerKind.WEBHOOK
     return {

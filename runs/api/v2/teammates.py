@@ -29,6 +29,7 @@ from teammates.people import end_users
 from teammates.roster import channels, editing, lookup, webhook_tokens
 from teammates.roster.prompt import PROFILES, standing_prompt
 from teammates.roster.templates import CATALOG, TeammateTemplate, get_template
+from teammates.types import JSON
 
 router = Router(tags=["teammates"])
 F = TypeVar("F", bound=Callable[..., Any])
@@ -52,7 +53,7 @@ class TeammateFields(Input):
     role: str | None = None
     goals: str | None = None
     tools: list[str] | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: JSON | None = None
     allowed_senders: list[str] | None = None
     default_permission_mode: str | None = None
     model: str | None = None
@@ -107,7 +108,7 @@ WIRE = {
     "allowed_slack_senders": "slack_senders",
 }
 # null means: back to the default.
-CLEARED: dict[str, Any] = {
+CLEARED: JSON = {
     "model": "",
     "effort": "",
     "memory": None,
@@ -138,8 +139,8 @@ FROM_A_TEMPLATE = ("instructions", "role", "goals", "tools")
 # --- make, look, change -------------------------------------------------------------------------
 
 
-@both("post", response={201: dict[str, Any]})
-def create_teammate(request: ApiRequest, payload: TeammateCreate) -> Any:
+@both("post", response={201: JSON})
+def create_teammate(request: ApiRequest, payload: TeammateCreate) -> Status[JSON]:
     """A teammate, from its fields or from a template. With `webhook`, the answer has the live
     `webhook_url`, which is not shown again."""
     access: Access = request.auth
@@ -179,7 +180,7 @@ def list_teammates(
     starting_after: int | None = None,
     include_archived: bool = False,
     fields: str | None = None,
-) -> dict[str, Any]:
+) -> JSON:
     """Newest first; archived ones only if asked for."""
     teammates = Teammate.objects.visible_to(scoped(request, user_id, "data.personas.read"))
     if not include_archived:
@@ -189,16 +190,14 @@ def list_teammates(
 
 
 @both("get", "/{teammate_id}")
-def get_teammate(
-    request: ApiRequest, teammate_id: int, user_id: str | None = None
-) -> dict[str, Any]:
+def get_teammate(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> JSON:
     return _shown(scoped(request, user_id, "data.personas.read"), teammate_id, request)
 
 
 @both("patch", "/{teammate_id}")
 def update_teammate(
     request: ApiRequest, teammate_id: int, payload: TeammateUpdate, user_id: str | None = None
-) -> dict[str, Any]:
+) -> JSON:
     """Change what is given; null clears. A change of what it is told is a new version."""
     teammate = _find_to_edit(request, teammate_id, user_id)
     editing.update_teammate(request.auth, teammate, **_changes(payload))
@@ -206,34 +205,30 @@ def update_teammate(
 
 
 @both("delete", "/{teammate_id}", response={204: None})
-def archive_teammate(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
+def archive_teammate(
+    request: ApiRequest, teammate_id: int, user_id: str | None = None
+) -> Status[None]:
     """Archive; again is fine."""
     staffing.archive_teammate(request.auth, _find_to_edit(request, teammate_id, user_id))
     return Status(204, None)
 
 
 @both("post", "/{teammate_id}/disable")
-def disable_teammate(
-    request: ApiRequest, teammate_id: int, user_id: str | None = None
-) -> dict[str, Any]:
+def disable_teammate(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> JSON:
     """Start nothing any more, schedules included."""
     teammate = _find_to_edit(request, teammate_id, user_id)
     return _shown_again(request, staffing.set_enabled(request.auth, teammate, enabled=False))
 
 
 @both("post", "/{teammate_id}/enable")
-def enable_teammate(
-    request: ApiRequest, teammate_id: int, user_id: str | None = None
-) -> dict[str, Any]:
+def enable_teammate(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> JSON:
     """Work again, with the schedules that rested with it."""
     teammate = _find_to_edit(request, teammate_id, user_id)
     return _shown_again(request, staffing.set_enabled(request.auth, teammate, enabled=True))
 
 
 @both("post", "/{teammate_id}/unarchive")
-def unarchive_teammate(
-    request: ApiRequest, teammate_id: int, user_id: str | None = None
-) -> dict[str, Any]:
+def unarchive_teammate(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> JSON:
     """Bring an archived teammate back, paused."""
     teammate = _find_to_edit(request, teammate_id, user_id)
     return _shown_again(request, staffing.unarchive_teammate(request.auth, teammate))
@@ -245,7 +240,7 @@ def reset_teammate(
     teammate_id: int,
     payload: ResetIn | None = None,
     user_id: str | None = None,
-) -> dict[str, Any]:
+) -> JSON:
     """Back to what its template says: the named fields, or all. [] if it has no template."""
     teammate = _find_to_edit(request, teammate_id, user_id)
     if teammate.template_slug not in CATALOG:
@@ -257,9 +252,7 @@ def reset_teammate(
 
 
 @both("get", "/{teammate_id}/system-prompt")
-def get_system_prompt(
-    request: ApiRequest, teammate_id: int, user_id: str | None = None
-) -> dict[str, Any]:
+def get_system_prompt(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> JSON:
     """What it is told before anything is asked of it."""
     teammate = _find(scoped(request, user_id, "data.personas.read"), teammate_id)
     version = teammate.current_version
@@ -275,8 +268,10 @@ def get_system_prompt(
 # --- how it is reached --------------------------------------------------------------------------
 
 
-@both("post", "/{teammate_id}/webhook", response={201: dict[str, Any]})
-def make_teammate_webhook(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
+@both("post", "/{teammate_id}/webhook", response={201: JSON})
+def make_teammate_webhook(
+    request: ApiRequest, teammate_id: int, user_id: str | None = None
+) -> Status[JSON]:
     """A webhook, or a new token for it. The address is not shown again."""
     teammate = _find_to_edit(request, teammate_id, user_id)
     path = webhook_tokens.path("mates", teammate.pk, channels.make_webhook(request.auth, teammate))
@@ -286,7 +281,7 @@ def make_teammate_webhook(request: ApiRequest, teammate_id: int, user_id: str | 
 @both("patch", "/{teammate_id}/webhook")
 def pause_teammate_webhook(
     request: ApiRequest, teammate_id: int, payload: EnabledIn, user_id: str | None = None
-) -> dict[str, Any]:
+) -> JSON:
     teammate = _find_to_edit(request, teammate_id, user_id)
     changed = channels.pause_webhook(request.auth, teammate, paused=not payload.enabled)
     return {"enabled": changed.hook_enabled, "url": _masked_url(changed, request)}
@@ -295,13 +290,13 @@ def pause_teammate_webhook(
 @both("delete", "/{teammate_id}/webhook", response={204: None})
 def remove_teammate_webhook(
     request: ApiRequest, teammate_id: int, user_id: str | None = None
-) -> Any:
+) -> Status[None]:
     channels.remove_webhook(request.auth, _find_to_edit(request, teammate_id, user_id))
     return Status(204, None)
 
 
-@both("post", "/{teammate_id}/email-inbox", response={201: dict[str, Any]})
-def open_inbox(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
+@both("post", "/{teammate_id}/email-inbox", response={201: JSON})
+def open_inbox(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Status[JSON]:
     """An address whose mails start runs; again is the same address."""
     teammate = _find_to_edit(request, teammate_id, user_id)
     lookup.refuse_archived(teammate)
@@ -310,14 +305,16 @@ def open_inbox(request: ApiRequest, teammate_id: int, user_id: str | None = None
 
 
 @both("delete", "/{teammate_id}/email-inbox", response={204: None})
-def close_inbox(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
+def close_inbox(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Status[None]:
     teammate = _find_to_edit(request, teammate_id, user_id)
     channels.set_inbox(request.auth, teammate, enabled=False)
     return Status(204, None)
 
 
-@both("post", "/{teammate_id}/fetchmail", response={201: dict[str, Any]})
-def open_fetchmail(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
+@both("post", "/{teammate_id}/fetchmail", response={201: JSON})
+def open_fetchmail(
+    request: ApiRequest, teammate_id: int, user_id: str | None = None
+) -> Status[JSON]:
     """An address whose mails it may read, which start nothing."""
     teammate = _find_to_edit(request, teammate_id, user_id)
     lookup.refuse_archived(teammate)
@@ -326,7 +323,9 @@ def open_fetchmail(request: ApiRequest, teammate_id: int, user_id: str | None = 
 
 
 @both("delete", "/{teammate_id}/fetchmail", response={204: None})
-def close_fetchmail(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> Any:
+def close_fetchmail(
+    request: ApiRequest, teammate_id: int, user_id: str | None = None
+) -> Status[None]:
     channels.set_fetchmail(
         request.auth, _find_to_edit(request, teammate_id, user_id), enabled=False
     )
@@ -339,7 +338,7 @@ def close_fetchmail(request: ApiRequest, teammate_id: int, user_id: str | None =
 @both("get", "/{teammate_id}/documents")
 def list_teammate_documents(
     request: ApiRequest, teammate_id: int, user_id: str | None = None
-) -> dict[str, Any]:
+) -> JSON:
     """The teammate's own documents, newest first."""
     teammate = _find(scoped(request, user_id, "data.personas.read"), teammate_id)
     rows = documents.list_documents(replace(request.auth, end_user=teammate.end_user))
@@ -349,7 +348,7 @@ def list_teammate_documents(
 @both("get", "/{teammate_id}/documents/{name}")
 def get_teammate_document(
     request: ApiRequest, teammate_id: int, name: str, user_id: str | None = None
-) -> dict[str, Any]:
+) -> JSON:
     teammate = _find(scoped(request, user_id, "data.personas.read"), teammate_id)
     scope = replace(request.auth, end_user=teammate.end_user)
     document = documents.get_document(scope, teammate=teammate, name=name)
@@ -357,9 +356,7 @@ def get_teammate_document(
 
 
 @both("get", "/{teammate_id}/repos")
-def list_repositories(
-    request: ApiRequest, teammate_id: int, user_id: str | None = None
-) -> dict[str, Any]:
+def list_repositories(request: ApiRequest, teammate_id: int, user_id: str | None = None) -> JSON:
     """None: teammates here have no repositories of their own."""
     _find(scoped(request, user_id, "data.personas.read"), teammate_id)
     return whole([])
@@ -370,12 +367,12 @@ def list_repositories(
 
 @router.get("/agent-templates")
 @router.get("/teammate-templates", include_in_schema=False)
-def list_templates(request: ApiRequest) -> dict[str, Any]:
+def list_templates(request: ApiRequest) -> JSON:
     """Ready-made teammates, for `from_template`."""
     return whole([template_out(template) for template in CATALOG.values()])
 
 
-def template_out(template: TeammateTemplate) -> dict[str, Any]:
+def template_out(template: TeammateTemplate) -> JSON:
     return {
         "slug": template.slug,
         "name": template.name,
@@ -414,7 +411,7 @@ def _template_of(payload: TeammateCreate) -> TeammateTemplate | None:
     return template
 
 
-def _changes(payload: TeammateFields) -> dict[str, Any]:
+def _changes(payload: TeammateFields) -> JSON:
     """What the body says, in our words."""
     _refuse_foreign(payload)
     return changes_of(payload, WIRE, CLEARED, without={*FOREIGN, *MAKING})
@@ -433,7 +430,7 @@ def _find(access: Access, teammate_id: int) -> Teammate:
     return lookup.get_teammate(access, teammate_id)
 
 
-def _shown(access: Access, teammate_id: int, request: ApiRequest) -> dict[str, Any]:
+def _shown(access: Access, teammate_id: int, request: ApiRequest) -> JSON:
     found = activity.with_activity(Teammate.objects.visible_to(access).with_version())
     teammate = found.filter(pk=teammate_id).first()
     if teammate is None:
@@ -447,7 +444,7 @@ def _find_to_edit(request: ApiRequest, teammate_id: int, user_id: str | None) ->
     return teammate
 
 
-def _shown_again(request: ApiRequest, teammate: Teammate) -> dict[str, Any]:
+def _shown_again(request: ApiRequest, teammate: Teammate) -> JSON:
     return _shown(request.auth, teammate.pk, request)
 
 
@@ -456,7 +453,7 @@ def _masked_url(teammate: Teammate, request: ApiRequest) -> str | None:
     return path and address_of(request) + path
 
 
-def teammate_out(teammate: Teammate, request: ApiRequest) -> dict[str, Any]:
+def teammate_out(teammate: Teammate, request: ApiRequest) -> JSON:
     """A teammate `activity.with_activity`, with every key of contract v2 2.2."""
     version, access = teammate.current_version, request.auth
     at_work = activity.activity_of(teammate)

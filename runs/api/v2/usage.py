@@ -1,7 +1,7 @@
 """v2: what was consumed (contract v2 2.4, 2.7)."""
 
 from datetime import date
-from typing import Any, Literal
+from typing import Literal
 
 from ninja import Router
 
@@ -11,6 +11,7 @@ from runs.usage import periods, totals
 from teammates.api.schemas import ApiRequest, Limit, iso, money, paged
 from teammates.models import EndUser
 from teammates.people import end_users
+from teammates.types import JSON
 
 router = Router(tags=["usage"])
 SUMMED = {
@@ -22,7 +23,7 @@ SUMMED = {
 
 
 @router.get("/usage")
-def get_usage(request: ApiRequest) -> dict[str, Any]:
+def get_usage(request: ApiRequest) -> JSON:
     """This month's runs and cost: the account's for admins, one's own for members. There are no
     plans here, so `plan` is inactive and runs are unlimited."""
     access = request.auth
@@ -60,12 +61,12 @@ def get_timeseries(
     surface: Literal["api", "platform"] | None = None,
     settled_meter: Literal["wallet", "plan", "released", "own_sub"] | None = None,
     group_by: Literal["model"] | None = None,
-) -> dict[str, Any]:
+) -> JSON:
     """Tokens and cost of each day (UTC), the days without any included. Everything here is paid
     with the account's own keys, so only `settled_meter=own_sub` finds something."""
     access = request.auth.for_end_user(user_id)
     access.require("data.runs.read")
-    filters: dict[str, Any] = {}
+    filters: JSON = {}
     if access.end_user is not None:
         filters["end_user"] = access.end_user.pk or 0
     if teammate_id is not None:
@@ -87,9 +88,9 @@ def get_timeseries(
     }
 
 
-def _sums(rows: list[UsageDay], *, by_model: bool) -> dict[str, Any]:
+def _sums(rows: list[UsageDay], *, by_model: bool) -> JSON:
     tokens = {wire: sum(getattr(row, lane) for row in rows) for wire, lane in SUMMED.items()}
-    shown: dict[str, Any] = tokens | {
+    shown: JSON = tokens | {
         "total_tokens": tokens["input_tokens"] + tokens["output_tokens"],
         "cost_usd": money(sum(row.cost for row in rows)),
     }
@@ -108,7 +109,7 @@ def list_end_user_usage(
     user_id: str | None = None,
     limit: Limit = 20,
     starting_after: int | None = None,
-) -> dict[str, Any]:
+) -> JSON:
     """This month's runs and cost of each end user, beside the limits that hold for them."""
     access = request.auth
     rows = end_users.list_end_users(access).select_related("organization")
@@ -120,7 +121,7 @@ def list_end_user_usage(
     return shown
 
 
-def end_user_usage_out(end_user: EndUser, sums: dict[str, Any]) -> dict[str, Any]:
+def end_user_usage_out(end_user: EndUser, sums: JSON) -> JSON:
     limits = usage_limits.limits_of(end_user)
     used_in, used_out = sums.get("input_tokens", 0), sums.get("output_tokens", 0)
     return {
@@ -140,6 +141,6 @@ def end_user_usage_out(end_user: EndUser, sums: dict[str, Any]) -> dict[str, Any
 
 
 @router.get("/billing/plans")
-def list_plans(request: ApiRequest, include_free: bool = False) -> list[dict[str, Any]]:
+def list_plans(request: ApiRequest, include_free: bool = False) -> list[JSON]:
     """None: nothing is sold here."""
     return []

@@ -1,7 +1,5 @@
 """v2: endpoints of webhooks and their deliveries (contract v2 2.5)."""
 
-from typing import Any
-
 from ninja import Router, Status
 
 from runs.api.v2.shared import own_scope
@@ -9,6 +7,7 @@ from runs.models import WebhookDelivery, WebhookEndpoint
 from runs.webhooks import endpoints
 from teammates.api.schemas import ApiRequest, Input, Limit, iso, paged
 from teammates.api.scopes import scope_for_writing
+from teammates.types import JSON
 
 router = Router()
 
@@ -26,8 +25,8 @@ class WebhookChange(Input):
     rotate_secret: bool = False
 
 
-@router.post("/webhooks", response={201: dict[str, Any]}, tags=["webhooks"])
-def create_webhook(request: ApiRequest, payload: WebhookIn) -> Any:
+@router.post("/webhooks", response={201: JSON}, tags=["webhooks"])
+def create_webhook(request: ApiRequest, payload: WebhookIn) -> Status[JSON]:
     """Where events of runs are sent. The secret is shown here in full, and not again."""
     access = scope_for_writing(request, payload.user_id, is_strict=False)
     made = endpoints.add_endpoint(access, url=payload.url, events=payload.events)
@@ -40,20 +39,20 @@ def list_webhooks(
     user_id: str | None = None,
     limit: Limit = 20,
     starting_after: int | None = None,
-) -> dict[str, Any]:
+) -> JSON:
     rows = endpoints.list_endpoints(own_scope(request, user_id))
     return paged(rows, limit, starting_after, webhook_out)
 
 
 @router.get("/webhooks/{webhook_id}", tags=["webhooks"])
-def get_webhook(request: ApiRequest, webhook_id: int, user_id: str | None = None) -> dict[str, Any]:
+def get_webhook(request: ApiRequest, webhook_id: int, user_id: str | None = None) -> JSON:
     return webhook_out(endpoints.get_endpoint(own_scope(request, user_id), pk=webhook_id))
 
 
 @router.patch("/webhooks/{webhook_id}", tags=["webhooks"])
 def update_webhook(
     request: ApiRequest, webhook_id: int, payload: WebhookChange, user_id: str | None = None
-) -> dict[str, Any]:
+) -> JSON:
     """Change what is given; `rotate_secret` answers with the new secret in full."""
     endpoint = endpoints.get_endpoint(own_scope(request, user_id), pk=webhook_id)
     changed = endpoints.update_endpoint(request.auth, endpoint, **payload.dict())
@@ -62,7 +61,9 @@ def update_webhook(
 
 
 @router.delete("/webhooks/{webhook_id}", response={204: None}, tags=["webhooks"])
-def delete_webhook(request: ApiRequest, webhook_id: int, user_id: str | None = None) -> Any:
+def delete_webhook(
+    request: ApiRequest, webhook_id: int, user_id: str | None = None
+) -> Status[None]:
     endpoint = endpoints.get_endpoint(own_scope(request, user_id), pk=webhook_id)
     endpoints.delete_endpoint(request.auth, endpoint)
     return Status(204, None)
@@ -75,13 +76,13 @@ def list_deliveries(
     user_id: str | None = None,
     limit: Limit = 20,
     starting_after: int | None = None,
-) -> dict[str, Any]:
+) -> JSON:
     """What was sent, and how it was answered; newest first."""
     endpoint = endpoints.get_endpoint(own_scope(request, user_id), pk=webhook_id)
     return paged(endpoint.deliveries.order_by("-id"), limit, starting_after, delivery_out)
 
 
-def webhook_out(endpoint: WebhookEndpoint) -> dict[str, Any]:
+def webhook_out(endpoint: WebhookEndpoint) -> JSON:
     return {
         "id": endpoint.pk,
         "url": endpoint.url,
@@ -96,7 +97,7 @@ def webhook_out(endpoint: WebhookEndpoint) -> dict[str, Any]:
     }
 
 
-def delivery_out(delivery: WebhookDelivery) -> dict[str, Any]:
+def delivery_out(delivery: WebhookDelivery) -> JSON:
     return {
         "id": delivery.pk,
         "webhook_endpoint_id": delivery.endpoint_id,

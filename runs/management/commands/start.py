@@ -20,6 +20,7 @@ from config.database import check_server, close_pool
 from config.errors import StartError
 from config.postgres import Cluster
 from teammates import encryption
+from teammates.types import JSON
 
 if TYPE_CHECKING:
     from runs.runtime import Runtime
@@ -49,7 +50,7 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             self.stdout.write("Stopped.")
 
-    def _start(self, options: dict[str, Any]) -> None:
+    def _start(self, options: JSON) -> None:
         host, port, smtp = options["host"], options["port"], options["smtp"]
         check_mail_address(smtp or settings.SMTP)
         folder = data_folder.prepare()

@@ -14,6 +14,7 @@ from runs.triggers.schedule_text import WEEKDAYS, Sentence
 from teammates.access import Access
 from teammates.errors import Invalid
 from teammates.models import Model, PermissionMode, Teammate, TeammateStatus
+from teammates.types import Context
 from teammates.web.timezones import TIMEZONES
 
 REPEATS = [
@@ -43,7 +44,7 @@ def _number(value: float) -> float | int:
     return int(value) if value == int(value) else value
 
 
-def _shown_for(*kinds: str, **more: Any) -> dict[str, Any]:
+def _shown_for(*kinds: str, **more: Any) -> Context:
     return {"data-for": " ".join(kinds)} | more
 
 
@@ -168,7 +169,7 @@ class ScheduleForm(forms.Form):
         return any(field.errors for field in self.rules)
 
     @staticmethod
-    def now(trigger: Trigger | None, zone: str) -> dict[str, Any]:
+    def now(trigger: Trigger | None, zone: str) -> Context:
         """What the form shows of a schedule; of none, a usual one."""
         trigger = trigger or Trigger(cron="0 9 * * 1-5", timezone=zone)
         said = schedule_text.sentence_of(trigger)
@@ -189,7 +190,7 @@ class ScheduleForm(forms.Form):
             "failure_limit": trigger.failure_limit,
         }
 
-    def clean(self) -> dict[str, Any]:
+    def clean(self) -> Context:
         given = super().clean() or {}
         kind = given.get("kind", "")
         for name in set(list(self.fields)[1:WHEN]) - self._shown_fields(kind):
@@ -209,11 +210,11 @@ class ScheduleForm(forms.Form):
             self.add_error(wanted, forms.ValidationError("This is needed here.", code="required"))
         return given
 
-    def timing(self) -> dict[str, Any]:
+    def timing(self) -> Context:
         """In the words of `definitions.add_schedule`, with its rules."""
         given = self.cleaned_data
         zone = given["timezone"]
-        fields: dict[str, Any] = {
+        fields: Context = {
             "timezone": zone,
             "overlap": given["overlap"],
             "missed": given["missed"],
@@ -237,7 +238,7 @@ class ScheduleForm(forms.Form):
         )
         return fields | {"cron": said.as_cron}
 
-    def changes(self) -> dict[str, Any]:
+    def changes(self) -> Context:
         """Of the stored schedule: a time that stays as it is must not be counted anew."""
         when = set(list(self.fields)[1 : WHEN + 1])
         hidden = when - self._shown_fields(self.cleaned_data["kind"])
@@ -303,7 +304,7 @@ class TaskForm(forms.Form):
         models.choices = [("", "As the teammate does"), *((m.alias, m.alias) for m in aliases)]
 
     @staticmethod
-    def now(task: Task) -> dict[str, Any]:
+    def now(task: Task) -> Context:
         names = (
             "name",
             "instructions",
@@ -315,6 +316,6 @@ class TaskForm(forms.Form):
         )
         return {name: getattr(task, name) for name in names} | {"teammate": task.teammate_id}
 
-    def changes(self) -> dict[str, Any]:
+    def changes(self) -> Context:
         """In the words of `tasks`; without the teammate, which stays."""
         return {name: value for name, value in self.cleaned_data.items() if name != "teammate"}

@@ -7,6 +7,7 @@ from django.conf import settings
 
 from runs.models import Dialect
 from runs.webhooks import endpoints, outbox
+from teammates.types import Context
 
 OFFERED = [event for event in outbox.EVENTS if event in outbox.EVENT_OF.values()]
 
@@ -41,7 +42,7 @@ class EndpointForm(forms.Form):
             else "https:// and on the public internet."
         )
 
-    def wanted(self) -> dict[str, Any]:
+    def wanted(self) -> Context:
         """In the words of `webhooks`; what a program asked for and is not offered here stays."""
         others = [one for one in self.initial.get("events") or [] if one not in OFFERED]
         return self.cleaned_data | {"events": [*self.cleaned_data["events"], *others]}
