@@ -4,3 +4,4 @@ from typing import Any
 
 JSON = dict[str, Any]  # an object of JSON
 Context = dict[str, Any]  # what a template is given
+ToolOutput = JSON | list[JSON] | list[str] | str  # what a built-in tool gives back

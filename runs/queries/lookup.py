@@ -99,7 +99,7 @@ def activity(access: Access, runs: RunQuerySet) -> dict[int, list[Run]]:
     return by_teammate
 
 
-def page_before(access: Access, before: str, runs: RunQuerySet) -> Any:
+def page_before(access: Access, before: str, runs: RunQuerySet) -> RunQuerySet:
     """`runs` behind a v1 cursor: a run's id, an instant, or the `X-Next-Cursor` of a page.
 
     Raises `Invalid` for anything else.

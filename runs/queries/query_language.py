@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Any
 
 from django.db.models import DurationField, Exists, ExpressionWrapper, F, OuterRef, Q
 from django.utils import timezone
@@ -110,7 +109,7 @@ def with_term(terms: list[Term], key: str, value: str) -> str:
     return written([*(one for one in terms if one.key != key), Term("", key, value)])
 
 
-def apply(runs: RunQuerySet, terms: list[Term]) -> Any:
+def apply(runs: RunQuerySet, terms: list[Term]) -> RunQuerySet:
     """The runs that fit all terms; one with a problem fits everything."""
     for term in terms:
         if term.key and not term.problem:
@@ -164,7 +163,7 @@ def _problem_of(key: str, value: str) -> str:
 
 
 # --- filters ------------------------------------------------------------------------------------
-def _status(runs: RunQuerySet, value: str) -> Any:
+def _status(runs: RunQuerySet, value: str) -> RunQuerySet:
     states = [state for word in value.split(",") for state in STATES.get(word, [word])]
     unknown = [state for state in states if state not in RunStatus.values]
     if unknown:
@@ -173,8 +172,8 @@ def _status(runs: RunQuerySet, value: str) -> Any:
     return runs.filter(status__in=states)
 
 
-def _named(*fields: str) -> Callable[[Any, str], Any]:
-    def narrow(runs: RunQuerySet, value: str) -> Any:
+def _named(*fields: str) -> Callable[[RunQuerySet, str], RunQuerySet]:
+    def narrow(runs: RunQuerySet, value: str) -> RunQuerySet:
         if not value:
             raise Invalid("a name must follow.")
         wanted = Q()
@@ -185,24 +184,24 @@ def _named(*fields: str) -> Callable[[Any, str], Any]:
     return narrow
 
 
-def _task(runs: RunQuerySet, value: str) -> Any:
+def _task(runs: RunQuerySet, value: str) -> RunQuerySet:
     """By its name or its id."""
     number = number_of(value)
     found = _named("task__name")(runs, value)
     return found | runs.filter(task=number) if number is not None else found
 
 
-def _model(runs: RunQuerySet, value: str) -> Any:
+def _model(runs: RunQuerySet, value: str) -> RunQuerySet:
     return runs.filter(Q(model_name=value) | Q(route__alias=value))
 
 
-def _channel(runs: RunQuerySet, value: str) -> Any:
+def _channel(runs: RunQuerySet, value: str) -> RunQuerySet:
     if value not in Channel.values:
         raise Invalid(f"it is one of {', '.join(Channel.values)}.")
     return runs.filter(channel=value)
 
 
-def _is(runs: RunQuerySet, value: str) -> Any:
+def _is(runs: RunQuerySet, value: str) -> RunQuerySet:
     match value:
         case "top":
             return runs.filter(started_by=None)
@@ -217,7 +216,7 @@ def _is(runs: RunQuerySet, value: str) -> Any:
     raise Invalid("it is one of top, archived, retry, shared, new.")
 
 
-def _has(runs: RunQuerySet, value: str) -> Any:
+def _has(runs: RunQuerySet, value: str) -> RunQuerySet:
     mine = {"run": OuterRef("pk")}
     match value:
         case "approval":
@@ -231,12 +230,12 @@ def _has(runs: RunQuerySet, value: str) -> Any:
     raise Invalid("it is one of approval, file, tool, error.")
 
 
-def _tool(runs: RunQuerySet, value: str) -> Any:
+def _tool(runs: RunQuerySet, value: str) -> RunQuerySet:
     return runs.filter(Exists(ToolCall.objects.filter(run=OuterRef("pk"), name=value)))
 
 
-def _number_of(field: str) -> Callable[[Any, str], Any]:
-    def narrow(runs: RunQuerySet, value: str) -> Any:
+def _number_of(field: str) -> Callable[[RunQuerySet, str], RunQuerySet]:
+    def narrow(runs: RunQuerySet, value: str) -> RunQuerySet:
         if (number := number_of(value)) is None:
             raise Invalid("a number must follow.")
         return runs.filter(**{field: number})
@@ -244,7 +243,7 @@ def _number_of(field: str) -> Callable[[Any, str], Any]:
     return narrow
 
 
-def _cost(runs: RunQuerySet, value: str) -> Any:
+def _cost(runs: RunQuerySet, value: str) -> RunQuerySet:
     sign, amount = _compared(value)
     try:
         dollars = Decimal(amount.removeprefix("$"))
@@ -256,7 +255,7 @@ def _cost(runs: RunQuerySet, value: str) -> Any:
     return runs.filter(**{f"cost__{COMPARED[sign]}": dollars})
 
 
-def _duration(runs: RunQuerySet, value: str) -> Any:
+def _duration(runs: RunQuerySet, value: str) -> RunQuerySet:
     sign, amount = _compared(value)
     found = re.fullmatch(r"(\d{1,7}(?:\.\d+)?)(ms|s|m|h)?", amount)
     if found is None:
@@ -273,15 +272,15 @@ def _compared(value: str) -> tuple[str, str]:
     return found[1], found[2]
 
 
-def _since(runs: RunQuerySet, value: str) -> Any:
+def _since(runs: RunQuerySet, value: str) -> RunQuerySet:
     return runs.filter(created_at__gte=_days(value)[0])
 
 
-def _until(runs: RunQuerySet, value: str) -> Any:
+def _until(runs: RunQuerySet, value: str) -> RunQuerySet:
     return runs.filter(created_at__lt=_days(value)[1])
 
 
-def _on(runs: RunQuerySet, value: str) -> Any:
+def _on(runs: RunQuerySet, value: str) -> RunQuerySet:
     first, behind = _days(value)
     return runs.filter(created_at__gte=first, created_at__lt=behind)
 
@@ -305,7 +304,7 @@ def _days(value: str) -> tuple[datetime, datetime]:
     return at, at
 
 
-FILTERS: dict[str, Callable[[Any, str], Any]] = {
+FILTERS: dict[str, Callable[[RunQuerySet, str], RunQuerySet]] = {
     "status": _status,
     "teammate": _named("teammate__name", "teammate__key"),
     "task": _task,

@@ -2,7 +2,6 @@
 teammates, tasks and files by their names. One query for each kind."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from django.db.models import Q
 
@@ -18,7 +17,7 @@ from teammates.searching import (
     query_of,
     vector_of,
 )
-from threads.models import File, Message, MessageRole, Thread
+from threads.models import File, Message, MessageRole, Thread, ThreadQuerySet
 
 LOOKED_AT = 5  # messages looked at for each thread that is shown
 
@@ -58,7 +57,7 @@ def search(access: Access, text: str, *, limit: int = 8) -> SearchResults:
     )
 
 
-def threads_saying(threads: Any, text: str, *, limit: int) -> list[tuple[Thread, str]]:
+def threads_saying(threads: ThreadQuerySet, text: str, *, limit: int) -> list[tuple[Thread, str]]:
     """Of `threads`, those whose title or messages have all of the words, each once, with the words
     around the newest place."""
     query = query_of(text)
@@ -79,7 +78,7 @@ def threads_saying(threads: Any, text: str, *, limit: int) -> list[tuple[Thread,
     return list(found.values())[:limit]
 
 
-def runs_asked(runs: RunQuerySet, text: str) -> Any:
+def runs_asked(runs: RunQuerySet, text: str) -> RunQuerySet:
     """Of `runs`, those that were asked for in all of the words."""
     query = query_of(text)
     if query is None:

@@ -1,13 +1,11 @@
 """Lists of conversations, each with its last run."""
 
-from typing import Any
-
 from django.db.models import OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce, Left
 
 from runs.models import BUSY, FINISHED, Run
 from teammates.access import Access
-from threads.models import Message, Thread
+from threads.models import Message, Thread, ThreadQuerySet
 
 MOST_STARRED = 50
 
@@ -28,7 +26,7 @@ def starred_threads(access: Access) -> list[Thread]:
     return list(with_last(threads.exclude(starred_at=None)).order_by("-starred_at")[:MOST_STARRED])
 
 
-def with_last(threads: Any) -> Any:
+def with_last(threads: ThreadQuerySet) -> ThreadQuerySet:
     """Beside each thread: the state of its last run, whether its result is still to be looked at,
     and the beginning of what was said last."""
     runs = Run.objects.filter(thread=OuterRef("pk")).order_by("-created_at", "-id")

@@ -7,6 +7,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from runs.models import Task, TaskStatus, TriggerKind
+from runs.models.task import TaskQuerySet
 from teammates.access import Access, take_over
 from teammates.errors import Forbidden, Invalid, NotFound, Unsuitable
 from teammates.integrations import server_lookup
@@ -111,7 +112,7 @@ def get_task(access: Access, task_id: int) -> Task:
     return found
 
 
-def for_list(tasks: Any) -> Any:
+def for_list(tasks: TaskQuerySet) -> TaskQuerySet:
     """Everything that a row of a list shows, in two queries."""
     return tasks.select_related(
         "teammate", "end_user", "organization", "created_by"

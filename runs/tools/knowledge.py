@@ -1,7 +1,5 @@
 """Built-in tools about what teammates know: memories, skills, documents, lessons."""
 
-from typing import Any
-
 from django.db.models import F
 
 from runs.models import Run, ToolCall
@@ -11,10 +9,10 @@ from teammates.errors import NotFound
 from teammates.knowledge import documents, memories
 from teammates.knowledge.skills import skills_for
 from teammates.models import Author
-from teammates.types import JSON
+from teammates.types import JSON, ToolOutput
 
 
-def remember(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
+def remember(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
     own = arguments.get("scope") == "me"
     memory = memories.add_memory(
         access,
@@ -28,7 +26,7 @@ def remember(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     return {"memory_id": memory.pk, "content": memory.content}
 
 
-def recall(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
+def recall(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
     query = arguments.get("query", "")
     told = memories.memories_for(access, run.teammate, query)
     found = [one.memory for one in told if not query or one.why == memories.FITS]
@@ -41,7 +39,7 @@ def recall(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     return [{"memory_id": memory.pk, "content": memory.content} for memory in found]
 
 
-def forget(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
+def forget(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
     memory = memories.get_memory(access, arguments["memory_id"])
     if memory.teammate_id not in (None, run.teammate_id):
         raise NotFound("There is no such memory.")
@@ -49,7 +47,7 @@ def forget(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     return {"forgotten": memory.content}
 
 
-def load_skill(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
+def load_skill(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
     skills = skills_for(access, run.teammate)
     found = skills.filter(slug=arguments["skill"]).first()
     if found is None:
@@ -58,7 +56,7 @@ def load_skill(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any
     return {"name": found.name, "instructions": found.body}
 
 
-def write_document(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
+def write_document(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
     document = documents.write_document(
         access,
         name=arguments["name"],
@@ -72,7 +70,7 @@ def write_document(run: Run, access: Access, call: ToolCall, arguments: JSON) ->
     return {"document_id": document.pk, "name": document.name}
 
 
-def read_document(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
+def read_document(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
     readable = documents.documents_for(access, run.teammate)
     own_first = readable.filter(name=arguments["name"]).order_by(F("teammate").asc(nulls_last=True))
     found = own_first.first()
@@ -82,6 +80,6 @@ def read_document(run: Run, access: Access, call: ToolCall, arguments: JSON) -> 
     return {"name": found.name, "content": found.content}
 
 
-def learn_lesson(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
+def learn_lesson(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
     lesson = lessons.learn(run, arguments["text"], arguments.get("when_applicable", ""))
     return {"lesson_id": lesson.pk, "affirmed": lesson.reaffirm_count}

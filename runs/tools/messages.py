@@ -1,7 +1,5 @@
 """Built-in tools about messages: mail, notices, reports, the result."""
 
-from typing import Any
-
 from runs import feedback
 from runs.inbox import mailbox
 from runs.models import Run, ToolCall
@@ -11,11 +9,11 @@ from teammates.errors import Conflict
 from teammates.fencing import as_data
 from teammates.roster import lookup
 from teammates.trust import limits
-from teammates.types import JSON
+from teammates.types import JSON, ToolOutput
 from threads import conversations
 
 
-def read_mailbox(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
+def read_mailbox(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
     # Codes lie there: who only talks to the teammate does not get them.
     lookup.require_editor(access, run.teammate)
     found = mailbox.mails_of(run.teammate, arguments.get("words", ""))
@@ -33,7 +31,7 @@ def read_mailbox(run: Run, access: Access, call: ToolCall, arguments: JSON) -> A
     ]
 
 
-def notify(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
+def notify(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
     title = arguments.get("title") or f"{run.teammate.name} has news"
     if run.has_words_from_outside:
         limits.take((limits.NOTICES_FROM_OUTSIDE, f"{run.teammate_id} {run.origin}"))
@@ -44,7 +42,7 @@ def notify(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     return {"told": told}
 
 
-def report_issue(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
+def report_issue(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
     report = feedback.file_report(
         access,
         arguments["message"],
@@ -55,7 +53,7 @@ def report_issue(run: Run, access: Access, call: ToolCall, arguments: JSON) -> A
     return {"report_id": report.pk}
 
 
-def submit_result(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
+def submit_result(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
     run.output_data = arguments
     run.save(update_fields=["output_data"])
     return {"accepted": True}

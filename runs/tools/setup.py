@@ -1,7 +1,6 @@
 """Built-in tools about the organization's set-up: its teammates, tasks, runs and apps."""
 
 from dataclasses import replace
-from typing import Any
 
 from runs.creation import enqueue, options, requests
 from runs.models import (
@@ -15,14 +14,17 @@ from runs.models import (
     TaskStatus,
     ToolCall,
 )
+from runs.models.run import RunQuerySet
+from runs.models.task import TaskQuerySet
 from runs.tasks import tasks
 from runs.tools.messages import hear
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound
 from teammates.integrations.app_catalog import CATALOG
 from teammates.models import PermissionMode, PermissionPolicy, Teammate, ToolServer
+from teammates.models.teammate import TeammateQuerySet
 from teammates.roster import channels, editing, lookup
-from teammates.types import JSON
+from teammates.types import JSON, ToolOutput
 from threads import files
 
 MOST_LISTED = 50
@@ -32,7 +34,7 @@ MOST_STARTED = 50  # runs that come of one, at whatever depth
 STRICTNESS: list[str] = [PermissionMode.AUTONOMOUS, PermissionMode.APPROVAL, PermissionMode.PLAN]
 
 
-def list_teammates(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
+def list_teammates(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
     return [
         {
             "teammate_id": one.pk,
@@ -45,7 +47,7 @@ def list_teammates(run: Run, access: Access, call: ToolCall, arguments: JSON) ->
     ]
 
 
-def create_teammate(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
+def create_teammate(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
     made = editing.create_teammate(
         access,
         end_user=run.end_user,
@@ -59,7 +61,7 @@ def create_teammate(run: Run, access: Access, call: ToolCall, arguments: JSON) -
     return {"teammate_id": made.pk, "name": made.name}
 
 
-def update_teammate(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
+def update_teammate(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
     teammate = _teammate(run, access, arguments["teammate_id"])
     lookup.require_editor(access, teammate)
     _refuse_stronger(run, teammate)
@@ -92,14 +94,14 @@ def _kept_from(run: Run, teammate: Teammate) -> set[str]:
     return set(run.teammate_version.disabled_tools) - set(theirs)
 
 
-def set_inbox(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
+def set_inbox(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
     teammate = _teammate(run, access, arguments["teammate_id"])
     lookup.require_editor(access, teammate)
     changed = channels.set_inbox(access, teammate, enabled=arguments["enabled"])
     return {"teammate_id": changed.pk, "address": changed.email_address}
 
 
-def list_tasks(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
+def list_tasks(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
     return [
         {
             "task_id": task.pk,
@@ -111,7 +113,7 @@ def list_tasks(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any
     ]
 
 
-def create_task(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
+def create_task(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
     wanted = arguments.get("teammate_id")
     teammate = _teammate(run, access, wanted) if wanted else run.teammate
     task = tasks.create_task(
@@ -124,7 +126,7 @@ def create_task(run: Run, access: Access, call: ToolCall, arguments: JSON) -> An
     return {"task_id": task.pk, "name": task.name}
 
 
-def run_task(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
+def run_task(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
     task = _tasks(run, access).select_related("teammate").filter(pk=arguments["task_id"]).first()
     if task is None or task.status != TaskStatus.ENABLED:
         raise NotFound("There is no such task in this scope; list_tasks names those there are.")
@@ -166,7 +168,7 @@ def run_task(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     return {"run_id": started.pk, "status": "running"}
 
 
-def list_runs(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
+def list_runs(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
     runs = _runs(run, access).for_list()
     if task_id := arguments.get("task_id"):
         runs = runs.filter(task_id=task_id)
@@ -176,7 +178,7 @@ def list_runs(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     ]
 
 
-def get_run(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
+def get_run(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
     found = (
         _runs(run, access)
         .for_list()
@@ -198,7 +200,7 @@ def get_run(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     }
 
 
-def read_run_file(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
+def read_run_file(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
     found = _runs(run, access).select_related("thread").filter(pk=arguments["run_id"]).first()
     written = RunFile.objects.filter(run=found, file__name=arguments["name"])
     newest = written.select_related("file").order_by("-file__version").first()
@@ -211,7 +213,7 @@ def read_run_file(run: Run, access: Access, call: ToolCall, arguments: JSON) -> 
     return {"name": newest.file.name, "content": text}
 
 
-def list_approvals(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
+def list_approvals(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
     waiting = (
         Gate.objects.filter(status=GateStatus.PENDING, run__in=_runs(run, access))
         .select_related("run__thread")
@@ -228,7 +230,7 @@ def list_approvals(run: Run, access: Access, call: ToolCall, arguments: JSON) ->
     }
 
 
-def list_apps(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
+def list_apps(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
     servers = ToolServer.objects.visible_to(access).order_by("id")
     if access.origin:
         servers = servers.filter(slug__in=run.tools)
@@ -240,7 +242,7 @@ def list_apps(run: Run, access: Access, call: ToolCall, arguments: JSON) -> Any:
     ]
 
 
-def _teammates(run: Run, access: Access) -> Any:
+def _teammates(run: Run, access: Access) -> TeammateQuerySet:
     """The scope's teammates; for a member, without colleagues' personal ones."""
     return Teammate.objects.visible_to(access).current().filter(end_user=run.end_user)
 
@@ -252,12 +254,12 @@ def _teammate(run: Run, access: Access, teammate_id: int) -> Teammate:
     return found
 
 
-def _tasks(run: Run, access: Access) -> Any:
+def _tasks(run: Run, access: Access) -> TaskQuerySet:
     """The scope's tasks; a member's own."""
     saved = Task.objects.visible_to(access).saved().current()
     return saved if run.end_user_id else saved.filter(end_user=None)
 
 
-def _runs(run: Run, access: Access) -> Any:
+def _runs(run: Run, access: Access) -> RunQuerySet:
     runs = Run.objects.visible_to(access)
     return runs if run.end_user_id else runs.filter(end_user=None)

@@ -9,10 +9,10 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Sum
+from django.db.models import QuerySet, Sum
 from django.utils import timezone
 
-from runs.models import Run, RunStatus, Usage
+from runs.models import Run, RunStatus, Usage, UsageDay
 from runs.usage import periods, totals
 from runs.usage.periods import Span
 from runs.usage.totals import LANES
@@ -154,7 +154,7 @@ def report(access: Access, span: Span, *, by: str, measure: str = "") -> UsageRe
     )
 
 
-def _by_group(days: Any, span: Span, column: str) -> dict[Any, dict[Any, JSON]]:
+def _by_group(days: "QuerySet[UsageDay]", span: Span, column: str) -> dict[Any, dict[Any, JSON]]:
     """Group → day → sums. One query."""
     rows = days.filter(day__gte=span.start, day__lte=span.end).values(column, "day")
     summed = rows.annotate(
@@ -200,7 +200,7 @@ def _names(access: Access, by: str, keys: Sequence[Any]) -> Callable[[Any], str]
     return name
 
 
-def _saved(access: Access, span: Span, days: Any) -> Decimal:
+def _saved(access: Access, span: Span, days: "QuerySet[UsageDay]") -> Decimal:
     """What cached input would have cost more, at the prices of now."""
     rows = days.filter(day__gte=span.start, day__lte=span.end).values("model_name")
     read = {

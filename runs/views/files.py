@@ -4,7 +4,6 @@ import csv
 import json
 from contextlib import suppress
 from io import StringIO
-from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
@@ -22,7 +21,7 @@ from teammates.web.diffs import changed_lines
 from teammates.web.pages import PageRequest, page_of
 from threads import files
 from threads.downloads import IMAGES
-from threads.models import File, Thread
+from threads.models import File, FileQuerySet, Thread
 
 PAGE_SIZE = 50
 LARGEST_PREVIEW = 2_000_000  # bytes that are read to be shown
@@ -114,12 +113,12 @@ def file_delete(request: PageRequest, uid: UUID) -> HttpResponse:
     return redirect("runs:file_list")
 
 
-def _visible(request: PageRequest) -> Any:
+def _visible(request: PageRequest) -> FileQuerySet:
     threads = Thread.objects.visible_to(request.access)
     return File.objects.filter(thread__in=threads).select_related("thread")
 
 
-def _with_origin(rows: Any) -> Any:
+def _with_origin(rows: FileQuerySet) -> FileQuerySet:
     """With the newest run that has it, and its teammate."""
     came = RunFile.objects.filter(file=OuterRef("pk")).order_by("-run_id")
     return rows.annotate(

@@ -7,6 +7,7 @@ row: what the end user has refers to it, and the next request that names it make
 from typing import Any
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from teammates.access import Access, check_end_user_id
@@ -74,12 +75,12 @@ def get_end_user(access: Access, external_id: str) -> EndUser:
     return found
 
 
-def list_end_users(access: Access) -> Any:
+def list_end_users(access: Access) -> "QuerySet[EndUser]":
     """The organization's end users who have a profile, newest first."""
     return known(access).filter(removed_at=None).order_by("-id")
 
 
-def known(access: Access) -> Any:
+def known(access: Access) -> "QuerySet[EndUser]":
     """The same, and those whose profile was deleted: what they have stays until it is erased."""
     access.require("data.end_users.manage")
     return EndUser.objects.filter(organization=access.organization)

@@ -2,11 +2,11 @@
 
 import secrets
 from datetime import timedelta
-from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from teammates.access import Access
@@ -20,7 +20,7 @@ INVITED_FOR = timedelta(days=7)
 MOST_OPEN = 100  # invitations of an organization
 
 
-def list_invitations(access: Access) -> Any:
+def list_invitations(access: Access) -> "QuerySet[Invitation]":
     """Those that are open or ran out, newest first."""
     access.require("org.members.list")
     rows = Invitation.objects.filter(organization=access.organization, accepted_at=None)

@@ -1,8 +1,7 @@
 """The people of an organization: invited, given a role, removed."""
 
-from typing import Any
-
 from django.db import transaction
+from django.db.models import QuerySet
 
 from teammates.access import PERMISSIONS, Access
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound
@@ -41,7 +40,7 @@ def abilities() -> list[tuple[str, list[bool]]]:
     ]
 
 
-def list_members(access: Access) -> Any:
+def list_members(access: Access) -> "QuerySet[Membership]":
     access.require("org.members.list")
     rows = Membership.objects.filter(organization=access.organization)
     return rows.select_related("user").order_by("id")

@@ -8,7 +8,7 @@ from io import StringIO
 from typing import Any
 
 from django import forms
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from teammates.access import Access, access_of_member
@@ -54,7 +54,7 @@ class Page:
     older: str | None
 
 
-def page_of(request: HttpRequest, rows: Any, *order: str, size: int) -> Page:
+def page_of(request: HttpRequest, rows: "QuerySet[Any]", *order: str, size: int) -> Page:
     """`size` rows behind the one that `?after=` names, in `order`: never null, and unique as a
     whole. The links keep the rest of the query."""
     after = number_of(request.GET.get("after", ""))
@@ -88,7 +88,7 @@ def add_refusal(form: forms.BaseForm, error: DomainError, *others: forms.BaseFor
     named.add_error(name, said[3][:1].upper() + said[3][1:] if said[2] else f"{label} {said[3]}")
 
 
-def _behind(rows: Any, after: int, order: tuple[str, ...]) -> Q:
+def _behind(rows: "QuerySet[Any]", after: int, order: tuple[str, ...]) -> Q:
     """What follows one of `rows` in `order`; of its number alone also where it is gone."""
     if order in (("id",), ("-id",)):
         return Q(pk__gt=after) if order == ("id",) else Q(pk__lt=after)
