@@ -1,5 +1,7 @@
 """Pages of tools, and of what acts without asking."""
 
+from typing import Any
+
 from django.contrib import messages
 from django.db.models import Count, Max
 from django.http import HttpResponse
