@@ -9,7 +9,7 @@ from config.database import direct_conninfo, in_db
 from config.postgres import LONGEST_SOCKET_PATH, Cluster
 from tests.api import start_run
 from tests.conftest import Server
-from tests.runs.test_streams import open_stream
+from tests.runs.streams.readers import open_stream
 
 
 def test_database_work_of_one_loop_runs_side_by_side() -> None:

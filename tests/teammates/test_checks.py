@@ -18,7 +18,7 @@ from teammates.providers.local import LocalServer
 from teammates.views import models as models_views
 from tests.factories import browser_of, make_key
 from tests.fake_models import FakeModels, serve
-from tests.runs.test_execution import work_until
+from tests.runs.execution.working import work_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

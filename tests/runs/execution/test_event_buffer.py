@@ -1,4 +1,4 @@
-"""The events of an attempt, gathered and written."""
+"""One ordered buffer of events per run, and the group commit of all of a worker's runs."""
 
 import asyncio
 

@@ -1,4 +1,6 @@
-"""The source of every reader's events."""
+"""`follow(run, after)`: replay from the table, then live, then the end. One path for all
+readers.
+"""
 
 import asyncio
 from typing import Any

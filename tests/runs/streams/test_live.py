@@ -1,4 +1,4 @@
-"""What every open tab is told."""
+"""What every open tab is told: how many decisions wait for its person, and which is the newest."""
 
 import asyncio
 from typing import Any

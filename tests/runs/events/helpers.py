@@ -1,0 +1,3 @@
+"""What the tests of events share."""
+
+WIDE = {"quotes": '"', "controls": "\x01", "emoji": "🙂", "words": "a word "}
