@@ -91,6 +91,10 @@ class ToolSpec:
     schema: JSON
 
 
+# Under which key the row of a step has what was said.
+_KEPT_AS: dict[type, str] = {UserMessage: "UserSaid", ToolResult: "ToolReturned"}
+
+
 @dataclass(frozen=True)
 class ModelRequest:
     model: str
@@ -108,7 +112,7 @@ class ModelRequest:
             "conversation": [
                 {"turn": said.to_json()}
                 if isinstance(said, Turn)
-                else {type(said).__name__: asdict(said)}
+                else {_KEPT_AS[type(said)]: asdict(said)}
                 for said in self.conversation
             ],
             "tools": [tool.name for tool in self.tools],

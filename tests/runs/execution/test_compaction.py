@@ -1,11 +1,14 @@
 """When a conversation nears its model's window, its beginning is replaced by a summary."""
 
 import pytest
+from django.utils import timezone
 
-from runs.models import Event, Step
+from runs.execution import compaction
+from runs.models import Event, Step, StepKind, StepStatus
 from teammates.access import Access
 from teammates.models import Model
-from tests.factories import make_run
+from teammates.providers.base import TextPart, Turn
+from tests.factories import claim, make_run
 from tests.runs.execution.working import finish
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -22,10 +25,10 @@ def test_a_conversation_that_nears_the_window_is_summarised_and_shorter(alice: A
     assert event is not None
     assert event.data["after_tokens"] < event.data["before_tokens"]
     assert "Done so far" in event.data["summary"]
-    compaction = Step.objects.filter(run=run, kind="compaction").first()
-    assert compaction is not None
-    assert compaction.output_tokens > 0
-    later = Step.objects.filter(run=run, kind="model", number__gt=compaction.number).first()
+    summary = Step.objects.filter(run=run, kind="compaction").first()
+    assert summary is not None
+    assert summary.output_tokens > 0
+    later = Step.objects.filter(run=run, kind="model", number__gt=summary.number).first()
     assert later is not None
     assert "Summary of what came before" in str(later.request["conversation"][0])
 
@@ -40,3 +43,25 @@ def test_a_summary_that_is_no_shorter_is_not_used(alice: Access) -> None:
         assert (step.covers_until is not None) == events.exists()
     for event in Event.objects.filter(run=run, type="run.context_compacted"):
         assert event.data["after_tokens"] < event.data["before_tokens"]
+
+
+def test_what_is_kept_is_whole_steps_that_fit(alice: Access) -> None:
+    run = make_run(alice)
+    lease = claim(run)
+    for number in range(1, 9):
+        Step.objects.create(
+            run=run,
+            number=number,
+            kind=StepKind.TOOLS if number % 2 == 0 else StepKind.MODEL,
+            status=StepStatus.DONE,
+            attempt=lease.attempt,
+            first_seq=number,
+            started_at=timezone.now(),
+            finished_at=timezone.now(),
+            response=Turn([TextPart("word " * 400)]).to_json() if number % 2 else None,
+        )
+    boundaries = [compaction._boundary(run, 0, room) for room in (10_000, 1_100, 600, 0)]
+    assert boundaries == sorted(boundaries)
+    assert boundaries[0] == 0  # all of it fits: nothing is replaced
+    assert all(number % 2 == 0 for number in boundaries)  # never between a call and its result
+    assert boundaries[-1] == 8

@@ -1,17 +1,11 @@
 """Pages without a browser: the queries they need, what they refuse, what they draw."""
 
-from typing import Any
-
 import pytest
 from django.test import Client
 
-from runs.events import log, payloads
-from runs.models import Run, RunStatus
-from runs.streams.frames_page import PageFrames
-from runs.views.threads import with_transcripts
 from teammates.access import Access
 from teammates.models import Role, Teammate
-from tests.factories import browser_of, claim, make_bob, make_run, make_thread, say
+from tests.factories import browser_of, make_bob, make_thread
 from threads.models import Thread
 
 
@@ -100,74 +94,3 @@ def test_a_provider_whose_model_is_refused_is_not_left_behind(client: Client) ->
     form = {"kind": "openai", "name": "Mine", "api_key": "sk-x", "model": "demo"}
     assert client.post("/settings/models/", form).status_code == 422
     assert client.post("/settings/models/", form | {"model": "gpt-x"}).status_code == 302
-
-
-def test_a_page_and_its_stream_draw_the_same(alice: Access) -> None:
-    """A reload at any event shows what the stream would have brought."""
-    run = make_run(alice)
-    lease = claim(run)
-    new = payloads.NewEvent
-    log.append(
-        [
-            log.Batch(
-                run.pk,
-                lease.fence,
-                [
-                    new("step.started", {"kind": "model", "step": 1}),
-                    new("message.delta", {"content_delta": "hm", "channel": "thinking", "step": 1}),
-                    say("Hello"),
-                    say(" world"),
-                    new(
-                        "tool.call",
-                        {"tool_call_id": "c1", "tool_name": "list_files", "arguments": {}},
-                    ),
-                    new(
-                        "tool.result",
-                        {"tool_call_id": "c1", "tool_name": "list_files", "result": []},
-                    ),
-                ],
-            )
-        ]
-    )
-    from django.utils import timezone
-
-    from runs.models import Step
-
-    Step.objects.create(
-        run=run, number=1, kind="model", attempt=1, first_seq=3, started_at=timezone.now()
-    )
-    (shown,) = with_transcripts([Run.objects.for_list().get(pk=run.pk)])
-    saying, call = shown.transcript.blocks.values()  # type: ignore[attr-defined]
-    assert (saying.thinking, saying.text) == ("hm", "Hello world")
-    assert (call.state, call.result) == ("done", [])
-    live = PageFrames("Demo", "UTC").write(log.read(run.pk, after=2)).decode()
-    for piece in (saying.id, call.id, "Hello", "event: html", "event: text"):
-        assert piece in live
-
-
-def test_a_long_run_is_shown_to_its_end(alice: Access, client: Client) -> None:
-    from runs.execution import step_journal
-    from runs.lifecycle.endings import Outcome
-    from teammates.llm import catalog
-    from teammates.providers.base import ModelRequest, TextPart, TokenUsage, Turn
-
-    run = make_run(alice)
-    lease = claim(run)
-    route = catalog.resolve_model(alice.organization)
-    step = step_journal.begin_model_step(
-        lease, [], request=ModelRequest("demo", "", []), route=route
-    )
-    assert step is not None
-    text = "word " * 6000
-    for _ in range(60):
-        log.append([log.Batch(run.pk, lease.fence, [say("word ") for _ in range(100)])])
-    step_journal.complete_model_step(
-        lease,
-        [],
-        step=step,
-        route=route,
-        outcome=Outcome(RunStatus.COMPLETED, text=text),
-        result=step_journal.ModelResult(Turn([TextPart(text + "the end")]), TokenUsage(1, 1), 1),
-    )
-    page: Any = client.get(f"/threads/{run.thread_id}/").content.decode()
-    assert "the end" in page
