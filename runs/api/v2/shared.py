@@ -1,10 +1,11 @@
 """What v2's routes of runs share: finding one, and answering with it as JSON or as a stream."""
 
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from django.http import HttpResponse
-from ninja import Status
+from ninja import Router, Status
 
 from runs.api.v2.shapes import run_out
 from runs.creation import options
@@ -112,3 +113,22 @@ def _may_read(request: ApiRequest, run_id: int) -> bool:
 
 def own_scope(request: ApiRequest, user_id: str | None) -> Access:
     return exact_scope(request, user_id, is_strict=False)
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def under_both_names(router: Router) -> Callable[..., Callable[[F], F]]:
+    """Registers routes of teammates under both of their permanent names; the first is the
+    documented one."""
+
+    def both(method: str, path: str = "", **options: Any) -> Callable[[F], F]:
+        def add(view: F) -> F:
+            register = getattr(router, method)
+            view = register(f"/agents{path}", **options)(view)
+            register(f"/teammates{path}", include_in_schema=False, **options)(view)
+            return view
+
+        return add
+
+    return both

@@ -10,11 +10,10 @@ from runs.api.v2.shared import MADE, answer, options_of
 from runs.creation import idempotency, requests
 from runs.models import Lesson, Task, Trigger, TriggerKind
 from runs.tasks import lessons, tasks
-from runs.triggers import definitions, due_times
+from runs.triggers import definitions
 from teammates.access import Access
 from teammates.api.schemas import (
     ApiRequest,
-    EnabledIn,
     Input,
     Limit,
     address_of,
@@ -92,21 +91,6 @@ class RuleFields(Input):
     missed: Literal["latest", "all", "none"] | None = None
     missed_limit: int | None = None
     failure_limit: int | None = None
-
-
-class TriggerIn(TimingFields, RuleFields):
-    type: Literal["schedule", "webhook", "email", "app"]
-    timezone: str = "UTC"
-    app: str | None = None
-    trigger_name: str | None = None
-    trigger_config: JSON | None = None
-    user_id: str | None = None
-    allowed_senders: list[str] | None = None
-
-
-class TriggerChange(TimingFields, RuleFields):
-    enabled: bool | None = None
-    timezone: str | None = None
 
 
 # Our words for the wire's, where they differ.
@@ -192,7 +176,7 @@ def update_task(
     request: ApiRequest, task_id: int, payload: TaskUpdate, user_id: str | None = None
 ) -> JSON:
     """Change what is given; null clears."""
-    task = _find(request, task_id, user_id)
+    task = find_task(request, task_id, user_id)
     enabled = None if payload.status is None else payload.status == "enabled"
     changes = changes_of(payload, WIRE, CLEARED, without={"status"})
     tasks.update_task(request.auth, task, enabled=enabled, **changes)
@@ -202,7 +186,7 @@ def update_task(
 @router.delete("/tasks/{task_id}", response={204: None})
 def archive_task(request: ApiRequest, task_id: int, user_id: str | None = None) -> Status[None]:
     """Archive; again is fine."""
-    tasks.archive_task(request.auth, _find(request, task_id, user_id))
+    tasks.archive_task(request.auth, find_task(request, task_id, user_id))
     return Status(204, None)
 
 
@@ -228,43 +212,11 @@ def run_task(
     return answer(request, response, run, stream=payload.stream, is_replay=is_replay)
 
 
-# --- webhook ------------------------------------------------------------------------------------
-@router.post("/tasks/{task_id}/webhook", response={201: JSON})
-def make_task_webhook(
-    request: ApiRequest, task_id: int, user_id: str | None = None
-) -> Status[JSON]:
-    """A webhook, or a new token for it. The address is not shown again."""
-    task = _find(request, task_id, user_id)
-    _, token = definitions.make_webhook(request.auth, task)
-    path = webhook_tokens.path("tasks", task.pk, token)
-    return Status(201, {"enabled": True, "url": address_of(request) + path})
-
-
-@router.patch("/tasks/{task_id}/webhook")
-def pause_task_webhook(
-    request: ApiRequest, task_id: int, payload: EnabledIn, user_id: str | None = None
-) -> JSON:
-    task = _find(request, task_id, user_id)
-    trigger = definitions.pause_webhook(request.auth, task, paused=not payload.enabled)
-    return {
-        "enabled": trigger is not None and trigger.enabled,
-        "url": _masked_url(request, trigger) if trigger else None,
-    }
-
-
-@router.delete("/tasks/{task_id}/webhook", response={204: None})
-def remove_task_webhook(
-    request: ApiRequest, task_id: int, user_id: str | None = None
-) -> Status[None]:
-    definitions.remove_webhook(request.auth, _find(request, task_id, user_id))
-    return Status(204, None)
-
-
 # --- lessons ------------------------------------------------------------------------------------
 @router.get("/tasks/{task_id}/lessons")
 def list_lessons(request: ApiRequest, task_id: int, user_id: str | None = None) -> JSON:
     """What the task's runs left for later ones."""
-    return lessons_out(_find(request, task_id, user_id))
+    return lessons_out(find_task(request, task_id, user_id))
 
 
 @router.delete("/tasks/{task_id}/lessons/{lesson_id}")
@@ -272,7 +224,7 @@ def delete_lesson(
     request: ApiRequest, task_id: int, lesson_id: str, user_id: str | None = None
 ) -> JSON:
     """Forget one; the answer is what is left."""
-    task = _find(request, task_id, user_id)
+    task = find_task(request, task_id, user_id)
     lessons.forget_lesson(request.auth, task, lesson_id)
     return lessons_out(task)
 
@@ -282,111 +234,19 @@ def clear_lessons(
     request: ApiRequest, task_id: int, confirm: bool = False, user_id: str | None = None
 ) -> JSON:
     """Forget all lessons; `confirm=true` says that it is meant. Again is fine."""
-    task = _find(request, task_id, user_id)
+    task = find_task(request, task_id, user_id)
     if not confirm:
         raise Invalid("confirm=true is required: all lessons of the task would be forgotten.")
     lessons.clear_lessons(request.auth, task)
     return lessons_out(task)
 
 
-# --- triggers -----------------------------------------------------------------------------------
-@router.post("/tasks/{task_id}/triggers", response={201: JSON}, tags=["triggers"])
-def create_trigger(
-    request: ApiRequest, task_id: int, payload: TriggerIn, user_id: str | None = None
-) -> Status[JSON]:
-    """Let something start the task: a schedule, its webhook (whose address is shown here alone),
-    mail, or an app."""
-    task = _find(request, task_id, payload.user_id or user_id)
-    timing = payload.dict(include=set(due_times.TIMINGS))
-    if payload.type != "schedule" and any(value is not None for value in timing.values()):
-        raise Invalid("cron, interval_seconds and run_at are for the type schedule.")
-    live_url = None
-    if payload.type == "schedule":
-        trigger = definitions.add_schedule(
-            request.auth, task, timezone=payload.timezone, **timing, **_rules(payload)
-        )
-    elif payload.type == "webhook":
-        trigger, token = definitions.make_webhook(request.auth, task)
-        live_url = address_of(request) + webhook_tokens.path("tasks", task.pk, token)
-    elif payload.type == "email":
-        trigger = definitions.open_inbox(
-            request.auth, task, allowed_senders=payload.allowed_senders
-        )
-    else:
-        if payload.app is None or payload.trigger_name is None:
-            raise Invalid("app and trigger_name are required for the type app.")
-        definitions.refuse_event(payload.app, payload.trigger_name)
-    shown = trigger_out(request, definitions.get_trigger(task, definitions.wire_id(trigger)))
-    return Status(201, shown | ({"url": live_url} if live_url else {}))
-
-
-@router.get("/tasks/{task_id}/triggers", tags=["triggers"])
-def list_task_triggers(request: ApiRequest, task_id: int, user_id: str | None = None) -> JSON:
-    task = _find(request, task_id, user_id)
-    found = task.triggers.select_related("task__teammate").order_by("-id")
-    return whole([trigger_out(request, trigger) for trigger in found])
-
-
-@router.patch("/tasks/{task_id}/triggers/{trigger_id}", tags=["triggers"])
-def update_trigger(
-    request: ApiRequest,
-    task_id: int,
-    trigger_id: str,
-    payload: TriggerChange,
-    user_id: str | None = None,
-) -> JSON:
-    """Pause or wake it, or give a schedule another time, which replaces the one it had."""
-    task = _find(request, task_id, user_id)
-    trigger = definitions.get_trigger(task, trigger_id)
-    given = {name: value for name, value in payload.dict().items() if value is not None}
-    given |= _rules(payload)
-    return trigger_out(request, definitions.update_trigger(request.auth, task, trigger, **given))
-
-
-def _rules(payload: RuleFields) -> JSON:
-    """Those that are given; null means never for `failure_limit`, and nothing for the others."""
-    given = payload.dict(include=set(definitions.RULES), exclude_unset=True)
-    return {k: v for k, v in given.items() if v is not None or k == "failure_limit"}
-
-
-@router.delete("/tasks/{task_id}/triggers/{trigger_id}", response={204: None}, tags=["triggers"])
-def delete_trigger(
-    request: ApiRequest, task_id: int, trigger_id: str, user_id: str | None = None
-) -> Status[None]:
-    task = _find(request, task_id, user_id)
-    definitions.delete_trigger(request.auth, task, definitions.get_trigger(task, trigger_id))
-    return Status(204, None)
-
-
-@router.get("/triggers", tags=["triggers"])
-def list_triggers(
-    request: ApiRequest,
-    user_id: str | None = None,
-    type: Literal["schedule", "webhook", "email", "app"] | None = None,
-    task_id: int | None = None,
-    limit: Limit = 20,
-    starting_after: str | None = None,
-) -> JSON:
-    """Of all tasks; `starting_after` is `task:trigger`, as 7:schedule_10."""
-    filters = {
-        name: value for name, value in (("kind", type), ("task", task_id)) if value is not None
-    }
-    access = scoped(request, user_id)
-    rows = list(definitions.list_triggers(access, after=starting_after, **filters)[: limit + 1])
-    last = rows[limit - 1] if len(rows) > limit else None
-    return {
-        "data": [trigger_out(request, trigger) for trigger in rows[:limit]],
-        "has_more": last is not None,
-        "next_starting_after": last and f"{last.task_id}:{definitions.wire_id(last)}",
-    }
-
-
 # --- shared -------------------------------------------------------------------------------------
-def _find(request: ApiRequest, task_id: int, user_id: str | None) -> Task:
+def find_task(request: ApiRequest, task_id: int, user_id: str | None) -> Task:
     return tasks.get_task(request.auth.for_end_user(user_id), task_id)
 
 
-def _masked_url(request: ApiRequest, trigger: Trigger) -> str | None:
+def masked_url(request: ApiRequest, trigger: Trigger) -> str | None:
     path = webhook_tokens.masked_path("tasks", trigger.task_id, trigger)
     return path and address_of(request) + path
 
@@ -455,28 +315,4 @@ def lesson_out(lesson: Lesson) -> JSON:
         "last_reaffirmed_at": iso(lesson.last_reaffirmed_at),
         "source_run_id": lesson.source_run_id,
         "reaffirm_count": lesson.reaffirm_count,
-    }
-
-
-def trigger_out(request: ApiRequest, trigger: Trigger) -> JSON:
-    """A trigger (contract v2 2.3); the address of a webhook is masked."""
-    is_webhook = trigger.kind == TriggerKind.WEBHOOK
-    return {
-        "id": definitions.wire_id(trigger),
-        "type": trigger.kind,
-        "enabled": trigger.is_active,
-        "task_id": trigger.task_id,
-        "task_name": trigger.task.name,
-        "cron": trigger.cron or None,
-        "interval_seconds": trigger.interval_seconds,
-        "run_at": iso(trigger.run_at),
-        "timezone": trigger.timezone,
-        "next_run": iso(due_times.next_time(trigger)),
-        **{rule: getattr(trigger, rule) for rule in definitions.RULES},
-        "rests_because": trigger.rests_because or None,
-        "url": _masked_url(request, trigger) if is_webhook else None,
-        "address": trigger.email_address,
-        "app": trigger.app or None,
-        "trigger_name": trigger.event or None,
-        "trigger_config": trigger.event_settings,
     }
