@@ -8,8 +8,8 @@ import pytest
 from runs.lifecycle.transitions import TRANSITIONS
 from runs.models import RunStatus
 from teammates import tools
-from teammates.providers import demo
-from teammates.providers.base import ModelRequest, ToolSpec, UserMessage
+from teammates.providers import demo, demo_script
+from teammates.providers.base import ModelRequest, ProviderError, ToolSpec, UserMessage
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -56,11 +56,11 @@ def request(message: str, retries: int = 0) -> ModelRequest:
 
 
 def test_every_documented_word_of_the_demo_model_does_something() -> None:
-    plain = demo.next_stage(request("plain"))
+    plain = demo_script.next_stage(request("plain"))
     for word, _ in demo.WORDS:
         try:
-            stage = demo.next_stage(request(word.replace("…", "example.com")))
-        except demo.ProviderError:
+            stage = demo_script.next_stage(request(word.replace("…", "example.com")))
+        except ProviderError:
             continue
         assert stage != plain, word
 
@@ -68,8 +68,8 @@ def test_every_documented_word_of_the_demo_model_does_something() -> None:
 def test_what_the_demo_model_calls_fits_the_tools() -> None:
     for word, _ in demo.WORDS:
         try:
-            stage = demo.next_stage(request(word.replace("…", "example.com")))
-        except demo.ProviderError:
+            stage = demo_script.next_stage(request(word.replace("…", "example.com")))
+        except ProviderError:
             continue
         for name, arguments in stage.tools:
             assert tools.REGISTRY[name].check(arguments) == ""

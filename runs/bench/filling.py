@@ -57,21 +57,41 @@ def fill(connection: Connection, *, like: str, count: int) -> Filled:
     runs, threads, messages = (
         _last_id(connection, table) for table in ("runs_run", "threads_thread", "threads_message")
     )
+    _fill_threads(connection, thread, count, threads)
     thread_of = f"{threads} + 1 + (n - 1) / {PER_THREAD}"
+    _fill_messages(connection, (prompt, answer), count, messages, thread_of)
+    _fill_runs(connection, run, count, runs, messages, thread_of)
+    connection.execute(_DAYS, {"above": runs})
+    connection.execute(_FILES, {"above": runs, "every": FILES_EVERY})
+    _tidy(connection)
+    oldest = connection.execute(
+        "SELECT id, uid FROM runs_run WHERE id > %s ORDER BY created_at OFFSET 30", [runs]
+    ).fetchone()
+    assert oldest
+    return Filled(runs + 2, threads + 1, oldest[0], str(oldest[1]))
+
+
+def _fill_threads(connection: Connection, like: int, count: int, above: int) -> None:
     _copy(
         connection,
         "threads_thread",
-        thread,
+        like,
         count // PER_THREAD,
-        id=f"{threads} + n",
+        id=f"{above} + n",
         title="'Order ' || n || ' and what became of it'",
         created_at=f"created_at - {_AGE} * {PER_THREAD}",
         updated_at=f"created_at - {_AGE} * {PER_THREAD}",
         created_by_id="CASE n % 2 WHEN 0 THEN (SELECT min(id) FROM teammates_user) END",
     )
+
+
+def _fill_messages(
+    connection: Connection, like: tuple[int, int], count: int, above: int, thread_of: str
+) -> None:
+    """What was asked, and behind all of it what was answered."""
     for source, first, words in (
-        (prompt, messages, "Look up order "),
-        (answer, messages + count, "I looked up order "),
+        (like[0], above, "Look up order "),
+        (like[1], above + count, "I looked up order "),
     ):
         _copy(
             connection,
@@ -83,15 +103,21 @@ def fill(connection: Connection, *, like: str, count: int) -> Filled:
             created_at=f"created_at - {_AGE}",
             content=f"'{words}' || n || ' of customer ' || n % 997",
         )
+
+
+def _fill_runs(
+    connection: Connection, like: int, count: int, above: int, messages: int, thread_of: str
+) -> None:
+    """Runs and what they used; some paused, one in twenty failed."""
     is_paused = f"n <= {PAUSED * PER_THREAD} AND n % {PER_THREAD} = 1"
     fails = "n % 20 = 0"
     finished = f"created_at - {_AGE} + interval '2 seconds'"
     _copy(
         connection,
         "runs_run",
-        run,
+        like,
         count,
-        id=f"{runs} + n",
+        id=f"{above} + n",
         thread_id=thread_of,
         position="n",
         prompt_id=f"{messages} + n",
@@ -104,7 +130,7 @@ def fill(connection: Connection, *, like: str, count: int) -> Filled:
         error_class=f"CASE WHEN {fails} THEN 'provider.rejected' ELSE '' END",
         error_message=f"CASE WHEN {fails} THEN 'The provider refused the request.' ELSE '' END",
     )
-    usage = connection.execute("SELECT id FROM runs_usage WHERE run_id = %s", [run]).fetchone()
+    usage = connection.execute("SELECT id FROM runs_usage WHERE run_id = %s", [like]).fetchone()
     if usage:
         _copy(
             connection,
@@ -112,23 +138,21 @@ def fill(connection: Connection, *, like: str, count: int) -> Filled:
             usage[0],
             count,
             id=None,
-            run_id=f"{runs} + n",
+            run_id=f"{above} + n",
             recorded_at=f"recorded_at - {_AGE}",
         )
-    connection.execute(_DAYS, {"above": runs})
-    connection.execute(_FILES, {"above": runs, "every": FILES_EVERY})
+
+
+def _tidy(connection: Connection) -> None:
+    """Ids go on behind those that were filled in; statistics are as autovacuum leaves them, which
+    would else begin while we measure."""
     for table in _TABLES:
         connection.execute(
             f"SELECT setval(pg_get_serial_sequence(%s, 'id'), (SELECT max(id) FROM {table}))",
             [table],
         )
-    for table in _TABLES:  # as autovacuum leaves them, which would else begin while we measure
+    for table in _TABLES:
         connection.execute(f"VACUUM (ANALYZE) {table}")
-    oldest = connection.execute(
-        "SELECT id, uid FROM runs_run WHERE id > %s ORDER BY created_at OFFSET 30", [runs]
-    ).fetchone()
-    assert oldest
-    return Filled(runs + 2, threads + 1, oldest[0], str(oldest[1]))
 
 
 def _last_id(connection: Connection, table: str) -> int:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django.db import transaction
@@ -83,19 +84,9 @@ def finish_run(lease: Lease, pending: list[NewEvent], outcome: Outcome) -> Run:
 
 def finish_locked(run: Run, outcome: Outcome) -> Run:
     """Event, status, usage, cost and message commit together. The caller holds the run's row."""
-    was_waiting = run.status in (S.WAITING, S.PAUSED)
-    stop_unfinished_step(run)
-    Step.objects.filter(run=run, status=StepStatus.RUNNING).update(
-        status=StepStatus.STOPPED, finished_at=timezone.now(), last_seq=run.last_seq
-    )
-    open_gates = Gate.objects.filter(run=run, status=GateStatus.PENDING)
-    cancelled = (
-        [str(uid) for uid in open_gates.values_list("uid", flat=True)] if (was_waiting) else []
-    )
-    open_gates.update(status=GateStatus.CANCELLED, decided_at=timezone.now())
+    cancelled = _stop_what_is_open(run)
     fields: JSON = book_usage(run)
     text = clean(outcome.text)
-    closing: list[NewEvent] = []
     if text.strip():
         fields["answer"] = Message.objects.create(
             thread_id=run.thread_id, role=MessageRole.ASSISTANT, content=text
@@ -103,36 +94,11 @@ def finish_locked(run: Run, outcome: Outcome) -> Run:
         fields["asks_back"] = outcome.status == S.COMPLETED and asks_back(text)
     finished_at = timezone.now()
     rows = fields.pop("rows")
-    data: JSON = {
-        "usage": {
-            "input_tokens": fields["input_tokens"],
-            "output_tokens": fields["output_tokens"],
-            "total_tokens": fields["input_tokens"] + fields["output_tokens"],
-            "cache_creation_input_tokens": fields["cache_write_tokens"],
-            "cache_read_input_tokens": fields["cache_read_tokens"],
-            "estimated": fields["usage_estimated"],
-        },
-        "cost": {
-            "currency": "USD",
-            "amount_micros": None if fields["cost"] is None else int(fields["cost"] * 1_000_000),
-        },
-        "duration_ms": int((finished_at - run.started_at).total_seconds() * 1000)
-        if run.started_at
-        else 0,
-    }
-    if outcome.stop_reason:
-        data["stop_reason"] = outcome.stop_reason
-    if outcome.status == S.FAILED:
-        data |= {"error_class": outcome.error_class, "message": outcome.error_message}
-    if outcome.status == S.CLOSED:
-        data["reason"] = "closed"
-    if cancelled:
-        data["cancelled_requests"] = cancelled
-    closing.append(NewEvent(f"run.{outcome.status}", data))
+    data = _ending_data(run, outcome, fields, finished_at, cancelled)
     transition(
         run,
         outcome.status,
-        *closing,
+        NewEvent(f"run.{outcome.status}", data),
         fence=F("fence") + 1,
         lease_until=None,
         finished_at=finished_at,
@@ -148,6 +114,50 @@ def finish_locked(run: Run, outcome: Outcome) -> Run:
     notify({WORK_CHANNEL: "", LIVE_CHANNEL: run.organization_id})
     add_to_day(run, rows, at=finished_at)
     return run
+
+
+def _stop_what_is_open(run: Run) -> list[str]:
+    """Stop steps that are under way and cancel open gates; the ids of those that it waited at."""
+    was_waiting = run.status in (S.WAITING, S.PAUSED)
+    stop_unfinished_step(run)
+    Step.objects.filter(run=run, status=StepStatus.RUNNING).update(
+        status=StepStatus.STOPPED, finished_at=timezone.now(), last_seq=run.last_seq
+    )
+    gates = Gate.objects.filter(run=run, status=GateStatus.PENDING)
+    cancelled = [str(uid) for uid in gates.values_list("uid", flat=True)] if was_waiting else []
+    gates.update(status=GateStatus.CANCELLED, decided_at=timezone.now())
+    return cancelled
+
+
+def _ending_data(
+    run: Run, outcome: Outcome, used: JSON, finished_at: datetime, cancelled: list[str]
+) -> JSON:
+    """What the last event says: usage, cost, how long it took, and why it ended so."""
+    took = finished_at - run.started_at if run.started_at else timedelta(0)
+    data: JSON = {
+        "usage": {
+            "input_tokens": used["input_tokens"],
+            "output_tokens": used["output_tokens"],
+            "total_tokens": used["input_tokens"] + used["output_tokens"],
+            "cache_creation_input_tokens": used["cache_write_tokens"],
+            "cache_read_input_tokens": used["cache_read_tokens"],
+            "estimated": used["usage_estimated"],
+        },
+        "cost": {
+            "currency": "USD",
+            "amount_micros": None if used["cost"] is None else int(used["cost"] * 1_000_000),
+        },
+        "duration_ms": int(took.total_seconds() * 1000),
+    }
+    if outcome.stop_reason:
+        data["stop_reason"] = outcome.stop_reason
+    if outcome.status == S.FAILED:
+        data |= {"error_class": outcome.error_class, "message": outcome.error_message}
+    if outcome.status == S.CLOSED:
+        data["reason"] = "closed"
+    if cancelled:
+        data["cancelled_requests"] = cancelled
+    return data
 
 
 def asks_back(text: str) -> bool:

@@ -7,7 +7,7 @@ from runs.models.idempotency import IdempotencyKey
 from runs.models.mail import Mail
 from runs.models.notice import ON_HOME, Notice, NoticeKind
 from runs.models.report import Report
-from runs.models.run import Run, RunView
+from runs.models.run import Run
 from runs.models.run_file import RunFile
 from runs.models.run_status import (
     ACTIVE,
@@ -20,6 +20,7 @@ from runs.models.run_status import (
     HistoryOf,
     RunStatus,
 )
+from runs.models.saved_view import RunView
 from runs.models.step import CALLS_A_MODEL, CallStatus, Step, StepKind, StepStatus, ToolCall
 from runs.models.task import Lesson, Task, TaskStatus
 from runs.models.trigger import (

@@ -8,7 +8,7 @@ from django.db.models import Case, Count, F, OuterRef, Subquery, When, Window
 from django.urls import reverse
 
 from runs.models import ACTIVE, FINISHED, CallStatus, Run, RunStatus, ToolCall
-from runs.models.run import RunQuerySet
+from runs.models.run_query import RunQuerySet
 from runs.usage import totals
 from runs.usage.periods import Span
 from teammates.access import Access

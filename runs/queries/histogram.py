@@ -11,7 +11,7 @@ from django.db import connection
 from django.utils import timezone
 
 from runs.models import RunStatus
-from runs.models.run import RunQuerySet
+from runs.models.run_query import RunQuerySet
 from teammates.types import JSON
 
 MOST = 10_000

@@ -8,7 +8,7 @@ from django.db.models import Count, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce
 
 from runs.models import ACTIVE, FINISHED, NEEDS_SOMEBODY, Gate, Run, RunFile
-from runs.models.run import RunQuerySet
+from runs.models.run_query import RunQuerySet
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid, NotFound
 from teammates.models import Teammate

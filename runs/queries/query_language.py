@@ -15,7 +15,7 @@ from django.db.models import DurationField, Exists, ExpressionWrapper, F, OuterR
 from django.utils import timezone
 
 from runs.models import Channel, Gate, Run, RunFile, RunStatus, ToolCall
-from runs.models.run import RunQuerySet
+from runs.models.run_query import RunQuerySet
 from runs.queries.search import runs_asked
 from teammates.errors import Invalid
 from teammates.web.pages import number_of

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from django.db.models import Q
 
 from runs.models import Run, Task
-from runs.models.run import RunQuerySet
+from runs.models.run_query import RunQuerySet
 from teammates.access import Access
 from teammates.models import Teammate
 from teammates.searching import (

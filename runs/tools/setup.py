@@ -14,7 +14,7 @@ from runs.models import (
     TaskStatus,
     ToolCall,
 )
-from runs.models.run import RunQuerySet
+from runs.models.run_query import RunQuerySet
 from runs.models.task import TaskQuerySet
 from runs.tasks import tasks
 from runs.tools.messages import hear

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET, require_POST
 from runs.creation import retries
 from runs.lifecycle import endings, flags
 from runs.models import Channel, Run, RunStatus
-from runs.models.run import RunQuerySet
+from runs.models.run_query import RunQuerySet
 from runs.queries import query_language, saved_views
 from runs.queries.histogram import SERIES, errors, survey
 from runs.queries.query_language import Term, with_term

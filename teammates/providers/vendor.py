@@ -220,6 +220,30 @@ def _explain(error: Exception, label: str, model: str) -> Exception:
         return ProviderError("provider.unreachable", str(blocked))
     if _find_cause(error, ValueError):  # JSON that is none, or of another shape
         return _malformed(error, label)
+    if answer := _explain_answer(error, label, model):
+        return answer
+    if isinstance(error, exceptions.ModelConnectionError | httpx2.TransportError):
+        return ProviderError(
+            "provider.unreachable",
+            f"{label} could not be reached or broke the connection. "
+            "Check its address in Models & prices, and try again.",
+            is_transient=True,
+        )
+    if isinstance(error, exceptions.ModelHTTPError):
+        return ProviderError(
+            "provider.rejected", f"{label} answered {error.status_code}: {_first_line(error)}"
+        )
+    if isinstance(error, exceptions.ModelAPIError):
+        return ProviderError(
+            "provider.failed", f"{label} failed: {_first_line(error)}", is_transient=True
+        )
+    if isinstance(error, exceptions.UnexpectedModelBehavior | KeyError | TypeError):
+        return _malformed(error, label)
+    return error
+
+
+def _explain_answer(error: Exception, label: str, model: str) -> ProviderError | None:
+    """A refusal that the provider gave a reason for, in words that say what to do."""
     if isinstance(error, exceptions.ModelAuthenticationError):
         return ProviderError(
             "provider.unauthorized",
@@ -258,24 +282,7 @@ def _explain(error: Exception, label: str, model: str) -> Exception:
         return ProviderError(
             "provider.rejected", f"{label} refused the request: {_first_line(error)}"
         )
-    if isinstance(error, exceptions.ModelConnectionError | httpx2.TransportError):
-        return ProviderError(
-            "provider.unreachable",
-            f"{label} could not be reached or broke the connection. "
-            "Check its address in Models & prices, and try again.",
-            is_transient=True,
-        )
-    if isinstance(error, exceptions.ModelHTTPError):
-        return ProviderError(
-            "provider.rejected", f"{label} answered {error.status_code}: {_first_line(error)}"
-        )
-    if isinstance(error, exceptions.ModelAPIError):
-        return ProviderError(
-            "provider.failed", f"{label} failed: {_first_line(error)}", is_transient=True
-        )
-    if isinstance(error, exceptions.UnexpectedModelBehavior | KeyError | TypeError):
-        return _malformed(error, label)
-    return error
+    return None
 
 
 def _malformed(error: Exception, label: str) -> ProviderError:

@@ -1,0 +1,70 @@
+"""Queries of runs."""
+
+from typing import TYPE_CHECKING, Self
+
+from django.db import models
+
+from runs.models.run_status import (
+    NEEDS_SOMEBODY,
+    RunStatus,
+)
+from teammates.models.scoped import OwnedQuerySet
+
+if TYPE_CHECKING:
+    from runs.models.run import Run
+    from teammates.access import Access
+
+
+class RunQuerySet(OwnedQuerySet["Run"]):
+    def visible_to(self, access: "Access") -> Self:
+        """With a conversation that was deleted, its runs are gone for everybody."""
+        return super().visible_to(access).filter(thread__deleted_at=None)
+
+    def for_list(self) -> Self:
+        """Everything that a row of a list shows, in one query."""
+        return self.select_related(
+            "organization",
+            "thread",
+            "teammate",
+            "teammate_version",
+            "created_by",
+            "end_user",
+            "task",
+            "prompt",
+            "api_key",
+        )
+
+    def page(self, limit: int) -> "list[Run]":
+        """The first `limit`, `for_list`. Two queries: which, and what they show. In one,
+        PostgreSQL joins the names of rows that a narrow filter then drops."""
+        ids = list(self.values_list("pk", flat=True)[:limit])
+        found = self.model._default_manager.for_list().in_bulk(ids)
+        return [found[pk] for pk in ids if pk in found]
+
+    def for_detail(self) -> Self:
+        """With what it said, who started it, and what tried it again."""
+        again = self.model._default_manager.filter(retry_of=models.OuterRef("pk"))
+        newest = again.order_by("-id")
+        return (
+            self.for_list()
+            .select_related("answer", "route", "started_by__teammate")
+            .annotate(
+                retried_by_id=models.Subquery(newest.values("pk")[:1]),
+                retried_at=models.Subquery(newest.values("created_at")[:1]),
+            )
+        )
+
+    def newest_first(self) -> Self:
+        return self.order_by("-created_at", "-id")
+
+    def older_than(self, run: "Run") -> Self:
+        """The rest of a `newest_first` list behind `run`, found through its index."""
+        return self.filter(created_at__lte=run.created_at).exclude(
+            created_at=run.created_at, id__gte=run.pk
+        )
+
+    def needing_a_person(self) -> Self:
+        return self.filter(status__in=[RunStatus.WAITING, RunStatus.PAUSED])
+
+    def awaiting_reply(self) -> Self:
+        return self.filter(NEEDS_SOMEBODY, archived_at=None)
