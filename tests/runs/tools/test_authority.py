@@ -11,7 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from runs.creation import conversation, enqueue, options, requests, retries
-from runs.execution import loop
+from runs.execution import attempt
 from runs.gates import decisions, policy
 from runs.gates.decisions import Decision
 from runs.inbox import receiving
@@ -271,7 +271,7 @@ def test_what_strangers_write_passes_for_no_line_of_the_mail_that_asks(
 def test_a_model_that_does_not_stop_is_stopped(
     alice: Access, ops: Teammate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "LARGEST_TURN", 3)
+    monkeypatch.setattr(attempt, "LARGEST_TURN", 3)
     run = told(alice, ops, "hello")
     assert (run.status, run.error_class) == (RunStatus.FAILED, "answer_too_large")
     assert "was stopped" in run.error_message
