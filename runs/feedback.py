@@ -17,7 +17,7 @@ def file_report(
     severity: str = "medium",
     run: Run | None = None,
 ) -> Report:
-    """Tell them, perhaps about a run."""
+    """File a report to the operators, perhaps about a run."""
     access.require("data.runs.write", *([run] if run is not None else []))
     return Report.objects.create(
         organization=access.organization,
@@ -29,7 +29,7 @@ def file_report(
 
 
 def close_report(access: Access, report_id: int) -> Report:
-    """It is dealt with; again is fine. Raises `NotFound`."""
+    """Close a report; again is fine. Raises `NotFound`."""
     access.require("data.personas.manage")
     report = Report.objects.filter(organization=access.organization, pk=report_id).first()
     if report is None:

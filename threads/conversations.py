@@ -40,7 +40,7 @@ def create_thread(
 
 
 def rename_thread(access: Access, thread: Thread, *, title: str | None) -> Thread:
-    """Give a thread a title, or take it away. Raises `Invalid`."""
+    """Rename a thread, or remove its title. Raises `Invalid`."""
     access.require("data.threads.write", thread)
     thread.title = _checked_title(title)
     thread.save(update_fields=["title", "updated_at"])
@@ -138,7 +138,7 @@ def list_threads(
 
 
 def post_message(access: Access, thread: Thread, content: str) -> Message:
-    """Say something as a person or program. It starts nothing. Raises `Invalid`."""
+    """Post a message as a person or program. It starts no run. Raises `Invalid`."""
     access.require("data.threads.write")
     with transaction.atomic():
         message = Message.objects.create(

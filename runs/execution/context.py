@@ -26,7 +26,7 @@ NOTHING_OUTSIDE = {"heard_outside": False, "thread__heard_outside": False}
 
 
 def instructions(run: Run) -> str:
-    """The standing prompt of the run's version of its teammate, and what the run is told."""
+    """The standing prompt of the run's version of its teammate, and the run's context."""
     version = run.teammate_version
     told = run.told or {}
     parts = [standing_prompt(run.teammate.name, version)]
@@ -77,7 +77,7 @@ def instructions(run: Run) -> str:
 
 
 def gather(run: Run) -> JSON:
-    """What the run is told besides the conversation, and why: chosen once, at its beginning, of
+    """The context of the run besides the conversation, and why: chosen once, at its beginning, of
     what its asker may open. Raises `Forbidden` once they are gone."""
     memories: list[RecalledMemories] = []
     documents: list[Document] = []

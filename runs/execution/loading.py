@@ -59,7 +59,7 @@ def load_run(lease: Lease) -> LoadedRun:
 
 
 async def gather_context(loaded: LoadedRun) -> None:
-    """Ask the run's servers what they offer, and choose what it is told, once."""
+    """Ask the run's servers for their tools, and choose its context, once."""
     run = loaded.run
     named = await in_db(toolbox.servers_of, run)
     attached = [server for server in named if server.may_be_used]  # type: ignore[attr-defined]

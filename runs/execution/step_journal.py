@@ -31,7 +31,7 @@ class ModelResult:
 
 
 def _told(told: JSON) -> list[NewEvent]:
-    """What people hear of what a run is told besides the conversation."""
+    """What people see of the context that a run is given besides the conversation."""
     events = [NewEvent("run.tool_server.failing", failing) for failing in told["failing_servers"]]
     events += [NewEvent("run.tool_server.changed", changed) for changed in told["changed_servers"]]
     if told["memories"] or told["skills"]:

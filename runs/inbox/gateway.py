@@ -12,8 +12,8 @@ from teammates.trust import audit
 
 @audit.recorded("door.open", of_organization=True)
 def make_token(access: Access) -> str:
-    """A new token for whoever hands the organization's mails over; the old one is dead at once.
-    It is shown once."""
+    """A new token for whoever hands the organization's mails over, shown once; the old one stops
+    working at once."""
     access.require("org.settings.manage")
     access.require_confirmed()
     token = f"mail_{secrets.token_hex(24)}"

@@ -18,8 +18,8 @@ def set_archived(access: Access, run: Run, *, archived: bool) -> Run:
 
 
 def mark_viewed(access: Access, run: Run) -> Run:
-    """Whoever started the run looked at it: a result that is seen is not mailed. A colleague's look
-    changes nothing."""
+    """Mark the run as viewed by whoever started it: a result that was seen is not mailed. A view
+    by a colleague changes nothing."""
     if run.created_by_id is not None and run.created_by != access.user:
         return run
     Run.objects.filter(pk=run.pk).update(last_viewed_at=timezone.now())
@@ -28,7 +28,7 @@ def mark_viewed(access: Access, run: Run) -> Run:
 
 
 def mark_thread_viewed(access: Access, thread: Thread) -> None:
-    """Whoever began a thread looked at its results."""
+    """Mark the finished runs of a thread as viewed by whoever began it."""
     if thread.created_by != access.user:
         return
     unseen = Run.objects.filter(thread=thread, last_viewed_at=None)

@@ -143,7 +143,7 @@ def renew_leases(leases: Iterable[Lease]) -> tuple[set[int], set[int]]:
 
 
 def sweep_expired() -> int:
-    """Put runs whose worker fell silent back into their place; return how many.
+    """Requeue the runs whose worker fell silent, in their place; return how many.
 
     One that lost its worker too often fails, one that should be cancelled is. One transaction
     each: a run that ends locks its day, and of those no transaction holds several.

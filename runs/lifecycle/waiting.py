@@ -27,7 +27,7 @@ def wait_locked(run: Run, gate: Gate, asked: list[NewEvent]) -> None:
 
 
 def resume_locked(run: Run, *new: NewEvent) -> Run:
-    """Put a waiting or paused run back into its old place. The caller holds its row."""
+    """Requeue a waiting or paused run in its old place. The caller holds its row."""
     transition(run, S.QUEUED, *new, available_at=Now(), pause_reason="")
     notify({WORK_CHANNEL: "", LIVE_CHANNEL: run.organization_id})
     return run

@@ -83,7 +83,7 @@ class Trigger(Reachable):
     timezone = models.CharField(max_length=64, default="UTC")
     # Intervals are counted from here.
     starts_at = models.DateTimeField(auto_now_add=True)
-    # Due times before this do not count: it was set, changed or woken then.
+    # Due times before this do not count: it was set, changed or resumed then.
     armed_at = models.DateTimeField(db_default=Now())
     next_at = models.DateTimeField(null=True)  # written by the scheduler; None: to be found
     overlap = models.CharField(max_length=6, choices=Overlap.choices, default=Overlap.SKIP)

@@ -33,7 +33,7 @@ class WebhookEndpointQuerySet(ScopedQuerySet):
 
     def subscribed(self) -> Self:
         """Those whose events are written down: of one that was paused by itself, to be sent when it
-        is woken."""
+        is resumed."""
         return self.current().filter(models.Q(active=True) | ~models.Q(rests_because=""))
 
 

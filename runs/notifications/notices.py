@@ -16,7 +16,7 @@ MOST_OWNERS = 3
 
 
 def tell_of_gate(run: Run, gate: Gate) -> None:
-    """Let whoever started the run know that it waits, unless somebody decides soon."""
+    """Notify whoever started the run that it waits, unless somebody decides soon."""
     is_soon_over = gate.expires_at is not None and gate.expires_at <= timezone.now()
     if is_soon_over or not run.organization.approval_email_enabled:
         return
@@ -26,7 +26,7 @@ def tell_of_gate(run: Run, gate: Gate) -> None:
 
 
 def tell(run: Run, *, title: str, text: str) -> int:
-    """A teammate's message to whoever started its run; returns how many people are told."""
+    """Send a teammate's message to whoever started its run; returns to how many people."""
     return _tell(run, NoticeKind.MESSAGE, title[:200], text=text, due_at=timezone.now())
 
 

@@ -82,7 +82,7 @@ def update_task(access: Access, task: Task, *, enabled: bool | None = None, **ch
 
 @audit.recorded("task.archive")
 def archive_task(access: Access, task: Task) -> None:
-    """Put a task away; again is fine. Nothing starts it any more, its runs stay."""
+    """Archive a task; again is fine. Nothing starts it any more, its runs stay."""
     require_editor(access, task)
     with transaction.atomic():
         current = Task.objects.current().filter(pk=task.pk)

@@ -132,7 +132,7 @@ def open_inbox(access: Access, task: Task, *, allowed_senders: list[str] | None)
 
 @audit.recorded("task.senders")
 def allow_senders(access: Access, task: Task, senders: list[str]) -> None:
-    """Say who may write to the task's address; whether it is open stays as it is."""
+    """Set who may write to the task's address, without opening or closing it."""
     for sender in senders:
         addresses.check_sender(sender)
     with transaction.atomic():
@@ -143,7 +143,7 @@ def allow_senders(access: Access, task: Task, senders: list[str]) -> None:
 
 @audit.recorded("trigger.close_inbox", of=inbox_of)
 def close_inbox(access: Access, task: Task) -> None:
-    """Take the address away; again is fine. Mails to it are refused from now on."""
+    """Close the task's address; again is fine. Mails to it are refused from now on."""
     tasks.require_editor(access, task)
     task.triggers.filter(kind=TriggerKind.EMAIL).delete()
 
@@ -166,7 +166,7 @@ def make_webhook(access: Access, task: Task) -> tuple[Trigger, str]:
 
 @audit.recorded("trigger.pause_webhook", of=webhook_of)
 def pause_webhook(access: Access, task: Task, *, paused: bool) -> Trigger | None:
-    """Raises `Unsuitable` if there is none to wake; pausing none is fine, and None."""
+    """Raises `Unsuitable` if there is none to resume; pausing none is fine, and None."""
     with transaction.atomic():
         locked = tasks.lock(access, task)
         trigger = webhook_of(locked)
@@ -190,7 +190,7 @@ def remove_webhook(access: Access, task: Task) -> None:
 def update_trigger(
     access: Access, task: Task, trigger: Trigger, *, enabled: bool | None = None, **changes: Any
 ) -> Trigger:
-    """Pause or wake a trigger, give it other rules (`RULES`), or a schedule another time or
+    """Pause or resume a trigger, give it other rules (`RULES`), or a schedule another time or
     timezone.
 
     Raises `Invalid`, `Unsuitable` for waking one of a paused or archived task, or one that is over.

@@ -55,7 +55,7 @@ def receive_for_teammate(teammate_id: int, token: str, call: WebhookCall) -> Rec
 
 
 def send_sample(row: Trigger | Teammate, sample: JSON) -> Received:
-    """The same as a call from outside, from whoever tries it out. It starts a real run."""
+    """A call made to try the webhook out. It starts a real run."""
     call = WebhookCall(
         json.dumps(sample).encode(),
         "application/json",
@@ -119,7 +119,7 @@ def _refusal(
 
 # --- the body -----------------------------------------------------------------------------------
 def _text_of(call: WebhookCall, *, needs_message: bool) -> str:
-    """What the run is told of a call. Raises `Invalid` for a body that cannot be read."""
+    """The prompt that a call makes. Raises `Invalid` for a body that cannot be read."""
     body = call.body or b""
     given = _read(body, call.content_type) if body.strip() else None
     if not needs_message:

@@ -50,7 +50,7 @@ def run_due(now: datetime | None = None) -> bool:
 
 # --- schedules ----------------------------------------------------------------------------------
 def schedule_next() -> int:
-    """Find the next time of each schedule that was set, changed or woken; how many there were."""
+    """Find the next time of each schedule that was set, changed or resumed; how many there were."""
     without_time = Trigger.objects.active().filter(kind=TriggerKind.SCHEDULE, next_at=None)
     found = 0
     for pk in list(without_time.values_list("pk", flat=True)[:MOST_AT_ONCE]):
@@ -200,7 +200,7 @@ def count_outcomes() -> int:
 
 
 def _count(trigger: Trigger, run: Run) -> None:
-    """Failures in a row, since the trigger was set or woken."""
+    """Failures in a row, since the trigger was set or resumed."""
     if run.created_at < trigger.armed_at:
         return
     if run.status == RunStatus.COMPLETED:

@@ -119,7 +119,7 @@ def _listed(access: Access, tab: str, query: Any) -> "QuerySet[Gate]":
 
 
 def _filters(request: PageRequest) -> list[tuple[str, str]]:
-    """The filters in force, each with the query that takes it away."""
+    """The active filters, each with the query that removes it."""
     shown = []
     for name in ("teammate", "tool"):
         if request.GET.get(name):
@@ -207,7 +207,7 @@ def gate_presence(request: PageRequest, gate_id: int) -> HttpResponse:
 
 @require_POST
 def gate_snooze(request: PageRequest, gate_id: int) -> HttpResponse:
-    """Put a gate aside for a while, or take it back at once."""
+    """Snooze a gate, or stop snoozing it."""
     request.access.require("data.runs.write")
     gate = _find(request.access, gate_id)
     if not gate.is_pending:

@@ -131,23 +131,23 @@ def schedule_edit(
 
 @require_POST
 def trigger_act(request: PageRequest, task_id: int) -> HttpResponse:
-    """Pause, wake or remove a schedule; everything about the webhook and the inbox."""
+    """Pause, resume or remove a schedule; everything about the webhook and the inbox."""
     access, task = request.access, find_task(request, task_id)
     act, live = request.POST.get("act", ""), ""
     match act:
-        case "pause" | "wake" | "delete":
+        case "pause" | "resume" | "delete":
             trigger = definitions.get_trigger(task, request.POST.get("trigger", ""))
             if act == "delete":
                 definitions.delete_trigger(access, task, trigger)
             else:
-                definitions.update_trigger(access, task, trigger, enabled=act == "wake")
-            said = {"pause": "paused", "wake": "on again", "delete": "removed"}[act]
+                definitions.update_trigger(access, task, trigger, enabled=act == "resume")
+            said = {"pause": "paused", "resume": "on again", "delete": "removed"}[act]
             messages.success(request, f"The schedule is {said}.")
         case "hook_make":
             live = hook_address(
                 request, "tasks", task.pk, definitions.make_webhook(access, task)[1]
             )
-        case "hook_pause" | "hook_wake":
+        case "hook_pause" | "hook_resume":
             definitions.pause_webhook(access, task, paused=act == "hook_pause")
         case "hook_remove":
             definitions.remove_webhook(access, task)

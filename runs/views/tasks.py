@@ -198,7 +198,7 @@ def _save(request: PageRequest, task: Task) -> HttpResponse:
 
 @require_POST
 def task_act(request: PageRequest, task_id: int) -> HttpResponse:
-    """Run now, pause, wake, duplicate, archive."""
+    """Run now, pause, resume, duplicate, archive."""
     access, task = request.access, find_task(request, task_id)
     match request.POST.get("act", ""):
         case "run":
@@ -210,8 +210,8 @@ def task_act(request: PageRequest, task_id: int) -> HttpResponse:
                 extra=request.POST.get("message", "").strip(),
             )
             return redirect(run.thread)
-        case "pause" | "wake" as act:
-            tasks.update_task(access, task, enabled=act == "wake")
+        case "pause" | "resume" as act:
+            tasks.update_task(access, task, enabled=act == "resume")
             rests = "is paused: its schedules rest, its webhook and its mail are switched off"
             messages.success(request, f"{task.name} {rests if act == 'pause' else 'works again'}.")
         case "duplicate":

@@ -25,15 +25,15 @@ from teammates.web.pages import PageRequest
 
 @require_POST
 def teammate_act(request: PageRequest, teammate_id: int) -> HttpResponse:
-    """Pause, wake, archive, bring back, show to everybody or to its maker alone."""
+    """Pause, resume, archive, bring back, show to everybody or to its maker alone."""
     access = request.access
     teammate = lookup.get_teammate(access, teammate_id)
     lookup.require_editor(access, teammate)
     act = request.POST.get("act", "")
     said = ""
     match act:
-        case "pause" | "wake":
-            staffing.set_enabled(request.access, teammate, enabled=act == "wake")
+        case "pause" | "resume":
+            staffing.set_enabled(request.access, teammate, enabled=act == "resume")
             said = "is paused: its schedules rest" if act == "pause" else "works again"
         case "archive":
             staffing.archive_teammate(access, teammate)
@@ -64,7 +64,7 @@ def teammate_reach(request: PageRequest, teammate_id: int) -> HttpResponse:
         case "hook_make":
             token = channels.make_webhook(request.access, teammate)
             live = hook_address(request, "mates", teammate.pk, token)
-        case "hook_pause" | "hook_wake":
+        case "hook_pause" | "hook_resume":
             channels.pause_webhook(request.access, teammate, paused=act == "hook_pause")
         case "hook_remove":
             channels.remove_webhook(request.access, teammate)

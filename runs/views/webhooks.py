@@ -150,7 +150,7 @@ def webhook_change(request: PageRequest, webhook_id: int) -> HttpResponse:
 
 @require_POST
 def webhook_act(request: PageRequest, webhook_id: int) -> HttpResponse:
-    """Test, pause, wake, rotate, resend what failed, delete."""
+    """Test, pause, resume, rotate, resend what failed, delete."""
     access, endpoint = request.access, _find(request, webhook_id)
     match request.POST.get("act", ""):
         case "test":
@@ -160,9 +160,9 @@ def webhook_act(request: PageRequest, webhook_id: int) -> HttpResponse:
         case "pause":
             endpoints.update_endpoint(access, endpoint, active=False)
             messages.success(
-                request, "It is paused: what happens until you wake it is not kept for it."
+                request, "It is paused: what happens until you resume it is not kept for it."
             )
-        case "wake":
+        case "resume":
             waits = endpoint.deliveries.filter(status=DeliveryStatus.PENDING).count()
             endpoints.update_endpoint(access, endpoint, active=True)
             sent = f" {waits} that waited are sent now, in order." if waits else ""

@@ -170,7 +170,7 @@ def send_test(access: Access, endpoint: WebhookEndpoint) -> WebhookDelivery:
 def require_awake(access: Access, endpoint: WebhookEndpoint) -> None:
     access.require("data.webhooks.manage", endpoint)
     if not endpoint.active:
-        raise Unsuitable("The webhook is paused; wake it first.", code="webhook_paused")
+        raise Unsuitable("The webhook is paused; resume it first.", code="webhook_paused")
 
 
 def _new_secret() -> str:

@@ -71,5 +71,5 @@ def call_followers(delivery: WebhookDelivery) -> None:
 
 
 def notify_sender() -> None:
-    """Tell those who send, when the transaction commits."""
+    """Notify the sender when the transaction commits."""
     notify({DELIVERIES_CHANNEL: ""})

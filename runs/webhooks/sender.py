@@ -296,7 +296,7 @@ def _tell(delivery: WebhookDelivery, why: str) -> None:
         delivery.run,
         role=Role.ADMIN,
         title=f"A webhook is paused: {urlsplit(delivery.endpoint.url).hostname} {why}",
-        text="Its events are kept, and sent when you wake it.",
+        text="Its events are kept, and sent when you resume it.",
         path=delivery.endpoint.get_absolute_url(),
     )
 

@@ -106,7 +106,7 @@ def revoke_default_key(access: Access) -> None:
 
 @audit.recorded("key.rotate")
 def rotate_key(access: Access, key: APIKey) -> tuple[APIKey, str]:
-    """Give a named key a new secret; the old one is dead at once.
+    """Give a named key a new secret; the old one stops working at once.
 
     Whoever has the secret acts as the key's maker, so it is for the maker alone; through a key, for
     that one and those it made. Raises `Forbidden`, `Conflict` if it is revoked.

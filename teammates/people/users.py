@@ -28,7 +28,7 @@ def shows_first_steps(access: Access) -> bool:
 
 
 def hide_first_steps(access: Access) -> None:
-    """Put the newcomer's list away; again is fine. The menu of the person has it still."""
+    """Dismiss the list of first steps; again is fine. It stays in the person's menu."""
     _membership(access).filter(settled_in_at=None).update(settled_in_at=now())
 
 

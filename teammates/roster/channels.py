@@ -60,7 +60,7 @@ def make_webhook(access: Access, teammate: Teammate) -> str:
 
 @audit.recorded("agent.webhook")
 def pause_webhook(access: Access, teammate: Teammate, *, paused: bool) -> Teammate:
-    """Raises `Unsuitable` if there is none to wake."""
+    """Raises `Unsuitable` if there is none to resume."""
     require_editor(access, teammate)
     with transaction.atomic():
         locked = lock(teammate)

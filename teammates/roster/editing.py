@@ -192,7 +192,7 @@ def update_teammate(
 def reset_teammate(
     access: Access, teammate: Teammate, *, to: JSON, fields: list[str] | None
 ) -> list[str]:
-    """Put versioned fields back to what a template says: those named, or all that differ.
+    """Reset versioned fields to what a template says: those named, or all that differ.
 
     Returns the names of what changed; raises `Invalid` for a name that the template has not.
     """

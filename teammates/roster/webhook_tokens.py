@@ -16,14 +16,14 @@ SHOWN = 6  # characters of a token that later pages show
 
 
 def make_token(row: R) -> str:
-    """A new token for `row`, whose old one is dead at once. It is saved by the caller's verb."""
+    """A new token for `row`; the old one stops working at once. The caller's verb saves it."""
     token = f"whk_{secrets.token_hex(24)}"
     row.hook_hash, row.hook_prefix, row.hook_enabled = hash_secret(token), token[:SHOWN], True
     return token
 
 
 def pause(row: R, *, paused: bool) -> None:
-    """Let the webhook rest, or work again. Raises `Unsuitable` where there is none to wake."""
+    """Pause or resume the webhook. Raises `Unsuitable` where there is none."""
     if not paused and not row.hook_hash:
         raise Unsuitable("There is no webhook yet; create one first.", code="webhook_missing")
     row.hook_enabled = not paused

@@ -84,7 +84,7 @@ def take(*counted: tuple[Limit, object]) -> None:
 
 
 def forget(*counted: tuple[Limit, object]) -> None:
-    """Begin these counts anew: whoever they were about has shown that they may."""
+    """Reset these counts: whoever they were about has shown that they may."""
     if settings.LIMITS:
         names = [limit.name(who) for limit, who in counted]
         LimitCount.objects.filter(name__in=names).delete()

@@ -60,7 +60,7 @@ def key_new(request: PageRequest) -> HttpResponse:
 
 @require_POST
 def key_rotate(request: PageRequest, key_id: int) -> HttpResponse:
-    """A new secret for a key; the old one is dead at once."""
+    """A new secret for a key; the old one stops working at once."""
     key, secret = api_keys.rotate_key(request.access, _find(request, key_id))
     return _page(request, NewKeyForm(), made=key, secret=secret)
 

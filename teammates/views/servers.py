@@ -132,7 +132,7 @@ def _initial(server: ToolServer) -> Context:
 
 @require_POST
 def server_users(request: PageRequest, server_id: int) -> HttpResponse:
-    """Say who may use a server."""
+    """Set who may use a server."""
     server = _find_server(request.access, server_id)
     form = UsersForm(server, request.POST)
     if not form.is_valid():

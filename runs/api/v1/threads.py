@@ -99,7 +99,7 @@ def delete_thread(request: ApiRequest, thread_id: UUID) -> Status[None]:
 
 @router.post("/threads/{thread_id}/messages", response={201: JSON})
 def create_message(request: ApiRequest, thread_id: UUID, payload: MessageIn) -> Status[JSON]:
-    """Say something. It starts nothing: post a run for that."""
+    """Post a message. It starts no run: post one for that."""
     thread = conversations.get_thread(request.auth, uid=thread_id)
     if (payload.content is None) == (payload.content_json is None):
         raise Invalid("Give either content or content_json.")

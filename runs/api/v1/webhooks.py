@@ -45,7 +45,7 @@ def get_endpoint(request: ApiRequest, endpoint_id: UUID) -> JSON:
 
 @router.patch("/webhook-endpoints/{endpoint_id}")
 def update_endpoint(request: ApiRequest, endpoint_id: UUID, payload: EndpointChange) -> JSON:
-    """Pause or wake it, or change what is given."""
+    """Pause or resume it, or change what is given."""
     endpoint = endpoints.get_endpoint(request.auth, uid=endpoint_id)
     return endpoint_out(
         endpoints.update_endpoint(

@@ -28,7 +28,7 @@ class FeedbackIn(Input):
 
 @router.post("/feedback", response={201: JSON}, tags=["feedback"])
 def create_feedback(request: ApiRequest, payload: FeedbackIn) -> Status[JSON]:
-    """Tell those who run this installation something, perhaps about a run."""
+    """Send feedback to the operators of this installation, perhaps about a run."""
     run = None
     if payload.run_id is not None:
         run = find_run(request.auth.for_end_user(payload.user_id), payload.run_id)

@@ -3,10 +3,11 @@
 from typing import Annotated, Any, Literal
 
 from django.http import HttpResponse
-from ninja import Router, Status
+from ninja import Status
 from pydantic import Field
 
 from runs import wire
+from runs.api.v2.run_requests import router
 from runs.api.v2.shapes import (
     activity_out,
     file_out,
@@ -32,7 +33,6 @@ from teammates.models import Teammate
 from teammates.types import JSON
 from threads.downloads import file_response
 
-router = Router(tags=["runs"])
 NEEDS_YOU_SHOWN = 5
 
 
@@ -235,7 +235,7 @@ def unarchive_run(request: ApiRequest, run_id: int, user_id: str | None = None) 
 
 @router.post("/runs/{run_id}/view")
 def view_run(request: ApiRequest, run_id: int, user_id: str | None = None) -> JSON:
-    """Somebody looked at the run."""
+    """Mark the run as viewed."""
     run = find_run(scoped(request, user_id), run_id)
     return run_out(flags.mark_viewed(request.auth, run))
 

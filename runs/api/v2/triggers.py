@@ -116,7 +116,7 @@ def update_trigger(
     payload: TriggerChange,
     user_id: str | None = None,
 ) -> JSON:
-    """Pause or wake it, or give a schedule another time, which replaces the one it had."""
+    """Pause or resume it, or give a schedule another time, which replaces the one it had."""
     task = find_task(request, task_id, user_id)
     trigger = definitions.get_trigger(task, trigger_id)
     given = {name: value for name, value in payload.dict().items() if value is not None}

@@ -336,9 +336,9 @@ def test_run_now_takes_words_along(page: Client, task: Task) -> None:
     assert prompt.content == "Sort the orders.\n\nOnly today's."
 
 
-def test_pause_wake_duplicate_archive(page: Client, alice: Access, task: Task) -> None:
+def test_pause_resume_duplicate_archive(page: Client, alice: Access, task: Task) -> None:
     definitions.add_schedule(alice, task, interval_seconds=3600)
-    for act, state in (("pause", "disabled"), ("wake", "enabled")):
+    for act, state in (("pause", "disabled"), ("resume", "enabled")):
         page.post(f"/tasks/{task.pk}/act/", {"act": act})
         task.refresh_from_db()
         assert task.status == state
@@ -356,7 +356,7 @@ def test_schedules_are_paused_woken_and_removed(page: Client, alice: Access, tas
     path, wire = f"/tasks/{task.pk}/triggers/", definitions.wire_id(schedule)
     page.post(path, {"act": "pause", "trigger": wire})
     assert not Trigger.objects.get().enabled
-    page.post(path, {"act": "wake", "trigger": wire})
+    page.post(path, {"act": "resume", "trigger": wire})
     assert Trigger.objects.get().enabled
     page.post(path, {"act": "delete", "trigger": wire})
     assert not Trigger.objects.exists()
@@ -382,7 +382,7 @@ def test_the_webhook_is_shown_once_and_masked_after(
     assert Firing.objects.filter(is_sample=True).count() == 1
     page.post(act, {"act": "hook_pause"})
     assert Client().post(live[0]).status_code == 409
-    page.post(act, {"act": "hook_wake"})
+    page.post(act, {"act": "hook_resume"})
     page.post(act, {"act": "hook_remove"})
     assert Client().post(live[0]).status_code == 404
     assert "Run" in text_of(page.get(seen))  # the log stays

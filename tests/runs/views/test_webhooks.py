@@ -104,7 +104,7 @@ def test_send_again_give_up_and_check_a_secret(
     assert delivery.status == DeliveryStatus.SUCCESS
 
 
-def test_test_pause_wake_rotate_resend_and_remove(
+def test_test_pause_resume_rotate_resend_and_remove(
     page: Client, alice: Access, receiver: Receiver
 ) -> None:
     endpoint = make_endpoint(alice, f"{receiver.url}/ok", events=["run.started"])
@@ -112,7 +112,7 @@ def test_test_pause_wake_rotate_resend_and_remove(
     assert "/deliveries/" in sent["Location"]
     deliver()
     assert "200" in text_of(page.get(sent["Location"]))
-    for what, is_active in (("pause", False), ("wake", True)):
+    for what, is_active in (("pause", False), ("resume", True)):
         act(page, endpoint, act=what)
         endpoint.refresh_from_db()
         assert endpoint.active == is_active
@@ -233,7 +233,7 @@ def test_the_list_says_what_a_delivery_waits_for(
     assert "after the one before it" in shown
     WebhookEndpoint.objects.update(active=False, rests_because="failures")
     assert text_of(page.get(f"/webhooks/{endpoint.pk}/")).count("when it is woken") == 2
-    woken = page.post(f"/webhooks/{endpoint.pk}/act/", {"act": "wake"}, follow=True)
+    woken = page.post(f"/webhooks/{endpoint.pk}/act/", {"act": "resume"}, follow=True)
     assert "2 that waited are sent now, in order." in text_of(woken)
     receiver.is_broken = False
     deliver()
