@@ -1,7 +1,7 @@
 from django.urls import path
 
 from runs.views import (
-    claims,
+    account_claims,
     design,
     end_users,
     files,
@@ -31,8 +31,8 @@ from runs.views import (
 app_name = "runs"
 urlpatterns = [
     path("", home.home, name="home"),
-    path("setup/<str:token>/", claims.setup, name="setup"),
-    path("verify/<str:token>/", claims.verify, name="verify"),
+    path("setup/<str:token>/", account_claims.setup, name="setup"),
+    path("verify/<str:token>/", account_claims.verify, name="verify"),
     path("needs-you/", needs_you.needs_you, name="needs_you"),
     path("needs-you/approve/", needs_you.gates_approve, name="gates_approve"),
     path("needs-you/<int:gate_id>/presence/", needs_you.gate_presence, name="gate_presence"),

@@ -1,4 +1,4 @@
-"""The readable text of HTML that others wrote; call it within a budget (`teammates/budget.py`)."""
+"""The readable text of HTML that others wrote; call it within a budget (`teammates/timebox.py`)."""
 
 from collections import Counter
 from html.parser import HTMLParser

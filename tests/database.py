@@ -46,8 +46,10 @@ _stack = contextlib.ExitStack()
 def template() -> str:
     """The migrated, empty database that every other one is a copy of."""
     digest = hashlib.sha256()
-    for migration in sorted(CHECKOUT.glob("*/migrations/*.py")):
-        digest.update(migration.read_bytes())
+    # Apps and their versions bring migrations, too.
+    brought = [CHECKOUT / "config" / "settings.py", CHECKOUT / "pyproject.toml"]
+    for source in [*sorted(CHECKOUT.glob("*/migrations/*.py")), *brought]:
+        digest.update(source.read_bytes())
     return f"muster_template_{digest.hexdigest()[:12]}"
 
 

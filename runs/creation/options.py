@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, replace
 
 from runs.models import Run, Task
-from teammates import budget
+from teammates import timebox
 from teammates.access import Access
 from teammates.errors import Invalid
 from teammates.integrations import server_lookup
@@ -116,8 +116,8 @@ def _check_output_schema(schema: JSON) -> None:
     if any(f'"{word}"' in json.dumps(schema) for word in ("$ref", "$defs")):
         raise Invalid("output_schema must not use $ref or $defs.")
     try:
-        wrong = budget.within(schemas.SECONDS, schemas.unusable, schema)
-    except budget.TooCostly:
+        wrong = timebox.within(schemas.SECONDS, schemas.unusable, schema)
+    except timebox.TooCostly:
         wrong = "is too complicated"
     if wrong:
         raise Invalid(f"output_schema {wrong}.")

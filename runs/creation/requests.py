@@ -98,7 +98,7 @@ def run_task(
                 raise NotFound("There is no such task.", code="tasks.not_found")
             end_user = task.end_user
         replace(access, end_user=end_user).require_end_user()
-        teammate = _usable(access, task.teammate_id)
+        teammate = usable_teammate(access, task.teammate_id)
         return start_in_new_thread(
             access,
             prompt_of(task, extra),
@@ -185,7 +185,7 @@ def reply_to_run(
     wanted = replace(options.merged_with(options_of_run(run)), human_in_the_loop=asks_for_people)
     with transaction.atomic():
         thread = Thread.objects.get(pk=run.thread_id)
-        teammate = _usable(access, run.teammate_id)
+        teammate = usable_teammate(access, run.teammate_id)
         prompt = conversations.post_message(access, thread, content)
         request = RunRequest(
             thread, prompt, teammate, wanted, Channel.API, is_resolved=True, reply_to=run
@@ -262,7 +262,7 @@ def write_and_attach(run: Run, attachments: Sequence[Attachment]) -> None:
     attach(run, write_attachments(Thread.objects.get(pk=run.thread_id), attachments))
 
 
-def _usable(access: Access, teammate_id: int) -> Teammate:
+def usable_teammate(access: Access, teammate_id: int) -> Teammate:
     """A teammate that the asker may still have work for them. Raises `NotFound` once it is
     somebody else's alone."""
     return lookup.get_teammate(replace(narrowed(access, ""), end_user=None), teammate_id)

@@ -5,7 +5,7 @@ from django.db.models import QuerySet
 
 from runs.creation.enqueue import RunRequest, enqueue
 from runs.creation.options import options_of_run
-from runs.creation.requests import _usable
+from runs.creation.requests import usable_teammate
 from runs.models import (
     ACTIVE,
     CallStatus,
@@ -49,7 +49,7 @@ def retry_run(
         request = RunRequest(
             Thread.objects.get(pk=run.thread_id),
             run.prompt,
-            _usable(access, run.teammate_id),
+            usable_teammate(access, run.teammate_id),
             options_of_run(run),
             channel,
             is_resolved=True,

@@ -22,7 +22,7 @@ from teammates.types import JSON
 from threads import files
 from threads.models import File
 
-logger = logging.getLogger("muster.calls")
+logger = logging.getLogger("muster.steps")
 LARGEST_RESULT = 50_000  # bytes of a tool's result in the conversation
 SHOWN_OF_LARGE = 4_000  # characters of a larger one
 NEVER_KEPT = ("read_file", "web_fetch", "load_skill")  # these cut by themselves

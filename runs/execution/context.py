@@ -7,12 +7,12 @@ from django.db.models import Q
 from runs.gates import policy
 from runs.models import FINISHED, HistoryOf, Run, RunFile, Step, StepKind, StepStatus, ToolCall
 from runs.tools import authority
-from teammates.fencing import as_data
 from teammates.knowledge.documents import TOLD_DOCUMENTS, documents_for
 from teammates.knowledge.memories import RecalledMemories, memories_for
 from teammates.knowledge.skills import skills_for
 from teammates.models import Document, PermissionMode
 from teammates.providers.base import ATTACHED, ChatMessage, TextPart, ToolResult, Turn, UserMessage
+from teammates.quoting import as_data
 from teammates.roster.prompt import standing_prompt
 from teammates.tools import REGISTRY
 from teammates.tools import result as result_tool

@@ -6,7 +6,7 @@ from config.database import in_db
 from runs.events.log import StaleLease
 from runs.execution import context, tool_step
 from runs.execution.attempt import LoadedRun
-from runs.execution.retries import trailing_errors
+from runs.execution.model_failures import trailing_errors
 from runs.lifecycle.transitions import Lease
 from runs.models import Run, StepKind, StepStatus
 from runs.tools import toolbox

@@ -13,7 +13,7 @@ from config.database import in_db
 from runs.execution import compaction, context, step_journal
 from runs.execution.attempt import OUTCOMES, Attempt, LoadedRun, Stopped, StreamedTurn
 from runs.execution.event_buffer import EventBuffer
-from runs.execution.retries import recover
+from runs.execution.model_failures import recover
 from runs.execution.step_journal import ModelResult
 from runs.lifecycle.endings import Outcome
 from runs.models import RunStatus, StepKind

@@ -1,6 +1,5 @@
 """The steps of a run, one transaction each: what a worker writes down before and after it acts."""
 
-import logging
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -17,8 +16,6 @@ from teammates.providers.base import ModelRequest, TokenUsage, Turn
 from teammates.text import clean, read_json
 from teammates.tools.result import submit_result
 from teammates.types import JSON
-
-logger = logging.getLogger("muster.steps")
 
 
 @dataclass(frozen=True)

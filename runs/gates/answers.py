@@ -109,7 +109,7 @@ def approve(
             raise Conflict("The run is over.", code="run_not_active")
         answer = {"reason": reason} if reason else {}
         try:
-            # A program is given the exact arguments with the request (`v2_gates.request_out`).
+            # A program is given the exact arguments with the request (`runs/api/v2/gates.py`).
             decision = Decision(wanted, answer, remember=remember, saw_hidden=True)
             gate = decide(access, gate, decision, via=via)
         except AlreadyDecided:

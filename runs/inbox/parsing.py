@@ -1,5 +1,5 @@
 """Reading mails: from the bytes of a mail to what of it matters here. No database and no
-Django; call it within a budget (`teammates/budget.py`)."""
+Django; call it within a budget (`teammates/timebox.py`)."""
 
 import hashlib
 import mimetypes
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from email import message_from_bytes, policy
 from email.message import EmailMessage, Message, MIMEPart
 
-from runs.inbox import senders
+from runs.inbox import sender_proof
 from teammates.html import read_html
 from teammates.text import clean_text
 
@@ -26,7 +26,7 @@ _INTRODUCES = re.compile(
     re.IGNORECASE,
 )
 _ADDRESS = re.compile(r"[^\s<>()\[\],;:\\\"@]+@[a-z0-9.-]+")
-UNKNOWN = senders.Hints()
+UNKNOWN = sender_proof.Hints()
 _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
 _ID = re.compile(r"<[^<>\s]+>")
 
@@ -62,14 +62,14 @@ class InboundEmail:
         return _without_quotes(self.text) or self.text
 
 
-def read_email(raw: bytes, hints: senders.Hints = UNKNOWN) -> InboundEmail:
+def read_email(raw: bytes, hints: sender_proof.Hints = UNKNOWN) -> InboundEmail:
     """Never raises for a mail that is broken: what can be read of it is read."""
     if _is_monstrous(raw):
         return InboundEmail(sender="", message_id=_made_up_id(raw))
     return _with_id(raw, _parsed(raw, hints, with_body=True))
 
 
-def read_head(raw: bytes, hints: senders.Hints = UNKNOWN) -> InboundEmail:
+def read_head(raw: bytes, hints: sender_proof.Hints = UNKNOWN) -> InboundEmail:
     """Who wrote a mail about what, without a look at its body."""
     end = _END_OF_HEAD.search(raw)
     head = raw[: end.start() if end else len(raw)]
@@ -78,7 +78,7 @@ def read_head(raw: bytes, hints: senders.Hints = UNKNOWN) -> InboundEmail:
     return _with_id(raw, _parsed(head + b"\r\n\r\n", hints, with_body=False))
 
 
-def _parsed(raw: bytes, hints: senders.Hints, *, with_body: bool) -> InboundEmail:
+def _parsed(raw: bytes, hints: sender_proof.Hints, *, with_body: bool) -> InboundEmail:
     try:
         return _read(message_from_bytes(raw, policy=policy.default), hints, with_body=with_body)
     except Exception:  # the parser raises whatever it meets, RecursionError too
@@ -99,7 +99,7 @@ def _is_monstrous(raw: bytes) -> bool:
     return (end.start() if end else len(raw)) > LARGEST_HEAD or raw.count(b"\n--") > MOST_PARTS
 
 
-def _read(message: Message, hints: senders.Hints, *, with_body: bool) -> InboundEmail:
+def _read(message: Message, hints: sender_proof.Hints, *, with_body: bool) -> InboundEmail:
     assert isinstance(message, EmailMessage)
     name, sender = _sender_of(message)
     attachments, dropped = _attachments_in(message) if with_body else ([], [])
@@ -113,7 +113,7 @@ def _read(message: Message, hints: senders.Hints, *, with_body: bool) -> Inbound
         attachments=tuple(attachments),
         dropped=tuple(dropped),
         why_automatic=_why_automatic(message, hints.envelope_sender),
-        why_unproven=senders.why_unproven(message, sender, hints),
+        why_unproven=sender_proof.why_unproven(message, sender, hints),
     )
 
 

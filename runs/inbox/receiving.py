@@ -15,15 +15,15 @@ from django.db import transaction
 from runs.creation.attachments import Attachment
 from runs.inbox import mailbox
 from runs.inbox.parsing import InboundEmail, read_email, read_head
-from runs.inbox.senders import Hints
+from runs.inbox.sender_proof import Hints
 from runs.models import Firing, FiringStatus, Mail, Run, SkipReason, Trigger, TriggerKind
-from runs.triggers import firing, firings
+from runs.triggers import firing, history
 from runs.triggers.targets import TriggerEvent, TriggerTarget, target_of
-from teammates import budget
+from teammates import timebox
 from teammates.errors import PASSING, DomainError, NotFound, TooMany
-from teammates.fencing import as_data
 from teammates.fields import bounded_key
 from teammates.models import Membership, Organization, Role, Teammate
+from teammates.quoting import as_data
 from threads.models import Thread
 
 HEAD_SECONDS, BODY_SECONDS = 1, 5  # of work for reading
@@ -48,7 +48,7 @@ def is_known(address: str) -> bool:
 
 class Inbound:
     """A mail that came in. Its head is read first: who wrote it, and how often, decides whether its
-    body is looked at. Reading takes work of its own (`teammates/budget.py`), and holds no lock."""
+    body is looked at. Reading takes work of its own (`teammates/timebox.py`), and holds no lock."""
 
     def __init__(
         self,
@@ -72,8 +72,8 @@ class Inbound:
 
     def _read(self, seconds: float, read: Callable[[bytes, Hints], InboundEmail]) -> InboundEmail:
         try:
-            return budget.within(seconds, read, self._raw, self._hints)
-        except budget.TooCostly:  # made to keep its reader busy: nobody's
+            return timebox.within(seconds, read, self._raw, self._hints)
+        except timebox.TooCostly:  # made to keep its reader busy: nobody's
             return InboundEmail(sender="", message_id=f"<{hashlib.sha256(self._raw).hexdigest()}>")
 
 
@@ -167,7 +167,7 @@ def _reason_to_leave_out(
     inbox: Inbox, target: TriggerTarget, head: InboundEmail
 ) -> tuple[SkipReason, str] | None:
     """Why a mail starts nothing, judged by its head, and the same in words."""
-    if firings.find_event(target, _cause(head)) is not None:
+    if history.find_event(target, _cause(head)) is not None:
         return SkipReason.DUPLICATE, ""
     reason, detail = _refusal(inbox, target, head)
     return (reason, detail) if reason is not None else None
@@ -191,7 +191,7 @@ def _refusal(
     if email.why_unproven:
         return SkipReason.SENDER, email.why_unproven
     theirs = target.firings.filter(kind=TriggerKind.EMAIL, source=email.sender)
-    if firings.came_often(theirs.exclude(status=FiringStatus.SKIPPED), MOST_PER_HOUR, HOUR):
+    if history.came_often(theirs.exclude(status=FiringStatus.SKIPPED), MOST_PER_HOUR, HOUR):
         return (
             SkipReason.AUTOMATIC,
             f"It is the sender's {MOST_PER_HOUR + 1}st mail within an hour.",

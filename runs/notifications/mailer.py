@@ -62,7 +62,7 @@ class OutgoingMail:
 def claim_due() -> list[OutgoingMail]:
     """Take what is due to be mailed. Until `record_sent`, each is due again after a while."""
     due = Notice.objects.filter(due_at__lte=timezone.now()).order_by("due_at")
-    letters: list[OutgoingMail] = []
+    mails: list[OutgoingMail] = []
     for pk in list(due.values_list("pk", flat=True)[:MOST_AT_ONCE]):
         try:
             outgoing = _claim_one(pk)
@@ -70,8 +70,8 @@ def claim_due() -> list[OutgoingMail]:
             logger.exception("Notice %s could not be written as a mail", pk)
             _record(pk, "It could not be written.")
         else:
-            letters += [outgoing] if outgoing else []
-    return letters
+            mails += [outgoing] if outgoing else []
+    return mails
 
 
 def _claim_one(pk: int) -> OutgoingMail | None:
@@ -105,7 +105,7 @@ def _claim_one(pk: int) -> OutgoingMail | None:
             notice.save(update_fields=["due_at"])
             return None
         link = _claim(notice)
-    return _letter(notice, link)
+    return _mail_of(notice, link)
 
 
 def _count(notice: Notice) -> None:
@@ -130,7 +130,7 @@ def _claim(notice: Notice) -> str:
     return link
 
 
-def _letter(notice: Notice, link: str) -> OutgoingMail:
+def _mail_of(notice: Notice, link: str) -> OutgoingMail:
     run = notice.run
     written = [
         one.file

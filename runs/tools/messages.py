@@ -6,7 +6,7 @@ from runs.models import Run, ToolCall
 from runs.notifications import notices
 from teammates.access import Access
 from teammates.errors import Conflict
-from teammates.fencing import as_data
+from teammates.quoting import as_data
 from teammates.roster import lookup
 from teammates.trust import limits
 from teammates.types import JSON, ToolOutput

@@ -28,7 +28,7 @@ from runs.models import (
     Task,
     TriggerKind,
 )
-from runs.triggers.firings import active_runs, came_often
+from runs.triggers.history import active_runs, came_often
 from runs.triggers.targets import CHANNELS, TriggerEvent, TriggerTarget
 from teammates.access import Access, access_of_owner
 from teammates.errors import DomainError, Forbidden

@@ -1,5 +1,5 @@
 """Calls of other systems that start a task or a teammate (contract v2 5.2). Each is in the log of
-firings, also one that started nothing."""
+firings, also one that started nothing; what is answered then is in `runs/api/inbound.py`."""
 
 import json
 import secrets
@@ -10,12 +10,12 @@ from urllib.parse import parse_qsl
 from django.db import transaction
 
 from runs.models import Firing, SkipReason, Trigger, TriggerKind
-from runs.triggers import firing, firings
+from runs.triggers import firing, history
 from runs.triggers.targets import TriggerEvent, TriggerTarget, target_of
 from teammates.errors import Invalid, NotFound
-from teammates.fencing import as_data
 from teammates.fields import hash_secret
 from teammates.models import Teammate
+from teammates.quoting import as_data
 from teammates.text import clean, read_json
 from teammates.types import JSON
 
@@ -95,7 +95,7 @@ def _receive(rows: Any, token: str | None, call: WebhookCall) -> Received:
             received=(call.body or b"").decode(errors="replace"),
             is_sample=call.is_sample,
         )
-        first = firings.find_event(target, cause)
+        first = history.find_event(target, cause)
         if first is not None:
             said = f"It came to run {first.run_id}." if first.run_id else ""
             return Received(firing.skip(target, cause, SkipReason.DUPLICATE, said), first)

@@ -31,7 +31,7 @@ from runs.models import (
     TriggerQuerySet,
 )
 from runs.notifications import notices
-from runs.triggers import due_times, firing, firings
+from runs.triggers import due_times, firing, history
 from runs.triggers.targets import TriggerEvent, target_of
 
 logger = logging.getLogger("muster.scheduler")
@@ -149,7 +149,7 @@ def start_waiting() -> int:
         with _one_of_many("Firing", pk), transaction.atomic():
             trigger = _locked(Trigger.objects.filter(pk=trigger_id))
             found = waiting.select_related("prompt__thread").filter(pk=pk).first()
-            if trigger is None or found is None or firings.active_runs(trigger.task).exists():
+            if trigger is None or found is None or history.active_runs(trigger.task).exists():
                 continue
             if not trigger.is_active:
                 _give_up(pk)
@@ -172,7 +172,7 @@ def _stop_old(pk: int) -> None:
     if found is None or found.trigger is None or found.trigger.overlap != Overlap.CANCEL:
         return
     if found.trigger.is_active:
-        old = firings.active_runs(found.trigger.task).filter(created_at__lt=found.created_at)
+        old = history.active_runs(found.trigger.task).filter(created_at__lt=found.created_at)
         for run in old.order_by("id"):
             endings.cancel_run(run)
 

@@ -20,7 +20,7 @@ from runs.models import (
     TriggerKind,
 )
 from runs.tasks import tasks
-from runs.triggers import due_times, firings, schedule_text
+from runs.triggers import due_times, history, schedule_text
 from runs.triggers.due_times import times_within
 from runs.views.channels import (
     what_starts,
@@ -166,7 +166,7 @@ def agenda(request: PageRequest) -> HttpResponse:
 @require_GET
 def firing_log(request: PageRequest) -> HttpResponse:
     """Everything that was to start a run, with what came of it."""
-    rows = firings.firings_seen(request.access)
+    rows = history.firings_seen(request.access)
     shows = request.GET.get("show", "")
     if shows in FiringStatus.values:
         rows = rows.filter(status=shows)

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from runs.models import ACTIVE, FINISHED, Gate, GateStatus, Run, RunFile, RunStatus, Task
 from runs.queries.histogram import errors, survey
-from runs.triggers import firings
+from runs.triggers import history
 from runs.usage import totals
 from runs.usage.periods import Span
 from runs.views.channels import (
@@ -266,7 +266,7 @@ def triggers_shown(request: PageRequest, teammate: Teammate) -> Context:
     shown = list(rows.prefetch_related("triggers").order_by("-id")[:MOST])
     for task in shown:
         task.teammate = teammate
-    calls = firings.firings_seen(request.access).filter(teammate=teammate, task=None)
+    calls = history.firings_seen(request.access).filter(teammate=teammate, task=None)
     return {
         "tasks": [(task, what_starts(task)) for task in shown],
         "reach": InboundChannels.of_teammate(request, teammate),

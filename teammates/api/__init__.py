@@ -1,1 +1,1 @@
-"""The two contracts."""
+"""People, keys, knowledge, tools and apps over both contracts."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from teammates import budget
+from teammates import timebox
 from teammates.errors import Invalid
 from teammates.integrations.tool_policies import forget_permissions
 from teammates.models import (
@@ -25,10 +25,10 @@ def read_operations(given: list[Any]) -> list[Operation]:
     if len(given) > MOST_OPERATIONS:
         raise Invalid(f"tool_defs must have at most {MOST_OPERATIONS} entries.")
     try:
-        return budget.within(READ_SECONDS, rest.read_operations, given)
+        return timebox.within(READ_SECONDS, rest.read_operations, given)
     except ValueError as error:
         raise Invalid(f"{error}.") from None
-    except budget.TooCostly:
+    except timebox.TooCostly:
         raise Invalid("tool_defs: the schemas are too complicated.") from None
 
 

@@ -104,9 +104,10 @@ def _refuse_taken_slug(server: ToolServer) -> None:
     same_scope = ToolServer.objects.filter(
         organization=server.organization, end_user=server.end_user
     )
-    others = [*GROUPS, *REGISTRY, *same_scope.values_list("slug", flat=True)]
     wanted = server.slug.replace("-", "_")
-    if any(other.replace("-", "_") == wanted for other in others):
+    others = same_scope.values_list("slug", flat=True)
+    is_built_in = server.slug in GROUPS or server.slug in REGISTRY
+    if is_built_in or any(other.replace("-", "_") == wanted for other in others):
         raise _taken(server)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from teammates.fencing import data_of
 from teammates.providers.base import (
     ATTACHED,
     ModelRequest,
@@ -14,6 +13,7 @@ from teammates.providers.base import (
     ToolResult,
     UserMessage,
 )
+from teammates.quoting import data_of
 from teammates.types import JSON
 
 SAID = {

@@ -209,7 +209,7 @@ def reset_teammate(
 
 
 def set_status(teammate: Teammate, status: TeammateStatus) -> bool:
-    """Whether it changed. What starts its work by itself follows in `triggers.resting`."""
+    """Whether it changed. The caller switches what starts its work."""
     now = timezone.now()
     archived_at = now if status == TeammateStatus.ARCHIVED else None
     others = Teammate.objects.filter(pk=teammate.pk).exclude(status=status)

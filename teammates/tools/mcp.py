@@ -22,7 +22,7 @@ from mcp.client.sse import sse_client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
-from teammates import budget
+from teammates import timebox
 from teammates.errors import DomainError
 from teammates.public_http import BlockedAddress, outside_client
 from teammates.tools import schemas
@@ -223,10 +223,10 @@ async def discover(connection: ServerConnection) -> list[Operation]:
     if len(found) > MOST_OPERATIONS:
         raise ServerError(f"It offers more than {MOST_OPERATIONS} tools.")
     try:
-        wrong = await budget.awaited(
+        wrong = await timebox.awaited(
             DESCRIBE_SECONDS, schemas.first_unusable, [tool.input_schema for tool in found]
         )
-    except budget.TooCostly:
+    except timebox.TooCostly:
         raise ServerError("The schemas of its tools take too long to be read.") from None
     if wrong is not None:
         number, why = wrong

@@ -9,7 +9,7 @@ import regex
 from jsonschema.protocols import Validator
 from referencing import Registry
 
-from teammates import budget
+from teammates import timebox
 from teammates.types import JSON
 
 SECONDS = 0.5  # of work for a whole check
@@ -71,8 +71,8 @@ def problem_of_strangers(schema: JSON, value: Any) -> str:
     """`problem`, for a schema that strangers wrote: references and patterns in it may take for
     ever. Not on the event loop."""
     try:
-        return budget.within(SECONDS, problem, schema, value)
-    except budget.TooCostly:
+        return timebox.within(SECONDS, problem, schema, value)
+    except timebox.TooCostly:
         return "the tool's schema takes too long to be checked"
 
 

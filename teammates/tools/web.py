@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx2
 
-from teammates import budget
+from teammates import timebox
 from teammates.html import read_html
 from teammates.public_http import BlockedAddress, public_client
 from teammates.tools.base import Text, Tool, ToolContext, ToolError, object_schema
@@ -36,8 +36,8 @@ async def _result(response: httpx2.Response, body: bytes) -> JSON:
     result = {"url": str(response.url), "status": response.status_code}
     if "html" in kind:
         try:
-            result["title"], text = await budget.awaited(READ_SECONDS, read_html, text)
-        except budget.TooCostly:
+            result["title"], text = await timebox.awaited(READ_SECONDS, read_html, text)
+        except timebox.TooCostly:
             raise ToolError(f"{response.url} is too complicated to be read.") from None
     elif not any(word in kind for word in ("text", "json", "xml", "csv")):
         raise ToolError(f"{response.url} is not text but {kind or 'of an unknown kind'}.")

@@ -2,7 +2,7 @@
 
 import difflib
 
-from teammates import budget
+from teammates import timebox
 
 SECONDS = 1  # of work for a comparison
 TOO_DIFFERENT = (" ", "These texts are too different to be compared here.")
@@ -12,8 +12,8 @@ def changed_lines(before: str, after: str, *, around: int = 3) -> list[tuple[str
     """Sign (+, -, @ or space) and line of what changes, with lines `around` it; empty if nothing
     does. `{% diff %}` shows it. Not on the event loop."""
     try:
-        return budget.within(SECONDS, compare, before, after, around)
-    except budget.TooCostly:
+        return timebox.within(SECONDS, compare, before, after, around)
+    except timebox.TooCostly:
         return [TOO_DIFFERENT]
 
 

@@ -17,7 +17,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
-from teammates import budget
+from teammates import timebox
 
 TAGS = {
     "p",
@@ -76,8 +76,8 @@ def _draw_or_escape(text: str) -> str:
         return ""
     if len(text) <= LONGEST:
         try:
-            return budget.within(SECONDS, draw, text)
-        except budget.TooCostly:
+            return timebox.within(SECONDS, draw, text)
+        except timebox.TooCostly:
             pass
     return f"<pre>{escape(text)}</pre>"
 

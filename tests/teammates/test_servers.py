@@ -341,3 +341,8 @@ def test_the_page_of_an_app_says_who_uses_it_and_changes_that(alice: Access, bob
     assert browser.post(f"{page}users/", form).status_code == 302
     assert has_bank(bob)
     assert browser_of(bob).post(f"{page}users/", {"used_by": "members"}).status_code == 403
+
+
+def test_a_name_like_that_of_a_built_in_tool_is_free(alice: Access) -> None:
+    new = servers.NewServer(name="Web fetch", url="https://example.com")
+    assert servers.add_server(alice, new).slug == "web-fetch"

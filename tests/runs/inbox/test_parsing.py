@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runs.inbox.parsing import LARGEST_ATTACHMENT, MOST_ATTACHMENTS, read_email
-from runs.inbox.senders import Hints
+from runs.inbox.sender_proof import Hints
 
 
 def letter(**headers: str) -> EmailMessage:

@@ -38,12 +38,12 @@ from runs.triggers import definitions, inbound_webhook
 from runs.triggers.inbound_webhook import WebhookCall
 from teammates.access import Access
 from teammates.errors import Forbidden
-from teammates.fencing import as_data, data_of
 from teammates.integrations import tool_policies
 from teammates.knowledge import documents, memories
 from teammates.llm import catalog
 from teammates.models import Author, Memory, Teammate
 from teammates.people import end_users, organizations
+from teammates.quoting import as_data, data_of
 from teammates.roster import channels, editing
 from teammates.tools.memory import REMEMBER
 from teammates.tools.web import WEB_FETCH

@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from runs import claims
+from runs import account_claims
 from teammates.errors import DomainError, NotSignedIn, TooMany
 from teammates.forms.people import OwnPasswordForm, PasswordForm, SetupForm
 from teammates.models import User
@@ -25,7 +25,7 @@ def setup(request: HttpRequest, token: str) -> HttpResponse:
     form = SetupForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
-            user = claims.set_up_owner(token=token, **form.cleaned_data)
+            user = account_claims.set_up_owner(token=token, **form.cleaned_data)
         except DomainError as error:
             add_refusal(form, error)
         else:
@@ -65,6 +65,6 @@ def verify(request: HttpRequest, token: str) -> HttpResponse:
         "form": form,
         "user": user,
         "is_claimed": is_claimed,
-        "set_up": [] if is_claimed else claims.set_up_before_claim(user),
+        "set_up": [] if is_claimed else account_claims.set_up_before_claim(user),
     }
     return render(request, "entry/verify.html", context, status=status)

@@ -9,7 +9,7 @@ from django.test import Client
 
 from runs.inbox import gateway, receiving
 from runs.inbox.parsing import read_head
-from runs.inbox.senders import NOBODY_VOUCHES, Hints
+from runs.inbox.sender_proof import NOBODY_VOUCHES, Hints
 from runs.models import Firing, Run, SkipReason
 from teammates.access import Access
 from teammates.models import Teammate

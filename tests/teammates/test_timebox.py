@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 
 from runs.inbox import parsing, receiving
-from teammates import budget
+from teammates import timebox
 from teammates.access import Access
 from teammates.errors import Invalid
 from teammates.html import read_html
@@ -25,30 +25,30 @@ from tests.fake_models import serve
 
 
 def test_work_that_takes_too_long_is_killed_wherever_it_is() -> None:
-    with pytest.raises(budget.TooCostly):
-        budget.within(0.2, search, "^(a+)+$", "a" * 60 + "b")
-    assert budget.within(5, search, "^a+$", "aaa")
+    with pytest.raises(timebox.TooCostly):
+        timebox.within(0.2, search, "^(a+)+$", "a" * 60 + "b")
+    assert timebox.within(5, search, "^a+$", "aaa")
 
 
 def test_work_that_takes_too_much_memory_is_refused() -> None:
-    with pytest.raises(budget.TooCostly):
-        budget.within(5, eat, 4 * budget.LARGEST)
+    with pytest.raises(timebox.TooCostly):
+        timebox.within(5, eat, 4 * timebox.LARGEST)
 
 
 def test_a_killed_piece_of_work_takes_nothing_else_along() -> None:
     async def both() -> list[Any]:
-        bombs = [budget.awaited(0.2, work, 60) for _ in range(4)]
-        good = [budget.awaited(20, work, 0.5) for _ in range(2)]
+        bombs = [timebox.awaited(0.2, work, 60) for _ in range(4)]
+        good = [timebox.awaited(20, work, 0.5) for _ in range(2)]
         return await asyncio.gather(*bombs, *good, return_exceptions=True)
 
     *bombs, first, second = asyncio.run(both())
-    assert all(isinstance(one, budget.TooCostly) for one in bombs)
+    assert all(isinstance(one, timebox.TooCostly) for one in bombs)
     assert [first, second] == ["done", "done"]
 
 
 def test_errors_of_the_work_are_raised_as_they_are() -> None:
     with pytest.raises(ZeroDivisionError):
-        budget.within(1, divmod, 1, 0)
+        timebox.within(1, divmod, 1, 0)
 
 
 def ref_bomb(levels: int) -> dict[str, Any]:
@@ -103,7 +103,7 @@ PAGES = {
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_read_in_the_time_that_its_size_takes(name: str) -> None:
-    budget.within(4, read_html, PAGES[name])
+    timebox.within(4, read_html, PAGES[name])
 
 
 ANSWERS = {
@@ -120,7 +120,7 @@ def test_an_answer_that_takes_too_long_is_shown_as_it_is_and_tried_once(
 ) -> None:
     html = markdown.render(ANSWERS[name])
     assert html.startswith(("<pre>", "<p>", "<table>", "<div"))
-    monkeypatch.setattr(budget, "within", None)  # what was drawn is kept
+    monkeypatch.setattr(timebox, "within", None)  # what was drawn is kept
     assert markdown.render(ANSWERS[name]) == html
 
 
@@ -132,7 +132,7 @@ def test_texts_that_cannot_be_compared_say_so() -> None:
 
 
 def test_secrets_are_looked_for_in_one_pass() -> None:
-    budget.within(3, masked, "eyJ-" * 100_000)
+    timebox.within(3, masked, "eyJ-" * 100_000)
     token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc"
     assert masked(f"a {token} b") == "a ••• b"
 
@@ -205,5 +205,5 @@ def test_an_anonymous_reader_of_a_bomb_costs_one_drawing(
     run.answer.save()
     path = links.path_of(links.share(alice, run)) or ""
     assert client.get(path).status_code == 200
-    monkeypatch.setattr(budget, "within", None)
+    monkeypatch.setattr(timebox, "within", None)
     assert client.get(path).status_code == 200
