@@ -1,5 +1,5 @@
 """What other systems call without a key: the webhooks of tasks and teammates (contract v2 5.2), and
-the door for mail services."""
+the gateway for mail services."""
 
 import re
 from dataclasses import dataclass

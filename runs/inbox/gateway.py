@@ -1,4 +1,4 @@
-"""The door for mail services: one token of each organization."""
+"""The gateway for mail services: one token of each organization."""
 
 import secrets
 
@@ -17,18 +17,18 @@ def make_token(access: Access) -> str:
     access.require("org.settings.manage")
     access.require_confirmed()
     token = f"mail_{secrets.token_hex(24)}"
-    _set_door(access, mail_token_hash=hash_secret(token), mail_token_prefix=token[:SHOWN])
+    _set_token(access, mail_token_hash=hash_secret(token), mail_token_prefix=token[:SHOWN])
     return token
 
 
 @audit.recorded("door.close", of_organization=True)
-def close_door(access: Access) -> None:
+def close_gateway(access: Access) -> None:
     """Nobody hands mails over any more; again is fine."""
     access.require("org.settings.manage")
-    _set_door(access, mail_token_hash="", mail_token_prefix="")
+    _set_token(access, mail_token_hash="", mail_token_prefix="")
 
 
-def _set_door(access: Access, **fields: str) -> None:
+def _set_token(access: Access, **fields: str) -> None:
     Organization.objects.filter(pk=access.organization.pk).update(**fields)
 
 

@@ -31,7 +31,7 @@ LARGEST_MAIL = 25 * 1024 * 1024  # bytes
 # Of one sender to one address: two machines that answer each other come to an end.
 MOST_PER_HOUR = 30
 HOUR = timedelta(hours=1)
-SHOWN = 8  # characters of the door's token that its page shows later
+SHOWN = 8  # characters of the gateway's token that its page shows later
 WRITTEN_TO = "A mail came for you. Answer it as your instructions say."
 Inbox = Trigger | Teammate
 
@@ -146,18 +146,18 @@ def _start(inbox: Inbox, inbound: Inbound) -> Firing:
     if dropped := _reason_to_leave_out(inbox, target, head):
         is_strangers = head.why_unproven or not _is_allowed(target, head.sender)
         received = "" if is_strangers else f"Subject: {head.subject}"  # strangers fill nothing
-        return firing.skip(target, replace(_cause(head), received=received), *dropped)
+        return firing.skip(target, replace(_event_of(head), received=received), *dropped)
     email = inbound.email
-    cause = replace(_cause(email), received=f"Subject: {email.subject}\n\n{email.text}")
+    event = replace(_event_of(email), received=f"Subject: {email.subject}\n\n{email.text}")
     if not email.sender:
-        return firing.skip(target, cause, SkipReason.BODY, "It is too complicated to be read.")
+        return firing.skip(target, event, SkipReason.BODY, "It is too complicated to be read.")
     thread = _thread_of(target, email)
     attachments = [Attachment(one.name, one.content) for one in email.attachments]
     text = _words_of(email, is_answer=thread is not None)
-    return firing.fire(target, replace(cause, text=text, thread=thread, attachments=attachments))
+    return firing.fire(target, replace(event, text=text, thread=thread, attachments=attachments))
 
 
-def _cause(email: InboundEmail) -> TriggerEvent:
+def _event_of(email: InboundEmail) -> TriggerEvent:
     return TriggerEvent(
         TriggerKind.EMAIL, source=email.sender, event_id=email.message_id, title=email.subject
     )
@@ -167,7 +167,7 @@ def _reason_to_leave_out(
     inbox: Inbox, target: TriggerTarget, head: InboundEmail
 ) -> tuple[SkipReason, str] | None:
     """Why a mail starts nothing, judged by its head, and the same in words."""
-    if history.find_event(target, _cause(head)) is not None:
+    if history.find_event(target, _event_of(head)) is not None:
         return SkipReason.DUPLICATE, ""
     reason, detail = _refusal(inbox, target, head)
     return (reason, detail) if reason is not None else None

@@ -1,5 +1,5 @@
 """Whether a mail comes from whom it says: what a mail server that we trust, or a mail service at
-the door, found out about it. No database and no Django."""
+the gateway, found out about it. No database and no Django."""
 
 from dataclasses import dataclass, field
 from email.message import EmailMessage

@@ -48,7 +48,7 @@ REFUSALS_PER_MINUTE = 20  # that are written down one by one
 
 
 # --- one firing ---------------------------------------------------------------------------------
-def fire(target: TriggerTarget, cause: TriggerEvent, *, in_line: bool = False) -> Firing:
+def fire(target: TriggerTarget, event: TriggerEvent, *, in_line: bool = False) -> Firing:
     """Start a run, let it wait for the one before it, or leave it out, as the trigger's rules say.
 
     `in_line`: it may wait behind others that wait. The caller holds the row of the trigger, or of
@@ -61,11 +61,11 @@ def fire(target: TriggerTarget, cause: TriggerEvent, *, in_line: bool = False) -
         if waiting.exists() or active_runs(target.task).exists():
             if trigger.overlap == Overlap.CANCEL:
                 waiting.update(status=FiringStatus.SKIPPED, reason=SkipReason.REPLACED)
-                return _let_wait(target, cause)
+                return _let_wait(target, event)
             if in_line or (trigger.overlap == Overlap.QUEUE and not waiting.exists()):
-                return _let_wait(target, cause)
-            return skip(target, cause, SkipReason.OVERLAP, _who_works(target.task))
-    return _start(target, cause)
+                return _let_wait(target, event)
+            return skip(target, event, SkipReason.OVERLAP, _who_works(target.task))
+    return _start(target, event)
 
 
 def refusal(target: TriggerTarget, kind: TriggerKind, *, is_active: bool) -> SkipReason | None:
@@ -77,14 +77,14 @@ def refusal(target: TriggerTarget, kind: TriggerKind, *, is_active: bool) -> Ski
 
 
 def skip(
-    target: TriggerTarget, cause: TriggerEvent, reason: SkipReason, detail: str = "", n: int = 1
+    target: TriggerTarget, event: TriggerEvent, reason: SkipReason, detail: str = "", n: int = 1
 ) -> Firing:
     """Write down that nothing was started; the same reason again only counts up."""
     detail = clean_text(detail)[:LONGEST_DETAIL]
-    known = _known_refusal(target, cause, reason, detail)
+    known = _known_refusal(target, event, reason, detail)
     if known is None:
-        return _record(target, cause, FiringStatus.SKIPPED, reason=reason, detail=detail, times=n)
-    known.times, known.last_at = F("times") + n, cause.due_at or timezone.now()
+        return _record(target, event, FiringStatus.SKIPPED, reason=reason, detail=detail, times=n)
+    known.times, known.last_at = F("times") + n, event.due_at or timezone.now()
     known.save(update_fields=["times", "last_at"])
     known.refresh_from_db(fields=["times"])
     known.detail = detail  # of this one, for whoever is answered; the entry keeps its own
@@ -92,7 +92,7 @@ def skip(
 
 
 def _known_refusal(
-    target: TriggerTarget, cause: TriggerEvent, reason: SkipReason, detail: str
+    target: TriggerTarget, event: TriggerEvent, reason: SkipReason, detail: str
 ) -> Firing | None:
     """The entry that a refusal only counts up: the last one, if it says the same; and in a flood
     from outside, whatever differs in it, the last of its reason."""
@@ -101,37 +101,37 @@ def _known_refusal(
     if last is not None and (last.reason, last.detail, last.source) == (
         reason,
         detail,
-        cause.source,
+        event.source,
     ):
         return last
-    lately = newest.filter(kind=cause.kind, status=FiringStatus.SKIPPED, reason=reason)
-    if cause.kind != TriggerKind.SCHEDULE and came_often(lately, REFUSALS_PER_MINUTE, MINUTE):
+    lately = newest.filter(kind=event.kind, status=FiringStatus.SKIPPED, reason=reason)
+    if event.kind != TriggerKind.SCHEDULE and came_often(lately, REFUSALS_PER_MINUTE, MINUTE):
         return lately.first()
     return None
 
 
-def _start(target: TriggerTarget, cause: TriggerEvent) -> Firing:
+def _start(target: TriggerTarget, event: TriggerEvent) -> Firing:
     made = _attempt(
         lambda: _run(
-            target, cause.kind, cause.source, *_post(target, cause), is_new=cause.thread is None
+            target, event.kind, event.source, *_post(target, event), is_new=event.thread is None
         )
     )
     if isinstance(made, Exception):
-        return _refuse(target, cause, made)
-    return _record(target, cause, FiringStatus.STARTED, run=made)
+        return _refuse(target, event, made)
+    return _record(target, event, FiringStatus.STARTED, run=made)
 
 
-def _let_wait(target: TriggerTarget, cause: TriggerEvent) -> Firing:
-    made = _attempt(lambda: _post(target, cause))
+def _let_wait(target: TriggerTarget, event: TriggerEvent) -> Firing:
+    made = _attempt(lambda: _post(target, event))
     if isinstance(made, Exception):
-        return _refuse(target, cause, made)
+        return _refuse(target, event, made)
     prompt, written = made
     enclosed = [file.pk for file in written]
-    return _record(target, cause, FiringStatus.WAITING, prompt=prompt, enclosed=enclosed)
+    return _record(target, event, FiringStatus.WAITING, prompt=prompt, enclosed=enclosed)
 
 
-def _refuse(target: TriggerTarget, cause: TriggerEvent, error: Exception) -> Firing:
-    left = skip(target, cause, SkipReason.REFUSED, _words_for(error))
+def _refuse(target: TriggerTarget, event: TriggerEvent, error: Exception) -> Firing:
+    left = skip(target, event, SkipReason.REFUSED, _words_for(error))
     left.error = error
     return left
 
@@ -182,26 +182,26 @@ def _words_for(error: Exception) -> str:
     return "Something went wrong inside Muster; its log has more."
 
 
-def _post(target: TriggerTarget, cause: TriggerEvent) -> tuple[Message, list[File]]:
+def _post(target: TriggerTarget, event: TriggerEvent) -> tuple[Message, list[File]]:
     """What is to be asked, as a message with its files in the thread that it belongs to."""
-    access = _access(target, target.origin(cause.kind, cause.source))
-    thread = cause.thread or conversations.create_thread(
-        replace(access, user=access.user or _writer(target, cause)),
-        title=requests.title_of(cause.title or str(target.task or target.teammate)),
+    access = _access(target, target.origin(event.kind, event.source))
+    thread = event.thread or conversations.create_thread(
+        replace(access, user=access.user or _writer(target, event)),
+        title=requests.title_of(event.title or str(target.task or target.teammate)),
         teammate=target.teammate,
         end_user=target.end_user,
     )
-    text = cause.text
-    if target.task is not None and cause.thread is None:
+    text = event.text
+    if target.task is not None and event.thread is None:
         text = requests.prompt_of(target.task, text)
     prompt = conversations.post_message(access, thread, text)
-    return prompt, write_attachments(thread, cause.attachments)
+    return prompt, write_attachments(thread, event.attachments)
 
 
-def _writer(target: TriggerTarget, cause: TriggerEvent) -> User | None:
+def _writer(target: TriggerTarget, event: TriggerEvent) -> User | None:
     """Who wrote the mail, so that they find the conversation where nobody owns the teammate."""
-    is_mail = cause.kind == TriggerKind.EMAIL
-    return find_member(target.organization, cause.source) if is_mail else None
+    is_mail = event.kind == TriggerKind.EMAIL
+    return find_member(target.organization, event.source) if is_mail else None
 
 
 def _run(
@@ -254,20 +254,20 @@ def _access(target: TriggerTarget, origin: str) -> Access:
 
 
 def _record(
-    target: TriggerTarget, cause: TriggerEvent, status: FiringStatus, **fields: Any
+    target: TriggerTarget, event: TriggerEvent, status: FiringStatus, **fields: Any
 ) -> Firing:
     return Firing.objects.create(
         organization=target.organization,
         teammate=target.teammate,
         task=target.task,
         trigger=target.trigger,
-        kind=cause.kind,
+        kind=event.kind,
         status=status,
-        due_at=cause.due_at,
-        source=clean_text(cause.source)[:320],
-        event_id=bounded_key(cause.event_id),
-        received=clean_text(cause.received)[:KEPT],
-        is_sample=cause.is_sample,
+        due_at=event.due_at,
+        source=clean_text(event.source)[:320],
+        event_id=bounded_key(event.event_id),
+        received=clean_text(event.received)[:KEPT],
+        is_sample=event.is_sample,
         **fields,
     )
 

@@ -23,11 +23,11 @@ def came_often(firings: "QuerySet[Firing]", most: int, span: timedelta) -> bool:
     return lately[:most].count() >= most
 
 
-def find_event(target: TriggerTarget, cause: TriggerEvent) -> Firing | None:
+def find_event(target: TriggerTarget, event: TriggerEvent) -> Firing | None:
     """The firing that an event with this id came to before."""
-    if not cause.event_id:
+    if not event.event_id:
         return None
-    known = target.firings.filter(kind=cause.kind, event_id=bounded_key(cause.event_id))
+    known = target.firings.filter(kind=event.kind, event_id=bounded_key(event.event_id))
     return known.exclude(status=FiringStatus.SKIPPED).select_related("run").first()
 
 

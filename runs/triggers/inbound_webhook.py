@@ -88,24 +88,24 @@ def _receive(rows: Any, token: str | None, call: WebhookCall) -> Received:
         if held is None:
             raise NotFound("There is no such webhook.", code="webhook_not_found")
         target = target_of(held)
-        cause = TriggerEvent(
+        event = TriggerEvent(
             TriggerKind.WEBHOOK,
             source=call.source,
             event_id=call.event_id,
             received=(call.body or b"").decode(errors="replace"),
             is_sample=call.is_sample,
         )
-        first = history.find_event(target, cause)
+        first = history.find_event(target, event)
         if first is not None:
             said = f"It came to run {first.run_id}." if first.run_id else ""
-            return Received(firing.skip(target, cause, SkipReason.DUPLICATE, said), first)
+            return Received(firing.skip(target, event, SkipReason.DUPLICATE, said), first)
         if reason := _refusal(held, target, call):
-            return Received(firing.skip(target, cause, reason))
+            return Received(firing.skip(target, event, reason))
         try:
             text = _text_of(call, needs_message=target.task is None)
         except Invalid as error:
-            return Received(firing.skip(target, cause, SkipReason.BODY, error.message))
-        return Received(firing.fire(target, replace(cause, text=text)))
+            return Received(firing.skip(target, event, SkipReason.BODY, error.message))
+        return Received(firing.fire(target, replace(event, text=text)))
 
 
 def _refusal(

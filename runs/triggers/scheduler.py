@@ -97,8 +97,8 @@ def _fire(trigger: Trigger, now: datetime) -> int:
     to_run = _to_run(trigger, due, now)
     target = target_of(trigger)
     if missed := due[len(to_run) :]:
-        cause = TriggerEvent(TriggerKind.SCHEDULE, due_at=missed[-1])
-        left = firing.skip(target, cause, SkipReason.MISSED, n=len(missed))
+        event = TriggerEvent(TriggerKind.SCHEDULE, due_at=missed[-1])
+        left = firing.skip(target, event, SkipReason.MISSED, n=len(missed))
         if left.last_at is None and len(missed) > 1:
             Firing.objects.filter(pk=left.pk).update(last_at=missed[0])
     for at in reversed(to_run):

@@ -37,7 +37,7 @@ class StoredMail:
 
 @require_http_methods(["GET", "POST"])
 def mail_settings(request: PageRequest) -> HttpResponse:
-    """How mails leave and come in. POST makes or closes the door for mail services.
+    """How mails leave and come in. POST opens or closes the gateway for mail services.
 
     The owners of the installation's own account alone see kept mails: the folder has all.
     """
@@ -45,10 +45,10 @@ def mail_settings(request: PageRequest) -> HttpResponse:
     access.require("org.settings.manage")
     if request.method == "POST":
         match request.POST.get("act"):
-            case "door_make":
+            case "gateway_open":
                 live = gateway.make_token(access)
-            case "door_close":
-                gateway.close_door(access)
+            case "gateway_close":
+                gateway.close_gateway(access)
                 messages.success(request, "Nobody hands mails over any more.")
                 return redirect("runs:mail_settings")
             case _:
@@ -71,16 +71,16 @@ def mail_settings(request: PageRequest) -> HttpResponse:
             "kept": [] if chosen else [_head_of(file) for file in kept],
             "server": getattr(settings, "EMAIL_HOST", ""),
             "is_host": is_host,
-            "door": _door_of(request, access.organization.mail_token_prefix + "****"),
+            "gateway": _gateway_url(request, access.organization.mail_token_prefix + "****"),
             "believed": settings.MAIL_BELIEVED,
             "authserv": settings.MAIL_AUTHSERV,
-            "has_door": bool(access.organization.mail_token_hash),
-            "live": _door_of(request, live) if live else "",
+            "has_gateway": bool(access.organization.mail_token_hash),
+            "live": _gateway_url(request, live) if live else "",
         },
     )
 
 
-def _door_of(request: PageRequest, token: str) -> str:
+def _gateway_url(request: PageRequest, token: str) -> str:
     return f"{address_of(request)}/api/v1/mail/{token}"
 
 

@@ -579,7 +579,7 @@ def test_a_new_token_ends_the_old_one_and_a_door_leads_to_its_own_organization_a
     newer = gateway.make_token(alice)
     assert hand_over(token, data=letter().as_bytes(), **sent).status_code == 404
     assert hand_over(newer, data=letter().as_bytes(), **sent).status_code == 200
-    gateway.close_door(alice)
+    gateway.close_gateway(alice)
     assert hand_over(newer, data=letter().as_bytes(), **sent).status_code == 404
     with pytest.raises(Forbidden):
         gateway.make_token(make_bob(alice))

@@ -202,13 +202,13 @@ def test_the_door_for_mail_services_is_made_renewed_and_closed_on_the_page(
         return text_of(page.post("/settings/mail/", {"act": act}, follow=True))
 
     assert "Make an address" in text_of(page.get("/settings/mail/"))
-    first = re.search(r"http\S+/api/v1/mail/mail_[0-9a-f]{48}", act("door_make"))
+    first = re.search(r"http\S+/api/v1/mail/mail_[0-9a-f]{48}", act("gateway_open"))
     assert first
     later = text_of(page.get("/settings/mail/"))
     assert first[0] not in later
     assert re.search(r"/api/v1/mail/mail_\w{3}\*{4}", later)
-    assert first[0] not in act("door_make")
-    assert "Make an address" in act("door_close")
+    assert first[0] not in act("gateway_open")
+    assert "Make an address" in act("gateway_close")
 
 
 def test_tests_are_no_part_of_an_endpoints_health(
