@@ -14,19 +14,14 @@ from ninja import Router, Status
 
 from runs import wire
 from runs.inbox import gateway, receiving
-from runs.models import FiringStatus, RunStatus, SkipReason
+from runs.models import RunStatus
 from runs.triggers import inbound_webhook
 from runs.triggers.inbound_webhook import Received, WebhookCall
 from teammates.api.schemas import takes_any_query
 from teammates.errors import (
-    Conflict,
-    DomainError,
-    Forbidden,
     Invalid,
     NotFound,
     TooLarge,
-    TooMany,
-    Unsuitable,
 )
 from teammates.text import read_json
 from teammates.types import JSON
@@ -42,8 +37,6 @@ EVENT_ID_HEADERS = (
     "X-GitHub-Delivery",
     "X-Event-Id",
 )
-# Refusals that say nothing about the call: what is set up here is wrong.
-OURS_TO_MEND = (Invalid, Unsuitable, Forbidden, NotFound, Conflict)
 
 
 @router.post("/webhooks/tasks/{int:task_id}/{token}", response={202: JSON})
@@ -75,35 +68,13 @@ def _call_of(request: HttpRequest) -> WebhookCall:
 
 
 def _answer(received: Received) -> Status[JSON]:
+    if received.refusal is not None:
+        raise received.refusal
     entry = received.first or received.firing
-    if entry.error is not None and not isinstance(entry.error, OURS_TO_MEND):
-        raise entry.error
-    if entry.status == FiringStatus.SKIPPED and entry.reason not in (
-        SkipReason.OVERLAP,
-        SkipReason.REPLACED,
-    ):
-        raise _refused(SkipReason(entry.reason), entry.detail)
     run = entry.run
     status = wire.V2_STATUS[RunStatus(run.status)] if run is not None else entry.status
     shown = {"run_id": entry.run_id, "status": status, "duplicate": received.first is not None}
     return Status(202, shown | ({"reason": entry.reason} if entry.reason else {}))
-
-
-def _refused(reason: SkipReason, detail: str) -> DomainError:
-    match reason:
-        case SkipReason.TOKEN:
-            return NotFound("There is no such webhook.", code="webhook_not_found")
-        case SkipReason.PAUSED:
-            return Conflict("This webhook is paused.", code="webhook_paused")
-        case SkipReason.RATE:
-            return TooMany("Too many calls within a minute.", retry_after=30)
-        case SkipReason.SIZE:
-            return TooLarge(
-                f"The body must have at most {inbound_webhook.LARGEST_BODY // 1024} KB."
-            )
-        case SkipReason.BODY:
-            return Invalid(detail)
-    return Conflict(detail or f"Nothing was started: {reason.label}.", code="not_started")
 
 
 # --- mail ---------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 """Calls of other systems that start a task or a teammate (contract v2 5.2). Each is in the log of
-firings, also one that started nothing; what is answered then is in `runs/api/inbound.py`."""
+firings, also one that started nothing."""
 
 import json
 import secrets
@@ -9,10 +9,18 @@ from urllib.parse import parse_qsl
 
 from django.db import transaction
 
-from runs.models import Firing, SkipReason, Trigger, TriggerKind
+from runs.models import Firing, FiringStatus, SkipReason, Trigger, TriggerKind
 from runs.triggers import firing, history
 from runs.triggers.targets import TriggerEvent, TriggerTarget, target_of
-from teammates.errors import Invalid, NotFound
+from teammates.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    TooLarge,
+    TooMany,
+    Unsuitable,
+)
 from teammates.fields import hash_secret
 from teammates.models import Teammate
 from teammates.quoting import as_data
@@ -20,6 +28,9 @@ from teammates.text import clean, read_json
 from teammates.types import JSON
 
 LARGEST_BODY = 256 * 1024  # bytes
+# Refusals that say nothing about the call: what is set up here is wrong.
+OURS_TO_MEND = (Invalid, Unsuitable, Forbidden, NotFound, Conflict)
+GOES_ON = (SkipReason.OVERLAP, SkipReason.REPLACED)  # of the call itself nothing was wrong
 WEBHOOK = "a webhook"
 CALLED = "Your webhook was called. Do with it what your instructions say."
 
@@ -41,6 +52,29 @@ class Received:
 
     firing: Firing
     first: Firing | None = None
+
+    @property
+    def refusal(self) -> Exception | None:
+        """What the caller is answered where nothing came of the call (contract v2 5.2)."""
+        entry = self.first or self.firing
+        if entry.error is not None and not isinstance(entry.error, OURS_TO_MEND):
+            return entry.error
+        if entry.status != FiringStatus.SKIPPED or entry.reason in GOES_ON:
+            return None
+        match SkipReason(entry.reason):
+            case SkipReason.TOKEN:
+                return NotFound("There is no such webhook.", code="webhook_not_found")
+            case SkipReason.PAUSED:
+                return Conflict("This webhook is paused.", code="webhook_paused")
+            case SkipReason.RATE:
+                return TooMany("Too many calls within a minute.", retry_after=30)
+            case SkipReason.SIZE:
+                return TooLarge(f"The body must have at most {LARGEST_BODY // 1024} KB.")
+            case SkipReason.BODY:
+                return Invalid(entry.detail)
+            case reason:
+                said = entry.detail or f"Nothing was started: {reason.label}."
+                return Conflict(said, code="not_started")
 
 
 def receive_for_task(task_id: int, token: str, call: WebhookCall) -> Received:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, TypeVar
 
 from django.http import HttpResponse
@@ -20,22 +21,7 @@ from teammates.api.scopes import exact_scope, scoped
 from teammates.errors import DomainError, Forbidden, NotFound
 from teammates.types import JSON
 
-OPTIONS = (
-    "model",
-    "effort",
-    "permission_mode",
-    "human_in_the_loop",
-    "tools",
-    "memory",
-    "history",
-    "task_setup_tools",
-    "feedback",
-    "metadata",
-    "output_schema",
-    "max_turns",
-    "skill",
-    "email_notifications",
-)
+OPTIONS = {one.name for one in fields(options.Options)} - {"route"}
 # What a route that makes a run may answer.
 MADE = {200: Any, 201: JSON}
 
