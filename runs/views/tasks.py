@@ -212,19 +212,21 @@ def task_act(request: PageRequest, task_id: int) -> HttpResponse:
             return redirect(run.thread)
         case "pause" | "resume" as act:
             tasks.update_task(access, task, enabled=act == "resume")
-            rests = "is paused: its schedules rest, its webhook and its mail are switched off"
-            messages.success(request, f"{task.name} {rests if act == 'pause' else 'works again'}.")
+            rests = "is paused, its schedules with it; its webhook and its mail are switched off"
+            messages.success(
+                request, f"{task.name} {rests if act == 'pause' else 'is active again'}."
+            )
         case "duplicate":
             copy = definitions.duplicate_task(access, task)
             messages.success(request, "This is the copy. Its schedules are paused: look at them.")
             return redirect(f"{copy.get_absolute_url()}?tab=triggers")
         case "archive":
             tasks.archive_task(access, task)
-            messages.success(request, f"{task.name} is archived; its runs stay.")
+            messages.success(request, f"{task.name} is archived; its runs are kept.")
             return redirect("runs:task_list")
         case "restore":
             tasks.restore_task(access, task)
-            messages.success(request, "It is back, paused. Look at its triggers: they are off.")
+            messages.success(request, "Restored, and paused: its triggers are switched off.")
             return redirect(task)
         case _:
             raise Invalid("Choose what to do.")

@@ -34,20 +34,22 @@ def teammate_act(request: PageRequest, teammate_id: int) -> HttpResponse:
     match act:
         case "pause" | "resume":
             staffing.set_enabled(request.access, teammate, enabled=act == "resume")
-            said = "is paused: its schedules rest" if act == "pause" else "works again"
+            said = "is paused, and its schedules with it" if act == "pause" else "is active again"
         case "archive":
             staffing.archive_teammate(access, teammate)
-            said = "is archived; threads and runs stay"
+            said = "is archived; its threads and runs are kept"
         case "unarchive":
             staffing.unarchive_teammate(access, teammate)
-            said = "is back, paused"
+            said = "is restored and paused"
         case "personal" | "organization":
             editing.update_teammate(access, teammate, visibility=act)
-            said = "is its maker's alone" if act == "personal" else "is everybody's"
+            said = (
+                "is visible to its maker only" if act == "personal" else "is visible to everybody"
+            )
         case "default":
             access.require("org.settings.manage")
             lookup.make_default(access, teammate)
-            said = "answers when nobody is named"
+            said = "is the default teammate"
         case _:
             raise Invalid("Choose what to do.")
     messages.success(request, f"{teammate.name} {said}.")

@@ -446,7 +446,7 @@ def test_an_archived_task_is_brought_back_paused(page: Client, alice: Access, ta
     act = f"/tasks/{task.pk}/act/"
     page.post(act, {"act": "archive"})
     assert "Restore" in text_of(page.get(task.get_absolute_url()))
-    assert "It is back, paused." in text_of(page.post(act, {"act": "restore"}, follow=True))
+    assert "Restored, and paused" in text_of(page.post(act, {"act": "restore"}, follow=True))
     task.refresh_from_db()
     assert (task.status, task.triggers.get().enabled) == (TaskStatus.DISABLED, False)
     with pytest.raises(Unsuitable):
