@@ -1,4 +1,5 @@
-"""v2: runs (the first seed; contract v2 2.1, 3, 4)."""
+"""v2: runs listed, read, streamed and stopped (the first seed; contract v2 2.1, 3, 4). Asking for
+one is in `run_requests`."""
 
 from typing import Annotated, Any, Literal
 
