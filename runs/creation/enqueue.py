@@ -42,6 +42,10 @@ class RunRequest:
     started_by: Run | None = None
     retry_of: Run | None = None
 
+    @property
+    def teammate_version(self) -> TeammateVersion:
+        return self.version or self.teammate.current_version
+
 
 def start_in_new_thread(
     access: Access,
@@ -68,8 +72,10 @@ def enqueue(access: Access, request: RunRequest) -> Run:
     order. Raises as `resolve` and `may_start`, and `TooMany` if the queue is full.
     """
     thread = request.thread
-    locked = Thread.objects.select_for_update(no_key=True).values("next_position", "heard_outside")
-    vars(thread).update(locked.get(pk=thread.pk))
+    thread.refresh_from_db(
+        fields=["next_position", "heard_outside"],
+        from_queryset=Thread.objects.select_for_update(no_key=True),
+    )
     starts_left = may_start(access, request)
     run = _make(access, request, resolve(access, request))
     if thread.teammate_id is None:
@@ -111,10 +117,9 @@ def resolve(access: Access, request: RunRequest) -> Options:
     Raises `Invalid` where nobody is to be asked although the mode wants it, or for a skill that
     the teammate has not.
     """
-    version = request.version or request.teammate.current_version
     wanted = request.options
     if not request.is_resolved:
-        inherited = options_of_version(version)
+        inherited = options_of_version(request.teammate_version)
         if request.task is not None:
             inherited = options_of_task(request.task).merged_with(inherited)
         wanted = wanted.merged_with(inherited)
@@ -144,7 +149,7 @@ def _make(access: Access, request: RunRequest, options: Options) -> Run:
         thread=thread,
         task=request.task or _ad_hoc_task(access, request),
         teammate=request.teammate,
-        teammate_version=request.version or request.teammate.current_version,
+        teammate_version=request.teammate_version,
         end_user=thread.end_user,
         prompt=request.prompt,
         reply_to=request.reply_to,
