@@ -1,6 +1,6 @@
 """Whose rows are: of one end user or the account itself, and of the member who made them."""
 
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from django.db import models
 
@@ -18,7 +18,7 @@ class ScopedQuerySet(models.QuerySet[Any]):
         return access.exact_scope(self)
 
 
-class OwnedQuerySet(models.QuerySet[M], Generic[M]):
+class OwnedQuerySet(models.QuerySet[M]):
     def visible_to(self, access: "Access") -> Self:
         """Those that exist for the asker (`Access.scope`)."""
         return access.scope(self)

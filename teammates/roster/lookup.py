@@ -5,6 +5,7 @@ from dataclasses import replace
 from teammates.access import Access
 from teammates.errors import NotFound, Unsuitable
 from teammates.models import Organization, Teammate, TeammateStatus, TeammateVersion
+from teammates.models.teammate import TeammateQuerySet
 from teammates.trust import audit
 
 
@@ -23,7 +24,11 @@ def require_editor(access: Access, teammate: Teammate) -> None:
 
 def get_teammate(access: Access, teammate_id: int) -> Teammate:
     """Raises `NotFound`."""
-    teammates = Teammate.objects.visible_to(access).with_version()
+    return pick(Teammate.objects.visible_to(access).with_version(), teammate_id)
+
+
+def pick(teammates: TeammateQuerySet, teammate_id: int) -> Teammate:
+    """One of `teammates`. Raises `NotFound`."""
     found = teammates.filter(pk=teammate_id).first()
     if found is None:
         raise NotFound("There is no such teammate.", code="teammates.not_found")

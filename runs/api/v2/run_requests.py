@@ -14,6 +14,7 @@ from runs.api.v2.shapes import (
 )
 from runs.api.v2.shared import (
     MADE,
+    RunOptionsIn,
     answer,
     find_run,
     options_of,
@@ -30,26 +31,14 @@ from threads import files
 router = Router(tags=["runs"])
 
 
-class RunCreate(Input):
+class RunCreate(RunOptionsIn):
     message: str
-    stream: bool = True
     teammate_id: int | None = None
     name: str | None = None
     instructions: str | None = None
     tools: list[str] | None = None
-    user_id: str | None = None
-    metadata: JSON | None = None
-    memory: bool | None = None
-    history: bool | None = None
-    task_setup_tools: bool | None = None
-    feedback: bool | None = None
-    human_in_the_loop: bool | None = None
-    permission_mode: str | None = None
-    model: str | None = None
-    effort: str | None = None
     email_inbox: bool = False
     output_schema: JSON | None = None
-    max_turns: int | None = None
     skill: Annotated[str, Field(max_length=100)] | None = None
     email_notifications: bool = False
 

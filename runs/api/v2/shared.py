@@ -16,12 +16,31 @@ from runs.streams.frames_v2 import V2Frames
 from runs.streams.sse import StreamPlan, hand_over
 from teammates.access import Access
 from teammates.api.bearer import access_of_request
-from teammates.api.schemas import ApiRequest
+from teammates.api.schemas import ApiRequest, Input
 from teammates.api.scopes import exact_scope, scoped
 from teammates.errors import DomainError, Forbidden, NotFound
 from teammates.types import JSON
 
 OPTIONS = {one.name for one in fields(options.Options)} - {"route"}
+
+
+class RunOptionsIn(Input):
+    """What every body that starts a run of its own may say."""
+
+    stream: bool = True
+    user_id: str | None = None
+    metadata: JSON | None = None
+    memory: bool | None = None
+    history: bool | None = None
+    task_setup_tools: bool | None = None
+    feedback: bool | None = None
+    human_in_the_loop: bool | None = None
+    permission_mode: str | None = None
+    model: str | None = None
+    effort: str | None = None
+    max_turns: int | None = None
+
+
 # What a route that makes a run may answer.
 MADE = {200: Any, 201: JSON}
 

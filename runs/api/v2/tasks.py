@@ -6,7 +6,7 @@ from django.http import HttpResponse
 from ninja import Router, Status
 from pydantic import Field
 
-from runs.api.v2.shared import MADE, answer, options_of
+from runs.api.v2.shared import MADE, RunOptionsIn, answer, options_of
 from runs.creation import idempotency, requests
 from runs.models import Lesson, Task, Trigger, TriggerKind
 from runs.tasks import lessons, tasks
@@ -63,19 +63,8 @@ class TaskUpdate(TaskFields):
     status: Literal["enabled", "disabled"] | None = None
 
 
-class TaskRunIn(Input):
-    stream: bool = True
-    user_id: str | None = None
-    metadata: JSON | None = None
-    memory: bool | None = None
-    history: bool | None = None
-    task_setup_tools: bool | None = None
-    feedback: bool | None = None
-    human_in_the_loop: bool | None = None
-    permission_mode: str | None = None
-    model: str | None = None
-    effort: str | None = None
-    max_turns: int | None = None
+class TaskRunIn(RunOptionsIn):
+    pass  # the message is the task's
 
 
 class TimingFields(Input):

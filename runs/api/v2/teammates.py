@@ -25,7 +25,7 @@ from teammates.api.schemas import (
 )
 from teammates.api.scopes import scoped
 from teammates.api.v2_knowledge import document_out
-from teammates.errors import NotFound, Unsuitable
+from teammates.errors import Unsuitable
 from teammates.knowledge import documents
 from teammates.models import PromptProfile, Teammate
 from teammates.people import end_users
@@ -219,10 +219,7 @@ def _find(access: Access, teammate_id: int) -> Teammate:
 
 def _shown(access: Access, teammate_id: int, request: ApiRequest) -> JSON:
     found = activity.with_activity(Teammate.objects.visible_to(access).with_version())
-    teammate = found.filter(pk=teammate_id).first()
-    if teammate is None:
-        raise NotFound("There is no such teammate.", code="teammates.not_found")
-    return teammate_out(teammate, request)
+    return teammate_out(lookup.pick(found, teammate_id), request)
 
 
 def find_to_edit(request: ApiRequest, teammate_id: int, user_id: str | None) -> Teammate:
