@@ -4,6 +4,7 @@ Loaded with `-p` so that the data folder is set before Django reads its settings
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 import subprocess
@@ -43,6 +44,7 @@ cluster = Cluster(Path(os.environ["MUSTER_DATA"]))
 _stack = contextlib.ExitStack()
 
 
+@functools.cache
 def template() -> str:
     """The migrated, empty database that every other one is a copy of."""
     digest = hashlib.sha256()
