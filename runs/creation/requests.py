@@ -15,7 +15,6 @@ from runs.models import (
     HistoryOf,
     Run,
     Task,
-    TaskStatus,
 )
 from teammates.access import Access
 from teammates.errors import Conflict, NotFound, Unsuitable
@@ -86,7 +85,7 @@ def run_task(
     """
     access.require("data.runs.write", task)
     options = check_options(access.for_end_user(user_id), options)
-    if task.status != TaskStatus.ENABLED:
+    if not task.is_enabled:
         raise Unsuitable(
             f"The task {task.name} is {task.get_status_display().lower()}; enable it first.",
             code="task_disabled",

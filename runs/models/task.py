@@ -99,6 +99,10 @@ class Task(Owned, Identified):
     def is_archived(self) -> bool:
         return self.status == TaskStatus.ARCHIVED
 
+    @property
+    def is_enabled(self) -> bool:
+        return self.status == TaskStatus.ENABLED
+
 
 class Lesson(models.Model):
     """What a run of a task found out that later runs of it should know."""

@@ -150,11 +150,7 @@ class Trigger(Reachable):
     @property
     def is_active(self) -> bool:
         """Whether it would start a run: it rests while its task or teammate is paused."""
-        return (
-            self.enabled
-            and self.task.status == TaskStatus.ENABLED
-            and self.task.teammate.status == TeammateStatus.ENABLED
-        )
+        return self.enabled and self.task.is_enabled and self.task.teammate.is_enabled
 
 
 class FiringStatus(models.TextChoices):

@@ -65,7 +65,7 @@ def update_task(access: Access, task: Task, *, enabled: bool | None = None, **ch
     with transaction.atomic():
         locked = lock(access, task)
         _apply(locked, changes)
-        is_resumed = enabled and locked.status != TaskStatus.ENABLED
+        is_resumed = enabled and not locked.is_enabled
         if enabled is not None:
             locked.status = TaskStatus.ENABLED if enabled else TaskStatus.DISABLED
         locked.save()

@@ -11,7 +11,6 @@ from runs.models import (
     Run,
     RunFile,
     Task,
-    TaskStatus,
     ToolCall,
 )
 from runs.models.run_query import RunQuerySet
@@ -128,7 +127,7 @@ def create_task(run: Run, access: Access, call: ToolCall, arguments: JSON) -> To
 
 def run_task(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
     task = _tasks(run, access).select_related("teammate").filter(pk=arguments["task_id"]).first()
-    if task is None or task.status != TaskStatus.ENABLED:
+    if task is None or not task.is_enabled:
         raise NotFound("There is no such task in this scope; list_tasks names those there are.")
     if run.depth >= DEEPEST:
         raise Conflict(f"Runs may start runs {DEEPEST} deep, and this is the last of them.")

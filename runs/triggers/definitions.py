@@ -8,7 +8,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from config.database import database_now
-from runs.models import Missed, Overlap, PauseReason, Task, TaskStatus, Trigger, TriggerKind
+from runs.models import Missed, Overlap, PauseReason, Task, Trigger, TriggerKind
 from runs.tasks import tasks
 from runs.triggers import due_times
 from teammates.access import Access, take_over
@@ -331,7 +331,7 @@ def _add_trigger(access: Access, task: Task, kind: TriggerKind, **fields: Any) -
 
 
 def _require_startable(task: Task) -> None:
-    if task.status != TaskStatus.ENABLED or not task.teammate.is_enabled:
+    if not task.is_enabled or not task.teammate.is_enabled:
         raise Unsuitable(
             "The task or its teammate is paused; enable it before something may start it.",
             code="task_disabled",
