@@ -29,6 +29,18 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
     connection.settings_dict["TEST"]["TEMPLATE"] = template()
 
 
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> Iterator[None]:
+    """At the end, nobody's forgotten connection keeps the database from being dropped."""
+    yield
+    with cluster.connect() as superuser:
+        superuser.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
+            [connection.settings_dict["NAME"]],
+        )
+    connection.close()
+
+
 @pytest.fixture(autouse=True)
 def quick_passwords(settings: Any) -> None:
     """A good hash takes a third of a second, and these passwords are nobody's."""
