@@ -93,6 +93,9 @@ DATABASES: dict[str, JSON] = {
 DATABASE_DIRECT_URL = os.environ.get("DATABASE_DIRECT_URL", "")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+# How long a sign-in is kept that nothing changed about (`teammates/access_cache.py`).
+ACCESS_SECONDS = env_number("MUSTER_ACCESS_SECONDS", 10, least=0)
+
 # --- Runs ---
 LEASE_SECONDS = env_number("MUSTER_LEASE_SECONDS", 30, least=0.2)
 WORKER_CONCURRENCY = int(env_number("MUSTER_WORKER_CONCURRENCY", 100, least=1))

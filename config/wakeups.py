@@ -29,6 +29,7 @@ class WakeUps:
     def __init__(self) -> None:
         self._listeners: dict[str, list[Listener]] = {}
         self._delay = SHORTEST_DELAY
+        self.is_listening = False
 
     def subscribe(self, channel: str, listener: Listener) -> None:
         self._listeners.setdefault(channel, []).append(listener)
@@ -53,8 +54,12 @@ class WakeUps:
             self._delay = SHORTEST_DELAY
             for channel in self._listeners:
                 self._tell(channel, "")
-            async for notification in connection.notifies():
-                self._tell(notification.channel, notification.payload)
+            try:
+                self.is_listening = True
+                async for notification in connection.notifies():
+                    self._tell(notification.channel, notification.payload)
+            finally:
+                self.is_listening = False
 
     def _tell(self, channel: str, payload: str) -> None:
         for listener in self._listeners.get(channel, []):

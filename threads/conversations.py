@@ -5,12 +5,13 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import Case, F, Q, QuerySet, Value, When
 from django.utils import timezone
 
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid, NotFound
 from teammates.models import EndUser, Teammate
+from teammates.scoped_query import scoped_query
 from teammates.text import clean_text
 from threads.files import current_files, hold_paths
 from threads.models import File, Message, MessageRole, Thread
@@ -108,13 +109,27 @@ def delete_thread(access: Access, thread: Thread) -> None:
     Thread.objects.filter(pk=thread.pk, deleted_at=None).update(deleted_at=timezone.now())
 
 
+@scoped_query
+def _thread_by_uid(access: Access, uid: Any) -> "QuerySet[Thread]":
+    return Thread.objects.visible_to(access).for_list().filter(uid=uid)
+
+
+@scoped_query
+def _thread_by_pk(access: Access, pk: Any) -> "QuerySet[Thread]":
+    return Thread.objects.visible_to(access).for_list().filter(pk=pk)
+
+
+_BY = {"uid": _thread_by_uid, "pk": _thread_by_pk}
+
+
 def get_thread(access: Access, **lookup: Any) -> Thread:
-    """Raises `NotFound`, or `Forbidden` for a colleague's thread (contract v1 1.3)."""
-    threads = Thread.objects.visible_to(access).for_list()
-    thread = threads.filter(**lookup).first()
+    """One by its `uid` or `pk`. Raises `NotFound`, or `Forbidden` for a colleague's thread
+    (contract v1 1.3)."""
+    (found_by,) = lookup
+    thread = _BY[found_by].first(access, **lookup)
     if thread is not None:
         return thread
-    if Thread.objects.visible_to(access.everything()).filter(**lookup).exists():
+    if _BY[found_by].first(access.everything(), **lookup) is not None:
         raise Forbidden("This thread is a colleague's.")
     raise NotFound("There is no such thread.", code="threads.not_found")
 

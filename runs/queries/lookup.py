@@ -12,22 +12,46 @@ from runs.models.run_query import RunQuerySet
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid, NotFound
 from teammates.models import Teammate
+from teammates.scoped_query import scoped_query
 from teammates.types import JSON
 from threads.models import File, Thread
 
 
+@scoped_query
+def _run_by_pk(access: Access, pk: Any) -> RunQuerySet:
+    return Run.objects.visible_to(access).for_detail().filter(pk=pk)
+
+
+@scoped_query
+def _run_by_uid(access: Access, uid: Any) -> RunQuerySet:
+    return Run.objects.visible_to(access).for_detail().filter(uid=uid)
+
+
+@scoped_query
+def _bare_run_by_pk(access: Access, pk: Any) -> RunQuerySet:
+    return Run.objects.visible_to(access).filter(pk=pk)
+
+
+@scoped_query
+def _bare_run_by_uid(access: Access, uid: Any) -> RunQuerySet:
+    return Run.objects.visible_to(access).filter(uid=uid)
+
+
+_WHOLE = {"pk": _run_by_pk, "uid": _run_by_uid}
+_BARE = {"pk": _bare_run_by_pk, "uid": _bare_run_by_uid}
+
+
 def get_run(access: Access, *, bare: bool = False, **lookup: Any) -> Run:
-    """Raises `NotFound`; a colleague's run is `Forbidden`, which v2 and the pages show as 404.
+    """One by its `pk` or `uid`. Raises `NotFound`; a colleague's run is `Forbidden`, which v2 and
+    the pages show as 404.
 
     `bare`: without what it takes to show the run (a stream needs only to know that it may).
     """
-    runs = Run.objects.visible_to(access)
-    if not bare:
-        runs = runs.for_detail()
-    run = runs.filter(**lookup).first()
+    (found_by,) = lookup
+    run = (_BARE if bare else _WHOLE)[found_by].first(access, **lookup)
     if run is not None:
         return run
-    if Run.objects.visible_to(access.everything()).filter(**lookup).exists():
+    if _BARE[found_by].first(access.everything(), **lookup) is not None:
         raise Forbidden("This run is a colleague's.")
     raise NotFound("There is no such run.", code="runs.not_found")
 

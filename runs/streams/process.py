@@ -10,6 +10,7 @@ from typing import Any
 from config.wakeups import WakeUps
 from runs.streams.hub import Hub
 from runs.streams.live import LiveBoard
+from teammates.access_cache import cache as access_cache
 
 logger = logging.getLogger("muster.runtime")
 
@@ -48,6 +49,7 @@ def start_readers(on_failure: OnFailure | None = None) -> Readers:
     wakeups = WakeUps()
     hub = Hub(wakeups)
     board = LiveBoard(wakeups)
+    access_cache.follow(wakeups)
     tasks = [
         watched(wakeups.run(), "wake-ups", on_failure),
         watched(hub.run(), "hub", on_failure),

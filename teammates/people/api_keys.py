@@ -8,7 +8,9 @@ from django.db import models, transaction
 from django.db.models import OuterRef
 from django.utils import timezone
 
+from config.compiled import compiled
 from teammates.access import SCOPES, Access, access_of_key, role_in
+from teammates.access_cache import cache as access_cache
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
 from teammates.fields import hash_secret
 from teammates.models import APIKey, Organization, User
@@ -17,6 +19,7 @@ from teammates.trust import audit
 
 MAX_ACTIVE_KEYS = 50
 V1, V2 = "al_", "m8_"
+NOTED_EVERY = timedelta(minutes=1)
 # What the first start prints lies in a terminal and a log.
 FIRST_DAYS = 30
 FIRST_SCOPES = sorted(set(SCOPES) - {"data.llm_credentials.manage"})
@@ -235,27 +238,45 @@ def access_of_bearer(credential: str) -> Access:
 
     Raises `NotSignedIn`, whose code says what is wrong (contract v1 1.3).
     """
-    if credential.startswith((V1, V2)):
-        key = (
-            APIKey.objects.select_related("organization", "created_by")
-            .annotate(creators_role=role_in(OuterRef("organization"), OuterRef("created_by")))
-            .filter(hash=hash_secret(credential))
-            .first()
+    if not credential.startswith((V1, V2)):
+        return access_of_token(credential)
+    given = hash_secret(credential)
+    access = access_cache.get(given, lambda: _access_of_hash(given))
+    assert access is not None
+    assert access.api_key is not None
+    _require_valid(access.api_key)  # a kept one may have expired meanwhile
+    if _note_use(access.api_key):
+        access_cache.drop(given)
+    return access
+
+
+@compiled
+def _key_of_hash(hash: Any) -> models.QuerySet[APIKey]:
+    role = role_in(OuterRef("organization"), OuterRef("created_by"))
+    keys = APIKey.objects.select_related("organization", "created_by")
+    return keys.annotate(creators_role=role).filter(hash=hash)
+
+
+def _access_of_hash(given: str) -> Access:
+    key = _require_valid(_key_of_hash.first(hash=given))
+    access = access_of_key(key, key.creators_role)  # type: ignore[attr-defined]  # annotated
+    if access is None:
+        raise NotSignedIn(
+            "The person who made this key is no longer here.", code="auth.invalid_api_key"
         )
-        if key is None or not key.is_valid:
-            raise NotSignedIn("This API key is not valid.", code="auth.invalid_api_key")
-        access = access_of_key(key, key.creators_role)
-        if access is None:
-            raise NotSignedIn(
-                "The person who made this key is no longer here.", code="auth.invalid_api_key"
-            )
-        _note_use(key)
-        return access
-    return access_of_token(credential)
+    return access
 
 
-def _note_use(key: APIKey) -> None:
-    """At most one write a minute, however many requests a key makes."""
+def _require_valid(key: APIKey | None) -> APIKey:
+    if key is None or not key.is_valid:
+        raise NotSignedIn("This API key is not valid.", code="auth.invalid_api_key")
+    return key
+
+
+def _note_use(key: APIKey) -> bool:
+    """Whether it was written down: once a minute, however many requests a key makes."""
     now = timezone.now()
-    if key.last_used_at is None or now - key.last_used_at > timedelta(minutes=1):
-        APIKey.objects.filter(pk=key.pk).update(last_used_at=now)
+    if key.last_used_at is not None and now - key.last_used_at < NOTED_EVERY:
+        return False
+    APIKey.objects.filter(pk=key.pk).update(last_used_at=now)
+    return True

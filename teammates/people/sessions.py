@@ -15,9 +15,11 @@ from django.db.models import F
 from django.utils import timezone
 
 from teammates.access import Access, access_of_member
+from teammates.access_cache import cache as access_cache
 from teammates.errors import NotSignedIn
 from teammates.fields import hash_secret
 from teammates.models import RefreshToken, User
+from teammates.types import JSON
 
 # Two requests of one program that renew at once, or one whose answer got lost, are no theft.
 AT_ONCE = timedelta(seconds=10)
@@ -105,6 +107,12 @@ def access_of_token(token: str) -> Access:
         raise NotSignedIn("The token has expired.", code="auth.token_expired") from None
     except jwt.InvalidTokenError:
         raise NotSignedIn("The token is not valid.", code="auth.invalid_token") from None
+    access = access_cache.get(hash_secret(token), lambda: _access_of_claims(claims))
+    assert access is not None
+    return access
+
+
+def _access_of_claims(claims: JSON) -> Access:
     user = User.objects.filter(uid=str(claims.get("sub")), is_active=True).first()
     if user is None:
         raise NotSignedIn("The user is gone.", code="auth.user_not_found")

@@ -3,7 +3,7 @@
 import csv
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from typing import Any
 
@@ -12,6 +12,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from teammates.access import Access, access_of_member
+from teammates.access_cache import cache as access_cache
 from teammates.errors import DomainError
 from teammates.models import Organization, User
 from teammates.trust import limits
@@ -104,7 +105,11 @@ def _behind(rows: "QuerySet[Any]", after: int, order: tuple[str, ...]) -> Q:
 def access_of_session(user: User, session: Any) -> Access | None:
     """A person's access to the organization that their browser works in, else to the first."""
     chosen = session.get(ORGANIZATION)
-    return (access_of_member(user, chosen) if chosen else None) or access_of_member(user)
+    access = access_cache.get(
+        ("member", user.pk, chosen),
+        lambda: (access_of_member(user, chosen) if chosen else None) or access_of_member(user),
+    )
+    return access and replace(access, user=user)
 
 
 def choose_organization(request: HttpRequest, organization: Organization) -> None:

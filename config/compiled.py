@@ -1,0 +1,120 @@
+"""Querysets whose SQL is built once.
+
+Django puts a statement together anew for each call, which for a hot one costs several times what
+PostgreSQL needs to answer it. Here that is done once, when the module with the query is imported;
+a call fills in its values, and Django's own iterables make the same instances of the same rows.
+"""
+
+import copy
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
+
+from django.core.exceptions import EmptyResultSet
+from django.db import DEFAULT_DB_ALIAS, connections, models
+from django.db.models.query import FlatValuesListIterable, ModelIterable, ValuesListIterable
+
+Row = TypeVar("Row")
+QUERIES: "list[CompiledQuery[Any]]" = []  # for the test that holds them to Django's
+ITERABLES = (ModelIterable, ValuesListIterable, FlatValuesListIterable)
+
+
+class NotCompilable(TypeError):
+    """The queryset is not one kept statement; the message says why."""
+
+
+class Hole(models.Expression):
+    """Where a call's value goes. Among the parameters of the statement it stands for itself."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
+        return "%s", [self]
+
+
+class CompiledQuery(Generic[Row]):
+    """A function that returns a queryset, compiled.
+
+    Its arguments are holes. A call names them; none may be None, because SQL says `IS NULL` where
+    Django was given None. Raises `NotCompilable` when it is made.
+    """
+
+    def __init__(
+        self, build: "Callable[..., models.QuerySet[Any, Row]]", holes: Iterable[str] = ()
+    ) -> None:
+        self.build = build
+        self.name = f"{build.__module__}.{build.__qualname__}"
+        self.holes = frozenset(holes or inspect.signature(build).parameters)
+        self.queryset: Any = build(**{name: Hole(name) for name in self.holes})
+        self.model = self.queryset.model
+        if why := _why_not(self.queryset):
+            raise NotCompilable(f"{self.name} cannot be compiled: {why}.")
+        self._compiler = self.queryset.query.get_compiler(DEFAULT_DB_ALIAS)
+        try:
+            self.sql, self._parameters = self._compiler.as_sql()
+        except EmptyResultSet:
+            raise NotCompilable(f"{self.name} cannot be compiled: it has no rows.") from None
+        filled = {parameter.name for parameter in self._parameters if isinstance(parameter, Hole)}
+        if unused := sorted(self.holes - filled):
+            raise NotCompilable(f"{self.name} does not use {', '.join(unused)}.")
+        columns = [column for column, _, _ in self._compiler.select]
+        self._converters = self._compiler.get_converters(columns)
+
+    def all(self, **values: Any) -> list[Row]:
+        """The rows, in the queryset's order."""
+        if values.keys() != self.holes or None in values.values():
+            raise TypeError(f"{self.name} takes {', '.join(sorted(self.holes))}; none is None.")
+        rows = _Rows(self.queryset, self._compiler_of_call(values))
+        found: list[Row] = list(self.queryset._iterable_class(rows))
+        return found
+
+    def first(self, **values: Any) -> Row | None:
+        """The first row. Adds no `LIMIT`: for what finds one, or says so itself."""
+        return next(iter(self.all(**values)), None)
+
+    def _compiler_of_call(self, values: dict[str, Any]) -> Any:
+        parameters = tuple(
+            values[one.name] if isinstance(one, Hole) else one for one in self._parameters
+        )
+        compiler: Any = copy.copy(self._compiler)
+        compiler.connection = connections[DEFAULT_DB_ALIAS]  # this thread's
+        compiler.as_sql = lambda *_, **__: (self.sql, parameters)
+        compiler.get_converters = lambda *_: self._converters
+        return compiler
+
+
+def _why_not(queryset: Any) -> str:
+    """Why a queryset is not one statement that can be kept; empty if it is."""
+    if queryset._iterable_class not in ITERABLES:
+        return f"its rows are made by {queryset._iterable_class.__name__}"
+    if queryset._prefetch_related_lookups:
+        return "prefetch_related sends further statements"
+    if queryset._known_related_objects:
+        return "it begins at the related manager of one row"
+    if queryset.query.combinator:
+        return "it is a union"
+    return ""
+
+
+class _Rows:
+    """What an iterable sees of a queryset, with the compiler of one call."""
+
+    def __init__(self, queryset: Any, compiler: Any) -> None:
+        self.queryset = queryset
+        self._compiler = compiler
+        self.query = self
+
+    def get_compiler(self, *_: Any, **__: Any) -> Any:
+        return self._compiler
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.queryset, name)
+
+
+def compiled(build: "Callable[..., models.QuerySet[Any, Row]]") -> CompiledQuery[Row]:
+    """Decorate a function that returns a queryset (`CompiledQuery`)."""
+    query = CompiledQuery(build)
+    QUERIES.append(query)
+    return query
