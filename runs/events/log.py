@@ -6,7 +6,7 @@ which run and up to which number, and nothing else: readers fetch the events fro
 
 import json
 import logging
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -43,63 +43,110 @@ class StaleLease(DomainError):
     code = "runs.stale_lease"
 
 
-_APPEND = """
+def statement(
+    *, before: str = "", only: str = "", sets: str = "", joins: str = "", behind: str = ""
+) -> str:
+    """The SQL that appends, for `write`; a caller may have it do more for the same runs.
+
+    `before` and `behind` are further common table expressions, each with a comma in front; what is
+    behind may use `up` (id, before, after: the numbers around the run's new events) and names its
+    result `made` (run_id, ids). `only` restricts the runs that take events; `sets` and `joins`
+    write more columns of them.
+    """
+    made = "made.ids" if behind else "NULL::bigint[]"
+    join_made = "LEFT JOIN made ON made.run_id = up.id" if behind else ""
+    return f"""
 WITH want AS (
-    SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::int[]) w(run_id, fence, n)
+    SELECT * FROM unnest(%(runs)s::bigint[], %(fences)s::bigint[], %(counts)s::int[])
+        w(run_id, fence, n)
 ), locked AS (
     -- in id order: two statements that lock several runs never wait for each other in a ring
     SELECT r.id, w.n, r.last_seq, r.trace_id FROM runs_run r JOIN want w ON w.run_id = r.id
     WHERE CASE WHEN w.fence IS NULL THEN r.finished_at IS NULL
-               ELSE w.fence = r.fence AND r.status = 'running' END
+               ELSE w.fence = r.fence AND r.status = 'running' END {only}
     ORDER BY r.id FOR NO KEY UPDATE OF r
-), up AS (
-    UPDATE runs_run r SET last_seq = r.last_seq + l.n FROM locked l WHERE r.id = l.id
+){before}, up AS (
+    UPDATE runs_run r SET last_seq = r.last_seq + l.n{sets} FROM locked l {joins} WHERE r.id = l.id
     RETURNING r.id, l.last_seq AS before, r.last_seq AS after, l.trace_id
 ), inserted AS (
     INSERT INTO runs_event (run_id, seq, type, data, created_at)
     SELECT e.run_id, up.before + e.ord, e.type,
            e.data::jsonb || jsonb_build_object('trace_id', up.trace_id), clock_timestamp()
-    FROM unnest(%s::bigint[], %s::int[], %s::text[], %s::text[]) e(run_id, ord, type, data)
+    FROM unnest(%(event_runs)s::bigint[], %(ords)s::int[], %(types)s::text[], %(data)s::text[])
+        e(run_id, ord, type, data)
     JOIN up ON up.id = e.run_id
 ), told AS (
     -- chunked: a notification holds less than 8000 bytes
-    SELECT pg_notify(%s, string_agg(id || ':' || after, ',')) FROM (
+    SELECT pg_notify('{EVENTS_CHANNEL}', string_agg(id || ':' || after, ',')) FROM (
         SELECT id, after, (row_number() OVER (ORDER BY id) - 1) / 150 AS chunk FROM up
     ) numbered GROUP BY chunk
-)
-SELECT id, after, (SELECT count(*) FROM told) FROM up
+), spread AS (
+    SELECT pg_notify(channel, payload)
+    FROM unnest(%(channels)s::text[], %(payloads)s::text[]) n(channel, payload)
+){behind}
+SELECT up.id, up.after, {made}, (SELECT count(*) FROM told), (SELECT count(*) FROM spread)
+FROM up {join_made}
 """
 
 
-def append(batches: Iterable[Batch]) -> dict[int, int | None]:
+_APPEND = statement()
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of a run's batch: its last number, and the ids of what was made for it."""
+
+    last_seq: int
+    ids: list[int]
+
+
+def append(
+    batches: Iterable[Batch], news: Sequence[tuple[str, str | int]] = ()
+) -> dict[int, int | None]:
     """Write each batch's events and return the last number of every run that took them.
 
     A run whose lease is another's now, or that is over, takes none and is left out. If one run's
-    data cannot be stored, the others' is, and the guilty run's number is None.
+    data cannot be stored, the others' is, and the guilty run's number is None. `news` are further
+    channels to notify, and their payloads.
     """
     merged = _one_per_run(batches)
     try:
         with transaction.atomic():
-            return {**_append(merged)}
+            return {run_id: one.last_seq for run_id, one in write(merged, news).items()}
     except (DataError, ValueError):
         if len(merged) == 1:
             logger.exception("An event of run %s cannot be stored", merged[0].run_id)
             return {merged[0].run_id: None}
     taken: dict[int, int | None] = {}
     for batch in merged:
-        taken |= append([batch])
+        taken |= append([batch], news)
     return taken
 
 
-def append_or_raise(run_id: int, fence: int | None, events: list[NewEvent]) -> int:
+def append_or_raise(
+    run_id: int,
+    fence: int | None,
+    events: list[NewEvent],
+    news: Sequence[tuple[str, str | int]] = (),
+) -> int:
     """Append inside the caller's transaction; raise `StaleLease` if the run does not take them."""
-    taken = _append([Batch(run_id, fence, events)])
+    taken = write([Batch(run_id, fence, events)], news)
     if run_id not in taken:
         raise StaleLease
-    return taken[run_id]
+    return taken[run_id].last_seq
 
 
-def _append(batches: list[Batch]) -> dict[int, int]:
+def write(
+    batches: list[Batch],
+    news: Sequence[tuple[str, str | int]] = (),
+    *,
+    sql: str = _APPEND,
+    **values: Any,
+) -> dict[int, Written]:
+    """Append inside the caller's transaction, one batch a run; runs that take nothing are left out.
+
+    `sql` is of `statement`, and `values` are what it adds.
+    """
     rows = [
         (batch.run_id, number, event.type, as_json(event.data))
         for batch in batches
@@ -107,18 +154,24 @@ def _append(batches: list[Batch]) -> dict[int, int]:
     ]
     if not rows:
         return {}
+    event_runs, ords, types, data = (list(column) for column in zip(*rows, strict=True))
     with connection.cursor() as cursor:
         cursor.execute(
-            _APPEND,
-            [
-                [batch.run_id for batch in batches],
-                [batch.fence for batch in batches],
-                [len(batch.events) for batch in batches],
-                *(list(column) for column in zip(*rows, strict=True)),
-                EVENTS_CHANNEL,
-            ],
+            sql,
+            {
+                "runs": [batch.run_id for batch in batches],
+                "fences": [batch.fence for batch in batches],
+                "counts": [len(batch.events) for batch in batches],
+                "event_runs": event_runs,
+                "ords": ords,
+                "types": types,
+                "data": data,
+                "channels": [channel for channel, _ in news],
+                "payloads": [str(payload) for _, payload in news],
+                **values,
+            },
         )
-        return {run_id: after for run_id, after, _ in cursor.fetchall()}
+        return {row[0]: Written(row[1], row[2] or []) for row in cursor.fetchall()}
 
 
 def _one_per_run(batches: Iterable[Batch]) -> list[Batch]:

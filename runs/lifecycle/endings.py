@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from django.db import transaction
-from django.db.models import F
+from django.db import connection, transaction
 from django.utils import timezone
 
 from runs.events.channels import CANCEL_CHANNEL, LIVE_CHANNEL, WORK_CHANNEL, notify
 from runs.events.payloads import NewEvent
-from runs.lifecycle.transitions import Lease, S, holding, transition, write
+from runs.lifecycle.transitions import End, Lease, S, end_all, holding, write
 from runs.models import Gate, GateStatus, Run, RunStatus, Step, StepKind, StepStatus
 from runs.notifications import notices
-from runs.usage.booking import add_to_day, book_usage
+from runs.usage.booking import USED, add_to_days, totals_of, usage_of
 from runs.webhooks import outbox
 from teammates.access import Access
 from teammates.errors import Conflict
@@ -22,7 +21,6 @@ from teammates.models import User
 from teammates.providers.base import estimate_tokens
 from teammates.text import clean, clean_text
 from teammates.types import JSON
-from threads.models import Message, MessageRole
 
 
 def stop_unfinished_step(run: Run, *, error: str = "") -> JSON:
@@ -83,37 +81,70 @@ def finish_run(lease: Lease, pending: list[NewEvent], outcome: Outcome) -> Run:
 
 
 def finish_locked(run: Run, outcome: Outcome) -> Run:
-    """Event, status, usage, cost and message commit together. The caller holds the run's row."""
-    cancelled = _stop_what_is_open(run)
-    fields: JSON = book_usage(run)
-    text = clean(outcome.text)
-    if text.strip():
-        fields["answer"] = Message.objects.create(
-            thread_id=run.thread_id, role=MessageRole.ASSISTANT, content=text
-        )
-        fields["asks_back"] = outcome.status == S.COMPLETED and asks_back(text)
-    finished_at = timezone.now()
-    rows = fields.pop("rows")
-    data = _ending_data(run, outcome, fields, finished_at, cancelled)
-    transition(
-        run,
-        outcome.status,
-        NewEvent(f"run.{outcome.status}", data),
-        fence=F("fence") + 1,
-        lease_until=None,
-        finished_at=finished_at,
-        next_retry_at=None,
-        error_class=outcome.error_class[:100],
-        error_message=clean(outcome.error_message),
-        stop_reason=outcome.stop_reason[:500],
-        **fields,
-    )
-    outbox.queue(run)
-    notices.tell_of_result(run)
-    # The next one in the thread may start.
-    notify({WORK_CHANNEL: "", LIVE_CHANNEL: run.organization_id})
-    add_to_day(run, rows, at=finished_at)
+    """`finish_all` of one run."""
+    finish_all([(run, outcome)])
     return run
+
+
+def finish_all(ended: list[tuple[Run, Outcome]]) -> None:
+    """End runs: event, status, usage, cost and message commit together. The caller holds their
+    rows, whose columns are set."""
+    left = _what_is_left([run.pk for run, _ in ended])
+    cancelled = {run.pk: _stop_what_is_open(run) for run, _ in ended if left[run.pk].is_open}
+    if cancelled:
+        left |= _what_is_left(list(cancelled))
+    finished_at = timezone.now()
+    ends = []
+    for run, outcome in ended:
+        usage, text = usage_of(run, left[run.pk].used), clean(outcome.text)
+        answer = text if text.strip() else ""
+        ends.append(
+            End(
+                run,
+                outcome.status,
+                _last_event(run, outcome, totals_of(usage), finished_at, cancelled.get(run.pk, [])),
+                usage,
+                finished_at,
+                answer=answer,
+                asks_back=outcome.status == S.COMPLETED and asks_back(answer),
+                stop_reason=outcome.stop_reason[:500],
+                error_class=outcome.error_class[:100],
+                error_message=clean(outcome.error_message),
+            )
+        )
+    # The next one in each thread may start.
+    live = {(LIVE_CHANNEL, run.organization_id) for run, _ in ended}
+    end_all(ends, [(WORK_CHANNEL, ""), *live])
+    for run, _ in ended:
+        if left[run.pk].has_endpoints:
+            outbox.queue(run)
+        notices.tell_of_result(run)
+    add_to_days((end.run, end.usage) for end in ends)
+
+
+@dataclass(frozen=True)
+class _Left:
+    """What a run that ends may have open, what it used, and whether anybody may be told."""
+
+    is_open: bool
+    has_endpoints: bool
+    used: str | None
+
+
+_LEFT = f"""
+SELECT r.id,
+    EXISTS (SELECT FROM runs_step s WHERE s.run_id = r.id AND s.status = 'running')
+    OR EXISTS (SELECT FROM runs_gate g WHERE g.run_id = r.id AND g.status = 'pending'),
+    EXISTS (SELECT FROM runs_webhookendpoint e WHERE e.organization_id = r.organization_id),
+    {USED}
+FROM runs_run r WHERE r.id = ANY(%s::bigint[])
+"""
+
+
+def _what_is_left(run_ids: list[int]) -> dict[int, _Left]:
+    with connection.cursor() as cursor:
+        cursor.execute(_LEFT, [run_ids])
+        return {row[0]: _Left(*row[1:]) for row in cursor.fetchall()}
 
 
 def _stop_what_is_open(run: Run) -> list[str]:
@@ -129,10 +160,10 @@ def _stop_what_is_open(run: Run) -> list[str]:
     return cancelled
 
 
-def _ending_data(
+def _last_event(
     run: Run, outcome: Outcome, used: JSON, finished_at: datetime, cancelled: list[str]
-) -> JSON:
-    """What the last event says: usage, cost, how long it took, and why it ended so."""
+) -> NewEvent:
+    """Usage, cost, how long it took, and why it ended so."""
     took = finished_at - run.started_at if run.started_at else timedelta(0)
     data: JSON = {
         "usage": {
@@ -157,7 +188,7 @@ def _ending_data(
         data["reason"] = "closed"
     if cancelled:
         data["cancelled_requests"] = cancelled
-    return data
+    return NewEvent(f"run.{outcome.status}", data)
 
 
 def asks_back(text: str) -> bool:

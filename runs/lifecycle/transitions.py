@@ -1,12 +1,14 @@
-"""The state machine: what a run may do next, and the only function that changes `Run.status`.
+"""The state machine: what a run may do next, and the only functions that change `Run.status`.
 
 Every change is a guarded UPDATE and its event in one transaction. Those by a worker also match the
 run's fence: a worker whose lease was taken over cannot write.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
@@ -15,8 +17,12 @@ from django.utils import timezone
 from runs.events import log
 from runs.events.log import StaleLease
 from runs.events.payloads import NewEvent
-from runs.models import Run, RunStatus
+from runs.models import Run, RunStatus, Usage
+from runs.usage.booking import totals_of
+from runs.usage.totals import LANES
 from teammates.errors import Conflict
+from teammates.fields import new_uid
+from teammates.types import JSON
 
 S = RunStatus
 TRANSITIONS: dict[RunStatus, set[RunStatus]] = {
@@ -86,3 +92,107 @@ def transition(run: Run, to: RunStatus, *new: NewEvent, **fields: Any) -> Run:
         raise InvalidTransition(f"Run {run.pk} is {run.status} and cannot become {to}.")
     run.refresh_from_db()
     return run
+
+
+@dataclass(frozen=True)
+class End:
+    """How a run ends, for `end_all`: its last event, its usage, its closing message."""
+
+    run: Run
+    status: RunStatus
+    event: NewEvent
+    usage: list[Usage]
+    finished_at: datetime
+    answer: str = ""
+    asks_back: bool = False
+    stop_reason: str = ""
+    error_class: str = ""
+    error_message: str = ""
+
+
+_USED = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cost")
+_END = log.statement(
+    before=f""", ends AS (
+    SELECT * FROM jsonb_to_recordset(%(ends)s::jsonb) e(run_id bigint, thread_id bigint,
+        status text, finished_at timestamptz, answer text, answer_uid uuid, asks_back boolean,
+        stop_reason text, error_class text, error_message text,
+        {", ".join(f"{lane} bigint" for lane in LANES)}, cost numeric, usage_estimated boolean)
+), said AS (
+    INSERT INTO threads_message (uid, created_at, updated_at, thread_id, role, content)
+    SELECT e.answer_uid, e.finished_at, e.finished_at, e.thread_id, 'assistant', e.answer
+    FROM ends e JOIN locked l ON l.id = e.run_id WHERE e.answer <> ''
+    RETURNING id, uid
+)""",
+    joins="JOIN ends e ON e.run_id = l.id LEFT JOIN said ON said.uid = e.answer_uid",
+    sets=f""", status = e.status, updated_at = e.finished_at, finished_at = e.finished_at,
+        fence = r.fence + 1, lease_until = NULL, next_retry_at = NULL, answer_id = said.id,
+        asks_back = e.asks_back, stop_reason = e.stop_reason, error_class = e.error_class,
+        error_message = e.error_message, usage_estimated = e.usage_estimated,
+        {", ".join(f"{name} = e.{name}" for name in _USED)}""",
+    behind=f""", booked AS (
+    INSERT INTO runs_usage (run_id, organization_id, model_name, recorded_at, {", ".join(_USED)},
+        estimated)
+    SELECT u.run_id, u.organization_id, u.model_name, u.recorded_at,
+        {", ".join(f"u.{name}" for name in _USED)}, u.estimated
+    FROM jsonb_to_recordset(%(used)s::jsonb) u(run_id bigint, organization_id bigint,
+        model_name text, recorded_at timestamptz,
+        {", ".join(f"{lane} bigint" for lane in LANES)}, cost numeric, estimated boolean)
+    JOIN up ON up.id = u.run_id
+), made AS (
+    SELECT e.run_id, ARRAY[said.id] AS ids FROM ends e JOIN said ON said.uid = e.answer_uid
+)""",
+)
+
+
+def end_all(ends: list[End], news: list[tuple[str, str | int]]) -> None:
+    """End runs whose rows the caller holds, each with its last event, message and usage, in one
+    statement; their columns are set. Raises `InvalidTransition` for one that is over."""
+    for end in ends:
+        if end.status not in TRANSITIONS[RunStatus(end.run.status)]:
+            raise InvalidTransition(
+                f"Run {end.run.pk} is {end.run.status} and cannot become {end.status}."
+            )
+    written = log.write(
+        [log.Batch(end.run.pk, None, [end.event]) for end in ends],
+        news,
+        sql=_END,
+        ends=json.dumps([_ending(end) for end in ends], default=str),
+        used=json.dumps([_booked(end, row) for end in ends for row in end.usage], default=str),
+    )
+    for end in ends:
+        run, made = end.run, written[end.run.pk]
+        run.last_seq, run.fence = made.last_seq, run.fence + 1
+        run.answer_id = made.ids[0] if made.ids else None
+        run.lease_until = run.next_retry_at = None
+        run.updated_at = end.finished_at
+        for name in ("status", "finished_at", "asks_back", *_WORDS):
+            setattr(run, name, getattr(end, name))
+        for name, value in totals_of(end.usage).items():
+            setattr(run, name, value)
+
+
+_WORDS = ("stop_reason", "error_class", "error_message")
+
+
+def _ending(end: End) -> JSON:
+    return {
+        "run_id": end.run.pk,
+        "thread_id": end.run.thread_id,
+        "status": end.status,
+        "finished_at": end.finished_at,
+        "answer": end.answer,
+        "answer_uid": new_uid(),
+        "asks_back": end.asks_back,
+        **{name: getattr(end, name) for name in _WORDS},
+        **totals_of(end.usage),
+    }
+
+
+def _booked(end: End, row: Usage) -> JSON:
+    numbers = {name: getattr(row, name) for name in (*_USED, "estimated", "model_name")}
+    return {
+        "run_id": end.run.pk,
+        "organization_id": end.run.organization_id,
+        "recorded_at": end.finished_at,
+        **numbers,
+    }

@@ -110,7 +110,7 @@ def _ours(queries: list[Any]) -> list[Any]:
 
 def _values(query: Any, names: Any, run: Run) -> dict[str, Any]:
     """What goes into the holes of a query, about one run and what belongs to it."""
-    row = {Run: run, Thread: run.thread}.get(query.model)
+    row: Any = {Run: run, Thread: run.thread}.get(query.model)
     values = {
         "organization_id": run.organization_id,
         "hash": _key.hash if (_key := run.organization.api_keys.first()) else None,

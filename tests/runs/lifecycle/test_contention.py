@@ -57,7 +57,8 @@ def test_a_day_and_the_key_of_another_run_are_never_waited_for_in_a_ring(alice: 
             Notice.objects.create(
                 run=ending, user=alice.user, kind=NoticeKind.MESSAGE, title="t", text="t"
             )
-            booking.add_to_day(other, [], at=timezone.now())
+            other.finished_at = timezone.now()
+            booking.add_to_days([(other, [])])
             is_booked.set()
             wait_for(somebody_waits_for_a_lock, seconds=20)
 

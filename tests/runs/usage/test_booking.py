@@ -1,21 +1,27 @@
 """What a run consumed is booked once."""
 
+from decimal import Decimal
+from typing import Any
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from runs.models import Step, StepKind, StepStatus
-from runs.usage.booking import book_usage
+from runs.lifecycle import endings
+from runs.lifecycle.endings import Outcome
+from runs.models import RunStatus, Step, StepKind, StepStatus, Usage
 from teammates.access import Access
-from tests.factories import make_run
+from tests.factories import claim, make_run
 
 pytestmark = pytest.mark.django_db
 
 
-def test_adding_up_numbers_reads_no_conversation(alice: Access) -> None:
+def end_with_steps(alice: Access, *costs: str | None) -> Any:
+    """A finished run of two models, a step of the first for each cost and a free one of another."""
     run = make_run(alice)
-    for number in (1, 2):
+    lease = claim(run)
+    for number, cost in enumerate((*costs, "0"), start=1):
         Step.objects.create(
             run=run,
             number=number,
@@ -25,14 +31,42 @@ def test_adding_up_numbers_reads_no_conversation(alice: Access) -> None:
             started_at=timezone.now(),
             kind=StepKind.MODEL,
             status=StepStatus.DONE,
-            model_name="demo",
+            model_name="dear" if number <= len(costs) else "free",
             request={"whole": "prompt"},
             input_tokens=10,
+            cache_read_tokens=4,
+            cost=cost,
+            usage_estimated=number == 1,
         )
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
-        booked = book_usage(run)
-    assert booked["input_tokens"] == 20
-    assert len(queries) == 2
-    assert not [one for one in queries if '"request"' in one["sql"]]
+    return endings.finish_run(lease, [], Outcome(RunStatus.COMPLETED))
+
+
+def test_a_row_for_each_model_and_their_sums_on_the_run(alice: Access) -> None:
+    run = end_with_steps(alice, "0.25", "0.5")
+    rows = Usage.objects.filter(run=run).order_by("id")
+    numbers = rows.values_list(
+        "model_name", "input_tokens", "cache_read_tokens", "cost", "estimated"
+    )
+    assert list(numbers) == [
+        ("dear", 20, 8, Decimal("0.75"), True),
+        ("free", 10, 4, Decimal(0), False),
+    ]
+    assert (run.input_tokens, run.cost, run.usage_estimated) == (30, Decimal("0.75"), True)
+    run.refresh_from_db()
+    assert (run.input_tokens, run.cost, run.usage_estimated) == (30, Decimal("0.75"), True)
+
+
+def test_one_unknown_cost_makes_the_sum_unknown(alice: Access) -> None:
+    run = end_with_steps(alice, "0.25", None)
+    assert run.cost is None
+    assert list(Usage.objects.filter(run=run).order_by("id").values_list("cost", flat=True)) == [
+        None,
+        Decimal(0),
+    ]
+
+
+def test_adding_up_numbers_reads_no_conversation(alice: Access) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        end_with_steps(alice, "1")
+    reads = [one["sql"] for one in queries if one["sql"].lstrip().startswith("SELECT")]
+    assert not [sql for sql in reads if '"request"' in sql or "s.*" in sql]
