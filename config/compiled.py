@@ -19,6 +19,20 @@ QUERIES: "list[CompiledQuery[Any]]" = []  # for the test that holds them to Djan
 ITERABLES = (ModelIterable, ValuesListIterable, FlatValuesListIterable)
 
 
+@models.Field.register_lookup
+class AnyOf(models.Lookup):  # type: ignore[type-arg]
+    """`pk__any=[…]`: one parameter however many there are, as `pk__in` has one each."""
+
+    lookup_name = "any"
+    prepare_rhs = False
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
+        left, left_values = self.process_lhs(compiler, connection)
+        is_list = isinstance(self.rhs, list)
+        right, right_values = ("%s", [self.rhs]) if is_list else compiler.compile(self.rhs)
+        return f"{left} = ANY({right})", [*left_values, *right_values]
+
+
 class NotCompilable(TypeError):
     """The queryset is not one kept statement; the message says why."""
 

@@ -67,7 +67,8 @@ WITH want AS (
     ORDER BY r.id FOR NO KEY UPDATE OF r
 ){before}, up AS (
     UPDATE runs_run r SET last_seq = r.last_seq + l.n{sets} FROM locked l {joins} WHERE r.id = l.id
-    RETURNING r.id, l.last_seq AS before, r.last_seq AS after, l.trace_id
+    RETURNING r.id, l.last_seq AS before, r.last_seq AS after, l.trace_id,
+        r.permission_mode, r.human_in_the_loop, r.plan_approved_at
 ), inserted AS (
     INSERT INTO runs_event (run_id, seq, type, data, created_at)
     SELECT e.run_id, up.before + e.ord, e.type,
@@ -84,7 +85,8 @@ WITH want AS (
     SELECT pg_notify(channel, payload)
     FROM unnest(%(channels)s::text[], %(payloads)s::text[]) n(channel, payload)
 ){behind}
-SELECT up.id, up.after, {made}, (SELECT count(*) FROM told), (SELECT count(*) FROM spread)
+SELECT up.id, up.after, {made}, up.permission_mode, up.human_in_the_loop, up.plan_approved_at,
+    (SELECT count(*) FROM told), (SELECT count(*) FROM spread)
 FROM up {join_made}
 """
 
@@ -94,10 +96,14 @@ _APPEND = statement()
 
 @dataclass(frozen=True)
 class Written:
-    """What became of a run's batch: its last number, and the ids of what was made for it."""
+    """What became of a run's batch: its last number, the ids of what was made for it, and what
+    people may have changed about it meanwhile."""
 
     last_seq: int
     ids: list[int]
+    permission_mode: str
+    human_in_the_loop: bool
+    plan_approved_at: datetime | None
 
 
 def append(
@@ -171,7 +177,7 @@ def write(
                 **values,
             },
         )
-        return {row[0]: Written(row[1], row[2] or []) for row in cursor.fetchall()}
+        return {row[0]: Written(row[1], row[2] or [], *row[3:6]) for row in cursor.fetchall()}
 
 
 def _one_per_run(batches: Iterable[Batch]) -> list[Batch]:

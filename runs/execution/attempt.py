@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from django.conf import settings
 
+from runs.events.log import Written
 from runs.execution.event_buffer import EventBuffer
-from runs.execution.step_journal import ModelResult
+from runs.execution.step_journal import Completed, ModelResult
 from runs.lifecycle.endings import Outcome
 from runs.lifecycle.transitions import Lease
 from runs.models import Run, RunStatus, Step, ToolCall
@@ -19,6 +20,7 @@ from teammates.providers.base import (
     ModelRequest,
     ProviderError,
     TokenUsage,
+    ToolResult,
     Turn,
     estimate_tokens,
 )
@@ -32,14 +34,18 @@ class Attempt:
     lease: Lease
     events: EventBuffer
     stopping: str = ""  # "cancel", "shutdown", "lost" or "too_long"
+    # Carried from step to step: nobody else writes what it says, as long as the fence holds. None:
+    # to be loaded.
+    loaded: "LoadedRun | None" = None
     began_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass
 class LoadedRun:
-    """What the next step needs, loaded in one go."""
+    """What the next step needs."""
 
     run: Run
+    next_number: int  # of a step
     route: Model
     toolbox: Toolbox
     turns: int
@@ -51,6 +57,22 @@ class LoadedRun:
     open_step: Step | None = None  # a batch of tool calls that is not over
     open_calls: list[ToolCall] = field(default_factory=list)
     bad_calls: int = 0
+
+    def go_on_with_tools(self, turn: Turn, done: Completed) -> None:
+        """The model asked for tools."""
+        self.conversation.append(turn)
+        self.turns += 1
+        self.retries, self.gathered = 0, None
+        self.next_number += 2
+        self.open_step, self.open_calls = done.tools, done.calls
+
+    def go_on_with_model(self, results: list[ToolResult], now: Written) -> None:
+        """The tools have run; people may have changed how the run works meanwhile."""
+        self.conversation.extend(results)
+        self.open_step, self.open_calls = None, []
+        self.run.permission_mode = now.permission_mode
+        self.run.human_in_the_loop = now.human_in_the_loop
+        self.run.plan_approved_at = now.plan_approved_at
 
 
 class Stopped(Exception):

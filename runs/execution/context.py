@@ -231,11 +231,12 @@ def steps_of(run: Run, *, after: int = 0) -> list[ChatMessage]:
         if step.kind == StepKind.MODEL:
             said.append(Turn.from_json(step.response or {"parts": [], "finish_reason": ""}))
         else:
-            said.extend(_returned(call) for call in calls.get(step.pk, []))
+            said.extend(returned(call) for call in calls.get(step.pk, []))
     return said
 
 
-def _returned(call: ToolCall) -> ToolResult:
+def returned(call: ToolCall) -> ToolResult:
+    """What the model is told of a call that is over."""
     if call.error:
         return ToolResult(call.call_id, call.name, call.error, failed=True)
     result = json.dumps(call.result, ensure_ascii=False)

@@ -1,34 +1,53 @@
 """One ordered buffer of events per run, and the group commit of all of a worker's runs.
 
 Deltas are gathered for `GATHER_SECONDS`, neighbours of a kind into one event; every other event,
-and the first delta of a step, goes at once. One transaction per tick carries them all. Whatever
-else is written for a run goes through `EventBuffer.commit`, which takes its pending events along.
+the first delta of a step, and the beginning and end of a step (`EventBuffer.write`) go at once. One
+transaction per tick carries them all: while one is on its way, the next gathers. Whatever else is
+written for a run goes through `EventBuffer.commit`, in a transaction of its own, which takes the
+run's pending events along.
 """
 
 import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from django.conf import settings
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 
 from config.database import in_db, left_nothing
 from runs.events import log
 from runs.events.log import Batch, StaleLease, UnstorableEvent
 from runs.events.payloads import NewEvent
+from runs.execution.step_journal import Write
 from runs.lifecycle.transitions import Lease
 from teammates.types import JSON
 
 P = ParamSpec("P")
 T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741
+R = TypeVar("R")
 logger = logging.getLogger("muster.recording")
 MOST_TRIES = 5  # of a transaction that the database undoes
 TRY_AGAIN_SECONDS = 0.05
 LARGEST_DELTA = 4_000  # characters in one event, of up to six bytes, perhaps under two keys
+
+
+class NotTaken:
+    """The run is another worker's now, or should not go on."""
+
+
+@dataclass
+class Request:
+    """What a run is to write with a verb of sets, and who waits for it."""
+
+    verb: Any
+    item: Any
+    done: "asyncio.Future[Any]"
 
 
 class EventBuffer:
@@ -41,6 +60,7 @@ class EventBuffer:
         self.has_lost_an_event = False
         self._writer = writer
         self._pending: list[NewEvent] = []
+        self._request: Request | None = None
 
     def delta(self, type: str, data: JSON, *texts: str, urgent: bool = False) -> None:
         """Add a piece of text; `texts` are the keys of `data` that grow when pieces are joined."""
@@ -96,9 +116,38 @@ class EventBuffer:
                 self.is_stale = True
                 raise StaleLease from error
 
+    async def write(
+        self, verb: Callable[[Sequence[Write[I]]], dict[int, R]], item: I
+    ) -> R | NotTaken:
+        """Write `item` with a verb of sets, behind everything that is pending for this run.
+
+        Returns `NotTaken` if the verb left the run out; then nothing was written. Raises
+        `StaleLease` if the database was lost, and what the item's own data caused.
+        """
+        self.raise_if_stale()
+        self._request = Request(verb, item, asyncio.get_running_loop().create_future())
+        done: asyncio.Future[R | NotTaken] = self._request.done
+        self._writer.wake(self, urgent=True)
+        try:
+            return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            if self._request is not None:  # not on its way yet
+                self._request = None
+            else:  # the transaction goes on in its thread; the next must not overtake it
+                await asyncio.wait([done])
+                done.exception()
+            raise
+
     def take(self) -> list[NewEvent]:
         pending, self._pending = self._pending, []
         return pending
+
+    def put_back(self, pending: list[NewEvent]) -> None:
+        self._pending[:0] = pending
+
+    def take_request(self) -> "Request | None":
+        request, self._request = self._request, None
+        return request
 
     def raise_if_stale(self) -> None:
         """Raises `StaleLease`; and `UnstorableEvent`, once: then the run can still be failed."""
@@ -161,27 +210,78 @@ class EventWriter:
             self._anything.set()
         for buffer in buffers:
             await buffer.lock.acquire()  # free: nothing was awaited since the check
+        taken = [_Taken(buffer, buffer.take(), buffer.take_request()) for buffer in buffers]
         try:
-            taken = [(buffer, buffer.take()) for buffer in buffers]
-            batches = [
-                Batch(buffer.lease.run_id, buffer.lease.fence, pending)
-                for buffer, pending in taken
-                if pending
-            ]
-            if batches:
-                last = await in_db(_tried_again, partial(log.append, batches))
-                for buffer, pending in taken:
-                    if not pending:
-                        continue
-                    if buffer.lease.run_id not in last:
-                        buffer.is_stale = True
-                    elif last[buffer.lease.run_id] is None:
-                        buffer.has_lost_an_event = True
-        except Exception:
+            wanted = [one for one in taken if one.pending or one.request]
+            if wanted:
+                results = await in_db(_tried_again, partial(_write_all, wanted))
+                for one in wanted:
+                    one.settle(results[one.lease.run_id])
+        except Exception as error:
             # The database is away: the leases run out, and the runs go on from their last step.
             logger.exception("Events could not be written")
-            for buffer in buffers:
-                buffer.is_stale = True
+            for one in taken:
+                one.settle(StaleLease(), because=error)
         finally:
             for buffer in buffers:
                 buffer.lock.release()
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """What one run has in a tick."""
+
+    buffer: EventBuffer
+    pending: list[NewEvent]
+    request: Request | None
+
+    @property
+    def lease(self) -> Lease:
+        return self.buffer.lease
+
+    def settle(self, result: Any, because: Exception | None = None) -> None:
+        """Tell the buffer, and whoever waits for its request, what became of them."""
+        if isinstance(result, NotTaken) and self.request is not None:
+            self.buffer.put_back(self.pending)
+        elif isinstance(result, StaleLease | NotTaken):
+            self.buffer.is_stale = True
+        elif isinstance(result, Exception) and self.request is None:
+            self.buffer.has_lost_an_event = True
+        if self.request is None or self.request.done.done():
+            return
+        if isinstance(result, Exception):
+            result.__cause__ = because
+            self.request.done.set_exception(result)
+        else:
+            self.request.done.set_result(result)
+
+
+def _write_all(wanted: list[_Taken]) -> dict[int, Any]:
+    """Write a tick's runs in one transaction; what became of each: what its verb returned,
+    `NotTaken`, or the error that its own data caused, which keeps nobody else's from being written.
+    """
+    try:
+        with transaction.atomic():
+            return _write_together(wanted)
+    except OperationalError:
+        raise
+    except Exception as error:
+        if len(wanted) == 1:
+            logger.exception("What run %s is to say cannot be stored", wanted[0].lease.run_id)
+            return {wanted[0].lease.run_id: error}
+    return {run_id: result for one in wanted for run_id, result in _write_all([one]).items()}
+
+
+def _write_together(wanted: list[_Taken]) -> dict[int, Any]:
+    results: dict[int, Any] = {one.lease.run_id: NotTaken() for one in wanted}
+    alone = [one for one in wanted if one.request is None]
+    batches = [Batch(one.lease.run_id, one.lease.fence, one.pending) for one in alone]
+    results |= log.write(batches)
+    by_verb: dict[Any, list[Write[Any]]] = {}
+    for one in wanted:
+        if one.request is not None:
+            write = Write(one.lease, one.pending, one.request.item)
+            by_verb.setdefault(one.request.verb, []).append(write)
+    for verb, writes in by_verb.items():
+        results |= verb(writes)
+    return results

@@ -41,6 +41,7 @@ def load_run(lease: Lease) -> LoadedRun:
     open_step = next((s for s in done if s.status == StepStatus.RUNNING), None)
     loaded = LoadedRun(
         run=run,
+        next_number=done[-1].number + 1 if done else 1,
         route=run.route,
         toolbox=toolbox.tools_of_run(run),
         turns=sum(s.kind == StepKind.MODEL and s.status == StepStatus.DONE for s in done),
@@ -56,6 +57,12 @@ def load_run(lease: Lease) -> LoadedRun:
         is_compacted = any(step.covers_until is not None for step in done)
         loaded.conversation = context.conversation(run, loaded.request, is_compacted=is_compacted)
     return loaded
+
+
+def refresh(loaded: LoadedRun) -> None:
+    """What may have changed since the last step: the tools, and the words about how to work."""
+    loaded.toolbox = toolbox.tools_of_run(loaded.run)
+    loaded.instructions = context.instructions(loaded.run)
 
 
 async def gather_context(loaded: LoadedRun) -> None:

@@ -13,7 +13,7 @@ from config.database import in_db
 from runs.events.log import StaleLease
 from runs.execution import tool_step
 from runs.execution.attempt import OUTCOMES, Attempt, Stopped
-from runs.execution.loading import gather_context, load_run
+from runs.execution.loading import gather_context, load_run, refresh
 from runs.execution.model_step import model_step
 from runs.lifecycle import endings, leases
 from runs.lifecycle.endings import Outcome
@@ -79,10 +79,14 @@ async def _fail(attempt: Attempt, error_class: str, message: str) -> None:
 
 async def _next_step(attempt: Attempt) -> bool:
     """Do the step that comes next; say whether the run goes on."""
-    loaded = await in_db(load_run, attempt.lease)
+    loaded = attempt.loaded
+    if loaded is None:
+        loaded = attempt.loaded = await in_db(load_run, attempt.lease)
+        if loaded.open_step is None and loaded.run.told is None:
+            await gather_context(loaded)
+    elif loaded.open_step is None:
+        await in_db(refresh, loaded)
     if loaded.open_step is not None:
         await tool_step.tools_step(attempt, loaded)
         return True
-    if loaded.run.told is None:
-        await gather_context(loaded)
     return await model_step(attempt, loaded)

@@ -7,6 +7,7 @@ from django.conf import settings
 from config.database import in_db
 from runs.execution import step_journal
 from runs.execution.attempt import Attempt, LoadedRun, Stopped, StreamedTurn
+from runs.execution.step_journal import CompleteModelStep
 from runs.lifecycle import endings, leases
 from runs.lifecycle.endings import Outcome
 from runs.models import RunStatus, Step, StepStatus
@@ -74,14 +75,20 @@ async def recover(
     if streamed.first_token_ms is None:
         await attempt.events.commit(endings.finish_run, outcome)
     else:
-        await attempt.events.commit(
-            step_journal.stop_model_step,
-            step=streamed.step,
-            route=loaded.route,
-            result=streamed.result(),
-            outcome=outcome,
-        )
+        await attempt.events.commit(step_journal.complete_alone, stopped(loaded, streamed, outcome))
     raise Stopped
+
+
+def stopped(loaded: LoadedRun, streamed: StreamedTurn, outcome: Outcome) -> CompleteModelStep:
+    """A step that ends with its run in the middle of an answer; what was used is booked."""
+    return CompleteModelStep(
+        loaded.run,
+        streamed.step,
+        loaded.route,
+        streamed.result(),
+        status=StepStatus.STOPPED,
+        outcome=outcome,
+    )
 
 
 async def _retry_later(

@@ -10,13 +10,15 @@ from typing import Any
 from django.conf import settings
 
 from config.database import in_db
+from runs.events.log import StaleLease
 from runs.execution import compaction, context, step_journal
 from runs.execution.attempt import OUTCOMES, Attempt, LoadedRun, Stopped, StreamedTurn
-from runs.execution.event_buffer import EventBuffer
-from runs.execution.model_failures import recover
-from runs.execution.step_journal import ModelResult
+from runs.execution.event_buffer import EventBuffer, NotTaken
+from runs.execution.model_failures import recover, stopped
+from runs.execution.step_journal import BeginModelStep, CompleteModelStep, ModelResult
+from runs.lifecycle import endings
 from runs.lifecycle.endings import Outcome
-from runs.models import RunStatus, StepKind
+from runs.models import RunStatus, Step, StepKind
 from teammates.models import Effort, Model
 from teammates.providers import open_client
 from teammates.providers.base import (
@@ -25,6 +27,7 @@ from teammates.providers.base import (
     ModelRequest,
     ProviderError,
     ToolSpec,
+    Turn,
 )
 from teammates.text import read_json
 from teammates.tools.masking import masked_json
@@ -50,13 +53,10 @@ async def model_step(attempt: Attempt, loaded: LoadedRun) -> bool:
         effort=_clamped(run.effort, route),
         retries=loaded.retries,
     )
-    step = await attempt.events.commit(
-        step_journal.begin_model_step, request=request, route=route, told=loaded.gathered
-    )
-    if step is None:
-        raise Stopped
+    step = await _begin(attempt, loaded, request)
     result = await _answered(attempt, loaded, StreamedTurn(request, step))
     if result is None:
+        attempt.loaded = None  # the model failed: what comes next is judged by what is written down
         return True
     outcome = None
     if not result.turn.tool_requests:
@@ -65,10 +65,29 @@ async def model_step(attempt: Attempt, loaded: LoadedRun) -> bool:
             text=result.turn.text,
             stop_reason=_stop_reason(result.turn.finish_reason),
         )
-    await attempt.events.commit(
-        step_journal.complete_model_step, step=step, route=route, result=result, outcome=outcome
+    complete = CompleteModelStep(run, step, route, result, outcome=outcome)
+    done = await attempt.events.write(step_journal.complete_model_steps, complete)
+    if isinstance(done, NotTaken):
+        raise StaleLease
+    if outcome is not None:
+        return False
+    assert step.response is not None
+    loaded.go_on_with_tools(Turn.from_json(step.response), done)
+    return True
+
+
+async def _begin(attempt: Attempt, loaded: LoadedRun, request: ModelRequest, **fields: Any) -> Step:
+    """Write down that a model is called. Raises `Stopped` if the run was cancelled instead."""
+    begin = BeginModelStep(
+        loaded.run, loaded.next_number, request, loaded.route, told=loaded.gathered, **fields
     )
-    return outcome is None
+    while isinstance(
+        step := await attempt.events.write(step_journal.begin_model_steps, begin), NotTaken
+    ):
+        if await attempt.events.commit(endings.end_if_cancelled):
+            raise Stopped
+    loaded.run.model_name = loaded.route.name
+    return step
 
 
 async def _answered(
@@ -90,7 +109,7 @@ async def _answered(
         outcome = OUTCOMES.get(attempt.stopping)
         if outcome is None:
             raise
-        await _stop_model_step(attempt, loaded.route, streamed, outcome())
+        await _stop_model_step(attempt, loaded, streamed, outcome())
         raise Stopped from None
     except ProviderError as error:
         await recover(attempt, loaded, streamed, error)
@@ -113,16 +132,14 @@ async def _compact(attempt: Attempt, loaded: LoadedRun) -> bool:
     plan = await in_db(compaction.plan, loaded.run, route, loaded.instructions, loaded.conversation)
     if plan is None:
         return False
-    step = await attempt.events.commit(
-        step_journal.begin_model_step,
-        request=plan.request,
-        route=route,
+    attempt.loaded = None  # the conversation begins anew
+    step = await _begin(
+        attempt,
+        loaded,
+        plan.request,
         kind=StepKind.COMPACTION,
         covers_until=plan.covers_until,
-        told=loaded.gathered,
     )
-    if step is None:
-        raise Stopped
     result = await _answered(attempt, loaded, StreamedTurn(plan.request, step))
     if result is None:
         return True
@@ -130,9 +147,7 @@ async def _compact(attempt: Attempt, loaded: LoadedRun) -> bool:
     after = compaction.size_of("", summary) if result.turn.text.strip() else plan.before
     await attempt.events.commit(
         step_journal.complete_compaction,
-        step=step,
-        route=route,
-        result=result,
+        CompleteModelStep(loaded.run, step, route, result),
         before=plan.before,
         after=after,
     )
@@ -217,20 +232,15 @@ async def _no_longer_than(seconds: float) -> AsyncIterator[None]:
 
 
 async def _stop_model_step(
-    attempt: Attempt, route: Model, streamed: StreamedTurn, outcome: Outcome
+    attempt: Attempt, loaded: LoadedRun, streamed: StreamedTurn, outcome: Outcome
 ) -> None:
     """End the run in the middle of an answer, with what was said and used so far."""
     task = asyncio.current_task()
     if task is not None:
         task.uncancel()
     result = streamed.result()
-    await attempt.events.commit(
-        step_journal.stop_model_step,
-        step=streamed.step,
-        route=route,
-        result=result,
-        outcome=replace(outcome, text=result.turn.text),
-    )
+    ends = replace(outcome, text=result.turn.text)
+    await attempt.events.commit(step_journal.complete_alone, stopped(loaded, streamed, ends))
 
 
 def _stop_reason(finish_reason: str) -> str:

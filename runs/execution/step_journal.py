@@ -1,30 +1,161 @@
-"""The steps of a run, one transaction each: what a worker writes down before and after it acts."""
+"""The steps of a run: what a worker writes down before and after it acts.
 
-from dataclasses import dataclass
+Beginning and completing a model step are verbs of sets: one statement for all of a worker's runs
+that are at that point (`event_buffer.EventWriter`). Runs that are another worker's now, and to
+begin with those that should be cancelled, are left out of what they return.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
+from typing import Any, Generic, TypeVar
 
+from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
+from config.compiled import compiled
+from runs.events import log
+from runs.events.log import Batch, StaleLease, Written
 from runs.events.payloads import NewEvent, fitting
 from runs.lifecycle import endings, transitions
 from runs.lifecycle.endings import Outcome
 from runs.lifecycle.transitions import Lease
-from runs.models import Run, Step, StepKind, StepStatus, ToolCall
+from runs.models import CallStatus, Run, Step, StepKind, StepStatus, ToolCall
 from teammates.knowledge import memories
-from teammates.models import Model
-from teammates.providers.base import ModelRequest, TokenUsage, Turn
+from teammates.models import Model, ModelPrice
+from teammates.providers.base import ModelRequest, TokenUsage, ToolRequest, Turn
 from teammates.text import clean, read_json
 from teammates.tools.result import submit_result
 from teammates.types import JSON
 
+I = TypeVar("I")  # noqa: E741
+
+
+@dataclass(frozen=True)
+class Write(Generic[I]):
+    """One run's part of a set: the events that go in front, and what is to be written."""
+
+    lease: Lease
+    pending: list[NewEvent]
+    item: I
+
 
 @dataclass(frozen=True)
 class ModelResult:
-    """What a model call gave, for `complete_model_step`."""
+    """What a model call gave, for `complete_model_steps`."""
 
     turn: Turn
     usage: TokenUsage
     first_token_ms: int | None
+
+
+# --- begin --------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class BeginModelStep:
+    """A model is about to be called. `told`: what the run is told besides the conversation, with
+    its first step."""
+
+    run: Run
+    number: int
+    request: ModelRequest
+    route: Model
+    kind: StepKind = StepKind.MODEL
+    covers_until: int | None = None
+    told: JSON | None = None
+
+
+_BEGIN = log.statement(
+    before=""", begins AS (
+    SELECT * FROM jsonb_to_recordset(%(begins)s::jsonb) b(run_id bigint, number int, kind text,
+        covers_until int, attempt int, started_at timestamptz, model_alias text, model_name text,
+        request jsonb, told jsonb)
+)""",
+    only="AND r.cancel_requested_at IS NULL",
+    joins="JOIN begins b ON b.run_id = l.id",
+    sets=", model_name = b.model_name, told = coalesce(b.told, r.told)",
+    behind=""", begun AS (
+    INSERT INTO runs_step (run_id, number, kind, status, covers_until, attempt, first_seq,
+        started_at, model_alias, model_name, request, input_tokens, output_tokens,
+        cache_read_tokens, cache_write_tokens, usage_estimated, error)
+    SELECT b.run_id, b.number, b.kind, 'running', b.covers_until, b.attempt, up.after,
+        b.started_at, b.model_alias, b.model_name, b.request, 0, 0, 0, 0, false, ''
+    FROM begins b JOIN up ON up.id = b.run_id
+    RETURNING id, run_id
+), made AS (
+    SELECT run_id, ARRAY[id] AS ids FROM begun
+)""",
+)
+
+
+def begin_model_steps(wanted: Sequence[Write[BeginModelStep]]) -> dict[int, Step]:
+    """Write down that models are called; the steps by their runs."""
+    now = timezone.now()
+    steps = {one.lease.run_id: _begun(one, now) for one in wanted}
+    written = log.write(
+        [
+            Batch(one.lease.run_id, one.lease.fence, [*one.pending, *_first_events(one.item)])
+            for one in wanted
+        ],
+        sql=_BEGIN,
+        begins=json.dumps([_beginning(steps[one.lease.run_id], one.item) for one in wanted]),
+    )
+    told = [one.item for one in wanted if one.lease.run_id in written]
+    memories.mark_used([m["id"] for one in told if one.told for m in one.told["memories"]])
+    for run_id, made in written.items():
+        steps[run_id].pk, steps[run_id].first_seq = made.ids[0], made.last_seq
+    return {run_id: steps[run_id] for run_id in written}
+
+
+def _begun(one: Write[BeginModelStep], now: datetime) -> Step:
+    begin = one.item
+    return Step(
+        run=begin.run,
+        number=begin.number,
+        kind=begin.kind,
+        covers_until=begin.covers_until,
+        attempt=one.lease.attempt,
+        started_at=now,
+        model_alias=begin.route.alias,
+        model_name=begin.route.name,
+    )
+
+
+def _beginning(step: Step, begin: BeginModelStep) -> JSON:
+    return {
+        "run_id": step.run_id,
+        "number": step.number,
+        "kind": step.kind,
+        "covers_until": step.covers_until,
+        "attempt": step.attempt,
+        "started_at": step.started_at.isoformat(),
+        "model_alias": step.model_alias,
+        "model_name": step.model_name,
+        "request": clean(begin.request.to_json()),
+        "told": clean(begin.told),
+    }
+
+
+def _first_events(begin: BeginModelStep) -> list[NewEvent]:
+    route = begin.route
+    data = {"step": begin.number, "kind": begin.kind, "model": route.alias}
+    events = [NewEvent("step.started", data)]
+    if begin.run.model_name != route.name:
+        events.insert(
+            0,
+            NewEvent(
+                "run.route.selected",
+                {
+                    "route_id": str(route.uid),
+                    "model": route.name,
+                    "provider_kind": route.provider.kind,
+                    "credential_name": route.provider.name,
+                },
+            ),
+        )
+    return [*(_told(begin.told) if begin.told is not None else []), *events]
 
 
 def _told(told: JSON) -> list[NewEvent]:
@@ -47,111 +178,263 @@ def _told(told: JSON) -> list[NewEvent]:
     return events
 
 
-def begin_model_step(
-    lease: Lease,
-    pending: list[NewEvent],
-    *,
-    request: ModelRequest,
-    route: Model,
-    kind: StepKind = StepKind.MODEL,
-    covers_until: int | None = None,
-    told: JSON | None = None,
-) -> Step | None:
-    """Write down that a model is called; None if the run was cancelled instead.
+# --- complete -----------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class CompleteModelStep:
+    """A model has answered, or was cut short. With `outcome` the run ends in the same transaction;
+    `events` go behind those of the step."""
 
-    `told`: what the run is told besides the conversation, with its first step.
-    """
-    with transitions.holding(lease, pending) as run:
-        if endings.stop_if_cancelled(run):
-            return None
-        number = _next_number(run)
-        data = {"step": number, "kind": kind, "model": route.alias}
-        events = [NewEvent("step.started", data)]
-        if run.model_name != route.name:
-            events.insert(
-                0,
-                NewEvent(
-                    "run.route.selected",
-                    {
-                        "route_id": str(route.uid),
-                        "model": route.name,
-                        "provider_kind": route.provider.kind,
-                        "credential_name": route.provider.name,
-                    },
-                ),
-            )
-            run.model_name = route.name
-        if told is not None:
-            events = [*_told(told), *events]
-            run.told = clean(told)
-            memories.mark_used([memory["id"] for memory in told["memories"]])
-        if told is not None or len(events) > 1:
-            run.save(update_fields=["model_name", "told"])
-        first_seq = run.last_seq + len(events)
-        transitions.write(run, lease.fence, events)
-        return Step.objects.create(
-            run=run,
-            number=number,
-            kind=kind,
-            covers_until=covers_until,
-            attempt=lease.attempt,
-            first_seq=first_seq,
-            started_at=timezone.now(),
-            model_alias=route.alias,
-            model_name=route.name,
-            request=clean(request.to_json()),
+    run: Run
+    step: Step
+    route: Model
+    result: ModelResult
+    status: StepStatus = StepStatus.DONE
+    outcome: Outcome | None = None
+    events: list[NewEvent] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Completed:
+    """The batch of tool calls that the model asked for, if it did."""
+
+    tools: Step | None = None
+    calls: list[ToolCall] = field(default_factory=list)
+
+
+_COMPLETE = log.statement(
+    before=""", closes AS (
+    SELECT * FROM jsonb_to_recordset(%(closes)s::jsonb) c(run_id bigint, step_id bigint,
+        status text, finished_at timestamptz, first_token_ms int, response jsonb,
+        input_tokens bigint, output_tokens bigint, cache_read_tokens bigint,
+        cache_write_tokens bigint, usage_estimated boolean, cost numeric)
+)""",
+    behind=""", closed AS (
+    UPDATE runs_step s SET status = c.status, finished_at = c.finished_at,
+        first_token_ms = c.first_token_ms, response = c.response, last_seq = up.after,
+        input_tokens = c.input_tokens, output_tokens = c.output_tokens,
+        cache_read_tokens = c.cache_read_tokens, cache_write_tokens = c.cache_write_tokens,
+        usage_estimated = c.usage_estimated, cost = c.cost
+    FROM closes c JOIN up ON up.id = c.run_id WHERE s.id = c.step_id
+    RETURNING s.run_id, s.last_seq
+), opened AS (
+    -- behind `closed`: a run has one step under way
+    INSERT INTO runs_step (run_id, number, kind, status, attempt, first_seq, started_at,
+        model_alias, model_name, input_tokens, output_tokens, cache_read_tokens,
+        cache_write_tokens, usage_estimated, error)
+    SELECT o.run_id, o.number, 'tools', 'running', o.attempt, closed.last_seq + 1, o.started_at,
+        '', '', 0, 0, 0, 0, false, ''
+    FROM jsonb_to_recordset(%(opens)s::jsonb)
+        o(run_id bigint, number int, attempt int, started_at timestamptz)
+    JOIN closed ON closed.run_id = o.run_id
+    RETURNING id, run_id
+), asked AS (
+    INSERT INTO runs_toolcall (run_id, step_id, number, call_id, name, arguments, status, title,
+        summary, approved_digest, error)
+    SELECT a.run_id, opened.id, a.number, a.call_id, a.name, a.arguments, 'pending', '', '', '', ''
+    FROM jsonb_to_recordset(%(asks)s::jsonb)
+        a(run_id bigint, number int, call_id text, name text, arguments jsonb)
+    JOIN opened ON opened.run_id = a.run_id
+    RETURNING id, step_id, number
+), made AS (
+    SELECT opened.run_id, array_prepend(opened.id, array_agg(asked.id ORDER BY asked.number)) AS ids
+    FROM opened JOIN asked ON asked.step_id = opened.id GROUP BY opened.run_id, opened.id
+)""",
+)
+
+
+@compiled
+def _prices(model_ids: Any, at: Any) -> "QuerySet[ModelPrice]":
+    """The price of each model that is valid at an instant."""
+    prices = ModelPrice.objects.filter(model__id__any=model_ids, valid_from__lte=at)
+    return prices.order_by("model", "-valid_from").distinct("model")
+
+
+def complete_model_steps(wanted: Sequence[Write[CompleteModelStep]]) -> dict[int, Completed]:
+    """Persist the models' turns and journal the tool calls that they ask for, by their runs."""
+    now = timezone.now()
+    routes = {one.item.route.pk for one in wanted}
+    prices = {price.model_id: price for price in _prices.all(model_ids=list(routes), at=now)}
+    for one in wanted:
+        _close(one.item, prices.get(one.item.route.pk), now)
+    asking = {
+        one.lease.run_id: one.item.result.turn.tool_requests
+        for one in wanted
+        if one.item.result.turn.tool_requests and one.item.status == StepStatus.DONE
+    }
+    opened = [_opened(one, now) for one in wanted if one.lease.run_id in asking]
+    asked = [_asked(run_id, *pair) for run_id, all_ in asking.items() for pair in enumerate(all_)]
+    written = log.write(
+        [Batch(one.lease.run_id, one.lease.fence, _last_events(one)) for one in wanted],
+        sql=_COMPLETE,
+        closes=json.dumps([_closing(one.item.step) for one in wanted], default=str),
+        opens=json.dumps(opened),
+        asks=json.dumps(asked),
+    )
+    taken = [one for one in wanted if one.lease.run_id in written]
+    for one in taken:
+        one.item.step.last_seq = written[one.lease.run_id].last_seq
+    _end(taken, written)
+    return {
+        one.lease.run_id: _made(one, asking[one.lease.run_id], written[one.lease.run_id], now)
+        if one.lease.run_id in asking
+        else Completed()
+        for one in taken
+    }
+
+
+def _close(complete: CompleteModelStep, price: ModelPrice | None, now: datetime) -> None:
+    step, usage = complete.step, complete.result.usage
+    step.status, step.finished_at = complete.status, now
+    step.first_token_ms = complete.result.first_token_ms
+    step.response = clean(complete.result.turn.to_json())
+    step.input_tokens, step.output_tokens = usage.input, usage.output
+    step.cache_read_tokens, step.cache_write_tokens = usage.cache_read, usage.cache_write
+    step.usage_estimated = usage.estimated
+    step.cost = _cost(price, usage)
+
+
+def _closing(step: Step) -> JSON:
+    names = (
+        "run_id",
+        "status",
+        "finished_at",
+        "first_token_ms",
+        "response",
+        "input_tokens",
+        "output_tokens",
+        "cache_read_tokens",
+        "cache_write_tokens",
+        "usage_estimated",
+        "cost",
+    )
+    return {"step_id": step.pk, **{name: getattr(step, name) for name in names}}
+
+
+def _last_events(one: Write[CompleteModelStep]) -> list[NewEvent]:
+    step, result = one.item.step, one.item.result
+    assert step.finished_at is not None
+    data = {
+        "step": step.number,
+        "kind": step.kind,
+        "model": step.model_name,
+        "finish_reason": result.turn.finish_reason,
+        "first_token_ms": step.first_token_ms,
+        "duration_ms": int((step.finished_at - step.started_at).total_seconds() * 1000),
+        "usage": {
+            "input_tokens": step.input_tokens,
+            "output_tokens": step.output_tokens,
+            "cache_read_tokens": step.cache_read_tokens,
+            "cache_write_tokens": step.cache_write_tokens,
+            "estimated": step.usage_estimated,
+        },
+        "cost_usd": None if step.cost is None else f"{step.cost:f}",
+    }
+    events = [NewEvent("step.completed", data)]
+    if result.turn.text and step.kind == StepKind.MODEL:
+        said = {"role": "assistant", "content": fitting(result.turn.text), "step": step.number}
+        events.insert(0, NewEvent("message.completed", said))
+    return [*one.pending, *events, *one.item.events]
+
+
+def _opened(one: Write[CompleteModelStep], now: datetime) -> JSON:
+    return {
+        "run_id": one.lease.run_id,
+        "number": one.item.step.number + 1,
+        "attempt": one.lease.attempt,
+        "started_at": now.isoformat(),
+    }
+
+
+def _asked(run_id: int, number: int, request: ToolRequest) -> JSON:
+    return {
+        "run_id": run_id,
+        "number": number,
+        "call_id": clean(request.call_id[:200]),
+        "name": clean(request.name[:200]),
+        "arguments": {"raw": clean(request.arguments)},
+    }
+
+
+def _made(
+    one: Write[CompleteModelStep], requests: Sequence[ToolRequest], written: Written, now: datetime
+) -> Completed:
+    tools_id, *call_ids = written.ids
+    tools = Step(
+        pk=tools_id,
+        run=one.item.run,
+        kind=StepKind.TOOLS,
+        status=StepStatus.RUNNING,
+        first_seq=written.last_seq + 1,
+        number=one.item.step.number + 1,
+        attempt=one.lease.attempt,
+        started_at=now,
+    )
+    calls = [
+        ToolCall(pk=pk, run=one.item.run, step=tools, status=CallStatus.PENDING, **_columns(asked))
+        for pk, asked in zip(
+            call_ids,
+            [_asked(one.lease.run_id, number, request) for number, request in enumerate(requests)],
+            strict=True,
         )
+    ]
+    return Completed(tools, calls)
 
 
-def complete_model_step(
-    lease: Lease,
-    pending: list[NewEvent],
-    *,
-    step: Step,
-    route: Model,
-    result: ModelResult,
-    outcome: Outcome | None = None,
-) -> list[ToolCall]:
-    """Persist the model's turn and journal the tool calls it asks for.
+def _columns(asked: JSON) -> JSON:
+    return {name: value for name, value in asked.items() if name != "run_id"}
 
-    With `outcome` the run ends in the same transaction.
-    """
-    with transitions.holding(lease, pending) as run:
-        _close_model_step(run, lease, step, route, result, StepStatus.DONE)
-        calls: list[ToolCall] = []
-        if requests := result.turn.tool_requests:
-            tools = Step.objects.create(
-                run=run,
-                number=step.number + 1,
-                kind=StepKind.TOOLS,
-                attempt=lease.attempt,
-                first_seq=run.last_seq + 1,
-                started_at=timezone.now(),
-            )
-            calls = ToolCall.objects.bulk_create(
-                ToolCall(
-                    run=run,
-                    step=tools,
-                    number=number,
-                    call_id=request.call_id[:200],
-                    name=request.name[:200],
-                    arguments={"raw": clean(request.arguments)},
-                )
-                for number, request in enumerate(requests)
-            )
-        if outcome is not None:
-            _read_result_from(outcome.text, run)
-            endings.finish_locked(run, outcome)
-        return calls
+
+def _end(taken: list[Write[CompleteModelStep]], written: dict[int, Written]) -> None:
+    """End the runs that end with their step; their rows are held since they took its events."""
+    ended = []
+    for one in taken:
+        if one.item.outcome is not None:
+            one.item.run.last_seq = written[one.lease.run_id].last_seq
+            _read_result_from(one.item.outcome.text, one.item.run)
+            ended.append((one.item.run, one.item.outcome))
+    if ended:
+        endings.finish_all(ended)
+
+
+def _read_result_from(text: str, run: Run) -> None:
+    """A run that owes a result and never gave it may have said it: its closing text, as JSON."""
+    if run.output_schema is None:
+        return
+    if Run.objects.filter(pk=run.pk, output_data__isnull=False).exists():
+        return
+    try:
+        data = read_json(text[text.find("{") : text.rfind("}") + 1])
+    except ValueError:
+        return
+    if isinstance(data, dict) and not submit_result(run.output_schema).check(data):
+        run.output_data = clean(data)
+        run.save(update_fields=["output_data"])
+
+
+def _cost(price: ModelPrice | None, usage: TokenUsage) -> Decimal | None:
+    if price is None:
+        return None
+    return price.cost(
+        input_tokens=usage.input,
+        cache_read=usage.cache_read,
+        cache_write=usage.cache_write,
+        output_tokens=usage.output,
+    )
+
+
+# --- of one run ---------------------------------------------------------------------------------
+def complete_alone(lease: Lease, pending: list[NewEvent], complete: CompleteModelStep) -> None:
+    """`complete_model_steps` of one run. Raises `StaleLease`."""
+    with transaction.atomic():
+        if not complete_model_steps([Write(lease, pending, complete)]):
+            raise StaleLease
 
 
 def complete_compaction(
     lease: Lease,
     pending: list[NewEvent],
+    complete: CompleteModelStep,
     *,
-    step: Step,
-    route: Model,
-    result: ModelResult,
     before: int,
     after: int,
 ) -> None:
@@ -159,18 +442,20 @@ def complete_compaction(
 
     A summary that would make the conversation longer is kept for the record and not used.
     """
-    with transitions.holding(lease, pending) as run:
-        _close_model_step(run, lease, step, route, result, StepStatus.DONE)
-        if after >= before:
-            Step.objects.filter(pk=step.pk).update(covers_until=None)
+    is_shorter = after < before
+    data = {
+        "step": complete.step.number,
+        "before_tokens": before,
+        "after_tokens": after,
+        "summary": fitting(complete.result.turn.text, 16_000),
+    }
+    with transaction.atomic():
+        complete_alone(lease, pending, complete)
+        if not is_shorter:
+            Step.objects.filter(pk=complete.step.pk).update(covers_until=None)
             return
-        data = {
-            "step": step.number,
-            "before_tokens": before,
-            "after_tokens": after,
-            "summary": fitting(result.turn.text, 16_000),
-        }
-        transitions.write(run, lease.fence, [NewEvent("run.context_compacted", data)])
+        event = NewEvent("run.context_compacted", data)
+        log.append_or_raise(lease.run_id, lease.fence, [event])
 
 
 def switch_model(lease: Lease, pending: list[NewEvent], *, to: Model, why: JSON) -> None:
@@ -184,97 +469,27 @@ def switch_model(lease: Lease, pending: list[NewEvent], *, to: Model, why: JSON)
         Run.objects.filter(pk=run.pk).update(route=to)
 
 
-def _read_result_from(text: str, run: Run) -> None:
-    """A run that owes a result and never gave it may have said it: its closing text, as JSON."""
-    if run.output_schema is None or run.output_data is not None:
-        return
-    try:
-        data = read_json(text[text.find("{") : text.rfind("}") + 1])
-    except ValueError:
-        return
-    if isinstance(data, dict) and not submit_result(run.output_schema).check(data):
-        run.output_data = clean(data)
-        run.save(update_fields=["output_data"])
+_COMPLETE_TOOLS = log.statement(
+    behind=""", closed AS (
+    UPDATE runs_step s SET status = 'done', finished_at = %(now)s, last_seq = up.after
+    FROM up WHERE s.id = %(step)s RETURNING s.id, s.run_id
+), made AS (
+    SELECT run_id, ARRAY[id] AS ids FROM closed
+)"""
+)
 
 
-def stop_model_step(
-    lease: Lease,
-    pending: list[NewEvent],
-    *,
-    step: Step,
-    route: Model,
-    result: ModelResult,
-    outcome: Outcome,
-) -> None:
-    """End the run in the middle of a model call; what was used is booked."""
-    with transitions.holding(lease, pending) as run:
-        _close_model_step(run, lease, step, route, result, StepStatus.STOPPED)
-        endings.finish_locked(run, outcome)
-
-
-def _close_model_step(
-    run: Run, lease: Lease, step: Step, route: Model, result: ModelResult, status: StepStatus
-) -> None:
-    usage = result.usage
-    step.status = status
-    step.finished_at = timezone.now()
-    step.first_token_ms = result.first_token_ms
-    step.response = clean(result.turn.to_json())
-    step.input_tokens, step.output_tokens = usage.input, usage.output
-    step.cache_read_tokens, step.cache_write_tokens = usage.cache_read, usage.cache_write
-    step.usage_estimated = usage.estimated
-    step.cost = _cost(route, usage)
+def complete_tools_step(lease: Lease, pending: list[NewEvent], *, step: Step) -> Written:
+    """A batch of tool calls is over. Raises `StaleLease`."""
+    now = timezone.now()
     data = {
         "step": step.number,
         "kind": step.kind,
-        "model": step.model_name,
-        "finish_reason": result.turn.finish_reason,
-        "first_token_ms": step.first_token_ms,
-        "duration_ms": int((step.finished_at - step.started_at).total_seconds() * 1000),
-        "usage": {
-            "input_tokens": usage.input,
-            "output_tokens": usage.output,
-            "cache_read_tokens": usage.cache_read,
-            "cache_write_tokens": usage.cache_write,
-            "estimated": usage.estimated,
-        },
-        "cost_usd": None if step.cost is None else f"{step.cost:f}",
+        "duration_ms": int((now - step.started_at).total_seconds() * 1000),
     }
-    events = [NewEvent("step.completed", data)]
-    if result.turn.text and step.kind == StepKind.MODEL:
-        said = {"role": "assistant", "content": fitting(result.turn.text), "step": step.number}
-        events.insert(0, NewEvent("message.completed", said))
-    transitions.write(run, lease.fence, events)
-    step.last_seq = run.last_seq
-    step.save(update_fields=[f.name for f in Step._meta.fields if f.name not in ("id", "request")])
-
-
-def complete_tools_step(lease: Lease, pending: list[NewEvent], *, step: Step) -> None:
-    with transitions.holding(lease, pending) as run:
-        now = timezone.now()
-        data = {
-            "step": step.number,
-            "kind": step.kind,
-            "duration_ms": int((now - step.started_at).total_seconds() * 1000),
-        }
-        transitions.write(run, lease.fence, [NewEvent("step.completed", data)])
-        Step.objects.filter(pk=step.pk).update(
-            status=StepStatus.DONE, finished_at=now, last_seq=run.last_seq
-        )
-
-
-def _next_number(run: Run) -> int:
-    numbers = Step.objects.filter(run=run).order_by("-number").values_list("number", flat=True)
-    return (numbers.first() or 0) + 1
-
-
-def _cost(route: Model, usage: TokenUsage) -> Decimal | None:
-    price = route.price_now()
-    if price is None:
-        return None
-    return price.cost(
-        input_tokens=usage.input,
-        cache_read=usage.cache_read,
-        cache_write=usage.cache_write,
-        output_tokens=usage.output,
-    )
+    events = [*pending, NewEvent("step.completed", data)]
+    batch = Batch(lease.run_id, lease.fence, events)
+    written = log.write([batch], sql=_COMPLETE_TOOLS, now=now, step=step.pk)
+    if not written:
+        raise StaleLease
+    return written[lease.run_id]

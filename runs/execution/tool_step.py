@@ -8,7 +8,7 @@ from typing import Any
 from config.database import in_db
 from runs.events.log import StaleLease
 from runs.events.payloads import fitting
-from runs.execution import call_journal, step_journal
+from runs.execution import call_journal, context, step_journal
 from runs.execution.attempt import Attempt, LoadedRun, Stopped
 from runs.gates import opening, policy
 from runs.models import CallStatus, GateKind, Run, ToolCall
@@ -33,7 +33,11 @@ async def tools_step(attempt: Attempt, loaded: LoadedRun) -> None:
         while not call.is_over:
             await _one_call(attempt, loaded, call)
             attempt.events.raise_if_stale()
-    await attempt.events.commit(step_journal.complete_tools_step, step=loaded.open_step)
+    now = await attempt.events.commit(step_journal.complete_tools_step, step=loaded.open_step)
+    if not loaded.conversation:
+        attempt.loaded = None  # the attempt began with this batch: nothing was loaded but that
+        return
+    loaded.go_on_with_model([context.returned(call) for call in loaded.open_calls], now)
 
 
 def trailing_bad_calls(run: Run) -> int:

@@ -21,20 +21,20 @@ def test_a_long_run_is_shown_to_its_end(alice: Access) -> None:
     run = make_run(alice)
     lease = claim(run)
     route = catalog.resolve_model(alice.organization)
-    step = step_journal.begin_model_step(
-        lease, [], request=ModelRequest("demo", "", []), route=route
-    )
-    assert step is not None
+    begin = step_journal.BeginModelStep(run, 1, ModelRequest("demo", "", []), route)
+    write = step_journal.Write(lease, [], begin)
+    step = step_journal.begin_model_steps([write])[run.pk]
     text = "word " * 6000
     for _ in range(60):
         log.append([log.Batch(run.pk, lease.fence, [say("word ") for _ in range(100)])])
-    step_journal.complete_model_step(
-        lease,
-        [],
-        step=step,
-        route=route,
+    run.refresh_from_db()
+    complete = step_journal.CompleteModelStep(
+        run,
+        step,
+        route,
+        step_journal.ModelResult(Turn([TextPart(text + "the end")]), TokenUsage(1, 1), 1),
         outcome=Outcome(RunStatus.COMPLETED, text=text),
-        result=step_journal.ModelResult(Turn([TextPart(text + "the end")]), TokenUsage(1, 1), 1),
     )
+    step_journal.complete_alone(lease, [], complete)
     page: Any = browser_of(alice).get(f"/threads/{run.thread_id}/").content.decode()
     assert "the end" in page
