@@ -20,7 +20,7 @@ ITERABLES = (ModelIterable, ValuesListIterable, FlatValuesListIterable)
 
 
 @models.Field.register_lookup
-class AnyOf(models.Lookup):  # type: ignore[type-arg]
+class AnyOf(models.Lookup):
     """`pk__any=[…]`: one parameter however many there are, as `pk__in` has one each."""
 
     lookup_name = "any"

@@ -1,11 +1,16 @@
 """What a model is told: instructions, history, and this run's steps so far."""
 
 import json
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
+from config.compiled import CompiledQuery, compiled
 from runs.gates import policy
 from runs.models import FINISHED, HistoryOf, Run, RunFile, Step, StepKind, StepStatus, ToolCall
+from runs.models.run_query import RunQuerySet
 from runs.tools import authority
 from teammates.knowledge.documents import TOLD_DOCUMENTS, documents_for
 from teammates.knowledge.memories import RecalledMemories, memories_for
@@ -23,6 +28,15 @@ HISTORY_RUNS = 20
 HISTORY_BYTES = 400_000  # about 100 000 tokens
 # Of runs that no stranger had a say in (`Run.has_words_from_outside`)
 NOTHING_OUTSIDE = {"heard_outside": False, "thread__heard_outside": False}
+
+
+NOTHING_TOLD: JSON = {
+    "memories": [],
+    "documents": [],
+    "lessons": [],
+    "skills": [],
+    "forced_skill": None,
+}
 
 
 def instructions(run: Run) -> str:
@@ -81,13 +95,15 @@ def gather(run: Run) -> JSON:
     what its asker may open. Raises `Forbidden` once they are gone."""
     memories: list[RecalledMemories] = []
     documents: list[Document] = []
+    is_learned = run.task.learns and not run.task.is_ad_hoc
+    if run.asker_is_there and not run.has_knowledge and not is_learned:  # type: ignore[attr-defined]
+        return dict(NOTHING_TOLD)
     access = authority.access_of_run(run)
     if run.memory:
         prompt = run.prompt.content if run.prompt else ""
         memories = memories_for(access, run.teammate, prompt)
         readable = documents_for(access, run.teammate)
         documents = list(readable.defer("content")[:TOLD_DOCUMENTS])
-    is_learned = run.task.learns and not run.task.is_ad_hoc
     lessons = list(authority.lessons_for(run, run.task)) if is_learned else []
     skills = list(skills_for(access, run.teammate))
     forced = next((skill for skill in skills if skill.slug == run.skill), None)
@@ -108,13 +124,14 @@ def gather(run: Run) -> JSON:
     }
 
 
-def conversation(run: Run, request: str, *, is_compacted: bool = True) -> list[ChatMessage]:
-    """History, the run's `request_of`, and what its finished steps said and found out; behind a
-    compaction, its summary stands for what it covers. `is_compacted` False: there is none to look
-    for."""
+def conversation(run: Run, request: str, done: Sequence[Step]) -> list[ChatMessage]:
+    """History, the run's `request_of`, and what its steps so far said and found out; behind a
+    compaction, its summary stands for what it covers."""
+    is_compacted = any(step.covers_until is not None for step in done)
     compaction = _compaction(run) if is_compacted else None
     if compaction is None:
-        return [*_bounded(_history(run)), UserMessage(request), *steps_of(run)]
+        steps = steps_of(run) if done else []
+        return [*_bounded(_history(run)), UserMessage(request), *steps]
     summary = Turn.from_json(compaction.response or {"parts": [], "finish_reason": ""}).text
     return [
         *summarised(summary, request),
@@ -138,6 +155,8 @@ def summarised(summary: str, request: str) -> list[ChatMessage]:
 def request_of(run: Run) -> str:
     """What was asked, and the names of the files that came with it."""
     text = run.prompt.content if run.prompt else ""
+    if not getattr(run, "has_attachments", True):  # where the query that loaded it says so
+        return text
     attached = RunFile.objects.filter(run=run, is_attachment=True).select_related("file")
     names = ", ".join(f"{one.file.name} ({one.file.size} bytes)" for one in attached)
     return f"{text}{ATTACHED}{names})" if names else text
@@ -151,13 +170,22 @@ def _history(run: Run) -> list[ChatMessage]:
     return _of_thread(run)
 
 
+@compiled
+def _said_in_thread(thread_id: Any, prompt_id: Any) -> "QuerySet[Message]":
+    """A thread's messages but one, each with what is needed of the run that it answers."""
+    said = Message.objects.filter(thread=thread_id).exclude(pk=prompt_id)
+    columns = ("role", "content", "answered_by__position", "answered_by__prompt")
+    return said.select_related("answered_by").only(*columns).order_by("pk")
+
+
 def _of_thread(run: Run) -> list[ChatMessage]:
     """The thread's messages before the prompt; an answer stands behind what it answers."""
-    said = Message.objects.filter(thread=run.thread)
+    messages = _said_in_thread.all(thread_id=run.thread_id, prompt_id=run.prompt_id or 0)
     if run.origin:  # somebody of the organization may have joined in: that is not for the sender
         theirs = Q(runs__origin=run.origin) | Q(answered_by__origin=run.origin)
-        said = said.filter(pk__in=said.filter(theirs).values("pk"))
-    messages = list(said.exclude(pk=run.prompt_id or 0).select_related("answered_by"))
+        said = Message.objects.filter(theirs, thread=run.thread_id)
+        heard = set(said.values_list("pk", flat=True))
+        messages = [message for message in messages if message.pk in heard]
     limit = run.prompt_id or (max((m.pk for m in messages), default=0))
     placed: list[tuple[float, Message]] = []
     for message in messages:
@@ -173,30 +201,43 @@ def _of_thread(run: Run) -> list[ChatMessage]:
 def _of_earlier_runs(run: Run) -> list[ChatMessage]:
     """The last finished runs of the same teammate and end-user scope, oldest first: those of the
     same asker, who is an end user, a person, or a sender outside."""
-    whose = {} if run.end_user_id else {"created_by": run.created_by_id}
-    earlier = (
-        Run.objects.filter(
-            organization=run.organization,
-            teammate=run.teammate,
-            end_user=run.end_user,
-            origin=run.origin,
-            thread__deleted_at=None,
-            status__in=FINISHED,
-            created_at__lte=run.created_at,
-            **whose,
-            **({} if run.has_words_from_outside else NOTHING_OUTSIDE),
-        )
-        .exclude(pk__in=[run.pk, run.retry_of_id or run.pk])
-        .select_related("prompt", "answer")
-        .newest_first()[:HISTORY_RUNS]
-    )
+    values = {
+        "organization": run.organization_id,
+        "teammate": run.teammate_id,
+        "origin": run.origin,
+        "created_at__lte": run.created_at,
+    }
+    if run.end_user_id is not None:
+        values["end_user"] = run.end_user_id
+    elif run.created_by_id is not None:
+        values["created_by"] = run.created_by_id
+    earlier = _finished_before(tuple(values), run.has_words_from_outside).all(**values)
+    newest = [past for past in earlier if past.pk not in (run.pk, run.retry_of_id)][:HISTORY_RUNS]
     # Each once: a run that was tried again and its retry have the same question.
     said: dict[int, Message] = {}
-    for past in reversed(earlier):
+    for past in reversed(newest):
         for message in (past.prompt, past.answer):
             if message is not None:
                 said.setdefault(message.pk, message)
     return [_said(message) for message in said.values()]
+
+
+@cache
+def _finished_before(asker: tuple[str, ...], is_from_outside: bool) -> CompiledQuery[Run]:
+    """The last finished runs of a teammate for an asker, of whom the columns `asker` are known,
+    newest first, with what was said. Those that a stranger had a say in are for strangers."""
+    columns = ("created_at", "prompt__role", "prompt__content", "answer__role", "answer__content")
+    certain = {} if is_from_outside else NOTHING_OUTSIDE
+    nobody = {} if "end_user" in asker else {"end_user": None}
+    if not {"end_user", "created_by"} & set(asker):
+        nobody["created_by"] = None
+
+    def build(**values: Any) -> RunQuerySet:
+        runs = Run.objects.filter(thread__deleted_at=None, status__in=FINISHED, **certain)
+        said = runs.filter(**values, **nobody).select_related("prompt", "answer").only(*columns)
+        return said.newest_first()[: HISTORY_RUNS + 2]  # the run itself, and what it tries again
+
+    return CompiledQuery(build, asker)
 
 
 def _said(message: Message) -> ChatMessage:

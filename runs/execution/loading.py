@@ -1,43 +1,76 @@
 """What the next step of a run needs, loaded and asked for."""
 
 import asyncio
+from typing import Any
 
+from django.db.models import Exists, OuterRef, Q
+from django.db.models.functions import Now
+
+from config.compiled import compiled
 from config.database import in_db
 from runs.events.log import StaleLease
 from runs.execution import context, tool_step
 from runs.execution.attempt import LoadedRun
 from runs.execution.model_failures import trailing_errors
 from runs.lifecycle.transitions import Lease
-from runs.models import Run, StepKind, StepStatus
+from runs.models import Run, RunFile, StepKind, StepStatus
+from runs.models.run_query import RunQuerySet
 from runs.tools import toolbox
 from teammates.integrations import discovery
 from teammates.llm import catalog
-from teammates.models import ServerKind, ToolServer
+from teammates.models import (
+    APIKey,
+    Document,
+    Membership,
+    Memory,
+    ServerKind,
+    Skill,
+    ToolServer,
+)
 from teammates.types import JSON
 
 RECHECK_SECONDS = 60  # until a run asks an MCP server again what it offers
 
 
 # --- load ---------------------------------------------------------------------------------------
-def load_run(lease: Lease) -> LoadedRun:
-    run = (
-        Run.objects.select_related(
-            "thread",
-            "teammate",
-            "teammate_version",
-            "prompt",
-            "route__provider__organization",
-            "organization",
-            "end_user",
-            "task",
-        )
-        .filter(pk=lease.run_id, fence=lease.fence)
-        .first()
+@compiled
+def _run_to_work_on(pk: Any, fence: Any) -> RunQuerySet:
+    """A run with everything that its first step needs to know, and whether there is more."""
+    mine = {"organization": OuterRef("organization")}
+    knows = [Exists(rows.filter(**mine)) for rows in (Memory.objects, Document.objects)]
+    members = Membership.objects.filter(**mine, user=OuterRef("created_by"), user__is_active=True)
+    keys = APIKey.objects.filter(pk=OuterRef("api_key"), revoked_at=None)
+    organizations = keys.filter(
+        Q(expires_at=None) | Q(expires_at__gt=Now()), is_organizations=True, created_by=None
     )
+    by_member = Q(Exists(members)) & (Q(api_key=None) | Q(Exists(keys)))
+    attached = RunFile.objects.filter(run=OuterRef("pk"), is_attachment=True)
+    runs = Run.objects.filter(pk=pk, fence=fence).select_related(
+        "thread",
+        "teammate",
+        "teammate_version",
+        "prompt",
+        "route__provider__organization",
+        "organization",
+        "end_user",
+        "task",
+    )
+    return runs.annotate(
+        has_attachments=Exists(attached),
+        has_knowledge=knows[0] | knows[1] | Exists(Skill.objects.filter(**mine)),
+        asker_is_there=by_member | Q(Exists(organizations)),
+    )
+
+
+def load_run(lease: Lease) -> LoadedRun:
+    """What an attempt begins with. Raises `StaleLease`."""
+    run = _run_to_work_on.first(pk=lease.run_id, fence=lease.fence)
     if run is None:
         raise StaleLease
     run.route = run.route or catalog.resolve_model(run.organization)
-    done = list(run.steps.defer("request", "response").order_by("number"))
+    # The first attempt finds nothing done.
+    steps = run.steps.defer("request", "response").order_by("number")
+    done = list(steps) if lease.attempt > 1 else []
     open_step = next((s for s in done if s.status == StepStatus.RUNNING), None)
     loaded = LoadedRun(
         run=run,
@@ -54,8 +87,7 @@ def load_run(lease: Lease) -> LoadedRun:
     else:
         loaded.instructions = context.instructions(run)
         loaded.request = context.request_of(run)
-        is_compacted = any(step.covers_until is not None for step in done)
-        loaded.conversation = context.conversation(run, loaded.request, is_compacted=is_compacted)
+        loaded.conversation = context.conversation(run, loaded.request, done)
     return loaded
 
 

@@ -105,15 +105,16 @@ def claim_runs(*, worker: str, limit: int) -> list[Lease]:
         )
         rows = cursor.fetchall()
         leases = [Lease(*row[:3]) for row in rows]
-        for organization_id in {row[3] for row in rows}:
-            notify({LIVE_CHANNEL: organization_id})
-        log.append(
-            log.Batch(
-                lease.run_id,
-                lease.fence,
-                [NewEvent("run.attempt.started", {"attempt": lease.attempt, "worker": worker})],
-            )
-            for lease in leases
+        log.write(
+            [
+                log.Batch(
+                    lease.run_id,
+                    lease.fence,
+                    [NewEvent("run.attempt.started", {"attempt": lease.attempt, "worker": worker})],
+                )
+                for lease in leases
+            ],
+            [(LIVE_CHANNEL, organization_id) for organization_id in {row[3] for row in rows}],
         )
     return leases
 

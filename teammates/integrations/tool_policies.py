@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
+from config.compiled import compiled
 from teammates.access import Access
 from teammates.errors import Invalid, NotFound
 from teammates.integrations.server_lookup import tools_of
@@ -27,8 +29,13 @@ LONGEST_WAIT = 60 * 24 * 365  # minutes until an approval expires
 
 
 # --- settings -----------------------------------------------------------------------------------
+@compiled
+def _settings_of(organization_id: Any) -> "QuerySet[ToolSetting]":
+    return ToolSetting.objects.filter(organization=organization_id)
+
+
 def settings_of(organization: Organization) -> dict[str, ToolSetting]:
-    return {row.tool: row for row in ToolSetting.objects.filter(organization=organization)}
+    return {row.tool: row for row in _settings_of.all(organization_id=organization.pk)}
 
 
 def switched_off(settings: Iterable[ToolSetting]) -> list[str]:

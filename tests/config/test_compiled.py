@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 from django.db import models
+from django.utils import timezone
 
 from config.compiled import QUERIES, NotCompilable, compiled
 from runs.models import Run
 from teammates import scoped_query
 from teammates.access import Access
-from teammates.models import Organization, Teammate
+from teammates.models import Model, Organization, Teammate
 from tests.factories import make_key, make_run, make_thread
 from threads.models import Thread
 
@@ -114,6 +115,11 @@ def _values(query: Any, names: Any, run: Run) -> dict[str, Any]:
     values = {
         "organization_id": run.organization_id,
         "hash": _key.hash if (_key := run.organization.api_keys.first()) else None,
+        "thread_id": run.thread_id,
+        "prompt_id": run.prompt_id,
+        "fence": run.fence,
+        "model_ids": list(Model.objects.values_list("pk", flat=True)),
+        "at": timezone.now(),
         "pk": row and row.pk,
         "uid": row and row.uid,
     }

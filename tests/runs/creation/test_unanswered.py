@@ -25,7 +25,7 @@ def start(access: Access, thread: Thread) -> Run:
 
 
 def said_to(run: Run) -> list[str]:
-    return [said.text for said in context.conversation(run, context.request_of(run))]  # type: ignore[union-attr]
+    return [said.text for said in context.conversation(run, context.request_of(run), [])]  # type: ignore[union-attr]
 
 
 @pytest.mark.django_db

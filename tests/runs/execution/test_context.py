@@ -22,7 +22,9 @@ def test_history_is_the_thread_with_each_answer_behind_its_question(alice: Acces
     second = make_run(alice, thread=thread, message="second thing")
     work_until(lambda: Run.objects.get(pk=second.pk).is_finished)
     third = make_run(alice, thread=thread, message="third thing")
-    said = [getattr(s, "text", "") for s in context.conversation(third, context.request_of(third))]
+    said = [
+        getattr(s, "text", "") for s in context.conversation(third, context.request_of(third), [])
+    ]
     assert said[0] == "first thing"
     assert "first thing" in said[1]
     assert said[2] == "second thing"

@@ -33,7 +33,7 @@ def test_a_fork_has_what_was_said_and_the_files_and_goes_its_own_way(alice: Acce
     assert [m.content for m in fork.messages.order_by("pk")] == ["What is one?", "An answer."]
     assert files.find_file(fork, "a.txt") is not None
     run = make_run(alice, message="Go on", thread=fork)
-    told = [said.text for said in context.conversation(run, "Go on", is_compacted=False)]  # type: ignore[union-attr]
+    told = [said.text for said in context.conversation(run, "Go on", [])]  # type: ignore[union-attr]
     assert told == ["What is one?", "An answer.", "Go on"]
     assert first.thread.messages.count() == 4
 
