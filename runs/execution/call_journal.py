@@ -1,5 +1,6 @@
 """Tool calls, written down: begun, made, what came of them."""
 
+import copy
 import json
 import logging
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from django.db import OperationalError, transaction
 from django.utils import timezone
 
+from runs.events import log
+from runs.events.log import StaleLease
 from runs.events.payloads import NewEvent, called, fitting_json
 from runs.gates.policy import PolicyDecision
 from runs.lifecycle import endings, transitions
@@ -32,6 +35,62 @@ class PolicyChanged(Exception):
     """What a call was judged by is no longer so: its run's mode, or a permission."""
 
 
+_JOURNAL = log.statement(
+    only="""AND (NOT %(begins)s OR r.cancel_requested_at IS NULL)
+        AND (%(mode)s::text IS NULL OR r.permission_mode = %(mode)s)""",
+    behind=""", journaled AS (
+    UPDATE runs_toolcall c SET arguments = %(arguments)s::jsonb, title = %(title)s,
+        is_action = %(is_action)s, summary = %(summary)s, status = %(status)s,
+        attempt = %(attempt)s, policy_id = %(policy_id)s, result = %(result)s::jsonb,
+        error = %(error)s, started_at = %(started_at)s, finished_at = %(finished_at)s,
+        seq = CASE WHEN %(begins)s THEN up.after ELSE c.seq END
+    FROM up WHERE c.id = %(call)s RETURNING c.id, c.run_id
+), made AS (
+    SELECT run_id, ARRAY[id] AS ids FROM journaled
+)""",
+)
+_COLUMNS = (
+    "title",
+    "is_action",
+    "summary",
+    "status",
+    "attempt",
+    "policy_id",
+    "error",
+    "started_at",
+    "finished_at",
+)
+
+
+def _journal(
+    lease: Lease,
+    events: list[NewEvent],
+    call: ToolCall,
+    *,
+    begins: bool = False,
+    mode: str | None = None,
+) -> bool:
+    """Write a call's columns and its events; False if the run takes none: it is another worker's,
+    or, for a call that `begins`, it should be cancelled, or its mode is no longer `mode`."""
+    written = log.write(
+        [log.Batch(lease.run_id, lease.fence, events)],
+        sql=_JOURNAL,
+        call=call.pk,
+        begins=begins,
+        mode=mode,
+        arguments=_as_jsonb(call.arguments),
+        result=_as_jsonb(call.result),
+        **{name: getattr(call, name) for name in _COLUMNS},
+    )
+    if written and begins:
+        call.seq = written[lease.run_id].last_seq
+    return bool(written)
+
+
+def _as_jsonb(value: Any) -> str | None:
+    return None if value is None else json.dumps(value)
+
+
 def begin_call(
     lease: Lease,
     pending: list[NewEvent],
@@ -45,11 +104,17 @@ def begin_call(
 
     Raises `PolicyChanged`; then nothing is written.
     """
+    if decision is None or decision.policy is None:
+        begun = copy.copy(call)  # one that is not taken stays as it was
+        event = _begun(lease, begun, tool, arguments)
+        mode = decision.mode if decision is not None else None
+        if _journal(lease, [*pending, event], begun, begins=True, mode=mode):
+            vars(call).update(vars(begun))
+            return True
     with transitions.holding(lease, pending) as run:
         if endings.stop_if_cancelled(run):
             return False
         _begin(run, lease, call, tool, arguments, decision)
-        call.save()
         return True
 
 
@@ -61,14 +126,19 @@ def _begin(
     arguments: Any,
     decision: PolicyDecision | None,
 ) -> None:
+    """The caller holds the run's row."""
     if decision is not None:
         call.policy = _still(run, decision)
+    _journal(lease, [_begun(lease, call, tool, arguments)], call, begins=True)
+
+
+def _begun(lease: Lease, call: ToolCall, tool: Tool, arguments: Any) -> NewEvent:
     call.arguments = clean(arguments)
     call.title, call.is_action = tool.title[:200], tool.is_action
     call.summary = visible(clean(tool.say(masked(arguments))))
-    transitions.write(run, lease.fence, [called(call)])
-    call.status, call.attempt, call.seq = CallStatus.RUNNING, lease.attempt, run.last_seq
+    call.status, call.attempt = CallStatus.RUNNING, lease.attempt
     call.started_at = timezone.now()
+    return called(call)
 
 
 def _still(run: Run, decision: PolicyDecision) -> PermissionPolicy | None:
@@ -125,17 +195,26 @@ def finish_call(
     result: Any = None,
     error: str = "",
 ) -> None:
-    """Write down what came of a call; a refused one is `tool.denied`."""
-    with transitions.holding(lease, pending) as run:
-        _finish(run, lease, call, status, result, error)
+    """Write down what came of a call; a refused one is `tool.denied`. Raises `StaleLease`."""
+    if status == CallStatus.DONE and _is_large(call, clean(result)):
+        with transitions.holding(lease, pending) as run:
+            _finish(run, lease, call, status, result, error)
+    elif not _journal(lease, [*pending, *_finished(call, status, result, error)], call):
+        raise StaleLease
 
 
 def _finish(
     run: Run, lease: Lease, call: ToolCall, status: CallStatus, result: Any, error: str
 ) -> None:
-    events = [] if call.seq is not None else [called(call)]
-    if status == CallStatus.DONE:
+    """The caller holds the run's row."""
+    if status == CallStatus.DONE and _is_large(call, clean(result)):
         result = _kept_in_a_file(run, lease, call, clean(result))
+    _journal(lease, _finished(call, status, result, error), call)
+
+
+def _finished(call: ToolCall, status: CallStatus, result: Any, error: str) -> list[NewEvent]:
+    """Set what came of a call; its events, with that of its beginning where there was none."""
+    events = [] if call.seq is not None else [called(call)]
     call.status, call.result, call.error = status, clean(result), clean(error)[:4000]
     call.finished_at = timezone.now()
     call.started_at = call.started_at or call.finished_at
@@ -147,8 +226,7 @@ def _finish(
     else:
         wrong = {"error_class": "tool.failed", "message": call.error}
         event = NewEvent("tool.result", data | {"error": wrong})
-    transitions.write(run, lease.fence, [*events, event])
-    call.save()
+    return [*events, event]
 
 
 def mark_unknown(lease: Lease, pending: list[NewEvent], *, call: ToolCall, why: str) -> None:
@@ -158,11 +236,15 @@ def mark_unknown(lease: Lease, pending: list[NewEvent], *, call: ToolCall, why: 
         call.save(update_fields=["status", "error"])
 
 
-def _kept_in_a_file(run: Run, lease: Lease, call: ToolCall, result: Any) -> Any:
-    """A result that is too large for the conversation, as a file and a note of it."""
+def _is_large(call: ToolCall, result: Any) -> bool:
+    """Whether a result is too large for the conversation."""
     text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
-    if len(text.encode()) <= LARGEST_RESULT or call.name in NEVER_KEPT:
-        return result
+    return len(text.encode()) > LARGEST_RESULT and call.name not in NEVER_KEPT
+
+
+def _kept_in_a_file(run: Run, lease: Lease, call: ToolCall, result: Any) -> Any:
+    """A large result as a file and a note of it."""
+    text = result
     if not isinstance(result, str):
         text = json.dumps(result, ensure_ascii=False, indent=1)
     name = f"{call.name[:100]}-{call.pk}.{'txt' if isinstance(result, str) else 'json'}"

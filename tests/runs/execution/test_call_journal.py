@@ -55,11 +55,13 @@ def test_a_call_is_not_made_under_a_mode_that_became_stricter(alice: Access) -> 
     decision = evaluate(run.pk, WRITE_FILE, {"name": "a.txt", "content": "x"})
     assert decision.kind == "go"
     decisions.switch_mode(alice, run, "approval")
+    arguments = {"name": "a.txt", "content": "x"}
     with pytest.raises(call_journal.PolicyChanged):
         call_journal.begin_call(
-            lease, [], call=call, tool=WRITE_FILE, arguments={}, decision=decision
+            lease, [], call=call, tool=WRITE_FILE, arguments=arguments, decision=decision
         )
     assert "tool.call" not in types(run)
+    assert call.status == CallStatus.PENDING  # as it was: it is judged anew
 
 
 def test_a_call_is_not_made_under_a_permission_that_was_revoked(alice: Access) -> None:
