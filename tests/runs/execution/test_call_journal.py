@@ -4,6 +4,7 @@ import pytest
 
 from runs.creation.options import Options
 from runs.gates import answers, decisions
+from runs.models import CallStatus
 from teammates.access import Access
 from teammates.integrations import tool_policies
 from tests.factories import make_run
