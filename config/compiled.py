@@ -7,14 +7,17 @@ a call fills in its values, and Django's own iterables make the same instances o
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from django.core.exceptions import EmptyResultSet
 from django.db import DEFAULT_DB_ALIAS, connections, models
 from django.db.models.query import FlatValuesListIterable, ModelIterable, ValuesListIterable
+from django.db.models.sql import InsertQuery
+from django.db.transaction import TransactionManagementError
 
 Row = TypeVar("Row")
+M = TypeVar("M", bound=models.Model)
 QUERIES: "list[CompiledQuery[Any]]" = []  # for the test that holds them to Django's
 ITERABLES = (ModelIterable, ValuesListIterable, FlatValuesListIterable)
 
@@ -65,7 +68,8 @@ class CompiledQuery(Generic[Row]):
         self.model = self.queryset.model
         if why := _why_not(self.queryset):
             raise NotCompilable(f"{self.name} cannot be compiled: {why}.")
-        self._compiler = self.queryset.query.get_compiler(DEFAULT_DB_ALIAS)
+        self._locks = self.queryset.query.select_for_update
+        self._compiler = self.queryset.query.get_compiler(connection=_InTransaction())
         try:
             self.sql, self._parameters = self._compiler.as_sql()
         except EmptyResultSet:
@@ -94,6 +98,8 @@ class CompiledQuery(Generic[Row]):
         )
         compiler: Any = copy.copy(self._compiler)
         compiler.connection = connections[DEFAULT_DB_ALIAS]  # this thread's
+        if self._locks and compiler.connection.get_autocommit():
+            raise TransactionManagementError(f"{self.name} locks rows: call it in a transaction.")
         compiler.as_sql = lambda *_, **__: (self.sql, parameters)
         compiler.get_converters = lambda *_: self._converters
         return compiler
@@ -110,6 +116,16 @@ def _why_not(queryset: Any) -> str:
     if queryset.query.combinator:
         return "it is a union"
     return ""
+
+
+class _InTransaction:
+    """A connection as `select_for_update` wants it, without connecting while modules load."""
+
+    def get_autocommit(self) -> bool:
+        return False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(connections[DEFAULT_DB_ALIAS], name)
 
 
 class _Rows:
@@ -132,3 +148,48 @@ def compiled(build: "Callable[..., models.QuerySet[Any, Row]]") -> CompiledQuery
     query = CompiledQuery(build)
     QUERIES.append(query)
     return query
+
+
+class CompiledInsert(Generic[M]):
+    """The `INSERT` of a model, compiled; `expressions` stand for columns instead of a value."""
+
+    def __init__(self, model: type[M], **expressions: models.Expression) -> None:
+        sample = model()
+        fields = [field for field in model._meta.concrete_fields if not field.generated]
+        fields = [field for field in fields if not isinstance(field, models.AutoField)]
+        self._filled = []
+        for field in fields:
+            if field.attname in expressions:
+                setattr(sample, field.attname, expressions[field.attname])
+            elif field.db_default is models.NOT_PROVIDED:
+                setattr(sample, field.attname, Hole(field.attname))
+                self._filled.append(field)
+        query = InsertQuery(model)
+        query.insert_values(fields, [sample], raw=True)
+        compiler: Any = query.get_compiler(DEFAULT_DB_ALIAS)
+        self._returned = model._meta.db_returning_fields
+        compiler.returning_fields = self._returned
+        ((self.sql, parameters),) = compiler.as_sql()
+        names = [parameter.name for parameter in parameters]
+        self._filled.sort(key=lambda field: names.index(field.attname))
+
+    def values(self, row: M) -> list[Any]:
+        """The parameters of the statement for a row that is not saved yet."""
+        connection = connections[DEFAULT_DB_ALIAS]
+        return [
+            field.get_db_prep_save(field.pre_save(row, add=True), connection)
+            for field in self._filled
+        ]
+
+    def take(self, row: M, returned: Sequence[Any]) -> M:
+        """Set what the statement returned: the row is saved."""
+        for field, value in zip(self._returned, returned, strict=True):
+            setattr(row, field.attname, value)
+        row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
+        return row
+
+    def save(self, row: M) -> M:
+        """Insert a row, as `save(force_insert=True)` does; sends no signals."""
+        with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+            cursor.execute(self.sql, self.values(row))
+            return self.take(row, cursor.fetchone())

@@ -8,6 +8,7 @@ from django.db import transaction
 from django.db.models import Case, F, Q, QuerySet, Value, When
 from django.utils import timezone
 
+from config.compiled import CompiledInsert
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid, NotFound
 from teammates.models import EndUser, Teammate
@@ -16,6 +17,7 @@ from teammates.text import clean_text
 from threads.files import current_files, hold_paths
 from threads.models import File, Message, MessageRole, Thread
 
+_THREAD, _MESSAGE = CompiledInsert(Thread), CompiledInsert(Message)
 LONGEST_TITLE = 200  # bytes
 LONGEST_MESSAGE = 1_000_000  # bytes
 
@@ -30,14 +32,33 @@ def create_thread(
 ) -> Thread:
     """Open a conversation. Raises `Invalid` for an overlong title."""
     access.require("data.threads.write")
-    return Thread.objects.create(
-        organization=access.organization,
-        created_by=access.user,
-        teammate=teammate,
-        end_user=end_user,
-        title=_checked_title(title),
-        is_private=is_private,
+    return _THREAD.save(
+        Thread(
+            organization=access.organization,
+            created_by=access.user,
+            teammate=teammate,
+            end_user=end_user,
+            title=_checked_title(title),
+            is_private=is_private,
+        )
     )
+
+
+def open_with(
+    access: Access,
+    text: str,
+    *,
+    title: str | None = None,
+    teammate: Teammate | None = None,
+    end_user: EndUser | None = None,
+) -> tuple[Thread, Message]:
+    """Open a conversation with its first message, whose first words name it unless it has a
+    `title`. Raises `Invalid`."""
+    content = checked_message(text)
+    thread = create_thread(
+        access, title=title or _title_of(content), teammate=teammate, end_user=end_user
+    )
+    return thread, _insert_message(access, thread, content)
 
 
 def rename_thread(access: Access, thread: Thread, *, title: str | None) -> Thread:
@@ -155,15 +176,16 @@ def list_threads(
 def post_message(access: Access, thread: Thread, content: str) -> Message:
     """Post a message as a person or program. It starts no run. Raises `Invalid`."""
     access.require("data.threads.write")
+    content = checked_message(content)
     with transaction.atomic():
-        message = Message.objects.create(
-            thread=thread,
-            created_by=access.user,
-            role=MessageRole.USER,
-            content=checked_message(content),
-        )
-        _touch(thread, message.content)
+        message = _insert_message(access, thread, content)
+        _touch(thread, content)
     return message
+
+
+def _insert_message(access: Access, thread: Thread, content: str) -> Message:
+    said = Message(thread=thread, created_by=access.user, role=MessageRole.USER, content=content)
+    return _MESSAGE.save(said)
 
 
 def list_messages(thread: Thread, *, limit: int) -> list[Message]:

@@ -4,21 +4,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from django.db import transaction
-from django.db.models import Max, Q
 
 from runs.creation.attachments import Attachment
 from runs.creation.enqueue import RunRequest, enqueue
 from runs.creation.options import Options, check_options
 from runs.creation.requests import count_uploads, write_and_attach
 from runs.lifecycle import endings
-from runs.models import ACTIVE, FINISHED, Channel, Run, RunStatus
+from runs.models import ACTIVE, Channel, Run, RunStatus
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden
 from teammates.llm import catalog
 from teammates.models import Teammate
 from teammates.roster import lookup
 from threads import conversations
-from threads.models import Message, MessageRole, Thread
+from threads.models import Message, Thread
 
 
 def start_thread(
@@ -72,12 +71,7 @@ def run_in_thread(
         options = replace(options, human_in_the_loop=options.human_in_the_loop is not False)
         if route_id:
             options = replace(options, route=catalog.get_route(access.organization, route_id))
-        if message is not None:
-            prompt: Message | None = conversations.post_message(access, thread, message)
-        else:
-            # Held: of two runs at once, the second finds the message taken up.
-            Thread.objects.select_for_update(no_key=True).get(pk=thread.pk)
-            prompt = _unanswered(thread)
+        prompt = None if message is None else conversations.post_message(access, thread, message)
         request = RunRequest(
             thread,
             prompt,
@@ -86,6 +80,7 @@ def run_in_thread(
             channel,
             version=version,
             persona_id=persona_id or "",
+            takes_unanswered=message is None,
         )
         run = enqueue(access, request)
         write_and_attach(run, attachments)
@@ -160,21 +155,3 @@ def _usual(access: Access, thread: Thread) -> Teammate | None:
     """Who answers in a thread, unless they are archived or the asker's no more."""
     mine = Teammate.objects.visible_to(replace(access, end_user=None)).current().with_version()
     return mine.filter(pk=thread.teammate_id or 0).first()
-
-
-def _unanswered(thread: Thread) -> Message | None:
-    """The last message that no run answers yet; those before it are in the run's history, and are
-    answered with it. The caller holds the thread's row.
-
-    Which messages had a run decides, not who spoke last: while a run works, people go on writing.
-    One that ended without a word answered nothing.
-    """
-    in_vain = Q(status__in=FINISHED, answer=None) & ~Q(status=RunStatus.COMPLETED)
-    taken_up = Run.objects.filter(thread=thread).exclude(in_vain)
-    said = Message.objects.filter(thread=thread)
-    copied = said.filter(role=MessageRole.ASSISTANT, answered_by=None)  # what a fork begins with
-    seen = max(
-        taken_up.aggregate(last=Max("prompt"))["last"] or 0,
-        copied.aggregate(last=Max("pk"))["last"] or 0,
-    )
-    return said.filter(role=MessageRole.USER, pk__gt=seen).order_by("-pk").first()

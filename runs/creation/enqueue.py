@@ -4,7 +4,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from django.conf import settings
+from django.db.models import Count, Max, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce, Greatest
 
+from config.compiled import compiled
 from runs.creation.options import (
     MOST_TURNS,
     Options,
@@ -13,7 +16,7 @@ from runs.creation.options import (
     options_of_version,
 )
 from runs.lifecycle import queueing
-from runs.models import Channel, HistoryOf, Run, RunStatus, Task
+from runs.models import FINISHED, Channel, HistoryOf, Run, RunStatus, Task
 from runs.usage import limits as usage_limits
 from teammates.access import Access
 from teammates.errors import Conflict, NotFound, PaymentRequired
@@ -21,7 +24,7 @@ from teammates.knowledge import skills
 from teammates.llm import catalog
 from teammates.models import EndUser, PermissionMode, Teammate, TeammateStatus, TeammateVersion
 from threads import conversations
-from threads.models import Message, Thread
+from threads.models import Message, MessageRole, Thread
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class RunRequest:
     channel: Channel
     version: TeammateVersion | None = None  # None: the teammate's current one
     is_resolved: bool = False  # options are those of an earlier run: nothing is inherited
+    is_new_thread: bool = False  # made in this transaction: nobody else knows it yet
+    takes_unanswered: bool = False  # its prompt is what the thread has that no run answers yet
     task: Task | None = None  # None: one of its own is made
     history_of: HistoryOf = HistoryOf.THREAD
     persona_id: str = ""
@@ -60,9 +65,11 @@ def start_in_new_thread(
 ) -> Run:
     """A thread of an end user's, or of the account, with `text` as its first message and a run;
     `request` is the rest of a `RunRequest`. Raises as `enqueue`."""
-    thread = conversations.create_thread(access, title=title, teammate=teammate, end_user=end_user)
-    prompt = conversations.post_message(access, thread, text)
-    return enqueue(access, RunRequest(thread, prompt, teammate, options, channel, **request))
+    thread, prompt = conversations.open_with(
+        access, text, title=title, teammate=teammate, end_user=end_user
+    )
+    made = RunRequest(thread, prompt, teammate, options, channel, is_new_thread=True, **request)
+    return enqueue(access, made)
 
 
 def enqueue(access: Access, request: RunRequest) -> Run:
@@ -71,21 +78,74 @@ def enqueue(access: Access, request: RunRequest) -> Run:
     Holds the thread's row, then its end user's: everybody who starts a run takes them in this
     order. Raises as `resolve` and `may_start`, and `TooMany` if the queue is full.
     """
-    thread = request.thread
-    thread.refresh_from_db(
-        fields=["next_position", "heard_outside"],
-        from_queryset=Thread.objects.select_for_update(no_key=True),
-    )
+    queue = _Queue() if request.is_new_thread else _hold(request.thread)
+    if request.takes_unanswered:
+        request = replace(request, prompt=queue.unanswered)
     starts_left = may_start(access, request)
     run = _make(access, request, resolve(access, request))
-    if thread.teammate_id is None:
-        Thread.objects.filter(pk=thread.pk).update(teammate=request.teammate)
-    if run.heard_outside:
-        conversations.mark_heard_outside(thread)
-    Run.objects.filter(thread=thread, asks_back=True).update(asks_back=False)
-    run = queueing.queue_run(run)
+    run = queueing.queue_run(run, queued=queue.length)
     run.starts_left = starts_left
     return run
+
+
+@dataclass(frozen=True)
+class _Queue:
+    """The runs that wait in a thread, and its last message that none answers yet."""
+
+    length: int = 0
+    unanswered: Message | None = None
+
+
+def _hold(thread: Thread) -> _Queue:
+    """Lock the thread's row, and read what it says now."""
+    held = _held.first(thread_id=thread.pk)
+    queue = _queue_of.first(thread_id=thread.pk)  # behind the lock: what others added is there
+    assert held is not None
+    assert queue is not None
+    thread.next_position, thread.heard_outside = held
+    length, message_id, content = queue
+    if message_id is None:
+        return _Queue(length)
+    found = Message.from_db("default", ["id", "content"], [message_id, content])
+    return _Queue(length, found)
+
+
+@compiled
+def _held(thread_id: Any) -> "QuerySet[Thread, tuple[int, bool]]":
+    threads = Thread.objects.select_for_update(no_key=True).filter(pk=thread_id)
+    return threads.values_list("next_position", "heard_outside")
+
+
+@compiled
+def _queue_of(thread_id: Any) -> "QuerySet[Thread, tuple[int, int | None, str | None]]":
+    """How many runs wait in a thread; and the last message that no run answers yet: those before
+    it are in the run's history, and are answered with it.
+
+    Which messages had a run decides, not who spoke last: while a run works, people go on writing.
+    One that ended without a word answered nothing.
+    """
+    runs = Run.objects.filter(thread=OuterRef("pk")).order_by().values("thread")
+    said = Message.objects.filter(thread=OuterRef("pk")).order_by()
+    in_vain = Q(status__in=FINISHED, answer=None) & ~Q(status=RunStatus.COMPLETED)
+    taken_up = runs.exclude(in_vain).annotate(last=Max("prompt")).values("last")
+    # What a fork begins with
+    copied = said.filter(role=MessageRole.ASSISTANT, answered_by=None).values("thread")
+    seen = Greatest(
+        Coalesce(Subquery(taken_up), 0),
+        Coalesce(Subquery(copied.annotate(last=Max("pk")).values("last")), 0),
+    )
+    unanswered = said.filter(role=MessageRole.USER, pk__gt=OuterRef("seen")).order_by("-pk")[:1]
+    queued = runs.filter(status=RunStatus.QUEUED).annotate(n=Count("pk")).values("n")
+    return (
+        Thread.objects.filter(pk=thread_id)
+        .annotate(seen=seen)
+        .annotate(
+            queued=Coalesce(Subquery(queued), 0),
+            unanswered=Subquery(unanswered.values("pk")),
+            content=Subquery(unanswered.values("content")),
+        )
+        .values_list("queued", "unanswered", "content")
+    )
 
 
 def may_start(access: Access, request: RunRequest) -> int | None:
@@ -140,7 +200,7 @@ def resolve(access: Access, request: RunRequest) -> Options:
 
 
 def _make(access: Access, request: RunRequest, options: Options) -> Run:
-    """The run, not saved yet, with its task."""
+    """The run and its task, not saved yet."""
     thread, started_by = request.thread, request.started_by
     origin = access.origin or (request.retry_of.origin if request.retry_of else "")
     before = [run for run in (started_by, request.retry_of) if run is not None]
@@ -185,7 +245,7 @@ def _make(access: Access, request: RunRequest, options: Options) -> Run:
 
 def _ad_hoc_task(access: Access, request: RunRequest) -> Task:
     text = request.prompt.content if request.prompt else ""
-    return Task.objects.create(
+    return Task(
         organization=access.organization,
         teammate=request.teammate,
         end_user=request.thread.end_user,

@@ -258,6 +258,8 @@ def count_uploads(access: Access, attachments: Sequence[Attachment]) -> None:
 
 def write_and_attach(run: Run, attachments: Sequence[Attachment]) -> None:
     """Put files beside the run's message."""
+    if not attachments:
+        return
     attach(run, write_attachments(Thread.objects.get(pk=run.thread_id), attachments))
 
 

@@ -1,44 +1,85 @@
 """A new run takes its place in the queue of its thread."""
 
+from typing import Any
+
 from django.conf import settings
+from django.db import connection
+from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
+from config.compiled import CompiledInsert
 from runs.events import log
-from runs.events.channels import LIVE_CHANNEL, WORK_CHANNEL, notify
+from runs.events.channels import LIVE_CHANNEL, WORK_CHANNEL
 from runs.events.payloads import NewEvent
 from runs.lifecycle.transitions import S
-from runs.models import Run
+from runs.models import Run, Task
 from runs.webhooks import outbox
 from teammates.errors import TooMany
-from threads.models import Thread
+
+_TASK = CompiledInsert(Task)
+_RUN = CompiledInsert(Run)
+_RUN_OF_TASK = CompiledInsert(Run, task_id=RawSQL("(SELECT id FROM task)", []))
+_MOVED = """moved AS (
+    UPDATE threads_thread SET next_position = %s, updated_at = %s,
+        teammate_id = coalesce(teammate_id, %s), heard_outside = heard_outside OR %s WHERE id = %s
+), answered AS (
+    UPDATE runs_run SET asks_back = false WHERE thread_id = %s AND asks_back
+)"""
 
 
-def queue_run(run: Run) -> Run:
-    """Insert `run` at the end of its thread's queue, with `run.started`, and wake the workers.
+def queue_run(run: Run, *, queued: int) -> Run:
+    """Insert `run`, with its task if that is new, at the end of its thread's queue, with
+    `run.started`, and wake the workers. What asked back in the thread is answered.
 
-    The caller holds the thread's row, and `run.thread` has what it says: positions are in order
-    of commit. Raises `TooMany` if the queue is full.
+    The caller holds the thread's row, `run.thread` has what it says, and `queued` runs wait there:
+    positions are in order of commit. Raises `TooMany` if the queue is full.
     """
-    thread = run.thread
-    queued = Run.objects.filter(thread=thread, status=S.QUEUED).count()
     if queued >= settings.THREAD_QUEUE_LIMIT:
         raise TooMany(
             f"{queued} runs wait in this thread already; let some finish first.",
             code="runs.queue_full",
         )
-    run.position = thread.next_position + 1
-    Thread.objects.filter(pk=thread.pk).update(
-        next_position=run.position, updated_at=timezone.now()
-    )
-    run.status = S.QUEUED
-    run.save(force_insert=True)
+    thread = run.thread
+    thread.next_position += 1
+    thread.heard_outside = thread.heard_outside or run.heard_outside
+    run.status, run.position = S.QUEUED, thread.next_position
+    _insert(run)
     started = {
         "route_id": str(run.route.uid) if run.route else None,
         "persona_id": run.requested_persona or None,
         "teammate": run.teammate.name,
         "model": run.route.alias if run.route else None,
     }
-    run.last_seq = log.append_or_raise(run.pk, None, [NewEvent("run.started", started)])
+    run.last_seq = log.append_or_raise(
+        run.pk,
+        None,
+        [NewEvent("run.started", started)],
+        [(WORK_CHANNEL, ""), (LIVE_CHANNEL, run.organization_id)],
+    )
     outbox.queue(run)
-    notify({WORK_CHANNEL: "", LIVE_CHANNEL: run.organization_id})
     return run
+
+
+def _insert(run: Run) -> None:
+    """The run, its task if that is not saved yet, and its thread's columns, in one statement."""
+    thread, task = run.thread, run.task
+    values: list[Any] = [
+        thread.next_position,
+        timezone.now(),
+        run.teammate_id,
+        run.heard_outside,
+        thread.pk,
+        thread.pk,
+    ]
+    is_new = task.pk is None
+    insert = _RUN_OF_TASK if is_new else _RUN
+    with_task = f"task AS ({_TASK.sql}), " if is_new else ""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f'WITH {with_task}{_MOVED} {insert.sql}, "runs_run"."task_id"',
+            [*(_TASK.values(task) if is_new else []), *values, *insert.values(run)],
+        )
+        *returned, task_id = cursor.fetchone()
+    insert.take(run, returned)
+    if is_new:
+        run.task = _TASK.take(task, [task_id])
