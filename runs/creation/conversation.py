@@ -65,7 +65,9 @@ def run_in_thread(
         if persona_id is not None:
             teammate, version = lookup.get_persona(access, persona_id)
         else:
-            teammate = teammate or _usual(access, thread) or lookup.default_teammate(access)
+            if teammate is None and thread.teammate_id is not None:  # unless it is archived
+                teammate = lookup.find_current(replace(access, end_user=None), thread.teammate_id)
+            teammate = teammate or lookup.default_teammate(access)
             version = teammate.current_version
         # Somebody is there to ask: the mode says what needs asking.
         options = replace(options, human_in_the_loop=options.human_in_the_loop is not False)
@@ -149,9 +151,3 @@ def fork_thread(access: Access, run: Run) -> Thread:
             placed[one.answer.pk] = ((one.prompt_id or one.answer.pk) + 0.5, one.answer)
     said = [message for _, message in sorted(placed.values(), key=lambda pair: pair[0])]
     return conversations.fork_thread(access, run.thread, said)
-
-
-def _usual(access: Access, thread: Thread) -> Teammate | None:
-    """Who answers in a thread, unless they are archived or the asker's no more."""
-    mine = Teammate.objects.visible_to(replace(access, end_user=None)).current().with_version()
-    return mine.filter(pk=thread.teammate_id or 0).first()

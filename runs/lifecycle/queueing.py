@@ -26,6 +26,10 @@ _MOVED = """moved AS (
     UPDATE runs_run SET asks_back = false WHERE thread_id = %s AND asks_back
 )"""
 
+_HAS_ENDPOINTS = """EXISTS (
+    SELECT FROM runs_webhookendpoint e WHERE e.organization_id = runs_run.organization_id
+)"""
+
 
 def queue_run(run: Run, *, queued: int) -> Run:
     """Insert `run`, with its task if that is new, at the end of its thread's queue, with
@@ -43,7 +47,7 @@ def queue_run(run: Run, *, queued: int) -> Run:
     thread.next_position += 1
     thread.heard_outside = thread.heard_outside or run.heard_outside
     run.status, run.position = S.QUEUED, thread.next_position
-    _insert(run)
+    has_endpoints = _insert(run)
     started = {
         "route_id": str(run.route.uid) if run.route else None,
         "persona_id": run.requested_persona or None,
@@ -56,12 +60,14 @@ def queue_run(run: Run, *, queued: int) -> Run:
         [NewEvent("run.started", started)],
         [(WORK_CHANNEL, ""), (LIVE_CHANNEL, run.organization_id)],
     )
-    outbox.queue(run)
+    if has_endpoints:
+        outbox.queue(run)
     return run
 
 
-def _insert(run: Run) -> None:
-    """The run, its task if that is not saved yet, and its thread's columns, in one statement."""
+def _insert(run: Run) -> bool:
+    """The run, its task if that is not saved yet, and its thread's columns, in one statement; says
+    whether the organization has webhooks."""
     thread, task = run.thread, run.task
     values: list[Any] = [
         thread.next_position,
@@ -76,10 +82,11 @@ def _insert(run: Run) -> None:
     with_task = f"task AS ({_TASK.sql}), " if is_new else ""
     with connection.cursor() as cursor:
         cursor.execute(
-            f'WITH {with_task}{_MOVED} {insert.sql}, "runs_run"."task_id"',
+            f"WITH {with_task}{_MOVED} {insert.sql}, task_id, {_HAS_ENDPOINTS}",
             [*(_TASK.values(task) if is_new else []), *values, *insert.values(run)],
         )
-        *returned, task_id = cursor.fetchone()
+        *returned, task_id, has_endpoints = cursor.fetchone()
     insert.take(run, returned)
     if is_new:
         run.task = _TASK.take(task, [task_id])
+    return bool(has_endpoints)

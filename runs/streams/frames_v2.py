@@ -44,7 +44,7 @@ class V2Frames:
     def __init__(self, run: Run, *, is_join: bool = False) -> None:
         self._run_id = run.pk
         self._known_until = run.last_seq
-        self._void = void_ranges(run)
+        self._void = void_ranges(run) if run.last_seq > 1 else []
         self._is_replaying = is_join
         self._state = StreamState()
         self.is_over = False

@@ -1,8 +1,12 @@
 """Outgoing webhooks, the rows: what is to be sent is written in the transaction of its event, in
 the words and with the signature of the endpoint's dialect (contracts v2 5.1, v1 2.11)."""
 
+from typing import Any
+
+from django.db.models import QuerySet
 from django.utils import timezone
 
+from config.compiled import compiled
 from runs.events.channels import DELIVERIES_CHANNEL, notify
 from runs.models import DeliveryStatus, Run, RunStatus, WebhookDelivery, WebhookEndpoint
 from runs.webhooks.payloads import body_of
@@ -32,14 +36,26 @@ EVENT_OF = {
 TEST = "webhook.test"
 
 
+@compiled
+def _of_account(organization_id: Any) -> "QuerySet[WebhookEndpoint]":
+    subscribed = WebhookEndpoint.objects.subscribed()
+    return subscribed.filter(organization=organization_id, end_user=None).order_by("id")
+
+
+@compiled
+def _of_end_user(end_user_id: Any) -> "QuerySet[WebhookEndpoint]":
+    return WebhookEndpoint.objects.subscribed().filter(end_user=end_user_id).order_by("id")
+
+
 def queue(run: Run) -> None:
     """Write down for each endpoint of the run's scope that the run is in its state. Call in the
     transaction that brings it there."""
     event = EVENT_OF[RunStatus(run.status)]
-    subscribed = WebhookEndpoint.objects.subscribed().filter(
-        organization=run.organization_id, end_user=run.end_user_id
-    )
-    wanted = [endpoint for endpoint in subscribed.order_by("id") if event in endpoint.events]
+    if run.end_user_id is None:
+        subscribed = _of_account.all(organization_id=run.organization_id)
+    else:
+        subscribed = _of_end_user.all(end_user_id=run.end_user_id)
+    wanted = [endpoint for endpoint in subscribed if event in endpoint.events]
     if not wanted:
         return
     event_id = f"evt_{new_uid().hex}"

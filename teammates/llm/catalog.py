@@ -1,10 +1,12 @@
 """Providers and their models: connected, chosen, priced."""
 
 from decimal import Decimal, InvalidOperation
+from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
+from config.compiled import compiled
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound
 from teammates.models import Effort, Model, ModelPrice, Organization, Provider, ProviderKind
@@ -210,23 +212,32 @@ def fallback_of(model: Model) -> Model | None:
     return None
 
 
+@compiled
+def _default_model(organization_id: Any) -> "QuerySet[Model]":
+    return Model.objects.filter(organization=organization_id).by_priority()[:1]
+
+
+@compiled
+def _model_by_alias(organization_id: Any, alias: Any) -> "QuerySet[Model]":
+    return Model.objects.filter(organization=organization_id, alias=alias).by_priority()
+
+
 def resolve_model(organization: Organization, alias: str = "") -> Model:
     """The model of an alias, of `provider^model`, or the default.
 
     Raises `Invalid` naming the model if there is none.
     """
-    models = Model.objects.filter(organization=organization).by_priority()
     if not alias:
-        found = models.first()
+        found = _default_model.first(organization_id=organization.pk)
         if found is None:
             raise Invalid("No model is set up; add one in Models & prices.")
         return found
     provider, hat, name = alias.partition("^")
-    found = (
-        models.filter(provider__name=provider, name=name).first()
-        if hat
-        else models.filter(alias=alias).first()
-    )
+    if hat:
+        models = Model.objects.filter(organization=organization).by_priority()
+        found = models.filter(provider__name=provider, name=name).first()
+    else:
+        found = _model_by_alias.first(organization_id=organization.pk, alias=alias)
     if found is None:
         raise Invalid(
             f"model: there is no model {alias!r}; GET /models/ lists those that exist.",

@@ -1,11 +1,15 @@
 """Teammates found: by number, by persona, the default; and who may edit them."""
 
 from dataclasses import replace
+from typing import Any
+
+from django.db.models import Case, When
 
 from teammates.access import Access
 from teammates.errors import NotFound, Unsuitable
 from teammates.models import Organization, Teammate, TeammateStatus, TeammateVersion
 from teammates.models.teammate import TeammateQuerySet
+from teammates.scoped_query import scoped_query
 from teammates.trust import audit
 
 
@@ -22,14 +26,28 @@ def require_editor(access: Access, teammate: Teammate) -> None:
         access.require("data.personas.manage")
 
 
+@scoped_query
+def _teammate_by_pk(access: Access, pk: Any) -> TeammateQuerySet:
+    return Teammate.objects.visible_to(access).with_version().filter(pk=pk)
+
+
 def get_teammate(access: Access, teammate_id: int) -> Teammate:
     """Raises `NotFound`."""
-    return pick(Teammate.objects.visible_to(access).with_version(), teammate_id)
+    return _found(_teammate_by_pk.first(access, pk=teammate_id))
+
+
+def find_current(access: Access, teammate_id: int) -> Teammate | None:
+    """One that is not archived, if the asker sees it."""
+    found = _teammate_by_pk.first(access, pk=teammate_id)
+    return None if found is None or found.is_archived else found
 
 
 def pick(teammates: TeammateQuerySet, teammate_id: int) -> Teammate:
     """One of `teammates`. Raises `NotFound`."""
-    found = teammates.filter(pk=teammate_id).first()
+    return _found(teammates.filter(pk=teammate_id).first())
+
+
+def _found(found: Teammate | None) -> Teammate:
     if found is None:
         raise NotFound("There is no such teammate.", code="teammates.not_found")
     return found
@@ -56,14 +74,18 @@ def get_persona(access: Access, persona_id: str) -> tuple[Teammate, TeammateVers
     return teammate, found
 
 
+@scoped_query
+def _at_work(access: Access, preferred: Any) -> TeammateQuerySet:
+    """The account's enabled teammate that is preferred, else the first."""
+    enabled = Teammate.objects.visible_to(access).with_version()
+    enabled = enabled.filter(end_user=None, status=TeammateStatus.ENABLED)
+    return enabled.order_by(Case(When(pk=preferred, then=0), default=1), "id")[:1]
+
+
 def default_teammate(access: Access) -> Teammate:
     """Who answers when nobody is named. Raises `NotFound` if nobody works that the asker sees."""
-    enabled = Teammate.objects.visible_to(replace(access, end_user=None)).with_version()
-    enabled = enabled.filter(end_user=None, status=TeammateStatus.ENABLED)
-    found = (
-        enabled.filter(pk=access.organization.default_teammate_id or 0).first()
-        or enabled.order_by("id").first()
-    )
+    preferred = access.organization.default_teammate_id or 0
+    found = _at_work.first(replace(access, end_user=None), preferred=preferred)
     if found is None:
         raise NotFound("There is no teammate yet; create one.", code="personas.not_found")
     return found

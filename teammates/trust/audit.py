@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 from django.db import transaction
 from django.db.models import Model
 
+from config.compiled import CompiledInsert
 from teammates.access import Access
 from teammates.errors import Invalid
 from teammates.fields import hash_secret
@@ -31,22 +32,27 @@ VERBS = {"POST": "create", "PUT": "set", "PATCH": "update", "DELETE": "delete"}
 LONGEST_PATH = 500
 
 
+_ENTRY = CompiledInsert(AuditEntry)
+
+
 def record(access: Access, *, method: str, path: str, status: int, duration_ms: int) -> None:
     """Write down one request; `path` is what follows the API's prefix."""
     path = clean_text(path)
     resource, resource_id, action = _named(method, path.strip("/").split("/"))
-    AuditEntry.objects.create(
-        organization=access.organization,
-        user=access.user,
-        **_credential(access),
-        **_client(),
-        method=method,
-        path=f"/{path.strip('/')}"[:LONGEST_PATH],
-        status=status,
-        duration_ms=duration_ms,
-        resource_type=resource[:50],
-        resource_id=resource_id[:255],
-        action=f"{resource}.{action}"[:100],
+    _ENTRY.save(
+        AuditEntry(
+            organization=access.organization,
+            user=access.user,
+            **_credential(access),
+            **_client(),
+            method=method,
+            path=f"/{path.strip('/')}"[:LONGEST_PATH],
+            status=status,
+            duration_ms=duration_ms,
+            resource_type=resource[:50],
+            resource_id=resource_id[:255],
+            action=f"{resource}.{action}"[:100],
+        )
     )
 
 

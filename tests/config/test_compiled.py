@@ -111,11 +111,14 @@ def _ours(queries: list[Any]) -> list[Any]:
 
 def _values(query: Any, names: Any, run: Run) -> dict[str, Any]:
     """What goes into the holes of a query, about one run and what belongs to it."""
-    row: Any = {Run: run, Thread: run.thread}.get(query.model)
+    row: Any = {Run: run, Thread: run.thread, Teammate: run.teammate}.get(query.model)
     values = {
         "organization_id": run.organization_id,
         "hash": _key.hash if (_key := run.organization.api_keys.first()) else None,
         "thread_id": run.thread_id,
+        "alias": "demo",
+        "end_user_id": 0,
+        "preferred": run.teammate_id,
         "prompt_id": run.prompt_id,
         "fence": run.fence,
         "model_ids": list(Model.objects.values_list("pk", flat=True)),
