@@ -81,3 +81,22 @@ def clean(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [clean(item) for item in value]
     return value
+
+
+def json_text(value: Any) -> str:
+    """`clean(value)` as JSON. Cleaned only where there is something to clean: walking through a
+    whole conversation takes longer than writing it."""
+    try:
+        text = _as_json(value)
+        if "\\u0000" not in text and (text.isascii() or text.encode()):
+            return text
+    except ValueError:  # a number that JSON has not, a lone surrogate
+        pass
+    return _as_json(clean(value))
+
+
+def _as_json(value: Any) -> str:
+    separators = (",", ":")
+    return json.dumps(
+        value, ensure_ascii=False, allow_nan=False, separators=separators, default=str
+    )

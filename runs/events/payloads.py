@@ -1,12 +1,11 @@
 """What an event says: its data, cut to what an event holds, without secrets."""
 
-import json
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import Any
 
 from runs.models import ToolCall
-from teammates.text import clean
+from teammates.text import json_text
 from teammates.tools.masking import masked, masked_json
 from teammates.types import JSON
 
@@ -70,4 +69,4 @@ def size_of(value: Any) -> int:
 
 
 def _encoded(value: Any) -> str:
-    return json.dumps(clean(value), ensure_ascii=False, separators=(",", ":"), default=str)
+    return json_text(value)

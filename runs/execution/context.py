@@ -10,7 +10,6 @@ from django.db.models import Q, QuerySet
 from config.compiled import CompiledQuery, compiled
 from runs.gates import policy
 from runs.models import FINISHED, HistoryOf, Run, RunFile, Step, StepKind, StepStatus, ToolCall
-from runs.models.run_query import RunQuerySet
 from runs.tools import authority
 from teammates.knowledge.documents import TOLD_DOCUMENTS, documents_for
 from teammates.knowledge.memories import RecalledMemories, memories_for
@@ -212,30 +211,32 @@ def _of_earlier_runs(run: Run) -> list[ChatMessage]:
     elif run.created_by_id is not None:
         values["created_by"] = run.created_by_id
     earlier = _finished_before(tuple(values), run.has_words_from_outside).all(**values)
-    newest = [past for past in earlier if past.pk not in (run.pk, run.retry_of_id)][:HISTORY_RUNS]
+    newest = [past for past in earlier if past[0] not in (run.pk, run.retry_of_id)][:HISTORY_RUNS]
     # Each once: a run that was tried again and its retry have the same question.
-    said: dict[int, Message] = {}
-    for past in reversed(newest):
-        for message in (past.prompt, past.answer):
-            if message is not None:
-                said.setdefault(message.pk, message)
-    return [_said(message) for message in said.values()]
+    said: dict[int, ChatMessage] = {}
+    for _, asked_id, asked, answer_id, answer in reversed(newest):
+        if asked_id is not None:
+            said.setdefault(asked_id, UserMessage(asked))
+        if answer_id is not None:
+            said.setdefault(answer_id, Turn([TextPart(answer)]))
+    return list(said.values())
 
 
 @cache
-def _finished_before(asker: tuple[str, ...], is_from_outside: bool) -> CompiledQuery[Run]:
+def _finished_before(asker: tuple[str, ...], is_from_outside: bool) -> CompiledQuery[Any]:
     """The last finished runs of a teammate for an asker, of whom the columns `asker` are known,
-    newest first, with what was said. Those that a stranger had a say in are for strangers."""
-    columns = ("created_at", "prompt__role", "prompt__content", "answer__role", "answer__content")
+    newest first: what was asked and answered. Those that a stranger had a say in are for strangers.
+    """
+    said = ("pk", "prompt_id", "prompt__content", "answer_id", "answer__content")
     certain = {} if is_from_outside else NOTHING_OUTSIDE
     nobody = {} if "end_user" in asker else {"end_user": None}
     if not {"end_user", "created_by"} & set(asker):
         nobody["created_by"] = None
 
-    def build(**values: Any) -> RunQuerySet:
+    def build(**values: Any) -> "QuerySet[Run, Any]":
         runs = Run.objects.filter(thread__deleted_at=None, status__in=FINISHED, **certain)
-        said = runs.filter(**values, **nobody).select_related("prompt", "answer").only(*columns)
-        return said.newest_first()[: HISTORY_RUNS + 2]  # the run itself, and what it tries again
+        newest = runs.filter(**values, **nobody).newest_first().values_list(*said)
+        return newest[: HISTORY_RUNS + 2]  # the run itself, and what it tries again
 
     return CompiledQuery(build, asker)
 

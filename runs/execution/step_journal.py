@@ -27,7 +27,7 @@ from runs.models import CallStatus, Run, Step, StepKind, StepStatus, ToolCall
 from teammates.knowledge import memories
 from teammates.models import Model, ModelPrice
 from teammates.providers.base import ModelRequest, TokenUsage, ToolRequest, Turn
-from teammates.text import clean, read_json
+from teammates.text import clean, json_text, read_json
 from teammates.tools.result import submit_result
 from teammates.types import JSON
 
@@ -100,7 +100,7 @@ def begin_model_steps(wanted: Sequence[Write[BeginModelStep]]) -> dict[int, Step
             for one in wanted
         ],
         sql=_BEGIN,
-        begins=json.dumps([_beginning(steps[one.lease.run_id], one.item) for one in wanted]),
+        begins=json_text([_beginning(steps[one.lease.run_id], one.item) for one in wanted]),
     )
     told = [one.item for one in wanted if one.lease.run_id in written]
     memories.mark_used([m["id"] for one in told if one.told for m in one.told["memories"]])
@@ -133,8 +133,8 @@ def _beginning(step: Step, begin: BeginModelStep) -> JSON:
         "started_at": step.started_at.isoformat(),
         "model_alias": step.model_alias,
         "model_name": step.model_name,
-        "request": clean(begin.request.to_json()),
-        "told": clean(begin.told),
+        "request": begin.request.to_json(),
+        "told": begin.told,
     }
 
 

@@ -6,7 +6,7 @@ vendor's package.
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from teammates.types import JSON
@@ -57,7 +57,7 @@ class Turn:
 
     def to_json(self) -> JSON:
         return {
-            "parts": [asdict(part) for part in self.parts],
+            "parts": [dict(vars(part)) for part in self.parts],
             "finish_reason": self.finish_reason,
             "native": self.native,
         }
@@ -112,7 +112,7 @@ class ModelRequest:
             "conversation": [
                 {"turn": said.to_json()}
                 if isinstance(said, Turn)
-                else {_KEPT_AS[type(said)]: asdict(said)}
+                else {_KEPT_AS[type(said)]: dict(vars(said))}
                 for said in self.conversation
             ],
             "tools": [tool.name for tool in self.tools],
