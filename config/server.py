@@ -6,6 +6,7 @@ from daphne.server import Server as DaphneServer  # isort: skip  # first: it ins
 
 import asyncio
 import json
+import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -24,7 +25,6 @@ reactor: Any = twisted_reactor  # a module that is really an object
 # The words behind a status: Twisted knows none for newer ones.
 RESPONSES.update({status.value: status.phrase.encode() for status in HTTPStatus})
 
-BACKLOG = 1024
 DISCARD_SECONDS = 5
 # How long a body may take to come: a while, and longer the larger it is.
 PATIENCE_SECONDS = 60
@@ -149,21 +149,20 @@ def _refusal(path: str, status: int, code: str, message: str) -> JSON:
 
 
 class Server(DaphneServer):
-    """`on_ready` runs on the event loop once it listens; `on_stop` before the streams are ended."""
+    """Serves what comes to `listener`, a socket that listens already and that several processes
+    may share. `on_ready` runs on the event loop; `on_stop` before the streams are ended."""
 
     def __init__(
         self,
         application: Any,
         *,
-        host: str,
-        port: int,
+        listener: socket.socket,
         on_ready: Callable[[], Awaitable[None]],
         on_stop: Callable[[], Awaitable[None]],
     ) -> None:
-        address = host.replace(":", "\\:")
         super().__init__(
             application,
-            endpoints=[f"tcp:port={port}:interface={address}:backlog={BACKLOG}"],
+            endpoints=[f"fd:fileno={listener.fileno()}"],
             ready_callable=self._ready,
             verbosity=0,
             server_name="muster",

@@ -7,8 +7,6 @@ beside a timer; what there is to do it always reads from the database.
 import asyncio
 import logging
 import os
-import secrets
-import socket
 import time
 from typing import Any
 
@@ -46,7 +44,7 @@ class Worker:
     """One per process. `run` until `stop`; a SIGKILL at any moment loses nothing."""
 
     def __init__(self, wakeups: WakeUps) -> None:
-        self.name = f"{_machine()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.name = workers.name_of_process()
         self._writer = EventWriter()
         self._attempts: dict[int, tuple[Attempt, asyncio.Task[None]]] = {}
         self._look = asyncio.Event()
@@ -58,7 +56,7 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `stop` is called. If a side task dies, so does the worker."""
-        await self._try(leases.expire_leases_of_dead, _machine(), _is_alive)
+        await self._try(leases.expire_leases_of_dead, workers.machine(), _is_alive)
         await self._try(leases.sweep_expired)
         await self._try(workers.beat, self.name, running=0, capacity=settings.WORKER_CONCURRENCY)
         sides = [
@@ -247,15 +245,6 @@ class Worker:
         left = [task for _, task in self._attempts.values()]
         if left:
             await asyncio.wait(left, timeout=CANCEL_SECONDS)
-
-
-def _machine() -> str:
-    """This machine, and on it the name space of process ids (containers have their own)."""
-    try:
-        space = os.stat("/proc/self/ns/pid").st_ino
-    except OSError:
-        space = 0
-    return f"{socket.gethostname()}-{space:x}"
 
 
 def _is_alive(pid: int) -> bool:

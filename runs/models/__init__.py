@@ -43,7 +43,7 @@ from runs.models.webhook import (
     WebhookDelivery,
     WebhookEndpoint,
 )
-from runs.models.worker import WorkerBeat
+from runs.models.worker import ProcessKind, WorkerBeat
 
 __all__ = [
     "ACTIVE",
@@ -80,6 +80,7 @@ __all__ = [
     "NoticeKind",
     "Overlap",
     "PauseReason",
+    "ProcessKind",
     "Report",
     "Run",
     "RunFile",

@@ -8,19 +8,23 @@ from django.db import connection
 from django.db.models import Min
 
 from config.version import version
-from runs.models import Run, RunStatus, WorkerBeat
+from runs.models import ProcessKind, Run, RunStatus, WorkerBeat
 
 
 @dataclass(frozen=True)
 class TeammateHealth:
     version: str
-    workers: list[WorkerBeat]
+    processes: list[WorkerBeat]
     queued: int
     oldest_queued_at: datetime | None
     running: int
     database_bytes: int
     database_version: str
     is_embedded: bool
+
+    @property
+    def workers(self) -> list[WorkerBeat]:
+        return [one for one in self.processes if one.kind == ProcessKind.WORKER]
 
 
 def health() -> TeammateHealth:
@@ -30,7 +34,7 @@ def health() -> TeammateHealth:
         size, about = cursor.fetchone()
     return TeammateHealth(
         version=version(),
-        workers=list(WorkerBeat.objects.order_by("-seen_at")[:50]),
+        processes=list(WorkerBeat.objects.order_by("kind", "-seen_at")[:50]),
         queued=queued[:10_000].count(),
         oldest_queued_at=queued.aggregate(at=Min("created_at"))["at"],
         running=Run.objects.filter(status=RunStatus.RUNNING)[:10_000].count(),

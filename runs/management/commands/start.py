@@ -1,6 +1,8 @@
-"""`manage.py start`: everything in one process, from PostgreSQL to the worker."""
+"""`manage.py start`: everything from PostgreSQL to the worker, in one process or several."""
 
+import asyncio
 import contextlib
+import errno
 import ipaddress
 import os
 import signal
@@ -8,22 +10,27 @@ import socket
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
+from django.urls import get_resolver
 
-from config import data_folder
+from config import data_folder, processes
 from config.database import check_server, close_pool
 from config.errors import StartError
 from config.postgres import Cluster
+from config.processes import Child, Supervisor
 from teammates import encryption
 from teammates.types import JSON
 
 if TYPE_CHECKING:
     from runs.runtime import Runtime
+
+BACKLOG = 1024  # connections that wait to be taken
 
 
 class Command(BaseCommand):
@@ -39,6 +46,12 @@ class Command(BaseCommand):
             help=f"where mails for teammates are taken, or off (now {settings.SMTP})",
         )
         parser.add_argument("--no-worker", action="store_true", help="serve only; run no teammate")
+        parser.add_argument(
+            "--processes",
+            type=int,
+            default=processes.default_count(),
+            help="how many; 1: one that serves and works; else half of them serve (%(default)s)",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         signal.signal(signal.SIGTERM, _as_interrupt)
@@ -51,12 +64,14 @@ class Command(BaseCommand):
             self.stdout.write("Stopped.")
 
     def _start(self, options: JSON) -> None:
-        host, port, smtp = options["host"], options["port"], options["smtp"]
-        check_mail_address(smtp or settings.SMTP)
+        host, port = options["host"], options["port"]
+        smtp = check_mail_address(options["smtp"] or settings.SMTP)
+        if options["processes"] < 1:
+            raise StartError(f"--processes must be at least 1, not {options['processes']}.")
         folder = data_folder.prepare()
         with contextlib.ExitStack() as stack:
             stack.enter_context(data_folder.locked(folder))
-            _check_address(host, port)
+            listener = stack.enter_context(_bound(host, port))
             if settings.EMBEDDED:
                 cluster = Cluster(folder)
                 with self._step("Starting PostgreSQL"):
@@ -75,36 +90,47 @@ class Command(BaseCommand):
                 )
             _answer_to(host)
             settings.SERVED_AT = _url(host, port)
-            welcome = _welcome(settings.SERVED_AT)
-            self._serve(host, port, smtp, with_worker=not options["no_worker"], welcome=welcome)
+            settings.SMTP, about_mail = _mail_door(smtp, is_wanted=bool(options["smtp"]))
+            welcome = _welcome(settings.SERVED_AT) + about_mail
+            works = not options["no_worker"]
+            listener.listen(BACKLOG)
+            if options["processes"] == 1:
+                _serve(
+                    listener,
+                    with_worker=works,
+                    say_ready=lambda: self._say_ready(welcome),
+                    say_stopping=self._say_stopping,
+                )
+            else:
+                self._supervise(listener, options["processes"], welcome, works=works)
         self.stdout.write("Stopped.")
 
-    def _serve(
-        self, host: str, port: int, smtp: str | None, *, with_worker: bool, welcome: str
-    ) -> None:
-        from config.server import Server  # isort: skip  # it installs the event loop
+    def _supervise(self, listener: socket.socket, count: int, welcome: str, *, works: bool) -> None:
+        from runs import runtime  # noqa: F401
 
-        from config.asgi import application
-        from runs import runtime
+        assert get_resolver().url_patterns  # with all views: imported once, and not in each child
+        webs, workers = processes.split(count) if works else (count, 0)
+        children = [
+            Child(f"web {number}", lambda ready: _serve(listener, say_ready=ready))
+            for number in range(1, webs + 1)
+        ]
+        children += [
+            Child(f"worker {number}", partial(_work, takes_mail=number == 1))
+            for number in range(1, workers + 1)
+        ]
+        close_pool()  # connections do not survive a fork
+        Supervisor(
+            children, on_ready=lambda: self._say_ready(welcome), on_stop=self._say_stopping
+        ).run()
 
-        running: Runtime | None = None
+    def _say_ready(self, welcome: str) -> None:
+        self.stdout.write(welcome)
+        self.stdout.write("\nStop it with Ctrl-C.")
+        self.stdout.flush()
 
-        async def ready() -> None:
-            nonlocal running
-            running = runtime.start(with_worker=with_worker, on_failure=server.fail)
-            self.stdout.write(welcome)
-            self.stdout.write(await take_mail(running, smtp))
-            self.stdout.write("\nStop it with Ctrl-C.")
-            self.stdout.flush()
-
-        async def stop() -> None:
-            self.stdout.write("\nStopping: running work is handed back to the queue …")
-            self.stdout.flush()
-            if running is not None:
-                await running.stop()
-
-        server = Server(application, host=host, port=port, on_ready=ready, on_stop=stop)
-        server.run()
+    def _say_stopping(self) -> None:
+        self.stdout.write("\nStopping: running work is handed back to the queue …")
+        self.stdout.flush()
 
     @contextlib.contextmanager
     def _step(self, what: str) -> Iterator[None]:
@@ -120,29 +146,98 @@ class Command(BaseCommand):
         self.stdout.write(f" {time.monotonic() - began:.1f} s")
 
 
-def check_mail_address(address: str) -> None:
-    """Raise `StartError` unless it is `host:port` or off."""
+def _serve(
+    listener: socket.socket,
+    *,
+    with_worker: bool = False,
+    say_ready: Callable[[], None],
+    say_stopping: Callable[[], None] = lambda: None,
+) -> None:
+    """Answer requests until the process is told to end."""
+    from config.server import Server  # isort: skip  # it installs the event loop
+
+    from config.asgi import application
+    from runs import runtime
+
+    running: Runtime | None = None
+
+    async def ready() -> None:
+        nonlocal running
+        running = runtime.start(with_worker=with_worker, on_failure=server.fail)
+        if with_worker and settings.SMTP != "off":
+            await running.take_mail(settings.SMTP)
+        say_ready()
+
+    async def stop() -> None:
+        say_stopping()
+        if running is not None:
+            await running.stop()
+
+    server = Server(application, listener=listener, on_ready=ready, on_stop=stop)
+    server.run()
+
+
+def _work(say_ready: Callable[[], None], *, takes_mail: bool) -> None:
+    """Run teammates until the process is told to end."""
+    asyncio.run(work(settings.SMTP if takes_mail else "off", say_ready=lambda _: say_ready()))
+
+
+async def work(smtp: str, *, say_ready: "Callable[[Runtime], None]") -> None:
+    """A worker, until SIGINT or SIGTERM; takes mails at `smtp` unless that is off. Raises what it
+    dies of."""
+    from runs import runtime
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    running = runtime.start(with_worker=True)
+    if smtp != "off":
+        await running.take_mail(smtp)
+    say_ready(running)
+    ended = asyncio.ensure_future(running.run_worker())
+    stopped = asyncio.ensure_future(stop.wait())
+    await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
+    failure = ended.exception() if ended.done() and not ended.cancelled() else None
+    await running.stop()
+    ended.cancel()
+    stopped.cancel()
+    close_pool()
+    if failure is not None:
+        raise failure
+
+
+def check_mail_address(address: str) -> str:
+    """The address. Raises `StartError` unless it is `host:port` or off."""
     host, _, port = address.rpartition(":")
     if address != "off" and not (host and port.isdecimal() and 1 <= int(port) <= 65535):
         raise StartError(f"--smtp must be like 127.0.0.1:2525, or off, not {address!r}.")
+    return address
 
 
-async def take_mail(running: "Runtime", wanted: str | None) -> str:
-    """Listen for mails; what to print. `settings.SMTP` is from then on where they are taken. Raises
-    `StartError` where the `wanted` address is taken; the one that nobody asked for is done without.
-    """
-    address = wanted or settings.SMTP
-    settings.SMTP = address
+def _mail_door(address: str, *, is_wanted: bool) -> tuple[str, str]:
+    """Where mails are taken, or off, and what to say about it. Raises `StartError` where an address
+    that somebody wanted is taken; the one that nobody asked for is done without."""
     if address == "off":
-        return ""
+        return "off", ""
     try:
-        await running.take_mail(address)
+        probe_mail_address(address)
     except OSError as error:
         why = f"Mails for teammates cannot be taken at {address} ({error.strerror or error})"
-        if wanted:
+        if is_wanted:
             raise StartError(f"{why}; choose another with --smtp.") from None
-        settings.SMTP = "off"
-        return f"\n{why}. Choose another address with --smtp."
+        return "off", f"\n{why}. Choose another address with --smtp."
+    return address, about_mail(address)
+
+
+def probe_mail_address(address: str) -> None:
+    """Raises `OSError` where nobody can listen."""
+    host, _, port = address.rpartition(":")
+    with socket.create_server((host.strip("[]"), int(port)), family=_family(host.strip("[]"))):
+        pass
+
+
+def about_mail(address: str) -> str:
     return f"\nMails to teammates (…@{settings.MAIL_DOMAIN}) are taken at {address}, over SMTP."
 
 
@@ -150,21 +245,28 @@ def _as_interrupt(number: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _check_address(host: str, port: int) -> None:
-    """Raise `StartError` if nobody can listen there."""
+def _bound(host: str, port: int) -> socket.socket:
+    """The socket that requests will come to. Raises `StartError` if nobody can listen there."""
     if not 1 <= port <= 65535:
         raise StartError(f"--port must be 1 to 65535, not {port}.")
     try:
-        family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+        ipaddress.ip_address(host)
     except ValueError:
         raise StartError(f"--host must be an address such as 127.0.0.1, not {host!r}.") from None
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            why = "is taken" if error.errno == 98 else f"cannot be used ({error.strerror})"
-            raise StartError(f"Port {port} on {host} {why}; choose another with --port.") from None
+    bound = socket.socket(_family(host))
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        is_taken = error.errno == errno.EADDRINUSE
+        why = "is taken" if is_taken else f"cannot be used ({error.strerror})"
+        raise StartError(f"Port {port} on {host} {why}; choose another with --port.") from None
+    return bound
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def _answer_to(host: str) -> None:

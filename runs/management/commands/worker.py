@@ -1,15 +1,23 @@
 """`manage.py worker`: a further worker on the same database."""
 
 import asyncio
-import signal
 from argparse import ArgumentParser
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand
 
-from config.database import check_server, close_pool
+from config.database import check_server
 from config.errors import StartError
-from runs.management.commands.start import check_mail_address, take_mail
+from runs.management.commands.start import (
+    about_mail,
+    check_mail_address,
+    probe_mail_address,
+    work,
+)
+
+if TYPE_CHECKING:
+    from runs.runtime import Runtime
 
 
 class Command(BaseCommand):
@@ -25,35 +33,26 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        check_mail_address(options["smtp"])
+        smtp = check_mail_address(options["smtp"])
         if why := check_server():
             raise StartError(
                 "The database does not answer; run `manage.py start` first, or set DATABASE_URL "
                 f"or MUSTER_DATA as it was set there ({why})."
             )
-        asyncio.run(self._work(options["smtp"]))
-        close_pool()
+        if smtp != "off":
+            try:
+                probe_mail_address(smtp)
+            except OSError as error:
+                raise StartError(
+                    f"Mails for teammates cannot be taken at {smtp} ({error.strerror or error}); "
+                    "choose another with --smtp."
+                ) from None
+        asyncio.run(work(smtp, say_ready=partial(self._say_ready, smtp)))
+        self.stdout.write("Stopped.")
 
-    async def _work(self, smtp: str) -> None:
-        from runs import runtime
-
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
-        running = runtime.start(with_worker=True)
+    def _say_ready(self, smtp: str, running: "Runtime") -> None:
         assert running.worker is not None
         self.stdout.write(f"Worker {running.worker.name} is waiting for runs. Stop it with Ctrl-C.")
         if smtp != "off":
-            self.stdout.write(await take_mail(running, smtp))
+            self.stdout.write(about_mail(smtp))
         self.stdout.flush()
-        ended = asyncio.ensure_future(running.run_worker())
-        stopped = asyncio.ensure_future(stop.wait())
-        await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
-        failure = ended.exception() if ended.done() and not ended.cancelled() else None
-        await running.stop()
-        ended.cancel()
-        stopped.cancel()
-        if failure is not None:
-            raise failure
-        self.stdout.write("Stopped.")

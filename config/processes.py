@@ -1,0 +1,183 @@
+"""Child processes that do the work, and a parent that starts them, watches them and ends them.
+
+The parent has everything imported and does nothing itself: no event loop, no thread, no connection.
+So a child is there at once, and shares its memory until it writes.
+"""
+
+import gc
+import logging
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+logger = logging.getLogger("muster.processes")
+STOP_SECONDS = 9.0  # from the first signal until what is left is killed
+SHORTEST_DELAY, LONGEST_DELAY = 0.5, 30.0  # seconds before a child is started again
+LASTED_SECONDS = 30.0  # one that lived so long did not fail at its start
+
+
+@dataclass
+class Child:
+    """What one process does: `run` is given what to call once it is ready, returns when SIGTERM
+    has ended its work, and raises why it cannot go on."""
+
+    name: str
+    run: Callable[[Callable[[], None]], None]
+    pid: int = 0
+    started_at: float = 0.0
+    delay: float = SHORTEST_DELAY
+    due_at: float = field(default=0.0, repr=False)  # when it is started (again)
+
+
+class Supervisor:
+    """Runs `children` until SIGINT or SIGTERM; a second one ends them at once."""
+
+    def __init__(
+        self, children: list[Child], *, on_ready: Callable[[], None], on_stop: Callable[[], None]
+    ) -> None:
+        self._children = children
+        self._on_ready, self._on_stop = on_ready, on_stop
+        self._signals = 0
+        self._told_ready: set[str] = set()
+        self._alive_read, self._alive_write = os.pipe()  # closed with the parent, however it ends
+        self._ready_read, self._ready_write = os.pipe()
+        os.set_blocking(self._ready_read, False)
+
+    def run(self) -> None:
+        before = {number: signal.signal(number, self._note) for number in _ENDING}
+        gc.collect()
+        gc.freeze()  # what is there now is shared, and never looked through again
+        try:
+            is_ready = False
+            while not self._signals:
+                self._start_due()
+                self._reap()
+                if not is_ready and self._are_ready():
+                    is_ready = True
+                    self._on_ready()
+                time.sleep(0.05)
+            self._on_stop()
+            self._stop()
+        finally:
+            self._kill()
+            for end in (self._alive_read, self._alive_write, self._ready_read, self._ready_write):
+                os.close(end)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        self._signals += 1
+
+    def _are_ready(self) -> bool:
+        try:
+            told = os.read(self._ready_read, 4096).decode().splitlines()
+        except BlockingIOError:
+            told = []
+        self._told_ready.update(told)
+        return self._told_ready >= {child.name for child in self._children}
+
+    # --- start and end --------------------------------------------------------------------------
+    def _start_due(self) -> None:
+        now = time.monotonic()
+        for child in self._children:
+            if not child.pid and now >= child.due_at:
+                child.started_at = now
+                child.pid = os.fork()
+                if not child.pid:
+                    self._become(child)
+
+    def _become(self, child: Child) -> NoReturn:
+        """In the new process: do its work, and nothing of the parent's."""
+        code = 1
+        try:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the parent says SIGTERM
+            signal.signal(signal.SIGTERM, _raise_interrupt)
+            os.close(self._alive_write)
+            random.seed()
+            threading.Thread(target=self._die_with_parent, daemon=True).start()
+            child.run(lambda: self._tell_ready(child))
+            code = 0
+        except KeyboardInterrupt:
+            code = 0
+        except BaseException:
+            logger.exception("%s stopped", child.name)
+        finally:
+            logging.shutdown()
+            os._exit(code)
+
+    def _die_with_parent(self) -> None:
+        os.read(self._alive_read, 1)  # nothing is ever written: it ends when the parent does
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def _tell_ready(self, child: Child) -> None:
+        os.write(self._ready_write, f"{child.name}\n".encode())
+
+    def _reap(self) -> None:
+        """Note which children have ended, and when they are to be started again."""
+        for child in self._children:
+            pid, status = os.waitpid(child.pid, os.WNOHANG) if child.pid else (0, 0)
+            if not pid:
+                continue
+            lasted = time.monotonic() - child.started_at
+            why = os.waitstatus_to_exitcode(status)
+            if not self._signals:
+                word = f"signal {-why}" if why < 0 else f"exit code {why}"
+                logger.error(
+                    "%s (%s) ended with %s; starting it again", child.name, child.pid, word
+                )
+            child.delay = SHORTEST_DELAY if lasted > LASTED_SECONDS else child.delay
+            child.pid, child.due_at = 0, time.monotonic() + child.delay
+            child.delay = min(child.delay * 2, LONGEST_DELAY)
+
+    def _stop(self) -> None:
+        """End the children; whoever is left after a while, or at a second signal, is killed."""
+        for child in self._running():
+            os.kill(child.pid, signal.SIGTERM)
+        ends_at = time.monotonic() + STOP_SECONDS
+        while self._running() and self._signals < 2 and time.monotonic() < ends_at:
+            self._reap()
+            time.sleep(0.02)
+
+    def _kill(self) -> None:
+        for child in self._running():
+            os.kill(child.pid, signal.SIGKILL)
+            os.waitpid(child.pid, 0)
+            child.pid = 0
+
+    def _running(self) -> list[Child]:
+        return [child for child in self._children if child.pid]
+
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+def _raise_interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def memory() -> int | None:
+    """Bytes of this process that are in memory; None where the system does not say."""
+    try:
+        with open("/proc/self/statm") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None
+
+
+def split(processes: int) -> tuple[int, int]:
+    """How many serve and how many work, of so many processes: from two on, half of them each."""
+    webs = max(1, processes // 2)
+    return webs, processes - webs
+
+
+def default_count() -> int:
+    """As many as the machine has cores for, and no more than are of use."""
+    return max(1, min(os.cpu_count() or 1, MOST_BY_DEFAULT))
+
+
+MOST_BY_DEFAULT = 8
