@@ -13,8 +13,9 @@ from typing import Any, Generic, TypeVar
 from django.core.exceptions import EmptyResultSet
 from django.db import DEFAULT_DB_ALIAS, connections, models
 from django.db.models.query import FlatValuesListIterable, ModelIterable, ValuesListIterable
-from django.db.models.sql import InsertQuery
 from django.db.transaction import TransactionManagementError
+
+from teammates.text import json_text
 
 Row = TypeVar("Row")
 M = TypeVar("M", bound=models.Model)
@@ -151,35 +152,32 @@ def compiled(build: "Callable[..., models.QuerySet[Any, Row]]") -> CompiledQuery
 
 
 class CompiledInsert(Generic[M]):
-    """The `INSERT` of a model, compiled; `expressions` stand for columns instead of a value."""
+    """The `INSERT` of a model, as one parameter: the driver takes statements of many apart anew
+    each time. `expressions` are SQL for columns that get no value."""
 
-    def __init__(self, model: type[M], **expressions: models.Expression) -> None:
-        sample = model()
+    def __init__(self, model: type[M], **expressions: str) -> None:
+        table = model._meta.db_table
         fields = [field for field in model._meta.concrete_fields if not field.generated]
         fields = [field for field in fields if not isinstance(field, models.AutoField)]
-        self._filled = []
-        for field in fields:
-            if field.attname in expressions:
-                setattr(sample, field.attname, expressions[field.attname])
-            elif field.db_default is models.NOT_PROVIDED:
-                setattr(sample, field.attname, Hole(field.attname))
-                self._filled.append(field)
-        query = InsertQuery(model)
-        query.insert_values(fields, [sample], raw=True)
-        compiler: Any = query.get_compiler(DEFAULT_DB_ALIAS)
+        fields = [field for field in fields if field.db_default is models.NOT_PROVIDED]
+        self._filled = [field for field in fields if field.attname not in expressions]
         self._returned = model._meta.db_returning_fields
-        compiler.returning_fields = self._returned
-        ((self.sql, parameters),) = compiler.as_sql()
-        names = [parameter.name for parameter in parameters]
-        self._filled.sort(key=lambda field: names.index(field.attname))
+        columns = ", ".join(f'"{field.column}"' for field in fields)
+        values = ", ".join(expressions.get(field.attname, f'"{field.column}"') for field in fields)
+        returned = ", ".join(f'"{table}"."{field.column}"' for field in self._returned)
+        self.sql = (
+            f'INSERT INTO "{table}" ({columns}) SELECT {values} '
+            f'FROM jsonb_populate_record(NULL::"{table}", %s::jsonb) RETURNING {returned}'
+        )
 
-    def values(self, row: M) -> list[Any]:
-        """The parameters of the statement for a row that is not saved yet."""
-        connection = connections[DEFAULT_DB_ALIAS]
-        return [
-            field.get_db_prep_save(field.pre_save(row, add=True), connection)
-            for field in self._filled
-        ]
+    def value(self, row: M) -> str:
+        """The parameter of the statement for a row that is not saved yet."""
+        return json_text({field.column: self._prepared(field, row) for field in self._filled})
+
+    @staticmethod
+    def _prepared(field: "models.Field[Any, Any]", row: M) -> Any:
+        value = field.pre_save(row, add=True)
+        return value if isinstance(field, models.JSONField) else field.get_prep_value(value)
 
     def take(self, row: M, returned: Sequence[Any]) -> M:
         """Set what the statement returned: the row is saved."""
@@ -191,5 +189,5 @@ class CompiledInsert(Generic[M]):
     def save(self, row: M) -> M:
         """Insert a row, as `save(force_insert=True)` does; sends no signals."""
         with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
-            cursor.execute(self.sql, self.values(row))
+            cursor.execute(self.sql, [self.value(row)])
             return self.take(row, cursor.fetchone())

@@ -161,7 +161,8 @@ class Worker:
             del self._attempts[lease.run_id]
         if not task.cancelled() and (error := task.exception()):
             logger.error("The attempt at run %s crashed", lease.run_id, exc_info=error)
-        self._look.set()
+        if len(self._attempts) + 1 >= settings.WORKER_CONCURRENCY:  # there was no place: now it is
+            self._look.set()
 
     # --- leases ---
 

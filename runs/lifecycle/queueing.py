@@ -4,7 +4,6 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
 from config.compiled import CompiledInsert
@@ -18,7 +17,7 @@ from teammates.errors import TooMany
 
 _TASK = CompiledInsert(Task)
 _RUN = CompiledInsert(Run)
-_RUN_OF_TASK = CompiledInsert(Run, task_id=RawSQL("(SELECT id FROM task)", []))
+_RUN_OF_TASK = CompiledInsert(Run, task_id="(SELECT id FROM task)")
 _MOVED = """moved AS (
     UPDATE threads_thread SET next_position = %s, updated_at = %s,
         teammate_id = coalesce(teammate_id, %s), heard_outside = heard_outside OR %s WHERE id = %s
@@ -83,7 +82,7 @@ def _insert(run: Run) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(
             f"WITH {with_task}{_MOVED} {insert.sql}, task_id, {_HAS_ENDPOINTS}",
-            [*(_TASK.values(task) if is_new else []), *values, *insert.values(run)],
+            [*([_TASK.value(task)] if is_new else []), *values, insert.value(run)],
         )
         *returned, task_id, has_endpoints = cursor.fetchone()
     insert.take(run, returned)
