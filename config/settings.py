@@ -163,14 +163,18 @@ MIDDLEWARE = [
     "config.middleware.real_client",
     "corsheaders.middleware.CorsMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "config.middleware.compressed_pages",
     "config.middleware.request_id",
     "config.middleware.known_host",
     "config.middleware.kept_by_no_cache",
     "config.middleware.head_like_get",
-    "csp.middleware.CSPMiddleware",
     "config.middleware.api_edges",
     "config.middleware.audit_log",
+    "config.middleware.by_door",
+]
+# What is behind them, for pages and for programs, who have no session and draw nothing.
+PAGE_MIDDLEWARE = [
+    "config.middleware.compressed_pages",
+    "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -180,6 +184,7 @@ MIDDLEWARE = [
     "config.middleware.page_access",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
+API_MIDDLEWARE = ["config.middleware.signed_uploads"]
 ROOT_URLCONF = "config.urls"
 ASGI_APPLICATION = "config.asgi.application"
 APPEND_SLASH = False

@@ -318,3 +318,17 @@ def test_the_description_of_an_api_is_made_once(db: None, monkeypatch: Any) -> N
     assert first.status_code == 200
     monkeypatch.setattr("ninja.NinjaAPI.get_openapi_schema", None)
     assert Client().get("/api/v2/openapi.json").json() == first.json()
+
+
+def test_programs_do_not_pass_through_what_pages_need(alice: Access) -> None:
+    page, description = Client().get("/login/"), Client().get("/api/v2/docs")
+    answer = call(make_key(alice), "GET", "/v1/threads")
+    for shown in (page, description):
+        assert "Content-Security-Policy" in shown.headers
+        assert shown.headers["X-Frame-Options"] == "DENY"
+    assert answer.status_code == 200
+    assert not hasattr(answer.wsgi_request, "session")
+    assert "Content-Security-Policy" not in answer.headers
+    for one in (page, description, answer):
+        assert one.headers["X-Content-Type-Options"] == "nosniff"
+        assert "no-store" in one.headers["Cache-Control"]
