@@ -27,7 +27,7 @@ def test_the_table_of_states_in_the_readme_is_the_one_in_the_code() -> None:
 def test_the_readme_has_the_two_commands_and_every_app_a_readme() -> None:
     readme = (ROOT / "README.md").read_text()
     assert "\npip install uv && uv run manage.py start\n" in readme
-    assert "\npip install uv && uv run pytest\n" in readme
+    assert "\npip install uv && uv run --group dev pytest\n" in readme
     for app in ("config", "teammates", "threads", "runs"):
         assert (ROOT / app / "README.md").read_text().count("\n") < 70
 
