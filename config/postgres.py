@@ -96,6 +96,25 @@ class Cluster:
                     psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name))
                 )
 
+    def dump(self, database: str) -> str:
+        """The schema of a database, and the rows that say which migrations made it."""
+        where = ["-h", str(self.socket_folder), "-U", "postgres", "-d", database]
+        wanted = (
+            ["--schema-only", "--no-owner", "--no-privileges"],
+            ["--data-only", "--inserts", "-t", "django_migrations"],
+        )
+        return "".join(
+            subprocess.run(
+                [str(_binaries() / "pg_dump"), *where, *options],
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd="/",
+                check=True,
+                **_as_system_user(),
+            ).stdout
+            for options in wanted
+        )
+
     def _initialise(self) -> None:
         unfinished = self.folder / "pg.new"
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -19,7 +19,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.urls import get_resolver
 
-from config import data_folder, processes
+from config import data_folder, processes, schema
 from config.database import check_server, close_pool
 from config.errors import StartError
 from config.postgres import Cluster
@@ -81,6 +81,7 @@ class Command(BaseCommand):
                 if why := check_server():
                     raise StartError(f"The database of DATABASE_URL cannot be used: {why}.")
             with self._step("Preparing the database"):
+                schema.load_if_empty()
                 call_command("migrate", interactive=False, verbosity=0)
             stack.callback(close_pool)
             if not encryption.is_readable():
