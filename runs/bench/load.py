@@ -26,12 +26,16 @@ class LoadConnection:
             self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
         return self._reader, self._writer
 
-    async def _send(self, method: str, path: str, body: Any) -> asyncio.StreamReader:
+    async def _send(
+        self, method: str, path: str, body: Any, kind: str = "application/json"
+    ) -> asyncio.StreamReader:
+        """`body` is JSON, or text of another `kind`."""
         reader, writer = await self._open()
-        content = b"" if body is None else json.dumps(body).encode()
+        text = body if isinstance(body, str) else json.dumps(body)
+        content = b"" if body is None else text.encode()
         head = (
             f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {self._key}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+            f"Content-Type: {kind}\r\nContent-Length: {len(content)}\r\n\r\n"
         )
         writer.write(head.encode() + content)
         return reader
@@ -46,12 +50,18 @@ class LoadConnection:
             content = b"".join([chunk async for chunk in _chunks(reader)])
         return status, json.loads(content) if content else None
 
+    async def status_of(self, path: str) -> int:
+        """The status of a GET; the connection ends with it."""
+        status, _ = await _head(await self._send("GET", path, None))
+        self.close()
+        return status
+
     @asynccontextmanager
     async def stream(
-        self, method: str, path: str, body: Any = None
+        self, method: str, path: str, body: Any = None, *, kind: str = "application/json"
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The chunks of an event stream; the connection ends with it."""
-        reader = await self._send(method, path, body)
+        reader = await self._send(method, path, body, kind)
         try:
             status, _ = await _head(reader)
             if status != 200:

@@ -35,13 +35,12 @@ class Site:
     _filled: Filled | None = field(default=None)
 
     def cpu_seconds(self) -> float:
-        """Processor time of the server's own process so far; PostgreSQL's is not in it."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        """Processor time of the server's processes so far; PostgreSQL's is not in it."""
+        return cpu_seconds_of(self.pid)
 
     def resident_kib(self) -> int:
-        found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text())
-        return int(found.group(1)) if found else 0
+        """Of the largest of its processes."""
+        return max(_resident_kib(pid) for pid in _family(self.pid))
 
     async def start_run(self, message: str) -> str:
         """A v1 run; returns its id."""
@@ -92,12 +91,41 @@ class Site:
             raise ValueError(f"{path} answered {response.status_code}")
 
 
+def cpu_seconds_of(pid: int) -> float:
+    """Processor time of a process and its children so far."""
+    return sum(
+        (int(fields[11]) + int(fields[12])) / TICKS for fields in map(_stat, _family(pid)) if fields
+    )
+
+
+def _family(pid: int) -> list[int]:
+    """A process and its children; PostgreSQL is no child."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *map(int, children)]
+
+
+def _stat(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    except OSError:  # it has just ended
+        return []
+
+
+def _resident_kib(pid: int) -> int:
+    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return int(found.group(1)) if found else 0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @contextmanager
 def serve() -> Iterator[Site]:
     """Start a server for the time of the benchmark. Raises `StartError` if it does not start."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     folder = Path(tempfile.mkdtemp(prefix="muster-bench-"))
     folder.chmod(0o711)
     environment = os.environ | {"MUSTER_DATA": str(folder / "data"), "PYTHONUNBUFFERED": "1"}

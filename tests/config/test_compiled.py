@@ -1,18 +1,22 @@
 """Querysets whose SQL is built once give what Django gives, or are refused when they are made."""
 
+import copy
 from typing import Any
 
 import pytest
 from django.db import models
 from django.utils import timezone
 
-from config.compiled import QUERIES, NotCompilable, compiled
-from runs.models import Run
+from config.compiled import QUERIES, CompiledInsert, NotCompilable, compiled
+from runs.creation.options import Options
+from runs.models import Run, Task
 from teammates import scoped_query
 from teammates.access import Access
+from teammates.fields import new_uid
 from teammates.models import Model, Organization, Teammate
 from tests.factories import make_key, make_run, make_thread
-from threads.models import Thread
+from tests.runs.execution.calling import SCHEMA
+from threads.models import Message, Thread
 
 
 def test_rows_have_their_columns_and_related_objects(alice: Access) -> None:
@@ -99,6 +103,36 @@ def test_values_are_named_and_never_none() -> None:
     for values in ({}, {"pk": None}, {"pk": 1, "uid": 2}):
         with pytest.raises(TypeError, match="takes pk"):
             by_pk.all(**values)
+
+
+def test_an_inserted_row_is_the_one_that_django_saves(alice: Access) -> None:
+    thread = make_thread(alice)
+    for row in (
+        Thread(organization=alice.organization, created_by=alice.user, title="Spring «é» ' \\"),
+        Message(thread=thread, role="user", content="two\nlines"),
+    ):
+        model = type(row)
+        twin = copy.copy(row)
+        twin.uid = new_uid()
+        CompiledInsert(model).save(row)
+        twin.save(force_insert=True)
+        saved, wanted = (model.objects.filter(pk=one.pk).values().get() for one in (row, twin))
+        for name in ("id", "uid", "created_at", "updated_at"):
+            saved.pop(name, None)
+            wanted.pop(name, None)
+        assert saved == wanted
+        assert not row._state.adding
+        row.refresh_from_db()
+
+
+def test_an_insert_has_json_and_decimals_and_times(alice: Access) -> None:
+    run = make_run(alice, options=Options(metadata={"a": [1, {"b": None}]}, output_schema=SCHEMA))
+    found = Run.objects.get(pk=run.pk)
+    assert found.metadata == {"a": [1, {"b": None}]}
+    assert found.output_schema == SCHEMA
+    assert (found.created_at, found.task_id) == (run.created_at, run.task_id)
+    assert found.available_at == run.available_at
+    assert Task.objects.get(pk=run.task_id).is_ad_hoc
 
 
 # --- every one that Muster has -------------------------------------------------------------------
