@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import random
+import select
 import signal
 import threading
 import time
@@ -45,41 +46,54 @@ class Supervisor:
         self._signals = 0
         self._told_ready: set[str] = set()
         self._alive_read, self._alive_write = os.pipe()  # closed with the parent, however it ends
-        self._ready_read, self._ready_write = os.pipe()
-        os.set_blocking(self._ready_read, False)
+        self._ready_read, self._ready_write = os.pipe()  # a line from each child that is ready
+        self._wake_read, self._wake_write = os.pipe()  # a byte for each signal
+        for end in (self._ready_read, self._wake_read, self._wake_write):
+            os.set_blocking(end, False)
 
     def run(self) -> None:
-        before = {number: signal.signal(number, self._note) for number in _ENDING}
+        before = {number: signal.signal(number, self._note) for number in _HEARD}
+        woken = signal.set_wakeup_fd(self._wake_write)
         gc.collect()
         gc.freeze()  # what is there now is shared, and never looked through again
         try:
             is_ready = False
             while not self._signals:
                 self._start_due()
-                self._reap()
-                if not is_ready and self._are_ready():
+                if not is_ready and self._told_ready >= {child.name for child in self._children}:
                     is_ready = True
                     self._on_ready()
-                time.sleep(0.05)
+                self._wait(self._until_due())
+                self._reap()
             self._on_stop()
             self._stop()
         finally:
             self._kill()
-            for end in (self._alive_read, self._alive_write, self._ready_read, self._ready_write):
-                os.close(end)
+            signal.set_wakeup_fd(woken)
             for number, handler in before.items():
                 signal.signal(number, handler)
+            for end in (
+                *(self._alive_read, self._alive_write),
+                *(self._ready_read, self._ready_write),
+                *(self._wake_read, self._wake_write),
+            ):
+                os.close(end)
+
+    def _wait(self, seconds: float | None) -> None:
+        """Until a signal, a child that is ready, or so many seconds (None: without a limit)."""
+        found, _, _ = select.select([self._wake_read, self._ready_read], [], [], seconds)
+        if self._wake_read in found:
+            os.read(self._wake_read, 4096)
+        if self._ready_read in found:
+            self._told_ready.update(os.read(self._ready_read, 4096).decode().splitlines())
+
+    def _until_due(self) -> float | None:
+        """Seconds until a child is to be started again."""
+        due = [child.due_at for child in self._children if not child.pid]
+        return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _note(self, number: int, frame: object) -> None:
-        self._signals += 1
-
-    def _are_ready(self) -> bool:
-        try:
-            told = os.read(self._ready_read, 4096).decode().splitlines()
-        except BlockingIOError:
-            told = []
-        self._told_ready.update(told)
-        return self._told_ready >= {child.name for child in self._children}
+        self._signals += number != signal.SIGCHLD
 
     # --- start and end --------------------------------------------------------------------------
     def _start_due(self) -> None:
@@ -95,6 +109,8 @@ class Supervisor:
         """In the new process: do its work, and nothing of the parent's."""
         code = 1
         try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the parent says SIGTERM
             signal.signal(signal.SIGTERM, _raise_interrupt)
             os.close(self._alive_write)
@@ -140,8 +156,8 @@ class Supervisor:
             os.kill(child.pid, signal.SIGTERM)
         ends_at = time.monotonic() + STOP_SECONDS
         while self._running() and self._signals < 2 and time.monotonic() < ends_at:
+            self._wait(ends_at - time.monotonic())
             self._reap()
-            time.sleep(0.02)
 
     def _kill(self) -> None:
         for child in self._running():
@@ -153,7 +169,7 @@ class Supervisor:
         return [child for child in self._children if child.pid]
 
 
-_ENDING = (signal.SIGINT, signal.SIGTERM)
+_HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
 
 
 def _raise_interrupt(number: int, frame: object) -> None:

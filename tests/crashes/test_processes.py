@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 
 import psycopg
@@ -13,8 +14,11 @@ from tests.conftest import MakeServer, Server, wait_for
 
 
 @pytest.fixture
-def server(make_server: MakeServer) -> Server:
-    return make_server("--processes", "2", MUSTER_LEASE_SECONDS="1")
+def server(make_server: MakeServer) -> Iterator[Server]:
+    server = make_server("--processes", "2", MUSTER_LEASE_SECONDS="1")
+    yield server
+    if server.process is not None and server.process.poll() is None:
+        server.stop(signal.SIGKILL)
 
 
 def pids(server: Server, kind: str) -> set[int]:
