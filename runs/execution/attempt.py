@@ -37,6 +37,7 @@ class Attempt:
     # Carried from step to step: nobody else writes what it says, as long as the fence holds. None:
     # to be loaded.
     loaded: "LoadedRun | None" = None
+    has_begun: bool = False  # a step; of an attempt that is not the first, earlier ones did
     began_at: float = field(default_factory=time.monotonic)
 
 

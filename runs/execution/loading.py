@@ -62,15 +62,14 @@ def _run_to_work_on(pk: Any, fence: Any) -> RunQuerySet:
     )
 
 
-def load_run(lease: Lease) -> LoadedRun:
-    """What an attempt begins with. Raises `StaleLease`."""
+def load_run(lease: Lease, *, has_steps: bool) -> LoadedRun:
+    """What the next step needs; a run that `has_steps` may have finished some. Raises `StaleLease`."""
     run = _run_to_work_on.first(pk=lease.run_id, fence=lease.fence)
     if run is None:
         raise StaleLease
     run.route = run.route or catalog.resolve_model(run.organization)
-    # The first attempt finds nothing done.
     steps = run.steps.defer("request", "response").order_by("number")
-    done = list(steps) if lease.attempt > 1 else []
+    done = list(steps) if has_steps else []
     open_step = next((s for s in done if s.status == StepStatus.RUNNING), None)
     loaded = LoadedRun(
         run=run,

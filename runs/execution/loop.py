@@ -81,7 +81,9 @@ async def _next_step(attempt: Attempt) -> bool:
     """Do the step that comes next; say whether the run goes on."""
     loaded = attempt.loaded
     if loaded is None:
-        loaded = attempt.loaded = await in_db(load_run, attempt.lease)
+        loaded = attempt.loaded = await in_db(
+            load_run, attempt.lease, has_steps=attempt.has_begun or attempt.lease.attempt > 1
+        )
         if loaded.open_step is None and loaded.run.told is None:
             await gather_context(loaded)
     elif loaded.open_step is None:

@@ -86,6 +86,7 @@ async def _begin(attempt: Attempt, loaded: LoadedRun, request: ModelRequest, **f
     ):
         if await attempt.events.commit(endings.end_if_cancelled):
             raise Stopped
+    attempt.has_begun = True
     loaded.run.model_name = loaded.route.name
     return step
 
