@@ -63,7 +63,7 @@ def _run_to_work_on(pk: Any, fence: Any) -> RunQuerySet:
 
 
 def load_run(lease: Lease, *, has_steps: bool) -> LoadedRun:
-    """What the next step needs; a run that `has_steps` may have finished some. Raises `StaleLease`."""
+    """What the next step needs, after finished ones if the run `has_steps`. Raises `StaleLease`."""
     run = _run_to_work_on.first(pk=lease.run_id, fence=lease.fence)
     if run is None:
         raise StaleLease
