@@ -4,8 +4,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
-from django.db.models import Case, F, Q, QuerySet, Value, When
+from django.db import connection, transaction
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from config.compiled import CompiledInsert
@@ -61,11 +61,23 @@ def open_with(
     return thread, _insert_message(access, thread, content)
 
 
+# Of what programs do all day, as it is sent
+_RENAME = "UPDATE threads_thread SET title = %s, updated_at = %s WHERE id = %s"
+_DELETE = "UPDATE threads_thread SET deleted_at = %s WHERE id = %s AND deleted_at IS NULL"
+_TOUCH = """UPDATE threads_thread SET updated_at = %s,
+    title = CASE WHEN title = '' THEN %s ELSE title END WHERE id = %s"""
+
+
+def _send(sql: str, *values: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+
+
 def rename_thread(access: Access, thread: Thread, *, title: str | None) -> Thread:
     """Rename a thread, or remove its title. Raises `Invalid`."""
     access.require("data.threads.write", thread)
-    thread.title = _checked_title(title)
-    thread.save(update_fields=["title", "updated_at"])
+    thread.title, thread.updated_at = _checked_title(title), timezone.now()
+    _send(_RENAME, thread.title, thread.updated_at, thread.pk)
     return thread
 
 
@@ -127,17 +139,17 @@ def delete_thread(access: Access, thread: Thread) -> None:
     """Delete a thread: from now on nobody sees it, its runs or what they wrote, and its links are
     dead. Its words are erased after `ERASE_AFTER_DAYS`; what it cost stays on record."""
     access.require("data.threads.write", thread)
-    Thread.objects.filter(pk=thread.pk, deleted_at=None).update(deleted_at=timezone.now())
+    _send(_DELETE, timezone.now(), thread.pk)
 
 
 @scoped_query
 def _thread_by_uid(access: Access, uid: Any) -> "QuerySet[Thread]":
-    return Thread.objects.visible_to(access).for_list().filter(uid=uid)
+    return Thread.objects.visible_to(access).select_related("created_by").filter(uid=uid)
 
 
 @scoped_query
 def _thread_by_pk(access: Access, pk: Any) -> "QuerySet[Thread]":
-    return Thread.objects.visible_to(access).for_list().filter(pk=pk)
+    return Thread.objects.visible_to(access).select_related("created_by", "teammate").filter(pk=pk)
 
 
 _BY = {"uid": _thread_by_uid, "pk": _thread_by_pk}
@@ -149,6 +161,7 @@ def get_thread(access: Access, **lookup: Any) -> Thread:
     (found_by,) = lookup
     thread = _BY[found_by].first(access, **lookup)
     if thread is not None:
+        thread.organization = access.organization
         return thread
     if _BY[found_by].first(access.everything(), **lookup) is not None:
         raise Forbidden("This thread is a colleague's.")
@@ -208,8 +221,7 @@ def _touch(thread: Thread, text: str) -> None:
     """Move the thread up its list; the first words name it until somebody does."""
     first_words = _title_of(text)
     # Decided by the row: somebody may be naming the thread at this moment.
-    title = Case(When(title="", then=Value(first_words)), default=F("title"))
-    Thread.objects.filter(pk=thread.pk).update(updated_at=timezone.now(), title=title)
+    _send(_TOUCH, timezone.now(), first_words, thread.pk)
     thread.title = thread.title or first_words
 
 

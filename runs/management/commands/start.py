@@ -55,9 +55,6 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         signal.signal(signal.SIGTERM, _as_interrupt)
-        # The loop and the threads share one lock: hand it over after 1 ms, not 5, or each answer
-        # of the database waits for whoever computes.
-        sys.setswitchinterval(0.001)
         try:
             self._start(options)
         except KeyboardInterrupt:
@@ -96,6 +93,9 @@ class Command(BaseCommand):
             works = not options["no_worker"]
             listener.listen(BACKLOG)
             if options["processes"] == 1:
+                # The loops and the threads share one lock: hand it over after 1 ms, not 5, or each
+                # answer of the database waits for whoever computes.
+                sys.setswitchinterval(0.001)
                 _serve(
                     listener,
                     with_worker=works,
