@@ -5,6 +5,7 @@ that are at that point (`event_buffer.EventWriter`). Runs that are another worke
 begin with those that should be cancelled, are left out of what they return.
 """
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -385,13 +386,17 @@ def _columns(asked: JSON) -> JSON:
 
 
 def _end(taken: list[Write[CompleteModelStep]], written: dict[int, Written]) -> None:
-    """End the runs that end with their step; their rows are held since they took its events."""
+    """End the runs that end with their step; their rows are held since they took its events.
+
+    Copies of them: where the database undoes the transaction, all of it is tried again.
+    """
     ended = []
     for one in taken:
         if one.item.outcome is not None:
-            one.item.run.last_seq = written[one.lease.run_id].last_seq
-            _read_result_from(one.item.outcome.text, one.item.run)
-            ended.append((one.item.run, one.item.outcome))
+            run = copy.copy(one.item.run)
+            run.last_seq = written[one.lease.run_id].last_seq
+            _read_result_from(one.item.outcome.text, run)
+            ended.append((run, one.item.outcome))
     if ended:
         endings.finish_all(ended)
 

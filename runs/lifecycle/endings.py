@@ -112,10 +112,9 @@ def finish_all(ended: list[tuple[Run, Outcome]]) -> None:
                 error_message=clean(outcome.error_message),
             )
         )
-    news: set[tuple[str, str | int]] = {(LIVE_CHANNEL, run.organization_id) for run, _ in ended}
-    if any(left[run.pk].others_wait for run, _ in ended):  # one of them may start now
-        news.add((WORK_CHANNEL, ""))
-    end_all(ends, list(news))
+    # The next one in each thread may start.
+    live = {(LIVE_CHANNEL, run.organization_id) for run, _ in ended}
+    end_all(ends, [(WORK_CHANNEL, ""), *live])
     for run, _ in ended:
         if left[run.pk].has_endpoints:
             outbox.queue(run)
@@ -125,11 +124,10 @@ def finish_all(ended: list[tuple[Run, Outcome]]) -> None:
 
 @dataclass(frozen=True)
 class _Left:
-    """What a run that ends may have open, what it used, whom to tell, and whether others wait."""
+    """What a run that ends may have open, what it used, and whether anybody may be told."""
 
     is_open: bool
     has_endpoints: bool
-    others_wait: bool
     used: str | None
 
 
@@ -138,7 +136,6 @@ SELECT r.id,
     EXISTS (SELECT FROM runs_step s WHERE s.run_id = r.id AND s.status = 'running')
     OR EXISTS (SELECT FROM runs_gate g WHERE g.run_id = r.id AND g.status = 'pending'),
     EXISTS (SELECT FROM runs_webhookendpoint e WHERE e.organization_id = r.organization_id),
-    EXISTS (SELECT FROM runs_run q WHERE q.status = 'queued'),
     {USED}
 FROM runs_run r WHERE r.id = ANY(%s::bigint[])
 """

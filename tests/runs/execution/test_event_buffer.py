@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from runs.events.log import UnstorableEvent
 from runs.execution.event_buffer import EventBuffer, EventWriter, NotTaken
@@ -116,6 +117,39 @@ def test_runs_that_complete_in_one_tick_each_have_their_own_end(alice: Access) -
         assert list(run.events.values_list("seq", flat=True)) == list(range(1, ended.last_seq + 1))
     day = UsageDay.objects.get(organization=alice.organization)
     assert (day.runs, day.input_tokens) == (3, 33)
+
+
+def test_an_end_that_the_database_undid_is_written_again(
+    alice: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(alice)
+    lease = claim(run)
+    run = Run.objects.select_related("route__provider").get(pk=run.pk)
+    booked = endings.add_to_days
+    undone: list[int] = []
+
+    def add_to_days(ended: Any) -> None:
+        booked(ended)
+        if not undone:
+            undone.append(1)
+            with connection.cursor() as cursor:
+                cursor.execute("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40P01'; END $$")
+
+    monkeypatch.setattr(endings, "add_to_days", add_to_days)
+
+    async def work() -> None:
+        writer = EventWriter()
+        writing = asyncio.create_task(writer.run())
+        buffer = writer.open(lease)
+        step = await buffer.write(begin_model_steps, begin_of(run))
+        await buffer.write(complete_model_steps, completed(run, step, 0))
+        writing.cancel()
+
+    asyncio.run(work())
+    assert undone
+    assert Run.objects.get(pk=run.pk).status == RunStatus.COMPLETED
+    assert Usage.objects.filter(run=run).count() == 1
+    assert UsageDay.objects.get().runs == 1
 
 
 def begin_of(run: Run) -> BeginModelStep:
