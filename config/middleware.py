@@ -200,6 +200,9 @@ def _require_credential(request: HttpRequest) -> None:
         raise NotSignedIn("Sign in before you send so much.")
 
 
+DESCRIPTIONS = ("/v1/docs", "/api/v1/docs", "/api/v2/docs", "/api/docs")
+
+
 class by_door:  # noqa: N801  # named like the other middlewares
     """The middlewares that pages need, and those that APIs do: nobody passes through the others'.
 
@@ -229,8 +232,8 @@ class by_door:  # noqa: N801  # named like the other middlewares
         return None
 
     def _behind(self, request: HttpRequest) -> "_Chain":
-        is_api = envelope_for(request.path) is not None and not request.path.endswith("/docs")
-        return self._apis if is_api else self._pages
+        is_page = request.path.rstrip("/") in DESCRIPTIONS or envelope_for(request.path) is None
+        return self._pages if is_page else self._apis
 
 
 class _Chain:

@@ -101,9 +101,16 @@ class Supervisor:
         for child in self._children:
             if not child.pid and now >= child.due_at:
                 child.started_at = now
-                child.pid = os.fork()
-                if not child.pid:
+                # A signal that comes in between is for whoever has set what is to happen then.
+                signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
+                try:
+                    child.pid = os.fork()
+                except OSError as error:
+                    logger.error("%s cannot be started (%s); trying again", child.name, error)
+                    self._put_off(child)
+                if child.pid == 0 and child.due_at <= now:
                     self._become(child)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
 
     def _become(self, child: Child) -> NoReturn:
         """In the new process: do its work, and nothing of the parent's."""
@@ -113,6 +120,7 @@ class Supervisor:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the parent says SIGTERM
             signal.signal(signal.SIGTERM, _raise_interrupt)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
             os.close(self._alive_write)
             random.seed()
             threading.Thread(target=self._die_with_parent, daemon=True).start()
@@ -123,8 +131,11 @@ class Supervisor:
         except BaseException:
             logger.exception("%s stopped", child.name)
         finally:
-            logging.shutdown()
-            os._exit(code)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            try:
+                logging.shutdown()
+            finally:
+                os._exit(code)
 
     def _die_with_parent(self) -> None:
         os.read(self._alive_read, 1)  # nothing is ever written: it ends when the parent does
@@ -147,8 +158,13 @@ class Supervisor:
                     "%s (%s) ended with %s; starting it again", child.name, child.pid, word
                 )
             child.delay = SHORTEST_DELAY if lasted > LASTED_SECONDS else child.delay
-            child.pid, child.due_at = 0, time.monotonic() + child.delay
-            child.delay = min(child.delay * 2, LONGEST_DELAY)
+            child.pid = 0
+            self._put_off(child)
+
+    @staticmethod
+    def _put_off(child: Child) -> None:
+        child.due_at = time.monotonic() + child.delay
+        child.delay = min(child.delay * 2, LONGEST_DELAY)
 
     def _stop(self) -> None:
         """End the children; whoever is left after a while, or at a second signal, is killed."""

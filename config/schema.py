@@ -14,12 +14,11 @@ _LEFT_OUT = ("--", "\\", "SET ", "SELECT pg_catalog.set_config")
 
 def load_if_empty() -> bool:
     """Load the schema into a database that has no table yet; says whether it did."""
-    with connection.cursor() as cursor:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(44)")  # of two at once, the second finds it
         cursor.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
         if cursor.fetchone()[0]:
             return False
-    with transaction.atomic():
-        connection.ensure_connection()
         connection.connection.execute(FILE.read_text(), prepare=False)
     return True
 

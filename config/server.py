@@ -6,6 +6,7 @@ from daphne.server import Server as DaphneServer  # isort: skip  # first: it ins
 
 import asyncio
 import json
+import os
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -162,7 +163,7 @@ class Server(DaphneServer):
     ) -> None:
         super().__init__(
             application,
-            endpoints=[f"fd:fileno={listener.fileno()}"],
+            endpoints=[f"fd:fileno={os.dup(listener.fileno())}"],  # it closes the number
             ready_callable=self._ready,
             verbosity=0,
             server_name="muster",

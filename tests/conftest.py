@@ -103,8 +103,11 @@ class Server:
         )
 
     def start(self, *options: str) -> "Server":
+        # The tests' servers are many, and each has little to do: one process does it all, but
+        # where a test says otherwise.
+        given = ["--port", str(self.port), "--processes", "1", *options]
         self.process = subprocess.Popen(
-            [sys.executable, "manage.py", "start", "--port", str(self.port), *options],
+            [sys.executable, "manage.py", "start", *given],
             cwd=CHECKOUT,
             env=self.env,
             stdout=subprocess.PIPE,

@@ -31,17 +31,19 @@ def create_thread(
     end_user: EndUser | None = None,
 ) -> Thread:
     """Open a conversation. Raises `Invalid` for an overlong title."""
-    access.require("data.threads.write")
-    return _THREAD.save(
-        Thread(
-            organization=access.organization,
-            created_by=access.user,
-            teammate=teammate,
-            end_user=end_user,
-            title=_checked_title(title),
-            is_private=is_private,
-        )
+    return _insert_thread(
+        access,
+        title=_checked_title(title),
+        is_private=is_private,
+        teammate=teammate,
+        end_user=end_user,
     )
+
+
+def _insert_thread(access: Access, **fields: Any) -> Thread:
+    access.require("data.threads.write")
+    made = Thread(organization=access.organization, created_by=access.user, **fields)
+    return _THREAD.save(made)
 
 
 def open_with(
@@ -55,9 +57,8 @@ def open_with(
     """Open a conversation with its first message, whose first words name it unless it has a
     `title`. Raises `Invalid`."""
     content = checked_message(text)
-    thread = create_thread(
-        access, title=title or _title_of(content), teammate=teammate, end_user=end_user
-    )
+    named = _checked_title(title) or _title_of(content)
+    thread = _insert_thread(access, title=named, teammate=teammate, end_user=end_user)
     return thread, _insert_message(access, thread, content)
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, Max, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Max, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Greatest
 
 from config.compiled import compiled
@@ -78,36 +78,27 @@ def enqueue(access: Access, request: RunRequest) -> Run:
     Holds the thread's row, then its end user's: everybody who starts a run takes them in this
     order. Raises as `resolve` and `may_start`, and `TooMany` if the queue is full.
     """
-    queue = _Queue() if request.is_new_thread else _hold(request.thread)
+    if not request.is_new_thread:
+        _hold(request.thread)
     if request.takes_unanswered:
-        request = replace(request, prompt=queue.unanswered)
+        request = replace(request, prompt=_unanswered(request.thread))
     starts_left = may_start(access, request)
     run = _make(access, request, resolve(access, request))
-    run = queueing.queue_run(run, queued=queue.length)
+    run = queueing.queue_run(run)
     run.starts_left = starts_left
     return run
 
 
-@dataclass(frozen=True)
-class _Queue:
-    """The runs that wait in a thread, and its last message that none answers yet."""
-
-    length: int = 0
-    unanswered: Message | None = None
-
-
-def _hold(thread: Thread) -> _Queue:
+def _hold(thread: Thread) -> None:
     """Lock the thread's row, and read what it says now."""
     held = _held.first(thread_id=thread.pk)
-    queue = _queue_of.first(thread_id=thread.pk)  # behind the lock: what others added is there
     assert held is not None
-    assert queue is not None
     thread.next_position, thread.heard_outside = held
-    length, message_id, content = queue
-    if message_id is None:
-        return _Queue(length)
-    found = Message.from_db("default", ["id", "content"], [message_id, content])
-    return _Queue(length, found)
+
+
+def _unanswered(thread: Thread) -> Message | None:
+    """The last message that no run answers yet. The caller holds the thread's row."""
+    return _last_unanswered.first(thread_id=thread.pk)
 
 
 @compiled
@@ -117,35 +108,24 @@ def _held(thread_id: Any) -> "QuerySet[Thread, tuple[int, bool]]":
 
 
 @compiled
-def _queue_of(thread_id: Any) -> "QuerySet[Thread, tuple[int, int | None, str | None]]":
-    """How many runs wait in a thread; and the last message that no run answers yet: those before
-    it are in the run's history, and are answered with it.
+def _last_unanswered(thread_id: Any) -> "QuerySet[Message]":
+    """The last message of a thread that no run answers yet: those before it are in the run's
+    history, and are answered with it.
 
     Which messages had a run decides, not who spoke last: while a run works, people go on writing.
     One that ended without a word answered nothing.
     """
-    runs = Run.objects.filter(thread=OuterRef("pk")).order_by().values("thread")
-    said = Message.objects.filter(thread=OuterRef("pk")).order_by()
+    runs = Run.objects.filter(thread=thread_id).order_by().values("thread")
+    said = Message.objects.filter(thread=thread_id)
     in_vain = Q(status__in=FINISHED, answer=None) & ~Q(status=RunStatus.COMPLETED)
     taken_up = runs.exclude(in_vain).annotate(last=Max("prompt")).values("last")
     # What a fork begins with
-    copied = said.filter(role=MessageRole.ASSISTANT, answered_by=None).values("thread")
+    copied = said.filter(role=MessageRole.ASSISTANT, answered_by=None).order_by().values("thread")
     seen = Greatest(
         Coalesce(Subquery(taken_up), 0),
         Coalesce(Subquery(copied.annotate(last=Max("pk")).values("last")), 0),
     )
-    unanswered = said.filter(role=MessageRole.USER, pk__gt=OuterRef("seen")).order_by("-pk")[:1]
-    queued = runs.filter(status=RunStatus.QUEUED).annotate(n=Count("pk")).values("n")
-    return (
-        Thread.objects.filter(pk=thread_id)
-        .annotate(seen=seen)
-        .annotate(
-            queued=Coalesce(Subquery(queued), 0),
-            unanswered=Subquery(unanswered.values("pk")),
-            content=Subquery(unanswered.values("content")),
-        )
-        .values_list("queued", "unanswered", "content")
-    )
+    return said.filter(role=MessageRole.USER, pk__gt=seen).order_by("-pk")[:1]
 
 
 def may_start(access: Access, request: RunRequest) -> int | None:

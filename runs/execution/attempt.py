@@ -34,8 +34,8 @@ class Attempt:
     lease: Lease
     events: EventBuffer
     stopping: str = ""  # "cancel", "shutdown", "lost" or "too_long"
-    # Carried from step to step: nobody else writes what it says, as long as the fence holds. None:
-    # to be loaded.
+    # Carried from step to step: nobody else writes the run's conversation, as long as the fence
+    # holds. What people may change meanwhile is read again. None: to be loaded.
     loaded: "LoadedRun | None" = None
     has_begun: bool = False  # a step; of an attempt that is not the first, earlier ones did
     began_at: float = field(default_factory=time.monotonic)
@@ -65,6 +65,7 @@ class LoadedRun:
         self.turns += 1
         self.retries, self.gathered = 0, None
         self.next_number += 2
+        self.route = done.route
         self.open_step, self.open_calls = done.tools, done.calls
 
     def go_on_with_model(self, results: list[ToolResult], now: Written) -> None:

@@ -165,6 +165,7 @@ def perform_call(
 ) -> bool:
     """Make a call whose tool is a verb of the domain: effect, result and events are one
     transaction. False if the run was cancelled. Raises `PolicyChanged`; then nothing is written."""
+    given, call = call, copy.copy(call)  # of a transaction that is undone nothing is to be seen
     with transitions.holding(lease, pending) as run:
         if endings.stop_if_cancelled(run):
             return False
@@ -183,7 +184,8 @@ def perform_call(
             _finish(run, lease, call, CallStatus.FAILED, None, broke)
         else:
             _finish(run, lease, call, CallStatus.DONE, result, "")
-        return True
+    vars(given).update(vars(call))
+    return True
 
 
 def finish_call(

@@ -17,13 +17,13 @@ from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from django.conf import settings
-from django.db import OperationalError, transaction
+from django.db import OperationalError, connection, transaction
 
 from config.database import in_db, left_nothing
 from runs.events import log
 from runs.events.log import Batch, StaleLease, UnstorableEvent
 from runs.events.payloads import NewEvent
-from runs.execution.step_journal import Write
+from runs.execution.step_journal import Write, begin_model_steps, complete_model_steps
 from runs.lifecycle.transitions import Lease
 from teammates.types import JSON
 
@@ -131,7 +131,7 @@ class EventBuffer:
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:
-            if self._request is not None:  # not on its way yet
+            if self._request is not None and verb is begin_model_steps:  # not on its way yet
                 self._request = None
             else:  # the transaction goes on in its thread; the next must not overtake it
                 await asyncio.wait([done])
@@ -212,7 +212,10 @@ class EventWriter:
             await buffer.lock.acquire()  # free: nothing was awaited since the check
         taken = [_Taken(buffer, buffer.take(), buffer.take_request()) for buffer in buffers]
         try:
-            wanted = [one for one in taken if one.pending or one.request]
+            for one in taken:
+                if one.buffer.is_stale:  # perhaps another attempt of ours has its run
+                    one.settle(StaleLease())
+            wanted = [one for one in taken if _has_something(one)]
             if wanted:
                 results = await in_db(_tried_again, partial(_write_all, wanted))
                 for one in wanted:
@@ -263,25 +266,46 @@ def _write_all(wanted: list[_Taken]) -> dict[int, Any]:
     try:
         with transaction.atomic():
             return _write_together(wanted)
-    except OperationalError:
-        raise
     except Exception as error:
+        if _is_everybodys(error):
+            raise
         if len(wanted) == 1:
             logger.exception("What run %s is to say cannot be stored", wanted[0].lease.run_id)
             return {wanted[0].lease.run_id: error}
     return {run_id: result for one in wanted for run_id, result in _write_all([one]).items()}
 
 
+def _has_something(one: _Taken) -> bool:
+    return not one.buffer.is_stale and bool(one.pending or one.request)
+
+
+def _is_everybodys(error: Exception) -> bool:
+    """Whether the connection is lost or the transaction was undone, which no run's data causes."""
+    if not isinstance(error, OperationalError):
+        return False
+    sqlstate = getattr(error.__cause__, "sqlstate", None)
+    return sqlstate is None or left_nothing(error) or sqlstate[:2] in ("08", "57")
+
+
+VERBS = (begin_model_steps, complete_model_steps)  # what ends runs locks their days: it comes last
+_LOCK = "SELECT FROM runs_run WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
+
+
 def _write_together(wanted: list[_Taken]) -> dict[int, Any]:
     results: dict[int, Any] = {one.lease.run_id: NotTaken() for one in wanted}
+    if len({one.request and one.request.verb for one in wanted}) > 1:
+        # Several statements: all rows first, in order, as every transaction takes several.
+        with connection.cursor() as cursor:
+            cursor.execute(_LOCK, [[one.lease.run_id for one in wanted]])
     alone = [one for one in wanted if one.request is None]
     batches = [Batch(one.lease.run_id, one.lease.fence, one.pending) for one in alone]
     results |= log.write(batches)
-    by_verb: dict[Any, list[Write[Any]]] = {}
-    for one in wanted:
-        if one.request is not None:
-            write = Write(one.lease, one.pending, one.request.item)
-            by_verb.setdefault(one.request.verb, []).append(write)
-    for verb, writes in by_verb.items():
-        results |= verb(writes)
+    for verb in VERBS:
+        writes: list[Write[Any]] = [
+            Write(one.lease, one.pending, one.request.item)
+            for one in wanted
+            if one.request is not None and one.request.verb is verb
+        ]
+        if writes:
+            results |= verb(writes)
     return results

@@ -86,7 +86,7 @@ async def _next_step(attempt: Attempt) -> bool:
         )
         if loaded.open_step is None and loaded.run.told is None:
             await gather_context(loaded)
-    elif loaded.open_step is None:
+    else:
         await in_db(refresh, loaded)
     if loaded.open_step is not None:
         await tool_step.tools_step(attempt, loaded)

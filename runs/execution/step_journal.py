@@ -26,6 +26,7 @@ from runs.lifecycle.endings import Outcome
 from runs.lifecycle.transitions import Lease
 from runs.models import CallStatus, Run, Step, StepKind, StepStatus, ToolCall
 from teammates.knowledge import memories
+from teammates.llm import catalog
 from teammates.models import Model, ModelPrice
 from teammates.providers.base import ModelRequest, TokenUsage, ToolRequest, Turn
 from teammates.text import clean, json_text, read_json
@@ -182,8 +183,7 @@ def _told(told: JSON) -> list[NewEvent]:
 # --- complete -----------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class CompleteModelStep:
-    """A model has answered, or was cut short. With `outcome` the run ends in the same transaction;
-    `events` go behind those of the step."""
+    """A model has answered, or was cut short; with `outcome` the run ends with it."""
 
     run: Run
     step: Step
@@ -191,13 +191,13 @@ class CompleteModelStep:
     result: ModelResult
     status: StepStatus = StepStatus.DONE
     outcome: Outcome | None = None
-    events: list[NewEvent] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Completed:
-    """The batch of tool calls that the model asked for, if it did."""
+    """The model as it is now, and the batch of tool calls that it asked for, if it did."""
 
+    route: Model
     tools: Step | None = None
     calls: list[ToolCall] = field(default_factory=list)
 
@@ -245,8 +245,9 @@ _COMPLETE = log.statement(
 
 @compiled
 def _prices(model_ids: Any, at: Any) -> "QuerySet[ModelPrice]":
-    """The price of each model that is valid at an instant."""
+    """The price of each model that is valid at an instant, and the model as it is."""
     prices = ModelPrice.objects.filter(model__id__any=model_ids, valid_from__lte=at)
+    prices = prices.select_related("model__provider__organization")
     return prices.order_by("model", "-valid_from").distinct("model")
 
 
@@ -275,12 +276,16 @@ def complete_model_steps(wanted: Sequence[Write[CompleteModelStep]]) -> dict[int
     for one in taken:
         one.item.step.last_seq = written[one.lease.run_id].last_seq
     _end(taken, written)
-    return {
-        one.lease.run_id: _made(one, asking[one.lease.run_id], written[one.lease.run_id], now)
-        if one.lease.run_id in asking
-        else Completed()
-        for one in taken
-    }
+    done = {}
+    for one in taken:
+        price = prices.get(one.item.route.pk)
+        route = price.model if price is not None else catalog.reloaded(one.item.route)
+        if requests := asking.get(one.lease.run_id):
+            made = _made(one, requests, written[one.lease.run_id], now)
+            done[one.lease.run_id] = Completed(route, *made)
+        else:
+            done[one.lease.run_id] = Completed(route)
+    return done
 
 
 def _close(complete: CompleteModelStep, price: ModelPrice | None, now: datetime) -> None:
@@ -334,7 +339,7 @@ def _last_events(one: Write[CompleteModelStep]) -> list[NewEvent]:
     if result.turn.text and step.kind == StepKind.MODEL:
         said = {"role": "assistant", "content": fitting(result.turn.text), "step": step.number}
         events.insert(0, NewEvent("message.completed", said))
-    return [*one.pending, *events, *one.item.events]
+    return [*one.pending, *events]
 
 
 def _opened(one: Write[CompleteModelStep], now: datetime) -> JSON:
@@ -358,7 +363,7 @@ def _asked(run_id: int, number: int, request: ToolRequest) -> JSON:
 
 def _made(
     one: Write[CompleteModelStep], requests: Sequence[ToolRequest], written: Written, now: datetime
-) -> Completed:
+) -> tuple[Step, list[ToolCall]]:
     tools_id, *call_ids = written.ids
     tools = Step(
         pk=tools_id,
@@ -378,7 +383,7 @@ def _made(
             strict=True,
         )
     ]
-    return Completed(tools, calls)
+    return tools, calls
 
 
 def _columns(asked: JSON) -> JSON:

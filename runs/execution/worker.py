@@ -150,6 +150,9 @@ class Worker:
             raise
 
     def _begin(self, lease: Lease) -> None:
+        if lease.run_id in self._attempts:  # the lease ran out, and came back to us
+            self._attempts[lease.run_id][0].events.is_stale = True
+            self._stop_attempt(lease.run_id, "lost")
         attempt = Attempt(lease, self._writer.open(lease))
         task = asyncio.create_task(loop.execute(attempt), name=f"run {lease.run_id}")
         self._attempts[lease.run_id] = (attempt, task)
@@ -161,8 +164,7 @@ class Worker:
             del self._attempts[lease.run_id]
         if not task.cancelled() and (error := task.exception()):
             logger.error("The attempt at run %s crashed", lease.run_id, exc_info=error)
-        if len(self._attempts) + 1 >= settings.WORKER_CONCURRENCY:  # there was no place: now it is
-            self._look.set()
+        self._look.set()
 
     # --- leases ---
 

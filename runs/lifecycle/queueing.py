@@ -25,28 +25,30 @@ _MOVED = """moved AS (
     UPDATE runs_run SET asks_back = false WHERE thread_id = %s AND asks_back
 )"""
 
-_HAS_ENDPOINTS = """EXISTS (
+_AROUND = """(
+    SELECT count(*) FROM runs_run q WHERE q.thread_id = runs_run.thread_id AND q.status = 'queued'
+), EXISTS (
     SELECT FROM runs_webhookendpoint e WHERE e.organization_id = runs_run.organization_id
 )"""
 
 
-def queue_run(run: Run, *, queued: int) -> Run:
+def queue_run(run: Run) -> Run:
     """Insert `run`, with its task if that is new, at the end of its thread's queue, with
     `run.started`, and wake the workers. What asked back in the thread is answered.
 
-    The caller holds the thread's row, `run.thread` has what it says, and `queued` runs wait there:
-    positions are in order of commit. Raises `TooMany` if the queue is full.
+    The caller holds the thread's row, and `run.thread` has what it says: positions are in order of
+    commit. Raises `TooMany` if the queue is full; then the caller's transaction must not commit.
     """
+    thread = run.thread
+    thread.next_position += 1
+    thread.heard_outside = thread.heard_outside or run.heard_outside
+    run.status, run.position = S.QUEUED, thread.next_position
+    queued, has_endpoints = _insert(run)
     if queued >= settings.THREAD_QUEUE_LIMIT:
         raise TooMany(
             f"{queued} runs wait in this thread already; let some finish first.",
             code="runs.queue_full",
         )
-    thread = run.thread
-    thread.next_position += 1
-    thread.heard_outside = thread.heard_outside or run.heard_outside
-    run.status, run.position = S.QUEUED, thread.next_position
-    has_endpoints = _insert(run)
     started = {
         "route_id": str(run.route.uid) if run.route else None,
         "persona_id": run.requested_persona or None,
@@ -64,9 +66,11 @@ def queue_run(run: Run, *, queued: int) -> Run:
     return run
 
 
-def _insert(run: Run) -> bool:
-    """The run, its task if that is not saved yet, and its thread's columns, in one statement; says
-    whether the organization has webhooks."""
+def _insert(run: Run) -> tuple[int, bool]:
+    """The run, its task if that is not saved yet, and its thread's columns, in one statement.
+
+    Returns how many runs waited in the thread before, and whether the organization has webhooks.
+    """
     thread, task = run.thread, run.task
     values: list[Any] = [
         thread.next_position,
@@ -81,11 +85,11 @@ def _insert(run: Run) -> bool:
     with_task = f"task AS ({_TASK.sql}), " if is_new else ""
     with connection.cursor() as cursor:
         cursor.execute(
-            f"WITH {with_task}{_MOVED} {insert.sql}, task_id, {_HAS_ENDPOINTS}",
+            f"WITH {with_task}{_MOVED} {insert.sql}, task_id, {_AROUND}",
             [*([_TASK.value(task)] if is_new else []), *values, insert.value(run)],
         )
-        *returned, task_id, has_endpoints = cursor.fetchone()
+        *returned, task_id, queued, has_endpoints = cursor.fetchone()
     insert.take(run, returned)
     if is_new:
         run.task = _TASK.take(task, [task_id])
-    return bool(has_endpoints)
+    return queued, has_endpoints

@@ -246,6 +246,11 @@ def resolve_model(organization: Organization, alias: str = "") -> Model:
     return found
 
 
+def reloaded(model: Model) -> Model:
+    """The model and its provider as they are now: an admin may have changed a key or a limit."""
+    return Model.objects.select_related("provider__organization").get(pk=model.pk)
+
+
 def models_of(access: Access) -> "QuerySet[Model]":
     """The organization's models, by priority."""
     access.require("data.personas.read")

@@ -16,6 +16,7 @@ from django.db.models import Model
 
 from config.compiled import CompiledInsert
 from teammates.access import Access
+from teammates.access_cache import cache as access_cache
 from teammates.errors import Invalid
 from teammates.fields import hash_secret
 from teammates.models import AuditEntry, Document, EndUser, Membership, Memory, User
@@ -111,6 +112,8 @@ def recorded(
                 target = row or _row_in(made, makes or Model)
                 changes = _difference(before, _values(target))
                 note(access, action, target or given, changes=changes, pk=pk)
+                # This process need not be told what it did itself.
+                transaction.on_commit(access_cache.clear)
             return made
 
         return with_record

@@ -99,6 +99,7 @@ class Command(BaseCommand):
                 _serve(
                     listener,
                     with_worker=works,
+                    takes_mail=True,
                     say_ready=lambda: self._say_ready(welcome),
                     say_stopping=self._say_stopping,
                 )
@@ -112,7 +113,10 @@ class Command(BaseCommand):
         assert get_resolver().url_patterns  # with all views: imported once, and not in each child
         webs, workers = processes.split(count) if works else (count, 0)
         children = [
-            Child(f"web {number}", lambda ready: _serve(listener, say_ready=ready))
+            Child(
+                f"web {number}",
+                partial(_serve_ready, listener, takes_mail=number == 1 and not workers),
+            )
             for number in range(1, webs + 1)
         ]
         children += [
@@ -151,6 +155,7 @@ def _serve(
     listener: socket.socket,
     *,
     with_worker: bool = False,
+    takes_mail: bool = False,
     say_ready: Callable[[], None],
     say_stopping: Callable[[], None] = lambda: None,
 ) -> None:
@@ -165,7 +170,7 @@ def _serve(
     async def ready() -> None:
         nonlocal running
         running = runtime.start(with_worker=with_worker, on_failure=server.fail)
-        if with_worker and settings.SMTP != "off":
+        if takes_mail and settings.SMTP != "off":
             await running.take_mail(settings.SMTP)
         say_ready()
 
@@ -176,6 +181,12 @@ def _serve(
 
     server = Server(application, listener=listener, on_ready=ready, on_stop=stop)
     server.run()
+
+
+def _serve_ready(
+    listener: socket.socket, say_ready: Callable[[], None], *, takes_mail: bool
+) -> None:
+    _serve(listener, takes_mail=takes_mail, say_ready=say_ready)
 
 
 def _work(say_ready: Callable[[], None], *, takes_mail: bool) -> None:
