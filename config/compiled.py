@@ -20,6 +20,7 @@ from teammates.text import json_text
 Row = TypeVar("Row")
 M = TypeVar("M", bound=models.Model)
 QUERIES: "list[CompiledQuery[Any]]" = []  # for the test that holds them to Django's
+Internal = Any  # of Django, whose stubs do not describe it
 ITERABLES = (ModelIterable, ValuesListIterable, FlatValuesListIterable)
 
 
@@ -30,7 +31,7 @@ class AnyOf(models.Lookup):
     lookup_name = "any"
     prepare_rhs = False
 
-    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
+    def as_sql(self, compiler: Internal, connection: Internal) -> tuple[str, Internal]:
         left, left_values = self.process_lhs(compiler, connection)
         is_list = isinstance(self.rhs, list)
         right, right_values = ("%s", [self.rhs]) if is_list else compiler.compile(self.rhs)
@@ -48,7 +49,7 @@ class Hole(models.Expression):
         super().__init__()
         self.name = name
 
-    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
+    def as_sql(self, compiler: Internal, connection: Internal) -> tuple[str, Internal]:
         return "%s", [self]
 
 
@@ -60,12 +61,12 @@ class CompiledQuery(Generic[Row]):
     """
 
     def __init__(
-        self, build: "Callable[..., models.QuerySet[Any, Row]]", holes: Iterable[str] = ()
+        self, build: "Callable[..., models.QuerySet[Internal, Row]]", holes: Iterable[str] = ()
     ) -> None:
         self.build = build
         self.name = f"{build.__module__}.{build.__qualname__}"
         self.holes = frozenset(holes or inspect.signature(build).parameters)
-        self.queryset: Any = build(**{name: Hole(name) for name in self.holes})
+        self.queryset: Internal = build(**{name: Hole(name) for name in self.holes})
         self.model = self.queryset.model
         if why := _why_not(self.queryset):
             raise NotCompilable(f"{self.name} cannot be compiled: {why}.")
@@ -81,7 +82,7 @@ class CompiledQuery(Generic[Row]):
         columns = [column for column, _, _ in self._compiler.select]
         self._converters = self._compiler.get_converters(columns)
 
-    def all(self, **values: Any) -> list[Row]:
+    def all(self, **values: object) -> list[Row]:
         """The rows, in the queryset's order."""
         if values.keys() != self.holes or None in values.values():
             raise TypeError(f"{self.name} takes {', '.join(sorted(self.holes))}; none is None.")
@@ -89,15 +90,15 @@ class CompiledQuery(Generic[Row]):
         found: list[Row] = list(self.queryset._iterable_class(rows))
         return found
 
-    def first(self, **values: Any) -> Row | None:
+    def first(self, **values: object) -> Row | None:
         """The first row. Adds no `LIMIT`: for what finds one, or says so itself."""
         return next(iter(self.all(**values)), None)
 
-    def _compiler_of_call(self, values: dict[str, Any]) -> Any:
+    def _compiler_of_call(self, values: dict[str, object]) -> Internal:
         parameters = tuple(
             values[one.name] if isinstance(one, Hole) else one for one in self._parameters
         )
-        compiler: Any = copy.copy(self._compiler)
+        compiler: Internal = copy.copy(self._compiler)
         compiler.connection = connections[DEFAULT_DB_ALIAS]  # this thread's
         if self._locks and compiler.connection.get_autocommit():
             raise TransactionManagementError(f"{self.name} locks rows: call it in a transaction.")
@@ -106,7 +107,7 @@ class CompiledQuery(Generic[Row]):
         return compiler
 
 
-def _why_not(queryset: Any) -> str:
+def _why_not(queryset: Internal) -> str:
     """Why a queryset is not one statement that can be kept; empty if it is."""
     if queryset._iterable_class not in ITERABLES:
         return f"its rows are made by {queryset._iterable_class.__name__}"
@@ -125,26 +126,26 @@ class _InTransaction:
     def get_autocommit(self) -> bool:
         return False
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Internal:
         return getattr(connections[DEFAULT_DB_ALIAS], name)
 
 
 class _Rows:
     """What an iterable sees of a queryset, with the compiler of one call."""
 
-    def __init__(self, queryset: Any, compiler: Any) -> None:
+    def __init__(self, queryset: Internal, compiler: Internal) -> None:
         self.queryset = queryset
         self._compiler = compiler
         self.query = self
 
-    def get_compiler(self, *_: Any, **__: Any) -> Any:
+    def get_compiler(self, *_: Internal, **__: Internal) -> Internal:
         return self._compiler
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Internal:
         return getattr(self.queryset, name)
 
 
-def compiled(build: "Callable[..., models.QuerySet[Any, Row]]") -> CompiledQuery[Row]:
+def compiled(build: "Callable[..., models.QuerySet[Internal, Row]]") -> CompiledQuery[Row]:
     """Decorate a function that returns a queryset (`CompiledQuery`)."""
     query = CompiledQuery(build)
     QUERIES.append(query)
@@ -175,11 +176,11 @@ class CompiledInsert(Generic[M]):
         return json_text({field.column: self._prepared(field, row) for field in self._filled})
 
     @staticmethod
-    def _prepared(field: "models.Field[Any, Any]", row: M) -> Any:
+    def _prepared(field: "models.Field[Internal, Internal]", row: M) -> Internal:
         value = field.pre_save(row, add=True)
         return value if isinstance(field, models.JSONField) else field.get_prep_value(value)
 
-    def take(self, row: M, returned: Sequence[Any]) -> M:
+    def take(self, row: M, returned: Sequence[Internal]) -> M:
         """Set what the statement returned: the row is saved."""
         for field, value in zip(self._returned, returned, strict=True):
             setattr(row, field.attname, value)

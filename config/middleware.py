@@ -10,14 +10,12 @@ from urllib.parse import quote
 from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import DisallowedHost
-from django.core.handlers.exception import convert_exception_to_response
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.middleware.gzip import GZipMiddleware
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.module_loading import import_string
 
 from config.api import envelope_for, error_response, status_of
 from runs.inbox import gateway
@@ -198,58 +196,6 @@ def _require_credential(request: HttpRequest) -> None:
         access_of_request(request)
     elif not request.user.is_authenticated:
         raise NotSignedIn("Sign in before you send so much.")
-
-
-DESCRIPTIONS = ("/v1/docs", "/api/v1/docs", "/api/v2/docs", "/api/docs")
-
-
-class by_door:  # noqa: N801  # named like the other middlewares
-    """The middlewares that pages need, and those that APIs do: nobody passes through the others'.
-
-    The descriptions of the APIs are pages for people.
-    """
-
-    def __init__(self, get_response: GetResponse) -> None:
-        self._pages = _Chain(settings.PAGE_MIDDLEWARE, get_response)
-        self._apis = _Chain(settings.API_MIDDLEWARE, get_response)
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        response: HttpResponse = self._behind(request).respond(request)
-        return response
-
-    def process_view(
-        self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
-    ) -> HttpResponse | None:
-        for hook in self._behind(request).view_hooks:
-            if response := hook(request, view, args, kwargs):
-                return response
-        return None
-
-    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        for hook in self._behind(request).exception_hooks:
-            if response := hook(request, error):
-                return response
-        return None
-
-    def _behind(self, request: HttpRequest) -> "_Chain":
-        is_page = request.path.rstrip("/") in DESCRIPTIONS or envelope_for(request.path) is None
-        return self._pages if is_page else self._apis
-
-
-class _Chain:
-    """Middlewares as Django's handler puts them together: the first one is outermost."""
-
-    def __init__(self, paths: list[str], get_response: GetResponse) -> None:
-        self.view_hooks: list[Callable[..., HttpResponse | None]] = []
-        self.exception_hooks: list[Callable[..., HttpResponse | None]] = []
-        for path in reversed(paths):
-            made = import_string(path)(convert_exception_to_response(get_response))
-            if hasattr(made, "process_view"):
-                self.view_hooks.insert(0, made.process_view)
-            if hasattr(made, "process_exception"):
-                self.exception_hooks.append(made.process_exception)
-            get_response = made
-        self.respond: Any = convert_exception_to_response(get_response)
 
 
 AUDITED = "/api/v2/"

@@ -169,7 +169,7 @@ MIDDLEWARE = [
     "config.middleware.head_like_get",
     "config.middleware.api_edges",
     "config.middleware.audit_log",
-    "config.middleware.by_door",
+    "config.by_door.by_door",
 ]
 # What is behind them, for pages and for programs, who have no session and draw nothing.
 PAGE_MIDDLEWARE = [

@@ -45,7 +45,7 @@ class ScopedQuery(Generic[Row]):
         self.model = manager.model
         self._permission = read_permission(manager.queryset)
 
-    def all(self, access: Access, **values: Any) -> list[Row]:
+    def all(self, access: Access, **values: object) -> list[Row]:
         """The rows that exist for the asker. Raises `Forbidden`."""
         kind = _kind_of(access)
         if kind is None:
@@ -53,7 +53,7 @@ class ScopedQuery(Generic[Row]):
         access.require(self._permission)
         return self._compiled(kind).all(**values, **_values_of(access, kind))
 
-    def first(self, access: Access, **values: Any) -> Row | None:
+    def first(self, access: Access, **values: object) -> Row | None:
         """The first of them. Adds no `LIMIT`. Raises `Forbidden`."""
         return next(iter(self.all(access, **values)), None)
 

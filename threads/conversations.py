@@ -8,7 +8,7 @@ from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from config.compiled import CompiledInsert
+from config.compiled import CompiledInsert, Hole
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid, NotFound
 from teammates.models import EndUser, Teammate
@@ -69,7 +69,7 @@ _TOUCH = """UPDATE threads_thread SET updated_at = %s,
     title = CASE WHEN title = '' THEN %s ELSE title END WHERE id = %s"""
 
 
-def _send(sql: str, *values: Any) -> None:
+def _send(sql: str, *values: str | int | datetime) -> None:
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
 
@@ -144,12 +144,12 @@ def delete_thread(access: Access, thread: Thread) -> None:
 
 
 @scoped_query
-def _thread_by_uid(access: Access, uid: Any) -> "QuerySet[Thread]":
+def _thread_by_uid(access: Access, uid: Hole) -> "QuerySet[Thread]":
     return Thread.objects.visible_to(access).select_related("created_by").filter(uid=uid)
 
 
 @scoped_query
-def _thread_by_pk(access: Access, pk: Any) -> "QuerySet[Thread]":
+def _thread_by_pk(access: Access, pk: Hole) -> "QuerySet[Thread]":
     return Thread.objects.visible_to(access).select_related("created_by", "teammate").filter(pk=pk)
 
 

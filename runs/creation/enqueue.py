@@ -7,7 +7,7 @@ from django.conf import settings
 from django.db.models import Max, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Greatest
 
-from config.compiled import compiled
+from config.compiled import Hole, compiled
 from runs.creation.options import (
     MOST_TURNS,
     Options,
@@ -102,13 +102,13 @@ def _unanswered(thread: Thread) -> Message | None:
 
 
 @compiled
-def _held(thread_id: Any) -> "QuerySet[Thread, tuple[int, bool]]":
+def _held(thread_id: Hole) -> "QuerySet[Thread, tuple[int, bool]]":
     threads = Thread.objects.select_for_update(no_key=True).filter(pk=thread_id)
     return threads.values_list("next_position", "heard_outside")
 
 
 @compiled
-def _last_unanswered(thread_id: Any) -> "QuerySet[Message]":
+def _last_unanswered(thread_id: Hole) -> "QuerySet[Message]":
     """The last message of a thread that no run answers yet: those before it are in the run's
     history, and are answered with it.
 

@@ -8,7 +8,7 @@ from django.conf import settings
 
 from runs.events.log import Written
 from runs.execution.event_buffer import EventBuffer
-from runs.execution.step_journal import Completed, ModelResult
+from runs.execution.step_completion import Completed, ModelResult
 from runs.lifecycle.endings import Outcome
 from runs.lifecycle.transitions import Lease
 from runs.models import Run, RunStatus, Step, ToolCall

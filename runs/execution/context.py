@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import Q, QuerySet
 
-from config.compiled import CompiledQuery, compiled
+from config.compiled import CompiledQuery, Hole, compiled
 from runs.gates import policy
 from runs.models import FINISHED, HistoryOf, Run, RunFile, Step, StepKind, StepStatus, ToolCall
 from runs.tools import authority
@@ -170,7 +170,7 @@ def _history(run: Run) -> list[ChatMessage]:
 
 
 @compiled
-def _said_in_thread(thread_id: Any, prompt_id: Any) -> "QuerySet[Message]":
+def _said_in_thread(thread_id: Hole, prompt_id: Hole) -> "QuerySet[Message]":
     """A thread's messages but one, each with what is needed of the run that it answers."""
     said = Message.objects.filter(thread=thread_id).exclude(pk=prompt_id)
     columns = ("role", "content", "answered_by__position", "answered_by__prompt")
@@ -233,7 +233,7 @@ def _finished_before(asker: tuple[str, ...], is_from_outside: bool) -> CompiledQ
     if not {"end_user", "created_by"} & set(asker):
         nobody["created_by"] = None
 
-    def build(**values: Any) -> "QuerySet[Run, Any]":
+    def build(**values: object) -> "QuerySet[Run, Any]":
         runs = Run.objects.filter(thread__deleted_at=None, status__in=FINISHED, **certain)
         newest = runs.filter(**values, **nobody).newest_first().values_list(*said)
         return newest[: HISTORY_RUNS + 2]  # the run itself, and what it tries again

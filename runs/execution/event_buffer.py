@@ -23,7 +23,8 @@ from config.database import in_db, left_nothing
 from runs.events import log
 from runs.events.log import Batch, StaleLease, UnstorableEvent
 from runs.events.payloads import NewEvent
-from runs.execution.step_journal import Write, begin_model_steps, complete_model_steps
+from runs.execution.step_completion import complete_model_steps
+from runs.execution.step_journal import Write, begin_model_steps
 from runs.lifecycle.transitions import Lease
 from teammates.types import JSON
 
@@ -45,8 +46,8 @@ class NotTaken:
 class Request:
     """What a run is to write with a verb of sets, and who waits for it."""
 
-    verb: Any
-    item: Any
+    verb: Callable[..., object]
+    item: object
     done: "asyncio.Future[Any]"
 
 
@@ -242,7 +243,7 @@ class _Taken:
     def lease(self) -> Lease:
         return self.buffer.lease
 
-    def settle(self, result: Any, because: Exception | None = None) -> None:
+    def settle(self, result: object, because: Exception | None = None) -> None:
         """Tell the buffer, and whoever waits for its request, what became of them."""
         if isinstance(result, NotTaken) and self.request is not None:
             self.buffer.put_back(self.pending)
@@ -259,7 +260,7 @@ class _Taken:
             self.request.done.set_result(result)
 
 
-def _write_all(wanted: list[_Taken]) -> dict[int, Any]:
+def _write_all(wanted: list[_Taken]) -> dict[int, object]:
     """Write a tick's runs in one transaction; what became of each: what its verb returned,
     `NotTaken`, or the error that its own data caused, which keeps nobody else's from being written.
     """
@@ -291,8 +292,8 @@ VERBS = (begin_model_steps, complete_model_steps)  # what ends runs locks their 
 _LOCK = "SELECT FROM runs_run WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
 
 
-def _write_together(wanted: list[_Taken]) -> dict[int, Any]:
-    results: dict[int, Any] = {one.lease.run_id: NotTaken() for one in wanted}
+def _write_together(wanted: list[_Taken]) -> dict[int, object]:
+    results: dict[int, object] = {one.lease.run_id: NotTaken() for one in wanted}
     if len({one.request and one.request.verb for one in wanted}) > 1:
         # Several statements: all rows first, in order, as every transaction takes several.
         with connection.cursor() as cursor:

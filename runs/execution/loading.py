@@ -1,12 +1,11 @@
 """What the next step of a run needs, loaded and asked for."""
 
 import asyncio
-from typing import Any
 
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
-from config.compiled import compiled
+from config.compiled import Hole, compiled
 from config.database import in_db
 from runs.events.log import StaleLease
 from runs.execution import context, tool_step
@@ -34,7 +33,7 @@ RECHECK_SECONDS = 60  # until a run asks an MCP server again what it offers
 
 # --- load ---------------------------------------------------------------------------------------
 @compiled
-def _run_to_work_on(pk: Any, fence: Any) -> RunQuerySet:
+def _run_to_work_on(pk: Hole, fence: Hole) -> RunQuerySet:
     """A run with everything that its first step needs to know, and whether there is more."""
     mine = {"organization": OuterRef("organization")}
     knows = [Exists(rows.filter(**mine)) for rows in (Memory.objects, Document.objects)]

@@ -5,9 +5,9 @@ from typing import NoReturn
 from django.conf import settings
 
 from config.database import in_db
-from runs.execution import step_journal
+from runs.execution import step_completion, step_journal
 from runs.execution.attempt import Attempt, LoadedRun, Stopped, StreamedTurn
-from runs.execution.step_journal import CompleteModelStep
+from runs.execution.step_completion import CompleteModelStep
 from runs.lifecycle import endings, leases
 from runs.lifecycle.endings import Outcome
 from runs.models import RunStatus, Step, StepStatus
@@ -75,7 +75,9 @@ async def recover(
     if streamed.first_token_ms is None:
         await attempt.events.commit(endings.finish_run, outcome)
     else:
-        await attempt.events.commit(step_journal.complete_alone, stopped(loaded, streamed, outcome))
+        await attempt.events.commit(
+            step_completion.complete_alone, stopped(loaded, streamed, outcome)
+        )
     raise Stopped
 
 

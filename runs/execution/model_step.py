@@ -11,11 +11,12 @@ from django.conf import settings
 
 from config.database import in_db
 from runs.events.log import StaleLease
-from runs.execution import compaction, context, step_journal
+from runs.execution import compaction, context, step_completion, step_journal
 from runs.execution.attempt import OUTCOMES, Attempt, LoadedRun, Stopped, StreamedTurn
 from runs.execution.event_buffer import EventBuffer, NotTaken
 from runs.execution.model_failures import recover, stopped
-from runs.execution.step_journal import BeginModelStep, CompleteModelStep, ModelResult
+from runs.execution.step_completion import CompleteModelStep, ModelResult
+from runs.execution.step_journal import BeginModelStep
 from runs.lifecycle import endings
 from runs.lifecycle.endings import Outcome
 from runs.models import RunStatus, Step, StepKind
@@ -66,7 +67,7 @@ async def model_step(attempt: Attempt, loaded: LoadedRun) -> bool:
             stop_reason=_stop_reason(result.turn.finish_reason),
         )
     complete = CompleteModelStep(run, step, route, result, outcome=outcome)
-    done = await attempt.events.write(step_journal.complete_model_steps, complete)
+    done = await attempt.events.write(step_completion.complete_model_steps, complete)
     if isinstance(done, NotTaken):
         raise StaleLease
     if outcome is not None:
@@ -147,7 +148,7 @@ async def _compact(attempt: Attempt, loaded: LoadedRun) -> bool:
     summary = context.summarised(result.turn.text, loaded.request)
     after = compaction.size_of("", summary) if result.turn.text.strip() else plan.before
     await attempt.events.commit(
-        step_journal.complete_compaction,
+        step_completion.complete_compaction,
         CompleteModelStep(loaded.run, step, route, result),
         before=plan.before,
         after=after,
@@ -241,7 +242,7 @@ async def _stop_model_step(
         task.uncancel()
     result = streamed.result()
     ends = replace(outcome, text=result.turn.text)
-    await attempt.events.commit(step_journal.complete_alone, stopped(loaded, streamed, ends))
+    await attempt.events.commit(step_completion.complete_alone, stopped(loaded, streamed, ends))
 
 
 def _stop_reason(finish_reason: str) -> str:

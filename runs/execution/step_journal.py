@@ -5,32 +5,23 @@ that are at that point (`event_buffer.EventWriter`). Runs that are another worke
 begin with those that should be cancelled, are left out of what they return.
 """
 
-import copy
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from django.db import transaction
-from django.db.models import QuerySet
 from django.utils import timezone
 
-from config.compiled import compiled
 from runs.events import log
 from runs.events.log import Batch, StaleLease, Written
 from runs.events.payloads import NewEvent, fitting
 from runs.lifecycle import endings, transitions
-from runs.lifecycle.endings import Outcome
 from runs.lifecycle.transitions import Lease
-from runs.models import CallStatus, Run, Step, StepKind, StepStatus, ToolCall
+from runs.models import Run, Step, StepKind
 from teammates.knowledge import memories
-from teammates.llm import catalog
-from teammates.models import Model, ModelPrice
-from teammates.providers.base import ModelRequest, TokenUsage, ToolRequest, Turn
-from teammates.text import clean, json_text, read_json
-from teammates.tools.result import submit_result
+from teammates.models import Model
+from teammates.providers.base import ModelRequest
+from teammates.text import json_text
 from teammates.types import JSON
 
 I = TypeVar("I")  # noqa: E741
@@ -45,16 +36,6 @@ class Write(Generic[I]):
     item: I
 
 
-@dataclass(frozen=True)
-class ModelResult:
-    """What a model call gave, for `complete_model_steps`."""
-
-    turn: Turn
-    usage: TokenUsage
-    first_token_ms: int | None
-
-
-# --- begin --------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class BeginModelStep:
     """A model is about to be called. `told`: what the run is told besides the conversation, with
@@ -178,294 +159,6 @@ def _told(told: JSON) -> list[NewEvent]:
             )
         )
     return events
-
-
-# --- complete -----------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class CompleteModelStep:
-    """A model has answered, or was cut short; with `outcome` the run ends with it."""
-
-    run: Run
-    step: Step
-    route: Model
-    result: ModelResult
-    status: StepStatus = StepStatus.DONE
-    outcome: Outcome | None = None
-
-
-@dataclass(frozen=True)
-class Completed:
-    """The model as it is now, and the batch of tool calls that it asked for, if it did."""
-
-    route: Model
-    tools: Step | None = None
-    calls: list[ToolCall] = field(default_factory=list)
-
-
-_COMPLETE = log.statement(
-    before=""", closes AS (
-    SELECT * FROM jsonb_to_recordset(%(closes)s::jsonb) c(run_id bigint, step_id bigint,
-        status text, finished_at timestamptz, first_token_ms int, response jsonb,
-        input_tokens bigint, output_tokens bigint, cache_read_tokens bigint,
-        cache_write_tokens bigint, usage_estimated boolean, cost numeric)
-)""",
-    behind=""", closed AS (
-    UPDATE runs_step s SET status = c.status, finished_at = c.finished_at,
-        first_token_ms = c.first_token_ms, response = c.response, last_seq = up.after,
-        input_tokens = c.input_tokens, output_tokens = c.output_tokens,
-        cache_read_tokens = c.cache_read_tokens, cache_write_tokens = c.cache_write_tokens,
-        usage_estimated = c.usage_estimated, cost = c.cost
-    FROM closes c JOIN up ON up.id = c.run_id WHERE s.id = c.step_id
-    RETURNING s.run_id, s.last_seq
-), opened AS (
-    -- behind `closed`: a run has one step under way
-    INSERT INTO runs_step (run_id, number, kind, status, attempt, first_seq, started_at,
-        model_alias, model_name, input_tokens, output_tokens, cache_read_tokens,
-        cache_write_tokens, usage_estimated, error)
-    SELECT o.run_id, o.number, 'tools', 'running', o.attempt, closed.last_seq + 1, o.started_at,
-        '', '', 0, 0, 0, 0, false, ''
-    FROM jsonb_to_recordset(%(opens)s::jsonb)
-        o(run_id bigint, number int, attempt int, started_at timestamptz)
-    JOIN closed ON closed.run_id = o.run_id
-    RETURNING id, run_id
-), asked AS (
-    INSERT INTO runs_toolcall (run_id, step_id, number, call_id, name, arguments, status, title,
-        summary, approved_digest, error)
-    SELECT a.run_id, opened.id, a.number, a.call_id, a.name, a.arguments, 'pending', '', '', '', ''
-    FROM jsonb_to_recordset(%(asks)s::jsonb)
-        a(run_id bigint, number int, call_id text, name text, arguments jsonb)
-    JOIN opened ON opened.run_id = a.run_id
-    RETURNING id, step_id, number
-), made AS (
-    SELECT opened.run_id, array_prepend(opened.id, array_agg(asked.id ORDER BY asked.number)) AS ids
-    FROM opened JOIN asked ON asked.step_id = opened.id GROUP BY opened.run_id, opened.id
-)""",
-)
-
-
-@compiled
-def _prices(model_ids: Any, at: Any) -> "QuerySet[ModelPrice]":
-    """The price of each model that is valid at an instant, and the model as it is."""
-    prices = ModelPrice.objects.filter(model__id__any=model_ids, valid_from__lte=at)
-    prices = prices.select_related("model__provider__organization")
-    return prices.order_by("model", "-valid_from").distinct("model")
-
-
-def complete_model_steps(wanted: Sequence[Write[CompleteModelStep]]) -> dict[int, Completed]:
-    """Persist the models' turns and journal the tool calls that they ask for, by their runs."""
-    now = timezone.now()
-    routes = {one.item.route.pk for one in wanted}
-    prices = {price.model_id: price for price in _prices.all(model_ids=list(routes), at=now)}
-    for one in wanted:
-        _close(one.item, prices.get(one.item.route.pk), now)
-    asking = {
-        one.lease.run_id: one.item.result.turn.tool_requests
-        for one in wanted
-        if one.item.result.turn.tool_requests and one.item.status == StepStatus.DONE
-    }
-    opened = [_opened(one, now) for one in wanted if one.lease.run_id in asking]
-    asked = [_asked(run_id, *pair) for run_id, all_ in asking.items() for pair in enumerate(all_)]
-    written = log.write(
-        [Batch(one.lease.run_id, one.lease.fence, _last_events(one)) for one in wanted],
-        sql=_COMPLETE,
-        closes=json.dumps([_closing(one.item.step) for one in wanted], default=str),
-        opens=json.dumps(opened),
-        asks=json.dumps(asked),
-    )
-    taken = [one for one in wanted if one.lease.run_id in written]
-    for one in taken:
-        one.item.step.last_seq = written[one.lease.run_id].last_seq
-    _end(taken, written)
-    done = {}
-    for one in taken:
-        price = prices.get(one.item.route.pk)
-        route = price.model if price is not None else catalog.reloaded(one.item.route)
-        if requests := asking.get(one.lease.run_id):
-            made = _made(one, requests, written[one.lease.run_id], now)
-            done[one.lease.run_id] = Completed(route, *made)
-        else:
-            done[one.lease.run_id] = Completed(route)
-    return done
-
-
-def _close(complete: CompleteModelStep, price: ModelPrice | None, now: datetime) -> None:
-    step, usage = complete.step, complete.result.usage
-    step.status, step.finished_at = complete.status, now
-    step.first_token_ms = complete.result.first_token_ms
-    step.response = clean(complete.result.turn.to_json())
-    step.input_tokens, step.output_tokens = usage.input, usage.output
-    step.cache_read_tokens, step.cache_write_tokens = usage.cache_read, usage.cache_write
-    step.usage_estimated = usage.estimated
-    step.cost = _cost(price, usage)
-
-
-def _closing(step: Step) -> JSON:
-    names = (
-        "run_id",
-        "status",
-        "finished_at",
-        "first_token_ms",
-        "response",
-        "input_tokens",
-        "output_tokens",
-        "cache_read_tokens",
-        "cache_write_tokens",
-        "usage_estimated",
-        "cost",
-    )
-    return {"step_id": step.pk, **{name: getattr(step, name) for name in names}}
-
-
-def _last_events(one: Write[CompleteModelStep]) -> list[NewEvent]:
-    step, result = one.item.step, one.item.result
-    assert step.finished_at is not None
-    data = {
-        "step": step.number,
-        "kind": step.kind,
-        "model": step.model_name,
-        "finish_reason": result.turn.finish_reason,
-        "first_token_ms": step.first_token_ms,
-        "duration_ms": int((step.finished_at - step.started_at).total_seconds() * 1000),
-        "usage": {
-            "input_tokens": step.input_tokens,
-            "output_tokens": step.output_tokens,
-            "cache_read_tokens": step.cache_read_tokens,
-            "cache_write_tokens": step.cache_write_tokens,
-            "estimated": step.usage_estimated,
-        },
-        "cost_usd": None if step.cost is None else f"{step.cost:f}",
-    }
-    events = [NewEvent("step.completed", data)]
-    if result.turn.text and step.kind == StepKind.MODEL:
-        said = {"role": "assistant", "content": fitting(result.turn.text), "step": step.number}
-        events.insert(0, NewEvent("message.completed", said))
-    return [*one.pending, *events]
-
-
-def _opened(one: Write[CompleteModelStep], now: datetime) -> JSON:
-    return {
-        "run_id": one.lease.run_id,
-        "number": one.item.step.number + 1,
-        "attempt": one.lease.attempt,
-        "started_at": now.isoformat(),
-    }
-
-
-def _asked(run_id: int, number: int, request: ToolRequest) -> JSON:
-    return {
-        "run_id": run_id,
-        "number": number,
-        "call_id": clean(request.call_id[:200]),
-        "name": clean(request.name[:200]),
-        "arguments": {"raw": clean(request.arguments)},
-    }
-
-
-def _made(
-    one: Write[CompleteModelStep], requests: Sequence[ToolRequest], written: Written, now: datetime
-) -> tuple[Step, list[ToolCall]]:
-    tools_id, *call_ids = written.ids
-    tools = Step(
-        pk=tools_id,
-        run=one.item.run,
-        kind=StepKind.TOOLS,
-        status=StepStatus.RUNNING,
-        first_seq=written.last_seq + 1,
-        number=one.item.step.number + 1,
-        attempt=one.lease.attempt,
-        started_at=now,
-    )
-    calls = [
-        ToolCall(pk=pk, run=one.item.run, step=tools, status=CallStatus.PENDING, **_columns(asked))
-        for pk, asked in zip(
-            call_ids,
-            [_asked(one.lease.run_id, number, request) for number, request in enumerate(requests)],
-            strict=True,
-        )
-    ]
-    return tools, calls
-
-
-def _columns(asked: JSON) -> JSON:
-    return {name: value for name, value in asked.items() if name != "run_id"}
-
-
-def _end(taken: list[Write[CompleteModelStep]], written: dict[int, Written]) -> None:
-    """End the runs that end with their step; their rows are held since they took its events.
-
-    Copies of them: where the database undoes the transaction, all of it is tried again.
-    """
-    ended = []
-    for one in taken:
-        if one.item.outcome is not None:
-            run = copy.copy(one.item.run)
-            run.last_seq = written[one.lease.run_id].last_seq
-            _read_result_from(one.item.outcome.text, run)
-            ended.append((run, one.item.outcome))
-    if ended:
-        endings.finish_all(ended)
-
-
-def _read_result_from(text: str, run: Run) -> None:
-    """A run that owes a result and never gave it may have said it: its closing text, as JSON."""
-    if run.output_schema is None:
-        return
-    if Run.objects.filter(pk=run.pk, output_data__isnull=False).exists():
-        return
-    try:
-        data = read_json(text[text.find("{") : text.rfind("}") + 1])
-    except ValueError:
-        return
-    if isinstance(data, dict) and not submit_result(run.output_schema).check(data):
-        run.output_data = clean(data)
-        run.save(update_fields=["output_data"])
-
-
-def _cost(price: ModelPrice | None, usage: TokenUsage) -> Decimal | None:
-    if price is None:
-        return None
-    return price.cost(
-        input_tokens=usage.input,
-        cache_read=usage.cache_read,
-        cache_write=usage.cache_write,
-        output_tokens=usage.output,
-    )
-
-
-# --- of one run ---------------------------------------------------------------------------------
-def complete_alone(lease: Lease, pending: list[NewEvent], complete: CompleteModelStep) -> None:
-    """`complete_model_steps` of one run. Raises `StaleLease`."""
-    with transaction.atomic():
-        if not complete_model_steps([Write(lease, pending, complete)]):
-            raise StaleLease
-
-
-def complete_compaction(
-    lease: Lease,
-    pending: list[NewEvent],
-    complete: CompleteModelStep,
-    *,
-    before: int,
-    after: int,
-) -> None:
-    """Persist a summary of what came before; `before` and `after` are estimated tokens.
-
-    A summary that would make the conversation longer is kept for the record and not used.
-    """
-    is_shorter = after < before
-    data = {
-        "step": complete.step.number,
-        "before_tokens": before,
-        "after_tokens": after,
-        "summary": fitting(complete.result.turn.text, 16_000),
-    }
-    with transaction.atomic():
-        complete_alone(lease, pending, complete)
-        if not is_shorter:
-            Step.objects.filter(pk=complete.step.pk).update(covers_until=None)
-            return
-        event = NewEvent("run.context_compacted", data)
-        log.append_or_raise(lease.run_id, lease.fence, [event])
 
 
 def switch_model(lease: Lease, pending: list[NewEvent], *, to: Model, why: JSON) -> None:

@@ -1,6 +1,6 @@
 """A new run takes its place in the queue of its thread."""
 
-from typing import Any
+from datetime import datetime
 
 from django.conf import settings
 from django.db import connection
@@ -72,7 +72,7 @@ def _insert(run: Run) -> tuple[int, bool]:
     Returns how many runs waited in the thread before, and whether the organization has webhooks.
     """
     thread, task = run.thread, run.task
-    values: list[Any] = [
+    values: list[int | bool | datetime] = [
         thread.next_position,
         timezone.now(),
         run.teammate_id,

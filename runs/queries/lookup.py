@@ -7,6 +7,7 @@ from uuid import UUID
 from django.db.models import Count, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce
 
+from config.compiled import Hole
 from runs.models import ACTIVE, FINISHED, NEEDS_SOMEBODY, Gate, Run, RunFile
 from runs.models.run_query import RunQuerySet
 from teammates.access import Access
@@ -18,22 +19,22 @@ from threads.models import File, Thread
 
 
 @scoped_query
-def _run_by_pk(access: Access, pk: Any) -> RunQuerySet:
+def _run_by_pk(access: Access, pk: Hole) -> RunQuerySet:
     return Run.objects.visible_to(access).for_detail().filter(pk=pk)
 
 
 @scoped_query
-def _run_by_uid(access: Access, uid: Any) -> RunQuerySet:
+def _run_by_uid(access: Access, uid: Hole) -> RunQuerySet:
     return Run.objects.visible_to(access).for_detail().filter(uid=uid)
 
 
 @scoped_query
-def _bare_run_by_pk(access: Access, pk: Any) -> RunQuerySet:
+def _bare_run_by_pk(access: Access, pk: Hole) -> RunQuerySet:
     return Run.objects.visible_to(access).filter(pk=pk)
 
 
 @scoped_query
-def _bare_run_by_uid(access: Access, uid: Any) -> RunQuerySet:
+def _bare_run_by_uid(access: Access, uid: Hole) -> RunQuerySet:
     return Run.objects.visible_to(access).filter(uid=uid)
 
 

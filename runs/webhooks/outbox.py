@@ -1,12 +1,10 @@
 """Outgoing webhooks, the rows: what is to be sent is written in the transaction of its event, in
 the words and with the signature of the endpoint's dialect (contracts v2 5.1, v1 2.11)."""
 
-from typing import Any
-
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from config.compiled import compiled
+from config.compiled import Hole, compiled
 from runs.events.channels import DELIVERIES_CHANNEL, notify
 from runs.models import DeliveryStatus, Run, RunStatus, WebhookDelivery, WebhookEndpoint
 from runs.webhooks.payloads import body_of
@@ -37,13 +35,13 @@ TEST = "webhook.test"
 
 
 @compiled
-def _of_account(organization_id: Any) -> "QuerySet[WebhookEndpoint]":
+def _of_account(organization_id: Hole) -> "QuerySet[WebhookEndpoint]":
     subscribed = WebhookEndpoint.objects.subscribed()
     return subscribed.filter(organization=organization_id, end_user=None).order_by("id")
 
 
 @compiled
-def _of_end_user(end_user_id: Any) -> "QuerySet[WebhookEndpoint]":
+def _of_end_user(end_user_id: Hole) -> "QuerySet[WebhookEndpoint]":
     return WebhookEndpoint.objects.subscribed().filter(end_user=end_user_id).order_by("id")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
-from config.compiled import compiled
+from config.compiled import Hole, compiled
 from teammates.access import Access
 from teammates.errors import Invalid, NotFound
 from teammates.integrations.server_lookup import tools_of
@@ -30,7 +30,7 @@ LONGEST_WAIT = 60 * 24 * 365  # minutes until an approval expires
 
 # --- settings -----------------------------------------------------------------------------------
 @compiled
-def _settings_of(organization_id: Any) -> "QuerySet[ToolSetting]":
+def _settings_of(organization_id: Hole) -> "QuerySet[ToolSetting]":
     return ToolSetting.objects.filter(organization=organization_id)
 
 

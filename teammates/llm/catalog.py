@@ -1,12 +1,11 @@
 """Providers and their models: connected, chosen, priced."""
 
 from decimal import Decimal, InvalidOperation
-from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
-from config.compiled import compiled
+from config.compiled import Hole, compiled
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound
 from teammates.models import Effort, Model, ModelPrice, Organization, Provider, ProviderKind
@@ -213,12 +212,12 @@ def fallback_of(model: Model) -> Model | None:
 
 
 @compiled
-def _default_model(organization_id: Any) -> "QuerySet[Model]":
+def _default_model(organization_id: Hole) -> "QuerySet[Model]":
     return Model.objects.filter(organization=organization_id).by_priority()[:1]
 
 
 @compiled
-def _model_by_alias(organization_id: Any, alias: Any) -> "QuerySet[Model]":
+def _model_by_alias(organization_id: Hole, alias: Hole) -> "QuerySet[Model]":
     return Model.objects.filter(organization=organization_id, alias=alias).by_priority()
 
 

@@ -8,7 +8,7 @@ from django.db import models, transaction
 from django.db.models import OuterRef
 from django.utils import timezone
 
-from config.compiled import compiled
+from config.compiled import Hole, compiled
 from teammates.access import SCOPES, Access, access_of_key, role_in
 from teammates.access_cache import cache as access_cache
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound, NotSignedIn, TooMany
@@ -251,7 +251,7 @@ def access_of_bearer(credential: str) -> Access:
 
 
 @compiled
-def _key_of_hash(hash: Any) -> models.QuerySet[APIKey]:
+def _key_of_hash(hash: Hole) -> models.QuerySet[APIKey]:
     role = role_in(OuterRef("organization"), OuterRef("created_by"))
     keys = APIKey.objects.select_related("organization", "created_by")
     return keys.annotate(creators_role=role).filter(hash=hash)

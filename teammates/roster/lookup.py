@@ -1,10 +1,10 @@
 """Teammates found: by number, by persona, the default; and who may edit them."""
 
 from dataclasses import replace
-from typing import Any
 
 from django.db.models import Case, When
 
+from config.compiled import Hole
 from teammates.access import Access
 from teammates.errors import NotFound, Unsuitable
 from teammates.models import Organization, Teammate, TeammateStatus, TeammateVersion
@@ -27,7 +27,7 @@ def require_editor(access: Access, teammate: Teammate) -> None:
 
 
 @scoped_query
-def _teammate_by_pk(access: Access, pk: Any) -> TeammateQuerySet:
+def _teammate_by_pk(access: Access, pk: Hole) -> TeammateQuerySet:
     return Teammate.objects.visible_to(access).with_version().filter(pk=pk)
 
 
@@ -75,7 +75,7 @@ def get_persona(access: Access, persona_id: str) -> tuple[Teammate, TeammateVers
 
 
 @scoped_query
-def _at_work(access: Access, preferred: Any) -> TeammateQuerySet:
+def _at_work(access: Access, preferred: Hole) -> TeammateQuerySet:
     """The account's enabled teammate that is preferred, else the first."""
     enabled = Teammate.objects.visible_to(access).with_version()
     enabled = enabled.filter(end_user=None, status=TeammateStatus.ENABLED)

@@ -6,7 +6,6 @@ Run by the interpreter of the peer's own environment; Muster never imports it.
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from agno.agent import Agent
 from agno.db.sqlite import AsyncSqliteDb
@@ -26,26 +25,26 @@ class Scripted(Model):
     provider: str = "Scripted"
     pause: float = 0  # seconds
 
-    def invoke(self, *args: Any, **kwargs: Any) -> ModelResponse:
+    def invoke(self, *args: object, **kwargs: object) -> ModelResponse:
         return ModelResponse(role="assistant", content="word " * DELTAS)
 
-    async def ainvoke(self, *args: Any, **kwargs: Any) -> ModelResponse:
+    async def ainvoke(self, *args: object, **kwargs: object) -> ModelResponse:
         return self.invoke()
 
-    def invoke_stream(self, *args: Any, **kwargs: Any) -> Iterator[ModelResponse]:
+    def invoke_stream(self, *args: object, **kwargs: object) -> Iterator[ModelResponse]:
         for _ in range(DELTAS):
             yield ModelResponse(role="assistant", content="word ")
 
-    async def ainvoke_stream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ModelResponse]:
+    async def ainvoke_stream(self, *args: object, **kwargs: object) -> AsyncIterator[ModelResponse]:
         for _ in range(DELTAS):
             if self.pause:
                 await asyncio.sleep(self.pause)
             yield ModelResponse(role="assistant", content="word ")
 
-    def _parse_provider_response(self, response: Any, **kwargs: Any) -> Any:
+    def _parse_provider_response(self, response: object, **kwargs: object) -> object:
         return response
 
-    def _parse_provider_response_delta(self, response: Any) -> Any:
+    def _parse_provider_response_delta(self, response: object) -> object:
         return response
 
 

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
@@ -20,7 +19,7 @@ class Command(BaseCommand):
     help = "Migrate a new database and write its schema; run it after adding a migration."
     requires_system_checks = ()
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: object) -> None:
         with tempfile.TemporaryDirectory() as folder:
             os.chmod(folder, 0o755)  # PostgreSQL may have to be somebody else
             os.environ["MUSTER_DATA"] = str(Path(folder) / "muster")

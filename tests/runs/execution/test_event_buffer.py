@@ -8,13 +8,8 @@ from django.db import connection
 
 from runs.events.log import UnstorableEvent
 from runs.execution.event_buffer import EventBuffer, EventWriter, NotTaken
-from runs.execution.step_journal import (
-    BeginModelStep,
-    CompleteModelStep,
-    ModelResult,
-    begin_model_steps,
-    complete_model_steps,
-)
+from runs.execution.step_completion import CompleteModelStep, ModelResult, complete_model_steps
+from runs.execution.step_journal import BeginModelStep, begin_model_steps
 from runs.lifecycle import endings
 from runs.lifecycle.endings import Outcome
 from runs.models import Run, RunStatus, Step, Usage, UsageDay

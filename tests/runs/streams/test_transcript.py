@@ -13,7 +13,7 @@ pytestmark = pytest.mark.django_db
 
 
 def test_a_long_run_is_shown_to_its_end(alice: Access) -> None:
-    from runs.execution import step_journal
+    from runs.execution import step_completion, step_journal
     from runs.lifecycle.endings import Outcome
     from teammates.llm import catalog
     from teammates.providers.base import ModelRequest, TextPart, TokenUsage, Turn
@@ -28,13 +28,13 @@ def test_a_long_run_is_shown_to_its_end(alice: Access) -> None:
     for _ in range(60):
         log.append([log.Batch(run.pk, lease.fence, [say("word ") for _ in range(100)])])
     run.refresh_from_db()
-    complete = step_journal.CompleteModelStep(
+    complete = step_completion.CompleteModelStep(
         run,
         step,
         route,
-        step_journal.ModelResult(Turn([TextPart(text + "the end")]), TokenUsage(1, 1), 1),
+        step_completion.ModelResult(Turn([TextPart(text + "the end")]), TokenUsage(1, 1), 1),
         outcome=Outcome(RunStatus.COMPLETED, text=text),
     )
-    step_journal.complete_alone(lease, [], complete)
+    step_completion.complete_alone(lease, [], complete)
     page: Any = browser_of(alice).get(f"/threads/{run.thread_id}/").content.decode()
     assert "the end" in page
