@@ -19,6 +19,7 @@ from typing import NoReturn
 logger = logging.getLogger("muster.processes")
 STOP_SECONDS = 9.0  # from the first signal until what is left is killed
 SHORTEST_DELAY, LONGEST_DELAY = 0.5, 30.0  # seconds before a child is started again
+MOST_BY_DEFAULT = 8  # processes
 LASTED_SECONDS = 30.0  # one that lived so long did not fail at its start
 
 
@@ -108,8 +109,9 @@ class Supervisor:
                 except OSError as error:
                     logger.error("%s cannot be started (%s); trying again", child.name, error)
                     self._put_off(child)
-                if child.pid == 0 and child.due_at <= now:
-                    self._become(child)
+                else:
+                    if not child.pid:
+                        self._become(child)
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
 
     def _become(self, child: Child) -> NoReturn:
@@ -210,6 +212,3 @@ def split(processes: int) -> tuple[int, int]:
 def default_count() -> int:
     """As many as the machine has cores for, and no more than are of use."""
     return max(1, min(os.cpu_count() or 1, MOST_BY_DEFAULT))
-
-
-MOST_BY_DEFAULT = 8

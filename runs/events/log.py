@@ -106,26 +106,23 @@ class Written:
     plan_approved_at: datetime | None
 
 
-def append(
-    batches: Iterable[Batch], news: Sequence[tuple[str, str | int]] = ()
-) -> dict[int, int | None]:
+def append(batches: Iterable[Batch]) -> dict[int, int | None]:
     """Write each batch's events and return the last number of every run that took them.
 
     A run whose lease is another's now, or that is over, takes none and is left out. If one run's
-    data cannot be stored, the others' is, and the guilty run's number is None. `news` are further
-    channels to notify, and their payloads.
+    data cannot be stored, the others' is, and the guilty run's number is None.
     """
     merged = _one_per_run(batches)
     try:
         with transaction.atomic():
-            return {run_id: one.last_seq for run_id, one in write(merged, news).items()}
+            return {run_id: one.last_seq for run_id, one in write(merged).items()}
     except (DataError, ValueError):
         if len(merged) == 1:
             logger.exception("An event of run %s cannot be stored", merged[0].run_id)
             return {merged[0].run_id: None}
     taken: dict[int, int | None] = {}
     for batch in merged:
-        taken |= append([batch], news)
+        taken |= append([batch])
     return taken
 
 
@@ -151,7 +148,8 @@ def write(
 ) -> dict[int, Written]:
     """Append inside the caller's transaction, one batch a run; runs that take nothing are left out.
 
-    `sql` is of `statement`, and `values` are what it adds.
+    `news` are further channels to notify, and their payloads; `sql` is of `statement`, and `values`
+    are what it adds.
     """
     rows = [
         (batch.run_id, number, event.type, as_json(event.data))

@@ -216,7 +216,8 @@ class EventWriter:
             for one in taken:
                 if one.buffer.is_stale:  # perhaps another attempt of ours has its run
                     one.settle(StaleLease())
-            wanted = [one for one in taken if _has_something(one)]
+            fresh = [one for one in taken if not one.buffer.is_stale]
+            wanted = [one for one in fresh if one.pending or one.request]
             if wanted:
                 results = await in_db(_tried_again, partial(_write_all, wanted))
                 for one in wanted:
@@ -274,10 +275,6 @@ def _write_all(wanted: list[_Taken]) -> dict[int, object]:
             logger.exception("What run %s is to say cannot be stored", wanted[0].lease.run_id)
             return {wanted[0].lease.run_id: error}
     return {run_id: result for one in wanted for run_id, result in _write_all([one]).items()}
-
-
-def _has_something(one: _Taken) -> bool:
-    return not one.buffer.is_stale and bool(one.pending or one.request)
 
 
 def _is_everybodys(error: Exception) -> bool:

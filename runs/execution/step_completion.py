@@ -120,18 +120,17 @@ def complete_model_steps(wanted: Sequence[Write[CompleteModelStep]]) -> dict[int
     for one in wanted:
         _close(one.item, prices.get(one.item.route.pk), now)
     asking = {
-        one.lease.run_id: one.item.result.turn.tool_requests
+        one.lease.run_id: _asked(one.lease.run_id, one.item.result.turn.tool_requests)
         for one in wanted
         if one.item.result.turn.tool_requests and one.item.status == StepStatus.DONE
     }
     opened = [_opened(one, now) for one in wanted if one.lease.run_id in asking]
-    asked = [_asked(run_id, *pair) for run_id, all_ in asking.items() for pair in enumerate(all_)]
     written = log.write(
         [Batch(one.lease.run_id, one.lease.fence, _last_events(one)) for one in wanted],
         sql=_COMPLETE,
         closes=json.dumps([_closing(one.item.step) for one in wanted], default=str),
         opens=json.dumps(opened),
-        asks=json.dumps(asked),
+        asks=json.dumps([asked for calls in asking.values() for asked in calls]),
     )
     taken = [one for one in wanted if one.lease.run_id in written]
     for one in taken:
@@ -139,10 +138,11 @@ def complete_model_steps(wanted: Sequence[Write[CompleteModelStep]]) -> dict[int
     _end(taken, written)
     done = {}
     for one in taken:
-        price = prices.get(one.item.route.pk)
-        route = price.model if price is not None else catalog.reloaded(one.item.route)
-        if requests := asking.get(one.lease.run_id):
-            made = _made(one, requests, written[one.lease.run_id], now)
+        route = one.item.route
+        if asked := asking.get(one.lease.run_id):  # the run goes on: with the model as it is now
+            price = prices.get(route.pk)
+            route = price.model if price is not None else catalog.reloaded(route)
+            made = _made(one, asked, written[one.lease.run_id], now)
             done[one.lease.run_id] = Completed(route, *made)
         else:
             done[one.lease.run_id] = Completed(route)
@@ -212,18 +212,21 @@ def _opened(one: Write[CompleteModelStep], now: datetime) -> JSON:
     }
 
 
-def _asked(run_id: int, number: int, request: ToolRequest) -> JSON:
-    return {
-        "run_id": run_id,
-        "number": number,
-        "call_id": clean(request.call_id[:200]),
-        "name": clean(request.name[:200]),
-        "arguments": {"raw": clean(request.arguments)},
-    }
+def _asked(run_id: int, requests: Sequence[ToolRequest]) -> list[JSON]:
+    return [
+        {
+            "run_id": run_id,
+            "number": number,
+            "call_id": clean(request.call_id[:200]),
+            "name": clean(request.name[:200]),
+            "arguments": {"raw": clean(request.arguments)},
+        }
+        for number, request in enumerate(requests)
+    ]
 
 
 def _made(
-    one: Write[CompleteModelStep], requests: Sequence[ToolRequest], written: Written, now: datetime
+    one: Write[CompleteModelStep], asked: list[JSON], written: Written, now: datetime
 ) -> tuple[Step, list[ToolCall]]:
     tools_id, *call_ids = written.ids
     tools = Step(
@@ -237,18 +240,10 @@ def _made(
         started_at=now,
     )
     calls = [
-        ToolCall(pk=pk, run=one.item.run, step=tools, status=CallStatus.PENDING, **_columns(asked))
-        for pk, asked in zip(
-            call_ids,
-            [_asked(one.lease.run_id, number, request) for number, request in enumerate(requests)],
-            strict=True,
-        )
+        ToolCall(pk=pk, step=tools, status=CallStatus.PENDING, **columns)
+        for pk, columns in zip(call_ids, asked, strict=True)
     ]
     return tools, calls
-
-
-def _columns(asked: JSON) -> JSON:
-    return {name: value for name, value in asked.items() if name != "run_id"}
 
 
 def _end(taken: list[Write[CompleteModelStep]], written: dict[int, Written]) -> None:

@@ -110,7 +110,7 @@ class End:
     error_message: str = ""
 
 
-_USED = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cost")
+_USED = (*LANES, "cost")
 _END = log.statement(
     before=f""", ends AS (
     SELECT * FROM jsonb_to_recordset(%(ends)s::jsonb) e(run_id bigint, thread_id bigint,

@@ -98,9 +98,9 @@ class Command(BaseCommand):
                 sys.setswitchinterval(0.001)
                 _serve(
                     listener,
+                    lambda: self._say_ready(welcome),
                     with_worker=works,
                     takes_mail=True,
-                    say_ready=lambda: self._say_ready(welcome),
                     say_stopping=self._say_stopping,
                 )
             else:
@@ -115,7 +115,7 @@ class Command(BaseCommand):
         children = [
             Child(
                 f"web {number}",
-                partial(_serve_ready, listener, takes_mail=number == 1 and not workers),
+                partial(_serve, listener, takes_mail=number == 1 and not workers),
             )
             for number in range(1, webs + 1)
         ]
@@ -153,10 +153,10 @@ class Command(BaseCommand):
 
 def _serve(
     listener: socket.socket,
+    say_ready: Callable[[], None],
     *,
     with_worker: bool = False,
     takes_mail: bool = False,
-    say_ready: Callable[[], None],
     say_stopping: Callable[[], None] = lambda: None,
 ) -> None:
     """Answer requests until the process is told to end."""
@@ -181,12 +181,6 @@ def _serve(
 
     server = Server(application, listener=listener, on_ready=ready, on_stop=stop)
     server.run()
-
-
-def _serve_ready(
-    listener: socket.socket, say_ready: Callable[[], None], *, takes_mail: bool
-) -> None:
-    _serve(listener, takes_mail=takes_mail, say_ready=say_ready)
 
 
 def _work(say_ready: Callable[[], None], *, takes_mail: bool) -> None:
