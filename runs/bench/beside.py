@@ -14,13 +14,13 @@ import tempfile
 import time
 import urllib.parse
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from config.errors import StartError
-from runs.bench.load import LoadConnection, Sample
+from runs.bench.load import LoadConnection, Sample, require
 from runs.bench.site import Site, cpu_seconds_of, free_port
 
 PEERS = Path(__file__).parent / "peers"
@@ -41,13 +41,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Subject:
-    """A server that is driven: Muster, or a peer. `run` gives the request of a new run."""
+    """A server that is driven: Muster, or a peer. `run` gives the request of a new run; `threads`
+    are where threads are made and read, and what an answer calls a thread's id."""
 
     name: str
     port: int
     key: str
     pid: int
     run: Callable[[str], Request]
+    threads: tuple[str, str] | None = None
 
 
 @contextmanager
@@ -74,7 +76,8 @@ def aegra(folder: Path) -> Iterator[Subject]:
     }
     command = [str(binaries / "python"), "-m", "uvicorn", "aegra_api.main:app"]
     with _started(command, environment, "/health") as (port, pid):
-        yield Subject("Aegra", port, "", pid, lambda kind: _aegra_run(port, kind))
+        threads = ("/threads", "thread_id")
+        yield Subject("Aegra", port, "", pid, lambda kind: _aegra_run(port, kind), threads)
 
 
 BESIDE = {"agno": agno, "aegra": aegra}
@@ -180,24 +183,54 @@ async def _drive(subject: Subject, kind: str, *, at_once: int, runs: int) -> Fig
     }
 
 
+async def _read(subject: Subject, _: str, *, at_once: int, runs: int) -> Figures:
+    """So many reads of one thread in a closed loop, over connections that are kept."""
+    assert subject.threads is not None
+    path, name = subject.threads
+    connection = LoadConnection(subject.port, subject.key)
+    thread = (await connection.request("POST", path, {}))[1][name]
+    connection.close()
+    left = iter(range(runs))
+
+    async def work() -> None:
+        connection = LoadConnection(subject.port, subject.key)
+        for _ in left:
+            status, _ = await connection.request("GET", f"{path}/{thread}")
+            require(status == 200)
+        connection.close()
+
+    before, began = cpu_seconds_of(subject.pid), time.perf_counter()
+    await asyncio.gather(*(work() for _ in range(at_once)))
+    return {
+        "requests_per_s": runs / (time.perf_counter() - began),
+        "cpu_ms": (cpu_seconds_of(subject.pid) - before) * 1000 / runs,
+    }
+
+
 LOADS = (
-    ("flat", 1, 15, ("first_p50_ms",)),
-    ("flat", 50, 150, ("deltas_per_s", "cpu_ms_per_run")),
-    ("paced", 100, 200, ("total_p95_ms",)),
+    (_drive, "flat", 1, 15, ("first_p50_ms",)),
+    (_drive, "flat", 50, 150, ("deltas_per_s", "cpu_ms_per_run")),
+    (_drive, "paced", 100, 200, ("total_p95_ms",)),
+    (_read, "thread", 32, 1500, ("requests_per_s", "cpu_ms")),
 )
+LOAD_NAMES = sorted({kind for _, kind, *_ in LOADS})
 
 
-def compare(site: Site, peer: Subject, say: Callable[[str], None]) -> dict[str, Figures]:
+def compare(
+    site: Site, peer: Subject, say: Callable[[str], None], *, only: Collection[str]
+) -> dict[str, Figures]:
     """Medians of both, and Muster's over the peer's; driven alternately, `ROUNDS` times."""
-    muster = Subject("Muster", site.port, site.key, site.pid, _muster_run)
+    muster = Subject("Muster", site.port, site.key, site.pid, _muster_run, ("/v1/threads", "id"))
     results: dict[str, Figures] = {}
     for subject in (muster, peer):  # what is loaded and compiled at the first run is not measured
         asyncio.run(_drive(subject, "flat", at_once=4, runs=40))
-    for kind, at_once, runs, figures in LOADS:
+    for load, kind, at_once, runs, figures in LOADS:
+        if kind not in only or (load is _read and peer.threads is None):
+            continue
         measured: dict[str, list[Figures]] = {muster.name: [], peer.name: []}
         for _ in range(ROUNDS):
             for subject in (muster, peer):
-                given = asyncio.run(_drive(subject, kind, at_once=at_once, runs=runs))
+                given = asyncio.run(load(subject, kind, at_once=at_once, runs=runs))
                 measured[subject.name].append(given)
         for figure in figures:
             ours, theirs = (

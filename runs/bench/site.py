@@ -123,8 +123,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def serve() -> Iterator[Site]:
-    """Start a server for the time of the benchmark. Raises `StartError` if it does not start."""
+def serve(server: str) -> Iterator[Site]:
+    """Start a server, by Daphne or uvicorn, for the time of the benchmark. Raises `StartError`."""
     port = free_port()
     folder = Path(tempfile.mkdtemp(prefix="muster-bench-"))
     folder.chmod(0o711)
@@ -136,7 +136,7 @@ def serve() -> Iterator[Site]:
     for attempt in (1, 2):
         began = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, "manage.py", "start", "--port", str(port)],
+            [sys.executable, "manage.py", "start", "--port", str(port), "--server", server],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -12,7 +12,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from runs.bench.beside import BESIDE, compare
+from config import servers
+from runs.bench.beside import BESIDE, LOAD_NAMES, compare
 from runs.bench.reference import REFERENCE
 from runs.bench.scenarios import SCENARIOS
 from runs.bench.site import Site, serve
@@ -25,6 +26,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("only", nargs="*", help="scenarios to run; all if none is named")
         parser.add_argument("--scale", type=float, default=1.0, help="length of each scenario")
+        parser.add_argument("--server", choices=servers.NAMES, default=servers.DAPHNE)
         parser.add_argument("--beside", choices=BESIDE, help="drive a peer alternately, too")
         parser.add_argument(
             "--peers", type=Path, help="folder with an environment for each peer, named like it"
@@ -32,30 +34,29 @@ class Command(BaseCommand):
         parser.add_argument("--json", type=Path, default=Path(".data/bench.json"))
 
     def handle(self, *args: Any, **options: Any) -> None:
-        names = [scenario.name for scenario in SCENARIOS]
-        if unknown := set(options["only"]) - set(names):
+        beside, only = options["beside"], options["only"]
+        names = LOAD_NAMES if beside else [scenario.name for scenario in SCENARIOS]
+        if unknown := set(only) - set(names):
             raise CommandError(f"Unknown: {', '.join(unknown)}. There are {', '.join(names)}.")
-        if options["beside"]:
-            self._beside(options["beside"], options["peers"] or Path("peers"))
+        if beside:
+            folder = options["peers"] or Path("peers")
+            with serve(options["server"]) as site, BESIDE[beside](folder) as peer:
+                self.stdout.write(f"  {'':28} {'Muster':>12} {peer.name:>12} {'ratio':>8}")
+                compare(site, peer, self._say, only=only or names)
+            shutil.rmtree(site.folder.parent, ignore_errors=True)
             return
-        with serve() as site:
+        with serve(options["server"]) as site:
             rss = site.resident_kib() / 1024
             results = {"start": {"seconds": site.start_seconds, "rss_mib": rss}}
             self._print("start", results["start"])
             for scenario in SCENARIOS:
-                if options["only"] and scenario.name not in options["only"]:
+                if only and scenario.name not in only:
                     continue
                 self.stdout.write(f"\n{scenario.name}: {scenario.what}")
                 figures = asyncio.run(scenario.run(site, options["scale"]))
                 results[scenario.name] = figures
                 self._print(scenario.name, figures)
             self._write(options["json"], results, site, options["scale"])
-        shutil.rmtree(site.folder.parent, ignore_errors=True)
-
-    def _beside(self, name: str, folder: Path) -> None:
-        with serve() as site, BESIDE[name](folder) as peer:
-            self.stdout.write(f"  {'':28} {'Muster':>12} {peer.name:>12} {'ratio':>8}")
-            compare(site, peer, self._say)
         shutil.rmtree(site.folder.parent, ignore_errors=True)
 
     def _say(self, line: str) -> None:

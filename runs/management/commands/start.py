@@ -19,7 +19,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.urls import get_resolver
 
-from config import data_folder, processes, schema
+from config import data_folder, processes, schema, servers
 from config.database import check_server, close_pool
 from config.errors import StartError
 from config.postgres import Cluster
@@ -52,6 +52,12 @@ class Command(BaseCommand):
             default=processes.default_count(),
             help="how many; 1: one that serves and works; else half of them serve (%(default)s)",
         )
+        parser.add_argument(
+            "--server",
+            choices=servers.NAMES,
+            default=servers.DAPHNE,
+            help="what serves the application (%(default)s); uvicorn is quicker, and an extra",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         signal.signal(signal.SIGTERM, _as_interrupt)
@@ -65,6 +71,7 @@ class Command(BaseCommand):
         smtp = check_mail_address(options["smtp"] or settings.SMTP)
         if options["processes"] < 1:
             raise StartError(f"--processes must be at least 1, not {options['processes']}.")
+        servers.check_installed(options["server"])
         folder = data_folder.prepare()
         with contextlib.ExitStack() as stack:
             stack.enter_context(data_folder.locked(folder))
@@ -92,31 +99,30 @@ class Command(BaseCommand):
             welcome = _welcome(settings.SERVED_AT) + about_mail
             works = not options["no_worker"]
             listener.listen(BACKLOG)
+            serve = partial(_serve, options["server"], listener)
             if options["processes"] == 1:
                 # The loops and the threads share one lock: hand it over after 1 ms, not 5, or each
                 # answer of the database waits for whoever computes.
                 sys.setswitchinterval(0.001)
-                _serve(
-                    listener,
+                serve(
                     lambda: self._say_ready(welcome),
                     with_worker=works,
                     takes_mail=True,
                     say_stopping=self._say_stopping,
                 )
             else:
-                self._supervise(listener, options["processes"], welcome, works=works)
+                self._supervise(serve, options["processes"], welcome, works=works)
         self.stdout.write("Stopped.")
 
-    def _supervise(self, listener: socket.socket, count: int, welcome: str, *, works: bool) -> None:
+    def _supervise(
+        self, serve: Callable[..., None], count: int, welcome: str, *, works: bool
+    ) -> None:
         from runs import runtime  # noqa: F401
 
         assert get_resolver().url_patterns  # with all views: imported once, and not in each child
         webs, workers = processes.split(count) if works else (count, 0)
         children = [
-            Child(
-                f"web {number}",
-                partial(_serve, listener, takes_mail=number == 1 and not workers),
-            )
+            Child(f"web {number}", partial(serve, takes_mail=number == 1 and not workers))
             for number in range(1, webs + 1)
         ]
         children += [
@@ -152,6 +158,7 @@ class Command(BaseCommand):
 
 
 def _serve(
+    server_name: str,
     listener: socket.socket,
     say_ready: Callable[[], None],
     *,
@@ -160,7 +167,7 @@ def _serve(
     say_stopping: Callable[[], None] = lambda: None,
 ) -> None:
     """Answer requests until the process is told to end."""
-    from config.server import Server  # isort: skip  # it installs the event loop
+    server_class = servers.server_class(server_name)  # first: it may install the event loop
 
     from config.asgi import application
     from runs import runtime
@@ -179,7 +186,7 @@ def _serve(
         if running is not None:
             await running.stop()
 
-    server = Server(application, listener=listener, on_ready=ready, on_stop=stop)
+    server = server_class(application, listener=listener, on_ready=ready, on_stop=stop)
     server.run()
 
 

@@ -10,13 +10,16 @@ import pytest
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
+from config import servers
 from tests.conftest import MakeServer, Server
 
 
-@pytest.fixture(scope="module")
-def owned(make_server: MakeServer) -> Iterator[tuple[Server, httpx2.Client]]:
+@pytest.fixture(scope="module", params=servers.NAMES)
+def owned(
+    request: pytest.FixtureRequest, make_server: MakeServer
+) -> Iterator[tuple[Server, httpx2.Client]]:
     """A server and the browser session of its owner."""
-    server = make_server()
+    server = make_server("--server", request.param)
     client = httpx2.Client(base_url=server.url, trust_env=False, follow_redirects=True)
     client.get(server.setup_link)
     client.post(
