@@ -1,8 +1,8 @@
-"""The PostgreSQL channels on which processes wake each other: there is news, not what it says."""
+"""The PostgreSQL channels on which processes wake each other."""
 
 from django.db import connection
 
-EVENTS_CHANNEL = "muster_events"  # payload: "run:seq,run:seq,…"
+EVENTS_CHANNEL = "muster_events"  # payload: `log.News`
 WORK_CHANNEL = "muster_work"  # something is queued: claim
 CANCEL_CHANNEL = "muster_cancel"  # payload: the run whose worker should stop
 LIVE_CHANNEL = "muster_live"  # payload: the organization where a run came into another state

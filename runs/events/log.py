@@ -1,7 +1,8 @@
 """The event log: `append` is the only writer and the only publisher of events.
 
 One statement numbers, inserts and notifies for all runs of a batch (traps 2). A notification says
-which run and up to which number, and nothing else: readers fetch the events from the table.
+which run has events up to which number. Where they are small it carries them too; else, and behind
+a gap, readers fetch them from the table.
 """
 
 import json
@@ -19,6 +20,7 @@ from teammates.errors import DomainError
 from teammates.types import JSON
 
 logger = logging.getLogger("muster.events")
+MOST_TOLD = 6_000  # bytes of events in a notification
 TERMINAL = frozenset({"run.completed", "run.failed", "run.cancelled", "run.closed"})
 
 
@@ -76,9 +78,15 @@ WITH want AS (
     FROM unnest(%(event_runs)s::bigint[], %(ords)s::int[], %(types)s::text[], %(data)s::text[])
         e(run_id, ord, type, data)
     JOIN up ON up.id = e.run_id
+    RETURNING run_id, seq, type, data, created_at
+), small AS (
+    SELECT jsonb_agg(jsonb_build_array(run_id, seq, type, data, created_at) ORDER BY run_id, seq)
+        ::text AS events FROM inserted WHERE %(are_small)s
 ), told AS (
-    -- chunked: a notification holds less than 8000 bytes
-    SELECT pg_notify('{EVENTS_CHANNEL}', string_agg(id || ':' || after, ',')) FROM (
+    -- A notification holds less than 8000 bytes: chunked, and never many runs with their events.
+    SELECT pg_notify('{EVENTS_CHANNEL}', string_agg(id || ':' || after, ',') || coalesce(
+        (SELECT chr(10) || events FROM small WHERE octet_length(events) < {MOST_TOLD}), ''))
+    FROM (
         SELECT id, after, (row_number() OVER (ORDER BY id) - 1) / 150 AS chunk FROM up
     ) numbered GROUP BY chunk
 ), spread AS (
@@ -170,6 +178,7 @@ def write(
                 "ords": ords,
                 "types": types,
                 "data": data,
+                "are_small": sum(map(len, data)) + 100 * len(data) < MOST_TOLD,
                 "channels": [channel for channel, _ in news],
                 "payloads": [str(payload) for _, payload in news],
                 **values,
@@ -208,6 +217,28 @@ class LoggedEvent:
         if key not in self._frames:
             self._frames[key] = make()
         return self._frames[key]
+
+
+@dataclass(frozen=True)
+class News:
+    """A notification: the last number of each run that has new events, and these where it carries
+    them."""
+
+    last_seqs: dict[int, int]
+    _events: str = ""
+
+    @classmethod
+    def of(cls, payload: str) -> "News":
+        heads, _, events = payload.partition("\n")
+        pairs = (head.split(":") for head in heads.split(","))
+        return cls({int(run_id): int(seq) for run_id, seq in pairs}, events)
+
+    def events(self) -> list[LoggedEvent]:
+        """In the order of their runs and numbers; nothing where they are to be read."""
+        return [
+            LoggedEvent(run_id, seq, type, data, datetime.fromisoformat(created_at))
+            for run_id, seq, type, data, created_at in json.loads(self._events or "[]")
+        ]
 
 
 def read(run_id: int, *, after: int, limit: int = 500) -> list[LoggedEvent]:

@@ -1,8 +1,8 @@
 """`follow(run, after)`: replay from the table, then live, then the end. One path for all readers.
 
-One hub per process: one subscription per run whatever the number of its readers, one query per
-wake-up, frames encoded once per dialect and shared. A wake-up carries only (run, seq): lost ones
-cost latency, never an event, because a slow poll runs under it all.
+One hub per process: one subscription per run whatever the number of its readers, at most one query
+per wake-up, frames encoded once per dialect and shared. A wake-up that is lost costs latency, never
+an event, because a slow poll runs under it all.
 """
 
 import asyncio
@@ -11,14 +11,15 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from itertools import takewhile
+from itertools import groupby, takewhile
+from operator import attrgetter
 
 from django.conf import settings
 
 from config.database import in_db
 from config.wakeups import WakeUps
 from runs.events import channels, log
-from runs.events.log import LoggedEvent
+from runs.events.log import LoggedEvent, News
 from runs.models import Run
 
 logger = logging.getLogger("muster.streaming")
@@ -44,6 +45,13 @@ class Subscription:
         self.ring.extend(new)
         self.last_seq = new[-1].seq
         self.stir()
+
+    def continue_with(self, new: list[LoggedEvent]) -> bool:
+        """Add what follows the last event; False if there is a gap, or nothing read yet."""
+        if self.last_seq < 0 or new[0].seq != self.last_seq + 1:
+            return False
+        self.add(new)
+        return True
 
     def stir(self) -> None:
         grew, self._grew = self._grew, asyncio.Event()
@@ -97,13 +105,22 @@ class Hub:
     def _wake(self, payload: str) -> None:
         if not payload:  # the listener was away: look at everything
             self._news.update(self._subscriptions)
-        for entry in payload.split(",") if payload else []:
-            run_id, _, seq = entry.partition(":")
-            subscription = self._subscriptions.get(int(run_id))
-            if subscription is not None and subscription.last_seq < int(seq):
-                self._news.add(int(run_id))
+        else:
+            self._take(News.of(payload))
         if self._news:
             self._any_news.set()
+
+    def _take(self, news: News) -> None:
+        """Add the events that the wake-up carries; what is missing then is to be fetched."""
+        behind = {
+            run_id
+            for run_id, seq in news.last_seqs.items()
+            if (subscription := self._subscriptions.get(run_id)) and subscription.last_seq < seq
+        }
+        for run_id, events in groupby(news.events() if behind else [], key=attrgetter("run_id")):
+            if run_id in behind and self._subscriptions[run_id].continue_with(list(events)):
+                behind.remove(run_id)
+        self._news |= behind
 
     async def _fetch(self, run_ids: set[int]) -> None:
         wanted = {

@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from runs.events.log import News
 from tests.api import follow
 from tests.conftest import MakeServer, Server, listen, wait_for
 from tests.crashes.workers import Workers, holder_or_over, pid_of
@@ -116,7 +117,7 @@ def test_a_worker_killed_at_every_event_around_a_call(
                     run = start(client)
                     with contextlib.closing(heard.notifies(timeout=60)) as notifications:
                         for notification in notifications:
-                            if int(notification.payload.rpartition(":")[2]) >= seq:
+                            if max(News.of(notification.payload).last_seqs.values()) >= seq:
                                 break
                     kill(web, workers, run["run_id"])
                 asked, _ = settle(client, run, answer)
@@ -150,7 +151,7 @@ def test_a_worker_killed_between_an_approval_and_its_call(web: Server, shop: Fak
                     assert said.status_code == 200, said.text
                     with contextlib.closing(heard.notifies(timeout=60)) as notifications:
                         for notification in notifications:
-                            seq = int(notification.payload.rpartition(":")[2])
+                            seq = max(News.of(notification.payload).last_seqs.values())
                             if seq >= int(last) + events_later:
                                 break
                     kill(web, workers, run["run_id"])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from runs.events.log import News
 from tests.api import follow, start_run, text_of
 from tests.conftest import MakeServer, Server, listen
 from tests.crashes.workers import Workers, kill_holder
@@ -27,7 +28,7 @@ def kill_at(server: Server, workers: Workers, seq: int) -> list[dict[str, Any]]:
         run = start_run(client, SCRIPT)
         with contextlib.closing(heard.notifies(timeout=60)) as notifications:
             for notification in notifications:
-                if int(notification.payload.rpartition(":")[2]) >= seq:
+                if max(News.of(notification.payload).last_seqs.values()) >= seq:
                     break
         kill_holder(server, workers, run["run_id"])
         return follow(client, run["run_id"])

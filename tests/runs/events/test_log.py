@@ -6,10 +6,11 @@ import pytest
 from django.db import connection
 
 from runs.events import channels, log
-from runs.events.log import Batch
+from runs.events.log import Batch, News
 from runs.events.payloads import NewEvent
 from runs.models import Event
 from teammates.access import Access
+from tests.database import cluster
 from tests.factories import claim, make_run, say
 
 
@@ -63,8 +64,6 @@ def test_the_same_run_twice_in_a_batch_loses_nothing(alice: Access) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_notifications_of_many_runs_stay_under_the_limit_of_postgres(alice: Access) -> None:
     """Trap 2.3: 700 runs in one tick."""
-    from tests.database import cluster
-
     teammate = alice.organization.default_teammate
     assert teammate is not None
     run = make_run(alice)
@@ -87,6 +86,22 @@ def test_notifications_of_many_runs_stay_under_the_limit_of_postgres(alice: Acce
         told = [n.payload for n in listener.notifies(timeout=2, stop_after=5)]
     assert all(len(payload) < 8000 for payload in told)
     assert sum(payload.count(":") for payload in told) == 700
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("size", "carried"), [(10, True), (2_000, True), (10_000, False)])
+def test_a_notification_carries_the_events_themselves_while_they_are_small(
+    alice: Access, size: int, carried: bool
+) -> None:
+    run = make_run(alice)
+    with cluster.connect(connection.settings_dict["NAME"]) as listener:
+        listener.execute(f"LISTEN {channels.EVENTS_CHANNEL}")
+        words = [say("é\n'" + "x" * size), say("1:2,3")]
+        log.append([Batch(run.pk, None, words)])
+        (told,) = [n.payload for n in listener.notifies(timeout=5, stop_after=1)]
+    news = News.of(told)
+    assert news.last_seqs == {run.pk: 3}
+    assert news.events() == (log.read(run.pk, after=1) if carried else [])
 
 
 def test_an_event_over_64_kb_is_refused_and_harms_no_other_run(alice: Access) -> None:
