@@ -17,7 +17,15 @@ from teammates.text import clean_text
 from threads.files import current_files, hold_paths
 from threads.models import File, Message, MessageRole, Thread
 
-_THREAD, _MESSAGE = CompiledInsert(Thread), CompiledInsert(Message)
+_THREAD = CompiledInsert(Thread, "%(thread)s")
+_FIRST_MESSAGE = CompiledInsert(Message, "%(message)s", thread_id="(SELECT id FROM opened)")
+_MESSAGE = CompiledInsert(Message, "%(message)s")
+_OPEN = f"WITH opened AS ({_THREAD.sql}) {_FIRST_MESSAGE.sql}, (SELECT id FROM opened)"
+# The first words name a thread until somebody does, which its row decides: somebody may be at it.
+_POST = f"""WITH touched AS (
+    UPDATE threads_thread SET updated_at = %(now)s,
+        title = CASE WHEN title = '' THEN %(first_words)s ELSE title END WHERE id = %(thread)s
+) {_MESSAGE.sql}"""
 LONGEST_TITLE = 200  # bytes
 LONGEST_MESSAGE = 1_000_000  # bytes
 
@@ -31,19 +39,23 @@ def create_thread(
     end_user: EndUser | None = None,
 ) -> Thread:
     """Open a conversation. Raises `Invalid` for an overlong title."""
-    return _insert_thread(
+    made = _new_thread(
         access,
         title=_checked_title(title),
         is_private=is_private,
         teammate=teammate,
         end_user=end_user,
     )
+    return _THREAD.take(made, _send(_THREAD.sql, thread=_THREAD.value(made)))
 
 
-def _insert_thread(access: Access, **fields: Any) -> Thread:
+def _new_thread(access: Access, **fields: Any) -> Thread:
     access.require("data.threads.write")
-    made = Thread(organization=access.organization, created_by=access.user, **fields)
-    return _THREAD.save(made)
+    return Thread(organization=access.organization, created_by=access.user, **fields)
+
+
+def _new_message(access: Access, thread: Thread, content: str) -> Message:
+    return Message(thread=thread, created_by=access.user, role=MessageRole.USER, content=content)
 
 
 def open_with(
@@ -58,27 +70,34 @@ def open_with(
     `title`. Raises `Invalid`."""
     content = checked_message(text)
     named = _checked_title(title) or _title_of(content)
-    thread = _insert_thread(access, title=named, teammate=teammate, end_user=end_user)
-    return thread, _insert_message(access, thread, content)
+    thread = _new_thread(access, title=named, teammate=teammate, end_user=end_user)
+    message = _new_message(access, thread, content)
+    *made, thread_id = _send(
+        _OPEN, thread=_THREAD.value(thread), message=_FIRST_MESSAGE.value(message)
+    )
+    _THREAD.take(thread, [thread_id])
+    message.thread = thread  # it has a number now
+    return thread, _FIRST_MESSAGE.take(message, made)
 
 
 # Of what programs do all day, as it is sent
-_RENAME = "UPDATE threads_thread SET title = %s, updated_at = %s WHERE id = %s"
-_DELETE = "UPDATE threads_thread SET deleted_at = %s WHERE id = %s AND deleted_at IS NULL"
-_TOUCH = """UPDATE threads_thread SET updated_at = %s,
-    title = CASE WHEN title = '' THEN %s ELSE title END WHERE id = %s"""
+_RENAME = "UPDATE threads_thread SET title = %(title)s, updated_at = %(now)s WHERE id = %(thread)s"
+_DELETE = """UPDATE threads_thread SET deleted_at = %(now)s
+    WHERE id = %(thread)s AND deleted_at IS NULL"""
 
 
-def _send(sql: str, *values: str | int | datetime) -> None:
+def _send(sql: str, **values: str | int | datetime) -> tuple[Any, ...]:
+    """What the statement returns of its one row, if anything."""
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
+        return cursor.fetchone() if cursor.description else ()
 
 
 def rename_thread(access: Access, thread: Thread, *, title: str | None) -> Thread:
     """Rename a thread, or remove its title. Raises `Invalid`."""
     access.require("data.threads.write", thread)
     thread.title, thread.updated_at = _checked_title(title), timezone.now()
-    _send(_RENAME, thread.title, thread.updated_at, thread.pk)
+    _send(_RENAME, title=thread.title, now=thread.updated_at, thread=thread.pk)
     return thread
 
 
@@ -140,7 +159,7 @@ def delete_thread(access: Access, thread: Thread) -> None:
     """Delete a thread: from now on nobody sees it, its runs or what they wrote, and its links are
     dead. Its words are erased after `ERASE_AFTER_DAYS`; what it cost stays on record."""
     access.require("data.threads.write", thread)
-    _send(_DELETE, timezone.now(), thread.pk)
+    _send(_DELETE, now=timezone.now(), thread=thread.pk)
 
 
 @scoped_query
@@ -191,15 +210,16 @@ def post_message(access: Access, thread: Thread, content: str) -> Message:
     """Post a message as a person or program. It starts no run. Raises `Invalid`."""
     access.require("data.threads.write")
     content = checked_message(content)
-    with transaction.atomic():
-        message = _insert_message(access, thread, content)
-        _touch(thread, content)
-    return message
-
-
-def _insert_message(access: Access, thread: Thread, content: str) -> Message:
-    said = Message(thread=thread, created_by=access.user, role=MessageRole.USER, content=content)
-    return _MESSAGE.save(said)
+    message, first_words = _new_message(access, thread, content), _title_of(content)
+    posted = _send(
+        _POST,
+        message=_MESSAGE.value(message),
+        now=timezone.now(),
+        first_words=first_words,
+        thread=thread.pk,
+    )
+    thread.title = thread.title or first_words
+    return _MESSAGE.take(message, posted)
 
 
 def list_messages(thread: Thread, *, limit: int) -> list[Message]:
@@ -216,14 +236,6 @@ def checked_message(content: str) -> str:
     if len(content.encode()) > LONGEST_MESSAGE:
         raise Invalid("message must have at most 1 MB.")
     return content
-
-
-def _touch(thread: Thread, text: str) -> None:
-    """Move the thread up its list; the first words name it until somebody does."""
-    first_words = _title_of(text)
-    # Decided by the row: somebody may be naming the thread at this moment.
-    _send(_TOUCH, timezone.now(), first_words, thread.pk)
-    thread.title = thread.title or first_words
 
 
 def _title_of(text: str) -> str:

@@ -45,18 +45,52 @@ class StaleLease(DomainError):
     code = "runs.stale_lease"
 
 
+def publishing(
+    events: str, news: str = "unnest(%(channels)s::text[], %(payloads)s::text[])"
+) -> str:
+    """Common table expressions that number, insert and tell new events of the runs in `up` (id,
+    before, after: the numbers around them; trace_id). Their statement has to select `TOLD`.
+
+    `events` selects run_id, ord (from 1 on), type and data (text); with the parameter `are_small`
+    they may go with the notification. `news` has further channels to notify, and their payloads.
+    """
+    return f"""inserted AS (
+    INSERT INTO runs_event (run_id, seq, type, data, created_at)
+    SELECT e.run_id, up.before + e.ord, e.type,
+           e.data::jsonb || jsonb_build_object('trace_id', up.trace_id), clock_timestamp()
+    FROM ({events}) e(run_id, ord, type, data) JOIN up ON up.id = e.run_id
+    RETURNING run_id, seq, type, data, created_at
+), small AS (
+    SELECT jsonb_agg(jsonb_build_array(run_id, seq, type, data, created_at) ORDER BY run_id, seq)
+        ::text AS events FROM inserted WHERE %(are_small)s
+), told AS (
+    -- A notification holds less than 8000 bytes: chunked, and never many runs with their events.
+    SELECT pg_notify('{EVENTS_CHANNEL}', string_agg(id || ':' || after, ',') || coalesce(
+        (SELECT chr(10) || events FROM small WHERE octet_length(events) < {MOST_TOLD}), ''))
+    FROM (
+        SELECT id, after, (row_number() OVER (ORDER BY id) - 1) / 150 AS chunk FROM up
+    ) numbered GROUP BY chunk
+), spread AS (
+    SELECT pg_notify(channel, payload) FROM {news} n(channel, payload)
+)"""
+
+
+TOLD = "(SELECT count(*) FROM told) + (SELECT count(*) FROM spread)"
+
+
 def statement(
     *, before: str = "", only: str = "", sets: str = "", joins: str = "", behind: str = ""
 ) -> str:
     """The SQL that appends, for `write`; a caller may have it do more for the same runs.
 
     `before` and `behind` are further common table expressions, each with a comma in front; what is
-    behind may use `up` (id, before, after: the numbers around the run's new events) and names its
-    result `made` (run_id, ids). `only` restricts the runs that take events; `sets` and `joins`
-    write more columns of them.
+    behind may use `up` and names its result `made` (run_id, ids). `only` restricts the runs that
+    take events; `sets` and `joins` write more columns of them.
     """
     made = "made.ids" if behind else "NULL::bigint[]"
     join_made = "LEFT JOIN made ON made.run_id = up.id" if behind else ""
+    events = """SELECT * FROM unnest(
+        %(event_runs)s::bigint[], %(ords)s::int[], %(types)s::text[], %(data)s::text[])"""
     return f"""
 WITH want AS (
     SELECT * FROM unnest(%(runs)s::bigint[], %(fences)s::bigint[], %(counts)s::int[])
@@ -71,30 +105,9 @@ WITH want AS (
     UPDATE runs_run r SET last_seq = r.last_seq + l.n{sets} FROM locked l {joins} WHERE r.id = l.id
     RETURNING r.id, l.last_seq AS before, r.last_seq AS after, l.trace_id,
         r.permission_mode, r.human_in_the_loop, r.plan_approved_at
-), inserted AS (
-    INSERT INTO runs_event (run_id, seq, type, data, created_at)
-    SELECT e.run_id, up.before + e.ord, e.type,
-           e.data::jsonb || jsonb_build_object('trace_id', up.trace_id), clock_timestamp()
-    FROM unnest(%(event_runs)s::bigint[], %(ords)s::int[], %(types)s::text[], %(data)s::text[])
-        e(run_id, ord, type, data)
-    JOIN up ON up.id = e.run_id
-    RETURNING run_id, seq, type, data, created_at
-), small AS (
-    SELECT jsonb_agg(jsonb_build_array(run_id, seq, type, data, created_at) ORDER BY run_id, seq)
-        ::text AS events FROM inserted WHERE %(are_small)s
-), told AS (
-    -- A notification holds less than 8000 bytes: chunked, and never many runs with their events.
-    SELECT pg_notify('{EVENTS_CHANNEL}', string_agg(id || ':' || after, ',') || coalesce(
-        (SELECT chr(10) || events FROM small WHERE octet_length(events) < {MOST_TOLD}), ''))
-    FROM (
-        SELECT id, after, (row_number() OVER (ORDER BY id) - 1) / 150 AS chunk FROM up
-    ) numbered GROUP BY chunk
-), spread AS (
-    SELECT pg_notify(channel, payload)
-    FROM unnest(%(channels)s::text[], %(payloads)s::text[]) n(channel, payload)
-){behind}
+), {publishing(events)}{behind}
 SELECT up.id, up.after, {made}, up.permission_mode, up.human_in_the_loop, up.plan_approved_at,
-    (SELECT count(*) FROM told), (SELECT count(*) FROM spread)
+    {TOLD}
 FROM up {join_made}
 """
 

@@ -25,6 +25,7 @@ from teammates.models import (
     ServerKind,
     Skill,
     ToolServer,
+    ToolSetting,
 )
 from teammates.types import JSON
 
@@ -56,6 +57,7 @@ def _run_to_work_on(pk: Hole, fence: Hole) -> RunQuerySet:
     )
     return runs.annotate(
         has_attachments=Exists(attached),
+        has_tool_settings=Exists(ToolSetting.objects.filter(**mine)),
         has_knowledge=knows[0] | knows[1] | Exists(Skill.objects.filter(**mine)),
         asker_is_there=by_member | Q(Exists(organizations)),
     )
@@ -67,14 +69,13 @@ def load_run(lease: Lease, *, has_steps: bool) -> LoadedRun:
     if run is None:
         raise StaleLease
     run.route = run.route or catalog.resolve_model(run.organization)
-    steps = run.steps.defer("request", "response").order_by("number")
-    done = list(steps) if has_steps else []
+    done = list(run.steps.defer("request", "response").order_by("number")) if has_steps else []
     open_step = next((s for s in done if s.status == StepStatus.RUNNING), None)
     loaded = LoadedRun(
         run=run,
         next_number=done[-1].number + 1 if done else 1,
         route=run.route,
-        toolbox=toolbox.tools_of_run(run),
+        toolbox=toolbox.tools_of_run(run, has_settings=run.has_tool_settings),  # type: ignore[attr-defined]
         turns=sum(s.kind == StepKind.MODEL and s.status == StepStatus.DONE for s in done),
         retries=trailing_errors(done, run.route),
     )

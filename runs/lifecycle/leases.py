@@ -72,14 +72,25 @@ WITH RECURSIVE orgs AS (
     WINDOW w AS (PARTITION BY h.teammate_id ORDER BY h.id)
 ), picked AS (
     SELECT id FROM heads WHERE nth_of_teammate <= free_in_teammate ORDER BY turn, id LIMIT %(n)s
+), up AS (
+    UPDATE runs_run r SET status = 'running', worker = %(worker)s, fence = fence + 1,
+        attempt = attempt + 1, last_seq = last_seq + 1,
+        lease_until = statement_timestamp() + make_interval(secs => %(lease)s),
+        started_at = coalesce(started_at, statement_timestamp()), next_retry_at = NULL,
+        updated_at = statement_timestamp()
+    FROM picked WHERE r.id = picked.id AND r.status = 'queued'
+    RETURNING r.id, r.fence, r.attempt, r.last_seq - 1 AS before, r.last_seq AS after, r.trace_id,
+        r.organization_id
+), {started}
+SELECT up.id, up.fence, up.attempt, {told} FROM up
+""".format(
+    started=log.publishing(
+        "SELECT up.id, 1, 'run.attempt.started', "
+        "jsonb_build_object('attempt', up.attempt, 'worker', %(worker)s::text)::text FROM up",
+        news=f"(SELECT DISTINCT '{LIVE_CHANNEL}', organization_id::text FROM up)",
+    ),
+    told=log.TOLD,
 )
-UPDATE runs_run SET status = 'running', worker = %(worker)s, fence = fence + 1,
-    attempt = attempt + 1, lease_until = statement_timestamp() + make_interval(secs => %(lease)s),
-    started_at = coalesce(started_at, statement_timestamp()), next_retry_at = NULL,
-    updated_at = statement_timestamp()
-FROM picked WHERE runs_run.id = picked.id AND runs_run.status = 'queued'
-RETURNING runs_run.id, runs_run.fence, runs_run.attempt, runs_run.organization_id
-"""
 
 
 def claim_runs(*, worker: str, limit: int) -> list[Lease]:
@@ -90,33 +101,19 @@ def claim_runs(*, worker: str, limit: int) -> list[Lease]:
     """
     if limit < 1:
         return []
-    with transaction.atomic(), connection.cursor() as cursor:
+    values: JSON = {
+        "n": limit,
+        "worker": worker,
+        "lease": settings.LEASE_SECONDS,
+        "share": SHARE,
+        "silent": WorkerBeat.silent_after().total_seconds(),
+        "are_small": True,
+    }
+    with transaction.atomic(), connection.cursor() as cursor, connection.connection.pipeline():
         # A statement of its own: the snapshot of the claim must be younger than the lock.
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CLAIM_LOCK])
-        cursor.execute(
-            _CLAIM,
-            {
-                "n": limit,
-                "worker": worker,
-                "lease": settings.LEASE_SECONDS,
-                "share": SHARE,
-                "silent": WorkerBeat.silent_after().total_seconds(),
-            },
-        )
-        rows = cursor.fetchall()
-        leases = [Lease(*row[:3]) for row in rows]
-        log.write(
-            [
-                log.Batch(
-                    lease.run_id,
-                    lease.fence,
-                    [NewEvent("run.attempt.started", {"attempt": lease.attempt, "worker": worker})],
-                )
-                for lease in leases
-            ],
-            [(LIVE_CHANNEL, organization_id) for organization_id in {row[3] for row in rows}],
-        )
-    return leases
+        cursor.execute(_CLAIM, values)
+        return [Lease(*row[:3]) for row in cursor.fetchall()]
 
 
 def renew_leases(leases: Iterable[Lease]) -> tuple[set[int], set[int]]:

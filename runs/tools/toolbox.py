@@ -27,9 +27,10 @@ class Toolbox:
         )
 
 
-def tools_of_run(run: Run) -> Toolbox:
-    """What the run may use at this moment. Two or three queries, whatever the number of tools."""
-    settings = tool_policies.settings_of(run.organization)
+def tools_of_run(run: Run, *, has_settings: bool = True) -> Toolbox:
+    """What the run may use at this moment, in at most three queries, whatever the number of tools;
+    `has_settings` is False where it is known that its organization has none."""
+    settings = tool_policies.settings_of(run.organization) if has_settings else {}
     off = [*run.teammate_version.disabled_tools, *tool_policies.switched_off(settings.values())]
     switches = {
         "memory": run.memory,
