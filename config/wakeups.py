@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable
 
 import psycopg
-from django.conf import settings
 
 from config.database import direct_conninfo
 
@@ -67,13 +66,3 @@ class WakeUps:
                 listener(payload)
             except Exception:
                 logger.exception("A listener on %s failed", channel)
-
-
-async def wait_for_news(news: asyncio.Event) -> None:
-    """Until there are some, or it is time to look without: a wake-up may be lost."""
-    try:
-        # Not `wait_for`: up to Python 3.11 it can swallow a cancellation.
-        async with asyncio.timeout(settings.POLL_SECONDS):
-            await news.wait()
-    except TimeoutError:
-        pass

@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from config.database import in_db
-from config.wakeups import WakeUps, wait_for_news
+from config.wakeups import WakeUps
 from teammates.integrations import checks
 from teammates.integrations.checks import Check
 
@@ -15,8 +15,8 @@ AT_ONCE = 16  # questions of a process
 class Checker:
     """One per worker. `run` until cancelled."""
 
-    def __init__(self, wakeups: WakeUps) -> None:
-        self._look = asyncio.Event()
+    def __init__(self, wakeups: WakeUps, news: asyncio.Event) -> None:
+        self._look = news
         self._under_way: dict[asyncio.Task[None], int] = {}
         wakeups.subscribe(checks.CHANNEL, lambda _: self._look.set())
 
@@ -30,7 +30,7 @@ class Checker:
                     self._under_way[task] = check.organization_id
                     task.add_done_callback(self._ended)
                 if not claimed:
-                    await wait_for_news(self._look)
+                    await self._look.wait()
         finally:
             for task in self._under_way:
                 task.cancel()

@@ -16,12 +16,13 @@ from channels.worker import Worker as ChannelWorker
 from django.conf import settings
 
 from config.database import in_db
-from config.wakeups import WakeUps, wait_for_news
+from config.wakeups import WakeUps
 from runs.events import channels
 from runs.execution import loop
 from runs.execution.attempt import Attempt
 from runs.execution.checker import Checker
 from runs.execution.event_buffer import EventWriter
+from runs.execution.poller import Poller, Work
 from runs.gates import decisions
 from runs.lifecycle import leases, workers
 from runs.lifecycle.transitions import Lease
@@ -47,10 +48,12 @@ class Worker:
         self.name = workers.name_of_process()
         self._writer = EventWriter()
         self._attempts: dict[int, tuple[Attempt, asyncio.Task[None]]] = {}
-        self._look = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._courier = Sender(wakeups)
-        self._checker = Checker(wakeups)
+        self._poller = Poller()
+        news = self._poller.news
+        self._look = news[Work.RUNS]
+        self._courier = Sender(wakeups, news[Work.DELIVERIES])
+        self._checker = Checker(wakeups, news[Work.CHECKS])
         wakeups.subscribe(channels.WORK_CHANNEL, self._wake_through_layer)
         wakeups.subscribe(channels.CANCEL_CHANNEL, self._cancel)
 
@@ -63,6 +66,7 @@ class Worker:
             asyncio.create_task(self._consume(), name="channel"),
             asyncio.create_task(self._writer.run(), name="writer"),
             asyncio.create_task(self._keep_leases(), name="leases"),
+            asyncio.create_task(self._poller.run(), name="poller"),
             asyncio.create_task(self._expire_gates(), name="promises"),
             asyncio.create_task(self._start_due(), name="time"),
             asyncio.create_task(self._send_mail(), name="mail"),
@@ -135,7 +139,7 @@ class Worker:
                 self._begin(lease)
             if claimed and len(claimed) == min(free, 20):
                 continue
-            await wait_for_news(self._look)
+            await self._look.wait()
 
     async def _claim(self, limit: int) -> list[Lease] | None:
         """Claim; a worker that is stopped in the middle gives back what the claim took."""
@@ -208,17 +212,23 @@ class Worker:
             await asyncio.sleep(0.5)
             return None
 
+    async def _wait_for(self, work: Work) -> None:
+        news = self._poller.news[work]
+        await news.wait()
+        news.clear()
+
     async def _expire_gates(self) -> None:
         """Decide gates whose time is up."""
         while True:
+            await self._wait_for(Work.GATES)
             await self._try(decisions.expire_due)
-            await asyncio.sleep(settings.POLL_SECONDS)
 
     async def _start_due(self) -> None:
         """Start what is due."""
         while True:
-            if not await self._try(scheduler.run_due):
-                await asyncio.sleep(settings.POLL_SECONDS)
+            await self._wait_for(Work.TRIGGERS)
+            while await self._try(scheduler.run_due):
+                pass
 
     async def _tidy(self) -> None:
         """Forget what is not to be kept."""
@@ -231,10 +241,10 @@ class Worker:
     async def _send_mail(self) -> None:
         """Mail the notices that are due; a slow mail server delays nothing else."""
         while True:
+            await self._wait_for(Work.MAIL)
             for outgoing in await self._try(mailer.claim_due) or []:
                 problem = await asyncio.to_thread(mailer.send, outgoing)
                 await self._try(mailer.record_sent, outgoing, problem)
-            await asyncio.sleep(settings.POLL_SECONDS)
 
     # --- stopping ---
 

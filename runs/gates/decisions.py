@@ -11,6 +11,8 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
+from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.timesince import timesince
 
@@ -128,12 +130,16 @@ def switch_mode(access: Access, run: Run, mode: str) -> Run:
     return run
 
 
+def due() -> "QuerySet[Gate]":
+    """What nobody decided in time."""
+    return Gate.objects.filter(status=GateStatus.PENDING, expires_at__lte=Now())
+
+
 def expire_due() -> int:
     """Decide what nobody decided in time: a question goes on with what it recommends, an approval
     counts as denied. Returns how many."""
-    due = Gate.objects.filter(status=GateStatus.PENDING, expires_at__lte=timezone.now())
     decided = 0
-    for gate in due.order_by("expires_at")[:100]:
+    for gate in due().order_by("expires_at")[:100]:
         if gate.kind == GateKind.QUESTION:
             minutes = round(settings.AUTO_CONTINUE_SECONDS / 60)
             is_at_once = (gate.request.get("metadata") or {}).get("source") == "non-blocking"

@@ -20,6 +20,7 @@ from runs.lifecycle.endings import (
 )
 from runs.lifecycle.transitions import Lease, S, holding, transition
 from runs.models import Run, WorkerBeat
+from runs.models.run_query import RunQuerySet
 from teammates.models import TeammateStatus
 from teammates.types import JSON
 
@@ -91,6 +92,11 @@ SELECT up.id, up.fence, up.attempt, {told} FROM up
     ),
     told=log.TOLD,
 )
+
+
+def due() -> RunQuerySet:
+    """What may be claimed, were there room."""
+    return Run.objects.filter(status=S.QUEUED, available_at__lte=Now())
 
 
 def claim_runs(*, worker: str, limit: int) -> list[Lease]:

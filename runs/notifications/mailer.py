@@ -14,6 +14,8 @@ from email.utils import formataddr, parseaddr
 from django.conf import settings
 from django.core.mail import EmailMessage, EmailMultiAlternatives
 from django.db import transaction
+from django.db.models import QuerySet
+from django.db.models.functions import Now
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
@@ -59,11 +61,14 @@ class OutgoingMail:
     written: Sequence[File] = ()  # what the run wrote
 
 
+def due() -> "QuerySet[Notice]":
+    return Notice.objects.filter(due_at__lte=Now())
+
+
 def claim_due() -> list[OutgoingMail]:
     """Take what is due to be mailed. Until `record_sent`, each is due again after a while."""
-    due = Notice.objects.filter(due_at__lte=timezone.now()).order_by("due_at")
     mails: list[OutgoingMail] = []
-    for pk in list(due.values_list("pk", flat=True)[:MOST_AT_ONCE]):
+    for pk in list(due().order_by("due_at").values_list("pk", flat=True)[:MOST_AT_ONCE]):
         try:
             outgoing = _claim_one(pk)
         except Exception:  # one that cannot be written holds up no other

@@ -8,9 +8,10 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -48,28 +49,39 @@ def run_due(now: datetime | None = None) -> bool:
     return max(done) >= MOST_AT_ONCE
 
 
+def due() -> "list[QuerySet[Any]]":
+    """What a look would find, as far as the database's clock says."""
+    return [_over(), _ready(), _without_time(), _to_fire(Now())]
+
+
 # --- schedules ----------------------------------------------------------------------------------
 def schedule_next() -> int:
     """Find the next time of each schedule that was set, changed or resumed; how many there were."""
-    without_time = Trigger.objects.active().filter(kind=TriggerKind.SCHEDULE, next_at=None)
     found = 0
-    for pk in list(without_time.values_list("pk", flat=True)[:MOST_AT_ONCE]):
+    for pk in list(_without_time().values_list("pk", flat=True)[:MOST_AT_ONCE]):
         with _one_of_many("Schedule", pk), transaction.atomic():
-            trigger = _locked(without_time.filter(pk=pk))
+            trigger = _locked(_without_time().filter(pk=pk))
             if trigger is not None:
                 _move_on(trigger, trigger.armed_at)
                 found += 1
     return found
 
 
+def _without_time() -> TriggerQuerySet:
+    return Trigger.objects.active().filter(kind=TriggerKind.SCHEDULE, next_at=None)
+
+
+def _to_fire(clock: "datetime | Now") -> TriggerQuerySet:
+    return Trigger.objects.active().filter(next_at__lte=clock)
+
+
 def fire_due(now: datetime | None = None) -> int:
     """Start what is due, each trigger in a transaction of its own; how many firings came of it."""
-    clock = now or Now()
-    due = Trigger.objects.active().filter(next_at__lte=clock)
+    to_fire = _to_fire(now or Now())
     fired = 0
-    for pk in list(due.order_by("next_at").values_list("pk", flat=True)[:MOST_AT_ONCE]):
+    for pk in list(to_fire.order_by("next_at").values_list("pk", flat=True)[:MOST_AT_ONCE]):
         with _one_of_many("Schedule", pk), transaction.atomic():
-            trigger = _locked(due.filter(pk=pk))
+            trigger = _locked(to_fire.filter(pk=pk))
             if trigger is not None:
                 fired += _fire(trigger, now or database_now())
     return fired
@@ -135,10 +147,7 @@ def start_waiting() -> int:
     Where the rule is to stop the old run, it is stopped here, outside of the firing's
     transaction: one that ends a run holds nothing else.
     """
-    waiting = Firing.objects.filter(status=FiringStatus.WAITING)
-    busy = Exists(Run.objects.filter(task=OuterRef("task"), status__in=ACTIVE))
-    ready = waiting.filter(Q(trigger__overlap=Overlap.CANCEL) | ~busy | Q(trigger=None))
-    first = ready.order_by("trigger_id", "id").distinct("trigger_id")
+    first = _ready().order_by("trigger_id", "id").distinct("trigger_id")
     started = 0
     for pk, trigger_id in list(first.values_list("pk", "trigger_id")[:MOST_AT_ONCE]):
         if trigger_id is None:
@@ -148,7 +157,7 @@ def start_waiting() -> int:
             _stop_old(pk)
         with _one_of_many("Firing", pk), transaction.atomic():
             trigger = _locked(Trigger.objects.filter(pk=trigger_id))
-            found = waiting.select_related("prompt__thread").filter(pk=pk).first()
+            found = _waiting().select_related("prompt__thread").filter(pk=pk).first()
             if trigger is None or found is None or history.active_runs(trigger.task).exists():
                 continue
             if not trigger.is_active:
@@ -159,16 +168,23 @@ def start_waiting() -> int:
     return started
 
 
+def _waiting() -> "QuerySet[Firing]":
+    return Firing.objects.filter(status=FiringStatus.WAITING)
+
+
+def _ready() -> "QuerySet[Firing]":
+    busy = Exists(Run.objects.filter(task=OuterRef("task"), status__in=ACTIVE))
+    return _waiting().filter(Q(trigger__overlap=Overlap.CANCEL) | ~busy | Q(trigger=None))
+
+
 def _give_up(pk: int) -> None:
-    waiting = Firing.objects.filter(pk=pk, status=FiringStatus.WAITING)
-    waiting.update(status=FiringStatus.SKIPPED, reason=SkipReason.PAUSED)
+    _waiting().filter(pk=pk).update(status=FiringStatus.SKIPPED, reason=SkipReason.PAUSED)
 
 
 def _stop_old(pk: int) -> None:
     """What was under way when this firing came, if the rule is to stop that. A look that is late
     must not stop the run that came of the firing meanwhile."""
-    waiting = Firing.objects.filter(pk=pk, status=FiringStatus.WAITING)
-    found = waiting.select_related("trigger__task__teammate").first()
+    found = _waiting().filter(pk=pk).select_related("trigger__task__teammate").first()
     if found is None or found.trigger is None or found.trigger.overlap != Overlap.CANCEL:
         return
     if found.trigger.is_active:
@@ -180,12 +196,9 @@ def _stop_old(pk: int) -> None:
 # --- what came of them --------------------------------------------------------------------------
 def count_outcomes() -> int:
     """Count how the runs of firings ended; a trigger whose runs keep failing goes to rest."""
-    over = Q(run__finished_at__isnull=False) | Q(run=None)
-    unsettled = Firing.objects.unsettled().filter(over)
     settled = 0
-    for pk, trigger_id in list(
-        unsettled.order_by("id").values_list("pk", "trigger_id")[:MOST_AT_ONCE]
-    ):
+    over = _over().order_by("id").values_list("pk", "trigger_id")
+    for pk, trigger_id in list(over[:MOST_AT_ONCE]):
         with _one_of_many("Firing", pk), transaction.atomic():
             # The trigger first, as whoever fires it does.
             trigger = _locked(Trigger.objects.filter(pk=trigger_id)) if trigger_id else None
@@ -197,6 +210,11 @@ def count_outcomes() -> int:
                 _count(trigger, run)
             settled += changed
     return settled
+
+
+def _over() -> "QuerySet[Firing]":
+    ended = Q(run__finished_at__isnull=False) | Q(run=None)
+    return Firing.objects.unsettled().filter(ended)
 
 
 def _count(trigger: Trigger, run: Run) -> None:

@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 import httpx2
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F
-from django.db.models.functions import Coalesce
+from django.db.models import F, QuerySet
+from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from config.database import in_db
-from config.wakeups import WakeUps, wait_for_news
+from config.wakeups import WakeUps
 from runs.events import channels
 from runs.models import (
     DeliveryAttempt,
@@ -70,8 +70,8 @@ class SendAttempt:
 class Sender:
     """One per worker. `run` until cancelled."""
 
-    def __init__(self, wakeups: WakeUps) -> None:
-        self._look = asyncio.Event()
+    def __init__(self, wakeups: WakeUps, news: asyncio.Event) -> None:
+        self._look = news
         self._under_way: dict[asyncio.Task[None], int] = {}
         wakeups.subscribe(channels.DELIVERIES_CHANNEL, lambda _: self._look.set())
 
@@ -89,7 +89,7 @@ class Sender:
                         self._under_way[task] = delivery.endpoint_id
                         task.add_done_callback(self._ended)
                     if not claimed:
-                        await wait_for_news(self._look)
+                        await self._look.wait()
             finally:
                 for task in self._under_way:
                     task.cancel()
@@ -147,6 +147,13 @@ UPDATE runs_webhookdelivery d
 SET next_retry_at = statement_timestamp() + make_interval(secs => %(claimed_for)s)
 FROM picked WHERE d.id = picked.id RETURNING d.id
 """
+
+
+def due() -> "QuerySet[WebhookDelivery]":
+    """What may be sent, were it its turn."""
+    return WebhookDelivery.objects.filter(
+        status=DeliveryStatus.PENDING, next_retry_at__lte=Now(), endpoint__deleted_at=None
+    )
 
 
 def claim_due(limit: int, under_way: Mapping[int, int]) -> list[WebhookDelivery]:

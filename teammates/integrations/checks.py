@@ -11,6 +11,8 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import connection, transaction
+from django.db.models import QuerySet
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from config.database import in_db
@@ -58,6 +60,13 @@ class Check:
     @property
     def organization_id(self) -> int:
         return self.row.organization_id
+
+
+def due() -> "list[QuerySet[Any]]":
+    return [
+        ToolServer.objects.filter(check_due_at__lte=Now()),
+        Model.objects.filter(test_due_at__lte=Now()),
+    ]
 
 
 def claim_due(*, busy: set[int], limit: int) -> list[Check]:

@@ -22,7 +22,7 @@ def add(access: Access, name: str) -> ToolServer:
 
 
 async def check_until(done: Any) -> None:
-    running = asyncio.create_task(Checker(WakeUps()).run())
+    running = asyncio.create_task(Checker(WakeUps(), asyncio.Event()).run())
     try:
         await asyncio.to_thread(wait_for, done)
     finally:

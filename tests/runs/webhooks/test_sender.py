@@ -215,7 +215,7 @@ def test_a_worker_sends_what_is_due(alice: Access, receiver: Receiver) -> None:
         wakeups = WakeUps()
         tasks = [
             asyncio.create_task(wakeups.run()),
-            asyncio.create_task(sender.Sender(wakeups).run()),
+            asyncio.create_task(sender.Sender(wakeups, asyncio.Event()).run()),
         ]
         async with asyncio.timeout(30):
             while await in_db(endpoint.deliveries.exclude(status="success").exists):
