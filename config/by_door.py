@@ -1,4 +1,5 @@
-"""Which middlewares a request passes through: those that pages need, or those that programs do."""
+"""Which middlewares a request passes through: those that pages need, those that programs do, or
+none, for probes of the server's health."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +10,9 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.module_loading import import_string
 
 from config.api import envelope_for
-from config.middleware import GetResponse
+from config.middleware import PROBES, GetResponse
 
-DESCRIPTIONS = ("/v1/docs", "/api/v1/docs", "/api/v2/docs", "/api/docs")
+DESCRIPTIONS = ("/v1/docs", "/api/v1/docs", "/api/v2/docs")
 
 
 class by_door:  # noqa: N801  # named like the other middlewares
@@ -23,6 +24,7 @@ class by_door:  # noqa: N801  # named like the other middlewares
     def __init__(self, get_response: GetResponse) -> None:
         self._pages = _Chain(settings.PAGE_MIDDLEWARE, get_response)
         self._apis = _Chain(settings.API_MIDDLEWARE, get_response)
+        self._probes = _Chain([], get_response)
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response: HttpResponse = self._behind(request).respond(request)
@@ -43,6 +45,8 @@ class by_door:  # noqa: N801  # named like the other middlewares
         return None
 
     def _behind(self, request: HttpRequest) -> "_Chain":
+        if request.path in PROBES:
+            return self._probes
         is_page = request.path.rstrip("/") in DESCRIPTIONS or envelope_for(request.path) is None
         return self._pages if is_page else self._apis
 

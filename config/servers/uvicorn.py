@@ -159,6 +159,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 application,
+                loop="asyncio",
                 http=Protocol,
                 ws="websockets-sansio",
                 ws_max_size=LARGEST_SOCKET_MESSAGE,

@@ -323,12 +323,14 @@ def test_the_description_of_an_api_is_made_once(db: None, monkeypatch: Any) -> N
 def test_programs_do_not_pass_through_what_pages_need(alice: Access) -> None:
     page, description = Client().get("/login/"), Client().get("/api/v2/docs")
     answer = call(make_key(alice), "GET", "/v1/threads")
+    probe = Client().get("/healthz")
     for shown in (page, description):
         assert "Content-Security-Policy" in shown.headers
         assert shown.headers["X-Frame-Options"] == "DENY"
-    assert answer.status_code == 200
-    assert not hasattr(answer.wsgi_request, "session")
-    assert "Content-Security-Policy" not in answer.headers
-    for one in (page, description, answer):
+    for told in (answer, probe):
+        assert told.status_code == 200
+        assert not hasattr(told.wsgi_request, "session")
+        assert "Content-Security-Policy" not in told.headers
+    for one in (page, description, answer, probe):
         assert one.headers["X-Content-Type-Options"] == "nosniff"
         assert "no-store" in one.headers["Cache-Control"]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from django.db import connection
 
 from config import schema
 from tests.database import CHECKOUT, cluster, template, url_of
@@ -81,3 +82,17 @@ def test_a_database_of_the_first_version_is_migrated_with_what_it_holds(empty: s
         row = connection.execute("SELECT name FROM teammates_organization").fetchone()
     assert row == ("The first",)
     assert shape(empty) == shape(template())
+
+
+@pytest.mark.django_db
+def test_a_database_that_has_run_all_migrations_is_not_migrated_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    migrated: list[str] = []
+    monkeypatch.setattr(schema, "call_command", lambda name, **_: migrated.append(name))
+    schema.prepare()
+    assert not migrated
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM django_migrations WHERE app = 'runs' AND name LIKE '0017%%'")
+    schema.prepare()
+    assert migrated == ["migrate"]

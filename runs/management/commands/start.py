@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
@@ -15,7 +16,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.urls import get_resolver
 
@@ -73,6 +73,8 @@ class Command(BaseCommand):
             raise StartError(f"--processes must be at least 1, not {options['processes']}.")
         servers.check_installed(options["server"])
         folder = data_folder.prepare()
+        loading = threading.Thread(target=_load_application, daemon=True)
+        loading.start()  # PostgreSQL starts meanwhile
         with contextlib.ExitStack() as stack:
             stack.enter_context(data_folder.locked(folder))
             listener = stack.enter_context(_bound(host, port))
@@ -85,9 +87,9 @@ class Command(BaseCommand):
                 if why := check_server():
                     raise StartError(f"The database of DATABASE_URL cannot be used: {why}.")
             with self._step("Preparing the database"):
-                schema.load_if_empty()
-                call_command("migrate", interactive=False, verbosity=0)
+                schema.prepare()
             stack.callback(close_pool)
+            loading.join()
             if not encryption.is_readable():
                 raise StartError(
                     "The stored secrets cannot be read: MUSTER_ENCRYPTION_KEY, or encryption.key "
@@ -117,9 +119,6 @@ class Command(BaseCommand):
     def _supervise(
         self, serve: Callable[..., None], count: int, welcome: str, *, works: bool
     ) -> None:
-        from runs import runtime  # noqa: F401
-
-        assert get_resolver().url_patterns  # with all views: imported once, and not in each child
         webs, workers = processes.split(count) if works else (count, 0)
         children = [
             Child(f"web {number}", partial(serve, takes_mail=number == 1 and not workers))
@@ -155,6 +154,13 @@ class Command(BaseCommand):
             self.stdout.write("")
             raise
         self.stdout.write(f" {time.monotonic() - began:.1f} s")
+
+
+def _load_application() -> None:
+    """All that serves and works, with its views: once, and not in each child."""
+    from runs import runtime  # noqa: F401
+
+    assert get_resolver().url_patterns
 
 
 def _serve(
