@@ -11,7 +11,7 @@ from config.compiled import CompiledQuery, Hole
 from teammates.access import Access, read_permission
 from teammates.models import Role
 
-Row = TypeVar("Row", bound=models.Model)
+Row = TypeVar("Row")
 QUERIES: "list[ScopedQuery[Any]]" = []  # for the test that holds them to Django's
 
 
@@ -36,7 +36,7 @@ class ScopedQuery(Generic[Row]):
     Its further arguments are holes, as those of `CompiledQuery`. Raises what the scope raises.
     """
 
-    def __init__(self, build: "Callable[..., models.QuerySet[Row]]") -> None:
+    def __init__(self, build: "Callable[..., models.QuerySet[Any, Row]]") -> None:
         self.build = build
         self.names = list(inspect.signature(build).parameters)[1:]
         self._by_kind: dict[Kind, CompiledQuery[Row]] = {}
@@ -70,7 +70,7 @@ class ScopedQuery(Generic[Row]):
             self._by_kind[kind] = CompiledQuery(build, [*self.names, *_names_of(kind)])
         return self._by_kind[kind]
 
-    def _build_for(self, access: Access, **holes: Hole) -> "models.QuerySet[Row]":
+    def _build_for(self, access: Access, **holes: Hole) -> "models.QuerySet[Any, Row]":
         return self.build(access, **{name: holes[name] for name in self.names})
 
 
@@ -102,7 +102,7 @@ def _values_of(access: Access, kind: Kind) -> dict[str, Any]:
     return {name: rows[name].pk for name in _names_of(kind)}
 
 
-def scoped_query(build: "Callable[..., models.QuerySet[Row]]") -> ScopedQuery[Row]:
+def scoped_query(build: "Callable[..., models.QuerySet[Any, Row]]") -> ScopedQuery[Row]:
     """Decorate a function of an access that returns a queryset (`ScopedQuery`)."""
     query = ScopedQuery(build)
     QUERIES.append(query)

@@ -1,12 +1,15 @@
 """What each teammate does now."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
-from django.db.models import Case, Count, F, OuterRef, Subquery, When, Window
+from django.db.models import Case, Count, F, OuterRef, QuerySet, Subquery, When, Window
 from django.urls import reverse
 
+from config.compiled import Hole, compiled
 from runs.models import ACTIVE, FINISHED, CallStatus, Run, RunStatus, ToolCall
 from runs.models.run_query import RunQuerySet
 from runs.usage import totals
@@ -14,6 +17,7 @@ from runs.usage.periods import Span
 from teammates.access import Access
 from teammates.models import Teammate
 from teammates.models.teammate import TeammateQuerySet
+from teammates.scoped_query import scoped_query
 
 MOST_ROWS = 50
 MOST_LOOKED_AT = 200  # of a newcomer's runs
@@ -99,23 +103,13 @@ def activity_of(teammate: Teammate) -> Activity:
 
 def rows(access: Access) -> list[ActivityRow]:
     """The `MOST_ROWS` teammates that most need a look. Six queries, whatever is under way."""
-    runs = Run.objects.visible_to(access)
-    teammates = Teammate.objects.visible_to(access).current().filter(end_user=None)
-    busy = under_way(runs.filter(teammate__in=teammates))
-    first = list(busy)[:MOST_ROWS]
-    ended = runs.filter(teammate=OuterRef("pk"), status__in=FINISHED).newest_first()
-    chosen = (
-        teammates.annotate(
-            is_idle=Case(When(pk__in=first, then=False), default=True),
-            ended=Subquery(ended.values("pk")[:1]),
-        )
-        .order_by(*(["is_idle"] if first else []), F("ended").desc(nulls_last=True), "id")
-        .values_list("pk", "ended")[:MOST_ROWS]
-    )
+    busy = busy_of(_under_way.all(access))
+    chosen = _chosen.all(access, first=list(busy)[:MOST_ROWS])
     shown_run = {pk: busy[pk].run_id if pk in busy else ended for pk, ended in chosen}
-    by_id = Teammate.objects.with_version().in_bulk(list(shown_run))
-    run_by_id = runs.for_list().in_bulk([pk for pk in shown_run.values() if pk])
-    calls = _open_calls(list(run_by_id))
+    by_id = {one.pk: one for one in _teammates.all(teammate_ids=list(shown_run))}
+    run_ids = [pk for pk in shown_run.values() if pk]
+    run_by_id = {run.pk: run for run in _runs.all(access, run_ids=run_ids)}
+    calls = {call.run_id: call for call in _open_calls.all(run_ids=run_ids)}
     spent = totals.by_teammate(access, Span.last(1), teammate__in=list(shown_run))
     found = []
     for pk, run_id in shown_run.items():
@@ -132,25 +126,65 @@ def rows(access: Access) -> list[ActivityRow]:
     return sorted(found, key=lambda row: row.place)
 
 
-def under_way(runs: RunQuerySet) -> dict[int, Busy]:
-    """Of each teammate at work in `runs`; those that most need a look first. One query."""
+def under_way(runs: RunQuerySet) -> "QuerySet[Run, Any]":
+    """Of each teammate at work in `runs`, the one that most needs a look, for `busy_of`."""
     place = Case(*(When(status=status, then=at) for at, status in enumerate(ORDER)), default=IDLE)
-    firsts = (
+    return (
         runs.filter(status__in=ACTIVE)
         .annotate(place=place, together=Window(Count("pk"), partition_by="teammate"))
         .order_by("teammate", "place", "-created_at", "-id")
         .distinct("teammate")
         .values_list("teammate_id", "pk", "status", "together", "place", "created_at")
     )
-    ordered = sorted(firsts, key=lambda row: (row[4], -row[5].timestamp()))
+
+
+def busy_of(rows: "Iterable[tuple[Any, ...]]") -> dict[int, Busy]:
+    """What each teammate has `under_way`; those that most need a look first."""
+    ordered = sorted(rows, key=lambda row: (row[4], -row[5].timestamp()))
     return {teammate: Busy(run, status, count) for teammate, run, status, count, *_ in ordered}
 
 
-def _open_calls(run_ids: list[int]) -> dict[int, ToolCall]:
-    calls = ToolCall.objects.filter(
-        run__in=run_ids, status__in=[CallStatus.RUNNING, CallStatus.WAITING, CallStatus.UNKNOWN]
+def _on_board(access: Access) -> TeammateQuerySet:
+    return Teammate.objects.visible_to(access).current().filter(end_user=None)
+
+
+@scoped_query
+def _under_way(access: Access) -> "QuerySet[Run, Any]":
+    return under_way(Run.objects.visible_to(access).filter(teammate__in=_on_board(access)))
+
+
+@scoped_query
+def _chosen(access: Access, first: Hole) -> "QuerySet[Teammate, Any]":
+    """Whom the board shows, those in `first` before others, and which of their runs ended last."""
+    runs = Run.objects.visible_to(access)
+    ended = runs.filter(teammate=OuterRef("pk"), status__in=FINISHED).newest_first()
+    return (
+        _on_board(access)
+        .annotate(
+            is_idle=Case(When(pk__any=first, then=False), default=True),
+            ended=Subquery(ended.values("pk")[:1]),
+        )
+        .order_by("is_idle", F("ended").desc(nulls_last=True), "id")
+        .values_list("pk", "ended")[:MOST_ROWS]
     )
-    return {call.run_id: call for call in calls.order_by("run_id", "-pk").distinct("run_id")}
+
+
+@compiled
+def _teammates(teammate_ids: Hole) -> TeammateQuerySet:
+    return Teammate.objects.with_version().filter(pk__any=teammate_ids)
+
+
+@scoped_query
+def _runs(access: Access, run_ids: Hole) -> RunQuerySet:
+    return Run.objects.visible_to(access).for_list().filter(pk__any=run_ids)
+
+
+@compiled
+def _open_calls(run_ids: Hole) -> "QuerySet[ToolCall]":
+    """The newest of each run that is not over."""
+    is_open = [CallStatus.RUNNING, CallStatus.WAITING, CallStatus.UNKNOWN]
+    calls = ToolCall.objects.filter(run__pk__any=run_ids, status__in=is_open)
+    return calls.order_by("run_id", "-pk").distinct("run_id")
 
 
 def _doing(run: Run, call: ToolCall | None) -> str:

@@ -45,7 +45,8 @@ def teammate_list(request: PageRequest) -> HttpResponse:
     page = page_of(request, rows, "place", "id", size=PAGE_SIZE)
     shown = page.rows
     sums = totals.by_teammate(access, Span.last(DAYS), teammate__in=shown)
-    busy = activity.under_way(Run.objects.visible_to(access).filter(teammate__in=shown))
+    runs = Run.objects.visible_to(access).filter(teammate__in=shown)
+    busy = activity.busy_of(activity.under_way(runs))
     return render(
         request,
         "teammates/teammate_list.html",

@@ -157,6 +157,9 @@ def _values(query: Any, names: Any, run: Run) -> dict[str, Any]:
         "fence": run.fence,
         "model_ids": list(Model.objects.values_list("pk", flat=True)),
         "at": timezone.now(),
+        "first": [run.teammate_id],
+        "run_ids": [run.pk],
+        "teammate_ids": [run.teammate_id],
         "pk": row and row.pk,
         "uid": row and row.uid,
     }
