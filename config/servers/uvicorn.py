@@ -10,7 +10,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from config.servers.bodies import DISCARD_SECONDS, BodyRefused, IncomingBody
 from teammates.types import JSON
@@ -22,13 +24,56 @@ LARGEST_SOCKET_MESSAGE = 64 * 1024  # bytes; pages say little
 END_SECONDS = 3  # in which answers may be finished once the server is told to stop
 
 
-class Protocol(HttpToolsProtocol):
-    """One connection."""
+class _NeedsReading(asyncio.Protocol):
+    """Whoever reads nothing of what waits for them is cut off: nobody keeps an answer, and what it
+    was made of, for ever."""
 
+    transport: asyncio.Transport
+    _stalled: asyncio.TimerHandle | None = None  # while there is more to read than is taken
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        transport.set_write_buffer_limits(high=0)  # to be told of the first byte that waits
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_watching()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch(None)
+
+    def resume_writing(self) -> None:
+        self._stop_watching()
+        super().resume_writing()
+
+    def _watch(self, unsent_before: int | None) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        if unsent_before is not None and unsent >= unsent_before:
+            self.transport.abort()
+        else:
+            loop = asyncio.get_running_loop()
+            self._stalled = loop.call_later(STALLED_SECONDS, self._watch, unsent)
+
+    def _stop_watching(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+
+
+class SocketProtocol(_NeedsReading, WebSocketsSansIOProtocol):  # type: ignore[misc]
+    """One websocket."""
+
+
+class Protocol(_NeedsReading, HttpToolsProtocol):
+    """One connection. `cycle` is the request that came last; before it is answered, one that came
+    earlier may be `_running`."""
+
+    _running: RequestResponseCycle | None = None
     _head_late: asyncio.TimerHandle | None = None  # while a head is on its way
     _head_size = 0
-    _stalled: asyncio.TimerHandle | None = None  # while there is more to read than is taken
     _body: IncomingBody | None = None
+    _unpacked = 0  # bytes of a chunked body
+    _packed: int | None = None  # the same with what is around them; None: it is not chunked
     _is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -37,25 +82,37 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
-        if self._stalled is not None:
-            self._stalled.cancel()
+        self._tell_running_that_nobody_is_there()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
             return
+        if self.timeout_keep_alive_task is not None:
+            self._expect_head()  # what comes now must become one
+        goes_on = self._head_late
+        if self._packed is not None:
+            self._packed += len(data)
         super().data_received(data)
-        if self._head_late is not None:
+        if self._head_late is not None and self._head_late is goes_on:
             self._head_size += len(data)
-            if self._head_size > LARGEST_HEAD and not self.transport.is_closing():
-                self.send_400_response("The head of the request is too large.")
+            if self._head_size > LARGEST_HEAD:
+                self.transport.abort()
+        if self._packed is not None and self._packed > self._unpacked * 9 // 8 + LARGEST_HEAD:
+            self.transport.abort()  # next to nothing but trailers, or the edges of chunks
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._expect_head()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head_late is not None:  # else it is a trailer: nobody may say more about a request
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._stop_waiting()
+        if self._is_refused:  # what follows a refusal, in the same piece
+            return
         self._body = None
         scope = cast(JSON, self.scope)
         scope["muster.unsent"] = self.transport.get_write_buffer_size
@@ -69,12 +126,19 @@ class Protocol(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         self._stop_waiting()  # from here on the connection is another protocol's
+        if self._is_at_work():
+            self.transport.abort()  # the answer before it is not whole
+            return
         super().handle_websocket_upgrade()
+        socket = cast(SocketProtocol, self.transport.get_protocol())
+        if not socket.handshake_initiated:  # it is none that can be taken: nobody waits for more
+            self.transport.abort()
 
     def on_body(self, body: bytes) -> None:
         if self._is_refused:
             return
         if self._body is not None:
+            self._unpacked += len(body)
             try:
                 self._body.receive(len(body))
             except BodyRefused as refused:
@@ -87,20 +151,24 @@ class Protocol(HttpToolsProtocol):
         if not self._is_refused:
             super().on_message_complete()
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._expect_reading()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._stalled is not None:
-            self._stalled.cancel()
-
     def shutdown(self) -> None:
         """An answer that nobody knows the end of, a stream's, ends now; others may be finished."""
         super().shutdown()
-        if self.cycle is not None and self.cycle.response_started and self.cycle.chunked_encoding:
+        running = self._running
+        if running is not None and running.response_started and running.chunked_encoding:
             self.transport.close()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _is_at_work(self) -> bool:
+        return self._running is not None and not self._running.response_complete
+
+    def _tell_running_that_nobody_is_there(self) -> None:
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
 
     # --- what is waited for ---------------------------------------------------------------------
     def _expect_head(self) -> None:
@@ -110,41 +178,36 @@ class Protocol(HttpToolsProtocol):
 
     def _expect_body(self) -> None:
         headers = dict(self.headers)
-        length: int | None = None
-        if b"transfer-encoding" not in headers:
-            length = int(headers.get(b"content-length", 0))  # the parser has refused what is none
+        is_chunked = b"transfer-encoding" in headers
+        # The parser has refused what is no number.
+        length = None if is_chunked else int(headers.get(b"content-length", 0))
         if length != 0:
             path, peer = self.url.decode("latin-1"), self.client[0] if self.client else ""
             self._body = IncomingBody(path, self.headers, peer, give_up=self.transport.abort)
+            self._unpacked, self._packed = 0, 0 if is_chunked else None
             self._body.announce(length)
 
-    def _expect_reading(self, unsent_before: int | None = None) -> None:
-        """Nobody who reads nothing keeps an answer, and what it was made of, for ever."""
-        unsent = self.transport.get_write_buffer_size()
-        if unsent_before is not None and unsent >= unsent_before:
-            self.transport.abort()
-        else:
-            self._stalled = self.loop.call_later(STALLED_SECONDS, self._expect_reading, unsent)
-
     def _stop_waiting(self) -> None:
+        """The head, or the body, is there."""
         if self._head_late is not None:
             self._head_late.cancel()
             self._head_late = None
         if self._body is not None:
             self._body.end()
+        self._packed = None
 
     def _refuse(self, refused: BodyRefused) -> None:
         """Answer now; go on discarding for a moment, so that the answer can be read."""
         self._is_refused = True
-        if self.cycle is not None and not self.cycle.response_complete:
-            if self.cycle.response_started or self.cycle.scope is not self.scope:
+        self._stop_waiting()
+        if self._running is not None and self._is_at_work():
+            if self._running.response_started or self._running.scope is not self.scope:
                 self.transport.abort()  # in the middle of an answer there is no place for another
                 return
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+            self._tell_running_that_nobody_is_there()
         self.flow.resume_reading()
         self.transport.write(refused.answer)
-        self.loop.call_later(DISCARD_SECONDS, self.transport.close)
+        self.loop.call_later(DISCARD_SECONDS, self.transport.abort)
 
 
 class Server(uvicorn.Server):
@@ -161,7 +224,7 @@ class Server(uvicorn.Server):
                 application,
                 loop="asyncio",
                 http=Protocol,
-                ws="websockets-sansio",
+                ws=SocketProtocol,
                 ws_max_size=LARGEST_SOCKET_MESSAGE,
                 interface="asgi3",
                 lifespan="off",

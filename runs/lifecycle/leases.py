@@ -115,11 +115,16 @@ def claim_runs(*, worker: str, limit: int) -> list[Lease]:
         "silent": WorkerBeat.silent_after().total_seconds(),
         "are_small": True,
     }
-    with transaction.atomic(), connection.cursor() as cursor, connection.connection.pipeline():
+    with (
+        transaction.atomic(),
+        connection.cursor() as lock,
+        connection.cursor() as claim,
+        connection.connection.pipeline(),
+    ):
         # A statement of its own: the snapshot of the claim must be younger than the lock.
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CLAIM_LOCK])
-        cursor.execute(_CLAIM, values)
-        return [Lease(*row[:3]) for row in cursor.fetchall()]
+        lock.execute("SELECT pg_advisory_xact_lock(%s)", [CLAIM_LOCK])
+        claim.execute(_CLAIM, values)
+        return [Lease(*row[:3]) for row in claim.fetchall()]
 
 
 def renew_leases(leases: Iterable[Lease]) -> tuple[set[int], set[int]]:

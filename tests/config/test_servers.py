@@ -1,14 +1,17 @@
 """Each server that can serve the application: what it refuses, gives up and ends."""
 
+import asyncio
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+import uvicorn
 
 from config import servers
 from config.errors import StartError
@@ -174,3 +177,122 @@ def test_a_server_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
     )
     with pytest.raises(StartError, match=r"needs httptools.*--extra uvicorn"):
         servers.check_installed(servers.UVICORN)
+
+
+# --- uvicorn's connections, with less patience ---------------------------------------------------
+@asynccontextmanager
+async def connection_to(
+    application: Any, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    from config.servers import uvicorn as ours
+
+    monkeypatch.setattr(ours, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(ours, "STALLED_SECONDS", 0.5)
+    config = uvicorn.Config(
+        application,
+        http=ours.Protocol,
+        ws=ours.SocketProtocol,
+        interface="asgi3",
+        lifespan="off",
+        log_config=None,
+    )
+    config.load()
+    state = uvicorn.server.ServerState()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: ours.Protocol(config, state, {}), "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    try:
+        async with asyncio.timeout(20):
+            yield reader, writer
+    finally:
+        writer.close()
+        server.close()
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Reads the body; answers with the names of the headers as they are known then."""
+    while (await receive()).get("more_body"):
+        pass
+    names = b" ".join(name for name, _ in scope["headers"])
+    head = [(b"content-length", str(len(names)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": head})
+    await send({"type": "http.response.body", "body": names})
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def test_a_trailer_says_nothing_about_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with connection_to(echo, monkeypatch) as (reader, writer):
+        writer.write(CHUNKED + b"1\r\nx\r\n0\r\nAuthorization: Bearer evil\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        assert await reader.readexactly(22) == b"host transfer-encoding"
+
+
+async def test_trailers_without_an_end_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with connection_to(echo, monkeypatch) as (reader, writer):
+
+        async def pour() -> None:
+            writer.write(CHUNKED + b"1\r\nx\r\n0\r\n")
+            for number in range(3_000):
+                writer.write(b"X-%d: %s\r\n" % (number, b"y" * 1_000))
+                await writer.drain()
+            await reader.readexactly(1)
+
+        with pytest.raises(ConnectionError):
+            await pour()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n\r\n",  # a line too many
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Half: ",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+        b"Content-Length: 5\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    ],
+)
+async def test_a_connection_on_which_nothing_comes_ends(
+    monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    async with connection_to(echo, monkeypatch) as (reader, writer):
+        writer.write(said)
+        with suppress(ConnectionError):
+            await reader.read()
+
+
+async def test_who_answers_learns_that_the_client_left_also_with_a_request_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = asyncio.Event()
+
+    async def stream(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        told.set()
+
+    async with connection_to(stream, monkeypatch) as (reader, writer):
+        get = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        writer.write(get + get)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.abort()
+        await told.wait()
+
+
+async def test_a_reader_who_takes_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = asyncio.Event()
+
+    async def pour(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(1_000):
+            await send({"type": "http.response.body", "body": b"x" * 50_000, "more_body": True})
+        ended.set()
+
+    async with connection_to(pour, monkeypatch) as (_, writer):
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await ended.wait()

@@ -90,6 +90,7 @@ class Command(BaseCommand):
                 schema.prepare()
             stack.callback(close_pool)
             loading.join()
+            _load_application()  # raises what went wrong there
             if not encryption.is_readable():
                 raise StartError(
                     "The stored secrets cannot be read: MUSTER_ENCRYPTION_KEY, or encryption.key "
