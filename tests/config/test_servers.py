@@ -20,8 +20,10 @@ from tests.conftest import MakeServer, Server
 
 
 @pytest.fixture(scope="module", params=servers.NAMES)
-def server(request: pytest.FixtureRequest, make_server: MakeServer) -> Server:
-    return make_server("--server", request.param)
+def server(request: pytest.FixtureRequest, make_server: MakeServer) -> Iterator[Server]:
+    server = make_server("--server", request.param)
+    yield server
+    server.stop()
 
 
 @contextmanager
