@@ -153,25 +153,24 @@ def compiled(build: "Callable[..., models.QuerySet[Internal, Row]]") -> Compiled
 
 
 class CompiledInsert(Generic[M]):
-    """The `INSERT` of a model, as one parameter, which `placeholder` names: the driver takes
-    statements of many apart anew each time. `expressions` are SQL for columns that get no value."""
+    """The `INSERT` of a model, as one parameter, called `name`: the driver takes statements of many
+    apart anew each time. `expressions` are SQL for columns that get no value."""
 
-    def __init__(self, model: type[M], placeholder: str = "%s", **expressions: str) -> None:
+    def __init__(self, model: type[M], name: str = "row", **expressions: str) -> None:
+        self._name = name
         table = model._meta.db_table
         fields = [field for field in model._meta.concrete_fields if not field.generated]
         fields = [field for field in fields if not isinstance(field, models.AutoField)]
         fields = [field for field in fields if field.db_default is models.NOT_PROVIDED]
         self._filled = [field for field in fields if field.attname not in expressions]
         self._returned = model._meta.db_returning_fields
-        self.returned = [
-            field.column for field in self._returned
-        ]  # what `take` wants the values of
+        self.returned = [field.column for field in self._returned]  # `take` wants their values
         columns = ", ".join(f'"{field.column}"' for field in fields)
         values = ", ".join(expressions.get(field.attname, f'"{field.column}"') for field in fields)
         returned = ", ".join(f'"{table}"."{field.column}"' for field in self._returned)
         self.sql = (
             f'INSERT INTO "{table}" ({columns}) SELECT {values} '
-            f'FROM jsonb_populate_record(NULL::"{table}", {placeholder}::jsonb) '
+            f'FROM jsonb_populate_record(NULL::"{table}", %({name})s::jsonb) '
             f"RETURNING {returned}"
         )
 
@@ -194,5 +193,5 @@ class CompiledInsert(Generic[M]):
     def save(self, row: M) -> M:
         """Insert a row, as `save(force_insert=True)` does; sends no signals."""
         with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
-            cursor.execute(self.sql, [self.value(row)])
+            cursor.execute(self.sql, {self._name: self.value(row)})
             return self.take(row, cursor.fetchone())

@@ -17,9 +17,9 @@ from teammates.text import clean_text
 from threads.files import current_files, hold_paths
 from threads.models import File, Message, MessageRole, Thread
 
-_THREAD = CompiledInsert(Thread, "%(thread)s")
-_FIRST_MESSAGE = CompiledInsert(Message, "%(message)s", thread_id="(SELECT id FROM opened)")
-_MESSAGE = CompiledInsert(Message, "%(message)s")
+_THREAD = CompiledInsert(Thread, "thread")
+_FIRST_MESSAGE = CompiledInsert(Message, "message", thread_id="(SELECT id FROM opened)")
+_MESSAGE = CompiledInsert(Message, "message")
 _OPEN = f"WITH opened AS ({_THREAD.sql}) {_FIRST_MESSAGE.sql}, (SELECT id FROM opened)"
 # The first words name a thread until somebody does, which its row decides: somebody may be at it.
 _POST = f"""WITH touched AS (
@@ -46,7 +46,7 @@ def create_thread(
         teammate=teammate,
         end_user=end_user,
     )
-    return _THREAD.take(made, _send(_THREAD.sql, thread=_THREAD.value(made)))
+    return _THREAD.save(made)
 
 
 def _new_thread(access: Access, **fields: Any) -> Thread:

@@ -1,12 +1,13 @@
 """The servers that can serve the application, each with its edges filed alike: a body is refused
 before it is read, a slow one given up, a slow reader noticed, and every stream closed at the end.
 
-Each module has a `Server`: made of the application, the socket that it is to take connections from
-and that several processes may share, `on_ready`, which is awaited on the event loop, and `on_stop`,
-which is awaited before the streams are ended. `run` serves until SIGINT or SIGTERM, or raises what
-`fail` was told.
+Each module has a `Server`, made of a `Service`: `run` serves until SIGINT or SIGTERM, or raises
+what `fail` was told.
 """
 
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from importlib import import_module, util
 from typing import Any
 
@@ -14,6 +15,17 @@ from config.errors import StartError
 
 DAPHNE, UVICORN = NAMES = ("daphne", "uvicorn")
 _EXTRAS = {UVICORN: ("uvicorn", "httptools", "websockets")}
+
+
+@dataclass(frozen=True)
+class Service:
+    """What is served on `listener`, a socket that listens already and that several processes may
+    share. `on_ready` is awaited on the event loop, `on_stop` before the streams are ended."""
+
+    application: Any
+    listener: socket.socket
+    on_ready: Callable[[], Awaitable[None]]
+    on_stop: Callable[[], Awaitable[None]]
 
 
 def check_installed(name: str) -> None:

@@ -55,7 +55,7 @@ class IncomingBody:
     ) -> None:
         self._path, self._headers, self._peer = path, list(headers), peer
         self._give_up = give_up
-        self._received = 0
+        self.received = 0  # bytes
         self._limit = self._allowed()
         self._waits: dict[str, asyncio.TimerHandle] = {}
         self._sender = ""  # of a large body, while it is on its way
@@ -75,8 +75,8 @@ class IncomingBody:
 
     def receive(self, size: int) -> None:
         """Raises `BodyRefused`."""
-        self._received += size
-        if self._received > self._limit:
+        self.received += size
+        if self.received > self._limit:
             self._refuse_size()
 
     def end(self) -> None:
@@ -123,12 +123,12 @@ class IncomingBody:
         self._sender = sender
 
     def _expect_progress(self, received_before: int) -> None:
-        if self._received - received_before < PROGRESS_BYTES:
+        if self.received - received_before < PROGRESS_BYTES:
             self._give_up()
             return
         loop = asyncio.get_running_loop()
         self._waits["progress"] = loop.call_later(
-            PROGRESS_SECONDS, self._expect_progress, self._received
+            PROGRESS_SECONDS, self._expect_progress, self.received
         )
 
 

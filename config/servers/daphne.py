@@ -6,8 +6,6 @@ from daphne.server import Server as DaphneServer  # isort: skip  # first: it ins
 
 import asyncio
 import os
-import socket
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +14,7 @@ from twisted.internet import defer
 from twisted.internet import reactor as twisted_reactor
 from twisted.web.http import RESPONSES
 
+from config.servers import Service
 from config.servers.bodies import DISCARD_SECONDS, BodyRefused, IncomingBody
 from teammates.types import JSON
 
@@ -82,23 +81,15 @@ class Request(WebRequest):
 
 
 class Server(DaphneServer):
-    def __init__(
-        self,
-        application: Any,
-        *,
-        listener: socket.socket,
-        on_ready: Callable[[], Awaitable[None]],
-        on_stop: Callable[[], Awaitable[None]],
-    ) -> None:
+    def __init__(self, service: Service) -> None:
         super().__init__(
-            application,
-            endpoints=[f"fd:fileno={os.dup(listener.fileno())}"],  # it closes the number
+            service.application,
+            endpoints=[f"fd:fileno={os.dup(service.listener.fileno())}"],  # it closes the number
             ready_callable=self._ready,
             verbosity=0,
             server_name="muster",
         )
-        self._on_ready = on_ready
-        self._on_stop = on_stop
+        self._service = service
         self.error: BaseException | None = None
 
     def _ready(self) -> None:
@@ -112,7 +103,7 @@ class Server(DaphneServer):
         return protocol
 
     def _begin(self) -> None:
-        asyncio.ensure_future(self._on_ready()).add_done_callback(self._begun)
+        asyncio.ensure_future(self._service.on_ready()).add_done_callback(self._begun)
 
     def _begun(self, task: "asyncio.Future[None]") -> None:
         if not task.cancelled() and (error := task.exception()):
@@ -124,7 +115,7 @@ class Server(DaphneServer):
         self.stop()
 
     def _stop(self) -> Any:
-        return defer.Deferred.fromFuture(asyncio.ensure_future(self._on_stop()))
+        return defer.Deferred.fromFuture(asyncio.ensure_future(self._service.on_stop()))
 
     def create_application(self, protocol: Any, scope: JSON) -> Any:
         if scope["type"] == "http":

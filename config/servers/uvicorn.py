@@ -6,14 +6,15 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import cast
 
 import uvicorn
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from config.servers import Service
 from config.servers.bodies import DISCARD_SECONDS, BodyRefused, IncomingBody
 from teammates.types import JSON
 
@@ -72,8 +73,8 @@ class Protocol(_NeedsReading, HttpToolsProtocol):
     _head_late: asyncio.TimerHandle | None = None  # while a head is on its way
     _head_size = 0
     _body: IncomingBody | None = None
-    _unpacked = 0  # bytes of a chunked body
-    _packed: int | None = None  # the same with what is around them; None: it is not chunked
+    # Bytes of a chunked body with what is around them; None: it is not chunked
+    _packed: int | None = None
     _is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -82,7 +83,8 @@ class Protocol(_NeedsReading, HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
-        self._tell_running_that_nobody_is_there()
+        if self._unanswered is not None:
+            _tell_nobody_is_there(self._unanswered)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -98,7 +100,11 @@ class Protocol(_NeedsReading, HttpToolsProtocol):
             self._head_size += len(data)
             if self._head_size > LARGEST_HEAD:
                 self.transport.abort()
-        if self._packed is not None and self._packed > self._unpacked * 9 // 8 + LARGEST_HEAD:
+        if (
+            self._packed is not None
+            and self._body is not None
+            and self._packed > self._body.received * 9 // 8 + LARGEST_HEAD
+        ):
             self.transport.abort()  # next to nothing but trailers, or the edges of chunks
 
     def on_message_begin(self) -> None:
@@ -126,7 +132,7 @@ class Protocol(_NeedsReading, HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         self._stop_waiting()  # from here on the connection is another protocol's
-        if self._is_at_work():
+        if self._unanswered is not None:
             self.transport.abort()  # the answer before it is not whole
             return
         super().handle_websocket_upgrade()
@@ -138,7 +144,6 @@ class Protocol(_NeedsReading, HttpToolsProtocol):
         if self._is_refused:
             return
         if self._body is not None:
-            self._unpacked += len(body)
             try:
                 self._body.receive(len(body))
             except BodyRefused as refused:
@@ -162,13 +167,11 @@ class Protocol(_NeedsReading, HttpToolsProtocol):
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 
-    def _is_at_work(self) -> bool:
-        return self._running is not None and not self._running.response_complete
-
-    def _tell_running_that_nobody_is_there(self) -> None:
-        if self._running is not None and not self._running.response_complete:
-            self._running.disconnected = True
-            self._running.message_event.set()
+    @property
+    def _unanswered(self) -> RequestResponseCycle | None:
+        """The running request, until its answer is whole."""
+        running = self._running
+        return None if running is None or running.response_complete else running
 
     # --- what is waited for ---------------------------------------------------------------------
     def _expect_head(self) -> None:
@@ -184,7 +187,7 @@ class Protocol(_NeedsReading, HttpToolsProtocol):
         if length != 0:
             path, peer = self.url.decode("latin-1"), self.client[0] if self.client else ""
             self._body = IncomingBody(path, self.headers, peer, give_up=self.transport.abort)
-            self._unpacked, self._packed = 0, 0 if is_chunked else None
+            self._packed = 0 if is_chunked else None
             self._body.announce(length)
 
     def _stop_waiting(self) -> None:
@@ -200,28 +203,26 @@ class Protocol(_NeedsReading, HttpToolsProtocol):
         """Answer now; go on discarding for a moment, so that the answer can be read."""
         self._is_refused = True
         self._stop_waiting()
-        if self._running is not None and self._is_at_work():
-            if self._running.response_started or self._running.scope is not self.scope:
+        if (running := self._unanswered) is not None:
+            if running.response_started or running.scope is not self.scope:
                 self.transport.abort()  # in the middle of an answer there is no place for another
                 return
-            self._tell_running_that_nobody_is_there()
+            _tell_nobody_is_there(running)
         self.flow.resume_reading()
         self.transport.write(refused.answer)
         self.loop.call_later(DISCARD_SECONDS, self.transport.abort)
 
 
+def _tell_nobody_is_there(cycle: RequestResponseCycle) -> None:
+    cycle.disconnected = True
+    cycle.message_event.set()
+
+
 class Server(uvicorn.Server):
-    def __init__(
-        self,
-        application: Any,
-        *,
-        listener: socket.socket,
-        on_ready: Callable[[], Awaitable[None]],
-        on_stop: Callable[[], Awaitable[None]],
-    ) -> None:
+    def __init__(self, service: Service) -> None:
         super().__init__(
             uvicorn.Config(
-                application,
+                service.application,
                 loop="asyncio",
                 http=Protocol,
                 ws=SocketProtocol,
@@ -236,12 +237,11 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=END_SECONDS,
             )
         )
-        self._listener = listener
-        self._on_ready, self._on_stop = on_ready, on_stop
+        self._service = service
         self.error: BaseException | None = None
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
-        super().run([self._listener])
+        super().run([self._service.listener])
         if self.error is not None:
             raise self.error
 
@@ -253,12 +253,12 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         try:
-            await self._on_ready()
+            await self._service.on_ready()
         except Exception as error:
             self.fail(error)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._on_stop()
+        await self._service.on_stop()
         await super().shutdown(sockets)
 
     @contextlib.contextmanager

@@ -14,9 +14,9 @@ from runs.webhooks import outbox
 from teammates.errors import TooMany
 from teammates.types import JSON
 
-_TASK = CompiledInsert(Task, "%(task)s")
-_RUN = CompiledInsert(Run, "%(run)s")
-_RUN_OF_NEW_TASK = CompiledInsert(Run, "%(run)s", task_id="(SELECT id FROM task)")
+_TASK = CompiledInsert(Task, "task")
+_RUN = CompiledInsert(Run, "run")
+_RUN_OF_NEW_TASK = CompiledInsert(Run, "run", task_id="(SELECT id FROM task)")
 _STARTED = log.publishing("SELECT up.id, 1, 'run.started', %(started)s FROM up")
 
 

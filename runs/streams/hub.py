@@ -105,7 +105,7 @@ class Hub:
     def _wake(self, payload: str) -> None:
         if not payload:  # the listener was away: look at everything
             self._news.update(self._subscriptions)
-        else:
+        elif self._subscriptions:
             self._take(News.of(payload))
         if self._news:
             self._any_news.set()

@@ -193,7 +193,7 @@ def _serve(
         if running is not None:
             await running.stop()
 
-    server = server_class(application, listener=listener, on_ready=ready, on_stop=stop)
+    server = server_class(servers.Service(application, listener, on_ready=ready, on_stop=stop))
     server.run()
 
 
