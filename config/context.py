@@ -1,15 +1,21 @@
 """What the frame of every page shows."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.functional import SimpleLazyObject
 
+from config.compiled import Hole, compiled
 from runs.models import Run
 from teammates.access import Access
 from teammates.models import Membership, User
+from teammates.scoped_query import scoped_query
 from teammates.types import Context
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
 
 THEMES = (("auto", "Auto"), ("light", "Light"), ("dark", "Dark"))
 MOST_COUNTED = 100
@@ -125,17 +131,16 @@ def shell(request: HttpRequest) -> Context:
         "side": "narrow" if request.COOKIES.get("side") == "narrow" else "wide",
     }
     access = getattr(request, "access", None)
-    if access is None or not isinstance(request.user, User):
+    person = request.user
+    if access is None or not isinstance(person, User):
         return context
-    waiting = Run.objects.visible_to(access).needing_a_person()[:MOST_COUNTED]
-    memberships = Membership.objects.filter(user=request.user, organization__closed_at=None)
     # A part of a page shows nothing of its frame: lazy, so that only frames ask for it.
     return context | {
         "access": access,
         "organizations": SimpleLazyObject(
-            lambda: [m.organization for m in memberships.select_related("organization")]
+            lambda: [m.organization for m in _memberships.all(person_id=person.pk)]
         ),
-        "needs_you": SimpleLazyObject(waiting.count),
+        "needs_you": SimpleLazyObject(lambda: len(_waiting.all(access))),
         "places": SimpleLazyObject(lambda: _places(request, access, PLACES)),
         "settings_places": _places(request, access, SETTINGS)
         if (request.path.startswith("/settings/"))
@@ -143,6 +148,18 @@ def shell(request: HttpRequest) -> Context:
         "keyboard": KEYBOARD,
         "has_keys": request.COOKIES.get("keys") != "off",
     }
+
+
+@scoped_query
+def _waiting(access: Access) -> "QuerySet[Run, int]":
+    runs = Run.objects.visible_to(access).needing_a_person()
+    return runs.values_list("pk", flat=True)[:MOST_COUNTED]
+
+
+@compiled
+def _memberships(person_id: Hole) -> "QuerySet[Membership]":
+    memberships = Membership.objects.filter(user=person_id, organization__closed_at=None)
+    return memberships.select_related("organization")
 
 
 def _places(request: HttpRequest, access: Access, places: tuple[Place, ...]) -> list[Context]:

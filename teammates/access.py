@@ -214,6 +214,10 @@ class Access:
             return rows.none()
         return rows.filter(organization=self.organization, end_user=self.end_user)
 
+    def own(self) -> "Access":
+        """What the person made alone, whatever else they may see."""
+        return replace(self, role=Role.MEMBER) if self.is_admin else self
+
     def everything(self) -> "Access":
         """The whole organization, to tell a colleague's object (v1: 403) from a foreign one."""
         return replace(self, role=Role.OWNER)

@@ -2,8 +2,8 @@
 
 import re
 
-from django.contrib.postgres.search import SearchHeadline, SearchQuery, SearchVector
-from django.db.models import CharField, F, Func, Value
+from django.contrib.postgres.search import SearchConfig, SearchQuery, SearchVector
+from django.db.models import CharField, Expression, F, Func, TextField, Value
 from django.db.models.functions import Left
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
@@ -14,17 +14,23 @@ PUNCTUATION = ".,;:!?\"'()[]{}<>|&*"
 # A vector holds at most 1 MB; the beginning of a text is what is searched.
 SEARCHED_CHARACTERS = 50_000
 BEGIN, END = "\x02", "\x03"  # of a found word; PostgreSQL's own marks would be HTML
+HEADLINE = f'StartSel="{BEGIN}", StopSel="{END}", MaxWords=22, MinWords=10, MaxFragments=1'
 
 
-def query_of(text: str) -> SearchQuery | None:
-    """All of the words, each as the beginning of one; None if there is no word."""
+def words_of(text: str) -> str | None:
+    """What `query_of` looks for; None if there is no word."""
     words = [word.strip(PUNCTUATION) for word in text.replace("\x00", " ").split()]
     words = [word for word in words if re.search(r"[^\W_]", word)][:MOST_WORDS]
     if not words:
         return None
     # Quoted, PostgreSQL takes addresses and file names apart as it did when it indexed them.
     quoted = ("'" + word.replace("\\", "\\\\").replace("'", "''") + "':*" for word in words)
-    return SearchQuery(" & ".join(quoted), config=CONFIG, search_type="raw")
+    return " & ".join(quoted)
+
+
+def query_of(words: str | Expression) -> SearchQuery:
+    """All of `words_of` a text, each as the beginning of one."""
+    return SearchQuery(words, config=CONFIG, search_type="raw")
 
 
 def vector_of(field: str) -> SearchVector:
@@ -40,22 +46,21 @@ def name_vector_of(field: str) -> SearchVector:
     return SearchVector(words, config=CONFIG)
 
 
-def name_query_of(text: str) -> SearchQuery | None:
-    """All of the words, for `name_vector_of`."""
-    return query_of(re.sub(r"[._-]", " ", text))
+def name_words_of(text: str) -> str | None:
+    """The words of a text, for `name_vector_of`."""
+    return words_of(re.sub(r"[._-]", " ", text))
 
 
-def headline_of(field: str, query: SearchQuery) -> SearchHeadline:
+def headline_of(field: str, query: SearchQuery) -> Func:
     """About twenty words of a text around what was found; `marked` makes HTML of it."""
-    return SearchHeadline(
+    # Django's SearchHeadline asks a connection how to quote its options.
+    return Func(
+        SearchConfig(CONFIG),
         Left(field, SEARCHED_CHARACTERS),
         query,
-        config=CONFIG,
-        start_sel=BEGIN,
-        stop_sel=END,
-        max_words=22,
-        min_words=10,
-        max_fragments=1,
+        Value(HEADLINE),
+        function="ts_headline",
+        output_field=TextField(),
     )
 
 

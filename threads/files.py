@@ -8,8 +8,9 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import connection, transaction
 
+from config.compiled import Hole, compiled
 from teammates.errors import Invalid
-from threads.models import File, Thread
+from threads.models import File, FileQuerySet, Thread
 
 LARGEST_FILE = 20 * 1024 * 1024
 
@@ -100,7 +101,12 @@ def read_file(file: File) -> bytes:
 
 def current_files(thread: Thread) -> list[File]:
     """The newest version of each name, by name."""
-    return list(File.objects.filter(thread=thread).current())
+    return _current_files.all(thread_id=thread.pk)
+
+
+@compiled
+def _current_files(thread_id: Hole) -> FileQuerySet:
+    return File.objects.filter(thread=thread_id).current()
 
 
 def find_file(thread: Thread, name: str) -> File | None:

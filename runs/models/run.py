@@ -256,6 +256,19 @@ class Run(Owned, Identified, Shareable):
         return self.status in RETRYABLE and self.erased_at is None
 
     @property
+    def starter(self) -> str:
+        """Who or what started it, for a list."""
+        if self.started_by_id:
+            words = "Another run"
+        elif self.is_triggered:
+            words = str(self.get_channel_display()).capitalize()
+        elif self.created_by:
+            words = self.created_by.display_name
+        else:
+            words = f"Key {self.api_key.name}" if self.api_key else "–"
+        return f"{words} for {self.end_user}" if self.end_user else words
+
+    @property
     def is_api(self) -> bool:
         """Started by a program or by itself, not by a person on a page."""
         return self.channel not in (Channel.APP, Channel.CLI)

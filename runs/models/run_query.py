@@ -34,13 +34,6 @@ class RunQuerySet(OwnedQuerySet["Run"]):
             "api_key",
         )
 
-    def page(self, limit: int) -> "list[Run]":
-        """The first `limit`, `for_list`. Two queries: which, and what they show. In one,
-        PostgreSQL joins the names of rows that a narrow filter then drops."""
-        ids = list(self.values_list("pk", flat=True)[:limit])
-        found = self.model._default_manager.for_list().in_bulk(ids)
-        return [found[pk] for pk in ids if pk in found]
-
     def for_detail(self) -> Self:
         """With what it said, who started it, and what tried it again."""
         again = self.model._default_manager.filter(retry_of=models.OuterRef("pk"))

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from django.db.models import Sum
+from django.db.models import QuerySet, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from config.compiled import Hole, compiled
 from runs.lifecycle import workers
 from runs.models import ACTIVE, Gate, GateStatus, Run, RunStatus, Step, StepKind, StepStatus
 from teammates.types import JSON
@@ -24,17 +25,19 @@ class ContextUse:
 
 def context_use(thread: Thread) -> ContextUse | None:
     """Of the newest model call that is over; None if there was none yet."""
-    step = (
-        Step.objects.filter(run__thread=thread, kind=StepKind.MODEL, status=StepStatus.DONE)
-        .select_related("run__route")
-        .only("input_tokens", "output_tokens", "run__route")
-        .order_by("-id")
-        .first()
-    )
+    step = _newest_step.first(thread_id=thread.pk)
     if step is None or step.run.route is None:
         return None
     size = step.run.route.context_window
     return ContextUse(step.input_tokens + step.output_tokens, size)
+
+
+@compiled
+def _newest_step(thread_id: Hole) -> "QuerySet[Step]":
+    done = Step.objects.filter(
+        run__thread=thread_id, kind=StepKind.MODEL, status=StepStatus.DONE
+    ).select_related("run__route")
+    return done.only("input_tokens", "output_tokens", "run__route").order_by("-id")[:1]
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
+from config.compiled import Hole, compiled
 from runs.models import Channel, Gate, GateKind, Run
 from runs.queries.activity import MOST_LOOKED_AT
 from teammates.access import Access
@@ -19,28 +20,9 @@ class FirstStep:
 
 def first_steps(access: Access) -> list[FirstStep]:
     """What a newcomer has tried, in one query."""
-    mine_newest = Run.objects.filter(organization=access.organization, created_by=access.user)
-    runs = Run.objects.filter(pk__in=mine_newest.newest_first().values("pk")[:MOST_LOOKED_AT])
-    decided = Gate.objects.filter(run__organization=access.organization, decided_by=access.user)
-    mine = Membership.objects.filter(organization=access.organization)
-    keys = APIKey.objects.filter(organization=access.organization, created_by=access.user)
-    providers = Provider.objects.filter(organization=access.organization)
-    is_connected = ~Q(api_key="") | Q(kind__in=[ProviderKind.OLLAMA, ProviderKind.COMPATIBLE])
-    done = dict(
-        mine.filter(user=access.user)
-        .annotate(
-            ran=Exists(runs.filter(channel=Channel.APP)),
-            answered=Exists(decided.filter(kind__in=[GateKind.QUESTION, GateKind.PLAN])),
-            approved=Exists(decided.filter(kind=GateKind.APPROVAL)),
-            looked=Exists(runs.exclude(last_viewed_at=None)),
-            connected=Exists(providers.filter(is_connected)),
-            invited=Exists(Invitation.objects.filter(organization=OuterRef("organization")))
-            | Exists(mine.exclude(user=access.user)),
-            called=Exists(keys.exclude(last_used_at=None)),
-        )
-        .values()
-        .get()
-    )
+    person = access.require_person()
+    (member,) = _tried.all(organization_id=access.organization.pk, person_id=person.pk)
+    done = vars(member)
     steps = [
         ("ran", "Say hello to Demo"),
         ("answered", "Answer its question"),
@@ -52,3 +34,25 @@ def first_steps(access: Access) -> list[FirstStep]:
     ]
     hidden = set() if access.may("org.members.invite") else {"connected", "invited"}
     return [FirstStep(key, words, bool(done[key])) for key, words in steps if key not in hidden]
+
+
+@compiled
+def _tried(organization_id: Hole, person_id: Hole) -> "QuerySet[Membership]":
+    """A person's membership, with a column for each step."""
+    mine_newest = Run.objects.filter(organization=organization_id, created_by=person_id)
+    runs = Run.objects.filter(pk__in=mine_newest.newest_first().values("pk")[:MOST_LOOKED_AT])
+    decided = Gate.objects.filter(run__organization=organization_id, decided_by=person_id)
+    members = Membership.objects.filter(organization=organization_id)
+    keys = APIKey.objects.filter(organization=organization_id, created_by=person_id)
+    providers = Provider.objects.filter(organization=organization_id)
+    is_connected = ~Q(api_key="") | Q(kind__in=[ProviderKind.OLLAMA, ProviderKind.COMPATIBLE])
+    return members.filter(user=person_id).annotate(
+        ran=Exists(runs.filter(channel=Channel.APP)),
+        answered=Exists(decided.filter(kind__in=[GateKind.QUESTION, GateKind.PLAN])),
+        approved=Exists(decided.filter(kind=GateKind.APPROVAL)),
+        looked=Exists(runs.exclude(last_viewed_at=None)),
+        connected=Exists(providers.filter(is_connected)),
+        invited=Exists(Invitation.objects.filter(organization=OuterRef("organization")))
+        | Exists(members.exclude(user=person_id)),
+        called=Exists(keys.exclude(last_used_at=None)),
+    )

@@ -74,7 +74,7 @@ class Survey:
 
 
 def survey(runs: RunQuerySet, *, begins: datetime | None, ends: datetime) -> Survey:
-    """Of a queryset of runs. Two queries. What is asked for before `EARLIEST` or after now is not
+    """Of a queryset of runs. One query. What is asked for before `EARLIEST` or after now is not
     drawn."""
     ends = min(ends, timezone.now())
     begins = begins and max(begins, EARLIEST)
@@ -84,29 +84,35 @@ def survey(runs: RunQuerySet, *, begins: datetime | None, ends: datetime) -> Sur
     try:
         inner, params = newest.query.sql_with_params()
     except EmptyResultSet:  # the filter can fit nothing
-        return Survey(0, False, begins, ends, WIDTHS[0], {}, None, None, Decimal(0))
-    rows = f"({inner}) AS r(at, status, cost, began, ended)"
+        return _nothing(begins, ends)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"""SELECT count(*), min(at), sum(cost),
-                percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY extract(
-                    epoch FROM ended - began) * 1000) FILTER (WHERE ended IS NOT NULL)
-                FROM {rows}""",
-            params,
+            f"""WITH r(at, status, cost, began, ended) AS MATERIALIZED ({inner}),
+                whole AS (
+                    SELECT count(*) AS counted, min(at) AS oldest, sum(cost) AS cost,
+                        percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY extract(
+                            epoch FROM ended - began) * 1000) FILTER (WHERE ended IS NOT NULL)
+                            AS lengths
+                    FROM r),
+                span AS (
+                    SELECT %s - least(oldest, CASE WHEN counted <= %s THEN %s::timestamptz END)
+                        AS length
+                    FROM whole),
+                bucket AS (
+                    SELECT min(width) AS width FROM unnest(%s::interval[]) AS width, span
+                    WHERE width * %s >= length OR width = %s)
+                SELECT counted, whole.cost, lengths, width, date_bin(width, at, %s), status,
+                    count(*)
+                FROM r, whole, bucket GROUP BY 1, 2, 3, 4, 5, 6""",
+            (*params, ends, MOST, begins, WIDTHS, BUCKETS, WIDTHS[-1], ORIGIN),  # type: ignore[arg-type]  # psycopg knows intervals
         )
-        counted, oldest, cost, lengths = cursor.fetchone()
-        if not counted:
-            return Survey(0, False, begins, ends, WIDTHS[0], {}, None, None, Decimal(0))
-        span = ends - min(begins, oldest) if begins and counted <= MOST else ends - oldest
-        width = next((one for one in WIDTHS if span / one <= BUCKETS), WIDTHS[-1])
-        cursor.execute(
-            f"""SELECT date_bin(%s, at, %s), status, count(*)
-                FROM {rows} GROUP BY 1, 2""",
-            (width, ORIGIN, *params),  # type: ignore[arg-type]  # psycopg knows intervals
-        )
-        buckets: dict[datetime, dict[str, int]] = {}
-        for at, status, n in cursor.fetchall():
-            buckets.setdefault(at, {})[status] = n
+        rows = cursor.fetchall()
+    if not rows:
+        return _nothing(begins, ends)
+    buckets: dict[datetime, dict[str, int]] = {}
+    for *_, at, status, n in rows:
+        buckets.setdefault(at, {})[status] = n
+    counted, cost, lengths, width, *_ = rows[0]
     median, p95 = lengths or (None, None)
     return Survey(
         min(counted, MOST),
@@ -119,6 +125,10 @@ def survey(runs: RunQuerySet, *, begins: datetime | None, ends: datetime) -> Sur
         None if p95 is None else int(p95),
         cost or Decimal(0),
     )
+
+
+def _nothing(begins: datetime | None, ends: datetime) -> Survey:
+    return Survey(0, False, begins, ends, WIDTHS[0], {}, None, None, Decimal(0))
 
 
 def errors(runs: RunQuerySet) -> list[JSON]:

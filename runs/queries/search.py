@@ -3,23 +3,32 @@ teammates, tasks and files by their names. One query for each kind."""
 
 from dataclasses import dataclass, field
 
-from django.db.models import Q
+from django.db.models import F, QuerySet, Value
+from django.db.models.functions import StrIndex, Upper
 
+from config.compiled import Hole
 from runs.models import Run, Task
 from runs.models.run_query import RunQuerySet
+from runs.models.task import TaskQuerySet
+from runs.queries.lookup import page
 from teammates.access import Access
 from teammates.models import Teammate
+from teammates.models.teammate import TeammateQuerySet
+from teammates.scoped_query import scoped_query
 from teammates.searching import (
     headline_of,
     marked,
-    name_query_of,
     name_vector_of,
+    name_words_of,
     query_of,
     vector_of,
+    words_of,
 )
 from threads.models import File, Message, MessageRole, Thread, ThreadQuerySet
 
-LOOKED_AT = 5  # messages looked at for each thread that is shown
+MOST = 20  # of each kind, but for threads
+MOST_THREADS = 60
+LOOKED_AT = 100  # messages, to find threads by
 
 
 @dataclass
@@ -37,42 +46,29 @@ class SearchResults:
 
 
 def search(access: Access, text: str, *, limit: int = 8) -> SearchResults:
-    """Up to `limit` of each kind that the asker sees; nothing for a text without a word."""
-    query = query_of(text)
-    if query is None:
+    """Up to `limit`, at most `MOST`, of each kind that the asker sees; nothing for a text without
+    a word."""
+    if words_of(text) is None:
         return SearchResults()
-    named = Q(name__icontains=text.strip())
-    teammates = Teammate.objects.visible_to(access).current().with_version()
-    tasks = Task.objects.visible_to(access).saved().current()
-    threads = Thread.objects.visible_to(access).listed()
-    files = File.objects.annotate(words=name_vector_of("name")).filter(
-        words=name_query_of(text), thread__in=Thread.objects.visible_to(access)
-    )
+    name = text.strip()
     return SearchResults(
-        threads=threads_saying(threads, text, limit=limit),
-        runs=runs_asked(Run.objects.visible_to(access), text).newest_first().page(limit),
-        teammates=list(teammates.filter(named | Q(version__role__icontains=text.strip()))[:limit]),
-        tasks=list(tasks.filter(named).select_related("teammate").order_by("-id")[:limit]),
-        files=list(files.select_related("thread").order_by("-id")[:limit]),
+        threads=threads_saying(access, text, limit=limit),
+        runs=page(runs_asked(Run.objects.visible_to(access), text).newest_first(), limit),
+        teammates=_teammates.all(access, name=name)[:limit],
+        tasks=_tasks.all(access, name=name)[:limit],
+        files=_files.all(access, words=name_words_of(text) or "")[:limit],
     )
 
 
-def threads_saying(threads: ThreadQuerySet, text: str, *, limit: int) -> list[tuple[Thread, str]]:
-    """Of `threads`, those whose title or messages have all of the words, each once, with the words
-    around the newest place."""
-    query = query_of(text)
-    if query is None:
+def threads_saying(access: Access, text: str, *, limit: int) -> list[tuple[Thread, str]]:
+    """Up to `limit`, at most `MOST_THREADS`, threads whose title or messages have all of the words,
+    each once, with the words around the newest place."""
+    words = words_of(text)
+    if words is None:
         return []
-    titled = threads.annotate(words=vector_of("title")).filter(words=query)
-    found: dict[int, tuple[Thread, str]] = {
-        thread.pk: (thread, "") for thread in titled.for_list().order_by("-updated_at")[:limit]
-    }
-    said = Message.objects.annotate(words=vector_of("content")).filter(
-        words=query, thread__in=threads
-    )
-    newest = said.annotate(around=headline_of("content", query)).order_by("-id")
-    for message in newest.select_related("thread__teammate")[: limit * LOOKED_AT].defer("content"):
-        around = marked(message.around)
+    found = {thread.pk: (thread, "") for thread in _titled.all(access, words=words)[:limit]}
+    for message in _said.all(access, words=words):
+        around = marked(vars(message)["around"])
         thread, known = found.setdefault(message.thread_id, (message.thread, around))
         found[thread.pk] = (thread, known or around)
     return list(found.values())[:limit]
@@ -80,10 +76,53 @@ def threads_saying(threads: ThreadQuerySet, text: str, *, limit: int) -> list[tu
 
 def runs_asked(runs: RunQuerySet, text: str) -> RunQuerySet:
     """Of `runs`, those that were asked for in all of the words."""
-    query = query_of(text)
-    if query is None:
+    words = words_of(text)
+    if words is None:
         return runs
     asked = Message.objects.annotate(words=vector_of("content")).filter(
-        words=query, role=MessageRole.USER
+        words=query_of(words), role=MessageRole.USER
     )
     return runs.filter(prompt__in=asked)
+
+
+@scoped_query
+def _titled(access: Access, words: Hole) -> ThreadQuerySet:
+    threads = Thread.objects.visible_to(access).listed().for_list()
+    titled = threads.annotate(words=vector_of("title")).filter(words=query_of(words))
+    return titled.order_by("-updated_at")[:MOST_THREADS]
+
+
+@scoped_query
+def _said(access: Access, words: Hole) -> "QuerySet[Message]":
+    threads = Thread.objects.visible_to(access).listed()
+    said = Message.objects.annotate(words=vector_of("content")).filter(
+        words=query_of(words), thread__in=threads
+    )
+    newest = said.annotate(around=headline_of("content", query_of(words))).order_by("-id")
+    return newest.select_related("thread__teammate").defer("content")[:LOOKED_AT]
+
+
+def _has(text: str, part: Hole) -> StrIndex:
+    """Where a text has a part, whatever the case; 0 if nowhere."""
+    return StrIndex(Upper(F(text)), Upper(Value(part)))
+
+
+@scoped_query
+def _teammates(access: Access, name: Hole) -> TeammateQuerySet:
+    seen = Teammate.objects.visible_to(access).current().with_version()
+    found = seen.annotate(in_name=_has("name", name), in_role=_has("version__role", name))
+    return found.exclude(in_name=0, in_role=0)[:MOST]
+
+
+@scoped_query
+def _tasks(access: Access, name: Hole) -> TaskQuerySet:
+    seen = Task.objects.visible_to(access).saved().current().select_related("teammate")
+    return seen.annotate(in_name=_has("name", name)).filter(in_name__gt=0).order_by("-id")[:MOST]
+
+
+@scoped_query
+def _files(access: Access, words: Hole) -> "QuerySet[File]":
+    named = File.objects.annotate(words=name_vector_of("name")).filter(
+        words=query_of(words), thread__in=Thread.objects.visible_to(access)
+    )
+    return named.select_related("thread").order_by("-id")[:MOST]

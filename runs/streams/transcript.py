@@ -8,9 +8,14 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from django.db.models import QuerySet
+
+from config.compiled import Hole, compiled
+from runs.events import log
 from runs.events.log import LoggedEvent
 from runs.gates import cards
 from runs.gates.cards import GateCard
+from runs.models import Run, RunFile, Step, StepKind, StepStatus
 from teammates import tools
 from teammates.models import PermissionMode
 from teammates.providers.base import Thinking, Turn
@@ -228,3 +233,41 @@ def describe(data: JSON) -> tuple[str, str]:
         return data["display_name"], data["summary"]
     tool = tools.REGISTRY.get(name)  # events of before had no words of their own
     return (tool.title if tool else name), ""
+
+
+def with_transcripts(runs: list[Run]) -> list[Run]:
+    """Each run with `transcript`, its blocks up to the run's `last_seq`.
+
+    Four queries for all of them: what happened, what finished model calls said (from their
+    steps: the log has it in pieces), the pieces of the calls that are still speaking, and the
+    files that came with the messages.
+    """
+    by_id = {run.pk: Transcript(run.pk) for run in runs}
+    ends = {run.pk: run.last_seq for run in runs}
+    steps = _model_steps.all(run_ids=list(by_id))
+    speaking = {step.run_id: step.first_seq for step in steps if step.status == StepStatus.RUNNING}
+    for event in log.read_milestones(ends, speaking):
+        by_id[event.run_id].add(event)
+    for step in steps:
+        if step.response is not None and step.last_seq and step.last_seq <= ends[step.run_id]:
+            by_id[step.run_id].complete(step.number, Turn.from_json(step.response))
+    attached: dict[int, list[Any]] = {}
+    for row in _attached.all(run_ids=list(by_id)):
+        attached.setdefault(row.run_id, []).append(row.file)
+    for run in runs:
+        run.attached = attached.get(run.pk, [])  # type: ignore[attr-defined]
+        by_id[run.pk].last_seq = run.last_seq
+        run.transcript = by_id[run.pk]  # type: ignore[attr-defined]
+    return runs
+
+
+@compiled
+def _model_steps(run_ids: Hole) -> "QuerySet[Step]":
+    steps = Step.objects.filter(run__pk__any=run_ids, kind=StepKind.MODEL)
+    return steps.exclude(status=StepStatus.STOPPED, response=None).defer("request")
+
+
+@compiled
+def _attached(run_ids: Hole) -> "QuerySet[RunFile]":
+    files = RunFile.objects.filter(run__pk__any=run_ids, is_attachment=True)
+    return files.select_related("file")

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from runs.models import RunFile
 from teammates.errors import NotFound
-from teammates.searching import name_query_of, name_vector_of
+from teammates.searching import name_vector_of, name_words_of, query_of
 from teammates.text import read_json
 from teammates.types import Context
 from teammates.web.diffs import changed_lines
@@ -39,8 +39,8 @@ def file_list(request: PageRequest) -> HttpResponse:
         thread=OuterRef("thread"), name=OuterRef("name"), version__gt=OuterRef("version")
     )
     rows = rows.filter(~Exists(newer))
-    if (query := name_query_of(sought)) is not None:
-        rows = rows.annotate(words=name_vector_of("name")).filter(words=query)
+    if (words := name_words_of(sought)) is not None:
+        rows = rows.annotate(words=name_vector_of("name")).filter(words=query_of(words))
     if kind in ("made", "brought"):
         came = RunFile.objects.filter(file=OuterRef("pk"), is_attachment=kind == "brought")
         rows = rows.filter(Exists(came))

@@ -17,12 +17,12 @@ from runs.creation import retries
 from runs.lifecycle import endings, flags
 from runs.models import Channel, Run, RunStatus
 from runs.models.run_query import RunQuerySet
-from runs.queries import query_language, saved_views
+from runs.queries import lookup, query_language, saved_views
 from runs.queries.histogram import SERIES, errors, survey
 from runs.queries.query_language import Term, with_term
 from teammates.access import Access
 from teammates.errors import DomainError, Invalid
-from teammates.models import Teammate
+from teammates.roster.lookup import names
 from teammates.web import charts
 from teammates.web.pages import (
     PageRequest,
@@ -36,7 +36,6 @@ from teammates.web.pages import (
 PAGE_SIZE = 50
 MOST_EXPORTED = 10_000
 MOST_AT_ONCE = 500
-MOST_CHOICES = 40
 MOST_WATCHED = 60  # rows whose state is asked for again
 MENUS = (
     (
@@ -114,7 +113,7 @@ def run_list(request: PageRequest) -> HttpResponse:
             "problems": problems,
             "menus": [
                 (label, [(name, with_term(terms, key, value)) for value, name in choices])
-                for label, key, choices in (*MENUS, _teammates(access))
+                for label, key, choices in (*MENUS, ("Teammate", "teammate", names(access)))
                 if choices
             ],
             "runs": rows[:PAGE_SIZE],
@@ -139,18 +138,11 @@ def run_list(request: PageRequest) -> HttpResponse:
     )
 
 
-def _teammates(access: Access) -> tuple[str, str, list[tuple[str, str]]]:
-    mine = Teammate.objects.visible_to(access).current().filter(end_user=None)
-    names = mine.order_by("display_order", "id").values_list("key", "name")
-    return "Teammate", "teammate", list(names[:MOST_CHOICES])
-
-
 def _behind(access: Access, runs: RunQuerySet, after: str) -> list[Run]:
     if number := number_of(after):
         last = Run.objects.visible_to(access).filter(pk=number).first()
         runs = runs.older_than(last) if last else runs
-    page: list[Run] = runs.newest_first().page(PAGE_SIZE + 1)
-    return page
+    return lookup.page(runs.newest_first(), PAGE_SIZE + 1)
 
 
 def _chart(whole: Any, terms: list[Term]) -> charts.Bars | None:

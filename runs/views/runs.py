@@ -17,7 +17,7 @@ from runs.queries import explain, lookup, timeline
 from runs.sharing import links
 from runs.streams.frames_page import PageFrames
 from runs.streams.sse import StreamPlan, hand_over
-from runs.views.threads import with_transcripts
+from runs.streams.transcript import with_transcripts
 from teammates.errors import Forbidden, NotFound
 from teammates.models import PermissionMode
 from teammates.providers.base import Turn

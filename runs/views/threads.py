@@ -4,39 +4,36 @@ import hashlib
 import secrets
 from collections.abc import Callable
 from pathlib import PurePath
-from typing import Any
 
 from django.contrib import messages
-from django.db.models import Q
+from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from config.compiled import Hole, compiled
 from runs.creation import conversation, idempotency, options
 from runs.creation.attachments import Attachment
-from runs.events import log
 from runs.execution import compaction
 from runs.lifecycle import flags
-from runs.models import Channel, Run, RunFile, RunStatus, Step, StepKind, StepStatus
+from runs.models import Channel, Run, RunStatus
+from runs.models.run_query import RunQuerySet
 from runs.queries import explain, lookup, thread_lists
 from runs.queries.search import threads_saying
-from runs.streams.transcript import Transcript
+from runs.streams.transcript import with_transcripts
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, NotFound
-from teammates.models import EndUser, Model, Teammate
+from teammates.llm.catalog import ready_models
+from teammates.models import EndUser, Teammate
 from teammates.providers import demo
-from teammates.providers.base import Turn
-from teammates.roster.lookup import get_teammate
+from teammates.roster.lookup import get_teammate, teammates_to_ask
 from teammates.types import Context
 from teammates.web.pages import PageRequest, number_of, numbers_of
 from threads import conversations, files
 from threads.models import Message, Thread
 
 SHOWN_RUNS = 50
-PAGE_SIZE = 60
-SIDE_LIST = 30
-MOST_TEAMMATES = 200
 MOST_LOOSE = 200
 LONGEST_SEARCH = 200  # characters
 
@@ -46,27 +43,43 @@ def thread_list(request: PageRequest) -> HttpResponse:
     """Own threads in groups of their age, or those that say what is sought."""
     if request.headers.get("HX-Request"):
         current = number_of(request.GET.get("at", ""))
-        context = {"list": _list(request, limit=SIDE_LIST), "current": current}
+        context = {"list": _beside(request), "current": current}
         return render(request, "threads/_list.html", context)
     return render(request, "threads/thread_list.html", _list(request))
 
 
-def _list(request: PageRequest, *, limit: int = PAGE_SIZE) -> Context:
+def _list(request: PageRequest) -> Context:
+    """A page of threads, or what is found."""
     access = request.access
-    sought = request.GET.get("q", "").strip()[:LONGEST_SEARCH]
-    if sought:
-        own = Thread.objects.visible_to(access).listed().filter(created_by=access.user)
-        return {"sought": sought, "found": threads_saying(own, sought, limit=limit)}
+    if found := _found(request, limit=thread_lists.PAGE_SIZE):
+        return found
     number = number_of(request.GET.get("after", ""))
     last = Thread.objects.visible_to(access).filter(pk=number).first() if number else None
-    rows = thread_lists.threads_of(access, after=last, limit=limit + 1)
-    shown = rows[:limit]
+    shown, has_more = thread_lists.page(access, after=last)
     return {
-        "starred": thread_lists.starred_threads(access) if last is None else [],
-        "groups": _by_age([thread for thread in shown if thread.starred_at is None]),
+        "starred": thread_lists.starred(access) if last is None else [],
+        "groups": _by_age(shown),
         "newest": "?" if last else None,
-        "older": f"?after={shown[-1].pk}" if len(rows) > limit else None,
+        "older": f"?after={shown[-1].pk}" if has_more else None,
     }
+
+
+def _beside(request: PageRequest) -> Context:
+    """The list beside a conversation, which has no pages."""
+    access = request.access
+    return _found(request, limit=thread_lists.MOST_BESIDE) or {
+        "starred": thread_lists.starred(access),
+        "groups": _by_age(thread_lists.newest(access)),
+    }
+
+
+def _found(request: PageRequest, *, limit: int) -> Context:
+    """The person's own threads that say what is sought; empty where nothing is."""
+    access = request.access
+    sought = request.GET.get("q", "").strip()[:LONGEST_SEARCH]
+    if not sought:
+        return {}
+    return {"sought": sought, "found": threads_saying(access.own(), sought, limit=limit)}
 
 
 def _by_age(threads: list[Thread]) -> list[tuple[str, list[Thread]]]:
@@ -74,6 +87,8 @@ def _by_age(threads: list[Thread]) -> list[tuple[str, list[Thread]]]:
     today = timezone.localdate()
     groups: dict[str, list[Thread]] = {}
     for thread in threads:
+        if thread.starred_at is not None:  # stands above
+            continue
         day = timezone.localtime(thread.updated_at).date()
         age = (today - day).days
         name = (
@@ -116,7 +131,6 @@ def thread_new(request: PageRequest) -> HttpResponse:
         request,
         "threads/thread_new.html",
         context
-        | _list(request, limit=SIDE_LIST)
         | {
             "chosen": chosen,
             "teammate": next((one for one in context["teammates"] if one.pk == chosen), None),
@@ -130,26 +144,24 @@ def thread_new(request: PageRequest) -> HttpResponse:
 
 def composer_of(access: Access, end_user: EndUser | None = None) -> Context:
     """Whom a message can go to, in a thread of that end user, and what they can think with."""
-    mine = Q(end_user=None) | Q(end_user=end_user) if end_user else Q(end_user=None)
-    teammates = Teammate.objects.visible_to(access).current().filter(mine).with_version()
-    models = Model.objects.filter(organization=access.organization).by_priority()
     return {
-        "teammates": list(teammates.order_by("id")[:MOST_TEAMMATES]),
+        "teammates": teammates_to_ask(access, end_user),
         "chosen": access.organization.default_teammate_id,
-        "models": [model for model in models if model.provider.is_ready],
+        "models": ready_models(access.organization),
         "once": secrets.token_hex(8),
     }
+
+
+@compiled
+def _newest_runs(thread_id: Hole) -> RunQuerySet:
+    runs = Run.objects.filter(thread=thread_id).for_list().select_related("answer", "route")
+    return runs.order_by("-position")[:SHOWN_RUNS]
 
 
 @require_GET
 def thread_detail(request: PageRequest, thread_id: int) -> HttpResponse:
     thread = _thread(request, thread_id)
-    runs = list(
-        Run.objects.filter(thread=thread)
-        .for_list()
-        .select_related("answer", "route")
-        .order_by("-position")[:SHOWN_RUNS]
-    )[::-1]
+    runs = _newest_runs.all(thread_id=thread.pk)[::-1]
     before, behind = _without_run(thread, runs)
     flags.mark_thread_viewed(request.access, thread)
     context = composer_of(request.access, thread.end_user)
@@ -160,7 +172,7 @@ def thread_detail(request: PageRequest, thread_id: int) -> HttpResponse:
         context
         | _panel(thread)
         | {
-            "side": _list(request, limit=SIDE_LIST),
+            "side": _beside(request),
             "current": thread.pk,
             "thread": thread,
             "runs": with_transcripts(runs),
@@ -176,7 +188,9 @@ def thread_detail(request: PageRequest, thread_id: int) -> HttpResponse:
 
 def _said_in(thread: Thread, run: str) -> str:
     """What was asked in a run of the thread, to be edited and asked again."""
-    asked = Message.objects.filter(runs=number_of(run) or 0, thread=thread)
+    if (number := number_of(run)) is None:
+        return ""
+    asked = Message.objects.filter(runs=number, thread=thread)
     return asked.values_list("content", flat=True).first() or ""
 
 
@@ -272,46 +286,20 @@ def _at_most_once(request: PageRequest, thread: Thread | None, make: Callable[[]
     return idempotency.create_idempotently(request.access, key, {"message": said}, make)[0]
 
 
-def with_transcripts(runs: list[Run]) -> list[Run]:
-    """Each run with `transcript`, its blocks up to the run's `last_seq`.
-
-    Four queries for all of them: what happened, what finished model calls said (from their
-    steps: the log has it in pieces), the pieces of the calls that are still speaking, and the
-    files that came with the messages.
-    """
-    by_id = {run.pk: Transcript(run.pk) for run in runs}
-    ends = {run.pk: run.last_seq for run in runs}
-    steps = list(
-        Step.objects.filter(run_id__in=by_id, kind=StepKind.MODEL)
-        .exclude(status=StepStatus.STOPPED, response=None)
-        .defer("request")
-    )
-    speaking = {step.run_id: step.first_seq for step in steps if step.status == StepStatus.RUNNING}
-    for event in log.read_milestones(ends, speaking):
-        by_id[event.run_id].add(event)
-    for step in steps:
-        if step.response is not None and step.last_seq and step.last_seq <= ends[step.run_id]:
-            by_id[step.run_id].complete(step.number, Turn.from_json(step.response))
-    attached: dict[int, list[Any]] = {}
-    for row in RunFile.objects.filter(run_id__in=by_id, is_attachment=True).select_related("file"):
-        attached.setdefault(row.run_id, []).append(row.file)
-    for run in runs:
-        run.attached = attached.get(run.pk, [])  # type: ignore[attr-defined]
-        by_id[run.pk].last_seq = run.last_seq
-        run.transcript = by_id[run.pk]  # type: ignore[attr-defined]
-    return runs
-
-
 def _without_run(thread: Thread, runs: list[Run]) -> tuple[list[Message], list[Message]]:
     """Messages of no run: those from before the first shown run (of a fork), and those that
     programs posted since and that no run has taken up yet."""
     first = next((run.prompt_id for run in runs if run.prompt_id), None)
-    said = list(thread.messages.filter(runs=None, answered_by=None).order_by("-id")[:MOST_LOOSE])[
-        ::-1
-    ]
+    said = _loose.all(thread_id=thread.pk)[::-1]
     if first is None:
         return said, []
     return [m for m in said if m.pk < first], [m for m in said if m.pk > first]
+
+
+@compiled
+def _loose(thread_id: Hole) -> "QuerySet[Message]":
+    messages = Message.objects.filter(thread=thread_id, runs=None, answered_by=None)
+    return messages.order_by("-id")[:MOST_LOOSE]
 
 
 def _thread(request: PageRequest, thread_id: int) -> Thread:

@@ -250,6 +250,17 @@ def reloaded(model: Model) -> Model:
     return Model.objects.select_related("provider__organization").get(pk=model.pk)
 
 
+@compiled
+def _models(organization_id: Hole) -> "QuerySet[Model]":
+    return Model.objects.filter(organization=organization_id).by_priority()
+
+
+def ready_models(organization: Organization) -> list[Model]:
+    """Those that can be asked now, by priority."""
+    models = _models.all(organization_id=organization.pk)
+    return [model for model in models if model.provider.is_ready]
+
+
 def models_of(access: Access) -> "QuerySet[Model]":
     """The organization's models, by priority."""
     access.require("data.personas.read")

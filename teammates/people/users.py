@@ -9,6 +9,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils.timezone import now
 
+from config.compiled import Hole, compiled
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid
 from teammates.models import Membership, User
@@ -24,16 +25,20 @@ def rename_user(access: Access, name: str) -> None:
 
 
 def shows_first_steps(access: Access) -> bool:
-    return _membership(access).filter(settled_in_at=None).exists()
+    person = access.require_person()
+    return bool(_newcomer.all(organization_id=access.organization.pk, person_id=person.pk))
+
+
+@compiled
+def _newcomer(organization_id: Hole, person_id: Hole) -> "QuerySet[Membership, int]":
+    members = Membership.objects.filter(organization=organization_id, user=person_id)
+    return members.filter(settled_in_at=None).values_list("pk", flat=True)
 
 
 def hide_first_steps(access: Access) -> None:
     """Dismiss the list of first steps; again is fine. It stays in the person's menu."""
-    _membership(access).filter(settled_in_at=None).update(settled_in_at=now())
-
-
-def _membership(access: Access) -> QuerySet[Membership]:
-    return Membership.objects.filter(organization=access.organization, user=access.user)
+    mine = Membership.objects.filter(organization=access.organization, user=access.user)
+    mine.filter(settled_in_at=None).update(settled_in_at=now())
 
 
 def create_user(*, email: str, password: str | None, username: str = "", name: str = "") -> User:

@@ -1,16 +1,20 @@
 """Teammates found: by number, by persona, the default; and who may edit them."""
 
 from dataclasses import replace
+from typing import Any
 
-from django.db.models import Case, When
+from django.db.models import Case, Q, QuerySet, When
 
 from config.compiled import Hole
 from teammates.access import Access
 from teammates.errors import NotFound, Unsuitable
-from teammates.models import Organization, Teammate, TeammateStatus, TeammateVersion
+from teammates.models import EndUser, Organization, Teammate, TeammateStatus, TeammateVersion
 from teammates.models.teammate import TeammateQuerySet
 from teammates.scoped_query import scoped_query
 from teammates.trust import audit
+
+MOST_TO_ASK = 200
+MOST_NAMES = 40
 
 
 def may_edit(access: Access, teammate: Teammate) -> bool:
@@ -40,6 +44,30 @@ def find_current(access: Access, teammate_id: int) -> Teammate | None:
     """One that is not archived, if the asker sees it."""
     found = _teammate_by_pk.first(access, pk=teammate_id)
     return None if found is None or found.is_archived else found
+
+
+@scoped_query
+def _to_ask(access: Access, of_end_user: Hole) -> TeammateQuerySet:
+    here = Q(end_user=None) | Q(end_user=of_end_user)
+    teammates = Teammate.objects.visible_to(access).current().filter(here)
+    return teammates.with_version().order_by("id")[:MOST_TO_ASK]
+
+
+def teammates_to_ask(access: Access, end_user: EndUser | None = None) -> list[Teammate]:
+    """Whom a message can go to: the account's teammates, and those of the end user whose thread
+    it is."""
+    return _to_ask.all(access, of_end_user=end_user.pk if end_user else 0)
+
+
+@scoped_query
+def _names(access: Access) -> "QuerySet[Teammate, Any]":
+    seen = Teammate.objects.visible_to(access).current().filter(end_user=None)
+    return seen.order_by("display_order", "id").values_list("key", "name")[:MOST_NAMES]
+
+
+def names(access: Access) -> list[tuple[str, str]]:
+    """Key and name of the account's teammates, for a menu."""
+    return _names.all(access)
 
 
 def pick(teammates: TeammateQuerySet, teammate_id: int) -> Teammate:

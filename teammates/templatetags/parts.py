@@ -10,7 +10,7 @@ from typing import Any
 from django import template
 from django.conf import settings
 from django.template.loader import render_to_string
-from django.utils.html import format_html
+from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from teammates.web import charts
@@ -158,6 +158,37 @@ def spark(values: Sequence[float], label: str) -> SafeString:
 def bars(chart: "charts.Bars") -> SafeString:
     """Stacked bars over time. The page shows the same numbers as a table."""
     return _part("_bars", chart=chart)
+
+
+@register.simple_tag
+def column(one: "charts.Column", floor: float) -> SafeString:
+    """One column of `bars`, and what stands `floor` below it. No template of its own: a chart has
+    hundreds of shapes."""
+    shapes = mark_safe(
+        "".join(
+            f'<rect class="{escape(box.series)}" x="{box.x}" y="{box.y}" width="{box.width}"'
+            f' height="{box.height}" rx="1.5"/>'
+            for box in one.boxes
+        )
+    )
+    drawn = format_html(
+        '<title>{}: {}{}</title><rect class="hit" x="{}" y="{}" width="{}" height="{}"/>{}',
+        one.label,
+        one.total,
+        "".join(f" {box.label}" for box in one.boxes),
+        one.hit.x,
+        one.hit.y,
+        one.hit.width,
+        one.hit.height,
+        shapes,
+    )
+    if one.axis:
+        axis = '<text x="{}" y="{}" text-anchor="middle">{}</text>'
+        drawn += format_html(axis, one.middle, floor, one.axis)
+    if not one.url:
+        return format_html("<g>{}</g>", drawn)
+    link = '<a href="{}" aria-label="{}: {}">{}</a>'
+    return format_html(link, one.url, one.label, one.total, drawn)
 
 
 @register.simple_tag

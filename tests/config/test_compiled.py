@@ -10,10 +10,12 @@ from django.utils import timezone
 from config.compiled import QUERIES, CompiledInsert, NotCompilable, compiled
 from runs.creation.options import Options
 from runs.models import Run, Task
+from runs.queries.thread_lists import LATEST
 from teammates import scoped_query
 from teammates.access import Access
 from teammates.fields import new_uid
 from teammates.models import Model, Organization, Teammate
+from teammates.searching import words_of
 from tests.factories import make_key, make_run, make_thread
 from tests.runs.execution.calling import SCHEMA
 from threads.models import Message, Thread
@@ -162,6 +164,14 @@ def _values(query: Any, names: Any, run: Run) -> dict[str, Any]:
         "teammate_ids": [run.teammate_id],
         "pk": row and row.pk,
         "uid": row and row.uid,
+        "person_id": run.created_by_id,
+        "of_end_user": 0,
+        "own": run.organization_id,
+        "since": run.created_at,
+        "until": LATEST,
+        "below": 0,
+        "words": words_of("hello"),
+        "name": "demo",
     }
     return {name: values[name] for name in names}
 
@@ -186,7 +196,7 @@ def _is_behind(one: Any, row: Any) -> bool:
 
 def test_every_compiled_query_gives_what_django_gives(alice: Access) -> None:
     make_key(alice)
-    run = make_run(alice, status="completed")
+    run = make_run(alice, message="hello", status="completed")
     for query in _ours(QUERIES):
         values = _values(query, query.holes, run)
         ordinary = query.build(**values)
@@ -197,7 +207,7 @@ def test_every_compiled_query_gives_what_django_gives(alice: Access) -> None:
 
 def test_every_scoped_query_gives_what_django_gives(alice: Access, bob: Access) -> None:
     for access in (alice, bob):
-        run = make_run(access, status="completed")
+        run = make_run(access, message="hello", status="completed")
         for query in _ours(scoped_query.QUERIES):
             values = _values(query, query.names, run)
             _same(query.all(access, **values), list(query.build(access, **values)))

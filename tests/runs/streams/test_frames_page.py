@@ -5,7 +5,7 @@ import pytest
 from runs.events import log, payloads
 from runs.models import Run
 from runs.streams.frames_page import PageFrames
-from runs.views.threads import with_transcripts
+from runs.streams.transcript import with_transcripts
 from teammates.access import Access
 from tests.factories import claim, make_run, say
 

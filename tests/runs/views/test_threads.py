@@ -98,10 +98,10 @@ def test_stars_groups_and_states_are_in_the_list(
 ) -> None:
     run = make_run(alice, message="find me", status=RunStatus.COMPLETED)
     make_run(bob, message="not mine")
-    (thread,) = thread_lists.threads_of(alice, limit=10)
+    (thread,) = thread_lists.newest(alice)
     assert (thread.status, thread.is_new) == ("completed", True)  # type: ignore[attr-defined]
     client.get(f"/threads/{run.thread_id}/")
-    (thread,) = thread_lists.threads_of(alice, limit=10)
+    (thread,) = thread_lists.newest(alice)
     assert not thread.is_new  # type: ignore[attr-defined]
     conversations.star_thread(alice, thread, starred=True)
     page = client.get("/threads/").content.decode()
