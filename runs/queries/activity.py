@@ -176,7 +176,7 @@ def _teammates(teammate_ids: Hole) -> TeammateQuerySet:
 
 @scoped_query
 def _runs(access: Access, run_ids: Hole) -> RunQuerySet:
-    return Run.objects.visible_to(access).for_list().filter(pk__any=run_ids)
+    return Run.objects.visible_to(access).for_rows().filter(pk__any=run_ids)
 
 
 @compiled

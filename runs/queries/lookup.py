@@ -60,11 +60,11 @@ def get_run(access: Access, *, bare: bool = False, **lookup: Any) -> Run:
 
 @compiled
 def _rows(run_ids: Hole) -> RunQuerySet:
-    return Run.objects.for_list().filter(pk__any=run_ids)
+    return Run.objects.for_rows().filter(pk__any=run_ids)
 
 
 def page(runs: RunQuerySet, limit: int) -> list[Run]:
-    """The first `limit` of `runs`, `for_list`. Two queries: which, and what they show. In one,
+    """The first `limit` of `runs`, `for_rows`. Two queries: which, and what they show. In one,
     PostgreSQL joins the names of rows that a narrow filter then drops."""
     ids = list(runs.values_list("pk", flat=True)[:limit])
     found = {run.pk: run for run in _rows.all(run_ids=ids)}
