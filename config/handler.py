@@ -1,7 +1,8 @@
 """Django behind ASGI with one hop to a thread a request.
 
 Our middlewares and views are synchronous. Django's own handler would hop three times and make a
-thread for each request; this one has a bounded pool of threads, as many as there are connections.
+thread for each request; this one has two bounded pools, together as many as there are connections:
+pages that take long keep no program waiting, and many programs no person.
 """
 
 import asyncio
@@ -20,10 +21,17 @@ from django.db import connections
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
+from config.api import envelope_for
+
 
 @cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(settings.REQUEST_THREADS, thread_name_prefix="request")
+def _threads(name: str) -> ThreadPoolExecutor:
+    # Few: threads of Python that wait for each other cost more than they do.
+    return ThreadPoolExecutor(settings.REQUEST_THREADS // 2, thread_name_prefix=name)
+
+
+def _threads_for(path: str) -> ThreadPoolExecutor:
+    return _threads("page" if envelope_for(path) is None else "program")
 
 
 class Handler(ASGIHandler):
@@ -37,10 +45,11 @@ class Handler(ASGIHandler):
         except RequestAborted:
             return
         call = partial(contextvars.copy_context().run, self._respond, scope, body)
-        response = await asyncio.get_running_loop().run_in_executor(_threads(), call)
+        loop, threads = asyncio.get_running_loop(), _threads_for(scope["path"])
+        response = await loop.run_in_executor(threads, call)
         await self.send_response(response, send)
         if response.streaming:
-            await asyncio.get_running_loop().run_in_executor(_threads(), response.close)
+            await loop.run_in_executor(threads, response.close)
 
     def _respond(self, scope: Any, body: IO[bytes]) -> HttpResponseBase:
         """The whole response; what the request held is given back before it is sent."""

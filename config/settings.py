@@ -78,7 +78,7 @@ if HTTPS:
 
 # --- Database ---
 DATABASE_THREADS = int(env_number("MUSTER_DATABASE_THREADS", 8, least=2))
-REQUEST_THREADS = int(env_number("MUSTER_REQUEST_THREADS", 8, least=1))
+REQUEST_THREADS = int(env_number("MUSTER_REQUEST_THREADS", 8, least=2))
 DATABASE_URL = os.environ.get("DATABASE_URL", "")
 EMBEDDED = not DATABASE_URL
 DATABASES: dict[str, JSON] = {
