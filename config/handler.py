@@ -1,8 +1,8 @@
 """Django behind ASGI with one hop to a thread a request.
 
 Our middlewares and views are synchronous. Django's own handler would hop three times and make a
-thread for each request; this one has two bounded pools, together as many as there are connections:
-pages that take long keep no program waiting, and many programs no person.
+thread for each request; this one has bounded pools of them: pages that take long keep no program
+waiting, many programs no person, and neither a probe of the server's health.
 """
 
 import asyncio
@@ -22,16 +22,22 @@ from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
 from config.api import envelope_for
+from config.middleware import PROBES
 
 
 @cache
-def _threads(name: str) -> ThreadPoolExecutor:
+def _threads(name: str, count: int) -> ThreadPoolExecutor:
     # Few: threads of Python that wait for each other cost more than they do.
-    return ThreadPoolExecutor(settings.REQUEST_THREADS // 2, thread_name_prefix=name)
+    return ThreadPoolExecutor(count, thread_name_prefix=name)
 
 
 def _threads_for(path: str) -> ThreadPoolExecutor:
-    return _threads("page" if envelope_for(path) is None else "program")
+    if path in PROBES:
+        return _threads("probe", settings.PROBE_THREADS)
+    for_programs = settings.REQUEST_THREADS // 2
+    if envelope_for(path) is not None:
+        return _threads("program", for_programs)
+    return _threads("page", settings.REQUEST_THREADS - for_programs)
 
 
 class Handler(ASGIHandler):

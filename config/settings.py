@@ -79,13 +79,14 @@ if HTTPS:
 # --- Database ---
 DATABASE_THREADS = int(env_number("MUSTER_DATABASE_THREADS", 8, least=2))
 REQUEST_THREADS = int(env_number("MUSTER_REQUEST_THREADS", 8, least=2))
+PROBE_THREADS = 1
 DATABASE_URL = os.environ.get("DATABASE_URL", "")
 EMBEDDED = not DATABASE_URL
 DATABASES: dict[str, JSON] = {
     "default": connection_settings(
         DATABASE_URL,
         Cluster(data_folder.path()),
-        pool_size=DATABASE_THREADS + REQUEST_THREADS,
+        pool_size=DATABASE_THREADS + REQUEST_THREADS + PROBE_THREADS,
         prepared=env_bool("MUSTER_PREPARED_STATEMENTS", True),
     )
 }

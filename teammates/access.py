@@ -215,8 +215,9 @@ class Access:
         return rows.filter(organization=self.organization, end_user=self.end_user)
 
     def own(self) -> "Access":
-        """What the person made alone, whatever else they may see."""
-        return replace(self, role=Role.MEMBER) if self.is_admin else self
+        """As a member who manages nothing has it: without what only owners and admins see."""
+        manages = self.role in (Role.OWNER, Role.ADMIN)
+        return replace(self, role=Role.MEMBER) if manages else self
 
     def everything(self) -> "Access":
         """The whole organization, to tell a colleague's object (v1: 403) from a foreign one."""

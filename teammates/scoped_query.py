@@ -3,12 +3,13 @@
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from django.db import models
 
 from config.compiled import CompiledQuery, Hole
-from teammates.access import Access, read_permission
+from teammates.access import Access
 from teammates.models import Role
 
 Row = TypeVar("Row")
@@ -30,6 +31,16 @@ class RowHole(Hole):
         return self
 
 
+@dataclass(frozen=True)
+class _Recording(Access):
+    """An access of a kind, which notes what it takes to ask so."""
+
+    asked: set[str] = field(default_factory=set, compare=False)
+
+    def require(self, permission: str, *rows: models.Model) -> None:
+        self.asked.add(permission)
+
+
 class ScopedQuery(Generic[Row]):
     """A function of an access that returns a queryset, compiled.
 
@@ -40,17 +51,18 @@ class ScopedQuery(Generic[Row]):
         self.build = build
         self.names = list(inspect.signature(build).parameters)[1:]
         self._by_kind: dict[Kind, CompiledQuery[Row]] = {}
+        self._permissions: set[str] = set()
         # One now, so that what cannot be compiled is refused here; the others when they are needed.
         manager = self._compiled(Kind(manages=True, has_end_user=False))
         self.model = manager.model
-        self._permission = read_permission(manager.queryset)
 
     def all(self, access: Access, **values: object) -> list[Row]:
         """The rows that exist for the asker. Raises `Forbidden`."""
         kind = _kind_of(access)
         if kind is None:
             return list(self.build(access, **values))
-        access.require(self._permission)
+        for permission in self._permissions:
+            access.require(permission)
         return self._compiled(kind).all(**values, **_values_of(access, kind))
 
     def first(self, access: Access, **values: object) -> Row | None:
@@ -60,7 +72,7 @@ class ScopedQuery(Generic[Row]):
     def _compiled(self, kind: Kind) -> CompiledQuery[Row]:
         if kind not in self._by_kind:
             holes: Any = {name: RowHole(name) for name in _names_of(kind)}
-            access = Access(
+            access = _Recording(
                 organization=holes["organization_id"],
                 role=Role.OWNER if kind.manages else Role.MEMBER,
                 user=holes.get("user_id"),
@@ -68,6 +80,7 @@ class ScopedQuery(Generic[Row]):
             )
             build = functools.wraps(self.build)(functools.partial(self._build_for, access))
             self._by_kind[kind] = CompiledQuery(build, [*self.names, *_names_of(kind)])
+            self._permissions |= access.asked
         return self._by_kind[kind]
 
     def _build_for(self, access: Access, **holes: Hole) -> "models.QuerySet[Any, Row]":

@@ -21,7 +21,7 @@ class RunQuerySet(OwnedQuerySet["Run"]):
         return super().visible_to(access).filter(thread__deleted_at=None)
 
     def for_list(self) -> Self:
-        """Everything that a row of a list shows, in one query."""
+        """With all that an answer of an API says of a run in a list, in one query."""
         return self.select_related(
             "organization",
             "thread",
@@ -38,7 +38,7 @@ class RunQuerySet(OwnedQuerySet["Run"]):
         """What a row of a page shows and nothing else, in one query: another column of such a run
         costs a query of its own."""
         of_run = ("status", "channel", "created_at", "started_at", "finished_at", "next_retry_at")
-        said = ("pause_reason", "error_message", "asks_back", "cost", "prompt__content")
+        said = ("pause_reason", "error_message", "cost", "prompt__content")
         shown = self.select_related(
             "thread", "teammate", "teammate_version", "created_by", "end_user", "prompt"
         )

@@ -30,7 +30,7 @@ class Counts:
 
 def counts(access: Access) -> Counts:
     ((waiting, running, failed),) = _counts.all(
-        access, since=timezone.now() - timedelta(days=1), own=access.organization.pk
+        access, since=timezone.now() - timedelta(days=1), account_id=access.organization.pk
     )
     return Counts(waiting, running, failed)
 
@@ -60,7 +60,7 @@ class CountOf(Subquery):
 
 
 @scoped_query
-def _counts(access: Access, since: Hole, own: Hole) -> "QuerySet[Organization, Any]":
+def _counts(access: Access, since: Hole, account_id: Hole) -> "QuerySet[Organization, Any]":
     runs = Run.objects.visible_to(access)
     counted = (
         runs.needing_a_person(),
@@ -68,7 +68,7 @@ def _counts(access: Access, since: Hole, own: Hole) -> "QuerySet[Organization, A
         runs.filter(status=RunStatus.FAILED, created_at__gte=since),
     )
     columns = [CountOf(some.values("pk")[:MOST_COUNTED]) for some in counted]
-    return Organization.objects.filter(pk=own).values_list(*columns)
+    return Organization.objects.filter(pk=account_id).values_list(*columns)
 
 
 @compiled

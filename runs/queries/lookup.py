@@ -88,12 +88,12 @@ def awaiting_first(runs: RunQuerySet, last: Run | None, limit: int) -> list[Run]
 
 @dataclass(frozen=True)
 class Sums:
-    """How many runs a thread has, what they used and what that cost (None: nothing known)."""
+    """How many runs a thread has, what they used and what that cost; None where no run has told."""
 
     runs: int = 0
     cost: Decimal | None = None
-    input_tokens: int = 0
-    output_tokens: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
 
 
 def sums_of(thread: Thread) -> Sums:

@@ -2,11 +2,12 @@
 teammates, tasks and files by their names. One query for each kind."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.db.models import F, QuerySet, Value
 from django.db.models.functions import StrIndex, Upper
 
-from config.compiled import Hole
+from config.compiled import Hole, compiled
 from runs.models import Run, Task
 from runs.models.run_query import RunQuerySet
 from runs.models.task import TaskQuerySet
@@ -28,7 +29,7 @@ from threads.models import File, Message, MessageRole, Thread, ThreadQuerySet
 
 MOST = 20  # of each kind, but for threads
 MOST_THREADS = 60
-LOOKED_AT = 100  # messages, to find threads by
+LOOKED_AT = 500  # messages, to find threads by
 
 
 @dataclass
@@ -46,8 +47,7 @@ class SearchResults:
 
 
 def search(access: Access, text: str, *, limit: int = 8) -> SearchResults:
-    """Up to `limit`, at most `MOST`, of each kind that the asker sees; nothing for a text without
-    a word."""
+    """Up to `limit` of each kind that the asker sees; nothing for a text without a word."""
     if words_of(text) is None:
         return SearchResults()
     name = text.strip()
@@ -67,11 +67,14 @@ def threads_saying(access: Access, text: str, *, limit: int) -> list[tuple[Threa
     if words is None:
         return []
     found = {thread.pk: (thread, "") for thread in _titled.all(access, words=words)[:limit]}
-    for message in _said.all(access, words=words):
-        around = marked(vars(message)["around"])
-        thread, known = found.setdefault(message.thread_id, (message.thread, around))
-        found[thread.pk] = (thread, known or around)
-    return list(found.values())[:limit]
+    newest: dict[int, int] = {}  # message by thread
+    for thread_id, message_id in _said.all(access, words=words):
+        newest.setdefault(thread_id, message_id)
+    shown = [pk for thread, pk in newest.items() if thread in found]
+    shown += [pk for thread, pk in newest.items() if thread not in found][: limit - len(found)]
+    for message in _around.all(words=words, message_ids=shown):
+        found[message.thread_id] = (message.thread, marked(vars(message)["around"]))
+    return list(found.values())
 
 
 def runs_asked(runs: RunQuerySet, text: str) -> RunQuerySet:
@@ -79,7 +82,7 @@ def runs_asked(runs: RunQuerySet, text: str) -> RunQuerySet:
     words = words_of(text)
     if words is None:
         return runs
-    asked = Message.objects.annotate(words=vector_of("content")).filter(
+    asked = Message.objects.alias(words=vector_of("content")).filter(
         words=query_of(words), role=MessageRole.USER
     )
     return runs.filter(prompt__in=asked)
@@ -88,18 +91,26 @@ def runs_asked(runs: RunQuerySet, text: str) -> RunQuerySet:
 @scoped_query
 def _titled(access: Access, words: Hole) -> ThreadQuerySet:
     threads = Thread.objects.visible_to(access).listed().for_list()
-    titled = threads.annotate(words=vector_of("title")).filter(words=query_of(words))
+    titled = threads.alias(words=vector_of("title")).filter(words=query_of(words))
     return titled.order_by("-updated_at")[:MOST_THREADS]
 
 
 @scoped_query
-def _said(access: Access, words: Hole) -> "QuerySet[Message]":
+def _said(access: Access, words: Hole) -> "QuerySet[Message, Any]":
+    """Threads and messages, newest first."""
     threads = Thread.objects.visible_to(access).listed()
-    said = Message.objects.annotate(words=vector_of("content")).filter(
+    said = Message.objects.alias(words=vector_of("content")).filter(
         words=query_of(words), thread__in=threads
     )
-    newest = said.annotate(around=headline_of("content", query_of(words))).order_by("-id")
-    return newest.select_related("thread__teammate").defer("content")[:LOOKED_AT]
+    return said.order_by("-id").values_list("thread", "pk")[:LOOKED_AT]
+
+
+@compiled
+def _around(words: Hole, message_ids: Hole) -> "QuerySet[Message]":
+    """Messages, newest first, with the words around what was found."""
+    shown = Message.objects.filter(pk__any=message_ids).order_by("-id")
+    around = headline_of("content", query_of(words))
+    return shown.annotate(around=around).select_related("thread__teammate").defer("content")
 
 
 def _has(text: str, part: Hole) -> StrIndex:
@@ -110,19 +121,19 @@ def _has(text: str, part: Hole) -> StrIndex:
 @scoped_query
 def _teammates(access: Access, name: Hole) -> TeammateQuerySet:
     seen = Teammate.objects.visible_to(access).current().with_version()
-    found = seen.annotate(in_name=_has("name", name), in_role=_has("version__role", name))
+    found = seen.alias(in_name=_has("name", name), in_role=_has("version__role", name))
     return found.exclude(in_name=0, in_role=0)[:MOST]
 
 
 @scoped_query
 def _tasks(access: Access, name: Hole) -> TaskQuerySet:
     seen = Task.objects.visible_to(access).saved().current().select_related("teammate")
-    return seen.annotate(in_name=_has("name", name)).filter(in_name__gt=0).order_by("-id")[:MOST]
+    return seen.alias(in_name=_has("name", name)).filter(in_name__gt=0).order_by("-id")[:MOST]
 
 
 @scoped_query
 def _files(access: Access, words: Hole) -> "QuerySet[File]":
-    named = File.objects.annotate(words=name_vector_of("name")).filter(
+    named = File.objects.alias(words=name_vector_of("name")).filter(
         words=query_of(words), thread__in=Thread.objects.visible_to(access)
     )
     return named.select_related("thread").order_by("-id")[:MOST]

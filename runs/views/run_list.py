@@ -22,7 +22,7 @@ from runs.queries.histogram import SERIES, errors, survey
 from runs.queries.query_language import Term, with_term
 from teammates.access import Access
 from teammates.errors import DomainError, Invalid
-from teammates.roster.lookup import names
+from teammates.roster.lookup import teammate_names
 from teammates.web import charts
 from teammates.web.pages import (
     PageRequest,
@@ -113,7 +113,10 @@ def run_list(request: PageRequest) -> HttpResponse:
             "problems": problems,
             "menus": [
                 (label, [(name, with_term(terms, key, value)) for value, name in choices])
-                for label, key, choices in (*MENUS, ("Teammate", "teammate", names(access)))
+                for label, key, choices in (
+                    *MENUS,
+                    ("Teammate", "teammate", teammate_names(access)),
+                )
                 if choices
             ],
             "runs": rows[:PAGE_SIZE],

@@ -20,7 +20,7 @@ from teammates.trust import audit, client, limits
 
 RESET_LINK_HOURS = 2
 # Hashing a password takes a core for a moment: some threads stay free for everybody else.
-_hashing = limits.Room("people sign in", max(1, settings.REQUEST_THREADS // 4))
+_hashing = limits.Room("people sign in", max(1, settings.REQUEST_THREADS // 2 - 1))
 
 
 def checked_by_password(

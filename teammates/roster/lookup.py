@@ -65,7 +65,7 @@ def _names(access: Access) -> "QuerySet[Teammate, Any]":
     return seen.order_by("display_order", "id").values_list("key", "name")[:MOST_NAMES]
 
 
-def names(access: Access) -> list[tuple[str, str]]:
+def teammate_names(access: Access) -> list[tuple[str, str]]:
     """Key and name of the account's teammates, for a menu."""
     return _names.all(access)
 

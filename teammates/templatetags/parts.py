@@ -161,8 +161,8 @@ def bars(chart: "charts.Bars") -> SafeString:
 
 
 @register.simple_tag
-def column(one: "charts.Column", floor: float) -> SafeString:
-    """One column of `bars`, and what stands `floor` below it. No template of its own: a chart has
+def bars_column(one: "charts.Column", foot: float) -> SafeString:
+    """One column of `bars`, with its name `foot` below the top. No template of its own: a chart has
     hundreds of shapes."""
     shapes = mark_safe(
         "".join(
@@ -184,7 +184,7 @@ def column(one: "charts.Column", floor: float) -> SafeString:
     )
     if one.axis:
         axis = '<text x="{}" y="{}" text-anchor="middle">{}</text>'
-        drawn += format_html(axis, one.middle, floor, one.axis)
+        drawn += format_html(axis, one.middle, foot, one.axis)
     if not one.url:
         return format_html("<g>{}</g>", drawn)
     link = '<a href="{}" aria-label="{}: {}">{}</a>'

@@ -1,6 +1,7 @@
 """The threads that requests are answered on."""
 
 import threading
+import time
 
 import httpx2
 import psycopg
@@ -17,10 +18,11 @@ def test_pages_that_wait_keep_no_program_waiting(server: Server) -> None:
         held.execute("LOCK TABLE runs_notice IN ACCESS EXCLUSIVE MODE")
         for page in pages:
             page.start()
-        while held.execute(
-            "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'runs_notice'::regclass"
-        ).fetchone() < (2,):
-            pass
+        waiting = """SELECT count(*) >= 4 FROM pg_locks
+            WHERE NOT granted AND relation = 'runs_notice'::regclass"""
+        while held.execute(waiting).fetchone() != (True,):
+            time.sleep(0.05)
+        time.sleep(0.5)  # whoever could still take a thread has it now
         assert client.get("/v1/threads", timeout=20).status_code == 200
         assert client.get("/healthz", timeout=20).status_code == 200
         assert any(page.is_alive() for page in pages)
