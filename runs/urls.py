@@ -152,6 +152,7 @@ urlpatterns = [
     path("runs/<int:run_id>/archive/", run_actions.run_archive, name="run_archive"),
     path("runs/<int:run_id>/close/", run_actions.run_close, name="run_close"),
     path("runs/<int:run_id>/retry/", run_actions.run_retry, name="run_retry"),
+    path("runs/<int:run_id>/continue/", run_actions.run_continue, name="run_continue"),
     path("runs/<int:run_id>/edit/", run_actions.run_edit, name="run_edit"),
     path("runs/<int:run_id>/next/", run_actions.run_next, name="run_next"),
     path("runs/<int:run_id>/fork/", run_actions.run_fork, name="run_fork"),

@@ -26,6 +26,9 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.requests.append({"path": self.path, "body": body, "headers": self.headers})
         model = body["model"]
+        if self.server.answers:
+            self._send(*self.server.answers.pop(0))
+            return
         count = sum(r["body"]["model"] == model for r in self.server.requests)
         if model.startswith("once-") and count > 1:
             model = "ok"
@@ -36,6 +39,18 @@ class Handler(BaseHTTPRequestHandler):
             self._stream(anthropic(body, model))
         else:
             self._stream(openai(body, model))
+
+    def _send(self, status: int, headers: dict[str, str], pieces: list[bytes]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for piece in pieces:
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            self.wfile.flush()
+            time.sleep(0.002)  # each in a packet of its own
+        self.wfile.write(b"0\r\n\r\n")
 
     def _error(self, status: int, code: str, headers: dict[str, str]) -> None:
         if self.path.endswith("/messages"):
@@ -83,6 +98,44 @@ ERRORS: dict[str, tuple[int, str, dict[str, str]]] = {
 def sse(data: Any, event: str = "") -> bytes:
     named = f"event: {event}\n" if event else ""
     return f"{named}data: {data if isinstance(data, str) else json.dumps(data)}\n\n".encode()
+
+
+STREAM = {"Content-Type": "text/event-stream"}
+Answer = tuple[int, dict[str, str], list[bytes]]
+
+
+def chat(
+    *deltas: dict[str, Any], finish: str | None = "stop", usage: bool = True, done: bool = True
+) -> Answer:
+    """A chat completion of these deltas."""
+
+    def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        about = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+        return sse(about | {"choices": [choice]})
+
+    pieces = [chunk({"role": "assistant"}), *map(chunk, deltas)]
+    if finish:
+        pieces.append(chunk({}, finish))
+    if usage:
+        pieces.append(sse({"id": "c1", "choices": [], "usage": USED}))
+    return 200, STREAM, [*pieces, *([sse("[DONE]")] if done else [])]
+
+
+USED = {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107}
+
+
+def refused(status: int, message: str, code: str | None = None, **headers: str) -> Answer:
+    """An error object of OpenAI's."""
+    error = {"message": message, "type": code, "code": code}
+    kind = {"Content-Type": "application/json"} | {
+        name.replace("_", "-"): value for name, value in headers.items()
+    }
+    return status, kind, [json.dumps({"error": error}).encode()]
+
+
+def page(status: int, html: str) -> Answer:
+    return status, {"Content-Type": "text/html"}, [html.encode()]
 
 
 def has_tool_result(body: dict[str, Any]) -> bool:
@@ -270,6 +323,8 @@ class FakeModels(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.requests: list[dict[str, Any]] = []
+        # What the next requests get, whatever their model: status, headers, pieces of the body.
+        self.answers: list[tuple[int, dict[str, str], list[bytes]]] = []
         self.hung_up = threading.Event()
 
     @property

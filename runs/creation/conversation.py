@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from django.db import transaction
 
+from runs.creation import idempotency
 from runs.creation.attachments import Attachment
 from runs.creation.enqueue import RunRequest, enqueue
 from runs.creation.options import Options, check_options
@@ -15,9 +16,12 @@ from teammates.access import Access
 from teammates.errors import Conflict, Forbidden
 from teammates.llm import catalog
 from teammates.models import Teammate
+from teammates.providers.base import UNFINISHED
 from teammates.roster import lookup
 from threads import conversations
 from threads.models import Message, Thread
+
+GO_ON = "Go on exactly where you stopped."
 
 
 def start_thread(
@@ -87,6 +91,21 @@ def run_in_thread(
         run = enqueue(access, request)
         write_and_attach(run, attachments)
         return run
+
+
+def continue_run(access: Access, run: Run) -> Run:
+    """Ask for the rest of an answer that was cut off; again is the same run.
+
+    Raises `Conflict` for an answer that is whole.
+    """
+    if run.stop_reason not in UNFINISHED:
+        raise Conflict("This answer is whole.", code="runs.not_cut_off")
+
+    def ask() -> Run:
+        thread, teammate = run.thread, run.teammate
+        return run_in_thread(access, thread, message=GO_ON, teammate=teammate, channel=Channel.APP)
+
+    return idempotency.create_idempotently(access, f"continue:{run.pk}", {}, ask)[0]
 
 
 def stop_others(access: Access, run: Run) -> None:

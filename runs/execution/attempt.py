@@ -38,6 +38,8 @@ class Attempt:
     # holds. What people may change meanwhile is read again. None: to be loaded.
     loaded: "LoadedRun | None" = None
     has_begun: bool = False  # a step; of an attempt that is not the first, earlier ones did
+    # The provider said that the conversation is too long, whatever we estimate.
+    must_compact: bool = False
     began_at: float = field(default_factory=time.monotonic)
 
 

@@ -48,10 +48,11 @@ def is_near(route: Model, instructions: str, conversation: list[ChatMessage]) ->
     return size_of(instructions, conversation) > route.context_window * TRIGGER
 
 
-def plan(run: Run, route: Model, instructions: str, conversation: list[ChatMessage]) -> Plan | None:
-    """What to compact before the next model call; None if there is room, or nothing to replace."""
-    if not is_near(route, instructions, conversation):
-        return None
+def plan(
+    run: Run, route: Model, conversation: list[ChatMessage], *, keeps_nothing: bool = False
+) -> Plan | None:
+    """What to compact before the next model call; None if there is nothing to replace. The newest
+    steps stay as they are, unless `keeps_nothing`."""
     done = Step.objects.filter(run=run, status=StepStatus.DONE).only("kind", "covers_until")
     done = done.order_by("-number")
     newest_step = done.first()
@@ -59,7 +60,7 @@ def plan(run: Run, route: Model, instructions: str, conversation: list[ChatMessa
         return None  # nothing came since the last attempt
     last = done.filter(kind=StepKind.COMPACTION, covers_until__isnull=False).first()
     begins = last.covers_until or 0 if last else 0
-    until = _boundary(run, begins, int(route.context_window * KEPT))
+    until = _boundary(run, begins, 0 if keeps_nothing else int(route.context_window * KEPT))
     if last is not None and until <= begins:
         return None
     newest = context.steps_of(run, after=until)

@@ -18,6 +18,8 @@ from teammates.providers.base import (
 )
 
 MAX_RETRIES = 3
+EMPTY_ANSWER = "provider.empty_answer"
+SMALLEST_LIMIT = 16  # tokens; less is no limit of a model
 LONGEST_DELAY = 60.0  # seconds before a retry
 # Where nobody watches, a run is patient: more retries behind the quick ones, further and further.
 PATIENT_RETRIES = 4
@@ -34,6 +36,7 @@ FALL_BACK_ON = (
     "provider.malformed",
     "incomplete_stream",
     "config.missing",
+    EMPTY_ANSWER,
 )
 
 
@@ -52,7 +55,9 @@ async def recover(
 ) -> None:
     """After an error of the model: queue the run again, go on with its fallback, or let it fail
     with what was used booked. Raises `Stopped` unless the run goes on at once."""
-    if error.is_transient and loaded.retries < MAX_RETRIES:
+    if loaded.retries < MAX_RETRIES and await _adjust(attempt, loaded, error):
+        return
+    if _is_worth_a_retry(error, loaded.retries):
         delay = error.retry_after or settings.RETRY_SECONDS * 2**loaded.retries
         await _retry_later(attempt, loaded, error, min(delay, LONGEST_DELAY))
     fallback = await in_db(catalog.fallback_of, loaded.route)
@@ -72,13 +77,43 @@ async def recover(
         delay = max(error.retry_after or 0, settings.PATIENT_RETRY_SECONDS * 5**patience)
         await _retry_later(attempt, loaded, error, min(delay, LONGEST_PATIENCE))
     outcome = Outcome(RunStatus.FAILED, error_class=error.error_class, error_message=str(error))
-    if streamed.first_token_ms is None:
+    if streamed.first_token_ms is None and not (streamed.call and streamed.call.usage):
         await attempt.events.commit(endings.finish_run, outcome)
     else:
         await attempt.events.commit(
             step_completion.complete_alone, stopped(loaded, streamed, outcome)
         )
     raise Stopped
+
+
+def _is_worth_a_retry(error: ProviderError, retries: int) -> bool:
+    if error.error_class == EMPTY_ANSWER:
+        return retries == 0
+    return error.is_transient and retries < MAX_RETRIES
+
+
+async def _adjust(attempt: Attempt, loaded: LoadedRun, error: ProviderError) -> bool:
+    """Ask again at once within the limit that the provider named, which is remembered; False where
+    that is no way out."""
+    route, limit = loaded.route, error.limit
+    if error.error_class == "provider.context_too_long":
+        attempt.must_compact = True
+        if limit is None or not SMALLEST_LIMIT <= limit < route.context_window:
+            limit = None
+        learned = {"context_window": limit} if limit else {}
+    elif error.error_class == "provider.output_limit" and limit is not None:
+        if not SMALLEST_LIMIT <= limit < route.max_output_tokens:
+            return False
+        learned = {"max_output_tokens": limit}
+    else:
+        return False
+    await attempt.events.commit(
+        step_journal.ask_again,
+        route=route,
+        learned=learned,
+        why={"error_class": error.error_class, "message": str(error)},
+    )
+    return True
 
 
 def stopped(loaded: LoadedRun, streamed: StreamedTurn, outcome: Outcome) -> CompleteModelStep:

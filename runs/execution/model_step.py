@@ -14,7 +14,7 @@ from runs.events.log import StaleLease
 from runs.execution import compaction, context, step_completion, step_journal
 from runs.execution.attempt import OUTCOMES, Attempt, LoadedRun, Stopped, StreamedTurn
 from runs.execution.event_buffer import EventBuffer, NotTaken
-from runs.execution.model_failures import recover, stopped
+from runs.execution.model_failures import EMPTY_ANSWER, recover, stopped
 from runs.execution.step_completion import CompleteModelStep, ModelResult
 from runs.execution.step_journal import BeginModelStep
 from runs.lifecycle import endings
@@ -106,7 +106,10 @@ async def _answered(
             streamed.call = call
             await _stream(attempt, call, streamed)
             streamed.is_finished = True
-            return streamed.result()
+            result = streamed.result()
+            if streamed.step.kind == StepKind.MODEL:
+                _refuse_empty(result.turn, loaded.route)
+            return result
     except asyncio.CancelledError:
         outcome = OUTCOMES.get(attempt.stopping)
         if outcome is None:
@@ -116,6 +119,29 @@ async def _answered(
     except ProviderError as error:
         await recover(attempt, loaded, streamed, error)
         return None
+
+
+def _refuse_empty(turn: Turn, route: Model) -> None:
+    """Raise `ProviderError` for an answer without a word and without a call."""
+    if turn.text.strip() or turn.tool_requests:
+        return
+    match turn.finish_reason:
+        case "content_filter":
+            raise ProviderError(
+                "provider.filtered",
+                f"The filter of {route.provider.name} stopped the answer. Say it differently, or "
+                "use another model.",
+            )
+        case "length":
+            raise ProviderError(
+                "provider.output_limit",
+                f"{route.name} used all of its {route.max_output_tokens} tokens before it wrote an "
+                "answer. Raise its output limit in Models & prices, or lower the effort.",
+            )
+    raise ProviderError(
+        EMPTY_ANSWER,
+        f"{route.name} gave an empty answer. Try again, or use another model.",
+    )
 
 
 def _clamped(effort: str, route: Model) -> str:
@@ -129,9 +155,19 @@ def _clamped(effort: str, route: Model) -> str:
 async def _compact(attempt: Attempt, loaded: LoadedRun) -> bool:
     """Summarise the beginning of a conversation that nears the model's window; True if so."""
     route = loaded.route
-    if not compaction.is_near(route, loaded.instructions, loaded.conversation):
+    is_near = compaction.is_near(route, loaded.instructions, loaded.conversation)
+    if not is_near and not attempt.must_compact:
         return False
-    plan = await in_db(compaction.plan, loaded.run, route, loaded.instructions, loaded.conversation)
+    plan = await in_db(compaction.plan, loaded.run, route, loaded.conversation)
+    if plan is None and attempt.must_compact:
+        forced = {"keeps_nothing": True}
+        plan = await in_db(compaction.plan, loaded.run, route, loaded.conversation, **forced)
+    if plan is None and attempt.must_compact:
+        raise ProviderError(
+            "provider.context_too_long",
+            f"The conversation is too long for {route.name}, and nothing in it can be summarised. "
+            "Start a new thread or use a larger model.",
+        )
     if plan is None:
         return False
     attempt.loaded = None  # the conversation begins anew
@@ -145,6 +181,7 @@ async def _compact(attempt: Attempt, loaded: LoadedRun) -> bool:
     result = await _answered(attempt, loaded, StreamedTurn(plan.request, step))
     if result is None:
         return True
+    attempt.must_compact = False
     summary = context.summarised(result.turn.text, loaded.request)
     after = compaction.size_of("", summary) if result.turn.text.strip() else plan.before
     await attempt.events.commit(

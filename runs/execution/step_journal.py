@@ -19,6 +19,7 @@ from runs.lifecycle import endings, transitions
 from runs.lifecycle.transitions import Lease
 from runs.models import Run, Step, StepKind
 from teammates.knowledge import memories
+from teammates.llm import catalog
 from teammates.models import Model
 from teammates.providers.base import ModelRequest
 from teammates.text import json_text
@@ -170,6 +171,19 @@ def switch_model(lease: Lease, pending: list[NewEvent], *, to: Model, why: JSON)
         data = why | void | {"to_model": to.alias, "provider_kind": to.provider.kind}
         transitions.write(run, lease.fence, [NewEvent("run.provider_fallback", data)])
         Run.objects.filter(pk=run.pk).update(route=to)
+
+
+def ask_again(
+    lease: Lease, pending: list[NewEvent], *, route: Model, learned: dict[str, int], why: JSON
+) -> None:
+    """Go on with the same model within limits that its provider named. They are remembered."""
+    with transitions.holding(lease, pending) as run:
+        if endings.stop_if_cancelled(run):
+            return
+        void = endings.stop_unfinished_step(run, error=str(why["message"]))
+        data = why | void | learned | {"model": route.alias}
+        transitions.write(run, lease.fence, [NewEvent("run.llm.adjusted", data)])
+        catalog.learn_limits(route, **learned)
 
 
 _COMPLETE_TOOLS = log.statement(

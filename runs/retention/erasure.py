@@ -43,6 +43,7 @@ KEPT_EVENTS = (
     "run.paused",
     "run.resumed",
     "run.llm.retry",
+    "run.llm.adjusted",
     "run.provider_fallback",
     "run.cancel_requested",
     "run.completed",

@@ -12,7 +12,13 @@ from runs.events.log import LoggedEvent
 from runs.models import Run
 from teammates.types import JSON
 
-VOIDING = ("run.attempt.lost", "run.attempt.released", "run.llm.retry", "run.provider_fallback")
+VOIDING = (
+    "run.attempt.lost",
+    "run.attempt.released",
+    "run.llm.retry",
+    "run.llm.adjusted",
+    "run.provider_fallback",
+)
 _BLOCKS = {
     "text": ("text-start", "text-delta", "text-end"),
     "reasoning": ("reasoning-start", "reasoning-delta", "reasoning-end"),
@@ -143,9 +149,7 @@ def translate(state: StreamState, event: LoggedEvent) -> tuple[bytes, StreamStat
                 for item in data["items"]
             ]
             return frame("todo-update", toolCallId="", todos=todos), state
-        case (
-            "run.attempt.lost" | "run.attempt.released" | "run.llm.retry" | "run.provider_fallback"
-        ):
+        case type if type in VOIDING:
             return _close_message(state)
         case "run.completed" | "run.failed" | "run.cancelled" | "run.closed":
             closed, state = _close_message(state)

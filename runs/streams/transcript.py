@@ -163,6 +163,8 @@ def remark_of(event: LoggedEvent) -> tuple[str, ...] | None:
             return (f"{data['message']} Trying again in {wait}.",)
         case "run.attempt.lost" | "run.attempt.released":
             return ("The worker stopped; another one goes on from the last finished step.",)
+        case "run.llm.adjusted":
+            return (_adjusted(data),)
         case "run.provider_fallback":
             return (f"{data['message']} Going on with {data['to_model']}.",)
         case "run.context_compacted":
@@ -189,6 +191,15 @@ def remark_of(event: LoggedEvent) -> tuple[str, ...] | None:
         case "tool.denied" if data.get("reason") in ("plan_required", "non_interactive"):
             return (f"Not done: {data['message'].partition(':')[0]}.",)
     return None
+
+
+def _adjusted(data: JSON) -> str:
+    if data["error_class"] == "provider.context_too_long":
+        words = f"The conversation is too long for {data['model']}. Its beginning is summarised."
+        window = data.get("context_window")
+        return f"{words} From now on it counts as full at {window} tokens." if window else words
+    most = data["max_output_tokens"]
+    return f"{data['model']} writes at most {most} tokens at once. It is asked again with that."
 
 
 def strip_of(event: LoggedEvent) -> str | None:

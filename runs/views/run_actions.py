@@ -32,6 +32,14 @@ def run_retry(request: PageRequest, run_id: int) -> HttpResponse:
     return redirect(_back(request, again))
 
 
+@require_POST
+def run_continue(request: PageRequest, run_id: int) -> HttpResponse:
+    """Ask for the rest of an answer that was cut off, once."""
+    run = find_run(request, run_id)
+    conversation.continue_run(request.access, run)
+    return redirect(run.thread)
+
+
 def _back(request: PageRequest, run: Run) -> str:
     """To the conversation, or to the run for those who came from a run's page."""
     return (

@@ -4,6 +4,7 @@ from decimal import Decimal, InvalidOperation
 
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
+from django.utils import timezone
 
 from config.compiled import Hole, compiled
 from teammates.access import Access
@@ -196,6 +197,14 @@ def update_model(
     model.fallback, model.max_effort, model.context_window = fallback, max_effort, context_window
     model.save(update_fields=["fallback", "max_effort", "context_window", "updated_at"])
     return model
+
+
+def learn_limits(model: Model, **limits: int) -> None:
+    """Remember limits (`context_window`, `max_output_tokens`) that the provider named, where they
+    are lower than what was thought."""
+    for name, tokens in limits.items():
+        lower = Model.objects.filter(pk=model.pk, **{f"{name}__gt": tokens})
+        lower.update(**{name: tokens, "updated_at": timezone.now()})
 
 
 def fallback_of(model: Model) -> Model | None:

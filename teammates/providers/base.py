@@ -15,6 +15,10 @@ from teammates.types import JSON
 ATTACHED = "\n\n(Attached, for read_file: "
 
 
+# What a run stops for (`Run.stop_reason`) whose model would write more if it were asked.
+UNFINISHED = ("max_tokens", "pause_turn")
+
+
 @dataclass(frozen=True)
 class TextPart:
     text: str
@@ -171,7 +175,8 @@ class ModelClient(Protocol):
 
 
 class ProviderError(Exception):
-    """A model call failed. The message is a sentence that says what to do."""
+    """A model call failed. The message is a sentence that says what to do; `limit` is the number of
+    tokens that the provider named, if it did."""
 
     def __init__(
         self,
@@ -180,8 +185,10 @@ class ProviderError(Exception):
         *,
         is_transient: bool = False,
         retry_after: float | None = None,
+        limit: int | None = None,
     ) -> None:
         super().__init__(message)
         self.error_class = error_class
         self.is_transient = is_transient
         self.retry_after = retry_after
+        self.limit = limit

@@ -1,11 +1,19 @@
 """OpenAI's models, and those of any server that speaks its chat completions (Ollama too)."""
 
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
 from openai import AsyncOpenAI
-from pydantic_ai.models.openai import OpenAIChatModel
+from openai.types.chat.chat_completion_chunk import Choice, ChoiceDelta
+from pydantic_ai.messages import ModelResponseStreamEvent
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIStreamedResponse
 from pydantic_ai.providers.ollama import OllamaProvider
 from pydantic_ai.providers.openai import OpenAIProvider
+from pydantic_ai.usage import RequestUsage
 
 from teammates.providers import Connection
+from teammates.providers.think_tags import ThinkTags
 from teammates.providers.vendor import VendorClient, make_http_client
 
 LABELS = {"openai": "OpenAI", "ollama": "Ollama", "openai_compatible": "The model server"}
@@ -24,6 +32,53 @@ def make_client(connection: Connection) -> VendorClient:
         if connection.kind == "ollama"
         else OpenAIProvider(openai_client=client)
     )
-    return VendorClient(
-        lambda name: OpenAIChatModel(name, provider=provider), LABELS[connection.kind], http
-    )
+    return VendorClient(lambda name: ChatModel(name, provider=provider), _label(connection), http)
+
+
+def _label(connection: Connection) -> str:
+    return LABELS[connection.kind]
+
+
+class ChatModel(OpenAIChatModel):
+    @property
+    def _streamed_response_cls(self) -> type[OpenAIStreamedResponse]:
+        return ChatStream
+
+
+@dataclass
+class ChatStream(OpenAIStreamedResponse):
+    """Chat completions as other servers stream them too."""
+
+    _tags: ThinkTags = field(default_factory=ThinkTags, init=False)
+
+    async def _get_event_iterator(self) -> AsyncIterator[ModelResponseStreamEvent]:
+        async for event in super()._get_event_iterator():
+            yield event
+        if rest := self._tags.rest():
+            choice = Choice(index=0, delta=ChoiceDelta(content=rest))
+            for event in super()._map_text_delta(choice):
+                yield event
+
+    def _map_text_delta(self, choice: Choice) -> Iterable[ModelResponseStreamEvent]:
+        if not isinstance(choice.delta.content, str):
+            yield from super()._map_text_delta(choice)
+            return
+        for piece in self._tags.cut(choice.delta.content):
+            choice.delta.content = piece
+            yield from super()._map_text_delta(choice)
+
+    def _map_tool_call_delta(self, choice: Choice) -> Iterable[ModelResponseStreamEvent]:
+        """`function_call` is what `tool_calls` was called when there was one at most."""
+        yield from super()._map_tool_call_delta(choice)
+        if called := choice.delta.function_call:
+            yield from self._parts_manager.handle_tool_call_delta_events(
+                vendor_part_id="function_call",
+                tool_name=called.name,
+                args=called.arguments,
+                tool_call_id=None,
+            )
+
+    def _add_usage(self, usage: RequestUsage, *, reported: bool, **_: Any) -> None:
+        """What a server tells in the middle of a stream is the sum so far."""
+        if reported:
+            super()._add_usage(usage, reported=True, cumulative=True)

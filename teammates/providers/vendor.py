@@ -4,12 +4,12 @@ Only providers that need it import this module (`teammates.providers` imports la
 """
 
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, cast
 
 import httpx2
-from pydantic_ai import exceptions, messages
+from pydantic_ai import messages
 from pydantic_ai.direct import model_request_stream
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
 from pydantic_ai.settings import ModelSettings
@@ -28,7 +28,8 @@ from teammates.providers.base import (
     Turn,
     UserMessage,
 )
-from teammates.public_http import BlockedAddress, outside_client
+from teammates.providers.vendor_errors import explained
+from teammates.public_http import outside_client
 
 # A run may start on a thread as it stands; vendors refuse an empty message.
 NOTHING_NEW = "(There is no new message. Go on if something is left to do.)"
@@ -73,7 +74,7 @@ class VendorClient:
             model_request_parameters=parameters,
         )
         async with AsyncExitStack() as stack:
-            with _explained(self._label, request.model):
+            with explained(self._label, request.model):
                 stream = await stack.enter_async_context(opening)
             yield VendorCall(stream, self._label, request.model)
 
@@ -84,9 +85,11 @@ class VendorCall:
         self._label, self._model = label, model
 
     async def __aiter__(self) -> AsyncIterator[Delta]:
-        with _explained(self._label, self._model):
+        with explained(self._label, self._model):
             async for delta in self._deltas():
                 yield delta
+            if refusal := self._refusal:
+                yield Delta("text", refusal)
             self._refuse_unfinished()
 
     async def _deltas(self) -> AsyncIterator[Delta]:
@@ -116,8 +119,7 @@ class VendorCall:
 
     def _refuse_unfinished(self) -> None:
         """A connection that closed cleanly in mid-stream looks like success (traps 5.1)."""
-        told = (self._stream.get().provider_details or {}).get("finish_reason")
-        if not told:
+        if not self._details.get("finish_reason") and not self._refusal:
             raise ProviderError(
                 "incomplete_stream",
                 "The model's answer broke off in the middle. Try again.",
@@ -125,11 +127,22 @@ class VendorCall:
             )
 
     @property
+    def _details(self) -> dict[str, Any]:
+        return self._stream.get().provider_details or {}
+
+    @property
+    def _refusal(self) -> str:
+        """What a model says instead of an answer that it will not give."""
+        return str(self._details.get("refusal") or "")
+
+    @property
     def turn(self) -> Turn:
+        if self._refusal:
+            return Turn([TextPart(self._refusal)], "refusal")
         response = self._stream.get()
         parts = [part for part in map(_from_native, response.parts) if part is not None]
         native = messages.ModelMessagesTypeAdapter.dump_python([response], mode="json")
-        return Turn(parts, str(response.finish_reason or "stop"), native)
+        return Turn(parts, _finish_reason(response), native)
 
     @property
     def usage(self) -> TokenUsage | None:
@@ -142,6 +155,12 @@ class VendorCall:
             cache_read=used.cache_read_tokens,
             cache_write=used.cache_write_tokens,
         )
+
+
+def _finish_reason(response: messages.ModelResponse) -> str:
+    if response.state == "suspended":  # Anthropic's pause_turn: it would go on if it were asked
+        return "pause_turn"
+    return str(response.finish_reason or "stop")
 
 
 def _raw(part: messages.ToolCallPart) -> str:
@@ -199,110 +218,3 @@ def _native_turn(turn: Turn) -> list[messages.ModelMessage]:
         elif isinstance(part, ToolRequest):
             parts.append(messages.ToolCallPart(part.name, part.arguments, part.call_id))
     return [messages.ModelResponse(parts=parts)] if parts else []
-
-
-@contextmanager
-def _explained(label: str, model: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        explained = _explain(error, label, model)
-        if explained is error:
-            raise
-        raise explained from error
-
-
-def _explain(error: Exception, label: str, model: str) -> Exception:
-    """The provider's failure as an error class and a sentence that says what to do."""
-    if isinstance(error, ProviderError):
-        return error
-    if blocked := _find_cause(error, BlockedAddress):
-        return ProviderError("provider.unreachable", str(blocked))
-    if _find_cause(error, ValueError):  # JSON that is none, or of another shape
-        return _malformed(error, label)
-    if answer := _explain_answer(error, label, model):
-        return answer
-    if isinstance(error, exceptions.ModelConnectionError | httpx2.TransportError):
-        return ProviderError(
-            "provider.unreachable",
-            f"{label} could not be reached or broke the connection. "
-            "Check its address in Models & prices, and try again.",
-            is_transient=True,
-        )
-    if isinstance(error, exceptions.ModelHTTPError):
-        return ProviderError(
-            "provider.rejected", f"{label} answered {error.status_code}: {_first_line(error)}"
-        )
-    if isinstance(error, exceptions.ModelAPIError):
-        return ProviderError(
-            "provider.failed", f"{label} failed: {_first_line(error)}", is_transient=True
-        )
-    if isinstance(error, exceptions.UnexpectedModelBehavior | KeyError | TypeError):
-        return _malformed(error, label)
-    return error
-
-
-def _explain_answer(error: Exception, label: str, model: str) -> ProviderError | None:
-    """A refusal that the provider gave a reason for, in words that say what to do."""
-    if isinstance(error, exceptions.ModelAuthenticationError):
-        return ProviderError(
-            "provider.unauthorized",
-            f"{label} refused the key. Nothing was run. Check the key in Models & prices.",
-        )
-    if isinstance(error, exceptions.ModelQuotaExceededError):
-        return ProviderError(
-            "provider.quota_exceeded",
-            f"The quota at {label} is used up. Raise it there, then try again.",
-        )
-    if isinstance(error, exceptions.ModelRateLimitError):
-        return ProviderError(
-            "provider.rate_limited",
-            f"{label} allows no more calls right now. Try again in a minute, or raise the limit.",
-            is_transient=True,
-            retry_after=error.retry_after,
-        )
-    if isinstance(error, exceptions.ModelNotFoundError):
-        return ProviderError(
-            "provider.model_not_found",
-            f"{label} does not offer the model {model}. Choose another in Models & prices.",
-        )
-    if isinstance(error, exceptions.ModelContextWindowExceededError):
-        return ProviderError(
-            "provider.context_too_long",
-            f"The conversation is too long for {model}. Start a new thread or use a larger model.",
-        )
-    if isinstance(error, exceptions.ModelUnavailableError | exceptions.ModelServerError):
-        return ProviderError(
-            "provider.overloaded",
-            f"{label} has trouble right now ({_status(error)}). Try again in a minute.",
-            is_transient=True,
-            retry_after=error.retry_after,
-        )
-    if isinstance(error, exceptions.ModelRequestRejectedError):
-        return ProviderError(
-            "provider.rejected", f"{label} refused the request: {_first_line(error)}"
-        )
-    return None
-
-
-def _malformed(error: Exception, label: str) -> ProviderError:
-    return ProviderError(
-        "provider.malformed",
-        f"{label} answered with something that is not a model's answer ({_first_line(error)}). "
-        "Check that the address speaks this provider's API.",
-    )
-
-
-def _find_cause(error: BaseException | None, kind: type[Exception]) -> BaseException | None:
-    while error is not None and not isinstance(error, kind):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-def _status(error: exceptions.ModelAPIError) -> str:
-    return str(getattr(error, "status_code", None) or "in the stream")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

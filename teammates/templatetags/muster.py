@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.timesince import timesince, timeuntil
 
 from teammates.integrations.app_catalog import display_name
+from teammates.providers.base import UNFINISHED
 from teammates.text import visible
 from teammates.tools import REGISTRY
 from teammates.tools.ask import PLAN_HEADER
@@ -190,6 +191,26 @@ def may_be_fixed(value: Any) -> bool:
     """Whether a standing permission can depend on an argument being exactly this."""
     is_short = isinstance(value, str) and 0 < len(value) < 200
     return is_short and "*" not in value and MASK not in value
+
+
+CUT_SHORT = {
+    "max_tokens": "The answer reached the model's output limit and was cut off.",
+    "pause_turn": "The model stopped in the middle of its work.",
+    "content_filter": "The provider's filter cut the answer off.",
+    "refusal": "The model declined to answer.",
+}
+
+
+@register.filter
+def cut_short(stop_reason: str | None) -> str:
+    """What people should know about an answer that is not whole; empty if it is."""
+    return CUT_SHORT.get(stop_reason or "", "")
+
+
+@register.filter
+def goes_on(stop_reason: str | None) -> bool:
+    """Whether a model that stopped so writes the rest if it is asked to."""
+    return stop_reason in UNFINISHED
 
 
 @register.filter

@@ -1,0 +1,301 @@
+"""What servers of chat completions answer besides a plain answer, and what becomes of the run."""
+
+import json
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from runs.models import Event, Run, RunStatus, Step, StepKind
+from runs.streams.transcript import remark_of
+from teammates.access import Access
+from teammates.models import Model
+from tests.factories import browser_of
+from tests.fake_models import Answer, FakeModels, chat, page, refused
+from tests.runs.execution.working import finish, run_on, types
+
+pytestmark = pytest.mark.django_db(transaction=True)
+CALL = {"name": "list_files", "arguments": ""}
+
+
+def answered(access: Access, models: FakeModels, *answers: Answer, model: str = "ok") -> Run:
+    """A run whose model calls are answered so, one after the other; later ones plainly."""
+    models.answers = list(answers)
+    return finish(run_on(access, models, "openai_compatible", model))
+
+
+def said(run: Run) -> str:
+    assert run.status == RunStatus.COMPLETED, run.error_message
+    assert run.answer is not None
+    return str(run.answer.content)
+
+
+@pytest.fixture(autouse=True)
+def private_addresses(alice: Access) -> None:
+    alice.organization.is_home = True
+    alice.organization.save()
+
+
+def test_a_refusal_is_the_answer_and_marked(alice: Access, models: FakeModels) -> None:
+    run = answered(alice, models, chat({"refusal": "I can't "}, {"refusal": "help with that."}))
+    assert said(run) == "I can't help with that."
+    assert run.stop_reason == "refusal"
+    assert len(models.requests) == 1
+    assert (
+        "declined to answer" in browser_of(alice).get(f"/threads/{run.thread_id}/").content.decode()
+    )
+
+
+def test_what_the_filter_stopped_says_so_and_costs(alice: Access, models: FakeModels) -> None:
+    run = answered(alice, models, chat(finish="content_filter"))
+    assert (run.status, run.error_class) == (RunStatus.FAILED, "provider.filtered")
+    assert "filter of openai_compatible ok" in run.error_message
+    assert (run.input_tokens, len(models.requests)) == (100, 1)
+    cut = answered(alice, models, chat({"content": "So"}, finish="content_filter"), model="other")
+    assert (said(cut), cut.stop_reason) == ("So", "content_filter")
+
+
+def test_an_empty_answer_is_asked_for_once_more(alice: Access, models: FakeModels) -> None:
+    run = answered(alice, models, chat())
+    assert said(run) == "Hello wörld"
+    assert len(models.requests) == 2
+    again = answered(alice, models, chat(), chat({"content": " \n"}), model="other")
+    assert (again.status, again.error_class) == (RunStatus.FAILED, "provider.empty_answer")
+    assert again.error_message.startswith("other gave an empty answer.")
+
+
+def test_an_answer_that_was_cut_off_is_marked_and_goes_on_once(
+    alice: Access, models: FakeModels
+) -> None:
+    run = answered(alice, models, chat({"content": "One, two,"}, finish="length"))
+    assert (said(run), run.stop_reason) == ("One, two,", "max_tokens")
+    browser = browser_of(alice)
+    shown = browser.get(f"/threads/{run.thread_id}/").content.decode()
+    assert "output limit and was cut off" in shown
+    assert _continue(browser, run) == _continue(browser, run) == 2
+    newest = Run.objects.filter(thread=run.thread_id).latest("position")
+    assert newest.prompt is not None
+    assert newest.prompt.content == "Go on exactly where you stopped."
+    assert _continue(browser, newest) == 2  # refused: it is whole
+
+
+def _continue(browser: Client, run: Run) -> int:
+    assert browser.post(f"/runs/{run.pk}/continue/").status_code == 302
+    return Run.objects.filter(thread=run.thread_id).count()
+
+
+def test_thoughts_that_used_up_the_limit_say_what_to_raise(
+    alice: Access, models: FakeModels
+) -> None:
+    run = answered(alice, models, chat({"reasoning": "Hm"}, finish="length"))
+    assert (run.status, run.error_class) == (RunStatus.FAILED, "provider.output_limit")
+    assert "Raise its output limit" in run.error_message
+
+
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
+def test_thoughts_are_thoughts_under_either_name(
+    alice: Access, models: FakeModels, field: str
+) -> None:
+    run = answered(alice, models, chat({field: "Hm."}, {"content": "Hi"}))
+    assert said(run) == "Hi"
+    assert _thoughts(run) == "Hm."
+
+
+@pytest.mark.parametrize("size", [1, 3, 50])
+def test_thoughts_between_tags_are_thoughts(alice: Access, models: FakeModels, size: int) -> None:
+    whole = "<think>\nHm, yes.\n</think>\n\nHello you"
+    pieces = [{"content": whole[at : at + size]} for at in range(0, len(whole), size)]
+    run = answered(alice, models, chat(*pieces))
+    assert said(run) == "Hello you"
+    assert _thoughts(run).strip() == "Hm, yes."
+
+
+def _thoughts(run: Run) -> str:
+    deltas = Event.objects.filter(run=run, type="message.delta").order_by("seq")
+    return "".join(e.data["content_delta"] for e in deltas if e.data.get("channel") == "thinking")
+
+
+def test_the_old_function_call_is_called(alice: Access, models: FakeModels) -> None:
+    pieces = [{"function_call": CALL}, {"function_call": {"arguments": "{}"}}]
+    run = answered(alice, models, chat(*pieces, finish="function_call"))
+    assert said(run) == "Hello wörld"
+    assert "tool.call" in types(run)
+    sent = models.requests[1]["body"]["messages"]
+    assert [m["role"] for m in sent[-2:]] == ["assistant", "tool"]
+
+
+def _calls(*calls: tuple[str | None, str]) -> list[dict[str, Any]]:
+    """Two calls of a tool with ids and arguments."""
+    return [
+        {
+            "tool_calls": [
+                {"index": n, "function": {"name": "list_files", "arguments": arguments}}
+                | ({"id": id} if id else {})
+            ]
+        }
+        for n, (id, arguments) in enumerate(calls)
+    ]
+
+
+@pytest.mark.parametrize(
+    "calls", [_calls((None, "{}")), _calls(("x", "{}"), ("x", "{}")), _calls(("", ""), ("y", ""))]
+)
+def test_calls_without_an_id_or_with_the_same_are_called(
+    alice: Access, models: FakeModels, calls: list[dict[str, Any]]
+) -> None:
+    run = answered(alice, models, chat(*calls, finish="tool_calls"))
+    assert said(run) == "Hello wörld"
+    assert types(run).count("tool.call") == len(calls)
+    sent = models.requests[1]["body"]["messages"]
+    asked = [call["id"] for call in sent[-1 - len(calls)]["tool_calls"]]
+    assert [m["tool_call_id"] for m in sent[-len(calls) :]] == asked
+
+
+def test_a_conversation_that_is_too_long_is_summarised_and_goes_on(
+    alice: Access, models: FakeModels
+) -> None:
+    too_long = refused(
+        400,
+        "This model's maximum context length is 8192 tokens. However, your messages resulted in "
+        "9000 tokens.",
+        "context_length_exceeded",
+    )
+    calls = chat(*_calls(("a", "{}")), finish="tool_calls")
+    run = answered(alice, models, calls, too_long, chat({"content": "What was done so far."}))
+    assert said(run) == "Hello wörld"
+    kinds = list(Step.objects.filter(run=run).order_by("number").values_list("kind", flat=True))
+    assert StepKind.COMPACTION in kinds
+    adjusted = _adjusted(run)
+    assert adjusted["context_window"] == 8192
+    assert Model.objects.get(alias="openai_compatible-ok").context_window == 8192
+
+
+def _adjusted(run: Run) -> dict[str, Any]:
+    event = Event.objects.get(run=run, type="run.llm.adjusted")
+    remark = remark_of(event)  # type: ignore[arg-type]
+    assert remark is not None
+    assert remark[0].endswith(".")
+    return dict(event.data)
+
+
+def test_what_cannot_be_shorter_fails_with_what_to_do(alice: Access, models: FakeModels) -> None:
+    too_long = refused(400, "maximum context length is 50 tokens", "context_length_exceeded")
+    run = answered(alice, models, too_long)
+    assert (run.status, run.error_class) == (RunStatus.FAILED, "provider.context_too_long")
+    assert "Start a new thread" in run.error_message
+
+
+def test_a_lower_output_limit_is_kept_and_remembered(alice: Access, models: FakeModels) -> None:
+    lower = refused(
+        400,
+        "max_tokens is too large: 8192. This model supports at most 4096 completion tokens, "
+        "whereas you provided 8192.",
+        "invalid_value",
+    )
+    run = answered(alice, models, lower)
+    assert said(run) == "Hello wörld"
+    limits = [_limit(request["body"]) for request in models.requests]
+    assert limits == [8192, 4096]
+    assert Model.objects.get(alias="openai_compatible-ok").max_output_tokens == 4096
+    assert _adjusted(run)["max_output_tokens"] == 4096
+
+
+def _limit(body: dict[str, Any]) -> int:
+    return int(body.get("max_completion_tokens") or body["max_tokens"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "error_class", "says"),
+    [
+        (
+            page(413, "<html><body><h1>413 Request Entity Too Large</h1></body></html>"),
+            "provider.too_large",
+            "The request is too large for The model server. Attach less, or start a new thread.",
+        ),
+        (
+            refused(400, "Unknown parameter: 'effort'"),
+            "provider.rejected",
+            "The model server refused the request: Unknown parameter: 'effort'.",
+        ),
+        (
+            refused(403, "No access"),
+            "provider.unauthorized",
+            "The model server refused the key. Nothing was run. Check the key in Models & prices.",
+        ),
+        (
+            (418, {"Content-Type": "text/html"}, [b"<html><title>I'm a teapot &amp;c</title>"]),
+            "provider.rejected",
+            "The model server answered 418: I'm a teapot &c.",
+        ),
+        (
+            refused(429, "You exceeded your current quota", "insufficient_quota"),
+            "provider.quota_exceeded",
+            "The quota at The model server is used up. Raise it there, then try again.",
+        ),
+    ],
+)
+def test_refusals_are_plain_sentences(
+    alice: Access, models: FakeModels, answer: Answer, error_class: str, says: str
+) -> None:
+    run = answered(alice, models, answer)
+    assert (run.status, run.error_class, run.error_message) == (
+        RunStatus.FAILED,
+        error_class,
+        says,
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refused(408, "Timeout"),
+        refused(429, "Slow down", "rate_limit_exceeded", retry_after_ms="20"),
+        refused(429, "Slow down", "rate_limit_exceeded", retry_after="0.02"),
+        refused(500, "Oops"),
+        page(502, "<html><title>502 Bad Gateway</title></html>"),
+        refused(503, "Unavailable"),
+        refused(529, "Overloaded"),
+        (
+            200,
+            {"Content-Type": "text/event-stream"},
+            [b'data: {"error":{"message":"x","code":500}}\n\n'],
+        ),
+        chat({"content": "Hal"}, finish=None),
+    ],
+)
+def test_what_passes_is_tried_again(alice: Access, models: FakeModels, answer: Answer) -> None:
+    run = answered(alice, models, answer)
+    assert said(run) == "Hello wörld"
+    assert types(run).count("run.llm.retry") == 1
+
+
+def test_usage_told_on_the_way_is_not_counted_twice(alice: Access, models: FakeModels) -> None:
+    status, kind, pieces = chat({"content": "Hi"}, usage=False)
+    told = [
+        b"data: " + json.dumps({"id": "c1", "choices": [], "usage": usage}).encode() + b"\n\n"
+        for usage in (
+            {"prompt_tokens": 100, "completion_tokens": 1, "total_tokens": 101},
+            {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107},
+        )
+    ]
+    run = answered(alice, models, (status, kind, [pieces[0], *told, *pieces[1:]]))
+    assert said(run) == "Hi"
+    assert (run.input_tokens, run.output_tokens) == (100, 7)
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_comments_line_ends_and_cut_characters_change_nothing(
+    alice: Access, models: FakeModels, size: int
+) -> None:
+    _, kind, pieces = chat({"content": "Grüße, "}, {"content": "世界"}, done=False)
+    wire = b": keep-alive\r\n\r\n" + b"".join(pieces).replace(b"\n", b"\r\n")
+    wire = wire.replace(b"\\u00fc", "ü".encode()).replace(b"\\u4e16", "世".encode())
+    run = answered(
+        alice, models, (200, kind, [wire[at : at + size] for at in range(0, len(wire), size)])
+    )
+    assert said(run) == "Grüße, 世界"
+
+
+def test_content_as_a_list_of_parts_is_text(alice: Access, models: FakeModels) -> None:
+    run = answered(alice, models, chat({"content": [{"type": "text", "text": "Hi"}]}))
+    assert said(run) == "Hi"
