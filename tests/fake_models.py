@@ -36,7 +36,8 @@ class Handler(BaseHTTPRequestHandler):
         if model in ERRORS:
             self._error(*ERRORS[model])
         elif self.path.endswith("/messages"):
-            self._stream(anthropic(body, model))
+            usage = self.server.prompt_cache.usage_of(body) if model == "steps" else USED_MESSAGE
+            self._stream(anthropic(body, model, usage))
         else:
             self._stream(openai(body, model))
 
@@ -238,16 +239,66 @@ def openai(body: dict[str, Any], model: str) -> Iterator[bytes | None]:
     yield sse("[DONE]")
 
 
-def anthropic(body: dict[str, Any], model: str) -> Iterator[bytes | None]:
+class PromptCache:
+    """Anthropic's: what stands in front of a mark is kept, and read by a request that begins so.
+    A token is a byte."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, int] = {}  # tokens by what was sent up to a mark
+        self.sizes: list[int] = []  # of each request
+
+    def usage_of(self, body: dict[str, Any]) -> dict[str, int]:
+        sent, marks = "", []
+        blocks = [*body.get("tools", []), *_blocks(body.get("system")), *_said(body["messages"])]
+        for block in blocks:
+            is_marked = block.pop("cache_control", None) is not None
+            sent += json.dumps(block, sort_keys=True)
+            if is_marked:
+                marks.append(sent)
+        if body.get("cache_control"):  # at the end, wherever that is
+            marks.append(sent)
+        self.sizes.append(len(sent))
+        read = max((len(known) for known in self._kept if sent.startswith(known)), default=0)
+        written = max((len(mark) for mark in marks), default=0)
+        self._kept |= {mark: len(mark) for mark in marks}
+        return {
+            "input_tokens": len(sent) - max(read, written),
+            "cache_read_input_tokens": read,
+            "cache_creation_input_tokens": max(0, written - read),
+            "output_tokens": 1,
+        }
+
+
+def _blocks(content: Any) -> list[dict[str, Any]]:
+    if content is None:
+        return []
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+
+
+def _said(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [block | {"of": m["role"]} for m in messages for block in _blocks(m["content"])]
+
+
+USED_MESSAGE = {
+    "input_tokens": 50,
+    "output_tokens": 1,
+    "cache_read_input_tokens": 40,
+    "cache_creation_input_tokens": 10,
+}
+STEPS = 9  # tool calls of the model "steps", one at a time
+
+
+def _has_more_steps(body: dict[str, Any]) -> bool:
+    done = [block for block in _said(body["messages"]) if block["type"] == "tool_result"]
+    return len(done) < STEPS
+
+
+def anthropic(
+    body: dict[str, Any], model: str, usage: dict[str, int] = USED_MESSAGE
+) -> Iterator[bytes | None]:
     def event(kind: str, **fields: Any) -> bytes:
         return sse({"type": kind, **fields}, kind)
 
-    usage = {
-        "input_tokens": 50,
-        "output_tokens": 1,
-        "cache_read_input_tokens": 40,
-        "cache_creation_input_tokens": 10,
-    }
     yield event(
         "message_start",
         message={
@@ -278,11 +329,18 @@ def anthropic(body: dict[str, Any], model: str) -> Iterator[bytes | None]:
         yield event("content_block_stop", index=0)
     index = 1 if model == "think" else 0
     stop = "end_turn"
-    if model == "tool" and not has_tool_result(body):
+    if (model == "tool" and not has_tool_result(body)) or (
+        model == "steps" and _has_more_steps(body)
+    ):
         yield event(
             "content_block_start",
             index=index,
-            content_block={"type": "tool_use", "id": "call_1", "name": "write_file", "input": {}},
+            content_block={
+                "type": "tool_use",
+                "id": f"call_{len(body['messages'])}",
+                "name": "write_file",
+                "input": {},
+            },
         )
         for half in ('{"name": "a.txt",', ' "content": "x"}'):
             yield event(
@@ -326,6 +384,7 @@ class FakeModels(ThreadingHTTPServer):
         # What the next requests get, whatever their model: status, headers, pieces of the body.
         self.answers: list[tuple[int, dict[str, str], list[bytes]]] = []
         self.hung_up = threading.Event()
+        self.prompt_cache = PromptCache()
 
     @property
     def url(self) -> str:

@@ -20,6 +20,7 @@ from runs.execution.step_journal import BeginModelStep
 from runs.lifecycle import endings
 from runs.lifecycle.endings import Outcome
 from runs.models import RunStatus, Step, StepKind
+from runs.tools.toolbox import Toolbox
 from teammates.models import Effort, Model
 from teammates.providers import open_client
 from teammates.providers.base import (
@@ -49,9 +50,10 @@ async def model_step(attempt: Attempt, loaded: LoadedRun) -> bool:
         model=route.name,
         instructions=loaded.instructions,
         conversation=loaded.conversation,
-        tools=[ToolSpec(t.name, t.description, t.schema) for t in loaded.toolbox.tools.values()],
+        tools=_offered(loaded.toolbox),
         max_output_tokens=route.max_output_tokens,
         effort=_clamped(run.effort, route),
+        caches=True,
         retries=loaded.retries,
     )
     step = await _begin(attempt, loaded, request)
@@ -75,6 +77,12 @@ async def model_step(attempt: Attempt, loaded: LoadedRun) -> bool:
     assert step.response is not None
     loaded.go_on_with_tools(Turn.from_json(step.response), done)
     return True
+
+
+def _offered(toolbox: Toolbox) -> list[ToolSpec]:
+    """By name: whatever was looked up in which order, providers find what they cached."""
+    tools = sorted(toolbox.tools.values(), key=lambda tool: tool.name)
+    return [ToolSpec(tool.name, tool.description, tool.schema) for tool in tools]
 
 
 async def _begin(attempt: Attempt, loaded: LoadedRun, request: ModelRequest, **fields: Any) -> Step:

@@ -107,6 +107,7 @@ class ModelRequest:
     tools: list[ToolSpec] = field(default_factory=list)
     max_output_tokens: int = 8192
     effort: str = ""
+    caches: bool = False  # what is sent comes again, with more behind it
     retries: int = 0  # how often this very step failed before
 
     def to_json(self) -> JSON:

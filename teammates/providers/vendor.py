@@ -54,7 +54,7 @@ class VendorClient:
     @asynccontextmanager
     async def call(self, request: ModelRequest) -> AsyncIterator["VendorCall"]:
         model: Model = self._make_model(request.model)
-        settings = ModelSettings(max_tokens=request.max_output_tokens)
+        settings = ModelSettings(max_tokens=request.max_output_tokens, cache=request.caches)
         if request.effort:
             settings["thinking"] = cast(Any, request.effort)
         parameters = ModelRequestParameters(
