@@ -102,6 +102,9 @@ LEASE_SECONDS = env_number("MUSTER_LEASE_SECONDS", 30, least=0.2)
 WORKER_CONCURRENCY = int(env_number("MUSTER_WORKER_CONCURRENCY", 100, least=1))
 # For one answer of a model, and for a run at work without a pause, whatever arrives meanwhile.
 MODEL_CALL_SECONDS = env_number("MUSTER_MODEL_CALL_SECONDS", 30 * 60, least=1)
+# Until a model's first word, and between any two bytes that its server sends.
+MODEL_FIRST_SECONDS = env_number("MUSTER_MODEL_FIRST_SECONDS", 300, least=0.1)
+MODEL_SILENCE_SECONDS = env_number("MUSTER_MODEL_SILENCE_SECONDS", 300, least=0.1)
 RUN_SECONDS = env_number("MUSTER_RUN_SECONDS", 6 * 3600, least=1)
 RETRY_SECONDS = env_number("MUSTER_RETRY_SECONDS", 1)  # before the first retry; doubles
 # The same for runs that a trigger started, once the quick retries were in vain; times five.

@@ -51,6 +51,8 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
             self.wfile.flush()
             time.sleep(0.002)  # each in a packet of its own
+            if b"Half" in piece:
+                time.sleep(self.server.silent_seconds)
         self.wfile.write(b"0\r\n\r\n")
 
     def _error(self, status: int, code: str, headers: dict[str, str]) -> None:
@@ -279,6 +281,24 @@ def _said(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [block | {"of": m["role"]} for m in messages for block in _blocks(m["content"])]
 
 
+def message(*blocks: tuple[dict[str, Any], list[dict[str, Any]]], stop: str = "end_turn") -> Answer:
+    """An answer of Anthropic's: blocks as they begin, each with its deltas."""
+
+    def event(kind: str, **fields: Any) -> bytes:
+        return sse({"type": kind, **fields}, kind)
+
+    begun = {"id": "m1", "type": "message", "role": "assistant", "model": "m", "content": []}
+    begun |= {"stop_reason": None, "stop_sequence": None, "usage": USED_MESSAGE}
+    pieces = [event("message_start", message=begun), event("ping")]
+    for index, (block, deltas) in enumerate(blocks):
+        pieces.append(event("content_block_start", index=index, content_block=block))
+        pieces += [event("content_block_delta", index=index, delta=delta) for delta in deltas]
+        pieces.append(event("content_block_stop", index=index))
+    end = {"stop_reason": stop, "stop_sequence": None}
+    pieces.append(event("message_delta", delta=end, usage=USED_MESSAGE | {"output_tokens": 7}))
+    return 200, STREAM, [*pieces, event("message_stop")]
+
+
 USED_MESSAGE = {
     "input_tokens": 50,
     "output_tokens": 1,
@@ -385,6 +405,7 @@ class FakeModels(ThreadingHTTPServer):
         self.answers: list[tuple[int, dict[str, str], list[bytes]]] = []
         self.hung_up = threading.Event()
         self.prompt_cache = PromptCache()
+        self.silent_seconds = 0.0  # behind a piece that says Half
 
     @property
     def url(self) -> str:

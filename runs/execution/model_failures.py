@@ -29,6 +29,7 @@ FALL_BACK_ON = (
     "provider.overloaded",
     "provider.rate_limited",
     "provider.unreachable",
+    "provider.silent",
     "provider.failed",
     "provider.quota_exceeded",
     "provider.unauthorized",

@@ -5,7 +5,7 @@ from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
 
 from teammates.providers import Connection
-from teammates.providers.vendor import VendorClient, make_http_client
+from teammates.providers.vendor import Profile, VendorClient, make_http_client
 
 
 def make_client(connection: Connection) -> VendorClient:
@@ -17,4 +17,8 @@ def make_client(connection: Connection) -> VendorClient:
         max_retries=0,  # the loop retries, visibly and within its budget
     )
     provider = AnthropicProvider(anthropic_client=client)
-    return VendorClient(lambda name: AnthropicModel(name, provider=provider), "Anthropic", http)
+
+    def make_model(name: str, profile: Profile) -> AnthropicModel:
+        return AnthropicModel(name, provider=provider)
+
+    return VendorClient(make_model, "Anthropic", http)

@@ -1,8 +1,9 @@
 """OpenAI's models, and those of any server that speaks its chat completions (Ollama too)."""
 
+import re
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from openai import AsyncOpenAI
 from openai.types.chat.chat_completion_chunk import Choice, ChoiceDelta
@@ -14,7 +15,7 @@ from pydantic_ai.usage import RequestUsage
 
 from teammates.providers import Connection
 from teammates.providers.think_tags import ThinkTags
-from teammates.providers.vendor import VendorClient, make_http_client
+from teammates.providers.vendor import NO_SYSTEM_ROLE, Profile, VendorClient, make_http_client
 
 LABELS = {"openai": "OpenAI", "ollama": "Ollama", "openai_compatible": "The model server"}
 
@@ -32,11 +33,22 @@ def make_client(connection: Connection) -> VendorClient:
         if connection.kind == "ollama"
         else OpenAIProvider(openai_client=client)
     )
-    return VendorClient(lambda name: ChatModel(name, provider=provider), _label(connection), http)
+
+    def make_model(name: str, profile: Profile) -> ChatModel:
+        return ChatModel(name, provider=provider, profile=cast(Any, profile) or None)
+
+    return VendorClient(make_model, LABELS[connection.kind], http, adapt)
 
 
-def _label(connection: Connection) -> str:
-    return LABELS[connection.kind]
+def adapt(said: str) -> Profile:
+    """What a server wants that refused a request so."""
+    if re.search(r"use\W+max_completion_tokens", said, re.IGNORECASE):
+        return {"openai_chat_supports_max_completion_tokens": True}
+    if "max_completion_tokens" in said and not re.search(r"\d", said):
+        return {"openai_chat_supports_max_completion_tokens": False}
+    if re.search(r"\bsystem\b", said, re.IGNORECASE) and re.search(r"\brole|message", said):
+        return {NO_SYSTEM_ROLE: True}
+    return {}
 
 
 class ChatModel(OpenAIChatModel):

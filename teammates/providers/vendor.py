@@ -4,13 +4,16 @@ Only providers that need it import this module (`teammates.providers` imports la
 """
 
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import httpx2
+from django.conf import settings as django_settings
 from pydantic_ai import messages
 from pydantic_ai.direct import model_request_stream
+from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
@@ -28,23 +31,41 @@ from teammates.providers.base import (
     Turn,
     UserMessage,
 )
-from teammates.providers.vendor_errors import explained
+from teammates.providers.vendor_errors import explained, said_by
 from teammates.public_http import outside_client
 
 # A run may start on a thread as it stands; vendors refuse an empty message.
 NOTHING_NEW = "(There is no new message. Go on if something is left to do.)"
-TIMEOUT = httpx2.Timeout(connect=10, read=300, write=60, pool=10)
+REFUSALS = (400, 422)  # of a request as it stands
 
 
 def make_http_client(*, may_be_private: bool) -> httpx2.AsyncClient:
-    return outside_client(may_be_private=may_be_private, timeout=TIMEOUT)
+    silence = django_settings.MODEL_SILENCE_SECONDS
+    timeout = httpx2.Timeout(connect=10, read=silence, write=60, pool=10)
+    return outside_client(may_be_private=may_be_private, timeout=timeout)
+
+
+Profile = dict[str, Any]  # pydantic-ai's: what a model takes; and `NO_SYSTEM_ROLE`
+NO_SYSTEM_ROLE = "muster_no_system_role"  # instructions are part of the first message
 
 
 class VendorClient:
-    """A `ModelClient` over one pydantic-ai model class."""
+    """A `ModelClient` over one pydantic-ai model class.
 
-    def __init__(self, make_model: Any, label: str, http: httpx2.AsyncClient) -> None:
-        self._make_model = make_model  # name -> pydantic-ai Model
+    `make_model` makes the model of a name; `adapt` says, of what a server refused a request with,
+    which other profile it wants, empty if that is no matter of the profile.
+    """
+
+    def __init__(
+        self,
+        make_model: Callable[[str, Profile], Model],
+        label: str,
+        http: httpx2.AsyncClient,
+        adapt: Callable[[str], Profile] = lambda said: {},
+    ) -> None:
+        self._make_model = make_model
+        self._adapt = adapt
+        self._profiles: dict[str, Profile] = {}  # learned, by model
         self._label = label
         self._http = http
 
@@ -53,8 +74,33 @@ class VendorClient:
 
     @asynccontextmanager
     async def call(self, request: ModelRequest) -> AsyncIterator["VendorCall"]:
-        model: Model = self._make_model(request.model)
-        settings = ModelSettings(max_tokens=request.max_output_tokens, cache=request.caches)
+        async with AsyncExitStack() as stack:
+            with explained(self._label, request.model):
+                stream = await self._opened(request, stack)
+            yield VendorCall(stream, self._label, request.model)
+
+    async def _opened(self, request: ModelRequest, stack: AsyncExitStack) -> StreamedResponse:
+        """Open a stream; where the server refuses a word of the request, again without it."""
+        while True:
+            try:
+                return await stack.enter_async_context(self._opening(request))
+            except ModelHTTPError as error:
+                known = self._profiles.setdefault(request.model, {})
+                wanted = self._adapt(said_by(error)) if error.status_code in REFUSALS else {}
+                if wanted.items() <= known.items():
+                    raise
+                known |= wanted
+
+    def _opening(self, request: ModelRequest) -> "AbstractAsyncContextManager[StreamedResponse]":
+        profile = dict(self._profiles.get(request.model, {}))
+        if profile.pop(NO_SYSTEM_ROLE, False):
+            request = _without_system_role(request)
+        model = self._make_model(request.model, profile)
+        settings = ModelSettings(
+            max_tokens=request.max_output_tokens,
+            cache=request.caches,
+            first_event_timeout=django_settings.MODEL_FIRST_SECONDS,
+        )
         if request.effort:
             settings["thinking"] = cast(Any, request.effort)
         parameters = ModelRequestParameters(
@@ -67,16 +113,12 @@ class VendorClient:
                 for tool in request.tools
             ]
         )
-        opening = model_request_stream(
+        return model_request_stream(
             model,
             _to_native(request),
             model_settings=settings,
             model_request_parameters=parameters,
         )
-        async with AsyncExitStack() as stack:
-            with explained(self._label, request.model):
-                stream = await stack.enter_async_context(opening)
-            yield VendorCall(stream, self._label, request.model)
 
 
 class VendorCall:
@@ -206,6 +248,13 @@ def _to_native(request: ModelRequest) -> Sequence[messages.ModelMessage]:
             native.extend(_native_turn(said))
     flush()
     return native
+
+
+def _without_system_role(request: ModelRequest) -> ModelRequest:
+    first, *rest = request.conversation
+    assert isinstance(first, UserMessage)
+    told = UserMessage(f"{request.instructions}\n\n{first.text or NOTHING_NEW}")
+    return replace(request, instructions="", conversation=[told, *rest])
 
 
 def _native_turn(turn: Turn) -> list[messages.ModelMessage]:

@@ -40,6 +40,13 @@ def _explain(error: Exception, label: str, model: str) -> Exception:
         return _malformed(error, label)
     if answer := _explain_answer(error, label, model):
         return answer
+    if isinstance(error, exceptions.ModelRequestTimeout) or _find_cause(error, httpx2.ReadTimeout):
+        return ProviderError(
+            "provider.silent",
+            f"{label} did not answer in time. Try again, or let an operator raise "
+            "MUSTER_MODEL_FIRST_SECONDS or MUSTER_MODEL_SILENCE_SECONDS.",
+            is_transient=True,
+        )
     if isinstance(error, exceptions.ModelConnectionError | httpx2.TransportError):
         return ProviderError(
             "provider.unreachable",
@@ -51,7 +58,7 @@ def _explain(error: Exception, label: str, model: str) -> Exception:
         return _explain_status(error, label)
     if isinstance(error, exceptions.ModelAPIError):
         return ProviderError(
-            "provider.failed", f"{label} failed: {_said(error)}", is_transient=True
+            "provider.failed", f"{label} failed: {said_by(error)}", is_transient=True
         )
     if isinstance(error, exceptions.UnexpectedModelBehavior | KeyError | TypeError):
         return _malformed(error, label)
@@ -86,7 +93,7 @@ def _explain_answer(error: Exception, label: str, model: str) -> ProviderError |
         return ProviderError(
             "provider.context_too_long",
             f"The conversation is too long for {model}. Start a new thread or use a larger model.",
-            limit=_named(_WINDOW, _said(error)),
+            limit=_named(_WINDOW, said_by(error)),
         )
     if isinstance(error, exceptions.ModelUnavailableError | exceptions.ModelServerError):
         return ProviderError(
@@ -96,7 +103,7 @@ def _explain_answer(error: Exception, label: str, model: str) -> ProviderError |
             retry_after=error.retry_after,
         )
     if isinstance(error, exceptions.ModelRequestRejectedError):
-        said = _said(error)
+        said = said_by(error)
         limit = _named(_OUTPUT, said) if any(name in said for name in _OUTPUT_NAMES) else None
         if limit is not None:
             return ProviderError(
@@ -110,7 +117,7 @@ def _explain_answer(error: Exception, label: str, model: str) -> ProviderError |
 
 def _explain_status(error: exceptions.ModelHTTPError, label: str) -> ProviderError:
     """An answer that is no model's and says no more than its status."""
-    said = _said(error)
+    said = said_by(error)
     if error.status_code == 413:
         return ProviderError(
             "provider.too_large",
@@ -132,7 +139,7 @@ def _named(patterns: tuple[str, ...], said: str) -> int | None:
     return int(found.group(1).replace(",", "")) if found else None
 
 
-def _said(error: exceptions.ModelAPIError) -> str:
+def said_by(error: exceptions.ModelAPIError) -> str:
     """The provider's own words, as a sentence: of an error object its message, of a page its
     heading."""
     body: Any = getattr(error, "body", None)

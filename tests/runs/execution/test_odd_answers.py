@@ -1,5 +1,6 @@
 """What servers of chat completions answer besides a plain answer, and what becomes of the run."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -10,8 +11,12 @@ from runs.models import Event, Run, RunStatus, Step, StepKind
 from runs.streams.transcript import remark_of
 from teammates.access import Access
 from teammates.models import Model
+from teammates.providers import Connection
+from teammates.providers.base import ModelRequest, UserMessage
+from teammates.providers.openai import adapt, make_client
+from teammates.providers.vendor import VendorClient
 from tests.factories import browser_of
-from tests.fake_models import Answer, FakeModels, chat, page, refused
+from tests.fake_models import STREAM, Answer, FakeModels, chat, page, refused
 from tests.runs.execution.working import finish, run_on, types
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -299,3 +304,76 @@ def test_comments_line_ends_and_cut_characters_change_nothing(
 def test_content_as_a_list_of_parts_is_text(alice: Access, models: FakeModels) -> None:
     run = answered(alice, models, chat({"content": [{"type": "text", "text": "Hi"}]}))
     assert said(run) == "Hi"
+
+
+@pytest.mark.parametrize(
+    ("said", "before", "after"),
+    [
+        (
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
+            "'max_completion_tokens' instead.",
+            "max_tokens",
+            "max_completion_tokens",
+        ),
+        ("Unknown parameter: 'max_completion_tokens'", "max_completion_tokens", "max_tokens"),
+    ],
+)
+def test_the_name_of_the_output_limit_is_the_one_that_is_taken(
+    alice: Access, models: FakeModels, said: str, before: str, after: str
+) -> None:
+    assert adapt(said)
+    client = make_client(Connection("openai_compatible", models.url, may_be_private=True))
+    client._profiles["m"] = {
+        "openai_chat_supports_max_completion_tokens": before == "max_completion_tokens"
+    }
+    models.answers = [refused(400, said), chat({"content": "Hi"}), chat({"content": "Hi"})]
+    assert _texts_of(client, times=2) == ["Hi", "Hi"]
+    names = [name for r in models.requests for name in (before, after) if name in r["body"]]
+    assert names == [before, after, after]  # learned
+
+
+def _texts_of(client: VendorClient, *, times: int) -> list[str]:
+    async def ask() -> str:
+        request = ModelRequest("m", "Be brief.", [UserMessage("Hello")])
+        async with client.call(request) as call:
+            async for _ in call:
+                pass
+            return call.turn.text
+
+    async def ask_all() -> list[str]:
+        return [await ask() for _ in range(times)]
+
+    return asyncio.run(ask_all())
+
+
+def test_instructions_go_along_where_there_is_no_system_role(
+    alice: Access, models: FakeModels
+) -> None:
+    run = answered(alice, models, refused(400, "System role not supported"))
+    assert said(run) == "Hello wörld"
+    first, second = (request["body"]["messages"] for request in models.requests)
+    assert first[0]["role"] == "system"
+    assert [m["role"] for m in second] == ["user"]
+    assert second[0]["content"] == f"{first[0]['content']}\n\n{first[1]['content']}"
+
+
+def test_a_server_that_falls_silent_is_given_up(
+    alice: Access, models: FakeModels, settings: Any
+) -> None:
+    settings.MODEL_SILENCE_SECONDS = 0.2
+    models.silent_seconds = 1.5
+    run = answered(alice, models, chat({"content": "Half"}), chat({"content": "Whole"}))
+    assert said(run) == "Whole"
+    retry = Event.objects.get(run=run, type="run.llm.retry").data
+    assert retry["error_class"] == "provider.silent"
+
+
+def test_a_server_that_only_keeps_alive_is_given_up_too(
+    alice: Access, models: FakeModels, settings: Any
+) -> None:
+    settings.MODEL_FIRST_SECONDS = 0.3
+    pings = (200, STREAM, [b": ping\n\n"] * 400)
+    run = answered(alice, models, pings)
+    assert said(run) == "Hello wörld"
+    retry = Event.objects.get(run=run, type="run.llm.retry").data
+    assert retry["error_class"] == "provider.silent"
