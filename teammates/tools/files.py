@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from teammates import file_text, timebox
 from teammates.tools.base import Text, Tool, ToolContext, ToolError, object_schema
 from teammates.types import JSON
 
 LARGEST_READ = 40_000  # characters that go back to the model
+READ_SECONDS = 10  # of work for a file
 
 _NAME = Text(
     "The file's name, without folders.", 255, {"pattern": r"^[^/\\\u0000-\u001f]+$"}
@@ -22,9 +24,11 @@ async def _read(context: ToolContext, arguments: JSON) -> Any:
     if content is None:
         raise ToolError(f"There is no file {arguments['name']!r}; list_files names those there.")
     try:
-        text = content.decode()
-    except UnicodeDecodeError:
-        raise ToolError(f"{arguments['name']} is not a text file.") from None
+        text = await timebox.awaited(READ_SECONDS, file_text.text_of, arguments["name"], content)
+    except file_text.Unreadable as problem:
+        raise ToolError(f"{arguments['name']} {problem}") from None
+    except timebox.TooCostly:
+        raise ToolError(f"{arguments['name']} is too complicated to be read.") from None
     piece = text[start : start + LARGEST_READ]
     if len(piece) == len(text):
         return {"content": text}
@@ -49,7 +53,8 @@ LIST_FILES = Tool(
 READ_FILE = Tool(
     name="read_file",
     title="Read a file",
-    description="Read a text file of this conversation, up to 40 000 characters at once.",
+    description="Read a file of this conversation, up to 40 000 characters at once: text, and the "
+    "text of PDF, Word, Excel, PowerPoint and HTML files.",
     schema=object_schema(
         ["name"],
         name=_NAME,

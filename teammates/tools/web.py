@@ -4,15 +4,15 @@ from typing import Any
 
 import httpx2
 
-from teammates import timebox
-from teammates.html import read_html
+from teammates import file_text, timebox
 from teammates.public_http import BlockedAddress, public_client
 from teammates.tools.base import Text, Tool, ToolContext, ToolError, object_schema
 from teammates.types import JSON
 
 LARGEST_BODY = 2 * 1024 * 1024  # bytes read from the server
+LARGEST_PDF = 20 * 1024 * 1024
 LARGEST_TEXT = 40_000  # characters that go back to the model
-READ_SECONDS = 4  # of work for a page
+READ_SECONDS = 10  # of work for a page
 
 
 async def _fetch(context: ToolContext, arguments: JSON) -> Any:
@@ -21,7 +21,7 @@ async def _fetch(context: ToolContext, arguments: JSON) -> Any:
             body = b""
             async for chunk in response.aiter_bytes():
                 body += chunk
-                if len(body) > LARGEST_BODY:
+                if len(body) > (LARGEST_PDF if body.startswith(file_text.PDF) else LARGEST_BODY):
                     break
             return await _result(response, body)
     except BlockedAddress as error:
@@ -31,16 +31,23 @@ async def _fetch(context: ToolContext, arguments: JSON) -> Any:
 
 
 async def _result(response: httpx2.Response, body: bytes) -> JSON:
-    kind = response.headers.get("content-type", "")
-    text = _decoded(body, response.encoding or "utf-8")
-    result = {"url": str(response.url), "status": response.status_code}
-    if "html" in kind:
-        try:
-            result["title"], text = await timebox.awaited(READ_SECONDS, read_html, text)
-        except timebox.TooCostly:
-            raise ToolError(f"{response.url} is too complicated to be read.") from None
-    elif not any(word in kind for word in ("text", "json", "xml", "csv")):
-        raise ToolError(f"{response.url} is not text but {kind or 'of an unknown kind'}.")
+    kind, url = response.headers.get("content-type", ""), str(response.url)
+    result = {"url": url, "status": response.status_code}
+    try:
+        if body.startswith(file_text.PDF):
+            text = await timebox.awaited(READ_SECONDS, file_text.text_of, url, body)
+        elif "html" in kind:
+            html = _decoded(body, response.encoding or "utf-8")
+            page = timebox.awaited(READ_SECONDS, file_text.page_of, html, url)
+            result["title"], text = await page
+        elif any(word in kind for word in ("text", "json", "xml", "csv")):
+            text = _decoded(body, response.encoding or "utf-8")
+        else:
+            raise ToolError(f"{url} is not text but {kind or 'of an unknown kind'}.")
+    except file_text.Unreadable as problem:
+        raise ToolError(f"{url} {problem}") from None
+    except timebox.TooCostly:
+        raise ToolError(f"{url} is too complicated to be read.") from None
     result["text"] = text[:LARGEST_TEXT]
     if len(text) > LARGEST_TEXT or len(body) > LARGEST_BODY:
         result["note"] = "cut"
@@ -58,7 +65,8 @@ def _decoded(body: bytes, encoding: str) -> str:
 WEB_FETCH = Tool(
     name="web_fetch",
     title="Fetch a web page",
-    description="Fetch a page from a public web address and return its text.",
+    description="Fetch a page or a PDF from a public web address and return what one reads of it, "
+    "with its links.",
     schema=object_schema(
         ["url"], url=Text("http:// or https://", 2000, {"pattern": "^https?://"}).schema
     ),
