@@ -5,11 +5,10 @@ from dataclasses import replace
 
 from django.db import transaction
 
-from runs.creation import idempotency
 from runs.creation.attachments import Attachment
 from runs.creation.enqueue import RunRequest, enqueue
-from runs.creation.options import Options, check_options
-from runs.creation.requests import count_uploads, write_and_attach
+from runs.creation.options import Options, check_options, options_of_run
+from runs.creation.requests import count_uploads, usable_teammate, write_and_attach
 from runs.lifecycle import endings
 from runs.models import ACTIVE, Channel, Run, RunStatus
 from teammates.access import Access
@@ -94,18 +93,27 @@ def run_in_thread(
 
 
 def continue_run(access: Access, run: Run) -> Run:
-    """Ask for the rest of an answer that was cut off; again is the same run.
+    """Ask for the rest of an answer that was cut off, with the settings of its run; again is the
+    same run.
 
     Raises `Conflict` for an answer that is whole.
     """
+    access.require("data.runs.write", run)
     if run.stop_reason not in UNFINISHED:
         raise Conflict("This answer is whole.", code="runs.not_cut_off")
-
-    def ask() -> Run:
-        thread, teammate = run.thread, run.teammate
-        return run_in_thread(access, thread, message=GO_ON, teammate=teammate, channel=Channel.APP)
-
-    return idempotency.create_idempotently(access, f"continue:{run.pk}", {}, ask)[0]
+    with transaction.atomic():
+        # The run's row is the lock: of two that ask at once, the second finds the first's run.
+        Run.objects.select_for_update(no_key=True).get(pk=run.pk)
+        behind = Run.objects.filter(thread=run.thread_id, position__gt=run.position)
+        asked = behind.filter(prompt__content=GO_ON).order_by("position").first()
+        return asked or run_in_thread(
+            access,
+            run.thread,
+            message=GO_ON,
+            teammate=usable_teammate(access, run.teammate_id),
+            options=options_of_run(run),
+            channel=Channel.APP,
+        )
 
 
 def stop_others(access: Access, run: Run) -> None:

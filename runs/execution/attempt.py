@@ -40,6 +40,7 @@ class Attempt:
     has_begun: bool = False  # a step; of an attempt that is not the first, earlier ones did
     # The provider said that the conversation is too long, whatever we estimate.
     must_compact: bool = False
+    window: int | None = None  # tokens, as far as that is known then
     began_at: float = field(default_factory=time.monotonic)
 
 
@@ -132,6 +133,11 @@ class StreamedTurn:
     def result(self) -> ModelResult:
         turn = self.call.turn if self.call else Turn([], "cancelled")
         return ModelResult(turn, self._usage(), self.first_token_ms)
+
+    @property
+    def usage_told(self) -> TokenUsage | None:
+        """What the provider told of a call that is over."""
+        return self.call.usage if self.call and self.is_finished else None
 
     def _usage(self) -> TokenUsage:
         told = self.call.usage if self.call else None

@@ -49,18 +49,25 @@ def is_near(route: Model, instructions: str, conversation: list[ChatMessage]) ->
 
 
 def plan(
-    run: Run, route: Model, conversation: list[ChatMessage], *, keeps_nothing: bool = False
+    run: Run,
+    route: Model,
+    conversation: list[ChatMessage],
+    *,
+    keeps_nothing: bool = False,
+    window: int | None = None,
 ) -> Plan | None:
     """What to compact before the next model call; None if there is nothing to replace. The newest
-    steps stay as they are, unless `keeps_nothing`."""
+    steps stay as they are, unless `keeps_nothing`. `window`: tokens, if it is known better."""
+    window = min(window or route.context_window, route.context_window)
     done = Step.objects.filter(run=run, status=StepStatus.DONE).only("kind", "covers_until")
     done = done.order_by("-number")
     newest_step = done.first()
-    if newest_step is not None and newest_step.kind == StepKind.COMPACTION:
+    is_new = newest_step is None or newest_step.kind != StepKind.COMPACTION
+    if not is_new and not keeps_nothing:
         return None  # nothing came since the last attempt
     last = done.filter(kind=StepKind.COMPACTION, covers_until__isnull=False).first()
     begins = last.covers_until or 0 if last else 0
-    until = _boundary(run, begins, 0 if keeps_nothing else int(route.context_window * KEPT))
+    until = _boundary(run, begins, 0 if keeps_nothing else int(window * KEPT))
     if last is not None and until <= begins:
         return None
     newest = context.steps_of(run, after=until)
@@ -68,7 +75,7 @@ def plan(
     if len(replaced) < 2:
         return None  # the request alone
     quoted = "\n\n".join(_quote(said) for said in replaced)
-    budget = int(route.context_window * 0.5) * 4  # bytes
+    budget = int(window * 0.5) * 4  # bytes
     if len(quoted.encode()) > budget:
         half = budget // 2
         raw = quoted.encode()

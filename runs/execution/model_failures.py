@@ -5,7 +5,7 @@ from typing import NoReturn
 from django.conf import settings
 
 from config.database import in_db
-from runs.execution import step_completion, step_journal
+from runs.execution import compaction, step_completion, step_journal
 from runs.execution.attempt import Attempt, LoadedRun, Stopped, StreamedTurn
 from runs.execution.step_completion import CompleteModelStep
 from runs.lifecycle import endings, leases
@@ -13,13 +13,12 @@ from runs.lifecycle.endings import Outcome
 from runs.models import RunStatus, Step, StepStatus
 from teammates.llm import catalog
 from teammates.models import Model
-from teammates.providers.base import (
-    ProviderError,
-)
+from teammates.providers.base import ProviderError, TokenUsage
 
 MAX_RETRIES = 3
 EMPTY_ANSWER = "provider.empty_answer"
-SMALLEST_LIMIT = 16  # tokens; less is no limit of a model
+SMALLEST_LIMIT, SMALLEST_WINDOW = 16, 1000  # tokens; less is no limit of a model
+SHRINK = 0.6  # of what was sent, where nobody says how much there is room for
 LONGEST_DELAY = 60.0  # seconds before a retry
 # Where nobody watches, a run is patient: more retries behind the quick ones, further and further.
 PATIENT_RETRIES = 4
@@ -58,14 +57,17 @@ async def recover(
     with what was used booked. Raises `Stopped` unless the run goes on at once."""
     if loaded.retries < MAX_RETRIES and await _adjust(attempt, loaded, error):
         return
-    if _is_worth_a_retry(error, loaded.retries):
+    used = streamed.usage_told
+    if await _is_worth_a_retry(streamed.step, error, loaded.retries):
         delay = error.retry_after or settings.RETRY_SECONDS * 2**loaded.retries
-        await _retry_later(attempt, loaded, error, min(delay, LONGEST_DELAY))
+        await _retry_later(attempt, loaded, error, min(delay, LONGEST_DELAY), used)
     fallback = await in_db(catalog.fallback_of, loaded.route)
+    attempt.must_compact, attempt.window = False, None
     if fallback is not None and error.error_class in FALL_BACK_ON:
         await attempt.events.commit(
             step_journal.switch_model,
             to=fallback,
+            used=used,
             why={
                 "from_model": loaded.route.alias,
                 "error_class": error.error_class,
@@ -76,9 +78,9 @@ async def recover(
     patience = loaded.retries - MAX_RETRIES
     if error.is_transient and loaded.run.is_triggered and patience < PATIENT_RETRIES:
         delay = max(error.retry_after or 0, settings.PATIENT_RETRY_SECONDS * 5**patience)
-        await _retry_later(attempt, loaded, error, min(delay, LONGEST_PATIENCE))
+        await _retry_later(attempt, loaded, error, min(delay, LONGEST_PATIENCE), used)
     outcome = Outcome(RunStatus.FAILED, error_class=error.error_class, error_message=str(error))
-    if streamed.first_token_ms is None and not (streamed.call and streamed.call.usage):
+    if streamed.first_token_ms is None and used is None:
         await attempt.events.commit(endings.finish_run, outcome)
     else:
         await attempt.events.commit(
@@ -87,10 +89,15 @@ async def recover(
     raise Stopped
 
 
-def _is_worth_a_retry(error: ProviderError, retries: int) -> bool:
+async def _is_worth_a_retry(step: Step, error: ProviderError, retries: int) -> bool:
     if error.error_class == EMPTY_ANSWER:
-        return retries == 0
+        return not await in_db(_happened_just_before, step, str(error))
     return error.is_transient and retries < MAX_RETRIES
+
+
+def _happened_just_before(step: Step, error: str) -> bool:
+    before = Step.objects.filter(run=step.run_id, number=step.number - 1)
+    return before.filter(error=error).exists()
 
 
 async def _adjust(attempt: Attempt, loaded: LoadedRun, error: ProviderError) -> bool:
@@ -98,10 +105,7 @@ async def _adjust(attempt: Attempt, loaded: LoadedRun, error: ProviderError) -> 
     that is no way out."""
     route, limit = loaded.route, error.limit
     if error.error_class == "provider.context_too_long":
-        attempt.must_compact = True
-        if limit is None or not SMALLEST_LIMIT <= limit < route.context_window:
-            limit = None
-        learned = {"context_window": limit} if limit else {}
+        learned = _learned_of_window(attempt, loaded, limit)
     elif error.error_class == "provider.output_limit" and limit is not None:
         if not SMALLEST_LIMIT <= limit < route.max_output_tokens:
             return False
@@ -117,6 +121,23 @@ async def _adjust(attempt: Attempt, loaded: LoadedRun, error: ProviderError) -> 
     return True
 
 
+def _learned_of_window(attempt: Attempt, loaded: LoadedRun, window: int | None) -> dict[str, int]:
+    """What a model is that found a conversation too long; and what is to be done about that."""
+    route = loaded.route
+    learned = {}
+    if window is not None and SMALLEST_WINDOW <= window < route.context_window:
+        learned["context_window"] = window
+    room = (window or route.context_window) // 4
+    size = compaction.size_of(loaded.instructions, loaded.conversation)
+    if window is not None and route.max_output_tokens > room and size < window // 2:
+        # Not the conversation: the answer that was asked for leaves no room for it.
+        learned["max_output_tokens"] = room
+        return learned
+    attempt.must_compact = True
+    attempt.window = window or int((attempt.window or size) * SHRINK)
+    return learned
+
+
 def stopped(loaded: LoadedRun, streamed: StreamedTurn, outcome: Outcome) -> CompleteModelStep:
     """A step that ends with its run in the middle of an answer; what was used is booked."""
     return CompleteModelStep(
@@ -130,13 +151,18 @@ def stopped(loaded: LoadedRun, streamed: StreamedTurn, outcome: Outcome) -> Comp
 
 
 async def _retry_later(
-    attempt: Attempt, loaded: LoadedRun, error: ProviderError, delay: float
+    attempt: Attempt,
+    loaded: LoadedRun,
+    error: ProviderError,
+    delay: float,
+    used: TokenUsage | None,
 ) -> NoReturn:
     """`delay` in seconds. Raises `Stopped`."""
     most = MAX_RETRIES + (PATIENT_RETRIES if loaded.run.is_triggered else 0)
     await attempt.events.commit(
         leases.retry_later,
         delay=delay,
+        used=used,
         why={
             "attempt": loaded.retries + 1,
             "max_attempts": most,

@@ -166,10 +166,10 @@ async def _compact(attempt: Attempt, loaded: LoadedRun) -> bool:
     is_near = compaction.is_near(route, loaded.instructions, loaded.conversation)
     if not is_near and not attempt.must_compact:
         return False
-    plan = await in_db(compaction.plan, loaded.run, route, loaded.conversation)
+    about, window = (loaded.run, route, loaded.conversation), attempt.window
+    plan = await in_db(compaction.plan, *about, window=window)
     if plan is None and attempt.must_compact:
-        forced = {"keeps_nothing": True}
-        plan = await in_db(compaction.plan, loaded.run, route, loaded.conversation, **forced)
+        plan = await in_db(compaction.plan, *about, window=window, keeps_nothing=True)
     if plan is None and attempt.must_compact:
         raise ProviderError(
             "provider.context_too_long",
@@ -189,9 +189,10 @@ async def _compact(attempt: Attempt, loaded: LoadedRun) -> bool:
     result = await _answered(attempt, loaded, StreamedTurn(plan.request, step))
     if result is None:
         return True
-    attempt.must_compact = False
+    attempt.must_compact, attempt.window = False, None
     summary = context.summarised(result.turn.text, loaded.request)
-    after = compaction.size_of("", summary) if result.turn.text.strip() else plan.before
+    is_summary = result.turn.finish_reason == "stop" and result.turn.text.strip()
+    after = compaction.size_of("", summary) if is_summary else plan.before
     await attempt.events.commit(
         step_completion.complete_compaction,
         CompleteModelStep(loaded.run, step, route, result),

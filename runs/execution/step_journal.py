@@ -21,7 +21,7 @@ from runs.models import Run, Step, StepKind
 from teammates.knowledge import memories
 from teammates.llm import catalog
 from teammates.models import Model
-from teammates.providers.base import ModelRequest
+from teammates.providers.base import ModelRequest, TokenUsage
 from teammates.text import json_text
 from teammates.types import JSON
 
@@ -162,12 +162,14 @@ def _told(told: JSON) -> list[NewEvent]:
     return events
 
 
-def switch_model(lease: Lease, pending: list[NewEvent], *, to: Model, why: JSON) -> None:
+def switch_model(
+    lease: Lease, pending: list[NewEvent], *, to: Model, why: JSON, used: TokenUsage | None = None
+) -> None:
     """Go on with the fallback of a model that cannot answer."""
     with transitions.holding(lease, pending) as run:
         if endings.stop_if_cancelled(run):
             return
-        void = endings.stop_unfinished_step(run, error=str(why["message"]))
+        void = endings.stop_unfinished_step(run, error=str(why["message"]), used=used)
         data = why | void | {"to_model": to.alias, "provider_kind": to.provider.kind}
         transitions.write(run, lease.fence, [NewEvent("run.provider_fallback", data)])
         Run.objects.filter(pk=run.pk).update(route=to)

@@ -18,17 +18,18 @@ from runs.webhooks import outbox
 from teammates.access import Access
 from teammates.errors import Conflict
 from teammates.models import User
-from teammates.providers.base import estimate_tokens
+from teammates.providers.base import TokenUsage, estimate_tokens
 from teammates.text import clean, clean_text
 from teammates.types import JSON
 
 
-def stop_unfinished_step(run: Run, *, error: str = "") -> JSON:
-    """Close the model step that an attempt left open; return what is void of it, for the event."""
+def stop_unfinished_step(run: Run, *, error: str = "", used: TokenUsage | None = None) -> JSON:
+    """Close the model step that an attempt left open; return what is void of it, for the event.
+    `used` is what the provider told of it, if it did."""
     step = Step.objects.filter(run=run, status=StepStatus.RUNNING).first()
     if step is None or step.kind == StepKind.TOOLS:
         return {}  # tools are resumed where they stand: their calls are journaled one by one
-    usage = _estimate_unfinished(run, step)
+    usage = _booked(run, used) if used else _estimate_unfinished(run, step)
     Step.objects.filter(pk=step.pk).update(
         status=StepStatus.STOPPED,
         finished_at=timezone.now(),
@@ -40,6 +41,24 @@ def stop_unfinished_step(run: Run, *, error: str = "") -> JSON:
         "void_step": step.number,
         "void_from_seq": step.first_seq,
         "void_to_seq": run.last_seq,
+    }
+
+
+def _booked(run: Run, used: TokenUsage) -> JSON:
+    price = run.route.price_now() if run.route else None
+    cost = price and price.cost(
+        input_tokens=used.input,
+        cache_read=used.cache_read,
+        cache_write=used.cache_write,
+        output_tokens=used.output,
+    )
+    return {
+        "input_tokens": used.input,
+        "output_tokens": used.output,
+        "cache_read_tokens": used.cache_read,
+        "cache_write_tokens": used.cache_write,
+        "cost": cost,
+        "usage_estimated": used.estimated,
     }
 
 

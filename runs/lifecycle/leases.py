@@ -22,6 +22,7 @@ from runs.lifecycle.transitions import Lease, S, holding, transition
 from runs.models import Run, WorkerBeat
 from runs.models.run_query import RunQuerySet
 from teammates.models import TeammateStatus
+from teammates.providers.base import TokenUsage
 from teammates.types import JSON
 
 MAX_LOST_ATTEMPTS = 20
@@ -247,15 +248,23 @@ def _end_attempt(run: Run, event: str, *, reason: str) -> None:
     notify({WORK_CHANNEL: ""})
 
 
-def retry_later(lease: Lease, pending: list[NewEvent], *, delay: float, why: JSON) -> None:
+def retry_later(
+    lease: Lease,
+    pending: list[NewEvent],
+    *,
+    delay: float,
+    why: JSON,
+    used: TokenUsage | None = None,
+) -> None:
     """Queue a run again after a transient error of its provider; it keeps its place.
 
-    `delay` in seconds; `why` is the data of the `run.llm.retry` event.
+    `delay` in seconds; `why` is the data of the `run.llm.retry` event; `used` what the provider
+    told of the call.
     """
     with holding(lease, pending) as run:
         if stop_if_cancelled(run):
             return
-        why |= stop_unfinished_step(run, error=str(why.get("message", "")))
+        why |= stop_unfinished_step(run, error=str(why.get("message", "")), used=used)
         at = Now() + timedelta(seconds=delay)
         transition(
             run,

@@ -32,6 +32,7 @@ ATTEMPT_EVENTS = (
     "run.attempt.lost",
     "run.attempt.released",
     "run.llm.retry",
+    "run.llm.adjusted",
 )
 
 

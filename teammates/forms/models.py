@@ -11,6 +11,7 @@ class ModelForm(forms.Form):
     fallback = forms.ModelChoiceField(queryset=Model.objects.none(), required=False)
     max_effort = forms.ChoiceField(choices=Effort.choices)
     context_window = forms.IntegerField(min_value=1_000, max_value=10_000_000)
+    max_output_tokens = forms.IntegerField(min_value=1, max_value=1_000_000, required=False)
 
     def __init__(self, organization: Organization, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -179,6 +179,7 @@ def update_model(
     fallback: Model | None,
     max_effort: str,
     context_window: int,
+    max_output_tokens: int | None = None,
 ) -> Model:
     """Set who answers when the model cannot, and its limits. Raises `Invalid` for a circle."""
     access.require("data.llm_credentials.manage", model)
@@ -188,6 +189,8 @@ def update_model(
         raise Invalid(f"max_effort must be one of {', '.join(Effort.values)}.")
     if not 1_000 <= context_window <= 10_000_000:
         raise Invalid("context_window must be 1000 to 10 000 000 tokens.")
+    if max_output_tokens is not None and not 1 <= max_output_tokens <= 1_000_000:
+        raise Invalid("max_output_tokens must be 1 to 1 000 000 tokens.")
     seen, behind = {model.pk}, fallback
     while behind is not None:
         if behind.pk in seen:
@@ -195,7 +198,9 @@ def update_model(
         seen.add(behind.pk)
         behind = behind.fallback
     model.fallback, model.max_effort, model.context_window = fallback, max_effort, context_window
-    model.save(update_fields=["fallback", "max_effort", "context_window", "updated_at"])
+    model.max_output_tokens = max_output_tokens or model.max_output_tokens
+    changed = ["fallback", "max_effort", "context_window", "max_output_tokens"]
+    model.save(update_fields=[*changed, "updated_at"])
     return model
 
 

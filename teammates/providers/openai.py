@@ -40,13 +40,17 @@ def make_client(connection: Connection) -> VendorClient:
     return VendorClient(make_model, LABELS[connection.kind], http, adapt)
 
 
+_SYSTEM_ROLE = r"system\W{1,3}(role|message|prompt|instruction)|role\W{1,4}system|developer instr"
+_IS_REFUSED = r"\bnot\b|unsupported|only|invalid"
+
+
 def adapt(said: str) -> Profile:
     """What a server wants that refused a request so."""
     if re.search(r"use\W+max_completion_tokens", said, re.IGNORECASE):
         return {"openai_chat_supports_max_completion_tokens": True}
     if "max_completion_tokens" in said and not re.search(r"\d", said):
         return {"openai_chat_supports_max_completion_tokens": False}
-    if re.search(r"\bsystem\b", said, re.IGNORECASE) and re.search(r"\brole|message", said):
+    if re.search(_SYSTEM_ROLE, said, re.IGNORECASE) and re.search(_IS_REFUSED, said, re.IGNORECASE):
         return {NO_SYSTEM_ROLE: True}
     return {}
 
@@ -62,6 +66,10 @@ class ChatStream(OpenAIStreamedResponse):
     """Chat completions as other servers stream them too."""
 
     _tags: ThinkTags = field(default_factory=ThinkTags, init=False)
+
+    @property
+    def has_ended(self) -> bool:
+        return self._has_finish_reason
 
     async def _get_event_iterator(self) -> AsyncIterator[ModelResponseStreamEvent]:
         async for event in super()._get_event_iterator():

@@ -36,7 +36,7 @@ from teammates.public_http import outside_client
 
 # A run may start on a thread as it stands; vendors refuse an empty message.
 NOTHING_NEW = "(There is no new message. Go on if something is left to do.)"
-REFUSALS = (400, 422)  # of a request as it stands
+REFUSED_AS_IT_STANDS = (400, 422)
 
 
 def make_http_client(*, may_be_private: bool) -> httpx2.AsyncClient:
@@ -80,19 +80,25 @@ class VendorClient:
             yield VendorCall(stream, self._label, request.model)
 
     async def _opened(self, request: ModelRequest, stack: AsyncExitStack) -> StreamedResponse:
-        """Open a stream; where the server refuses a word of the request, again without it."""
+        """Open a stream; where the server refuses a word of the request, again without it. Each
+        word is changed once."""
+        changed: set[str] = set()
         while True:
+            sent = self._profiles.get(request.model, {})
             try:
-                return await stack.enter_async_context(self._opening(request))
+                return await stack.enter_async_context(self._opening(request, sent))
             except ModelHTTPError as error:
-                known = self._profiles.setdefault(request.model, {})
-                wanted = self._adapt(said_by(error)) if error.status_code in REFUSALS else {}
-                if wanted.items() <= known.items():
+                may_adapt = error.status_code in REFUSED_AS_IT_STANDS
+                wanted = self._adapt(said_by(error)) if may_adapt else {}
+                if not wanted or wanted.items() <= sent.items() or wanted.keys() & changed:
                     raise
-                known |= wanted
+                changed |= wanted.keys()
+                self._profiles[request.model] = self._profiles.get(request.model, {}) | wanted
 
-    def _opening(self, request: ModelRequest) -> "AbstractAsyncContextManager[StreamedResponse]":
-        profile = dict(self._profiles.get(request.model, {}))
+    def _opening(
+        self, request: ModelRequest, profile: Profile
+    ) -> AbstractAsyncContextManager[StreamedResponse]:
+        profile = dict(profile)
         if profile.pop(NO_SYSTEM_ROLE, False):
             request = _without_system_role(request)
         model = self._make_model(request.model, profile)
@@ -161,7 +167,8 @@ class VendorCall:
 
     def _refuse_unfinished(self) -> None:
         """A connection that closed cleanly in mid-stream looks like success (traps 5.1)."""
-        if not self._details.get("finish_reason") and not self._refusal:
+        refused = self._refusal and getattr(self._stream, "has_ended", True)
+        if not self._details.get("finish_reason") and not refused:
             raise ProviderError(
                 "incomplete_stream",
                 "The model's answer broke off in the middle. Try again.",

@@ -13,10 +13,27 @@ from teammates.providers.base import ProviderError
 from teammates.public_http import BlockedAddress
 
 # The number of tokens in what providers say about a limit. The first that fits counts.
-_WINDOW = (r"maximum context length is ([\d,]+)", r"> ([\d,]+) maximum", r"context \D*([\d,]{4,})")
-_OUTPUT = (r"at most ([\d,]+)", r"tokens: [\d,]+ > ([\d,]+)", r"less than or equal to \D?([\d,]+)")
+_NUMBER = r"(\d[\d,]*)"
+_WINDOW = (
+    rf"maximum context length is {_NUMBER}",
+    rf"> {_NUMBER} maximum",
+    rf"context limit: [\d,]+ \+ [\d,]+ > {_NUMBER}",
+    r"context \D*(\d[\d,]{3,})",
+)
+_OUTPUT = (
+    rf"at most {_NUMBER}",
+    rf"tokens: [\d,]+ > {_NUMBER}",
+    rf"less than or equal to \D?{_NUMBER}",
+    rf"range of max_tokens is \[\d+, {_NUMBER}\]",
+)
+# What servers say whose refusal carries no code of its own.
+_TOO_LONG = (
+    r"context (size|length|window|limit)|prompt is too long|(input|prompt).{0,40}(too|exceed)"
+    r".{0,40}token|token count.{0,40}exceed"
+)
 _OUTPUT_NAMES = ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens")
 _SLOW = (408, 425)
+LONGEST_SAID = 4_000  # characters of an error that are looked at
 
 
 @contextmanager
@@ -90,11 +107,7 @@ def _explain_answer(error: Exception, label: str, model: str) -> ProviderError |
             f"{label} does not offer the model {model}. Choose another in Models & prices.",
         )
     if isinstance(error, exceptions.ModelContextWindowExceededError):
-        return ProviderError(
-            "provider.context_too_long",
-            f"The conversation is too long for {model}. Start a new thread or use a larger model.",
-            limit=_named(_WINDOW, said_by(error)),
-        )
+        return _too_long(model, said_by(error))
     if isinstance(error, exceptions.ModelUnavailableError | exceptions.ModelServerError):
         return ProviderError(
             "provider.overloaded",
@@ -104,6 +117,8 @@ def _explain_answer(error: Exception, label: str, model: str) -> ProviderError |
         )
     if isinstance(error, exceptions.ModelRequestRejectedError):
         said = said_by(error)
+        if re.search(_TOO_LONG, said, re.IGNORECASE):
+            return _too_long(model, said)
         limit = _named(_OUTPUT, said) if any(name in said for name in _OUTPUT_NAMES) else None
         if limit is not None:
             return ProviderError(
@@ -113,6 +128,14 @@ def _explain_answer(error: Exception, label: str, model: str) -> ProviderError |
             )
         return ProviderError("provider.rejected", f"{label} refused the request: {said}")
     return None
+
+
+def _too_long(model: str, said: str) -> ProviderError:
+    return ProviderError(
+        "provider.context_too_long",
+        f"The conversation is too long for {model}. Start a new thread or use a larger model.",
+        limit=_named(_WINDOW, said),
+    )
 
 
 def _explain_status(error: exceptions.ModelHTTPError, label: str) -> ProviderError:
@@ -143,12 +166,15 @@ def said_by(error: exceptions.ModelAPIError) -> str:
     """The provider's own words, as a sentence: of an error object its message, of a page its
     heading."""
     body: Any = getattr(error, "body", None)
-    while isinstance(body, dict):
-        body = body.get("message") or body.get("error") or body.get("detail")
-    text = body if isinstance(body, str) and body else _first_line(error)
+    while isinstance(body, dict | list):
+        if isinstance(body, list):
+            body = body[0] if body else None
+        else:
+            body = body.get("message") or body.get("error") or body.get("detail") or body.get("msg")
+    text = (body if isinstance(body, str) and body else _first_line(error))[:LONGEST_SAID]
     if "<" in text:
         heading = re.search(r"<(title|h1)[^>]*>(.*?)</\1>", text, re.IGNORECASE | re.DOTALL)
-        text = heading.group(2) if heading else re.sub(r"<[^>]{0,200}>", " ", text[:5_000])
+        text = heading.group(2) if heading else re.sub(r"<[^>]{0,200}>", " ", text)
     words = " ".join(unescape(text).split())[:300]
     return words if words.endswith((".", "!", "?", "…")) else f"{words}."
 

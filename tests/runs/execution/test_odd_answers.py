@@ -12,7 +12,7 @@ from runs.streams.transcript import remark_of
 from teammates.access import Access
 from teammates.models import Model
 from teammates.providers import Connection
-from teammates.providers.base import ModelRequest, UserMessage
+from teammates.providers.base import ModelRequest, ProviderError, UserMessage
 from teammates.providers.openai import adapt, make_client
 from teammates.providers.vendor import VendorClient
 from tests.factories import browser_of
@@ -64,6 +64,7 @@ def test_an_empty_answer_is_asked_for_once_more(alice: Access, models: FakeModel
     run = answered(alice, models, chat())
     assert said(run) == "Hello wörld"
     assert len(models.requests) == 2
+    assert run.input_tokens == 200  # of both
     again = answered(alice, models, chat(), chat({"content": " \n"}), model="other")
     assert (again.status, again.error_class) == (RunStatus.FAILED, "provider.empty_answer")
     assert again.error_message.startswith("other gave an empty answer.")
@@ -130,7 +131,7 @@ def test_the_old_function_call_is_called(alice: Access, models: FakeModels) -> N
 
 
 def _calls(*calls: tuple[str | None, str]) -> list[dict[str, Any]]:
-    """Two calls of a tool with ids and arguments."""
+    """Calls of a tool with ids and arguments."""
     return [
         {
             "tool_calls": [
@@ -166,7 +167,8 @@ def test_a_conversation_that_is_too_long_is_summarised_and_goes_on(
         "context_length_exceeded",
     )
     calls = chat(*_calls(("a", "{}")), finish="tool_calls")
-    run = answered(alice, models, calls, too_long, chat({"content": "What was done so far."}))
+    summary = chat({"content": "What was done so far."})
+    run = answered(alice, models, calls, too_long, too_long, summary)  # with a shorter answer, too
     assert said(run) == "Hello wörld"
     kinds = list(Step.objects.filter(run=run).order_by("number").values_list("kind", flat=True))
     assert StepKind.COMPACTION in kinds
@@ -176,7 +178,7 @@ def test_a_conversation_that_is_too_long_is_summarised_and_goes_on(
 
 
 def _adjusted(run: Run) -> dict[str, Any]:
-    event = Event.objects.get(run=run, type="run.llm.adjusted")
+    event = Event.objects.filter(run=run, type="run.llm.adjusted").earliest("seq")
     remark = remark_of(event)  # type: ignore[arg-type]
     assert remark is not None
     assert remark[0].endswith(".")
@@ -188,6 +190,50 @@ def test_what_cannot_be_shorter_fails_with_what_to_do(alice: Access, models: Fak
     run = answered(alice, models, too_long)
     assert (run.status, run.error_class) == (RunStatus.FAILED, "provider.context_too_long")
     assert "Start a new thread" in run.error_message
+
+
+def test_an_answer_that_leaves_no_room_for_the_question_is_asked_for_shorter(
+    alice: Access, models: FakeModels
+) -> None:
+    no_room = refused(
+        400,
+        "This model's maximum context length is 8192 tokens. However, you requested 8203 tokens "
+        "(11 in the messages, 8192 in the completion).",
+        "context_length_exceeded",
+    )
+    run = answered(alice, models, no_room)
+    assert said(run) == "Hello wörld"
+    assert [_limit(request["body"]) for request in models.requests] == [8192, 2048]
+    model = Model.objects.get(alias="openai_compatible-ok")
+    assert (model.context_window, model.max_output_tokens) == (8192, 2048)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Your input exceeds the context window of this model. Please adjust your input.",
+        "the request exceeds the available context size, try increasing it",
+        "Prompt contains 9000 tokens and 0 draft tokens, too large for model with 8192 maximum "
+        "context length",
+    ],
+)
+def test_a_window_that_nobody_names_is_found_by_asking_for_less(
+    alice: Access, models: FakeModels, words: str
+) -> None:
+    calls = chat(*_calls(("a", "{}")), finish="tool_calls")
+    run = answered(alice, models, calls, refused(400, words), chat({"content": "So far."}))
+    assert said(run) == "Hello wörld"
+    kinds = list(Step.objects.filter(run=run).values_list("kind", flat=True))
+    assert StepKind.COMPACTION in kinds
+
+
+def test_a_refusal_is_no_summary(alice: Access, models: FakeModels) -> None:
+    calls = chat(*_calls(("a", "{}")), finish="tool_calls")
+    too_long = refused(400, "maximum context length is 8192 tokens", "context_length_exceeded")
+    no = chat({"refusal": "I can't help with that."})
+    run = answered(alice, models, calls, too_long, too_long, no)
+    assert said(run) == "Hello wörld"
+    assert "I can't help" not in str(models.requests[-1]["body"]["messages"])
 
 
 def test_a_lower_output_limit_is_kept_and_remembered(alice: Access, models: FakeModels) -> None:
@@ -332,7 +378,7 @@ def test_the_name_of_the_output_limit_is_the_one_that_is_taken(
     assert names == [before, after, after]  # learned
 
 
-def _texts_of(client: VendorClient, *, times: int) -> list[str]:
+def _texts_of(client: VendorClient, *, times: int, at_once: bool = False) -> list[str]:
     async def ask() -> str:
         request = ModelRequest("m", "Be brief.", [UserMessage("Hello")])
         async with client.call(request) as call:
@@ -341,9 +387,41 @@ def _texts_of(client: VendorClient, *, times: int) -> list[str]:
             return call.turn.text
 
     async def ask_all() -> list[str]:
+        if at_once:
+            return list(await asyncio.gather(*(ask() for _ in range(times))))
         return [await ask() for _ in range(times)]
 
     return asyncio.run(ask_all())
+
+
+def test_a_server_that_wants_neither_word_is_given_up(models: FakeModels) -> None:
+    client = make_client(Connection("openai_compatible", models.url, may_be_private=True))
+    wants = "Use 'max_completion_tokens' instead.", "Unknown parameter: 'max_completion_tokens'"
+    models.answers = [refused(400, wants[n % 2]) for n in range(20)]
+    with pytest.raises(ProviderError):
+        _texts_of(client, times=1)
+    assert len(models.requests) <= 3
+
+
+def test_calls_side_by_side_all_learn_what_the_server_wants(models: FakeModels) -> None:
+    client = make_client(Connection("openai_compatible", models.url, may_be_private=True))
+    refusals = [refused(400, "System role not supported")] * 3
+    models.answers = [*refusals, *[chat({"content": "Hi"})] * 3]
+    assert _texts_of(client, times=3, at_once=True) == ["Hi", "Hi", "Hi"]
+
+
+@pytest.mark.parametrize(
+    ("words", "wants"),
+    [
+        ("System role not supported", True),
+        ("messages[0].role 'system' is not supported by this model", True),
+        ("Developer instruction is not enabled for models/gemma-3-27b-it", True),
+        ("The system could not process an image in this message", False),
+        ("Invalid role: 'tool'", False),
+    ],
+)
+def test_who_refuses_a_system_role(words: str, wants: bool) -> None:
+    assert bool(adapt(words)) == wants
 
 
 def test_instructions_go_along_where_there_is_no_system_role(

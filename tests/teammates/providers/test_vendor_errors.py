@@ -47,6 +47,7 @@ def test_the_window_that_a_provider_names(said: str, limit: int | None) -> None:
     [
         ("max_tokens is too large: 8192. This model supports at most 4096 completion tokens", 4096),
         ("max_tokens: 100000 > 8192, which is the maximum allowed number of output tokens", 8192),
+        ("Invalid max_tokens value, the valid range of max_tokens is [1, 8192]", 8192),
         ("`max_tokens` must be less than or equal to `8192`, the maximum for this model", 8192),
         ("max_completion_tokens must be less than or equal to 1024", 1024),
     ],
@@ -57,10 +58,33 @@ def test_the_output_limit_that_a_provider_names(said: str, limit: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "limit"),
+    [
+        ("the request exceeds the available context size, try increasing it", None),
+        (
+            "input length and `max_tokens` exceed context limit: 199000 + 8192 > 200000, decrease "
+            "input length or `max_tokens` and try again",
+            200_000,
+        ),
+        ("Trying to keep the first 9000 tokens when context length of only 4096 tokens", 4096),
+    ],
+)
+def test_what_is_too_long_is_told_by_its_words_too(said: str, limit: int | None) -> None:
+    error = explain(Rejected, {"message": said})
+    assert (error.error_class, error.limit) == ("provider.context_too_long", limit)
+
+
+def test_a_large_page_of_an_error_takes_no_time() -> None:
+    error = explain(ModelHTTPError, "<h1>" * 1_000_000, status=418)
+    assert len(str(error)) < 400
+
+
+@pytest.mark.parametrize(
     ("body", "sentence"),
     [
         ({"error": {"message": "No such  parameter\nx"}}, "No such parameter x."),
         ({"detail": "Not so"}, "Not so."),
+        ({"message": {"detail": [{"type": "x", "msg": "Field required"}]}}, "Field required."),
         ("<!doctype html><html><head><title>Bad\nGateway</title></head>", "Bad Gateway."),
         ("<p>Sorry &amp; bye!</p>", "Sorry & bye!"),
         (None, "status_code: 418, model_name: m, body: None."),
