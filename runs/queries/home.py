@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from django.db.models import IntegerField, QuerySet, Subquery
 from django.utils import timezone
@@ -60,7 +59,9 @@ class CountOf(Subquery):
 
 
 @scoped_query
-def _counts(access: Access, since: Hole, account_id: Hole) -> "QuerySet[Organization, Any]":
+def _counts(
+    access: Access, since: Hole, account_id: Hole
+) -> "QuerySet[Organization, tuple[int, int, int]]":
     runs = Run.objects.visible_to(access)
     counted = (
         runs.needing_a_person(),

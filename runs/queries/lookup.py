@@ -102,7 +102,7 @@ def sums_of(thread: Thread) -> Sums:
 
 
 @compiled
-def _sums(thread_id: Hole) -> "QuerySet[Run, Any]":
+def _sums(thread_id: Hole) -> "QuerySet[Run, tuple[int, Decimal | None, int | None, int | None]]":
     of_thread = Run.objects.filter(thread=thread_id).order_by().values("thread")
     return of_thread.values_list(
         Count("id"), Sum("cost"), Sum("input_tokens"), Sum("output_tokens")

@@ -2,7 +2,6 @@
 teammates, tasks and files by their names. One query for each kind."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from django.db.models import F, QuerySet, Value
 from django.db.models.functions import StrIndex, Upper
@@ -96,7 +95,7 @@ def _titled(access: Access, words: Hole) -> ThreadQuerySet:
 
 
 @scoped_query
-def _said(access: Access, words: Hole) -> "QuerySet[Message, Any]":
+def _said(access: Access, words: Hole) -> "QuerySet[Message, tuple[int, int]]":
     """Threads and messages, newest first."""
     threads = Thread.objects.visible_to(access).listed()
     said = Message.objects.alias(words=vector_of("content")).filter(

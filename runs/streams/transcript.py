@@ -21,6 +21,7 @@ from teammates.models import PermissionMode
 from teammates.providers.base import Thinking, Turn
 from teammates.templatetags.muster import seconds
 from teammates.types import JSON
+from threads.models import File
 
 
 def element_id(run_id: int, kind: str, key: Any) -> str:
@@ -262,7 +263,7 @@ def with_transcripts(runs: list[Run]) -> list[Run]:
     for step in steps:
         if step.response is not None and step.last_seq and step.last_seq <= ends[step.run_id]:
             by_id[step.run_id].complete(step.number, Turn.from_json(step.response))
-    attached: dict[int, list[Any]] = {}
+    attached: dict[int, list[File]] = {}
     for row in _attached.all(run_ids=list(by_id)):
         attached.setdefault(row.run_id, []).append(row.file)
     for run in runs:

@@ -98,7 +98,7 @@ class ChatStream(OpenAIStreamedResponse):
                 tool_call_id=None,
             )
 
-    def _add_usage(self, usage: RequestUsage, *, reported: bool, **_: Any) -> None:
+    def _add_usage(self, usage: RequestUsage, *, reported: bool, **_: object) -> None:
         """What a server tells in the middle of a stream is the sum so far."""
         if reported:
             super()._add_usage(usage, reported=True, cumulative=True)

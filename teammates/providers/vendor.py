@@ -33,6 +33,7 @@ from teammates.providers.base import (
 )
 from teammates.providers.vendor_errors import explained, said_by
 from teammates.public_http import outside_client
+from teammates.types import JSON
 
 # A run may start on a thread as it stands; vendors refuse an empty message.
 NOTHING_NEW = "(There is no new message. Go on if something is left to do.)"
@@ -45,7 +46,7 @@ def make_http_client(*, may_be_private: bool) -> httpx2.AsyncClient:
     return outside_client(may_be_private=may_be_private, timeout=timeout)
 
 
-Profile = dict[str, Any]  # pydantic-ai's: what a model takes; and `NO_SYSTEM_ROLE`
+Profile = JSON  # pydantic-ai's: what a model takes; and `NO_SYSTEM_ROLE`
 NO_SYSTEM_ROLE = "muster_no_system_role"  # instructions are part of the first message
 
 
@@ -176,7 +177,7 @@ class VendorCall:
             )
 
     @property
-    def _details(self) -> dict[str, Any]:
+    def _details(self) -> JSON:
         return self._stream.get().provider_details or {}
 
     @property

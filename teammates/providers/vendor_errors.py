@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import unescape
-from typing import Any
 
 import httpx2
 from pydantic_ai import exceptions
@@ -165,7 +164,7 @@ def _named(patterns: tuple[str, ...], said: str) -> int | None:
 def said_by(error: exceptions.ModelAPIError) -> str:
     """The provider's own words, as a sentence: of an error object its message, of a page its
     heading."""
-    body: Any = getattr(error, "body", None)
+    body: object = getattr(error, "body", None)
     while isinstance(body, dict | list):
         if isinstance(body, list):
             body = body[0] if body else None

@@ -1,7 +1,6 @@
 """Teammates found: by number, by persona, the default; and who may edit them."""
 
 from dataclasses import replace
-from typing import Any
 
 from django.db.models import Case, Q, QuerySet, When
 
@@ -60,7 +59,7 @@ def teammates_to_ask(access: Access, end_user: EndUser | None = None) -> list[Te
 
 
 @scoped_query
-def _names(access: Access) -> "QuerySet[Teammate, Any]":
+def _names(access: Access) -> "QuerySet[Teammate, tuple[str, str]]":
     seen = Teammate.objects.visible_to(access).current().filter(end_user=None)
     return seen.order_by("display_order", "id").values_list("key", "name")[:MOST_NAMES]
 
