@@ -1,6 +1,7 @@
 """What the next step of a run needs, loaded and asked for."""
 
 import asyncio
+from collections.abc import Sequence
 
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
@@ -84,7 +85,10 @@ def load_run(lease: Lease, *, has_steps: bool) -> LoadedRun:
         loaded.open_calls = list(open_step.tool_calls.select_related("step").order_by("number"))
         loaded.bad_calls = tool_step.trailing_bad_calls(run)
     else:
-        loaded.instructions = context.instructions(run)
+        if run.told is None and not run.tools:
+            _choose_context(loaded)
+        else:
+            loaded.instructions = context.instructions(run)
         loaded.request = context.request_of(run)
         loaded.conversation = context.conversation(run, loaded.request, done)
     return loaded
@@ -97,13 +101,22 @@ def refresh(loaded: LoadedRun) -> None:
 
 
 async def gather_context(loaded: LoadedRun) -> None:
-    """Ask the run's servers for their tools, and choose its context, once."""
-    run = loaded.run
-    named = await in_db(toolbox.servers_of, run)
+    """Ask the servers that a run names for their tools, and choose its context, once."""
+    named = await in_db(toolbox.servers_of, loaded.run)
     attached = [server for server in named if server.may_be_used]  # type: ignore[attr-defined]
     changes = await asyncio.gather(*(_refreshed(server) for server in attached))
-    told = await in_db(context.gather, run)
-    told |= {
+    await in_db(_choose_context, loaded, named, attached, changes)
+
+
+def _choose_context(
+    loaded: LoadedRun,
+    named: Sequence[ToolServer] = (),
+    attached: Sequence[ToolServer] = (),
+    changes: Sequence[JSON] = (),
+) -> None:
+    """What a run is told besides the conversation. Raises `Forbidden` once its asker is gone."""
+    run = loaded.run
+    run.told = loaded.gathered = context.gather(run) | {
         "failing_servers": [
             {"server": server.slug, "name": server.name, "reason": server.status_reason}
             for server in attached
@@ -115,9 +128,8 @@ async def gather_context(loaded: LoadedRun) -> None:
             name for name in run.tools if name not in {server.slug for server in named}
         ],
     }
-    run.told = loaded.gathered = told
-    if attached or told["skills"]:
-        loaded.toolbox = await in_db(toolbox.tools_of_run, run)
+    if attached or run.told["skills"]:
+        loaded.toolbox = toolbox.tools_of_run(run)
     loaded.instructions = context.instructions(run)
 
 
