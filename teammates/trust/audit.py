@@ -31,6 +31,7 @@ AUTH = ("all", "api_key", "dashboard")
 RESOURCES = {"teammates": "agent", "teammate-templates": "agent_template", "settings": "settings"}
 VERBS = {"POST": "create", "PUT": "set", "PATCH": "update", "DELETE": "delete"}
 LONGEST_PATH = 500
+_UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 _ENTRY = CompiledInsert(AuditEntry)
@@ -213,10 +214,11 @@ def _named(method: str, segments: list[str]) -> tuple[str, str, str]:
     if segments[0] == "settings" and len(segments) > 2:  # a page: /settings/keys/7/revoke/
         segments = segments[1:]
     first, rest = segments[0], segments[1:]
+    rest = [part for segment in rest for part in _id_and_verb(segment)]
     singular = first[:-1] if first.endswith("s") else first
     resource = RESOURCES.get(first, singular).replace("-", "_")
-    resource_id = rest[0] if rest and (first == "users" or rest[0].isdecimal()) else ""
-    words = [word for word in rest if not word.isdecimal() and word != resource_id]
+    resource_id = rest[0] if rest and (first == "users" or _is_id(rest[0])) else ""
+    words = [word for word in rest if not _is_id(word) and word != resource_id]
     if words and method == "POST":
         return resource, resource_id, words[-1]
     if method == "POST" and resource_id:  # the form of a page about it
@@ -226,6 +228,16 @@ def _named(method: str, segments: list[str]) -> tuple[str, str, str]:
     else:
         verb = VERBS.get(method, method.lower())
     return resource, resource_id, ".".join([*words[:1], verb])
+
+
+def _is_id(segment: str) -> bool:
+    return segment.isdecimal() or _UID.fullmatch(segment) is not None
+
+
+def _id_and_verb(segment: str) -> list[str]:
+    """v1 writes both in one: 01a2…:cancel."""
+    id, _, verb = segment.partition(":")
+    return [id, verb] if verb and _is_id(id) else [segment]
 
 
 # Resource and verb of the forms whose path names neither.

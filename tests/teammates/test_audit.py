@@ -258,3 +258,25 @@ def test_the_page_shows_what_changed_and_programs_get_requests_alone(alice: Acce
     assert all(one["method"] for one in shown)
     bob = make_bob(alice)
     assert browser_of(bob).get("/settings/audit/").status_code == 403
+
+
+UID = "01a22a13-79d5-73c5-8f40-c23698b1b47b"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "resource", "action"),
+    [
+        ("PATCH", f"threads/{UID}", UID, "thread.update"),
+        ("DELETE", f"threads/{UID}", UID, "thread.delete"),
+        ("POST", f"runs/{UID}:cancel", UID, "run.cancel"),
+        ("POST", f"threads/{UID}/messages", UID, "thread.messages"),
+        ("POST", "runs/7/cancel", "7", "run.cancel"),
+        ("GET", "users/a:b", "a:b", "user.get"),
+    ],
+)
+def test_a_request_is_named_by_what_it_did_and_its_id_is_beside_that(
+    alice: Access, method: str, path: str, resource: str, action: str
+) -> None:
+    audit.record(alice, method=method, path=path, status=200, duration_ms=1)
+    entry = AuditEntry.objects.latest("pk")
+    assert (entry.resource_id, entry.action) == (resource, action)
