@@ -101,7 +101,8 @@ def test_the_product_is_worked_with_the_keyboard_alone(open_page: OpenPage, site
     page = open_page()
     page.keyboard.press("c")
     page.wait_for_url("**/threads/new/")
-    page.keyboard.type("approve it")  # the composer has the focus
+    page.locator("textarea:focus").wait_for()  # drawn a moment after the page has loaded
+    page.keyboard.type("approve it")
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile(r"/threads/\d+/$"))
     page.get_by_role("button", name="Approve").wait_for()
