@@ -132,7 +132,8 @@ def test_a_reader_that_reads_nothing_does_not_fill_the_server(server: Server) ->
             f"Authorization: Bearer {server.key}\r\n\r\n".encode()
         )
         time.sleep(3)
-        assert resident() - before < 60
+        # One batch on its way is 57 to 67 MiB here; the whole replay would be several times that.
+        assert resident() - before < 90
 
 
 def test_a_head_without_an_end_is_refused(server: Server) -> None:
