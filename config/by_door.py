@@ -2,7 +2,7 @@
 none, for probes of the server's health."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from django.conf import settings
 from django.core.handlers.exception import convert_exception_to_response
@@ -15,16 +15,26 @@ from config.middleware import PROBES, GetResponse
 DESCRIPTIONS = ("/v1/docs", "/api/v1/docs", "/api/v2/docs")
 
 
-class by_door:  # noqa: N801  # named like the other middlewares
-    """The middlewares that pages need, and those that APIs do: nobody passes through the others'.
+Door = Literal["page", "program", "probe"]
 
-    The descriptions of the APIs are pages for people.
-    """
+
+def door_of(path: str) -> Door:
+    """Whom a path is for. The descriptions of the APIs are pages for people."""
+    if path in PROBES:
+        return "probe"
+    is_page = path.rstrip("/") in DESCRIPTIONS or envelope_for(path) is None
+    return "page" if is_page else "program"
+
+
+class by_door:  # noqa: N801  # named like the other middlewares
+    """The middlewares that pages need, and those that APIs do: nobody passes the others'."""
 
     def __init__(self, get_response: GetResponse) -> None:
-        self._pages = _Chain(settings.PAGE_MIDDLEWARE, get_response)
-        self._apis = _Chain(settings.API_MIDDLEWARE, get_response)
-        self._probes = _Chain([], get_response)
+        self._chains = {
+            "page": _Chain(settings.PAGE_MIDDLEWARE, get_response),
+            "program": _Chain(settings.API_MIDDLEWARE, get_response),
+            "probe": _Chain([], get_response),
+        }
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response: HttpResponse = self._behind(request).respond(request)
@@ -45,10 +55,7 @@ class by_door:  # noqa: N801  # named like the other middlewares
         return None
 
     def _behind(self, request: HttpRequest) -> "_Chain":
-        if request.path in PROBES:
-            return self._probes
-        is_page = request.path.rstrip("/") in DESCRIPTIONS or envelope_for(request.path) is None
-        return self._pages if is_page else self._apis
+        return self._chains[door_of(request.path)]
 
 
 class _Chain:

@@ -21,23 +21,19 @@ from django.db import connections
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
-from config.api import envelope_for
-from config.middleware import PROBES
+from config.by_door import Door, door_of
 
 
 @cache
-def _threads(name: str, count: int) -> ThreadPoolExecutor:
+def _threads(door: Door) -> ThreadPoolExecutor:
     # Few: threads of Python that wait for each other cost more than they do.
-    return ThreadPoolExecutor(count, thread_name_prefix=name)
-
-
-def _threads_for(path: str) -> ThreadPoolExecutor:
-    if path in PROBES:
-        return _threads("probe", settings.PROBE_THREADS)
     for_programs = settings.REQUEST_THREADS // 2
-    if envelope_for(path) is not None:
-        return _threads("program", for_programs)
-    return _threads("page", settings.REQUEST_THREADS - for_programs)
+    counts = {
+        "probe": settings.PROBE_THREADS,
+        "program": for_programs,
+        "page": settings.REQUEST_THREADS - for_programs,
+    }
+    return ThreadPoolExecutor(counts[door], thread_name_prefix=door)
 
 
 class Handler(ASGIHandler):
@@ -51,7 +47,7 @@ class Handler(ASGIHandler):
         except RequestAborted:
             return
         call = partial(contextvars.copy_context().run, self._respond, scope, body)
-        loop, threads = asyncio.get_running_loop(), _threads_for(scope["path"])
+        loop, threads = asyncio.get_running_loop(), _threads(door_of(scope["path"]))
         response = await loop.run_in_executor(threads, call)
         await self.send_response(response, send)
         if response.streaming:
