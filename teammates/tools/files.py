@@ -2,12 +2,10 @@
 
 from typing import Any
 
-from teammates import file_text, timebox
+from teammates.file_text import text_of
 from teammates.tools.base import Text, Tool, ToolContext, ToolError, object_schema
+from teammates.tools.reading import LARGEST_READ, read
 from teammates.types import JSON
-
-LARGEST_READ = 40_000  # characters that go back to the model
-READ_SECONDS = 10  # of work for a file
 
 _NAME = Text(
     "The file's name, without folders.", 255, {"pattern": r"^[^/\\\u0000-\u001f]+$"}
@@ -23,12 +21,7 @@ async def _read(context: ToolContext, arguments: JSON) -> Any:
     start = arguments.get("start", 0)
     if content is None:
         raise ToolError(f"There is no file {arguments['name']!r}; list_files names those there.")
-    try:
-        text = await timebox.awaited(READ_SECONDS, file_text.text_of, arguments["name"], content)
-    except file_text.Unreadable as problem:
-        raise ToolError(f"{arguments['name']} {problem}") from None
-    except timebox.TooCostly:
-        raise ToolError(f"{arguments['name']} is too complicated to be read.") from None
+    text = await read(arguments["name"], text_of, arguments["name"], content)
     piece = text[start : start + LARGEST_READ]
     if len(piece) == len(text):
         return {"content": text}

@@ -4,15 +4,14 @@ from typing import Any
 
 import httpx2
 
-from teammates import file_text, timebox
+from teammates import file_text
 from teammates.public_http import BlockedAddress, public_client
 from teammates.tools.base import Text, Tool, ToolContext, ToolError, object_schema
+from teammates.tools.reading import LARGEST_READ, read
 from teammates.types import JSON
 
 LARGEST_BODY = 2 * 1024 * 1024  # bytes read from the server
 LARGEST_PDF = 20 * 1024 * 1024
-LARGEST_TEXT = 40_000  # characters that go back to the model
-READ_SECONDS = 10  # of work for a page
 
 
 async def _fetch(context: ToolContext, arguments: JSON) -> Any:
@@ -21,7 +20,7 @@ async def _fetch(context: ToolContext, arguments: JSON) -> Any:
             body = b""
             async for chunk in response.aiter_bytes():
                 body += chunk
-                if len(body) > (LARGEST_PDF if body.startswith(file_text.PDF) else LARGEST_BODY):
+                if _is_cut(body):
                     break
             return await _result(response, body)
     except BlockedAddress as error:
@@ -33,25 +32,23 @@ async def _fetch(context: ToolContext, arguments: JSON) -> Any:
 async def _result(response: httpx2.Response, body: bytes) -> JSON:
     kind, url = response.headers.get("content-type", ""), str(response.url)
     result = {"url": url, "status": response.status_code}
-    try:
-        if body.startswith(file_text.PDF):
-            text = await timebox.awaited(READ_SECONDS, file_text.text_of, url, body)
-        elif "html" in kind:
-            html = _decoded(body, response.encoding or "utf-8")
-            page = timebox.awaited(READ_SECONDS, file_text.page_of, html, url)
-            result["title"], text = await page
-        elif any(word in kind for word in ("text", "json", "xml", "csv")):
-            text = _decoded(body, response.encoding or "utf-8")
-        else:
-            raise ToolError(f"{url} is not text but {kind or 'of an unknown kind'}.")
-    except file_text.Unreadable as problem:
-        raise ToolError(f"{url} {problem}") from None
-    except timebox.TooCostly:
-        raise ToolError(f"{url} is too complicated to be read.") from None
-    result["text"] = text[:LARGEST_TEXT]
-    if len(text) > LARGEST_TEXT or len(body) > LARGEST_BODY:
+    if body.startswith(file_text.PDF):
+        text = await read(url, file_text.text_of, url, body)
+    elif "html" in kind:
+        html = _decoded(body, response.encoding or "utf-8")
+        result["title"], text = await read(url, file_text.page_of, html, url)
+    elif any(word in kind for word in ("text", "json", "xml", "csv")):
+        text = _decoded(body, response.encoding or "utf-8")
+    else:
+        raise ToolError(f"{url} is not text but {kind or 'of an unknown kind'}.")
+    result["text"] = text[:LARGEST_READ]
+    if len(text) > LARGEST_READ or _is_cut(body):
         result["note"] = "cut"
     return result
+
+
+def _is_cut(body: bytes) -> bool:
+    return len(body) > (LARGEST_PDF if body.startswith(file_text.PDF) else LARGEST_BODY)
 
 
 def _decoded(body: bytes, encoding: str) -> str:
