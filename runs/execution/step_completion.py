@@ -10,7 +10,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 
 from django.db import transaction
 from django.db.models import QuerySet
@@ -157,7 +156,7 @@ def _close(complete: CompleteModelStep, price: ModelPrice | None, now: datetime)
     step.input_tokens, step.output_tokens = usage.input, usage.output
     step.cache_read_tokens, step.cache_write_tokens = usage.cache_read, usage.cache_write
     step.usage_estimated = usage.estimated
-    step.cost = _cost(price, usage)
+    step.cost = price.cost(usage) if price else None
 
 
 def _closing(step: Step) -> JSON:
@@ -275,17 +274,6 @@ def _read_result_from(text: str, run: Run) -> None:
     if isinstance(data, dict) and not submit_result(run.output_schema).check(data):
         run.output_data = clean(data)
         run.save(update_fields=["output_data"])
-
-
-def _cost(price: ModelPrice | None, usage: TokenUsage) -> Decimal | None:
-    if price is None:
-        return None
-    return price.cost(
-        input_tokens=usage.input,
-        cache_read=usage.cache_read,
-        cache_write=usage.cache_write,
-        output_tokens=usage.output,
-    )
 
 
 def complete_alone(lease: Lease, pending: list[NewEvent], complete: CompleteModelStep) -> None:

@@ -29,13 +29,12 @@ def stop_unfinished_step(run: Run, *, error: str = "", used: TokenUsage | None =
     step = Step.objects.filter(run=run, status=StepStatus.RUNNING).first()
     if step is None or step.kind == StepKind.TOOLS:
         return {}  # tools are resumed where they stand: their calls are journaled one by one
-    usage = _booked(run, used) if used else _estimate_unfinished(run, step)
     Step.objects.filter(pk=step.pk).update(
         status=StepStatus.STOPPED,
         finished_at=timezone.now(),
         last_seq=run.last_seq,
         error=error,
-        **usage,
+        **_booked(run, used or _estimate_unfinished(run, step)),
     )
     return {
         "void_step": step.number,
@@ -44,25 +43,21 @@ def stop_unfinished_step(run: Run, *, error: str = "", used: TokenUsage | None =
     }
 
 
-def _booked(run: Run, used: TokenUsage) -> JSON:
+def _booked(run: Run, used: TokenUsage | None) -> JSON:
+    if used is None:
+        return {"cost": Decimal(0)}
     price = run.route.price_now() if run.route else None
-    cost = price and price.cost(
-        input_tokens=used.input,
-        cache_read=used.cache_read,
-        cache_write=used.cache_write,
-        output_tokens=used.output,
-    )
     return {
         "input_tokens": used.input,
         "output_tokens": used.output,
         "cache_read_tokens": used.cache_read,
         "cache_write_tokens": used.cache_write,
-        "cost": cost,
+        "cost": price.cost(used) if price else None,
         "usage_estimated": used.estimated,
     }
 
 
-def _estimate_unfinished(run: Run, step: Step) -> JSON:
+def _estimate_unfinished(run: Run, step: Step) -> TokenUsage | None:
     """What a model call used whose provider never told: nothing, if it never said anything."""
     deltas = run.events.filter(
         seq__gte=step.first_seq, type__in=["message.delta", "tool.call.delta"]
@@ -72,14 +67,9 @@ def _estimate_unfinished(run: Run, step: Step) -> JSON:
         for event in deltas
     )
     if not answered:
-        return {"cost": Decimal(0)}
-    tokens = {
-        "input_tokens": estimate_tokens(json.dumps(step.request, ensure_ascii=False)),
-        "output_tokens": -(-answered // 4),
-    }
-    price = run.route.price_now() if run.route else None
-    cost = price.cost(cache_read=0, cache_write=0, **tokens) if price else None
-    return tokens | {"cost": cost, "usage_estimated": True}
+        return None
+    sent = estimate_tokens(json.dumps(step.request, ensure_ascii=False))
+    return TokenUsage(input=sent, output=-(-answered // 4), estimated=True)
 
 
 @dataclass(frozen=True)

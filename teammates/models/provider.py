@@ -11,6 +11,7 @@ from teammates.fields import EncryptedField, Identified
 from teammates.models.people import Organization
 from teammates.models.teammate import Effort
 from teammates.providers import Connection
+from teammates.providers.base import TokenUsage
 
 
 class ProviderKind(models.TextChoices):
@@ -147,14 +148,12 @@ class ModelPrice(models.Model):
     def __str__(self) -> str:
         return f"{self.model} from {self.valid_from:%Y-%m-%d}"
 
-    def cost(
-        self, *, input_tokens: int, cache_read: int, cache_write: int, output_tokens: int
-    ) -> Decimal:
-        """Dollars; `input_tokens` counts the cached ones too."""
-        uncached = max(0, input_tokens - cache_read - cache_write)
+    def cost(self, usage: TokenUsage) -> Decimal:
+        """Dollars of one call."""
+        uncached = max(0, usage.input - usage.cache_read - usage.cache_write)
         return (
             uncached * self.uncached_input
-            + cache_read * self.cache_read
-            + cache_write * self.cache_write
-            + output_tokens * self.output
+            + usage.cache_read * self.cache_read
+            + usage.cache_write * self.cache_write
+            + usage.output * self.output
         ) / Decimal(1_000_000)
