@@ -38,9 +38,9 @@ class Attempt:
     # holds. What people may change meanwhile is read again. None: to be loaded.
     loaded: "LoadedRun | None" = None
     has_begun: bool = False  # a step; of an attempt that is not the first, earlier ones did
-    # The provider said that the conversation is too long, whatever we estimate.
-    must_compact: bool = False
-    window: int | None = None  # tokens, as far as that is known then
+    # Tokens that there is room for, of a conversation that the provider found too long; None: it
+    # did not.
+    window: int | None = None
     began_at: float = field(default_factory=time.monotonic)
 
 
@@ -140,9 +140,9 @@ class StreamedTurn:
         return self.call.usage if self.call and self.is_finished else None
 
     def _usage(self) -> TokenUsage:
+        if self.usage_told is not None:
+            return self.usage_told
         told = self.call.usage if self.call else None
-        if told is not None and self.is_finished:
-            return told
         # The provider never told the whole (a cancelled call): estimated, and marked so.
         sent = json.dumps(self.request.to_json(), ensure_ascii=False, default=str)
         return TokenUsage(

@@ -62,7 +62,7 @@ async def recover(
         delay = error.retry_after or settings.RETRY_SECONDS * 2**loaded.retries
         await _retry_later(attempt, loaded, error, min(delay, LONGEST_DELAY), used)
     fallback = await in_db(catalog.fallback_of, loaded.route)
-    attempt.must_compact, attempt.window = False, None
+    attempt.window = None
     if fallback is not None and error.error_class in FALL_BACK_ON:
         await attempt.events.commit(
             step_journal.switch_model,
@@ -133,7 +133,6 @@ def _learned_of_window(attempt: Attempt, loaded: LoadedRun, window: int | None) 
         # Not the conversation: the answer that was asked for leaves no room for it.
         learned["max_output_tokens"] = room
         return learned
-    attempt.must_compact = True
     attempt.window = window or int((attempt.window or size) * SHRINK)
     return learned
 

@@ -163,14 +163,16 @@ def _clamped(effort: str, route: Model) -> str:
 async def _compact(attempt: Attempt, loaded: LoadedRun) -> bool:
     """Summarise the beginning of a conversation that nears the model's window; True if so."""
     route = loaded.route
+    window = attempt.window
+    must_compact = window is not None
     is_near = compaction.is_near(route, loaded.instructions, loaded.conversation)
-    if not is_near and not attempt.must_compact:
+    if not is_near and not must_compact:
         return False
-    about, window = (loaded.run, route, loaded.conversation), attempt.window
+    about = loaded.run, route, loaded.conversation
     plan = await in_db(compaction.plan, *about, window=window)
-    if plan is None and attempt.must_compact:
+    if plan is None and must_compact:
         plan = await in_db(compaction.plan, *about, window=window, keeps_nothing=True)
-    if plan is None and attempt.must_compact:
+    if plan is None and must_compact:
         raise ProviderError(
             "provider.context_too_long",
             f"The conversation is too long for {route.name}, and nothing in it can be summarised. "
@@ -189,7 +191,7 @@ async def _compact(attempt: Attempt, loaded: LoadedRun) -> bool:
     result = await _answered(attempt, loaded, StreamedTurn(plan.request, step))
     if result is None:
         return True
-    attempt.must_compact, attempt.window = False, None
+    attempt.window = None
     summary = context.summarised(result.turn.text, loaded.request)
     is_summary = result.turn.finish_reason == "stop" and result.turn.text.strip()
     after = compaction.size_of("", summary) if is_summary else plan.before

@@ -178,7 +178,7 @@ class VendorCall:
 
     @property
     def _details(self) -> JSON:
-        return self._stream.get().provider_details or {}
+        return self._stream.provider_details or {}
 
     @property
     def _refusal(self) -> str:
