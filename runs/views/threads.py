@@ -152,10 +152,14 @@ def composer_of(access: Access, end_user: EndUser | None = None) -> Context:
     }
 
 
+def _newest(runs: RunQuerySet) -> RunQuerySet:
+    shown = runs.for_list().select_related("answer", "route")
+    return shown.order_by("-position")[:SHOWN_RUNS]
+
+
 @compiled
 def _newest_runs(thread_id: Hole) -> RunQuerySet:
-    runs = Run.objects.filter(thread=thread_id).for_list().select_related("answer", "route")
-    return runs.order_by("-position")[:SHOWN_RUNS]
+    return _newest(Run.objects.filter(thread=thread_id))
 
 
 @require_GET
@@ -200,8 +204,7 @@ def thread_news(request: PageRequest, thread_id: int) -> HttpResponse:
     thread = _thread(request, thread_id)
     after = number_of(request.GET.get("after", "")) or 0
     known = numbers_of(request.GET.get("known", "").split(",")[:MOST_LOOSE])
-    runs = Run.objects.filter(thread=thread, pk__gt=after).exclude(pk__in=known).for_list()
-    newest = runs.select_related("answer", "route").order_by("-position")[:SHOWN_RUNS]
+    newest = _newest(Run.objects.filter(thread=thread, pk__gt=after).exclude(pk__in=known))
     return render(request, "threads/_runs.html", {"runs": with_transcripts(list(newest)[::-1])})
 
 
