@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -107,19 +108,19 @@ STREAM = {"Content-Type": "text/event-stream"}
 Answer = tuple[int, dict[str, str], list[bytes]]
 
 
+def _chunk(delta: dict[str, Any], finish: str | None = None, model: str = "m") -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    about = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": model}
+    return sse(about | {"choices": [choice]})
+
+
 def chat(
     *deltas: dict[str, Any], finish: str | None = "stop", usage: bool = True, done: bool = True
 ) -> Answer:
     """A chat completion of these deltas."""
-
-    def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish}
-        about = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
-        return sse(about | {"choices": [choice]})
-
-    pieces = [chunk({"role": "assistant"}), *map(chunk, deltas)]
+    pieces = [_chunk({"role": "assistant"}), *map(_chunk, deltas)]
     if finish:
-        pieces.append(chunk({}, finish))
+        pieces.append(_chunk({}, finish))
     if usage:
         pieces.append(sse({"id": "c1", "choices": [], "usage": USED}))
     return 200, STREAM, [*pieces, *([sse("[DONE]")] if done else [])]
@@ -159,18 +160,7 @@ def asked_for(body: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def openai(body: dict[str, Any], model: str) -> Iterator[bytes | None]:
-    def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish}
-        return sse(
-            {
-                "id": "c1",
-                "object": "chat.completion.chunk",
-                "created": 1,
-                "model": model,
-                "choices": [choice],
-            }
-        )
-
+    chunk = partial(_chunk, model=model)
     yield chunk({"role": "assistant", "content": ""})
     if model == "malformed":
         yield sse("{not json")
@@ -281,11 +271,13 @@ def _said(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [block | {"of": m["role"]} for m in messages for block in _blocks(m["content"])]
 
 
+def event(kind: str, **fields: Any) -> bytes:
+    """An event of Anthropic's."""
+    return sse({"type": kind, **fields}, kind)
+
+
 def message(*blocks: tuple[dict[str, Any], list[dict[str, Any]]], stop: str = "end_turn") -> Answer:
     """An answer of Anthropic's: blocks as they begin, each with its deltas."""
-
-    def event(kind: str, **fields: Any) -> bytes:
-        return sse({"type": kind, **fields}, kind)
 
     begun = {"id": "m1", "type": "message", "role": "assistant", "model": "m", "content": []}
     begun |= {"stop_reason": None, "stop_sequence": None, "usage": USED_MESSAGE}
@@ -316,9 +308,6 @@ def _has_more_steps(body: dict[str, Any]) -> bool:
 def anthropic(
     body: dict[str, Any], model: str, usage: dict[str, int] = USED_MESSAGE
 ) -> Iterator[bytes | None]:
-    def event(kind: str, **fields: Any) -> bytes:
-        return sse({"type": kind, **fields}, kind)
-
     yield event(
         "message_start",
         message={

@@ -19,7 +19,7 @@ from tests.factories import browser_of
 from tests.fake_models import STREAM, Answer, FakeModels, chat, page, refused
 from tests.runs.execution.working import finish, run_on, types
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("home")]
 CALL = {"name": "list_files", "arguments": ""}
 
 
@@ -33,12 +33,6 @@ def said(run: Run) -> str:
     assert run.status == RunStatus.COMPLETED, run.error_message
     assert run.answer is not None
     return str(run.answer.content)
-
-
-@pytest.fixture(autouse=True)
-def private_addresses(alice: Access) -> None:
-    alice.organization.is_home = True
-    alice.organization.save()
 
 
 def test_a_refusal_is_the_answer_and_marked(alice: Access, models: FakeModels) -> None:
