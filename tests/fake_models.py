@@ -7,12 +7,13 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+Answer = tuple[int, dict[str, str], list[bytes]]
 TEXT = ["Hel", "lo ", "wörld"]
 
 
@@ -27,6 +28,9 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.requests.append({"path": self.path, "body": body, "headers": self.headers})
         model = body["model"]
+        if self.server.answer:
+            self._send(*self.server.answer(body))
+            return
         if self.server.answers:
             self._send(*self.server.answers.pop(0))
             return
@@ -391,7 +395,8 @@ class FakeModels(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.requests: list[dict[str, Any]] = []
         # What the next requests get, whatever their model: status, headers, pieces of the body.
-        self.answers: list[tuple[int, dict[str, str], list[bytes]]] = []
+        self.answers: list[Answer] = []
+        self.answer: Callable[[Any], Answer] | None = None  # what each request's body gets
         self.hung_up = threading.Event()
         self.prompt_cache = PromptCache()
         self.silent_seconds = 0.0  # behind a piece that says Half

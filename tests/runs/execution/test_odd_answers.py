@@ -399,8 +399,8 @@ def test_a_server_that_wants_neither_word_is_given_up(models: FakeModels) -> Non
 
 def test_calls_side_by_side_all_learn_what_the_server_wants(models: FakeModels) -> None:
     client = make_client(Connection("openai_compatible", models.url, may_be_private=True))
-    refusals = [refused(400, "System role not supported")] * 3
-    models.answers = [*refusals, *[chat({"content": "Hi"})] * 3]
+    refusal, answer = refused(400, "System role not supported"), chat({"content": "Hi"})
+    models.answer = lambda body: refusal if body["messages"][0]["role"] == "system" else answer
     assert _texts_of(client, times=3, at_once=True) == ["Hi", "Hi", "Hi"]
 
 
