@@ -5,9 +5,12 @@ import csv
 import io
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from teammates.html import read_html
+
+if TYPE_CHECKING:
+    from pypdf import PdfReader
 
 LARGEST_UNPACKED = 200 * 1024 * 1024  # bytes of all parts of an office file
 LONGEST = 2_000_000  # characters; the rest is left out
@@ -56,16 +59,27 @@ def _joined(pieces: Iterable[str]) -> str:
     return "\n\n".join(found)
 
 
-def _pages(content: bytes) -> Iterator[str]:
-    import pypdf
+def pdf_reader(content: bytes) -> "PdfReader":
+    """Raises `Unreadable`: damaged, or protected by a password."""
+    from pypdf import PdfReader
     from pypdf.errors import PyPdfError
 
     try:
-        reader = pypdf.PdfReader(io.BytesIO(content))
+        reader = PdfReader(io.BytesIO(content))
         if reader.is_encrypted and not reader.decrypt(""):
             raise Unreadable("is protected by a password.")
-        has_text = False
-        for number, page in enumerate(reader.pages, 1):
+        len(reader.pages)  # reads the tree of pages
+    except PyPdfError as error:
+        raise Unreadable(f"is a damaged PDF ({error}).") from error
+    return reader
+
+
+def _pages(content: bytes) -> Iterator[str]:
+    from pypdf.errors import PyPdfError
+
+    has_text = False
+    try:
+        for number, page in enumerate(pdf_reader(content).pages, 1):
             text = page.extract_text().strip()
             has_text = has_text or bool(text)
             yield f"## Page {number}\n\n{text}"

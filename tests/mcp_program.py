@@ -2,7 +2,6 @@
 counts its calls.
 """
 
-import base64
 import os
 import sys
 from pathlib import Path
@@ -12,7 +11,9 @@ from mcp.types import ImageContent, ToolAnnotations
 
 MODE = sys.argv[1] if len(sys.argv) > 1 else "ok"
 COUNTER = Path(sys.argv[2]) if len(sys.argv) > 2 else None
-PIXEL = base64.b64encode(b"\x89PNG not really").decode()
+PIXEL = (  # a PNG of the sky
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mOIWvAMAAM4AeFD1lHbAAAAAElFTkSuQmCC"
+)
 
 server = MCPServer("weather")
 

@@ -7,6 +7,7 @@ from django.db import models
 from django.urls import reverse
 
 from teammates.fields import Identified
+from teammates.media import kind_of
 from teammates.models import EndUser, Organization, Teammate, User
 from teammates.models.scoped import Owned, OwnedQuerySet
 from teammates.searching import name_vector_of, vector_of
@@ -136,3 +137,7 @@ class File(Identified):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def is_picture(self) -> bool:
+        return kind_of(self.content_type) == "picture"

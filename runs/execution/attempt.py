@@ -16,12 +16,14 @@ from runs.tools.toolbox import Toolbox
 from teammates.models import Model
 from teammates.providers.base import (
     ChatMessage,
+    Media,
     ModelCall,
     ModelRequest,
     ProviderError,
     TokenUsage,
     ToolResult,
     Turn,
+    UserMessage,
     estimate_tokens,
 )
 from teammates.types import JSON
@@ -41,6 +43,7 @@ class Attempt:
     # Tokens that there is room for, of a conversation that the provider found too long; None: it
     # did not.
     window: int | None = None
+    looked_at: dict[int, Media] = field(default_factory=dict)  # by file: what models are shown
     began_at: float = field(default_factory=time.monotonic)
 
 
@@ -55,7 +58,9 @@ class LoadedRun:
     turns: int
     retries: int
     instructions: str = ""
-    request: str = ""  # what was asked, with the names of what came with it
+    request: UserMessage = field(
+        default_factory=lambda: UserMessage("")
+    )  # what was asked, with what came with it
     gathered: JSON | None = None  # what the run is told, until its first step has it
     conversation: list[ChatMessage] = field(default_factory=list)
     open_step: Step | None = None  # a batch of tool calls that is not over

@@ -42,6 +42,7 @@ _JOURNAL = log.statement(
     UPDATE runs_toolcall c SET arguments = %(arguments)s::jsonb, title = %(title)s,
         is_action = %(is_action)s, summary = %(summary)s, status = %(status)s,
         attempt = %(attempt)s, policy_id = %(policy_id)s, result = %(result)s::jsonb,
+        media = %(media)s::jsonb,
         error = %(error)s, started_at = %(started_at)s, finished_at = %(finished_at)s,
         seq = CASE WHEN %(begins)s THEN up.after ELSE c.seq END
     FROM up WHERE c.id = %(call)s RETURNING c.id, c.run_id
@@ -80,6 +81,7 @@ def _journal(
         mode=mode,
         arguments=_as_jsonb(call.arguments),
         result=_as_jsonb(call.result),
+        media=_as_jsonb(call.media),
         **{name: getattr(call, name) for name in _COLUMNS},
     )
     if written and begins:

@@ -40,7 +40,7 @@ class Plan:
 
 def size_of(instructions: str, conversation: list[ChatMessage]) -> int:
     """Estimated tokens."""
-    return estimate_tokens(instructions) + sum(estimate_tokens(_text(s)) for s in conversation)
+    return estimate_tokens(instructions) + sum(map(_tokens, conversation))
 
 
 def is_near(route: Model, instructions: str, conversation: list[ChatMessage]) -> bool:
@@ -88,7 +88,7 @@ def plan(
         conversation=[UserMessage(quoted)],
         max_output_tokens=min(SUMMARY_TOKENS, route.max_output_tokens),
     )
-    return Plan(request, until, sum(estimate_tokens(_text(said)) for said in replaced))
+    return Plan(request, until, sum(map(_tokens, replaced)))
 
 
 def _boundary(run: Run, begins: int, room: int) -> int:
@@ -100,10 +100,17 @@ def _boundary(run: Run, begins: int, room: int) -> int:
         .values_list("number", flat=True)
     )
     for number in [begins, *tools]:
-        kept = sum(estimate_tokens(_text(said)) for said in context.steps_of(run, after=number))
+        kept = sum(map(_tokens, context.steps_of(run, after=number)))
         if kept <= room:
             return int(number)
     return int(tools[-1]) if tools else begins
+
+
+def _tokens(said: ChatMessage) -> int:
+    shown = () if isinstance(said, Turn) else said.media
+    return estimate_tokens(_text(said)) + sum(
+        one.tokens if one.content or not one.text else estimate_tokens(one.text) for one in shown
+    )
 
 
 def _text(said: ChatMessage) -> str:
@@ -122,4 +129,5 @@ def _quote(said: ChatMessage) -> str:
         text, who = said.content, f"Result of {said.name}"
     else:
         text, who = said.text, "Person"
-    return f"{who}: {text[:LONGEST_QUOTE]}"
+    shown = "" if isinstance(said, Turn) else "".join(f"\n[{one.name}]" for one in said.media)
+    return f"{who}: {text[:LONGEST_QUOTE]}{shown}"

@@ -1,7 +1,8 @@
 """What a model is told: instructions, history, and this run's steps so far."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -14,14 +15,23 @@ from runs.tools import authority
 from teammates.knowledge.documents import TOLD_DOCUMENTS, documents_for
 from teammates.knowledge.memories import RecalledMemories, memories_for
 from teammates.knowledge.skills import skills_for
+from teammates.media import kind_of
 from teammates.models import Document, PermissionMode
-from teammates.providers.base import ATTACHED, ChatMessage, TextPart, ToolResult, Turn, UserMessage
+from teammates.providers.base import (
+    ATTACHED,
+    ChatMessage,
+    Media,
+    TextPart,
+    ToolResult,
+    Turn,
+    UserMessage,
+)
 from teammates.quoting import as_data
 from teammates.roster.prompt import standing_prompt
 from teammates.tools import REGISTRY
 from teammates.tools import result as result_tool
 from teammates.types import JSON
-from threads.models import Message, MessageRole
+from threads.models import File, Message, MessageRole
 
 HISTORY_RUNS = 20
 HISTORY_BYTES = 400_000  # about 100 000 tokens
@@ -123,14 +133,14 @@ def gather(run: Run) -> JSON:
     }
 
 
-def conversation(run: Run, request: str, done: Sequence[Step]) -> list[ChatMessage]:
+def conversation(run: Run, request: UserMessage, done: Sequence[Step]) -> list[ChatMessage]:
     """History, the run's `request_of`, and what its steps so far said and found out; behind a
     compaction, its summary stands for what it covers."""
     is_compacted = any(step.covers_until is not None for step in done)
     compaction = _compaction(run) if is_compacted else None
     if compaction is None:
         steps = steps_of(run) if done else []
-        return [*_bounded(_history(run)), UserMessage(request), *steps]
+        return [*_bounded(_history(run)), request, *steps]
     summary = Turn.from_json(compaction.response or {"parts": [], "finish_reason": ""}).text
     return [
         *summarised(summary, request),
@@ -145,20 +155,36 @@ def _compaction(run: Run) -> Step | None:
     return used.order_by("-number").first()
 
 
-def summarised(summary: str, request: str) -> list[ChatMessage]:
+def summarised(summary: str, request: UserMessage) -> list[ChatMessage]:
     """What a summary and the request itself look like to the model."""
-    said = f"(Summary of what came before, made to save space)\n{summary}\n\n{request}"
-    return [UserMessage(said)]
+    said = f"(Summary of what came before, made to save space)\n{summary}\n\n{request.text}"
+    return [replace(request, text=said)]
 
 
-def request_of(run: Run) -> str:
-    """What was asked, and the names of the files that came with it."""
+def request_of(run: Run) -> UserMessage:
+    """What was asked, and the files that came with it."""
     text = run.prompt.content if run.prompt else ""
+    attached = _attached(run, run_id=run.pk)
+    return _asked(text, [one.file for one in attached])
+
+
+def _attached(run: Run, **whose: Any) -> Iterable[RunFile]:
+    """The files that came with messages of the run's thread."""
     if not getattr(run, "has_attachments", True):  # where the query that loaded it says so
-        return text
-    attached = RunFile.objects.filter(run=run, is_attachment=True).select_related("file")
-    names = ", ".join(f"{one.file.name} ({one.file.size} bytes)" for one in attached)
-    return f"{text}{ATTACHED}{names})" if names else text
+        return ()
+    attached = RunFile.objects.filter(**whose, is_attachment=True)
+    return attached.select_related("file", "run").order_by("pk")
+
+
+def _asked(text: str, files: Sequence[File]) -> UserMessage:
+    """A message with the names of what came with it, and what of it a model may be shown."""
+    if not files:
+        return UserMessage(text)
+    names = ", ".join(f"{file.name} ({file.size} bytes)" for file in files)
+    media = [
+        Media(file.name, kind, file.pk) for file in files if (kind := kind_of(file.content_type))
+    ]
+    return UserMessage(f"{text}{ATTACHED}{names})", media)
 
 
 def _history(run: Run) -> list[ChatMessage]:
@@ -194,7 +220,13 @@ def _of_thread(run: Run) -> list[ChatMessage]:
             placed.append((message.pk, message))
         elif answered is not None and answered.position < run.position:
             placed.append(((answered.prompt_id or message.pk) + 0.5, message))
-    return [_said(message) for _, message in sorted(placed, key=lambda pair: pair[0])]
+    came_with: dict[int, dict[int, File]] = {}  # by message; a retry has its files again
+    for one in _attached(run, run__thread=run.thread_id):
+        came_with.setdefault(one.run.prompt_id or 0, {})[one.file_id] = one.file
+    return [
+        _said(message, list(came_with.get(message.pk, {}).values()))
+        for _, message in sorted(placed, key=lambda pair: pair[0])
+    ]
 
 
 def _of_earlier_runs(run: Run) -> list[ChatMessage]:
@@ -241,9 +273,9 @@ def _finished_before(asker: tuple[str, ...], is_from_outside: bool) -> CompiledQ
     return CompiledQuery(build, asker)
 
 
-def _said(message: Message) -> ChatMessage:
+def _said(message: Message, files: Sequence[File]) -> ChatMessage:
     if message.role == MessageRole.USER:
-        return UserMessage(message.content)
+        return _asked(message.content, files)
     return Turn([TextPart(message.content)])
 
 
@@ -285,4 +317,4 @@ def returned(call: ToolCall) -> ToolResult:
     tool = REGISTRY.get(call.name)
     if (tool is None or tool.gives_data) and call.name != result_tool.NAME:
         result = as_data(result, f"the tool {call.name}", language="json")
-    return ToolResult(call.call_id, call.name, result)
+    return ToolResult(call.call_id, call.name, result, media=[Media(**one) for one in call.media])

@@ -45,7 +45,7 @@ def _run_to_work_on(pk: Hole, fence: Hole) -> RunQuerySet:
         Q(expires_at=None) | Q(expires_at__gt=Now()), is_organizations=True, created_by=None
     )
     by_member = Q(Exists(members)) & (Q(api_key=None) | Q(Exists(keys)))
-    attached = RunFile.objects.filter(run=OuterRef("pk"), is_attachment=True)
+    attached = RunFile.objects.filter(run__thread=OuterRef("thread"), is_attachment=True)
     runs = Run.objects.filter(pk=pk, fence=fence).select_related(
         "thread",
         "teammate",
@@ -57,7 +57,7 @@ def _run_to_work_on(pk: Hole, fence: Hole) -> RunQuerySet:
         "task",
     )
     return runs.annotate(
-        has_attachments=Exists(attached),
+        has_attachments=Exists(attached),  # in its thread
         has_tool_settings=Exists(ToolSetting.objects.filter(**mine)),
         has_knowledge=knows[0] | knows[1] | Exists(Skill.objects.filter(**mine)),
         asker_is_there=by_member | Q(Exists(organizations)),

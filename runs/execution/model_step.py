@@ -11,7 +11,7 @@ from django.conf import settings
 
 from config.database import in_db
 from runs.events.log import StaleLease
-from runs.execution import compaction, context, step_completion, step_journal
+from runs.execution import compaction, context, media, step_completion, step_journal
 from runs.execution.attempt import OUTCOMES, Attempt, LoadedRun, Stopped, StreamedTurn
 from runs.execution.event_buffer import EventBuffer, NotTaken
 from runs.execution.model_failures import EMPTY_ANSWER, recover, stopped
@@ -44,6 +44,7 @@ async def model_step(attempt: Attempt, loaded: LoadedRun) -> bool:
             "run.max_turns",
             f"The run used its {run.max_turns} turns. Raise max_turns or split the work.",
         )
+    await media.show(attempt, loaded)
     if await _compact(attempt, loaded):
         return True
     request = ModelRequest(

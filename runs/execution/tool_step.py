@@ -14,12 +14,14 @@ from runs.gates import opening, policy
 from runs.models import CallStatus, GateKind, Run, ToolCall
 from runs.tools import authority
 from teammates.errors import DomainError
+from teammates.media import kind_of
 from teammates.providers.base import ProviderError
 from teammates.text import clean, read_json
 from teammates.tools import ask
 from teammates.tools.base import FileListing, Means, Tool, ToolError, UnknownEffect
 from teammates.types import JSON
 from threads import files
+from threads.models import File
 
 logger = logging.getLogger("muster.calling")
 MAX_BAD_CALLS = 5  # malformed or unknown tool calls in a row
@@ -255,6 +257,7 @@ class RunToolContext:
     def __init__(self, attempt: Attempt, run: Run, call: ToolCall) -> None:
         self._attempt = attempt
         self._run = run
+        self._call = call
         self.call_key = f"{run.uid}:{call.pk}"
 
     async def list_files(self) -> list[FileListing]:
@@ -265,9 +268,21 @@ class RunToolContext:
         return await in_db(self._read, name)
 
     def _read(self, name: str) -> bytes | None:
-        versions = authority.readable_files(self._run).filter(name=name)
-        file = versions.order_by("-version").first()
+        file = self._newest(name)
         return files.read_file(file) if file else None
+
+    def _newest(self, name: str) -> File | None:
+        versions = authority.readable_files(self._run).filter(name=name)
+        newest: File | None = versions.order_by("-version").first()
+        return newest
+
+    async def show_file(self, name: str) -> bool:
+        file = await in_db(self._newest, name)
+        kind = kind_of(file.content_type) if file else None
+        if file is None or kind is None:
+            return False
+        self._call.media.append({"name": file.name, "kind": kind, "file_id": file.pk})
+        return True
 
     async def write_file(self, name: str, content: bytes) -> FileListing:
         file = await self._attempt.events.commit(

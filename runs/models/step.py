@@ -109,6 +109,8 @@ class ToolCall(models.Model):
         PermissionPolicy, null=True, on_delete=models.SET_NULL, related_name="calls"
     )
     result = models.JSONField(null=True)
+    # Files that the model is shown with the result: name, kind, file_id (`providers.base.Media`).
+    media = models.JSONField(default=list, db_default=[])
     error = models.TextField(blank=True, default="")
     seq = models.BigIntegerField(null=True)  # of its tool.call event
     started_at = models.DateTimeField(null=True)

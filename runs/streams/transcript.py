@@ -17,6 +17,7 @@ from runs.gates import cards
 from runs.gates.cards import GateCard
 from runs.models import Run, RunFile, Step, StepKind, StepStatus
 from teammates import tools
+from teammates.media import kind_of
 from teammates.models import PermissionMode
 from teammates.providers.base import Thinking, Turn
 from teammates.templatetags.muster import seconds
@@ -58,6 +59,7 @@ class WrittenFile:
     uid: str
     name: str
     size: int
+    is_picture: bool = False
     template: str = "transcript/_file.html"
 
 
@@ -148,6 +150,7 @@ def new_block(event: LoggedEvent) -> Block | None:
                 data["file_id"],
                 data["name"],
                 data["size"],
+                is_picture=kind_of(data["content_type"]) == "picture",
             )
         case _:
             if remark := remark_of(event):

@@ -12,7 +12,7 @@ from runs.creation import retries
 from runs.events import log as events_log
 from runs.gates import cards
 from runs.lifecycle import flags
-from runs.models import Run, StepKind
+from runs.models import Run, Step, StepKind
 from runs.queries import explain, lookup, timeline
 from runs.sharing import links
 from runs.streams.frames_page import PageFrames
@@ -22,7 +22,7 @@ from teammates.errors import Forbidden, NotFound
 from teammates.models import PermissionMode
 from teammates.providers.base import Turn
 from teammates.templatetags.parts import Tab
-from teammates.types import Context
+from teammates.types import JSON, Context
 from teammates.web.pages import PageRequest, access_of_session, number_of, text_download
 
 EVENTS_SHOWN = 500
@@ -120,9 +120,16 @@ def run_step(request: PageRequest, run_id: int, number: int) -> HttpResponse:
             "run": run,
             "step": step,
             "turn": Turn.from_json(step.response) if step.response else None,
+            "shown": _shown_to_model(step),
             "sent": step.request if request.access.is_admin else None,
         },
     )
+
+
+def _shown_to_model(step: Step) -> list[JSON]:
+    """The files that went into a model call, as pictures, PDFs or text."""
+    said = (step.request or {}).get("conversation", [])
+    return [one for kept in said for what in kept.values() for one in what.get("media", [])]
 
 
 def _messages(request: PageRequest, run: Run) -> Context:

@@ -4,7 +4,7 @@ Plain dataclasses: neither the loop that runs teammates nor the built-in demo mo
 vendor's package.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -72,9 +72,51 @@ class Turn:
         return cls(parts, data["finish_reason"], data.get("native"))
 
 
+MediaKind = Literal["picture", "pdf"]
+
+
+@dataclass(frozen=True)
+class Media:
+    """A file that a model is shown as it is. Until it is looked at, it has neither `content` nor
+    `text`, which is what a model reads instead that is not shown the content."""
+
+    name: str
+    kind: MediaKind
+    file_id: int
+    content: bytes = field(default=b"", repr=False)
+    media_type: str = ""
+    text: str = ""
+    tokens: int = 1_600  # a rough count
+
+    def to_json(self) -> JSON:
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "file_id": self.file_id,
+            "bytes": len(self.content),
+            "media_type": self.media_type,
+            "text": self.text,
+        }
+
+
+@dataclass(frozen=True)
+class Takes:
+    """What a model may be shown."""
+
+    pictures: bool = True
+    pdfs: bool = True
+
+    def shows(self, media: Media) -> bool:
+        return bool(media.content) and (self.pictures if media.kind == "picture" else self.pdfs)
+
+
 @dataclass(frozen=True)
 class UserMessage:
     text: str
+    media: Sequence[Media] = ()
+
+    def to_json(self) -> JSON:
+        return {"text": self.text, **_media_json(self.media)}
 
 
 @dataclass(frozen=True)
@@ -83,6 +125,15 @@ class ToolResult:
     name: str
     content: str
     failed: bool = False
+    media: Sequence[Media] = ()
+
+    def to_json(self) -> JSON:
+        said = {"call_id": self.call_id, "name": self.name, "content": self.content}
+        return said | {"failed": self.failed, **_media_json(self.media)}
+
+
+def _media_json(media: Sequence[Media]) -> JSON:
+    return {"media": [one.to_json() for one in media]} if media else {}
 
 
 ChatMessage = UserMessage | Turn | ToolResult
@@ -96,7 +147,11 @@ class ToolSpec:
 
 
 # Under which key the row of a step has what was said.
-_KEPT_AS: dict[type, str] = {UserMessage: "UserSaid", ToolResult: "ToolReturned"}
+_KEPT_AS: dict[type, str] = {
+    Turn: "turn",
+    UserMessage: "UserSaid",
+    ToolResult: "ToolReturned",
+}
 
 
 @dataclass(frozen=True)
@@ -114,12 +169,7 @@ class ModelRequest:
         return {
             "model": self.model,
             "instructions": self.instructions,
-            "conversation": [
-                {"turn": said.to_json()}
-                if isinstance(said, Turn)
-                else {_KEPT_AS[type(said)]: dict(vars(said))}
-                for said in self.conversation
-            ],
+            "conversation": [{_KEPT_AS[type(said)]: said.to_json()} for said in self.conversation],
             "tools": [tool.name for tool in self.tools],
             "max_output_tokens": self.max_output_tokens,
             "effort": self.effort,
@@ -171,6 +221,8 @@ class ModelClient(Protocol):
     def call(self, request: ModelRequest) -> AbstractAsyncContextManager[ModelCall]:
         """Open a streamed call. Raises `ProviderError`, here or while it is iterated."""
         ...
+
+    def takes(self, model: str) -> Takes: ...
 
     async def close(self) -> None: ...
 

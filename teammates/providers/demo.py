@@ -14,6 +14,7 @@ from teammates.providers.base import (
     Delta,
     ModelRequest,
     Part,
+    Takes,
     TextPart,
     Thinking,
     TokenUsage,
@@ -61,6 +62,9 @@ def make_client(connection: Connection) -> "DemoClient":
 
 
 class DemoClient:
+    def takes(self, model: str) -> Takes:
+        return Takes()
+
     async def close(self) -> None:
         """Nothing is open."""
 

@@ -34,13 +34,23 @@ def make_client(connection: Connection) -> VendorClient:
         else OpenAIProvider(openai_client=client)
     )
 
+    # Files are OpenAI's own part of a message; pictures are everybody's, until one refuses them.
+    of_kind = {} if connection.kind == "openai" else {"supports_document_input": False}
+
     def make_model(name: str, profile: Profile) -> ChatModel:
-        return ChatModel(name, provider=provider, profile=cast(Any, profile) or None)
+        return ChatModel(name, provider=provider, profile=cast(Any, of_kind | profile) or None)
 
     return VendorClient(make_model, LABELS[connection.kind], http, adapt)
 
 
 _SYSTEM_ROLE = r"system\W{1,3}(role|message|prompt|instruction)|role\W{1,4}system|developer instr"
+_NO_PICTURES = (
+    r"(image_url|image input|images?|vision|multi-?modal)\b.{0,60}"
+    r"(not support|unsupported|n't support|only support|not enabled)"
+    r"|not? support\w*\W.{0,40}(image|vision|multi-?modal)|support image input"
+    r"|unknown variant\W+image_url|at most 0 image|content must be a string"
+    r"|required for image input"
+)
 _IS_REFUSED = r"\bnot\b|unsupported|only|invalid"
 
 
@@ -50,6 +60,8 @@ def adapt(said: str) -> Profile:
         return {"openai_chat_supports_max_completion_tokens": True}
     if "max_completion_tokens" in said and not re.search(r"\d", said):
         return {"openai_chat_supports_max_completion_tokens": False}
+    if re.search(_NO_PICTURES, said, re.IGNORECASE):
+        return {"supports_image_input": False}
     if re.search(_SYSTEM_ROLE, said, re.IGNORECASE) and re.search(_IS_REFUSED, said, re.IGNORECASE):
         return {NO_SYSTEM_ROLE: True}
     return {}

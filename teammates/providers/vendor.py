@@ -20,9 +20,11 @@ from pydantic_ai.tools import ToolDefinition
 
 from teammates.providers.base import (
     Delta,
+    Media,
     ModelRequest,
     Part,
     ProviderError,
+    Takes,
     TextPart,
     Thinking,
     TokenUsage,
@@ -37,7 +39,7 @@ from teammates.types import JSON
 
 # A run may start on a thread as it stands; vendors refuse an empty message.
 NOTHING_NEW = "(There is no new message. Go on if something is left to do.)"
-REFUSED_AS_IT_STANDS = (400, 422)
+REFUSED_AS_IT_STANDS = (400, 404, 422)
 
 
 def make_http_client(*, may_be_private: bool) -> httpx2.AsyncClient:
@@ -46,6 +48,8 @@ def make_http_client(*, may_be_private: bool) -> httpx2.AsyncClient:
     return outside_client(may_be_private=may_be_private, timeout=timeout)
 
 
+PDF = "application/pdf"
+UNSEEN = "[{}: this model cannot be shown it.]"
 Profile = JSON  # pydantic-ai's: what a model takes; and `NO_SYSTEM_ROLE`
 NO_SYSTEM_ROLE = "muster_no_system_role"  # instructions are part of the first message
 
@@ -69,6 +73,13 @@ class VendorClient:
         self._profiles: dict[str, Profile] = {}  # learned, by model
         self._label = label
         self._http = http
+
+    def takes(self, model: str) -> Takes:
+        return _takes(self._model(model, self._profiles.get(model, {})))
+
+    def _model(self, name: str, profile: Profile) -> Model:
+        native = {key: value for key, value in profile.items() if key != NO_SYSTEM_ROLE}
+        return self._make_model(name, native)
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -99,10 +110,9 @@ class VendorClient:
     def _opening(
         self, request: ModelRequest, profile: Profile
     ) -> AbstractAsyncContextManager[StreamedResponse]:
-        profile = dict(profile)
-        if profile.pop(NO_SYSTEM_ROLE, False):
+        if profile.get(NO_SYSTEM_ROLE):
             request = _without_system_role(request)
-        model = self._make_model(request.model, profile)
+        model = self._model(request.model, profile)
         settings = ModelSettings(
             max_tokens=request.max_output_tokens,
             cache=request.caches,
@@ -122,7 +132,7 @@ class VendorClient:
         )
         return model_request_stream(
             model,
-            _to_native(request),
+            _to_native(request, _takes(model)),
             model_settings=settings,
             model_request_parameters=parameters,
         )
@@ -228,7 +238,16 @@ def _from_native(part: messages.ModelResponsePart) -> Part | None:
     return None
 
 
-def _to_native(request: ModelRequest) -> Sequence[messages.ModelMessage]:
+def _takes(model: Model) -> Takes:
+    profile = model.profile
+    documents = profile.get("supported_document_media_types", {PDF})
+    return Takes(
+        pictures=profile.get("supports_image_input", True),
+        pdfs=profile.get("supports_document_input", True) and PDF in documents,
+    )
+
+
+def _to_native(request: ModelRequest, takes: Takes) -> Sequence[messages.ModelMessage]:
     """Consecutive things that are said to the model become one request message."""
     native: list[messages.ModelMessage] = []
     waiting: list[messages.ModelRequestPart] = []
@@ -244,11 +263,14 @@ def _to_native(request: ModelRequest) -> Sequence[messages.ModelMessage]:
 
     for said in request.conversation:
         if isinstance(said, UserMessage):
-            waiting.append(messages.UserPromptPart(said.text or NOTHING_NEW))
+            text = said.text or NOTHING_NEW
+            waiting.append(messages.UserPromptPart(_with_media(text, said.media, takes)))
         elif isinstance(said, ToolResult):
             waiting.append(
                 messages.ToolReturnPart(
-                    tool_name=said.name, content=said.content, tool_call_id=said.call_id
+                    tool_name=said.name,
+                    content=_with_media(said.content, said.media, takes),
+                    tool_call_id=said.call_id,
                 )
             )
         else:
@@ -258,10 +280,26 @@ def _to_native(request: ModelRequest) -> Sequence[messages.ModelMessage]:
     return native
 
 
+def _with_media(
+    text: str, media: Sequence[Media], takes: Takes
+) -> str | list[messages.UserContent]:
+    """A text with what the model is shown behind it, each under its name."""
+    read = [one.text or UNSEEN.format(one.name) for one in media if not takes.shows(one)]
+    text = "\n\n".join([text, *read])
+    shown: list[messages.UserContent] = []
+    for one in media:
+        if takes.shows(one):
+            content = messages.BinaryContent(
+                one.content, media_type=one.media_type, identifier=one.name
+            )
+            shown += [f"{one.name}:", content]
+    return [text, *shown] if shown else text
+
+
 def _without_system_role(request: ModelRequest) -> ModelRequest:
     first, *rest = request.conversation
     assert isinstance(first, UserMessage)
-    told = UserMessage(f"{request.instructions}\n\n{first.text or NOTHING_NEW}")
+    told = replace(first, text=f"{request.instructions}\n\n{first.text or NOTHING_NEW}")
     return replace(request, instructions="", conversation=[told, *rest])
 
 

@@ -17,11 +17,16 @@ async def _list(context: ToolContext, arguments: JSON) -> Any:
 
 
 async def _read(context: ToolContext, arguments: JSON) -> Any:
-    content = await context.read_file(arguments["name"])
-    start = arguments.get("start", 0)
+    name, start = arguments["name"], arguments.get("start", 0)
+    content = await context.read_file(name)
     if content is None:
-        raise ToolError(f"There is no file {arguments['name']!r}; list_files names those there.")
-    text = await read(arguments["name"], text_of, arguments["name"], content)
+        raise ToolError(f"There is no file {name!r}; list_files names those there.")
+    try:
+        text = await read(name, text_of, name, content)
+    except ToolError:
+        if await context.show_file(name):  # a picture, or a PDF of pictures
+            return {"shown": name}
+        raise
     piece = text[start : start + LARGEST_READ]
     if len(piece) == len(text):
         return {"content": text}
@@ -47,7 +52,7 @@ READ_FILE = Tool(
     name="read_file",
     title="Read a file",
     description="Read a file of this conversation, up to 40 000 characters at once: text, and the "
-    "text of PDF, Word, Excel, PowerPoint and HTML files.",
+    "text of PDF, Word, Excel, PowerPoint and HTML files. Pictures are shown.",
     schema=object_schema(
         ["name"],
         name=_NAME,

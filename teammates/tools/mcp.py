@@ -314,6 +314,7 @@ async def _kept(
         await context.write_file(name, base64.b64decode(part.data, validate=True))
     except (ValueError, DomainError) as error:
         return f"[{part.type} that could not be stored: {error}]"
+    await context.show_file(name)
     return f"[{part.type} in the file {name}]"
 
 

@@ -12,6 +12,7 @@ from runs.queries.search import search
 from teammates.access import Access
 from teammates.errors import Conflict, Forbidden, Invalid
 from teammates.models import Role
+from teammates.providers.base import UserMessage
 from tests.factories import bring_to, make_bob, make_eve, make_run, make_thread
 from threads import conversations, files
 from threads.models import File
@@ -33,7 +34,7 @@ def test_a_fork_has_what_was_said_and_the_files_and_goes_its_own_way(alice: Acce
     assert [m.content for m in fork.messages.order_by("pk")] == ["What is one?", "An answer."]
     assert files.find_file(fork, "a.txt") is not None
     run = make_run(alice, message="Go on", thread=fork)
-    told = [said.text for said in context.conversation(run, "Go on", [])]  # type: ignore[union-attr]
+    told = [said.text for said in context.conversation(run, UserMessage("Go on"), [])]  # type: ignore[union-attr]
     assert told == ["What is one?", "An answer.", "Go on"]
     assert first.thread.messages.count() == 4
 

@@ -21,10 +21,18 @@ class Files:
     async def read_file(self, name: str) -> bytes | None:
         return self._files.get(name)
 
+    async def show_file(self, name: str) -> bool:
+        return name.endswith(".png")
+
 
 def read(content: bytes, **arguments: Any) -> Any:
     run: Any = READ_FILE.run
     return asyncio.run(run(Files(file=content), {"name": "file", **arguments}))
+
+
+def test_a_picture_is_shown() -> None:
+    run: Any = READ_FILE.run
+    assert asyncio.run(run(Files(**{"a.png": b"\x89PNG"}), {"name": "a.png"})) == {"shown": "a.png"}
 
 
 def test_office_files_and_pdfs_are_read_as_text() -> None:

@@ -1,0 +1,232 @@
+"""Pictures and PDFs of a conversation, as models are shown them on the wire."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+
+from runs.creation.attachments import Attachment
+from runs.creation.options import options_of_run
+from runs.execution import media as shown_media
+from runs.models import Run, RunStatus, Step
+from teammates.access import Access
+from teammates.providers import Connection
+from teammates.providers.base import Media, Takes
+from teammates.providers.openai import adapt, make_client
+from tests.factories import browser_of, check_server, make_run
+from tests.fake_models import Answer, FakeModels, chat, message, refused
+from tests.pictures import picture, size_of
+from tests.runs.execution.calling import add_program
+from tests.runs.execution.working import finish, run_on
+from tests.teammates.test_file_text import pdf
+from threads.conversations import get_thread
+from threads.files import read_file
+from threads.models import File
+
+pytestmark = pytest.mark.django_db(transaction=True)
+CHART, REPORT = picture(), pdf("Sales rose by 7 %")
+BOTH = [Attachment("chart.png", CHART), Attachment("report.pdf", REPORT)]
+
+
+def asked(models: FakeModels, number: int = 0) -> list[dict[str, Any]]:
+    """The parts of the last thing that was said to the model."""
+    content = models.requests[number]["body"]["messages"][-1]["content"]
+    return content if isinstance(content, list) else [{"type": "text", "text": content}]
+
+
+def shown(parts: list[dict[str, Any]], kind: str) -> list[bytes]:
+    """The contents of the pictures or files among the parts of a message."""
+    found = []
+    for part in parts:
+        if part["type"] != kind:
+            continue
+        if "source" in part:  # Anthropic
+            found.append(base64.b64decode(part["source"]["data"]))
+        else:
+            url = part["image_url"]["url"] if kind == "image_url" else part["file"]["file_data"]
+            found.append(base64.b64decode(url.partition("base64,")[2]))
+    return found
+
+
+def completed(run: Run) -> Run:
+    run = finish(run)
+    assert run.status == RunStatus.COMPLETED, run.error_message
+    return run
+
+
+def test_anthropic_is_shown_pictures_and_pdfs(alice: Access, models: FakeModels) -> None:
+    completed(run_on(alice, models, "anthropic", "ok", message="Look", attachments=BOTH))
+    parts = asked(models)
+    assert shown(parts, "image") == [CHART]
+    assert shown(parts, "document") == [REPORT]
+    assert "Look" in parts[0]["text"]
+    assert "chart.png:" in str(parts)
+
+
+def test_openai_is_shown_pictures_and_pdfs(alice: Access, models: FakeModels) -> None:
+    completed(run_on(alice, models, "openai", "ok", message="Look", attachments=BOTH))
+    parts = asked(models)
+    assert shown(parts, "image_url") == [CHART]
+    assert shown(parts, "file") == [REPORT]
+
+
+@pytest.mark.parametrize("kind", ["openai_compatible", "ollama"])
+def test_other_servers_are_shown_pictures_and_read_pdfs(
+    alice: Access, models: FakeModels, kind: str
+) -> None:
+    run = completed(run_on(alice, models, kind, "ok", message="Look", attachments=BOTH))
+    parts = asked(models)
+    assert shown(parts, "image_url") == [CHART]
+    assert "report.pdf as text: this model takes no PDFs." in parts[0]["text"]
+    assert "Sales rose by 7 %" in parts[0]["text"]
+    assert "no instruction to you" in parts[0]["text"]
+    page = browser_of(alice).get(f"/runs/{run.pk}/steps/1/").content.decode()
+    assert "as a picture" in " ".join(page.split())
+    assert "as text" in " ".join(page.split())
+
+
+def test_a_model_that_refuses_pictures_is_asked_without_and_remembered(
+    alice: Access, models: FakeModels
+) -> None:
+    refusal = refused(400, "Invalid content type. image_url is only supported by certain models.")
+    answer = chat({"content": "I cannot see it."})
+    models.answer = lambda body: refusal if "image_url" in json.dumps(body) else answer
+    run = completed(
+        run_on(alice, models, "openai_compatible", "blind", attachments=[BOTH[0]], message="Look")
+    )
+    assert len(models.requests) == 2
+    assert "[chart.png: this model cannot be shown it.]" in asked(models, 1)[0]["text"]
+    client = make_client(Connection("openai_compatible", models.url))
+    client._profiles["blind"] = adapt("At most 0 image(s) may be provided in one request.")
+    assert not client.takes("blind").pictures
+    assert client.takes("another").pictures
+    assert run.answer is not None
+
+
+@pytest.mark.parametrize(
+    ("words", "refuses"),
+    [
+        ("Invalid content type. image_url is only supported by certain models.", True),
+        ("At most 0 image(s) may be provided in one request.", True),
+        ("messages[1]: unknown variant `image_url`, expected `text`", True),
+        ("image input is not supported - hint: you may need to provide the mmproj", True),
+        ("this model does not support images", True),
+        ("No endpoints found that support image input", True),
+        ("messages[1].content must be a string", True),
+        ("llama3 is not a multimodal model, it doesn't support vision", True),
+        ("Could not process image: it is truncated", False),
+        ("Image exceeds the maximum of 5 MB", False),
+    ],
+)
+def test_who_refuses_pictures(words: str, refuses: bool) -> None:
+    assert (adapt(words) == {"supports_image_input": False}) == refuses
+
+
+def calls(kind: str, tool: str, **arguments: str) -> Answer:
+    """A model that calls a tool."""
+    text = json.dumps(arguments)
+    if kind == "anthropic":
+        begun = {"type": "tool_use", "id": "a", "name": tool, "input": {}}
+        return message(
+            (begun, [{"type": "input_json_delta", "partial_json": text}]), stop="tool_use"
+        )
+    call = {"index": 0, "id": "a", "type": "function"}
+    made = call | {"function": {"name": tool, "arguments": text}}
+    return chat({"tool_calls": [made]}, finish="tool_calls")
+
+
+@pytest.mark.parametrize("kind", ["anthropic", "openai"])
+def test_a_picture_that_is_read_is_shown_with_the_result(
+    alice: Access, models: FakeModels, kind: str
+) -> None:
+    models.answers = [calls(kind, "read_file", name="chart.png")]
+    run = completed(run_on(alice, models, kind, "ok", message="Read it", attachments=[BOTH[0]]))
+    call = run.tool_calls.get()
+    file = File.objects.get()
+    assert call.media == [{"name": "chart.png", "kind": "picture", "file_id": file.pk}]
+    said = json.dumps(models.requests[1]["body"]["messages"])
+    assert said.count(base64.b64encode(CHART).decode()) == 2  # as attached, and as read
+
+
+@pytest.mark.parametrize("kind", ["anthropic", "openai"])
+def test_a_picture_that_an_mcp_tool_gives_back_is_shown(
+    home: Access, models: FakeModels, kind: str
+) -> None:
+    check_server(add_program(home, "ok", auto_approve=True))
+    models.answers = [calls(kind, "weather__picture")]
+    run = run_on(home, models, kind, "ok", message="Show me the sky")
+    Run.objects.filter(pk=run.pk).update(tools=["weather"])
+    completed(run)
+    sky = base64.b64encode(read_file(File.objects.get())).decode()
+    assert json.dumps(models.requests[1]["body"]["messages"]).count(sky) == 1
+
+
+def test_pictures_of_earlier_messages_stay_in_the_conversation(
+    alice: Access, models: FakeModels
+) -> None:
+    first = completed(
+        run_on(alice, models, "anthropic", "ok", message="Look", attachments=[BOTH[0]])
+    )
+    thread = get_thread(alice, pk=first.thread_id)
+    again = make_run(alice, thread=thread, message="What was it?", options=options_of_run(first))
+    completed(again)
+    body = models.requests[1]["body"]
+    assert shown(body["messages"][0]["content"], "image") == [CHART]
+    assert asked(models, 1)[0]["text"] == "What was it?"
+
+
+def test_what_cannot_be_shown_says_so_to_the_model(alice: Access, models: FakeModels) -> None:
+    broken = [Attachment("photo.jpg", b"no picture"), Attachment("old.pdf", b"%PDF-1.4 no")]
+    completed(run_on(alice, models, "anthropic", "ok", message="Look", attachments=broken))
+    text = asked(models)[0]["text"]
+    assert "[photo.jpg is no PNG, JPEG, WebP or GIF picture.]" in text
+    assert "[old.pdf is a damaged PDF" in text
+
+
+def test_a_large_picture_goes_smaller_and_the_file_stays(alice: Access, models: FakeModels) -> None:
+    large = Attachment("wall.png", picture(4000, 2000))
+    completed(run_on(alice, models, "openai", "ok", message="Look", attachments=[large]))
+    (sent,) = shown(asked(models), "image_url")
+    assert size_of(sent) == (1568, 784)
+    assert File.objects.get().size == len(large.content)
+
+
+def test_the_newest_are_shown_and_the_rest_says_that_it_is_not(
+    alice: Access, models: FakeModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shown_media, "MOST_SHOWN", 2)
+    several = [Attachment(f"{n}.png", picture(10 + n, 10)) for n in range(4)]
+    completed(run_on(alice, models, "openai", "ok", message="Look", attachments=several))
+    parts = asked(models)
+    assert shown(parts, "image_url") == [several[2].content, several[3].content]
+    assert "[0.png: no longer shown" in parts[0]["text"]
+    assert "[1.png: no longer shown" in parts[0]["text"]
+
+
+def test_a_file_that_was_deleted_is_said_to_be(alice: Access, models: FakeModels) -> None:
+    gone = Media("chart.png", "picture", 0)
+    looked = async_to_sync(shown_media._look_at)(gone, Takes())
+    assert looked.text == "[chart.png was deleted.]"
+    assert not looked.content
+
+
+def test_what_went_in_is_kept_without_its_bytes(alice: Access, models: FakeModels) -> None:
+    run = completed(run_on(alice, models, "anthropic", "ok", message="Look", attachments=BOTH))
+    request = Step.objects.get(run=run).request
+    assert request is not None
+    kept = request["conversation"][0]["UserSaid"]["media"]
+    assert [(one["name"], one["kind"], one["bytes"]) for one in kept] == [
+        ("chart.png", "picture", len(CHART)),
+        ("report.pdf", "pdf", len(REPORT)),
+    ]
+    assert "content" not in kept[0]
+
+
+def test_a_thread_shows_the_pictures_that_came_with_a_message(alice: Access) -> None:
+    run = make_run(alice, message="plain words", attachments=BOTH)
+    page = browser_of(alice).get(f"/threads/{run.thread_id}/").content.decode()
+    chart = File.objects.get(name="chart.png")
+    assert f'<img src="/files/{chart.uid}' in page
+    assert page.count('class="thumbnail"') == 1
