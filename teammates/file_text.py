@@ -14,12 +14,26 @@ if TYPE_CHECKING:
 
 LARGEST_UNPACKED = 200 * 1024 * 1024  # bytes of all parts of an office file
 LONGEST = 2_000_000  # characters; the rest is left out
+NO_TEXT = "has no text: its pages are pictures."
 PDF = b"%PDF-"
 ZIP = b"PK\x03\x04"
+_PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8")
 
 
 class Unreadable(Exception):
     """The file has no text that can be read; the message says why, behind the file's name."""
+
+
+def is_picture(content: bytes) -> bool:
+    """Whether it begins like a PNG, a JPEG, a GIF or a WebP."""
+    return content.startswith(_PICTURES) or content[8:12] == b"WEBP"
+
+
+def damaged(kind: str, error: Exception) -> Exception:
+    """Libraries raise anything of a file that is broken; want of memory is no news of the file."""
+    if isinstance(error, Unreadable | MemoryError | RecursionError):
+        return error
+    return Unreadable(f"is a damaged {kind} ({type(error).__name__}).")
 
 
 def text_of(name: str, content: bytes) -> str:
@@ -62,31 +76,28 @@ def _joined(pieces: Iterable[str]) -> str:
 def pdf_reader(content: bytes) -> "PdfReader":
     """Raises `Unreadable`: damaged, or protected by a password."""
     from pypdf import PdfReader
-    from pypdf.errors import PyPdfError
 
     try:
         reader = PdfReader(io.BytesIO(content))
         if reader.is_encrypted and not reader.decrypt(""):
             raise Unreadable("is protected by a password.")
         len(reader.pages)  # reads the tree of pages
-    except PyPdfError as error:
-        raise Unreadable(f"is a damaged PDF ({error}).") from error
+    except Exception as error:
+        raise damaged("PDF", error) from error
     return reader
 
 
 def _pages(content: bytes) -> Iterator[str]:
-    from pypdf.errors import PyPdfError
-
     has_text = False
     try:
         for number, page in enumerate(pdf_reader(content).pages, 1):
             text = page.extract_text().strip()
             has_text = has_text or bool(text)
             yield f"## Page {number}\n\n{text}"
-    except PyPdfError as error:
-        raise Unreadable(f"is a damaged PDF ({error}).") from error
+    except Exception as error:
+        raise damaged("PDF", error) from error
     if not has_text:
-        raise Unreadable("has no text: its pages are pictures.")
+        raise Unreadable(NO_TEXT)
 
 
 def _office(content: bytes) -> Iterator[str]:
@@ -103,8 +114,8 @@ def _office(content: bytes) -> Iterator[str]:
         raise Unreadable("is too large when it is unpacked.")
     try:
         yield from read(io.BytesIO(content))
-    except (KeyError, ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise Unreadable(f"is a damaged office file ({type(error).__name__}).") from error
+    except Exception as error:
+        raise damaged("office file", error) from error
 
 
 def _document(content: io.BytesIO) -> Iterator[str]:

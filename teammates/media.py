@@ -5,9 +5,13 @@ libraries are loaded there, when the first file needs them.
 """
 
 import io
+from typing import TYPE_CHECKING
 
-from teammates.file_text import Unreadable, pdf_reader
+from teammates.file_text import Unreadable, damaged, pdf_reader
 from teammates.providers.base import MediaKind
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # By what a file's name says; whether it is true is seen when the file is looked at.
 _KINDS: dict[str, MediaKind] = {
@@ -23,7 +27,7 @@ LONGEST_SIDE = 1568  # pixels
 LARGEST_PICTURE = 3_500_000  # bytes: 5 MB on the wire
 LARGEST_PDF = 10 * 1024 * 1024
 MOST_PAGES = 100
-MOST_PIXELS = 80_000_000  # of what is made smaller
+MOST_PIXELS = 50_000_000  # of what is made smaller
 TOKENS_OF_PAGE = 2_000
 
 
@@ -35,7 +39,7 @@ def kind_of(content_type: str) -> MediaKind | None:
 def picture_for_model(content: bytes) -> tuple[bytes, str, int]:
     """A picture, smaller if it is larger than models take; its media type, and how many tokens it
     has, roughly. Raises `Unreadable`."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(content), formats=list(_FORMATS)) as picture:
@@ -46,18 +50,29 @@ def picture_for_model(content: bytes) -> tuple[bytes, str, int]:
             if fits and not is_animated:
                 picture.load()  # raises where the rest is broken
                 return content, _FORMATS[picture.format or ""], _tokens(picture.size)
-            upright = ImageOps.exif_transpose(picture)
-            upright.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-            small = io.BytesIO()
-            if upright.has_transparency_data:
-                upright.convert("RGBA").save(small, "WEBP", quality=85)
-                return small.getvalue(), "image/webp", _tokens(upright.size)
-            upright.convert("RGB").save(small, "JPEG", quality=85)
-            return small.getvalue(), "image/jpeg", _tokens(upright.size)
+            return _smaller(picture)
     except UnidentifiedImageError:
         raise Unreadable("is no PNG, JPEG, WebP or GIF picture.") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise Unreadable(f"is a damaged picture ({type(error).__name__}).") from error
+    except Exception as error:
+        raise damaged("picture", error) from error
+
+
+def _smaller(picture: "Image.Image") -> tuple[bytes, str, int]:
+    from PIL import ImageOps
+
+    if picture.mode.startswith("I"):  # 16 bits of grey
+        picture = picture.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    picture = ImageOps.exif_transpose(picture)
+    size = _tokens(picture.size)
+    if picture.has_transparency_data:
+        png = io.BytesIO()
+        picture.convert("RGBA").save(png, "PNG")
+        if len(png.getvalue()) <= LARGEST_PICTURE:
+            return png.getvalue(), "image/png", size
+    jpeg = io.BytesIO()
+    picture.convert("RGB").save(jpeg, "JPEG", quality=85)
+    return jpeg.getvalue(), "image/jpeg", size
 
 
 def _tokens(size: tuple[int, int]) -> int:

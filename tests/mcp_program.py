@@ -2,12 +2,13 @@
 counts its calls.
 """
 
+import base64
 import os
 import sys
 from pathlib import Path
 
 from mcp.server import MCPServer
-from mcp.types import ImageContent, ToolAnnotations
+from mcp.types import BlobResourceContents, EmbeddedResource, ImageContent, ToolAnnotations
 
 MODE = sys.argv[1] if len(sys.argv) > 1 else "ok"
 COUNTER = Path(sys.argv[2]) if len(sys.argv) > 2 else None
@@ -30,6 +31,14 @@ def forecast(city: str) -> str:
 def picture() -> ImageContent:
     """A picture of the sky."""
     return ImageContent(type="image", data=PIXEL, mime_type="image/png")
+
+
+@server.tool(annotations=ToolAnnotations(read_only_hint=True))
+def report() -> EmbeddedResource:
+    """The report of the year."""
+    blob = base64.b64encode(b"%PDF-1.4 of the year").decode()
+    contents = BlobResourceContents(uri="weather://report", mime_type="application/pdf", blob=blob)
+    return EmbeddedResource(type="resource", resource=contents)
 
 
 @server.tool()

@@ -13,6 +13,7 @@ from teammates.errors import Invalid
 from threads.models import File, FileQuerySet, Thread
 
 LARGEST_FILE = 20 * 1024 * 1024
+mimetypes.add_type("image/webp", ".webp")  # Python 3.11 knows it only where the system does
 
 
 def write_file(thread: Thread, *, name: str, content: bytes) -> File:

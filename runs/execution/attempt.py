@@ -20,6 +20,7 @@ from teammates.providers.base import (
     ModelCall,
     ModelRequest,
     ProviderError,
+    Takes,
     TokenUsage,
     ToolResult,
     Turn,
@@ -43,7 +44,8 @@ class Attempt:
     # Tokens that there is room for, of a conversation that the provider found too long; None: it
     # did not.
     window: int | None = None
-    looked_at: dict[int, Media] = field(default_factory=dict)  # by file: what models are shown
+    # By file and what the model takes: what it is shown.
+    looked_at: dict[tuple[int, Takes], Media] = field(default_factory=dict)
     began_at: float = field(default_factory=time.monotonic)
 
 
@@ -63,6 +65,7 @@ class LoadedRun:
     )  # what was asked, with what came with it
     gathered: JSON | None = None  # what the run is told, until its first step has it
     conversation: list[ChatMessage] = field(default_factory=list)
+    not_shown: int = 0  # the oldest files of the conversation, which a request has no room for
     open_step: Step | None = None  # a batch of tool calls that is not over
     open_calls: list[ToolCall] = field(default_factory=list)
     bad_calls: int = 0
@@ -151,7 +154,7 @@ class StreamedTurn:
         # The provider never told the whole (a cancelled call): estimated, and marked so.
         sent = json.dumps(self.request.to_json(), ensure_ascii=False, default=str)
         return TokenUsage(
-            input=told.input if told else estimate_tokens(sent),
+            input=told.input if told else estimate_tokens(sent) + self.request.tokens_of_media,
             output=max(told.output if told else 0, -(-self._answered // 4)),
             cache_read=told.cache_read if told else 0,
             cache_write=told.cache_write if told else 0,

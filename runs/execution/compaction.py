@@ -67,7 +67,8 @@ def plan(
         return None  # nothing came since the last attempt
     last = done.filter(kind=StepKind.COMPACTION, covers_until__isnull=False).first()
     begins = last.covers_until or 0 if last else 0
-    until = _boundary(run, begins, 0 if keeps_nothing else int(window * KEPT))
+    room = 0 if keeps_nothing else int(window * KEPT)
+    until = _boundary(run, conversation, begins, room)
     if last is not None and until <= begins:
         return None
     newest = context.steps_of(run, after=until)
@@ -91,7 +92,7 @@ def plan(
     return Plan(request, until, sum(map(_tokens, replaced)))
 
 
-def _boundary(run: Run, begins: int, room: int) -> int:
+def _boundary(run: Run, conversation: list[ChatMessage], begins: int, room: int) -> int:
     """The last step that is replaced: behind it, no more than `room` tokens, in whole steps (a
     call stays with its result)."""
     tools = list(
@@ -100,17 +101,16 @@ def _boundary(run: Run, begins: int, room: int) -> int:
         .values_list("number", flat=True)
     )
     for number in [begins, *tools]:
-        kept = sum(map(_tokens, context.steps_of(run, after=number)))
-        if kept <= room:
+        behind = len(context.steps_of(run, after=number))
+        kept = conversation[len(conversation) - behind :]  # as the model is shown it
+        if sum(map(_tokens, kept)) <= room:
             return int(number)
     return int(tools[-1]) if tools else begins
 
 
 def _tokens(said: ChatMessage) -> int:
     shown = () if isinstance(said, Turn) else said.media
-    return estimate_tokens(_text(said)) + sum(
-        one.tokens if one.content or not one.text else estimate_tokens(one.text) for one in shown
-    )
+    return estimate_tokens(_text(said)) + sum(one.tokens for one in shown)
 
 
 def _text(said: ChatMessage) -> str:

@@ -173,7 +173,7 @@ def _attached(run: Run, **whose: Any) -> Iterable[RunFile]:
     if not getattr(run, "has_attachments", True):  # where the query that loaded it says so
         return ()
     attached = RunFile.objects.filter(**whose, is_attachment=True)
-    return attached.select_related("file", "run").order_by("pk")
+    return attached.select_related("file", "run").only("file", "run__prompt").order_by("pk")
 
 
 def _asked(text: str, files: Sequence[File]) -> UserMessage:
@@ -311,10 +311,11 @@ def steps_of(run: Run, *, after: int = 0) -> list[ChatMessage]:
 
 def returned(call: ToolCall) -> ToolResult:
     """What the model is told of a call that is over."""
+    media = [Media(**one) for one in call.media]
     if call.error:
-        return ToolResult(call.call_id, call.name, call.error, failed=True)
+        return ToolResult(call.call_id, call.name, call.error, failed=True, media=media)
     result = json.dumps(call.result, ensure_ascii=False)
     tool = REGISTRY.get(call.name)
     if (tool is None or tool.gives_data) and call.name != result_tool.NAME:
         result = as_data(result, f"the tool {call.name}", language="json")
-    return ToolResult(call.call_id, call.name, result, media=[Media(**one) for one in call.media])
+    return ToolResult(call.call_id, call.name, result, media=media)

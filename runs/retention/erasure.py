@@ -121,7 +121,9 @@ def _erase_said(run_id: int) -> int:
     if run.task.is_ad_hoc:
         Task.objects.filter(pk=run.task_id).update(name=ERASED, instructions=ERASED)
     Step.objects.filter(run=run).update(request=None, response=None, error="")
-    ToolCall.objects.filter(run=run).update(arguments=None, result=None, summary="", error="")
+    ToolCall.objects.filter(run=run).update(
+        arguments=None, result=None, media=[], summary="", error=""
+    )
     Gate.objects.filter(run=run).update(prompt="", request={}, answer=None, card={})
     Notice.objects.filter(run=run).delete()
     WebhookDelivery.objects.filter(run=run).exclude(status=DeliveryStatus.PENDING).update(

@@ -1,11 +1,14 @@
 """Anthropic's models."""
 
+from typing import Any, cast
+
 from anthropic import AsyncAnthropic
 from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
 
 from teammates.providers import Connection
-from teammates.providers.vendor import Profile, VendorClient, make_http_client
+from teammates.providers.adapting import Profile
+from teammates.providers.vendor import VendorClient, make_http_client
 
 
 def make_client(connection: Connection) -> VendorClient:
@@ -19,6 +22,6 @@ def make_client(connection: Connection) -> VendorClient:
     provider = AnthropicProvider(anthropic_client=client)
 
     def make_model(name: str, profile: Profile) -> AnthropicModel:
-        return AnthropicModel(name, provider=provider)
+        return AnthropicModel(name, provider=provider, profile=cast(Any, profile) or None)
 
     return VendorClient(make_model, "Anthropic", http)

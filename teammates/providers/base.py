@@ -162,8 +162,15 @@ class ModelRequest:
     tools: list[ToolSpec] = field(default_factory=list)
     max_output_tokens: int = 8192
     effort: str = ""
+    sampling: JSON = field(default_factory=dict)  # `teammates/llm/sampling.py`
     caches: bool = False  # what is sent comes again, with more behind it
     retries: int = 0  # how often this very step failed before
+
+    @property
+    def tokens_of_media(self) -> int:
+        """Of what is shown; what is read instead is text."""
+        shown = [one for said in self.conversation for one in getattr(said, "media", ())]
+        return sum(one.tokens for one in shown if one.content)
 
     def to_json(self) -> JSON:
         return {
@@ -173,6 +180,7 @@ class ModelRequest:
             "tools": [tool.name for tool in self.tools],
             "max_output_tokens": self.max_output_tokens,
             "effort": self.effort,
+            "sampling": self.sampling,
         }
 
 

@@ -1,6 +1,5 @@
 """OpenAI's models, and those of any server that speaks its chat completions (Ollama too)."""
 
-import re
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -14,8 +13,9 @@ from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.usage import RequestUsage
 
 from teammates.providers import Connection
+from teammates.providers.adapting import Profile
 from teammates.providers.think_tags import ThinkTags
-from teammates.providers.vendor import NO_SYSTEM_ROLE, Profile, VendorClient, make_http_client
+from teammates.providers.vendor import VendorClient, make_http_client
 
 LABELS = {"openai": "OpenAI", "ollama": "Ollama", "openai_compatible": "The model server"}
 
@@ -40,31 +40,7 @@ def make_client(connection: Connection) -> VendorClient:
     def make_model(name: str, profile: Profile) -> ChatModel:
         return ChatModel(name, provider=provider, profile=cast(Any, of_kind | profile) or None)
 
-    return VendorClient(make_model, LABELS[connection.kind], http, adapt)
-
-
-_SYSTEM_ROLE = r"system\W{1,3}(role|message|prompt|instruction)|role\W{1,4}system|developer instr"
-_NO_PICTURES = (
-    r"(image_url|image input|images?|vision|multi-?modal)\b.{0,60}"
-    r"(not support|unsupported|n't support|only support|not enabled)"
-    r"|not? support\w*\W.{0,40}(image|vision|multi-?modal)|support image input"
-    r"|unknown variant\W+image_url|at most 0 image|content must be a string"
-    r"|required for image input"
-)
-_IS_REFUSED = r"\bnot\b|unsupported|only|invalid"
-
-
-def adapt(said: str) -> Profile:
-    """What a server wants that refused a request so."""
-    if re.search(r"use\W+max_completion_tokens", said, re.IGNORECASE):
-        return {"openai_chat_supports_max_completion_tokens": True}
-    if "max_completion_tokens" in said and not re.search(r"\d", said):
-        return {"openai_chat_supports_max_completion_tokens": False}
-    if re.search(_NO_PICTURES, said, re.IGNORECASE):
-        return {"supports_image_input": False}
-    if re.search(_SYSTEM_ROLE, said, re.IGNORECASE) and re.search(_IS_REFUSED, said, re.IGNORECASE):
-        return {NO_SYSTEM_ROLE: True}
-    return {}
+    return VendorClient(make_model, LABELS[connection.kind], http)
 
 
 class ChatModel(OpenAIChatModel):

@@ -18,6 +18,7 @@ from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
+from teammates.providers.adapting import NO_SYSTEM_ROLE, OURS, REFUSES, Profile, adapt
 from teammates.providers.base import (
     Delta,
     Media,
@@ -50,15 +51,13 @@ def make_http_client(*, may_be_private: bool) -> httpx2.AsyncClient:
 
 PDF = "application/pdf"
 UNSEEN = "[{}: this model cannot be shown it.]"
-Profile = JSON  # pydantic-ai's: what a model takes; and `NO_SYSTEM_ROLE`
-NO_SYSTEM_ROLE = "muster_no_system_role"  # instructions are part of the first message
+_NATIVE = {"stop": "stop_sequences"}  # sampling settings that pydantic-ai calls otherwise
 
 
 class VendorClient:
     """A `ModelClient` over one pydantic-ai model class.
 
-    `make_model` makes the model of a name; `adapt` says, of what a server refused a request with,
-    which other profile it wants, empty if that is no matter of the profile.
+    `make_model` makes the model of a name, with what was learned of its profile.
     """
 
     def __init__(
@@ -66,10 +65,8 @@ class VendorClient:
         make_model: Callable[[str, Profile], Model],
         label: str,
         http: httpx2.AsyncClient,
-        adapt: Callable[[str], Profile] = lambda said: {},
     ) -> None:
         self._make_model = make_model
-        self._adapt = adapt
         self._profiles: dict[str, Profile] = {}  # learned, by model
         self._label = label
         self._http = http
@@ -78,7 +75,7 @@ class VendorClient:
         return _takes(self._model(model, self._profiles.get(model, {})))
 
     def _model(self, name: str, profile: Profile) -> Model:
-        native = {key: value for key, value in profile.items() if key != NO_SYSTEM_ROLE}
+        native = {key: value for key, value in profile.items() if not key.startswith(OURS)}
         return self._make_model(name, native)
 
     async def close(self) -> None:
@@ -101,7 +98,7 @@ class VendorClient:
                 return await stack.enter_async_context(self._opening(request, sent))
             except ModelHTTPError as error:
                 may_adapt = error.status_code in REFUSED_AS_IT_STANDS
-                wanted = self._adapt(said_by(error)) if may_adapt else {}
+                wanted = adapt(said_by(error), request.sampling, sent) if may_adapt else {}
                 if not wanted or wanted.items() <= sent.items() or wanted.keys() & changed:
                     raise
                 changed |= wanted.keys()
@@ -120,6 +117,9 @@ class VendorClient:
         )
         if request.effort:
             settings["thinking"] = cast(Any, request.effort)
+        for name, value in request.sampling.items():
+            if not profile.get(REFUSES + name):
+                cast(JSON, settings)[_NATIVE.get(name, name)] = value
         parameters = ModelRequestParameters(
             function_tools=[
                 ToolDefinition(

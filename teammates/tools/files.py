@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from teammates.file_text import text_of
+from teammates.file_text import NO_TEXT, PDF, is_picture, text_of
 from teammates.tools.base import Text, Tool, ToolContext, ToolError, object_schema
 from teammates.tools.reading import LARGEST_READ, read
 from teammates.types import JSON
@@ -23,9 +23,11 @@ async def _read(context: ToolContext, arguments: JSON) -> Any:
         raise ToolError(f"There is no file {name!r}; list_files names those there.")
     try:
         text = await read(name, text_of, name, content)
-    except ToolError:
-        if await context.show_file(name):  # a picture, or a PDF of pictures
-            return {"shown": name}
+    except ToolError as problem:
+        # A picture, or a PDF of pictures: the model is shown it, if it takes such.
+        is_scan = content.startswith(PDF) and NO_TEXT in str(problem)
+        if (is_scan or is_picture(content)) and await context.show_file(name):
+            return {"file": name}
         raise
     piece = text[start : start + LARGEST_READ]
     if len(piece) == len(text):

@@ -294,10 +294,11 @@ async def _result(operation: Operation, given: types.CallToolResult, context: To
     for number, part in enumerate(given.content):
         if isinstance(part, types.TextContent):
             texts.append(part.text)
-        elif isinstance(part, types.ImageContent | types.AudioContent):
-            ending = part.mime_type.rpartition("/")[2].split("+")[0][:10]
+        elif binary := _binary(part):
+            what, mime_type, data = binary
+            ending = mime_type.rpartition("/")[2].split("+")[0][:10]
             name = f"{operation.name[:60]}-{context.call_key[-6:]}-{number}.{ending}"
-            texts.append(await _kept(context, name, part))
+            texts.append(await _kept(context, what, name, data))
         else:
             texts.append(json.dumps(part.model_dump(mode="json"), ensure_ascii=False)[:20_000])
     text = "\n".join(texts)
@@ -306,16 +307,25 @@ async def _result(operation: Operation, given: types.CallToolResult, context: To
     return given.structured_content if given.structured_content is not None else text
 
 
-async def _kept(
-    context: ToolContext, name: str, part: types.ImageContent | types.AudioContent
-) -> str:
-    """Store a picture or a sound. The call was made, whatever becomes of what it gave back."""
+def _binary(part: types.ContentBlock) -> tuple[str, str, str] | None:
+    """What it is, its media type and its base64, of a part that is no text."""
+    if isinstance(part, types.ImageContent | types.AudioContent):
+        return part.type, part.mime_type, part.data
+    resource = part.resource if isinstance(part, types.EmbeddedResource) else None
+    if isinstance(resource, types.BlobResourceContents):
+        return "file", resource.mime_type or "application/bin", resource.blob
+    return None
+
+
+async def _kept(context: ToolContext, what: str, name: str, data: str) -> str:
+    """Store a picture, a sound or a file. The call was made, whatever becomes of what it gave
+    back."""
     try:
-        await context.write_file(name, base64.b64decode(part.data, validate=True))
+        await context.write_file(name, base64.b64decode(data, validate=True))
     except (ValueError, DomainError) as error:
-        return f"[{part.type} that could not be stored: {error}]"
+        return f"[{what} that could not be stored: {error}]"
     await context.show_file(name)
-    return f"[{part.type} in the file {name}]"
+    return f"[{what} in the file {name}]"
 
 
 def _reason(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,11 +11,14 @@ from asgiref.sync import async_to_sync
 from runs.creation.attachments import Attachment
 from runs.creation.options import options_of_run
 from runs.execution import media as shown_media
+from runs.execution.context import request_of
 from runs.models import Run, RunStatus, Step
 from teammates.access import Access
+from teammates.models import Model
 from teammates.providers import Connection
+from teammates.providers.adapting import adapt
 from teammates.providers.base import Media, Takes
-from teammates.providers.openai import adapt, make_client
+from teammates.providers.openai import make_client
 from tests.factories import browser_of, check_server, make_run
 from tests.fake_models import Answer, FakeModels, chat, message, refused
 from tests.pictures import picture, size_of
@@ -26,6 +30,7 @@ from threads.files import read_file
 from threads.models import File
 
 pytestmark = pytest.mark.django_db(transaction=True)
+TEXT = {"type": "text", "text": ""}, [{"type": "text_delta", "text": "Hi"}]
 CHART, REPORT = picture(), pdf("Sales rose by 7 %")
 BOTH = [Attachment("chart.png", CHART), Attachment("report.pdf", REPORT)]
 
@@ -93,7 +98,7 @@ def test_a_model_that_refuses_pictures_is_asked_without_and_remembered(
     refusal = refused(400, "Invalid content type. image_url is only supported by certain models.")
     answer = chat({"content": "I cannot see it."})
     models.answer = lambda body: refusal if "image_url" in json.dumps(body) else answer
-    run = completed(
+    completed(
         run_on(alice, models, "openai_compatible", "blind", attachments=[BOTH[0]], message="Look")
     )
     assert len(models.requests) == 2
@@ -102,7 +107,21 @@ def test_a_model_that_refuses_pictures_is_asked_without_and_remembered(
     client._profiles["blind"] = adapt("At most 0 image(s) may be provided in one request.")
     assert not client.takes("blind").pictures
     assert client.takes("another").pictures
-    assert run.answer is not None
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+def test_a_model_that_refuses_pdfs_is_asked_without(
+    alice: Access, models: FakeModels, kind: str
+) -> None:
+    refusal = refused(400, "This model does not support file content types.")
+    answer = message(TEXT) if kind == "anthropic" else chat({"content": "I cannot read it."})
+    wire = '"document"' if kind == "anthropic" else '"file"'
+    models.answer = lambda body: refusal if wire in json.dumps(body["messages"]) else answer
+    completed(run_on(alice, models, kind, "old", attachments=BOTH, message="Look"))
+    assert len(models.requests) == 2
+    parts = asked(models, 1)
+    assert "[report.pdf: this model cannot be shown it.]" in parts[0]["text"]
+    assert shown(parts, "image" if kind == "anthropic" else "image_url") == [CHART]
 
 
 @pytest.mark.parametrize(
@@ -116,6 +135,9 @@ def test_a_model_that_refuses_pictures_is_asked_without_and_remembered(
         ("No endpoints found that support image input", True),
         ("messages[1].content must be a string", True),
         ("llama3 is not a multimodal model, it doesn't support vision", True),
+        ("Image format webp is not supported. Supported formats: jpeg, png", False),
+        ("Image URLs are not supported; send base64", False),
+        ("This model does not support file content types.", False),
         ("Could not process image: it is truncated", False),
         ("Image exceeds the maximum of 5 MB", False),
     ],
@@ -196,18 +218,59 @@ def test_a_large_picture_goes_smaller_and_the_file_stays(alice: Access, models: 
 def test_the_newest_are_shown_and_the_rest_says_that_it_is_not(
     alice: Access, models: FakeModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shown_media, "MOST_SHOWN", 2)
-    several = [Attachment(f"{n}.png", picture(10 + n, 10)) for n in range(4)]
+    monkeypatch.setattr(shown_media, "MOST_SHOWN", 4)
+    several = [Attachment(f"{n}.png", picture(10 + n, 10)) for n in range(6)]
+    models.answers = [calls("openai", "read_file", name="0.png")]
     completed(run_on(alice, models, "openai", "ok", message="Look", attachments=several))
+    # Half of them go at once: what comes then changes nothing of what was sent.
+    first, second = (shown(asked(models, n), "image_url") for n in range(2))
+    assert first == [one.content for one in several[4:]]
+    assert second == [several[0].content]
+    text = asked(models)[0]["text"]
+    assert all(f"[{n}.png: no longer shown" in text for n in range(4))
+    before, after = (models.requests[n]["body"]["messages"] for n in range(2))
+    assert after[: len(before)] == before
+
+
+def test_what_a_request_has_no_room_for_is_not_even_read(
+    alice: Access, models: FakeModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    content = shown_media._content
+    monkeypatch.setattr(shown_media, "_content", lambda pk: read.append(pk) or content(pk))
+    monkeypatch.setattr(shown_media, "MOST_BYTES", 3 * len(CHART))
+    several = [Attachment(f"{n}.png", CHART + bytes([n])) for n in range(9)]
+    completed(run_on(alice, models, "openai", "ok", message="Look", attachments=several))
+    assert len(read) == 3
+
+
+def test_a_pdf_that_is_too_long_for_a_model_is_read(alice: Access, models: FakeModels) -> None:
+    long = Attachment("long.pdf", pdf(*["Sales rose."] * 20))
+    run = run_on(alice, models, "anthropic", "ok", message="Look", attachments=[long])
+    Model.objects.filter(name="ok").update(context_window=100_000)
+    completed(run)
     parts = asked(models)
-    assert shown(parts, "image_url") == [several[2].content, several[3].content]
-    assert "[0.png: no longer shown" in parts[0]["text"]
-    assert "[1.png: no longer shown" in parts[0]["text"]
+    assert not shown(parts, "document")
+    assert "long.pdf as text: it is too long for this model" in parts[0]["text"]
+    assert "## Page 20" in parts[0]["text"]
+
+
+def test_another_model_that_sees_is_shown_what_the_first_did_not(
+    alice: Access, models: FakeModels
+) -> None:
+    attempt: Any = SimpleNamespace(looked_at={})
+    run = make_run(alice, message="Look", attachments=[BOTH[0]])
+    (chart,) = request_of(run).media
+    looked = async_to_sync(shown_media._newest)
+    for takes in (Takes(pictures=False), Takes()):
+        (one,) = looked(attempt, [chart], takes, room=100_000)
+        attempt.looked_at[one.file_id, takes] = one
+        assert bool(one.content) == takes.pictures
 
 
 def test_a_file_that_was_deleted_is_said_to_be(alice: Access, models: FakeModels) -> None:
     gone = Media("chart.png", "picture", 0)
-    looked = async_to_sync(shown_media._look_at)(gone, Takes())
+    looked = async_to_sync(shown_media._look_at)(gone, Takes(), most_tokens=1)
     assert looked.text == "[chart.png was deleted.]"
     assert not looked.content
 

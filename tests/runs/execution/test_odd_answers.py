@@ -12,8 +12,9 @@ from runs.streams.transcript import remark_of
 from teammates.access import Access
 from teammates.models import Model
 from teammates.providers import Connection
+from teammates.providers.adapting import adapt
 from teammates.providers.base import ModelRequest, ProviderError, UserMessage
-from teammates.providers.openai import adapt, make_client
+from teammates.providers.openai import make_client
 from teammates.providers.vendor import VendorClient
 from tests.factories import browser_of
 from tests.fake_models import STREAM, Answer, FakeModels, chat, page, refused

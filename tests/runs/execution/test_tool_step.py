@@ -50,6 +50,7 @@ from tests.runs.execution.calling import (
 )
 from tests.runs.execution.working import finish, run_on, types, work_until
 from threads import files
+from threads.files import read_file
 from threads.models import File
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -391,12 +392,20 @@ def test_an_mcp_program_is_asked_called_and_its_pictures_are_files(home: Access)
     server = add_program(home, "ok", environment="STATION=Potsdam", auto_approve=True)
     checked = check_server(server)
     assert checked.error == ""
-    assert [one.name for one in checked.operations] == ["forecast", "picture", "make_rain"]
-    assert [one.reads_only for one in checked.operations] == [True, True, False]
+    names = ["forecast", "picture", "report", "make_rain"]
+    assert [one.name for one in checked.operations] == names
+    assert [one.reads_only for one in checked.operations] == [True, True, True, False]
     message = 'use weather__forecast {"city": "Bern"} and use weather__picture'
     run = finish(run_with(home, message))
     assert "Sunny in Bern, says Potsdam" in str(call_of(run, "weather__forecast").result)
     assert File.objects.get().name.endswith(".png")
+    call = call_of(finish(run_with(home, "use weather__report")), "weather__report")
+    assert "[file in the file report-" in str(call.result)
+    (shown,) = call.media
+    assert (shown["kind"], read_file(File.objects.get(pk=shown["file_id"]))) == (
+        "pdf",
+        b"%PDF-1.4 of the year",
+    )
 
 
 def test_an_mcp_server_over_http(home: Access) -> None:

@@ -145,6 +145,11 @@ def test_where_numbers_alone_are_kept_words_go_and_numbers_stay(
     alice: Access, django_capture_on_commit_callbacks: object
 ) -> None:
     run = with_everything(alice)
+    step = run.steps.create(
+        number=9, kind="tools", attempt=1, first_seq=1, started_at=timezone.now()
+    )
+    media = [{"name": "secret.png", "kind": "picture", "file_id": 1}]
+    call = run.tool_calls.create(step=step, number=0, name="read_file", media=media)
     other = make_gate(alice, arguments=LETTER).run
     before = (UsageDay.objects.count(), run.status, run.input_tokens)
     Run.objects.filter(pk=run.pk).update(finished_at=timezone.now() - timedelta(minutes=3))
@@ -164,6 +169,8 @@ def test_where_numbers_alone_are_kept_words_go_and_numbers_stay(
         Message.objects.filter(thread=run.thread).values_list("content", flat=True)
     )
     assert not File.objects.filter(thread=run.thread).exists()
+    call.refresh_from_db()
+    assert call.media == []
     assert set(run.events.values_list("type", flat=True)) <= set(erasure.KEPT_EVENTS)
     assert other.events.filter(type="run.waiting_for_input").exists()
     client = Client(headers={"Authorization": f"Bearer {make_key(alice)}"})

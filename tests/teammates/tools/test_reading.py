@@ -32,7 +32,7 @@ def read(content: bytes, **arguments: Any) -> Any:
 
 def test_a_picture_is_shown() -> None:
     run: Any = READ_FILE.run
-    assert asyncio.run(run(Files(**{"a.png": b"\x89PNG"}), {"name": "a.png"})) == {"shown": "a.png"}
+    assert asyncio.run(run(Files(**{"a.png": b"\x89PNG"}), {"name": "a.png"})) == {"file": "a.png"}
 
 
 def test_office_files_and_pdfs_are_read_as_text() -> None:
