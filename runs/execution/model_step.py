@@ -54,6 +54,7 @@ async def model_step(attempt: Attempt, loaded: LoadedRun) -> bool:
         tools=_offered(loaded.toolbox),
         max_output_tokens=route.max_output_tokens,
         effort=_clamped(run.effort, route),
+        sampling=run.teammate_version.sampling,
         caches=True,
         retries=loaded.retries,
     )

@@ -46,6 +46,7 @@ FIELD_NAMES = {
     "instructions": "Instructions",
     "model": "Model",
     "effort": "Effort",
+    "sampling": "How it chooses its words",
     "permission_mode": "When it acts",
     "tools": "Apps",
     "disabled_tools": "Without these tools",
@@ -253,6 +254,8 @@ def _in_words(name: str, value: Any) -> str:
         return "as usual"
     if isinstance(value, bool):
         return "on" if value else "off"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {one}" for key, one in value.items()) or "as usual"
     if isinstance(value, list):
         return ", ".join(value) or "none"
     labels = {"permission_mode": PermissionMode, "effort": Effort}

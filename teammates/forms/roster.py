@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 
+from teammates.llm import sampling
 from teammates.models import (
     Effort,
     Model,
@@ -49,7 +50,6 @@ class TeammateForm(forms.Form):
             (PermissionMode.PLAN, "Plans first: it proposes a plan, then asks"),
         ],
     )
-
     apps = forms.MultipleChoiceField(
         label="Apps",
         required=False,
@@ -58,6 +58,51 @@ class TeammateForm(forms.Form):
     )
     built_in = forms.MultipleChoiceField(
         label="Built-in tools", required=False, widget=forms.CheckboxSelectMultiple
+    )
+
+    folded_title = "How the model chooses its words"
+    folded = ("temperature", "top_p", "stop", "seed", "service_tier")
+    temperature = forms.FloatField(
+        label="Temperature",
+        required=False,
+        min_value=0,
+        max_value=2,
+        widget=forms.NumberInput(attrs={"step": "0.1"}),
+        help_text="0: the likeliest words; more: freer ones. What a model does not take is left "
+        "out, here and below.",
+    )
+    top_p = forms.FloatField(
+        label="Top-p",
+        required=False,
+        min_value=0,
+        max_value=1,
+        widget=forms.NumberInput(attrs={"step": "0.05"}),
+        help_text="The share of likely words that it chooses from. Change this or the temperature.",
+    )
+    stop = forms.CharField(
+        label="Stop at",
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 2, "class": "mono"}),
+        help_text=f"Up to {sampling.MOST_STOPS} texts, one a line: the answer ends before them.",
+    )
+    seed = forms.IntegerField(
+        label="Seed",
+        required=False,
+        min_value=0,
+        max_value=sampling.LARGEST_SEED,
+        help_text="The same question is then answered much the same.",
+    )
+    service_tier = forms.ChoiceField(
+        label="Service tier",
+        required=False,
+        choices=[
+            ("", "The provider's own"),
+            ("auto", "Auto"),
+            ("default", "Standard"),
+            ("flex", "Flex: slower and cheaper"),
+            ("priority", "Priority: faster and dearer"),
+        ],
+        help_text="Costs are counted at the prices in Models & prices, whatever the tier.",
     )
 
     def __init__(self, organization: Organization, *args: Any, **kwargs: Any) -> None:
@@ -96,6 +141,8 @@ class TeammateForm(forms.Form):
         return {
             "apps": version.tools,
             "built_in": [name for name in GROUPS if name not in off],
+            **version.sampling,
+            "stop": "\n".join(version.sampling.get("stop", [])),
         } | {
             name: getattr(version, name)
             for name in ("role", "goals", "instructions", "model", "effort", "permission_mode")
@@ -106,6 +153,9 @@ class TeammateForm(forms.Form):
         given = dict(self.cleaned_data)
         wanted = set(given.pop("built_in"))
         apps = given.pop("apps", None)
+        given["sampling"] = {name: given.pop(name) for name in self.folded}
+        stops = given["sampling"]["stop"].splitlines()
+        given["sampling"]["stop"] = [text for text in stops if text]
         shown = {value for value, _ in self.fields["apps"].choices} if apps is not None else set()  # type: ignore[attr-defined]
         kept = [slug for slug in before.tools if slug not in shown] if before else []
         given["tools"] = kept + (apps or [])

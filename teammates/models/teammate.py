@@ -166,6 +166,7 @@ class TeammateVersion(models.Model):
     instructions = models.TextField(blank=True, default="")
     model = models.CharField(max_length=200, blank=True, default="")  # an alias; empty: default
     effort = models.CharField(max_length=10, blank=True, default="", choices=Effort.choices)
+    sampling = models.JSONField(default=dict, db_default={})  # `teammates/llm/sampling.py`
     permission_mode = models.CharField(
         max_length=10, choices=PermissionMode.choices, default=PermissionMode.AUTONOMOUS
     )

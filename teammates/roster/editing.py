@@ -15,7 +15,7 @@ from django.utils.text import slugify
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid
 from teammates.integrations import server_lookup
-from teammates.llm import catalog
+from teammates.llm import catalog, sampling
 from teammates.models import (
     Effort,
     EndUser,
@@ -39,6 +39,7 @@ VERSION_FIELDS = (
     "instructions",
     "model",
     "effort",
+    "sampling",
     "permission_mode",
     "tools",
     "disabled_tools",
@@ -307,6 +308,8 @@ def _check_version(organization: Organization, end_user: EndUser | None, fields:
         catalog.resolve_model(organization, fields["model"])
     if fields.get("effort") and fields["effort"] not in Effort.values:
         raise Invalid(f"effort must be one of {', '.join(Effort.values)}.")
+    if "sampling" in fields:
+        fields["sampling"] = sampling.checked(fields["sampling"])
     server_lookup.check_tools(organization, end_user, fields.get("tools") or [])
     if fields.get("prompt_profile", "platform") not in PromptProfile.values:
         raise Invalid(f"prompt_profile must be one of {', '.join(PromptProfile.values)}.")
