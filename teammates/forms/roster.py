@@ -133,6 +133,11 @@ class TeammateForm(forms.Form):
         default = next((m.alias for m in models if m.is_default), "")
         field.choices = [("", f"The organization's default ({default})"), *shown]
 
+    @property
+    def is_unfolded(self) -> bool:
+        """Whether there is something to see below."""
+        return any(self[name].value() or self[name].errors for name in self.folded)
+
     @staticmethod
     def now(version: TeammateVersion) -> JSON:
         """What the form shows of a version."""
