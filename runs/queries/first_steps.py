@@ -8,7 +8,8 @@ from config.compiled import Hole, compiled
 from runs.models import Channel, Gate, GateKind, Run
 from runs.queries.activity import MOST_LOOKED_AT
 from teammates.access import Access
-from teammates.models import APIKey, Invitation, Membership, Provider, ProviderKind
+from teammates.models import APIKey, Invitation, Membership, Provider
+from teammates.providers.kinds import KINDS
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def _tried(organization_id: Hole, person_id: Hole) -> "QuerySet[Membership]":
     members = Membership.objects.filter(organization=organization_id)
     keys = APIKey.objects.filter(organization=organization_id, created_by=person_id)
     providers = Provider.objects.filter(organization=organization_id)
-    is_connected = ~Q(api_key="") | Q(kind__in=[ProviderKind.OLLAMA, ProviderKind.COMPATIBLE])
+    without_key = [name for name, kind in KINDS.items() if not kind.needs_key and name != "demo"]
+    is_connected = ~Q(api_key="") | Q(kind__in=without_key)
     return members.filter(user=person_id).annotate(
         ran=Exists(runs.filter(channel=Channel.APP)),
         answered=Exists(decided.filter(kind__in=[GateKind.QUESTION, GateKind.PLAN])),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from runs.models import Run
 from teammates import tools
 from teammates.integrations import server_lookup, tool_policies
-from teammates.models import ProviderKind, ToolServer, ToolSetting
+from teammates.models import ToolServer, ToolSetting
 from teammates.tools.base import Tool
 from teammates.tools.result import submit_result
 
@@ -48,7 +48,7 @@ def tools_of_run(run: Run, *, has_settings: bool = True) -> Toolbox:
         off=off,
         may_ask=run.human_in_the_loop,
         for_end_user=run.end_user_id is not None,
-        demo=run.route is not None and run.route.provider.kind == ProviderKind.DEMO,
+        demo=run.route is not None and run.route.provider.kind == "demo",
     )
     if run.output_schema is not None:
         found.append(submit_result(run.output_schema))

@@ -4,7 +4,8 @@ from typing import Any
 
 from django import forms
 
-from teammates.models import Effort, Model, Organization, ProviderKind
+from teammates.models import Effort, Model, Organization
+from teammates.providers.kinds import KINDS
 
 
 class ModelForm(forms.Form):
@@ -21,7 +22,9 @@ class ModelForm(forms.Form):
 
 
 class ProviderForm(forms.Form):
-    kind = forms.ChoiceField(label="Provider", choices=ProviderKind.choices[1:])
+    kind = forms.ChoiceField(
+        label="Provider", choices=[(name, kind.label) for name, kind in KINDS.items()][1:]
+    )
     name = forms.CharField(label="Name", max_length=100)
     api_key = forms.CharField(
         label="API key",
@@ -34,7 +37,8 @@ class ProviderForm(forms.Form):
         label="Address",
         required=False,
         max_length=500,
-        help_text="Only for servers of your own, such as http://127.0.0.1:11434/v1.",
+        help_text="Only for servers of your own, such as http://127.0.0.1:11434/v1, and Azure: "
+        "https://NAME.openai.azure.com/openai/v1.",
     )
     model = forms.CharField(
         label="First model", max_length=200, help_text="As the provider calls it."

@@ -9,7 +9,8 @@ from django.utils import timezone
 from config.compiled import Hole, compiled
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound
-from teammates.models import Effort, Model, ModelPrice, Organization, Provider, ProviderKind
+from teammates.models import Effort, Model, ModelPrice, Organization, Provider
+from teammates.providers.kinds import KINDS
 from teammates.public_http import check_url
 from teammates.trust import audit
 
@@ -22,21 +23,17 @@ ANTHROPIC_MODELS = {
 }
 LONGEST_URL, LONGEST_NAME = 500, 200
 HIGHEST_PRICE = 100_000
-DEFAULT_URLS = {
-    ProviderKind.OLLAMA: "http://127.0.0.1:11434/v1",
-    ProviderKind.COMPATIBLE: "http://127.0.0.1:8080/v1",
-}
 
 
 def add_built_in(organization: Organization) -> None:
     """The demo provider, and Anthropic's aliases that wait for a key."""
-    demo = Provider.objects.create(organization=organization, name="Demo", kind=ProviderKind.DEMO)
+    demo = Provider.objects.create(organization=organization, name="Demo", kind="demo")
     model = Model.objects.create(
         organization=organization, provider=demo, alias="demo", name="demo", is_default=True
     )
     _set_price(model, "0", "0", "0", "0")
     anthropic = Provider.objects.create(
-        organization=organization, name="Anthropic", kind=ProviderKind.ANTHROPIC
+        organization=organization, name="Anthropic", kind="anthropic"
     )
     for alias, (name, *price) in ANTHROPIC_MODELS.items():
         model = Model.objects.create(
@@ -51,8 +48,8 @@ def create_provider(
 ) -> Provider:
     """Connect a provider. Raises `Invalid`, `Forbidden`, `Conflict` (name taken)."""
     access.require("data.llm_credentials.manage")
-    if kind not in ProviderKind.values or kind == ProviderKind.DEMO:
-        raise Invalid(f"kind must be one of {', '.join(ProviderKind.values[1:])}.")
+    if kind not in KINDS or kind == "demo":
+        raise Invalid(f"kind must be one of {', '.join([*KINDS][1:])}.")
     if not name.strip() or "^" in name:
         raise Invalid("name must not be empty or contain ^.")
     provider = Provider(
@@ -60,8 +57,12 @@ def create_provider(
         name=name.strip(),
         kind=kind,
         api_key=api_key.strip(),
-        base_url=base_url.strip() or DEFAULT_URLS.get(ProviderKind(kind), ""),
+        base_url=base_url.strip(),
     )
+    if provider.has_address and not provider.base_url:
+        provider.base_url = KINDS[kind].address
+        if not provider.base_url:
+            raise Invalid(f"base_url: say where your {KINDS[kind].label} is.")
     _check_address(provider)
     try:
         with transaction.atomic():

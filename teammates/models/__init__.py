@@ -14,7 +14,7 @@ from teammates.models.people import (
     User,
 )
 from teammates.models.permission import PermissionPolicy, PolicySource, ToolMode, ToolSetting
-from teammates.models.provider import Model, ModelPrice, Provider, ProviderKind
+from teammates.models.provider import Model, ModelPrice, Provider
 from teammates.models.reachable import Reachable
 from teammates.models.teammate import (
     Effort,
@@ -48,7 +48,6 @@ __all__ = [
     "PolicySource",
     "PromptProfile",
     "Provider",
-    "ProviderKind",
     "Reachable",
     "RefreshToken",
     "RetentionMode",

@@ -12,14 +12,7 @@ from teammates.models.people import Organization
 from teammates.models.teammate import Effort
 from teammates.providers import Connection
 from teammates.providers.base import TokenUsage
-
-
-class ProviderKind(models.TextChoices):
-    DEMO = "demo", "Demo (built in, no AI)"
-    ANTHROPIC = "anthropic", "Anthropic"
-    OPENAI = "openai", "OpenAI"
-    COMPATIBLE = "openai_compatible", "OpenAI-compatible server"
-    OLLAMA = "ollama", "Ollama"
+from teammates.providers.kinds import KINDS
 
 
 class Provider(Identified):
@@ -27,7 +20,9 @@ class Provider(Identified):
         Organization, on_delete=models.CASCADE, related_name="providers"
     )
     name = models.CharField(max_length=100)
-    kind = models.CharField(max_length=20, choices=ProviderKind.choices)
+    kind = models.CharField(
+        max_length=20, choices=[(name, kind.label) for name, kind in KINDS.items()]
+    )
     base_url = models.CharField(max_length=500, blank=True, default="")
     api_key = EncryptedField(blank=True, default="")
 
@@ -35,7 +30,7 @@ class Provider(Identified):
         constraints: ClassVar = [
             models.UniqueConstraint("organization", "name", name="provider_name_once"),
             models.CheckConstraint(
-                condition=models.Q(kind__in=ProviderKind.values), name="provider_kind_known"
+                condition=models.Q(kind__in=list(KINDS)), name="provider_kind_known"
             ),
         ]
 
@@ -44,12 +39,12 @@ class Provider(Identified):
 
     @property
     def needs_key(self) -> bool:
-        return self.kind in (ProviderKind.ANTHROPIC, ProviderKind.OPENAI)
+        return KINDS[self.kind].needs_key
 
     @property
     def has_address(self) -> bool:
         """Whether it is a server of one's own."""
-        return self.kind in (ProviderKind.COMPATIBLE, ProviderKind.OLLAMA)
+        return KINDS[self.kind].has_own_address
 
     @property
     def is_ready(self) -> bool:

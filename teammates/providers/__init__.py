@@ -6,14 +6,7 @@ import time
 from dataclasses import dataclass
 
 from teammates.providers.base import ModelClient, ModelRequest, ProviderError, UserMessage
-
-_MODULES = {
-    "demo": "teammates.providers.demo",
-    "anthropic": "teammates.providers.anthropic",
-    "openai": "teammates.providers.openai",
-    "openai_compatible": "teammates.providers.openai",
-    "ollama": "teammates.providers.openai",
-}
+from teammates.providers.kinds import KINDS
 
 
 @dataclass(frozen=True)
@@ -24,6 +17,10 @@ class Connection:
     base_url: str = ""
     api_key: str = ""
     may_be_private: bool = False  # else only public addresses are reached
+
+    @property
+    def address(self) -> str:
+        return self.base_url or KINDS[self.kind].address
 
 
 _clients: dict[Connection, ModelClient] = {}
@@ -37,13 +34,14 @@ async def open_client(connection: Connection) -> ModelClient:
 
 
 async def _make_client(connection: Connection) -> ModelClient:
-    if connection.kind in ("anthropic", "openai") and not connection.api_key:
+    kind = KINDS[connection.kind]
+    if kind.needs_key and not connection.api_key:
         raise ProviderError(
             "config.missing",
-            f"{connection.kind.title()} has no key. Save one in Models & prices, and try again.",
+            f"{kind.label} has no key. Save one in Models & prices, and try again.",
         )
     # In a thread: importing a vendor's package takes seconds, and leases are renewed here.
-    module = await asyncio.to_thread(importlib.import_module, _MODULES[connection.kind])
+    module = await asyncio.to_thread(importlib.import_module, kind.module)
     client: ModelClient = module.make_client(connection)
     return client
 

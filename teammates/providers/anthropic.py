@@ -15,7 +15,7 @@ def make_client(connection: Connection) -> VendorClient:
     http = make_http_client(may_be_private=connection.may_be_private)
     client = AsyncAnthropic(
         api_key=connection.api_key,
-        base_url=connection.base_url or "https://api.anthropic.com",
+        base_url=connection.address,
         http_client=http,
         max_retries=0,  # the loop retries, visibly and within its budget
     )

@@ -13,7 +13,7 @@ MOST_MODELS = 50
 @dataclass(frozen=True)
 class LocalServer:
     name: str
-    kind: str  # a ProviderKind
+    kind: str  # of `kinds.KINDS`
     base_url: str
     models: list[str] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""OpenAI's models, and those of any server that speaks its chat completions (Ollama too)."""
+"""OpenAI's models, and those of whoever else speaks its chat completions."""
 
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
@@ -8,23 +8,28 @@ from openai import AsyncOpenAI
 from openai.types.chat.chat_completion_chunk import Choice, ChoiceDelta
 from pydantic_ai.messages import ModelResponseStreamEvent
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIStreamedResponse
+from pydantic_ai.providers import Provider
+from pydantic_ai.providers.deepseek import DeepSeekProvider
 from pydantic_ai.providers.ollama import OllamaProvider
 from pydantic_ai.providers.openai import OpenAIProvider
+from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
+from pydantic_ai.providers.openrouter import OpenRouterProvider
 from pydantic_ai.usage import RequestUsage
 
 from teammates.providers import Connection
 from teammates.providers.adapting import Profile
+from teammates.providers.kinds import KINDS
 from teammates.providers.think_tags import ThinkTags
 from teammates.providers.vendor import VendorClient, make_http_client
 
-LABELS = {"openai": "OpenAI", "ollama": "Ollama", "openai_compatible": "The model server"}
+WITH_FILES = ("openai", "azure")
 
 
 def make_client(connection: Connection) -> VendorClient:
     http = make_http_client(may_be_private=connection.may_be_private)
     client = AsyncOpenAI(
         api_key=connection.api_key or "none",
-        base_url=connection.base_url or "https://api.openai.com/v1",
+        base_url=connection.address,
         http_client=http,
         max_retries=0,  # the loop retries, visibly and within its budget
     )
@@ -40,7 +45,26 @@ def make_client(connection: Connection) -> VendorClient:
     def make_model(name: str, profile: Profile) -> ChatModel:
         return ChatModel(name, provider=provider, profile=cast(Any, of_kind | profile) or None)
 
-    return VendorClient(make_model, LABELS[connection.kind], http)
+    return VendorClient(make_model, _label(connection.kind), http)
+
+
+def _provider(kind: str, client: AsyncOpenAI) -> Provider[AsyncOpenAI]:
+    """Whose models they are says what they take."""
+    match kind:
+        case "deepseek":
+            return DeepSeekProvider(openai_client=client)
+        case "ollama":
+            return OllamaProvider(openai_client=client)
+        case "openrouter":
+            return OpenRouterProvider(openai_client=client)
+        case "xai" | "groq":
+            return OpenAICompatibleProvider(name=kind, openai_client=client)
+    return OpenAIProvider(openai_client=client)
+
+
+def _label(kind: str) -> str:
+    """What it is called in sentences."""
+    return "The model server" if kind == "openai_compatible" else KINDS[kind].label
 
 
 class ChatModel(OpenAIChatModel):

@@ -1,0 +1,39 @@
+"""Every kind of provider: a row here, and a module where none of those there are speaks like it."""
+
+from dataclasses import dataclass
+
+_CHAT = "teammates.providers.openai"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`module` has `make_client`; `address` is where the provider is, or where a server of one's
+    own usually is."""
+
+    label: str
+    module: str
+    address: str = ""
+    needs_key: bool = True
+    has_own_address: bool = False  # somebody says where it is
+
+
+KINDS = {
+    "demo": Kind("Demo (built in, no AI)", "teammates.providers.demo", needs_key=False),
+    "anthropic": Kind("Anthropic", "teammates.providers.anthropic", "https://api.anthropic.com"),
+    "openai": Kind("OpenAI", _CHAT, "https://api.openai.com/v1"),
+    "openrouter": Kind("OpenRouter", _CHAT, "https://openrouter.ai/api/v1"),
+    "deepseek": Kind("DeepSeek", _CHAT, "https://api.deepseek.com"),
+    "xai": Kind("xAI", _CHAT, "https://api.x.ai/v1"),
+    "groq": Kind("Groq", _CHAT, "https://api.groq.com/openai/v1"),
+    "azure": Kind("Azure OpenAI", _CHAT, has_own_address=True),
+    "openai_compatible": Kind(
+        "OpenAI-compatible server",
+        _CHAT,
+        "http://127.0.0.1:8080/v1",
+        needs_key=False,
+        has_own_address=True,
+    ),
+    "ollama": Kind(
+        "Ollama", _CHAT, "http://127.0.0.1:11434/v1", needs_key=False, has_own_address=True
+    ),
+}

@@ -1,0 +1,82 @@
+"""Every kind of provider: where it is, what it needs, how it answers."""
+
+import asyncio
+import importlib
+from typing import Any, cast
+
+import pytest
+
+from runs.models import Run, RunStatus
+from teammates import providers
+from teammates.access import Access
+from teammates.errors import Invalid
+from teammates.llm import catalog
+from teammates.providers import Connection
+from teammates.providers.base import ProviderError
+from teammates.providers.kinds import KINDS
+from tests import fake_models
+from tests.factories import browser_of
+from tests.fake_models import chat
+from tests.runs.execution.working import finish, run_on
+
+pytestmark = pytest.mark.django_db(transaction=True)
+CHAT = [name for name, kind in KINDS.items() if kind.module.endswith(".openai")]
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if KINDS[name].address])
+def test_a_kind_is_asked_where_it_is_with_its_key(name: str) -> None:
+    module = importlib.import_module(KINDS[name].module)
+    client = module.make_client(Connection(name, api_key="sk-1"))
+    vendor = cast(Any, client._make_model("m", {})).client
+    assert str(vendor.base_url).rstrip("/") == KINDS[name].address
+    assert vendor.api_key == "sk-1"
+
+
+@pytest.mark.parametrize("kind", CHAT)
+def test_whoever_speaks_chat_completions_thinks_calls_tools_and_answers(
+    alice: Access, kind: str
+) -> None:
+    call = {"index": 0, "id": "call_1", "type": "function"}
+    made = call | {"function": {"name": "list_files", "arguments": "{}"}}
+    with fake_models.serve() as models:
+        models.answers = [
+            chat(
+                {"reasoning_content": "Let me look."}, {"tool_calls": [made]}, finish="tool_calls"
+            ),
+            chat({"content": "There are no files."}),
+        ]
+        run = finish(run_on(alice, models, kind, "m"))
+        assert run.status == RunStatus.COMPLETED, run.error_message
+        assert run.answer is not None
+        assert run.answer.content == "There are no files."
+        first, second = models.requests
+        assert first["headers"]["Authorization"] == "Bearer sk-test-0123456789"
+        assert first["path"].endswith("/chat/completions")
+        assert [m["role"] for m in second["body"]["messages"]][-2:] == ["assistant", "tool"]
+    page = browser_of(alice).get(f"/threads/{run.thread_id}/").content.decode()
+    assert "Let me look." in page
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if KINDS[name].needs_key])
+def test_a_kind_without_its_key_says_so(name: str) -> None:
+    with pytest.raises(ProviderError, match=f"{KINDS[name].label} has no key"):
+        asyncio.run(providers.open_client(Connection(name, base_url="http://127.0.0.1:1/v1")))
+
+
+def test_a_kind_that_somebody_runs_wants_its_address(alice: Access) -> None:
+    with pytest.raises(Invalid, match="say where your Azure OpenAI is"):
+        catalog.create_provider(alice, name="Azure", kind="azure", api_key="k")
+    local = catalog.create_provider(alice, name="Local", kind="ollama")
+    assert local.base_url == KINDS["ollama"].address
+    with pytest.raises(Invalid, match="kind must be one of anthropic, openai, openrouter"):
+        catalog.create_provider(alice, name="x", kind="demo")
+
+
+def test_the_page_offers_every_kind(alice: Access) -> None:
+    browser = browser_of(alice)
+    page = browser.get("/settings/models/").content.decode()
+    assert all(f'value="{name}"' in page for name in [*KINDS][1:])
+    form = {"kind": "groq", "name": "Groq", "api_key": "gsk_1", "model": "llama-3.3-70b-versatile"}
+    assert browser.post("/settings/models/", form).status_code == 302
+    assert "llama-3.3-70b-versatile" in browser.get("/settings/models/").content.decode()
+    assert not Run.objects.exists()
