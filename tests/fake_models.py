@@ -24,6 +24,13 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *args: Any) -> None:
         pass
 
+    def do_GET(self) -> None:
+        """The models that the server lists."""
+        self.server.requests.append({"path": self.path, "headers": self.headers})
+        status, listed = self.server.listed
+        content = json.dumps(listed).encode()
+        self._send(status, {"Content-Type": "application/json"}, [content])
+
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.requests.append({"path": self.path, "body": body, "headers": self.headers})
@@ -397,6 +404,7 @@ class FakeModels(ThreadingHTTPServer):
         # What the next requests get, whatever their model: status, headers, pieces of the body.
         self.answers: list[Answer] = []
         self.answer: Callable[[Any], Answer] | None = None  # what each request's body gets
+        self.listed: tuple[int, Any] = (200, {"data": []})
         self.hung_up = threading.Event()
         self.prompt_cache = PromptCache()
         self.silent_seconds = 0.0  # behind a piece that says Half

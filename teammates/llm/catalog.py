@@ -9,6 +9,7 @@ from django.utils import timezone
 from config.compiled import Hole, compiled
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound
+from teammates.llm import known_models
 from teammates.models import Effort, Model, ModelPrice, Organization, Provider
 from teammates.providers.kinds import KINDS
 from teammates.public_http import check_url
@@ -124,7 +125,8 @@ def add_model(
     prices: dict[str, str] | None = None,
     is_default: bool = False,
 ) -> Model:
-    """Offer a model under `alias`; `prices` has the four lanes of `ModelPrice`.
+    """Offer a model under `alias`; `prices` has the four lanes of `ModelPrice`. What is not given
+    is the catalogue's, where that knows the model.
 
     Raises `Invalid`, `Forbidden`, `Conflict` (alias taken).
     """
@@ -135,12 +137,18 @@ def add_model(
     for field, text in (("alias", alias), ("name", name)):
         if len(text) > LONGEST_NAME:
             raise Invalid(f"{field} must have at most {LONGEST_NAME} characters.")
+    known = known_models.find(provider.kind, name)
     try:
         with transaction.atomic():
-            model = Model.objects.create(
+            model = Model(
                 organization=access.organization, provider=provider, alias=alias, name=name
             )
-            if prices:
+            if known is not None and known.context_window:
+                model.context_window = known.context_window
+            model.save()
+            if prices is None and known is not None and known.prices:
+                ModelPrice.objects.create(model=model, source=known.source, **known.prices)
+            elif prices:
                 _set_price(
                     model,
                     *(

@@ -134,6 +134,8 @@ class ModelPrice(models.Model):
     cache_read = models.DecimalField(max_digits=12, decimal_places=6)
     cache_write = models.DecimalField(max_digits=12, decimal_places=6)
     output = models.DecimalField(max_digits=12, decimal_places=6)
+    # The catalogue and release that it is of; empty: somebody set it.
+    source = models.CharField(max_length=50, blank=True, default="", db_default="")
 
     class Meta:
         constraints: ClassVar = [

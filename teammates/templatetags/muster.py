@@ -108,6 +108,13 @@ def money(cost: Any) -> str:
 
 
 @register.filter
+def price(dollars: Decimal) -> str:
+    """Dollars with all their digits, two at least: a price is not rounded."""
+    whole, _, rest = f"{dollars.normalize():f}".partition(".")
+    return f"${whole}.{rest:0<2}"
+
+
+@register.filter
 def micros(amount: int | None) -> str:
     """Millionths of a dollar as `money`."""
     return money(None if amount is None else Decimal(amount) / 1_000_000)

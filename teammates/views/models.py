@@ -15,8 +15,10 @@ from teammates.access import Access
 from teammates.errors import DomainError
 from teammates.forms.models import KeyForm, ModelForm, ProviderForm
 from teammates.integrations import checks
-from teammates.llm import catalog
+from teammates.llm import catalog, known_models
 from teammates.models import Effort, Model, Provider
+from teammates.providers.base import ProviderError
+from teammates.providers.listing import list_models
 from teammates.providers.local import find_servers
 from teammates.web.pages import PageRequest, add_refusal
 
@@ -138,8 +140,33 @@ def model_new(request: PageRequest, provider_id: int) -> HttpResponse:
     model = catalog.add_model(
         request.access, provider, alias=request.POST.get("alias", "").strip() or name, name=name
     )
-    messages.success(request, f"{model.alias} is offered. Test it, and set its price.")
+    price = model.price_now()
+    then = f"Its prices are those of {price.source}." if price else "Set its price: none is known."
+    messages.success(request, f"{model.alias} is offered. {then} Test it next.")
     return redirect("teammates:model_settings")
+
+
+@require_GET
+def model_names(request: PageRequest, provider_id: int) -> HttpResponseBase:
+    """What the provider lists, for the field in which one of its models is named."""
+    request.access.require("data.llm_credentials.manage")
+    provider = _provider(request.access, provider_id)
+    connection, offered = provider.connection, set(provider.models.values_list("name", flat=True))
+
+    async def answer() -> AsyncIterator[str]:  # on the event loop: no thread waits for providers
+        try:
+            names = await list_models(connection)
+        except ProviderError as error:
+            yield render_to_string("settings/_model_names.html", {"error": error})
+            return
+        new = [name for name in names if name not in offered]
+        context = {
+            "provider": provider,
+            "names": [(name, known_models.find(provider.kind, name)) for name in new],
+        }
+        yield render_to_string("settings/_model_names.html", context)
+
+    return StreamingHttpResponse(answer())
 
 
 @require_POST

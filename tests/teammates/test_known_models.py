@@ -1,0 +1,142 @@
+"""Models that the catalogue knows, and those that a provider lists."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+
+from teammates.access import Access
+from teammates.llm import catalog, known_models
+from teammates.models import Model, ModelPrice, Provider
+from teammates.templatetags.muster import price
+from tests.factories import browser_of, make_bob
+from tests.fake_models import FakeModels, serve
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def of(alice: Access, kind: str, models: FakeModels | None = None) -> Provider:
+    alice.organization.is_home = True
+    alice.organization.save()
+    base = models.url if models else ""
+    base += "/v1" if models and kind != "anthropic" else ""
+    return catalog.create_provider(alice, name=kind, kind=kind, api_key="sk-1", base_url=base)
+
+
+def names_of(alice: Access, provider: Provider) -> str:
+    answer: Any = browser_of(alice).get(f"/settings/providers/{provider.pk}/names/")
+
+    async def whole() -> bytes:
+        return b"".join([piece async for piece in answer.streaming_content])
+
+    return async_to_sync(whole)().decode()
+
+
+def test_a_known_model_has_the_catalogues_prices_and_window(alice: Access) -> None:
+    model = catalog.add_model(alice, of(alice, "openai"), alias="five", name="gpt-5")
+    assert model.context_window == 400_000
+    price = model.price_now()
+    assert price is not None
+    assert (price.uncached_input, price.cache_read, price.output) == (
+        Decimal("1.25"),
+        Decimal("0.125"),
+        Decimal("10"),
+    )
+    assert price.cache_write == price.uncached_input  # it has no price of its own
+    assert price.source.startswith("genai-prices ")
+    page = browser_of(alice).get("/settings/models/").content.decode()
+    assert f"Prices of {price.source}" in page
+
+
+def test_own_prices_are_above_the_catalogues(alice: Access) -> None:
+    own = {"uncached_input": "2", "cache_read": "1", "cache_write": "3", "output": "4"}
+    provider = of(alice, "openai")
+    given = catalog.add_model(alice, provider, alias="a", name="gpt-5", prices=own).price_now()
+    assert given is not None
+    assert (given.uncached_input, given.source) == (2, "")
+    model = catalog.add_model(alice, provider, alias="b", name="gpt-5")
+    set_now = catalog.set_price(alice, model, **own)
+    assert model.price_now() == set_now
+    assert ModelPrice.objects.filter(model=model).count() == 2  # what was booked keeps its price
+
+
+@pytest.mark.parametrize(("kind", "name"), [("openai", "no-such-model"), ("ollama", "llama3")])
+def test_a_model_that_nobody_knows_has_no_price(alice: Access, kind: str, name: str) -> None:
+    model = catalog.add_model(alice, of(alice, kind), alias=name, name=name)
+    assert model.price_now() is None
+    assert model.context_window == Model._meta.get_field("context_window").default
+    page = browser_of(alice).get("/settings/models/").content.decode()
+    assert "No price: cost is unknown" in page
+
+
+def test_prices_are_those_of_their_time() -> None:
+    night, day = (
+        known_models.find("deepseek", "deepseek-chat", at=datetime(2026, 11, 30, hour, tzinfo=UTC))
+        for hour in (20, 8)
+    )
+    assert night is not None
+    assert day is not None
+    assert night.prices
+    assert day.prices
+    assert night.prices["output"] != day.prices["output"]
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic", "ollama"])
+def test_a_provider_lists_what_a_key_can_use(alice: Access, kind: str) -> None:
+    with serve() as models:
+        models.listed = 200, {"data": [{"id": "gpt-5"}, {"id": "<b>new"}, {"id": "gpt-4o"}]}
+        provider = of(alice, kind, models)
+        catalog.add_model(alice, provider, alias="five", name="gpt-5")
+        shown = names_of(alice, provider)
+        (asked,) = models.requests
+    assert "offers 2 more" in shown
+    assert 'value="gpt-4o"' in shown
+    assert 'value="gpt-5"' not in shown  # it is there
+    assert "<b>" not in shown
+    if kind == "openai":
+        assert "128,000 tokens" in shown
+    key = asked["headers"]["x-api-key" if kind == "anthropic" else "Authorization"]
+    assert key == ("sk-1" if kind == "anthropic" else "Bearer sk-1")
+    assert asked["path"].startswith("/v1/models")
+
+
+@pytest.mark.parametrize(
+    ("listed", "said"),
+    [
+        ((401, {"error": "no"}), "OpenAI refused the key. Check it."),
+        ((404, {}), "OpenAI does not list its models."),
+        ((200, {"data": "x"}), "OpenAI does not list its models."),
+        ((200, ["x"]), "OpenAI does not list its models."),
+    ],
+)
+def test_a_provider_that_lists_nothing_says_why(
+    alice: Access, listed: tuple[int, object], said: str
+) -> None:
+    with serve() as models:
+        models.listed = listed
+        assert said in names_of(alice, of(alice, "openai", models))
+
+
+def test_a_provider_that_is_not_there_says_so(alice: Access) -> None:
+    provider = of(alice, "openai")
+    provider.base_url = "http://127.0.0.1:9/v1"
+    provider.save()
+    assert "OpenAI could not be reached." in names_of(alice, provider)
+
+
+def test_only_who_manages_models_asks_a_provider(alice: Access) -> None:
+    with serve() as models:
+        provider = of(alice, "openai", models)
+        url = f"/settings/providers/{provider.pk}/names/"
+        assert browser_of(make_bob(alice)).get(url).status_code == 403
+        assert not models.requests
+
+
+@pytest.mark.parametrize(
+    ("dollars", "shown"),
+    [("0.125000", "$0.125"), ("3", "$3.00"), ("0", "$0.00"), ("100", "$100.00")],
+)
+def test_prices_are_not_rounded(dollars: str, shown: str) -> None:
+    assert price(Decimal(dollars)) == shown
