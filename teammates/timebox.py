@@ -25,7 +25,7 @@ LARGEST = 1024 * 1024 * 1024  # bytes of memory that a process may take
 PATIENCE = 10  # seconds of the clock for each second of work: other processes work too
 # What the first process loads once, and every later one has from it.
 PRELOADED = [
-    "teammates.web.markdown",
+    "teammates.web.drawing",
     "teammates.tools.schemas",
     "teammates.html",
     "runs.inbox.parsing",

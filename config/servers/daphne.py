@@ -2,10 +2,15 @@
 has not taken yet, and an end that closes every stream and exits with 0.
 """
 
+import os
+
+os.environ.setdefault(
+    "AUTOBAHN_USE_NVX", "0"
+)  # a compiler's parts, for the few websockets there are
+
 from daphne.server import Server as DaphneServer  # isort: skip  # first: it installs the reactor
 
 import asyncio
-import os
 from http import HTTPStatus
 from typing import Any
 

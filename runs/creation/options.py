@@ -10,7 +10,6 @@ from teammates.errors import Invalid
 from teammates.integrations import server_lookup
 from teammates.llm import catalog
 from teammates.models import Effort, Model, PermissionMode, TeammateVersion
-from teammates.tools import schemas
 from teammates.types import JSON
 
 MOST_TURNS = 2000
@@ -115,6 +114,8 @@ def _check_output_schema(schema: JSON) -> None:
         raise Invalid("output_schema must have type object at its root.")
     if any(f'"{word}"' in json.dumps(schema) for word in ("$ref", "$defs")):
         raise Invalid("output_schema must not use $ref or $defs.")
+    from teammates.tools import schemas  # loaded with the first one
+
     try:
         wrong = timebox.within(schemas.SECONDS, schemas.unusable, schema)
     except timebox.TooCostly:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
-from teammates.tools import schemas
 from teammates.types import JSON
 
 
@@ -121,6 +120,8 @@ class Tool:
     def check(self, arguments: Any) -> str:
         """What is wrong with `arguments`, as a sentence for the model that repeats none of their
         values; empty if nothing. Not on the event loop where `has_strangers_schema`."""
+        from teammates.tools import schemas  # loaded with the first call
+
         if self.has_strangers_schema:
             return schemas.problem_of_strangers(self.schema, arguments)
         return schemas.problem(self.schema, arguments)

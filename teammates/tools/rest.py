@@ -8,7 +8,6 @@ import httpx2
 
 from teammates.public_http import BlockedAddress, outside_client
 from teammates.text import read_json
-from teammates.tools import schemas
 from teammates.tools.base import ToolContext, ToolError, UnknownEffect
 from teammates.tools.servers import Operation, ServerConnection
 from teammates.types import JSON
@@ -53,6 +52,8 @@ def read_operation(given: Any) -> Operation:
         raise ValueError("path must begin with / and stay on the server")
     places = _PLACE.findall(path)
     schema = given.get("parameters") or given.get("input_schema") or _default_schema(method, places)
+    from teammates.tools import schemas  # loaded with the first one
+
     if wrong := schemas.unusable(schema):
         raise ValueError(f"parameters {wrong}")
     if missing := [place for place in places if place not in schema.get("properties", {})]:

@@ -4,52 +4,14 @@ draws it busy. What was drawn is kept: an answer is drawn once in a process, who
 
 import hashlib
 import threading
-from functools import cache
 from html import escape
-from typing import Any
 
-import nh3
 from cachetools import LRUCache
 from django.utils.safestring import SafeString, mark_safe
-from markdown_it import MarkdownIt
-from pygments import highlight
-from pygments.formatters import HtmlFormatter
-from pygments.lexers import get_lexer_by_name
-from pygments.util import ClassNotFound
 
 from teammates import timebox
 
-TAGS = {
-    "p",
-    "br",
-    "hr",
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-    "h5",
-    "h6",
-    "strong",
-    "em",
-    "s",
-    "code",
-    "pre",
-    "a",
-    "ul",
-    "ol",
-    "li",
-    "blockquote",
-    "table",
-    "thead",
-    "tbody",
-    "tr",
-    "th",
-    "td",
-    "span",
-    "div",
-}
 LONGEST = 200_000  # characters; more is shown as it is
-LONGEST_CODE = 10_000  # characters of a block that is coloured
 SECONDS = 1.5  # of work for a text; one that takes more is shown as it is
 KEPT = 32 * 1024 * 1024  # characters of what was drawn
 _drawn: LRUCache[bytes, SafeString] = LRUCache(KEPT, getsizeof=len)
@@ -76,34 +38,14 @@ def _draw_or_escape(text: str) -> str:
         return ""
     if len(text) <= LONGEST:
         try:
-            return timebox.within(SECONDS, draw, text)
+            return timebox.within(SECONDS, _draw, text)
         except timebox.TooCostly:
             pass
     return f"<pre>{escape(text)}</pre>"
 
 
-def draw(text: str) -> str:
-    """`render` itself; call it within a budget."""
-    return nh3.clean(
-        _parser().render(text),
-        tags=TAGS,
-        attributes={"a": {"href", "title"}, "span": {"class"}, "code": {"class"}},
-        url_schemes={"http", "https", "mailto"},
-        link_rel="noopener noreferrer nofollow",
-    )
+def _draw(text: str) -> str:
+    """In a process with a budget, which alone loads what that takes."""
+    from teammates.web.drawing import draw
 
-
-@cache
-def _parser() -> MarkdownIt:
-    options = {"html": False, "linkify": False, "highlight": _highlight}
-    return MarkdownIt("js-default", options).enable(["table", "strikethrough"]).disable("image")
-
-
-def _highlight(code: str, language: str, attributes: Any) -> str:
-    if len(code) > LONGEST_CODE:
-        return escape(code)
-    try:
-        lexer = get_lexer_by_name(language)
-    except ClassNotFound:
-        return escape(code)
-    return str(highlight(code, lexer, HtmlFormatter(nowrap=True)))
+    return draw(text)

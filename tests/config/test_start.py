@@ -166,3 +166,43 @@ def test_the_pages_of_the_api_docs_find_their_files(server: Server) -> None:
             assert files
             assert all(client.get(file).status_code == 200 for file in files)
             assert not re.search(r'(?:src|href)="https?://', html)
+
+
+LATER = [
+    "anthropic",
+    "genai_prices",
+    "jsonschema",
+    "markdown_it",
+    "mcp",
+    "nh3",
+    "openai",
+    "PIL",
+    "pydantic_ai",
+    "pygments",
+    "pypdf",
+    "regex",
+    "trafilatura",
+]
+
+
+def test_what_few_need_is_loaded_when_they_do(tmp_path: Path) -> None:
+    script = f"""
+import django, sys
+django.setup()
+from runs.management.commands.start import _load_application
+_load_application()
+print(sorted(set({LATER}) & set(sys.modules)))
+"""
+    environment = os.environ | {
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "MUSTER_DATA": str(tmp_path / "data"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=CHECKOUT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
