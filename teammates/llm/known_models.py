@@ -37,7 +37,9 @@ class KnownModel:
 
 
 def find(kind: str, name: str, *, at: datetime | None = None) -> KnownModel | None:
-    """A model of a kind of provider, with the prices that are valid `at` a time, else now."""
+    """A model of a kind of provider, with its prices `at` a time, else now. Where they change with
+    the hour, those of the dearest; where they grow with the request, those of an ordinary one, and
+    the window ends where it would cost more."""
     from genai_prices.data_snapshot import get_snapshot  # loaded when somebody asks
 
     provider = _PROVIDERS.get(kind)
@@ -47,8 +49,11 @@ def find(kind: str, name: str, *, at: datetime | None = None) -> KnownModel | No
         _, model = get_snapshot().find_provider_model(name, None, provider, None)
     except LookupError:
         return None
-    of_model = model.get_prices(at or timezone.now())
-    given = {lane: _base(getattr(of_model, f"{lane}_mtok", None)) for lane in _LANES}
+    at = at or timezone.now()
+    hours = range(24) if isinstance(model.prices, list) else [at.hour]
+    every = [model.get_prices(at.replace(hour=hour)) for hour in hours]
+    dearest = max(every, key=lambda one: (_base(one, "output") or 0, _base(one, "input") or 0))
+    given = {lane: _base(dearest, lane) for lane in _LANES}
     prices: dict[str, Decimal] | None = None
     if given["input"] is not None and given["output"] is not None:
         # A lane without a price of its own costs what input does.
@@ -56,10 +61,19 @@ def find(kind: str, name: str, *, at: datetime | None = None) -> KnownModel | No
             ours: given["input"] if (price := given[lane]) is None else price
             for lane, ours in _LANES.items()
         }
-    return KnownModel(model.context_window, prices, f"genai-prices {version('genai-prices')}")
+    window = model.context_window
+    tiers = [tier.start for lane in _LANES for tier in getattr(_price(dearest, lane), "tiers", ())]
+    if window and tiers:
+        window = min(window, *tiers)
+    return KnownModel(window, prices, f"genai-prices {version('genai-prices')}")
 
 
-def _base(price: object) -> Decimal | None:
+def _price(prices: object, lane: str) -> object:
+    return getattr(prices, f"{lane}_mtok", None)
+
+
+def _base(prices: object, lane: str) -> Decimal | None:
     """Of a price that grows with the size of a request: that of an ordinary one."""
+    price = _price(prices, lane)
     base = getattr(price, "base", price)
-    return base if isinstance(base, Decimal) else None
+    return round(base, 6) if isinstance(base, Decimal) else None

@@ -1,5 +1,7 @@
 """The models that a key can use, as its provider lists them."""
 
+import asyncio
+
 import httpx2
 
 from teammates.providers import Connection
@@ -16,14 +18,16 @@ LARGEST_LIST = 4 * 1024 * 1024  # bytes
 async def list_models(connection: Connection) -> list[str]:
     """Their names, sorted. Raises `ProviderError`."""
     label = KINDS[connection.kind].label
+    if not connection.api_key.isascii():
+        raise ProviderError("provider.unauthorized", f"{label} refused the key. Check it.")
     url, headers = _asked_for(connection)
     client = outside_client(
         may_be_private=connection.may_be_private, timeout=SECONDS, most_bytes=LARGEST_LIST
     )
     try:
-        async with client:
+        async with asyncio.timeout(SECONDS), client:
             answer = await client.get(url, headers=headers)
-    except (httpx2.HTTPError, BlockedAddress) as error:
+    except (httpx2.HTTPError, BlockedAddress, TimeoutError) as error:
         raise ProviderError("provider.unreachable", f"{label} could not be reached.") from error
     if answer.status_code in (401, 403):
         raise ProviderError("provider.unauthorized", f"{label} refused the key. Check it.")

@@ -1,5 +1,6 @@
 """Models, their providers and prices."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -43,7 +44,7 @@ def model_settings(request: PageRequest) -> HttpResponse:
 def _say_connected(request: PageRequest, provider: Provider) -> None:
     """An address is tried at once; what costs money waits for a click."""
     model = provider.models.order_by("id").first()
-    if provider.base_url and model is not None:
+    if not provider.needs_key and model is not None:
         checks.ask_model(request.access, model)
         messages.success(request, f"{provider.name} is saved; {model.alias} is being asked.")
     else:
@@ -160,10 +161,10 @@ def model_names(request: PageRequest, provider_id: int) -> HttpResponseBase:
             yield render_to_string("settings/_model_names.html", {"error": error})
             return
         new = [name for name in names if name not in offered]
-        context = {
-            "provider": provider,
-            "names": [(name, known_models.find(provider.kind, name)) for name in new],
-        }
+        known = await asyncio.to_thread(
+            lambda: [(name, known_models.find(provider.kind, name)) for name in new]
+        )
+        context = {"provider": provider, "names": known}
         yield render_to_string("settings/_model_names.html", context)
 
     return StreamingHttpResponse(answer())

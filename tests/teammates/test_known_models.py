@@ -71,16 +71,20 @@ def test_a_model_that_nobody_knows_has_no_price(alice: Access, kind: str, name: 
     assert "No price: cost is unknown" in page
 
 
-def test_prices_are_those_of_their_time() -> None:
-    night, day = (
-        known_models.find("deepseek", "deepseek-chat", at=datetime(2026, 11, 30, hour, tzinfo=UTC))
-        for hour in (20, 8)
-    )
-    assert night is not None
-    assert day is not None
-    assert night.prices
-    assert day.prices
-    assert night.prices["output"] != day.prices["output"]
+@pytest.mark.parametrize("hour", [2, 8, 20])
+def test_a_price_that_changes_with_the_hour_is_the_dearest(hour: int) -> None:
+    now = datetime(2026, 11, 30, hour, 5, tzinfo=UTC)
+    known = known_models.find("deepseek", "deepseek-chat", at=now)
+    assert known is not None
+    assert known.prices is not None
+    assert known.prices["output"] == Decimal("1.1")
+
+
+def test_a_window_ends_where_a_request_would_cost_more() -> None:
+    known = known_models.find("openrouter", "anthropic/claude-sonnet-4.5")
+    assert known is not None
+    assert known.prices is not None
+    assert (known.context_window, known.prices["uncached_input"]) == (200_000, 3)
 
 
 @pytest.mark.parametrize("kind", ["openai", "anthropic", "ollama"])
@@ -124,6 +128,13 @@ def test_a_provider_that_is_not_there_says_so(alice: Access) -> None:
     provider.base_url = "http://127.0.0.1:9/v1"
     provider.save()
     assert "OpenAI could not be reached." in names_of(alice, provider)
+
+
+def test_a_key_that_no_provider_gave_is_refused(alice: Access) -> None:
+    provider = of(alice, "openai")
+    provider.api_key = "sk-é"
+    provider.save()
+    assert "OpenAI refused the key." in names_of(alice, provider)
 
 
 def test_only_who_manages_models_asks_a_provider(alice: Access) -> None:
