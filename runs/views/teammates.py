@@ -255,7 +255,7 @@ def _in_words(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, dict):
-        return ", ".join(f"{key} {one}" for key, one in value.items()) or "as usual"
+        return ", ".join(f"{key} {_in_words('', one)}" for key, one in value.items()) or "as usual"
     if isinstance(value, list):
         return ", ".join(value) or "none"
     labels = {"permission_mode": PermissionMode, "effort": Effort}

@@ -82,8 +82,10 @@ class TeammateForm(forms.Form):
     stop = forms.CharField(
         label="Stop at",
         required=False,
+        strip=False,
         widget=forms.Textarea(attrs={"rows": 2, "class": "mono"}),
-        help_text=f"Up to {sampling.MOST_STOPS} texts, one a line: the answer ends before them.",
+        help_text=f"Up to {sampling.MOST_STOPS} texts, one a line (\\n for the end of one): "
+        "the answer ends before them.",
     )
     seed = forms.IntegerField(
         label="Seed",
@@ -136,7 +138,9 @@ class TeammateForm(forms.Form):
     @property
     def is_unfolded(self) -> bool:
         """Whether there is something to see below."""
-        return any(self[name].value() or self[name].errors for name in self.folded)
+        return any(
+            self[name].value() not in (None, "") or self[name].errors for name in self.folded
+        )
 
     @staticmethod
     def now(version: TeammateVersion) -> JSON:
@@ -147,7 +151,9 @@ class TeammateForm(forms.Form):
             "apps": version.tools,
             "built_in": [name for name in GROUPS if name not in off],
             **version.sampling,
-            "stop": "\n".join(version.sampling.get("stop", [])),
+            "stop": "\n".join(
+                text.replace("\n", "\\n") for text in version.sampling.get("stop", [])
+            ),
         } | {
             name: getattr(version, name)
             for name in ("role", "goals", "instructions", "model", "effort", "permission_mode")
@@ -160,7 +166,7 @@ class TeammateForm(forms.Form):
         apps = given.pop("apps", None)
         given["sampling"] = {name: given.pop(name) for name in self.folded}
         stops = given["sampling"]["stop"].splitlines()
-        given["sampling"]["stop"] = [text for text in stops if text]
+        given["sampling"]["stop"] = [text.replace("\\n", "\n") for text in stops if text]
         shown = {value for value, _ in self.fields["apps"].choices} if apps is not None else set()  # type: ignore[attr-defined]
         kept = [slug for slug in before.tools if slug not in shown] if before else []
         given["tools"] = kept + (apps or [])

@@ -4,7 +4,9 @@ A profile is pydantic-ai's, of what a model takes, with some words of ours in it
 """
 
 import re
+from collections.abc import Collection
 
+from teammates.providers.base import MediaKind
 from teammates.types import JSON
 
 Profile = JSON
@@ -21,8 +23,13 @@ _TAKES_NO = (
     r"|not? support\w*\W.{{0,40}}\b{0}\b|support {0} input|(unknown variant|invalid value)\W+{0}"
 )
 _TAKES_TEXT_ALONE = r"at most 0 image|content must be a string|required for image input"
-# A picture of another kind, or sent in another way, would be taken.
-_OF_THIS_KIND = r"\b(webp|gif|png|jpe?g|format|base64|urls?)\b"
+# Another picture or file, or one that is sent in another way, would be taken.
+_OF_THIS_ONE = (
+    r"\b(webp|gif|png|jpe?g|base64|urls?|password|schema|function|propert(y|ies))\b"
+    r"|(image|supported) formats?|media type|\b\d+ ?[KMG]i?B\b|larger|exceed"
+)
+# Another request, with the same settings otherwise, would be taken.
+_OF_THIS_REQUEST = r"may only be set|cannot both|only the default|only .{0,20}when"
 # How sampling settings are named on the wire, and how a server says that it takes none.
 _SETTINGS = {
     "temperature": r"\btemperature\b",
@@ -37,9 +44,15 @@ _TAKES_NO_SETTING = (
 )
 
 
-def adapt(said: str, sampling: JSON | None = None, sent: Profile | None = None) -> Profile:
+def adapt(
+    said: str,
+    *,
+    sampling: Collection[str] = (),
+    media: Collection[MediaKind] = ("picture", "pdf"),
+    sent: Profile | None = None,
+) -> Profile:
     """What a server wants that refused a request so; empty if that is no matter of the profile.
-    `sampling` are the settings of the request, which was sent with the profile `sent`."""
+    The request had these sampling settings and showed these kinds of files; it was `sent` so."""
 
     def says(pattern: str) -> bool:
         return re.search(pattern, said, re.IGNORECASE) is not None
@@ -48,20 +61,26 @@ def adapt(said: str, sampling: JSON | None = None, sent: Profile | None = None) 
         return {"openai_chat_supports_max_completion_tokens": True}
     if "max_completion_tokens" in said and not says(r"\d"):
         return {"openai_chat_supports_max_completion_tokens": False}
-    if not says(_OF_THIS_KIND):
-        if says(_TAKES_NO.format(_PICTURES)) or says(_TAKES_TEXT_ALONE):
+    if media and not says(_OF_THIS_ONE):
+        takes_no_picture = says(_TAKES_NO.format(_PICTURES)) or says(_TAKES_TEXT_ALONE)
+        if "picture" in media and takes_no_picture:
             return {"supports_image_input": False}
-        if says(_TAKES_NO.format(_PDFS)):
+        if "pdf" in media and says(_TAKES_NO.format(_PDFS)):
             return {"supports_document_input": False}
     if says(_SYSTEM_ROLE) and says(_IS_REFUSED):
         return {NO_SYSTEM_ROLE: True}
     if says(_TAKES_NO_SETTING):
-        left_out = [name for name in sampling or {} if (sent or {}).get(REFUSES + name)]
+        left_out = [name for name in sampling if (sent or {}).get(REFUSES + name)]
         named = [
             name
             for name, pattern in _SETTINGS.items()
-            if name in (sampling or {}) and name not in left_out and says(pattern)
+            if name in sampling and name not in left_out and says(pattern)
         ]
         if named:  # of two that do not go together, the last goes
             return {REFUSES + named[-1]: True}
     return {}
+
+
+def is_for_good(said: str) -> bool:
+    """Whether a model never takes what it refused so, in whatever request."""
+    return re.search(_OF_THIS_REQUEST, said, re.IGNORECASE) is None

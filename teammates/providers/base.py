@@ -181,6 +181,7 @@ class ModelRequest:
             "max_output_tokens": self.max_output_tokens,
             "effort": self.effort,
             "sampling": self.sampling,
+            "media_tokens": self.tokens_of_media,
         }
 
 

@@ -33,14 +33,9 @@ def make_client(connection: Connection) -> VendorClient:
         http_client=http,
         max_retries=0,  # the loop retries, visibly and within its budget
     )
-    provider: OpenAIProvider | OllamaProvider = (
-        OllamaProvider(openai_client=client)
-        if connection.kind == "ollama"
-        else OpenAIProvider(openai_client=client)
-    )
-
+    provider = _provider(connection.kind, client)
     # Files are OpenAI's own part of a message; pictures are everybody's, until one refuses them.
-    of_kind = {} if connection.kind == "openai" else {"supports_document_input": False}
+    of_kind = {} if connection.kind in WITH_FILES else {"supports_document_input": False}
 
     def make_model(name: str, profile: Profile) -> ChatModel:
         return ChatModel(name, provider=provider, profile=cast(Any, of_kind | profile) or None)

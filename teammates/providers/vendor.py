@@ -13,15 +13,23 @@ import httpx2
 from django.conf import settings as django_settings
 from pydantic_ai import messages
 from pydantic_ai.direct import model_request_stream
-from pydantic_ai.exceptions import ModelHTTPError
+from pydantic_ai.exceptions import ModelHTTPError, UserError
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
-from teammates.providers.adapting import NO_SYSTEM_ROLE, OURS, REFUSES, Profile, adapt
+from teammates.providers.adapting import (
+    NO_SYSTEM_ROLE,
+    OURS,
+    REFUSES,
+    Profile,
+    adapt,
+    is_for_good,
+)
 from teammates.providers.base import (
     Delta,
     Media,
+    MediaKind,
     ModelRequest,
     Part,
     ProviderError,
@@ -76,7 +84,10 @@ class VendorClient:
 
     def _model(self, name: str, profile: Profile) -> Model:
         native = {key: value for key, value in profile.items() if not key.startswith(OURS)}
-        return self._make_model(name, native)
+        try:
+            return self._make_model(name, native)
+        except UserError as error:  # a name that the provider cannot have
+            raise ProviderError("provider.model_not_found", str(error)) from error
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -91,18 +102,24 @@ class VendorClient:
     async def _opened(self, request: ModelRequest, stack: AsyncExitStack) -> StreamedResponse:
         """Open a stream; where the server refuses a word of the request, again without it. Each
         word is changed once."""
-        changed: set[str] = set()
+        learned: Profile = {}  # of the model
+        passing: Profile = {}  # of this request
         while True:
-            sent = self._profiles.get(request.model, {})
+            sent = self._profiles.get(request.model, {}) | learned | passing
             try:
-                return await stack.enter_async_context(self._opening(request, sent))
+                stream = await stack.enter_async_context(self._opening(request, sent))
             except ModelHTTPError as error:
-                may_adapt = error.status_code in REFUSED_AS_IT_STANDS
-                wanted = adapt(said_by(error), request.sampling, sent) if may_adapt else {}
-                if not wanted or wanted.items() <= sent.items() or wanted.keys() & changed:
+                said = said_by(error) if error.status_code in REFUSED_AS_IT_STANDS else ""
+                wanted = adapt(said, sampling=request.sampling, media=_shown(request), sent=sent)
+                is_tried = wanted.keys() & (learned.keys() | passing.keys())
+                if not wanted or is_tried or wanted.items() <= sent.items():
                     raise
-                changed |= wanted.keys()
-                self._profiles[request.model] = self._profiles.get(request.model, {}) | wanted
+                (learned if is_for_good(said) else passing).update(wanted)
+            else:
+                if learned:
+                    known = self._profiles.get(request.model, {})
+                    self._profiles[request.model] = known | learned
+                return stream
 
     def _opening(
         self, request: ModelRequest, profile: Profile
@@ -236,6 +253,12 @@ def _from_native(part: messages.ModelResponsePart) -> Part | None:
     if isinstance(part, messages.ToolCallPart):
         return ToolRequest(part.tool_call_id, part.tool_name, _raw(part))
     return None
+
+
+def _shown(request: ModelRequest) -> set[MediaKind]:
+    """Which kinds of files are in a request."""
+    said = (one for one in request.conversation if not isinstance(one, Turn))
+    return {media.kind for one in said for media in one.media if media.content}
 
 
 def _takes(model: Model) -> Takes:

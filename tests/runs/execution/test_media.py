@@ -139,11 +139,28 @@ def test_a_model_that_refuses_pdfs_is_asked_without(
         ("Image URLs are not supported; send base64", False),
         ("This model does not support file content types.", False),
         ("Could not process image: it is truncated", False),
+        ("This model does not support image input. Check the message format.", True),
+        ("Invalid schema for function 'crop': property 'image' is not supported.", False),
+        ("Images over 5 MB are not supported", False),
         ("Image exceeds the maximum of 5 MB", False),
     ],
 )
 def test_who_refuses_pictures(words: str, refuses: bool) -> None:
     assert (adapt(words) == {"supports_image_input": False}) == refuses
+    assert not adapt(words, media=[])  # nothing was shown
+
+
+@pytest.mark.parametrize(
+    ("words", "refuses"),
+    [
+        ("This model does not support file content types.", True),
+        ("Invalid value: 'file'. Supported values are: 'text' and 'image_url'.", True),
+        ("Password-protected PDFs are not supported", False),
+        ("Invalid schema for function 'read': property 'file' is not supported.", False),
+    ],
+)
+def test_who_refuses_pdfs(words: str, refuses: bool) -> None:
+    assert (adapt(words, media=["pdf"]) == {"supports_document_input": False}) == refuses
 
 
 def calls(kind: str, tool: str, **arguments: str) -> Answer:

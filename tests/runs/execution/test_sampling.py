@@ -1,5 +1,6 @@
 """How a model chooses its words: what a teammate says about it, on the wire."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -8,6 +9,9 @@ from runs.models import Run, RunStatus
 from teammates.access import Access
 from teammates.errors import Invalid
 from teammates.models import Teammate
+from teammates.providers import Connection
+from teammates.providers.base import ModelRequest, UserMessage
+from teammates.providers.openai import make_client
 from teammates.roster import editing
 from tests.factories import browser_of, default_teammate
 from tests.fake_models import FakeModels, chat, refused
@@ -137,20 +141,57 @@ def test_the_page_sets_shows_and_clears_them(alice: Access) -> None:
         "name": teammate.name,
         "permission_mode": "autonomous",
         "temperature": "0.2",
-        "stop": "END\n\n###",
+        "stop": "END\n\n###\\n",
         "seed": "",
     }
     setup = f"{teammate.get_absolute_url()}?tab=setup"
     assert browser.post(setup, form).status_code == 302
     teammate.refresh_from_db()
-    assert teammate.current_version.sampling == {"temperature": 0.2, "stop": ["END", "###"]}
+    assert teammate.current_version.sampling == {"temperature": 0.2, "stop": ["END", "###\n"]}
     page = browser.get(setup).content.decode()
     assert 'name="temperature" value="0.2"' in page
-    assert "END\n###" in page
+    assert "END\n###\\n</textarea>" in page
     assert browser.post(setup, form | {"temperature": "3"}).status_code == 422
     assert browser.post(setup, form | {"temperature": "", "stop": ""}).status_code == 302
     teammate.refresh_from_db()
     assert teammate.current_version.sampling == {}
     before = teammate.current_version.number - 1
     page = browser.get(f"{teammate.get_absolute_url()}?tab=versions&a={before}&b={before + 1}")
-    assert "How it chooses its words" in page.content.decode()
+    words = page.content.decode()
+    assert "How it chooses its words" in words
+    assert "stop END, ###" in words
+
+
+def test_what_one_request_may_not_say_another_may(models: FakeModels) -> None:
+    client = make_client(Connection("openai_compatible", models.url, may_be_private=True))
+    answer = chat({"content": "Hi"})
+
+    def picky(body: Any) -> Any:
+        if {"temperature", "top_p"} <= body.keys():
+            return refused(400, "`temperature` and `top_p` cannot both be specified.")
+        return answer
+
+    async def ask(**sampling: Any) -> None:
+        request = ModelRequest("m", "Be brief.", [UserMessage("Hello")], sampling=sampling)
+        async with client.call(request) as call:
+            async for _ in call:
+                pass
+
+    async def ask_both() -> None:
+        await ask(temperature=0.2, top_p=0.9)
+        await ask(top_p=0.9)
+
+    models.answer = picky
+    asyncio.run(ask_both())
+    assert [("temperature" in r["body"], "top_p" in r["body"]) for r in models.requests] == [
+        (True, True),
+        (True, False),
+        (False, True),
+    ]
+
+
+def test_a_temperature_of_nothing_is_seen(alice: Access) -> None:
+    teammate = choosing(alice, temperature=0, stop=["\n\n", " END "])
+    page = browser_of(alice).get(f"{teammate.get_absolute_url()}?tab=setup").content.decode()
+    assert '<details class="fold" open>' in page
+    assert "\\n\\n\n END </textarea>" in page

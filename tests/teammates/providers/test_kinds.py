@@ -20,6 +20,7 @@ from tests.fake_models import chat
 from tests.runs.execution.working import finish, run_on
 
 pytestmark = pytest.mark.django_db(transaction=True)
+MODEL = "vendor/m"  # as OpenRouter names them
 CHAT = [name for name, kind in KINDS.items() if kind.module.endswith(".openai")]
 
 
@@ -27,7 +28,7 @@ CHAT = [name for name, kind in KINDS.items() if kind.module.endswith(".openai")]
 def test_a_kind_is_asked_where_it_is_with_its_key(name: str) -> None:
     module = importlib.import_module(KINDS[name].module)
     client = module.make_client(Connection(name, api_key="sk-1"))
-    vendor = cast(Any, client._make_model("m", {})).client
+    vendor = cast(Any, client._make_model(MODEL, {})).client
     assert str(vendor.base_url).rstrip("/") == KINDS[name].address
     assert vendor.api_key == "sk-1"
 
@@ -45,7 +46,7 @@ def test_whoever_speaks_chat_completions_thinks_calls_tools_and_answers(
             ),
             chat({"content": "There are no files."}),
         ]
-        run = finish(run_on(alice, models, kind, "m"))
+        run = finish(run_on(alice, models, kind, MODEL))
         assert run.status == RunStatus.COMPLETED, run.error_message
         assert run.answer is not None
         assert run.answer.content == "There are no files."
@@ -57,10 +58,49 @@ def test_whoever_speaks_chat_completions_thinks_calls_tools_and_answers(
     assert "Let me look." in page
 
 
+def test_what_a_kinds_models_want_is_known(alice: Access) -> None:
+    call = {"index": 0, "id": "call_1", "type": "function"}
+    made = call | {"function": {"name": "list_files", "arguments": "{}"}}
+    with fake_models.serve() as models:
+        models.answers = [
+            chat({"reasoning_content": "Let me look."}, {"tool_calls": [made]}, finish="tool_calls")
+        ]
+        finish(run_on(alice, models, "deepseek", "deepseek-reasoner"))
+        first, second = (request["body"] for request in models.requests)
+    assert "max_tokens" in first
+    assert "max_completion_tokens" not in first
+    said = next(m for m in second["messages"] if m["role"] == "assistant")
+    assert said["reasoning_content"] == "Let me look."  # refused without it
+
+
+def test_whose_models_are_shown_pdfs() -> None:
+    shows = {
+        name: importlib.import_module(kind.module)
+        .make_client(Connection(name, api_key="k", base_url="http://127.0.0.1:1/v1"))
+        .takes(MODEL)
+        .pdfs
+        for name, kind in KINDS.items()
+    }
+    assert {name for name, pdfs in shows.items() if pdfs} == {
+        "demo",
+        "anthropic",
+        "openai",
+        "azure",
+    }
+
+
 @pytest.mark.parametrize("name", [name for name in KINDS if KINDS[name].needs_key])
 def test_a_kind_without_its_key_says_so(name: str) -> None:
     with pytest.raises(ProviderError, match=f"{KINDS[name].label} has no key"):
         asyncio.run(providers.open_client(Connection(name, base_url="http://127.0.0.1:1/v1")))
+
+
+def test_a_name_that_a_provider_cannot_have_is_told(alice: Access) -> None:
+    with fake_models.serve() as models:
+        run = finish(run_on(alice, models, "openrouter", "m"))
+        assert not models.requests
+    assert run.error_class == "provider.model_not_found"
+    assert "must be prefixed with the upstream provider" in run.error_message
 
 
 def test_a_kind_that_somebody_runs_wants_its_address(alice: Access) -> None:
