@@ -105,7 +105,7 @@ async def _look_at(one: Media, takes: Takes, *, most_tokens: int) -> Media:
     try:
         if one.kind == "picture":
             if not takes.pictures:
-                return replace(one, tokens=0)
+                return replace(one, content=b"", tokens=0)
             fitted = await timebox.awaited(READ_SECONDS, media.picture_for_model, content)
             return replace(one, content=fitted[0], media_type=fitted[1], tokens=fitted[2])
         why = "this model takes no PDFs."
@@ -134,7 +134,7 @@ async def _look_at(one: Media, takes: Takes, *, most_tokens: int) -> Media:
 
 
 def _read_instead(one: Media, text: str) -> Media:
-    return replace(one, text=text, tokens=estimate_tokens(text))
+    return replace(one, content=b"", text=text, tokens=estimate_tokens(text))
 
 
 def _content(file_id: int) -> bytes | None:

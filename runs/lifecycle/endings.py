@@ -69,6 +69,7 @@ def _estimate_unfinished(run: Run, step: Step) -> TokenUsage | None:
     if not answered:
         return None
     sent = estimate_tokens(json.dumps(step.request, ensure_ascii=False))
+    sent += (step.request or {}).get("media_tokens", 0)
     return TokenUsage(input=sent, output=-(-answered // 4), estimated=True)
 
 
