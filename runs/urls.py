@@ -41,6 +41,7 @@ urlpatterns = [
     path("settings/reports/", reports.report_list, name="report_list"),
     path("settings/reports/<int:report_id>/close/", reports.report_close, name="report_close"),
     path("settings/tools/", tools.tool_list, name="tool_list"),
+    path("settings/web-search/", tools.search_settings, name="search_settings"),
     path("settings/tools/<str:name>/", tools.tool_detail, name="tool_detail"),
     path("settings/permissions/", tools.permission_list, name="permission_list"),
     path(

@@ -52,7 +52,7 @@ def _run_to_work_on(pk: Hole, fence: Hole) -> RunQuerySet:
         "teammate_version",
         "prompt",
         "route__provider__organization",
-        "organization",
+        "organization__web_search",
         "end_user",
         "task",
     )

@@ -19,6 +19,7 @@ from teammates.providers.base import ProviderError
 from teammates.text import clean, read_json
 from teammates.tools import ask
 from teammates.tools.base import FileListing, Means, Tool, ToolError, UnknownEffect
+from teammates.tools.search import SearchConnection
 from teammates.types import JSON
 from threads import files
 from threads.models import File
@@ -259,6 +260,11 @@ class RunToolContext:
         self._run = run
         self._call = call
         self.call_key = f"{run.uid}:{call.pk}"
+
+    @property
+    def search_connection(self) -> SearchConnection | None:
+        web_search = getattr(self._run.organization, "web_search", None)  # loaded with the run
+        return web_search.connection if web_search else None
 
     async def list_files(self) -> list[FileListing]:
         current = await in_db(list, authority.readable_files(self._run).current())

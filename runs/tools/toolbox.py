@@ -28,7 +28,7 @@ class Toolbox:
 
 
 def tools_of_run(run: Run, *, has_settings: bool = True) -> Toolbox:
-    """What the run may use at this moment, in at most three queries, whatever the number of tools;
+    """What the run may use at this moment, in at most four queries, whatever the number of tools;
     `has_settings` is False where it is known that its organization has none."""
     settings = tool_policies.settings_of(run.organization) if has_settings else {}
     off = [*run.teammate_version.disabled_tools, *tool_policies.switched_off(settings.values())]
@@ -44,6 +44,8 @@ def tools_of_run(run: Run, *, has_settings: bool = True) -> Toolbox:
         off.append("skills")  # there are none to load
     if not run.teammate.fetchmail_name:
         off.append("mailbox")
+    if getattr(run.organization, "web_search", None) is None:
+        off.append("web_search")  # nobody said where
     found = tools.offered(
         off=off,
         may_ask=run.human_in_the_loop,

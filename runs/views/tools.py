@@ -11,8 +11,8 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from teammates import tools
 from teammates.access import Access
 from teammates.errors import DomainError, Invalid, NotFound
-from teammates.forms.tools import PermissionForm, ToolForm
-from teammates.integrations import server_lookup, tool_policies
+from teammates.forms.tools import PermissionForm, SearchForm, ToolForm
+from teammates.integrations import server_lookup, tool_policies, web_search
 from teammates.models import (
     PermissionPolicy,
     PolicySource,
@@ -31,6 +31,12 @@ PAGE_SIZE = 50
 @require_GET
 def tool_list(request: PageRequest) -> HttpResponse:
     """Every tool, by where it comes from, and how this organization uses it."""
+    found = web_search.of_organization(request.access)
+    now = {"kind": found.kind, "address": found.address} if found else None
+    return _tools_page(request, SearchForm(initial=now))
+
+
+def _tools_page(request: PageRequest, form: SearchForm) -> HttpResponse:
     settings = tool_policies.settings_of(request.access.organization)
     groups: list[Context] = [
         {
@@ -58,8 +64,32 @@ def tool_list(request: PageRequest) -> HttpResponse:
         {
             "groups": groups,
             "may_manage": request.access.may("data.permissions.manage"),
+            "web_search": web_search.of_organization(request.access),
+            "search_form": form,
+            "may_set_search": request.access.may("data.llm_credentials.manage"),
         },
+        status=422 if form.errors else 200,
     )
+
+
+@require_POST
+def search_settings(request: PageRequest) -> HttpResponse:
+    """Set web search up, or turn it off."""
+    form = SearchForm(request.POST)
+    if "off" in request.POST:
+        if found := web_search.of_organization(request.access):
+            web_search.turn_off(request.access, found)
+        messages.success(request, "Nobody searches the web any more.")
+        return redirect("runs:tool_list")
+    if form.is_valid():
+        try:
+            found = web_search.set_up(request.access, **form.cleaned_data)
+        except DomainError as error:
+            add_refusal(form, error)
+        else:
+            messages.success(request, f"Teammates search the web through {found}.")
+            return redirect("runs:tool_list")
+    return _tools_page(request, form)
 
 
 @require_http_methods(["GET", "POST"])

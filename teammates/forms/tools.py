@@ -17,6 +17,7 @@ from teammates.models import (
     User,
 )
 from teammates.text import read_json
+from teammates.tools.search import ENGINES
 from teammates.types import JSON
 
 
@@ -211,3 +212,22 @@ class ServerForm(forms.Form):
             if not given[kept] and self._server is not None:
                 del given[kept]
         return given
+
+
+class SearchForm(forms.Form):
+    kind = forms.ChoiceField(
+        label="Engine", choices=[(name, engine.label) for name, engine in ENGINES.items()]
+    )
+    api_key = forms.CharField(
+        label="API key",
+        required=False,
+        max_length=500,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+        help_text="Stored encrypted, never shown again. Empty: the one that is there stays.",
+    )
+    address = forms.CharField(
+        label="Address",
+        required=False,
+        max_length=500,
+        help_text="Only for a SearXNG of your own, which must give out JSON.",
+    )

@@ -26,6 +26,7 @@ from teammates.models.teammate import (
     Visibility,
 )
 from teammates.models.tool_server import AuthType, ServerKind, ServerStatus, ToolServer, UsedBy
+from teammates.models.web_search import WebSearch
 
 __all__ = [
     "APIKey",
@@ -65,4 +66,5 @@ __all__ = [
     "UsedBy",
     "User",
     "Visibility",
+    "WebSearch",
 ]

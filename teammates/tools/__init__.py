@@ -11,6 +11,7 @@ from teammates.tools.lessons import LEARN_LESSON
 from teammates.tools.mailbox import READ_MAILBOX
 from teammates.tools.memory import FORGET, RECALL, REMEMBER
 from teammates.tools.pretend import PRETEND_SEND
+from teammates.tools.search import WEB_SEARCH
 from teammates.tools.setup import SETUP_TOOLS
 from teammates.tools.skills import LOAD_SKILL
 from teammates.tools.tell import NOTIFY, REPORT_ISSUE
@@ -32,6 +33,7 @@ REGISTRY: dict[str, Tool] = {
         READ_DOCUMENT,
         LEARN_LESSON,
         WEB_FETCH,
+        WEB_SEARCH,
         NOTIFY,
         LOAD_SKILL,
         *SETUP_TOOLS,
@@ -74,7 +76,7 @@ GROUPS: dict[str, Group] = {
         ),
         Group("lessons", "Lessons", "Runs of a task leave lessons for its later runs."),
         Group("history", "History", "Is told what earlier runs said.", True),
-        Group("web", "Web", "Fetches pages from public addresses."),
+        Group("web", "Web", "Searches the web, and fetches pages from public addresses."),
         Group("mailbox", "Mailbox", "Reads the mails of a mailbox of its own, if it has one."),
         Group("skills", "Skills", "Loads named instructions when they are needed."),
         Group("notify", "Notify", "Tells the person who started the work something at once."),

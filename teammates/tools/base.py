@@ -5,9 +5,12 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from teammates.types import JSON
+
+if TYPE_CHECKING:
+    from teammates.tools.search import SearchConnection
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,11 @@ class ToolContext(Protocol):
     @property
     def call_key(self) -> str:
         """The same for every attempt at this call: a server that knows it acts once."""
+        ...
+
+    @property
+    def search_connection(self) -> "SearchConnection | None":
+        """Where the organization searches the web; None: nowhere."""
         ...
 
     async def list_files(self) -> list[FileListing]: ...
