@@ -3,11 +3,11 @@
 import pytest
 from django.utils import timezone
 
-from runs.execution import compaction
+from runs.execution import compaction, context
 from runs.models import Event, Step, StepKind, StepStatus
 from teammates.access import Access
 from teammates.models import Model
-from teammates.providers.base import TextPart, Turn
+from teammates.providers.base import Media, TextPart, ToolResult, Turn
 from tests.factories import claim, make_run
 from tests.runs.execution.working import finish
 
@@ -60,8 +60,31 @@ def test_what_is_kept_is_whole_steps_that_fit(alice: Access) -> None:
             finished_at=timezone.now(),
             response=Turn([TextPart("word " * 400)]).to_json() if number % 2 else None,
         )
-    boundaries = [compaction._boundary(run, 0, room) for room in (10_000, 1_100, 600, 0)]
+    said = [context.request_of(run), *context.steps_of(run)]
+    rooms = (10_000, 1_100, 600, 0)
+    boundaries = [compaction._boundary(run, said, 0, room) for room in rooms]
     assert boundaries == sorted(boundaries)
     assert boundaries[0] == 0  # all of it fits: nothing is replaced
     assert all(number % 2 == 0 for number in boundaries)  # never between a call and its result
     assert boundaries[-1] == 8
+
+
+def test_what_is_kept_counts_what_the_model_is_shown(alice: Access) -> None:
+    run = make_run(alice)
+    lease = claim(run)
+    for number in (1, 2):
+        Step.objects.create(
+            run=run,
+            number=number,
+            kind=(StepKind.MODEL, StepKind.TOOLS)[number - 1],
+            status=StepStatus.DONE,
+            attempt=lease.attempt,
+            first_seq=number,
+            started_at=timezone.now(),
+            response=Turn([TextPart("word")]).to_json() if number == 1 else None,
+        )
+    looked = Media("long.pdf", "pdf", 1, content=b"%PDF-", tokens=50_000)
+    shown = ToolResult("c1", "read_file", "{}", media=[looked])
+    said = [context.request_of(run), *context.steps_of(run), shown]
+    assert compaction._boundary(run, said[:-1], 0, 1_000) == 0
+    assert compaction._boundary(run, [said[0], shown], 0, 1_000) == 2
