@@ -53,6 +53,14 @@ def alice(db: None) -> Access:
 
 
 @pytest.fixture
+def home(alice: Access) -> Access:
+    """Alice, as an admin of the installation's own organization."""
+    alice.organization.is_home = True
+    alice.organization.save()
+    return alice
+
+
+@pytest.fixture
 def bob(alice: Access) -> Access:
     return factories.make_bob(alice)
 

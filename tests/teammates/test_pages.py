@@ -18,13 +18,6 @@ PAGES = ["tools/", "tools/web_fetch/", "apps/", "permissions/", "memories/", "sk
 
 
 @pytest.fixture
-def home(alice: Access) -> Access:
-    alice.organization.is_home = True
-    alice.organization.save()
-    return alice
-
-
-@pytest.fixture
 def server(home: Access) -> ToolServer:
     return servers.add_server(
         home,

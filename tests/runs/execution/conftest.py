@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from teammates.access import Access
 from tests.fake_models import FakeModels, serve
 from tests.fake_servers import FakeShop, serve_shop
 
@@ -13,14 +12,6 @@ from tests.fake_servers import FakeShop, serve_shop
 def models() -> Iterator[FakeModels]:
     with serve() as server:
         yield server
-
-
-@pytest.fixture
-def home(alice: Access) -> Access:
-    """Alice, as an admin of the installation's own organization."""
-    alice.organization.is_home = True
-    alice.organization.save()
-    return alice
 
 
 @pytest.fixture

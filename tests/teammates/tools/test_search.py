@@ -63,14 +63,6 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def home(alice: Access) -> Access:
-    """Alice, as an admin of the installation's own organization."""
-    alice.organization.is_home = True
-    alice.organization.save()
-    return alice
-
-
-@pytest.fixture
 def engine() -> Iterator[Engine]:
     with Engine() as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
