@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 
+from teammates.forms.fields import SecretField
 from teammates.models import Effort, Model, Organization
 from teammates.providers.kinds import KINDS
 
@@ -26,11 +27,10 @@ class ProviderForm(forms.Form):
         label="Provider", choices=[(name, kind.label) for name, kind in KINDS.items()][1:]
     )
     name = forms.CharField(label="Name", max_length=100)
-    api_key = forms.CharField(
+    api_key = SecretField(
         label="API key",
         required=False,
         max_length=500,
-        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
         help_text="Stored encrypted, never shown again. Local servers need none.",
     )
     base_url = forms.CharField(
@@ -46,6 +46,4 @@ class ProviderForm(forms.Form):
 
 
 class KeyForm(forms.Form):
-    api_key = forms.CharField(
-        label="API key", max_length=500, widget=forms.PasswordInput(attrs={"autocomplete": "off"})
-    )
+    api_key = SecretField(label="API key", max_length=500)

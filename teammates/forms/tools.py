@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from django import forms
 from django.core.exceptions import ValidationError
 
+from teammates.forms.fields import SecretField
 from teammates.models import (
     AuthType,
     Role,
@@ -143,11 +144,10 @@ class ServerForm(forms.Form):
     auth_name = forms.CharField(
         label="Name of the header or parameter", required=False, max_length=100
     )
-    secret = forms.CharField(
+    secret = SecretField(
         label="Key",
         required=False,
         max_length=5000,
-        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
         help_text="Stored encrypted, never shown again.",
     )
     tool_defs = forms.CharField(
@@ -218,11 +218,10 @@ class SearchForm(forms.Form):
     kind = forms.ChoiceField(
         label="Engine", choices=[(name, engine.label) for name, engine in ENGINES.items()]
     )
-    api_key = forms.CharField(
+    api_key = SecretField(
         label="API key",
         required=False,
         max_length=500,
-        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
         help_text="Stored encrypted, never shown again. Empty: the one that is there stays.",
     )
     address = forms.CharField(

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager
 from django.db import models
 from django.db.models.functions import Lower
@@ -67,6 +68,11 @@ class Organization(Identified):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def reaches_private_addresses(self) -> bool:
+        """Whether servers that it sets up may be on the machine or its network."""
+        return bool(settings.ALLOW_PRIVATE_ADDRESSES or self.is_home)
 
 
 class UserManager(BaseUserManager["User"]):

@@ -3,7 +3,6 @@
 from decimal import Decimal
 from typing import ClassVar
 
-from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
@@ -52,8 +51,8 @@ class Provider(Identified):
 
     @property
     def connection(self) -> Connection:
-        """What a client of this provider needs. Private addresses are for the machine's own."""
-        may_be_private = settings.ALLOW_PRIVATE_ADDRESSES or self.organization.is_home
+        """What a client of this provider needs."""
+        may_be_private = self.organization.reaches_private_addresses
         return Connection(self.kind, self.base_url, self.api_key, may_be_private)
 
     @property

@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-from django.conf import settings
 from django.db import models
 
 from teammates.fields import EncryptedField
@@ -35,6 +34,5 @@ class WebSearch(models.Model):
 
     @property
     def connection(self) -> SearchConnection:
-        """Private addresses are for the machine's own organization."""
-        may_be_private = settings.ALLOW_PRIVATE_ADDRESSES or self.organization.is_home
+        may_be_private = self.organization.reaches_private_addresses
         return SearchConnection(self.kind, self.api_key, self.address, may_be_private)
