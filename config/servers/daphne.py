@@ -4,9 +4,8 @@ has not taken yet, and an end that closes every stream and exits with 0.
 
 import os
 
-os.environ.setdefault(
-    "AUTOBAHN_USE_NVX", "0"
-)  # a compiler's parts, for the few websockets there are
+# Its compiled parts are for more websockets than there are here, and cost memory.
+os.environ.setdefault("AUTOBAHN_USE_NVX", "0")
 
 from daphne.server import Server as DaphneServer  # isort: skip  # first: it installs the reactor
 

@@ -60,9 +60,8 @@ class LoadedRun:
     turns: int
     retries: int
     instructions: str = ""
-    request: UserMessage = field(
-        default_factory=lambda: UserMessage("")
-    )  # what was asked, with what came with it
+    # What was asked, with what came with it
+    request: UserMessage = field(default_factory=lambda: UserMessage(""))
     gathered: JSON | None = None  # what the run is told, until its first step has it
     conversation: list[ChatMessage] = field(default_factory=list)
     not_shown: int = 0  # the oldest files of the conversation, which a request has no room for

@@ -109,8 +109,7 @@ def _boundary(run: Run, conversation: list[ChatMessage], begins: int, room: int)
 
 
 def _tokens(said: ChatMessage) -> int:
-    shown = () if isinstance(said, Turn) else said.media
-    return estimate_tokens(_text(said)) + sum(one.tokens for one in shown)
+    return estimate_tokens(_text(said)) + sum(one.tokens for one in said.media)
 
 
 def _text(said: ChatMessage) -> str:
@@ -129,5 +128,5 @@ def _quote(said: ChatMessage) -> str:
         text, who = said.content, f"Result of {said.name}"
     else:
         text, who = said.text, "Person"
-    shown = "" if isinstance(said, Turn) else "".join(f"\n[{one.name}]" for one in said.media)
+    shown = "".join(f"\n[{one.name}]" for one in said.media)
     return f"{who}: {text[:LONGEST_QUOTE]}{shown}"

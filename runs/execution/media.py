@@ -32,7 +32,7 @@ NO_LONGER = "[{}: no longer shown, to save space; read_file reads it again.]"
 
 async def show(attempt: Attempt, loaded: LoadedRun) -> None:
     """Put into the conversation what the model is shown, or reads instead."""
-    every = [one for said in loaded.conversation for one in _media_of(said)]
+    every = [one for said in loaded.conversation for one in said.media]
     if not every:
         return
     takes = await _takes(loaded.route)
@@ -58,10 +58,6 @@ async def show(attempt: Attempt, loaded: LoadedRun) -> None:
             loaded.request = now
         conversation.append(now)
     loaded.conversation = conversation
-
-
-def _media_of(said: ChatMessage) -> Sequence[Media]:
-    return () if isinstance(said, Turn) else said.media
 
 
 async def _takes(route: Model) -> Takes:

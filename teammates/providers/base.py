@@ -43,35 +43,6 @@ Part = TextPart | Thinking | ToolRequest
 _PARTS: dict[str, type[Any]] = {"text": TextPart, "thinking": Thinking, "tool": ToolRequest}
 
 
-@dataclass(frozen=True)
-class Turn:
-    """What a model said in one call. `native` is the vendor's own form, fed back unchanged."""
-
-    parts: list[Part]
-    finish_reason: str = "stop"
-    native: Any = None
-
-    @property
-    def text(self) -> str:
-        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
-
-    @property
-    def tool_requests(self) -> list[ToolRequest]:
-        return [part for part in self.parts if isinstance(part, ToolRequest)]
-
-    def to_json(self) -> JSON:
-        return {
-            "parts": [dict(vars(part)) for part in self.parts],
-            "finish_reason": self.finish_reason,
-            "native": self.native,
-        }
-
-    @classmethod
-    def from_json(cls, data: JSON) -> "Turn":
-        parts = [_PARTS[part["kind"]](**part) for part in data["parts"]]
-        return cls(parts, data["finish_reason"], data.get("native"))
-
-
 MediaKind = Literal["picture", "pdf"]
 
 
@@ -97,6 +68,40 @@ class Media:
             "media_type": self.media_type,
             "text": self.text,
         }
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a model said in one call. `native` is the vendor's own form, fed back unchanged."""
+
+    parts: list[Part]
+    finish_reason: str = "stop"
+    native: Any = None
+
+    @property
+    def media(self) -> Sequence[Media]:
+        """A model is shown files; it shows none."""
+        return ()
+
+    @property
+    def text(self) -> str:
+        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+    @property
+    def tool_requests(self) -> list[ToolRequest]:
+        return [part for part in self.parts if isinstance(part, ToolRequest)]
+
+    def to_json(self) -> JSON:
+        return {
+            "parts": [dict(vars(part)) for part in self.parts],
+            "finish_reason": self.finish_reason,
+            "native": self.native,
+        }
+
+    @classmethod
+    def from_json(cls, data: JSON) -> "Turn":
+        parts = [_PARTS[part["kind"]](**part) for part in data["parts"]]
+        return cls(parts, data["finish_reason"], data.get("native"))
 
 
 @dataclass(frozen=True)
@@ -169,8 +174,7 @@ class ModelRequest:
     @property
     def tokens_of_media(self) -> int:
         """Of what is shown; what is read instead is text."""
-        shown = [one for said in self.conversation for one in getattr(said, "media", ())]
-        return sum(one.tokens for one in shown if one.content)
+        return sum(one.tokens for said in self.conversation for one in said.media if one.content)
 
     def to_json(self) -> JSON:
         return {

@@ -257,8 +257,7 @@ def _from_native(part: messages.ModelResponsePart) -> Part | None:
 
 def _shown(request: ModelRequest) -> set[MediaKind]:
     """Which kinds of files are in a request."""
-    said = (one for one in request.conversation if not isinstance(one, Turn))
-    return {media.kind for one in said for media in one.media if media.content}
+    return {one.kind for said in request.conversation for one in said.media if one.content}
 
 
 def _takes(model: Model) -> Takes:
