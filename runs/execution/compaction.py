@@ -6,6 +6,8 @@ stay as they are. A summary that is no shorter than what it stands for is not us
 
 from dataclasses import dataclass
 
+from django.db.models import Count
+
 from runs.execution import context
 from runs.models import Run, Step, StepKind, StepStatus
 from teammates.models import Model
@@ -95,17 +97,16 @@ def plan(
 def _boundary(run: Run, conversation: list[ChatMessage], begins: int, room: int) -> int:
     """The last step that is replaced: behind it, no more than `room` tokens, in whole steps (a
     call stays with its result)."""
-    tools = list(
-        Step.objects.filter(run=run, kind=StepKind.TOOLS, status=StepStatus.DONE, number__gt=begins)
-        .order_by("number")
-        .values_list("number", flat=True)
-    )
-    for number in [begins, *tools]:
-        behind = len(context.steps_of(run, after=number))
+    steps = Step.objects.filter(run=run, number__gt=begins).turns().order_by("number")
+    rows = list(steps.annotate(calls=Count("tool_calls")).values_list("number", "kind", "calls"))
+    said = {number: 1 if kind == StepKind.MODEL else calls for number, kind, calls in rows}
+    ends = [begins, *(number for number, kind, _ in rows if kind == StepKind.TOOLS)]
+    for end in ends:
+        behind = sum(count for number, count in said.items() if number > end)
         kept = conversation[len(conversation) - behind :]  # as the model is shown it
         if sum(map(_tokens, kept)) <= room:
-            return int(number)
-    return int(tools[-1]) if tools else begins
+            return end
+    return ends[-1]
 
 
 def _tokens(said: ChatMessage) -> int:
