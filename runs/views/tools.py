@@ -31,12 +31,15 @@ PAGE_SIZE = 50
 @require_GET
 def tool_list(request: PageRequest) -> HttpResponse:
     """Every tool, by where it comes from, and how this organization uses it."""
-    found = web_search.of_organization(request.access)
-    now = {"kind": found.kind, "address": found.address} if found else None
-    return _tools_page(request, SearchForm(initial=now))
+    return _tools_page(request)
 
 
-def _tools_page(request: PageRequest, form: SearchForm) -> HttpResponse:
+def _tools_page(request: PageRequest, form: SearchForm | None = None) -> HttpResponse:
+    """With the `form` of web search as somebody filled it in, if they did."""
+    search = web_search.of_organization(request.access)
+    if form is None:
+        now = {"kind": search.kind, "address": search.address} if search else None
+        form = SearchForm(initial=now)
     settings = tool_policies.settings_of(request.access.organization)
     groups: list[Context] = [
         {
@@ -64,7 +67,7 @@ def _tools_page(request: PageRequest, form: SearchForm) -> HttpResponse:
         {
             "groups": groups,
             "may_manage": request.access.may("data.permissions.manage"),
-            "web_search": web_search.of_organization(request.access),
+            "web_search": search,
             "search_form": form,
             "may_set_search": request.access.may("data.llm_credentials.manage"),
         },
