@@ -36,6 +36,14 @@ def env_number(name: str, default: float, *, least: float = 0) -> float:
     return number
 
 
+def env_choice(name: str, *choices: str) -> str:
+    """One of `choices`; the first if nothing is said."""
+    value = os.environ.get(name) or choices[0]
+    if value not in choices:
+        raise StartError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
+    return value
+
+
 def env_networks(name: str, default: str) -> list[str]:
     networks = [one.strip() for one in os.environ.get(name, default).split(",") if one.strip()]
     for network in networks:
@@ -139,6 +147,9 @@ LOG_DAYS = env_number("MUSTER_LOG_DAYS", 30, least=2)  # of what triggers and we
 # Programs that tools may come from, by their whole paths, and the user that they run as.
 PROGRAMS = [path for path in os.environ.get("MUSTER_PROGRAMS", "").split(",") if path]
 PROGRAMS_USER = os.environ.get("MUSTER_PROGRAMS_USER", "")
+# Where Python that a teammate writes is run (`teammates/sandbox`), and in which image.
+SANDBOX = env_choice("MUSTER_SANDBOX", "monty", "docker", "podman", "off")
+SANDBOX_IMAGE = os.environ.get("MUSTER_SANDBOX_IMAGE") or "muster-sandbox"
 # Web fetch and model providers may reach private addresses only where an operator says so.
 ALLOW_PRIVATE_ADDRESSES = env_bool("MUSTER_ALLOW_PRIVATE_ADDRESSES", False)
 

@@ -276,7 +276,8 @@ def read_new(positions: dict[int, int], *, limit: int = 500) -> list[LoggedEvent
 
 
 def read_milestones(ends: dict[int, int], speaking: dict[int, int]) -> list[LoggedEvent]:
-    """Each run's events up to its number in `ends`, without the pieces of text of finished steps.
+    """Each run's events up to its number in `ends`, without the pieces of what was said and printed
+    in finished steps.
 
     `speaking` has the first number of a run's unfinished step, whose pieces are wanted.
     """
@@ -284,7 +285,8 @@ def read_milestones(ends: dict[int, int], speaking: dict[int, int]) -> list[Logg
         """SELECT e.run_id, e.seq, e.type, e.data, e.created_at
            FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) w(run_id, until, speaks)
            JOIN runs_event e ON e.run_id = w.run_id AND e.seq <= w.until
-            AND (e.seq >= w.speaks OR e.type NOT IN ('message.delta', 'tool.call.delta'))
+            AND (e.seq >= w.speaks
+                 OR e.type NOT IN ('message.delta', 'tool.call.delta', 'tool.output'))
            ORDER BY e.run_id, e.seq""",
         [list(ends), list(ends.values()), [speaking.get(run_id) for run_id in ends]],
     )

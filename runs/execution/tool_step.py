@@ -7,22 +7,16 @@ from typing import Any
 
 from config.database import in_db
 from runs.events.log import StaleLease
-from runs.events.payloads import fitting
 from runs.execution import call_journal, context, step_journal
 from runs.execution.attempt import Attempt, LoadedRun, Stopped
+from runs.execution.tool_context import RunToolContext
 from runs.gates import opening, policy
 from runs.models import CallStatus, GateKind, Run, ToolCall
-from runs.tools import authority
 from teammates.errors import DomainError
-from teammates.media import kind_of
 from teammates.providers.base import ProviderError
 from teammates.text import clean, read_json
 from teammates.tools import ask
-from teammates.tools.base import FileListing, Means, Tool, ToolError, UnknownEffect
-from teammates.tools.search import SearchConnection
-from teammates.types import JSON
-from threads import files
-from threads.models import File
+from teammates.tools.base import Means, Tool, ToolError, UnknownEffect
 
 logger = logging.getLogger("muster.calling")
 MAX_BAD_CALLS = 5  # malformed or unknown tool calls in a row
@@ -228,8 +222,8 @@ async def _within(seconds: float, work: Awaitable[Any]) -> Any:
 async def _let_end(
     attempt: Attempt, running: "asyncio.Future[Any]", call: ToolCall, tool: Tool
 ) -> None:
-    """A cancel during a call: reading stops, a change is waited for and written down."""
-    if not tool.changes:
+    """A cancel during a call: what may stop does, a change is waited for and written down."""
+    if not tool.changes or tool.may_stop:
         running.cancel()
         await asyncio.wait([running], timeout=1)
         return
@@ -244,57 +238,3 @@ async def _let_end(
     else:
         status, outcome = CallStatus.DONE, {"result": running.result()}
     await attempt.events.commit(call_journal.finish_call, call=call, status=status, **outcome)
-
-
-def fitting_items(items: list[JSON]) -> list[JSON]:
-    """Items with their texts cut so that all of them fit into one event."""
-    longest = 40_000 // max(len(items), 1)
-    return [item | {"text": fitting(item["text"], longest)} for item in items]
-
-
-class RunToolContext:
-    """What a tool may use (`tools.base.ToolContext`), bound to one call of one attempt."""
-
-    def __init__(self, attempt: Attempt, run: Run, call: ToolCall) -> None:
-        self._attempt = attempt
-        self._run = run
-        self._call = call
-        self.call_key = f"{run.uid}:{call.pk}"
-
-    @property
-    def search_connection(self) -> SearchConnection | None:
-        web_search = getattr(self._run.organization, "web_search", None)  # loaded with the run
-        return web_search.connection if web_search else None
-
-    async def list_files(self) -> list[FileListing]:
-        current = await in_db(list, authority.readable_files(self._run).current())
-        return [FileListing(file.name, file.size) for file in current]
-
-    async def read_file(self, name: str) -> bytes | None:
-        return await in_db(self._read, name)
-
-    def _read(self, name: str) -> bytes | None:
-        file = self._newest(name)
-        return files.read_file(file) if file else None
-
-    def _newest(self, name: str) -> File | None:
-        versions = authority.readable_files(self._run).filter(name=name)
-        newest: File | None = versions.order_by("-version").first()
-        return newest
-
-    async def show_file(self, name: str) -> bool:
-        file = await in_db(self._newest, name)
-        kind = kind_of(file.content_type) if file else None
-        if file is None or kind is None:
-            return False
-        self._call.media.append({"name": file.name, "kind": kind, "file_id": file.pk})
-        return True
-
-    async def write_file(self, name: str, content: bytes) -> FileListing:
-        file = await self._attempt.events.commit(
-            call_journal.write_run_file, name=name, content=content
-        )
-        return FileListing(file.name, file.size)
-
-    async def update_todos(self, items: list[JSON]) -> None:
-        self._attempt.events.emit("todo.updated", {"items": fitting_items(items)})

@@ -18,7 +18,7 @@ from django.conf import settings
 from config.database import in_db
 from config.wakeups import WakeUps
 from runs.events import channels
-from runs.execution import loop
+from runs.execution import loop, sandboxes
 from runs.execution.attempt import Attempt
 from runs.execution.checker import Checker
 from runs.execution.event_buffer import EventWriter
@@ -236,6 +236,7 @@ class Worker:
             await self._try(erasure.erase_said)
             await self._try(closed_accounts.erase_closed)
             await self._try(cleanup.forget_old)
+            await sandboxes.remove_ended()
             await asyncio.sleep(TIDY_SECONDS)
 
     async def _send_mail(self) -> None:

@@ -48,7 +48,7 @@ class PageFrames:
         return b"event: end\ndata: \n\n"  # also where the page knew the terminal event already
 
     def draws(self, batch: list[LoggedEvent]) -> bool:
-        return any(event.type != "message.delta" for event in batch)
+        return any(event.type not in ("message.delta", "tool.output") for event in batch)
 
     def write(self, batch: list[LoggedEvent]) -> bytes:
         name = ("page", self._teammate, self._timezone)
@@ -65,6 +65,9 @@ class PageFrames:
             block = transcript.element_id(run_id, "step", data["step"]) + f"-{part}"
             piece = {"block": block, "text": data["content_delta"]}
             return sse("text", json.dumps(piece), event.seq)
+        if event.type == "tool.output":
+            block = transcript.element_id(run_id, "call", data["tool_call_id"]) + "-output"
+            return sse("text", json.dumps({"block": block, "text": data["delta"]}), event.seq)
         html = self._html(event)
         frames = sse("html", html, event.seq) if html else b""
         if words := self._in_words(event):

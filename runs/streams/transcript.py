@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from config.compiled import Hole, compiled
 from runs.events import log
@@ -17,11 +17,11 @@ from runs.gates import cards
 from runs.gates.cards import GateCard
 from runs.models import Run, RunFile, Step, StepKind, StepStatus
 from teammates import tools
-from teammates.media import kind_of
 from teammates.models import PermissionMode
 from teammates.providers.base import Thinking, Turn
 from teammates.templatetags.muster import seconds
 from teammates.types import JSON
+from threads.downloads import IMAGES
 from threads.models import File
 
 
@@ -50,7 +50,13 @@ class CallBlock:
     arguments: Any
     state: str = "running"  # running, done, failed, denied
     result: Any = None
+    output: str = ""  # what it has printed so far
     template: str = "transcript/_call.html"
+
+    @property
+    def code(self) -> str:
+        """The program that is run, if it is one."""
+        return self.arguments.get("code", "") if isinstance(self.arguments, dict) else ""
 
 
 @dataclass
@@ -104,6 +110,10 @@ class Transcript:
                 saying.thinking += data["content_delta"]
             else:
                 saying.text += data["content_delta"]
+        elif event.type == "tool.output":
+            call = self.blocks.get(element_id(self.run_id, "call", data["tool_call_id"]))
+            if isinstance(call, CallBlock):
+                call.output += data["delta"]
         elif gone := gone_block(event):
             self.blocks.pop(gone, None)
         if block := new_block(event):
@@ -150,7 +160,7 @@ def new_block(event: LoggedEvent) -> Block | None:
                 data["file_id"],
                 data["name"],
                 data["size"],
-                is_picture=kind_of(data["content_type"]) == "picture",
+                is_picture=data["content_type"] in IMAGES,
             )
         case _:
             if remark := remark_of(event):
@@ -259,7 +269,7 @@ def with_transcripts(runs: list[Run]) -> list[Run]:
     """
     by_id = {run.pk: Transcript(run.pk) for run in runs}
     ends = {run.pk: run.last_seq for run in runs}
-    steps = _model_steps.all(run_ids=list(by_id))
+    steps = _steps.all(run_ids=list(by_id))
     speaking = {step.run_id: step.first_seq for step in steps if step.status == StepStatus.RUNNING}
     for event in log.read_milestones(ends, speaking):
         by_id[event.run_id].add(event)
@@ -277,8 +287,9 @@ def with_transcripts(runs: list[Run]) -> list[Run]:
 
 
 @compiled
-def _model_steps(run_ids: Hole) -> "QuerySet[Step]":
-    steps = Step.objects.filter(run__pk__any=run_ids, kind=StepKind.MODEL)
+def _steps(run_ids: Hole) -> "QuerySet[Step]":
+    is_shown = Q(kind=StepKind.MODEL) | Q(status=StepStatus.RUNNING)
+    steps = Step.objects.filter(is_shown, run__pk__any=run_ids)
     return steps.exclude(status=StepStatus.STOPPED, response=None).defer("request")
 
 

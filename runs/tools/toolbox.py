@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from runs.models import Run
-from teammates import tools
+from teammates import sandbox, tools
 from teammates.integrations import server_lookup, tool_policies
 from teammates.models import ToolServer, ToolSetting
 from teammates.tools.base import Tool
@@ -46,6 +46,8 @@ def tools_of_run(run: Run, *, has_settings: bool = True) -> Toolbox:
         off.append("mailbox")
     if getattr(run.organization, "web_search", None) is None:
         off.append("web_search")  # nobody said where
+    if sandbox.why_not():
+        off.append("code")
     found = tools.offered(
         off=off,
         may_ask=run.human_in_the_loop,

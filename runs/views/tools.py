@@ -8,7 +8,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from teammates import tools
+from teammates import sandbox, tools
 from teammates.access import Access
 from teammates.errors import DomainError, Invalid, NotFound
 from teammates.forms.tools import PermissionForm, SearchForm, ToolForm
@@ -46,6 +46,7 @@ def _tools_page(request: PageRequest, form: SearchForm | None = None) -> HttpRes
             "name": group.title,
             "description": group.description,
             "rows": [(tool, settings.get(tool.name)) for tool in group.tools],
+            "problem": sandbox.why_not() if group.name == "code" else "",
         }
         for group in tools.GROUPS.values()
         if group.tools

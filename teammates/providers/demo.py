@@ -36,6 +36,7 @@ WORDS: list[tuple[str, str]] = [
     ("think", "thinks aloud before it answers"),
     ("todo", "keeps a to-do list while it works"),
     ("file", "writes report.csv (or the file name you give) into the thread"),
+    ("chart", "calculates with Python and draws a chart"),
     ("read", "lists the files of the thread and reads the first one"),
     ("fetch https://…", "fetches that address (public addresses only)"),
     ("ask", "asks you a question and uses the answer"),

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from textwrap import shorten
 from typing import Any
 
 from teammates.providers.base import (
@@ -21,6 +22,7 @@ SAID = {
     "list_files": "I looked at the files",
     "read_file": "I read one",
     "write_file": "I wrote a file",
+    "run_python": "I calculated",
     "web_fetch": "I fetched a page",
     "AskUserQuestion": "You answered",
     "pretend_send": "About the message",
@@ -37,6 +39,11 @@ SAID = {
 UNITS = {"size": "bytes"}
 PLAN = "# Plan\n\n1. Read the message\n2. Do what it says\n3. Say what happened\n"
 REPORT = "month,visitors,sign-ups\nJan,1200,48\nFeb,1350,61\nMar,1610,77\n"
+CHART = """import charts
+visitors = {"Jan": 1200, "Feb": 1350, "Mar": 1610}
+print("Visitors in all:", sum(visitors.values()))
+charts.bar(list(visitors), list(visitors.values()), title="Visitors")
+"""
 MOST_DELTAS = 100_000
 PLAN_BEGINS = "This is what I would do:"
 _SUMMARY = re.compile(r"\(Summary of what came before[^)]*\)\nDone so far: (.*?)\.\n\n")
@@ -87,10 +94,7 @@ class Script:
         self._available, self._returned = available, returned
         self._does_everything = self._says(r"hello\b")
         self._fail_if_told(retries)
-        thought = (
-            "The person wants something from me. I look for words that I know and do what they "
-            "say. "
-        )
+        thought = "Somebody wants something from me. I look for words that I know. "
         thinks = "think" in self._words or self._does_everything
         self._thinking = _pieces(thought) if thinks else []
         for part in (
@@ -98,6 +102,7 @@ class Script:
             self._read,
             self._ask,
             self._keep_what_is_known,
+            self._calculate,
             self._tell_people,
             self._start_work,
             self._use_apps,
@@ -182,6 +187,10 @@ class Script:
         if lesson := re.search(r"\blesson\s+(.+)", self._asked, re.IGNORECASE):
             text = lesson.group(1).strip()
             self._call("learn_lesson", "That is worth knowing next time. ", text=text)
+
+    def _calculate(self) -> None:
+        if self._says("chart|calculate"):
+            self._call("run_python", "I calculate that. ", code=CHART)
 
     def _tell_people(self) -> None:
         if self._says("notify"):
@@ -305,7 +314,9 @@ def _closing(words: str, asked: str, returned: list[ToolResult], thinking: list[
             delay=0.015,
         )
     lines = ["Done. This is what happened:", ""]
-    lines += [f"- {SAID.get(r.name, r.name)}: {_short(_plain(r.content))}" for r in returned]
+    for one in returned:
+        said = shorten(_plain(one.content), 120, placeholder="…")
+        lines.append(f"- {SAID.get(one.name, one.name)}: {said}")
     return Stage(_pieces("\n".join(lines)), delay=0.015)
 
 
@@ -336,8 +347,3 @@ def _named(name: str, leaves: list[str]) -> list[str]:
     if len(leaves) == 1 and leaves[0].isdecimal():
         return [f"{leaves[0]} {UNITS.get(name, name)}"]
     return [leaf for leaf in leaves if leaf not in ("True", "False")]
-
-
-def _short(content: str) -> str:
-    line = " ".join(content.split())
-    return line if len(line) <= 120 else line[:117] + "…"

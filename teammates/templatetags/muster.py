@@ -287,8 +287,8 @@ def in_line(data: Context) -> str:
 
 @register.filter
 def pretty(value: Any) -> str:
-    """A value as JSON for people to read: nothing in it is unseen."""
-    return visible(as_json(value))
+    """Text as it is, any other value as JSON, for people to read: nothing in it is unseen."""
+    return visible(value if isinstance(value, str) else as_json(value))
 
 
 register.filter("visible", visible)

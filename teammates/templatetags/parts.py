@@ -13,7 +13,8 @@ from django.template.loader import render_to_string
 from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from teammates.web import charts
+from teammates.text import visible
+from teammates.web import charts, markdown
 
 register = template.Library()
 
@@ -29,6 +30,12 @@ STATUS_ICONS = {
     "closed": "ban",
 }
 AVATAR_TONES = 6
+
+
+@register.filter
+def python(code: str) -> SafeString:
+    """A Python program: nothing in it is unseen."""
+    return markdown.program(visible(code), "python")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from teammates.tools.lessons import LEARN_LESSON
 from teammates.tools.mailbox import READ_MAILBOX
 from teammates.tools.memory import FORGET, RECALL, REMEMBER
 from teammates.tools.pretend import PRETEND_SEND
+from teammates.tools.python import RUN_PYTHON
 from teammates.tools.search import WEB_SEARCH
 from teammates.tools.setup import SETUP_TOOLS
 from teammates.tools.skills import LOAD_SKILL
@@ -26,6 +27,7 @@ REGISTRY: dict[str, Tool] = {
         LIST_FILES,
         READ_FILE,
         WRITE_FILE,
+        RUN_PYTHON,
         REMEMBER,
         RECALL,
         FORGET,
@@ -68,6 +70,9 @@ GROUPS: dict[str, Group] = {
         Group("ask", "Ask the user", "Asks a person and waits for the answer."),
         Group("plan", "To-do list", "Shows what is done and what is left."),
         Group("files", "Files", "Lists, reads and writes the files of the thread."),
+        Group(
+            "code", "Code", "Runs Python in a sandbox: calculates, works on files, draws charts."
+        ),
         Group(
             "memory",
             "Memory",

@@ -28,6 +28,11 @@ class ToolContext(Protocol):
         ...
 
     @property
+    def run_key(self) -> str:
+        """The same for every call of the run, and no other's."""
+        ...
+
+    @property
     def search_connection(self) -> "SearchConnection | None":
         """Where the organization searches the web; None: nowhere."""
         ...
@@ -35,6 +40,15 @@ class ToolContext(Protocol):
     async def list_files(self) -> list[FileListing]: ...
 
     async def read_file(self, name: str) -> bytes | None: ...
+
+    async def read_files(self, most_bytes: int) -> tuple[dict[str, bytes], list[str]]:
+        """The contents of the conversation's files by name, the newest of them while they are no
+        more than that; the names of the rest."""
+        ...
+
+    def show_output(self, text: str) -> None:
+        """Show people what the call prints while it runs."""
+        ...
 
     async def show_file(self, name: str) -> bool:
         """Show the model a file with the call's result; False if it is no picture and no PDF."""
@@ -57,7 +71,7 @@ class UnknownEffect(Exception):
 Approval = Literal["never", "by_mode", "always"]
 Risk = Literal["low", "medium", "high"]
 # How a card shows what a call would do.
-Preview = Literal["fields", "message", "file", "request"]
+Preview = Literal["fields", "message", "file", "code", "request"]
 Runner = Callable[[ToolContext, JSON], Awaitable[Any]]
 
 
@@ -83,6 +97,7 @@ class Tool:
     group: str = "work"  # the switch it belongs to: memory, task_setup_tools, feedback, …
     changes: bool = False  # else it only reads
     may_repeat: bool = True  # a second time does no harm
+    may_stop: bool = False  # cancelled in the middle, it leaves nothing half done
     safe_for_end_users: bool = True
     approval: Approval = "by_mode"
     risk: Risk = "low"

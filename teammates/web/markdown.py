@@ -3,6 +3,7 @@ draws it busy. What was drawn is kept: an answer is drawn once in a process, who
 """
 
 import hashlib
+import re
 import threading
 from html import escape
 
@@ -31,6 +32,13 @@ def render(text: str) -> SafeString:
         if len(html) < KEPT:
             _drawn[key] = html
     return html
+
+
+def program(code: str, language: str) -> SafeString:
+    """A program with the colours of its language, as in `render`."""
+    longest = max((len(run) for run in re.findall("`+", code)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return render(f"{fence}{language}\n{code}\n{fence}")
 
 
 def _draw_or_escape(text: str) -> str:

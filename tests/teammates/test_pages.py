@@ -153,6 +153,7 @@ def test_the_form_of_a_teammate_keeps_what_it_does_not_show(alice: Access) -> No
             "ask",
             "plan",
             "files",
+            "code",
             "memory",
             "web",
             "lessons",
