@@ -34,7 +34,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.requests.append({"path": self.path, "body": body, "headers": self.headers})
-        model = body["model"]
+        model = body.get("model") or self.path.rpartition("/")[2].partition(":")[0]  # Google's
         if self.server.answer:
             self._send(*self.server.answer(body))
             return
@@ -135,6 +135,84 @@ def chat(
     if usage:
         pieces.append(sse({"id": "c1", "choices": [], "usage": USED}))
     return 200, STREAM, [*pieces, *([sse("[DONE]")] if done else [])]
+
+
+def gemini(*chunks: list[dict[str, Any]], finish: str | None = "STOP", **used: int) -> Answer:
+    """A streamed answer of Gemini's: the parts of each chunk, and how it ended."""
+    usage = {"promptTokenCount": 100, "candidatesTokenCount": 7, "totalTokenCount": 107} | used
+    pieces = []
+    for number, parts in enumerate(chunks, start=1):
+        candidate: dict[str, Any] = {"content": {"parts": parts, "role": "model"}, "index": 0}
+        if finish and number == len(chunks):
+            candidate["finishReason"] = finish
+        told = {"usageMetadata": usage, "modelVersion": "m", "responseId": "r1"}
+        pieces.append(sse({"candidates": [candidate], **told}))
+    return 200, STREAM, pieces
+
+
+def response(*items: dict[str, Any], status: str = "completed", **fields: Any) -> Answer:
+    """A streamed answer of OpenAI's Responses API that has these output items."""
+    usage = {
+        "input_tokens": 100,
+        "input_tokens_details": {"cached_tokens": 60},
+        "output_tokens": 7,
+        "output_tokens_details": {"reasoning_tokens": 3},
+        "total_tokens": 107,
+    }
+    whole = {"id": "resp_1", "object": "response", "created_at": 1, "model": "m", "tools": []}
+    whole |= {"parallel_tool_calls": True, "tool_choice": "auto", "output": []}
+    events: list[dict[str, Any]] = [
+        {"type": "response.created", "response": whole | {"status": "in_progress"}}
+    ]
+    for index, item in enumerate(items):
+        of_item = {"output_index": index, "item_id": item["id"]}
+        begun = item | {"status": "in_progress"}
+        begun |= {"message": {"content": []}, "function_call": {"arguments": ""}}.get(
+            item["type"], {"summary": [], "encrypted_content": None}
+        )
+        events.append({"type": "response.output_item.added", "output_index": index, "item": begun})
+        events += [one | of_item for one in _pieces_of(item)]
+        events.append({"type": "response.output_item.done", "output_index": index, "item": item})
+    ended = {"status": status, "output": list(items), "usage": usage, **fields}
+    events.append({"type": f"response.{status}", "response": whole | ended})
+    numbered = [one | {"sequence_number": number} for number, one in enumerate(events)]
+    return 200, STREAM, [sse(one, one["type"]) for one in numbered]
+
+
+def _pieces_of(item: dict[str, Any]) -> list[dict[str, Any]]:
+    if item["type"] == "function_call":
+        name = "response.function_call_arguments"
+        whole = item["arguments"]
+        return [
+            {"type": f"{name}.delta", "delta": whole[:5]},
+            {"type": f"{name}.delta", "delta": whole[5:]},
+            {"type": f"{name}.done", "arguments": whole, "name": item["name"]},
+        ]
+    if item["type"] == "reasoning":
+        name, told = "response.reasoning_summary", item["summary"]
+        return [
+            piece | {"summary_index": index}
+            for index, part in enumerate(told)
+            for piece in (
+                {"type": f"{name}_part.added", "part": part | {"text": ""}},
+                {"type": f"{name}_text.delta", "delta": part["text"]},
+                {"type": f"{name}_text.done", "text": part["text"]},
+                {"type": f"{name}_part.done", "part": part},
+            )
+        ]
+    pieces: list[dict[str, Any]] = []
+    for index, part in enumerate(item["content"]):
+        kind = "refusal" if part["type"] == "refusal" else "output_text"
+        text = part.get("text") or part.get("refusal")
+        key = "refusal" if kind == "refusal" else "text"
+        of_part = {"content_index": index}
+        pieces += [
+            {"type": "response.content_part.added", "part": part | {key: ""}, **of_part},
+            {"type": f"response.{kind}.delta", "delta": text, "logprobs": [], **of_part},
+            {"type": f"response.{kind}.done", key: text, "logprobs": [], **of_part},
+            {"type": "response.content_part.done", "part": part, **of_part},
+        ]
+    return pieces
 
 
 USED = {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107}

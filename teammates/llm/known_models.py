@@ -11,8 +11,11 @@ from django.utils import timezone
 _PROVIDERS = {
     "anthropic": "anthropic",
     "azure": "azure",
+    "bedrock": "aws",
     "deepseek": "deepseek",
+    "google": "google",
     "groq": "groq",
+    "mistral": "mistral",
     "openai": "openai",
     "openrouter": "openrouter",
     "xai": "x-ai",

@@ -12,6 +12,8 @@ from teammates.types import JSON
 Profile = JSON
 OURS = "muster_"
 NO_SYSTEM_ROLE = f"{OURS}no_system_role"  # instructions are part of the first message
+NO_RESPONSES = f"{OURS}no_responses"  # it is asked through chat completions
+NO_SUMMARIES = f"{OURS}no_summaries"  # of what a model that reasons thought
 REFUSES = f"{OURS}refuses_"  # a sampling setting, which is left out
 
 _SYSTEM_ROLE = r"system\W{1,3}(role|message|prompt|instruction)|role\W{1,4}system|developer instr"
@@ -30,6 +32,8 @@ _OF_THIS_ONE = (
 )
 # Another request, with the same settings otherwise, would be taken.
 _OF_THIS_REQUEST = r"may only be set|cannot both|only the default|only .{0,20}when"
+# What a server says that knows no Responses API.
+_NO_SUCH_ADDRESS = r"not found|(unknown|invalid) (request )?(url|path|route)|no route|cannot post"
 # How sampling settings are named on the wire, and how a server says that it takes none.
 _SETTINGS = {
     "temperature": r"\btemperature\b",
@@ -57,6 +61,10 @@ def adapt(
     def says(pattern: str) -> bool:
         return re.search(pattern, said, re.IGNORECASE) is not None
 
+    if says(r"reasoning.?summar"):  # it is for organizations that OpenAI has verified
+        return {NO_SUMMARIES: True}
+    if says(_NO_SUCH_ADDRESS) and not says(r"\bmodels?\b"):
+        return {NO_RESPONSES: True}
     if says(r"use\W+max_completion_tokens"):
         return {"openai_chat_supports_max_completion_tokens": True}
     if "max_completion_tokens" in said and not says(r"\d"):
@@ -79,6 +87,11 @@ def adapt(
         if named:  # of two that do not go together, the last goes
             return {REFUSES + named[-1]: True}
     return {}
+
+
+def native(profile: Profile) -> Profile:
+    """What of a profile is pydantic-ai's."""
+    return {key: value for key, value in profile.items() if not key.startswith(OURS)}
 
 
 def is_for_good(said: str) -> bool:

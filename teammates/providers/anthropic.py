@@ -7,7 +7,7 @@ from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
 
 from teammates.providers import Connection
-from teammates.providers.adapting import Profile
+from teammates.providers.adapting import Profile, native
 from teammates.providers.vendor import VendorClient, make_http_client
 
 
@@ -22,6 +22,6 @@ def make_client(connection: Connection) -> VendorClient:
     provider = AnthropicProvider(anthropic_client=client)
 
     def make_model(name: str, profile: Profile) -> AnthropicModel:
-        return AnthropicModel(name, provider=provider, profile=cast(Any, profile) or None)
+        return AnthropicModel(name, provider=provider, profile=cast(Any, native(profile)) or None)
 
     return VendorClient(make_model, "Anthropic", http)

@@ -20,12 +20,19 @@ class Kind:
 KINDS = {
     "demo": Kind("Demo (built in, no AI)", "teammates.providers.demo", needs_key=False),
     "anthropic": Kind("Anthropic", "teammates.providers.anthropic", "https://api.anthropic.com"),
+    "google": Kind(
+        "Google Gemini",
+        "teammates.providers.google",
+        "https://generativelanguage.googleapis.com",
+    ),
     "openai": Kind("OpenAI", _CHAT, "https://api.openai.com/v1"),
     "openrouter": Kind("OpenRouter", _CHAT, "https://openrouter.ai/api/v1"),
     "deepseek": Kind("DeepSeek", _CHAT, "https://api.deepseek.com"),
     "xai": Kind("xAI", _CHAT, "https://api.x.ai/v1"),
+    "mistral": Kind("Mistral", _CHAT, "https://api.mistral.ai/v1"),
     "groq": Kind("Groq", _CHAT, "https://api.groq.com/openai/v1"),
     "azure": Kind("Azure OpenAI", _CHAT, has_own_address=True),
+    "bedrock": Kind("Amazon Bedrock", _CHAT, has_own_address=True),
     "openai_compatible": Kind(
         "OpenAI-compatible server",
         _CHAT,

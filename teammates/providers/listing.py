@@ -33,7 +33,9 @@ async def list_models(connection: Connection) -> list[str]:
         raise ProviderError("provider.unauthorized", f"{label} refused the key. Check it.")
     try:
         listed: JSON = answer.raise_for_status().json()
-        names = {str(one["id"]) for one in listed["data"]}
+        names = (
+            {str(one["id"]) for one in listed["data"]} if "data" in listed else _of_google(listed)
+        )
     except (httpx2.HTTPStatusError, ValueError, KeyError, TypeError):
         raise ProviderError("provider.malformed", f"{label} does not list its models.") from None
     return sorted(names)[:MOST_MODELS]
@@ -45,4 +47,15 @@ def _asked_for(connection: Connection) -> tuple[str, dict[str, str]]:
         credential = {"x-api-key": connection.api_key, "anthropic-version": "2023-06-01"}
         return f"{address}/v1/models?limit={MOST_MODELS}", credential
     key = connection.api_key
+    if connection.kind == "google":
+        return f"{address}/v1beta/models?pageSize={MOST_MODELS}", {"x-goog-api-key": key}
     return f"{address}/models", {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _of_google(listed: JSON) -> set[str]:
+    """Those that write: others make pictures or vectors."""
+    return {
+        str(one["name"]).removeprefix("models/")
+        for one in listed["models"]
+        if "generateContent" in one["supportedGenerationMethods"]
+    }

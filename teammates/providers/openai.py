@@ -1,4 +1,8 @@
-"""OpenAI's models, and those of whoever else speaks its chat completions."""
+"""OpenAI's models, and those of whoever else speaks its chat completions.
+
+Models that reason are asked through the Responses API, where there is one: what they thought goes
+back with each step, encrypted, and nothing is kept at the provider.
+"""
 
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
@@ -7,7 +11,12 @@ from typing import Any, cast
 from openai import AsyncOpenAI
 from openai.types.chat.chat_completion_chunk import Choice, ChoiceDelta
 from pydantic_ai.messages import ModelResponseStreamEvent
-from pydantic_ai.models.openai import OpenAIChatModel, OpenAIStreamedResponse
+from pydantic_ai.models.openai import (
+    OpenAIChatModel,
+    OpenAIResponsesModel,
+    OpenAIResponsesModelSettings,
+    OpenAIStreamedResponse,
+)
 from pydantic_ai.providers import Provider
 from pydantic_ai.providers.deepseek import DeepSeekProvider
 from pydantic_ai.providers.ollama import OllamaProvider
@@ -17,12 +26,12 @@ from pydantic_ai.providers.openrouter import OpenRouterProvider
 from pydantic_ai.usage import RequestUsage
 
 from teammates.providers import Connection
-from teammates.providers.adapting import Profile
+from teammates.providers.adapting import NO_RESPONSES, NO_SUMMARIES, Profile, native
 from teammates.providers.kinds import KINDS
 from teammates.providers.think_tags import ThinkTags
 from teammates.providers.vendor import VendorClient, make_http_client
 
-WITH_FILES = ("openai", "azure")
+WITH_FILES = WITH_RESPONSES = ("openai", "azure")
 
 
 def make_client(connection: Connection) -> VendorClient:
@@ -37,8 +46,17 @@ def make_client(connection: Connection) -> VendorClient:
     # Files are OpenAI's own part of a message; pictures are everybody's, until one refuses them.
     of_kind = {} if connection.kind in WITH_FILES else {"supports_document_input": False}
 
-    def make_model(name: str, profile: Profile) -> ChatModel:
-        return ChatModel(name, provider=provider, profile=cast(Any, of_kind | profile) or None)
+    def make_model(name: str, profile: Profile) -> ChatModel | OpenAIResponsesModel:
+        known = cast(Any, of_kind | native(profile)) or None
+        if connection.kind not in WITH_RESPONSES or profile.get(NO_RESPONSES):
+            return ChatModel(name, provider=provider, profile=known)
+        settings = OpenAIResponsesModelSettings(openai_store=False)
+        if not profile.get(NO_SUMMARIES):
+            settings["openai_reasoning_summary"] = "auto"
+        model = OpenAIResponsesModel(name, provider=provider, profile=known, settings=settings)
+        if model.profile.get("supports_thinking"):
+            return model
+        return ChatModel(name, provider=provider, profile=known)
 
     return VendorClient(make_model, _label(connection.kind), http)
 
@@ -52,7 +70,7 @@ def _provider(kind: str, client: AsyncOpenAI) -> Provider[AsyncOpenAI]:
             return OllamaProvider(openai_client=client)
         case "openrouter":
             return OpenRouterProvider(openai_client=client)
-        case "xai" | "groq":
+        case "xai" | "groq" | "mistral" | "bedrock":
             return OpenAICompatibleProvider(name=kind, openai_client=client)
     return OpenAIProvider(openai_client=client)
 

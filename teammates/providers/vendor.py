@@ -20,7 +20,6 @@ from pydantic_ai.tools import ToolDefinition
 
 from teammates.providers.adapting import (
     NO_SYSTEM_ROLE,
-    OURS,
     REFUSES,
     Profile,
     adapt,
@@ -83,9 +82,8 @@ class VendorClient:
         return _takes(self._model(model, self._profiles.get(model, {})))
 
     def _model(self, name: str, profile: Profile) -> Model:
-        native = {key: value for key, value in profile.items() if not key.startswith(OURS)}
         try:
-            return self._make_model(name, native)
+            return self._make_model(name, profile)
         except UserError as error:  # a name that the provider cannot have
             raise ProviderError("provider.model_not_found", str(error)) from error
 

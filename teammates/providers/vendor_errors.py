@@ -83,7 +83,7 @@ def _explain(error: Exception, label: str, model: str) -> Exception:
 
 def _explain_answer(error: Exception, label: str, model: str) -> ProviderError | None:
     """A refusal that the provider gave a reason for, in words that say what to do."""
-    if isinstance(error, exceptions.ModelAuthenticationError):
+    if isinstance(error, exceptions.ModelAuthenticationError) or _refuses_key(error):
         return ProviderError(
             "provider.unauthorized",
             f"{label} refused the key. Nothing was run. Check the key in Models & prices.",
@@ -127,6 +127,13 @@ def _explain_answer(error: Exception, label: str, model: str) -> ProviderError |
             )
         return ProviderError("provider.rejected", f"{label} refused the request: {said}")
     return None
+
+
+def _refuses_key(error: Exception) -> bool:
+    """Google does so with the status of any bad request."""
+    if not isinstance(error, exceptions.ModelRequestRejectedError):
+        return False
+    return re.search(r"(?i)api.?key (not valid|expired)", said_by(error)) is not None
 
 
 def _too_long(model: str, said: str) -> ProviderError:

@@ -53,7 +53,7 @@ def finish(run: Run) -> Run:
 
 def run_on(access: Access, models: FakeModels, kind: str, model: str, **fields: Any) -> Run:
     """A queued run on a model of the loopback server."""
-    base = models.url if kind == "anthropic" else f"{models.url}/v1"
+    base = models.url if kind in ("anthropic", "google") else f"{models.url}/v1"
     provider = catalog.create_provider(
         access, name=f"{kind} {model}", kind=kind, api_key="sk-test-0123456789", base_url=base
     )

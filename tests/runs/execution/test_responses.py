@@ -1,0 +1,155 @@
+"""OpenAI's Responses API: models that reason carry what they thought from step to step."""
+
+import json
+from typing import Any
+
+import pytest
+
+from runs.creation.options import Options
+from runs.models import Run, RunStatus, Step
+from teammates.access import Access
+from tests.factories import browser_of, make_run
+from tests.fake_models import FakeModels, chat, refused, response
+from tests.runs.execution.working import finish, run_on
+
+pytestmark = pytest.mark.django_db(transaction=True)
+MODEL = "gpt-5"
+THOUGHT = {
+    "type": "reasoning",
+    "id": "rs_1",
+    "summary": [{"type": "summary_text", "text": "I look at the files first."}],
+    "encrypted_content": "gAAAA-sealed",
+}
+CALL = {
+    "type": "function_call",
+    "id": "fc_1",
+    "call_id": "call_1",
+    "name": "list_files",
+    "arguments": "{}",
+    "status": "completed",
+}
+
+
+def says(text: str) -> dict[str, Any]:
+    part = {"type": "output_text", "text": text, "annotations": []}
+    return {
+        "type": "message",
+        "id": "msg_1",
+        "role": "assistant",
+        "status": "completed",
+        "content": [part],
+    }
+
+
+def answered(access: Access, models: FakeModels, *answers: Any, **options: Any) -> Run:
+    models.answers = list(answers)
+    run = run_on(access, models, "openai", MODEL)
+    if options:
+        run.delete()
+        run = make_run(access, options=Options(model=f"openai-{MODEL}", **options))
+    run = finish(run)
+    assert run.status == RunStatus.COMPLETED, run.error_message
+    return run
+
+
+def test_what_it_thought_goes_back_sealed_with_the_next_step(
+    alice: Access, models: FakeModels
+) -> None:
+    run = answered(
+        alice, models, response(THOUGHT, CALL), response(THOUGHT, says("There are no files."))
+    )
+    assert run.answer is not None
+    assert run.answer.content == "There are no files."
+    first, second = models.requests
+    assert first["path"].endswith("/responses")
+    assert first["body"]["store"] is False
+    assert first["body"]["include"] == ["reasoning.encrypted_content"]
+    assert first["body"]["reasoning"]["summary"] == "auto"
+    kinds = [item.get("type", "message") for item in second["body"]["input"]]
+    assert kinds[-3:] == ["reasoning", "function_call", "function_call_output"]
+    sent = second["body"]["input"][-3]
+    assert (sent["id"], sent["encrypted_content"]) == ("rs_1", "gAAAA-sealed")
+
+
+def test_summaries_are_shown_as_thinking(alice: Access, models: FakeModels) -> None:
+    run = answered(alice, models, response(THOUGHT, says("Hello")))
+    page = browser_of(alice).get(f"/threads/{run.thread_id}/").content.decode()
+    assert "I look at the files first." in page
+
+
+def test_every_lane_is_counted(alice: Access, models: FakeModels) -> None:
+    run = answered(alice, models, response(says("Hello")))
+    step = Step.objects.get(run=run)
+    assert (step.input_tokens, step.cache_read_tokens, step.output_tokens) == (100, 60, 7)
+
+
+def test_the_effort_is_asked_for(alice: Access, models: FakeModels) -> None:
+    answered(alice, models, response(says("Hello")), effort="high")
+    assert models.requests[0]["body"]["reasoning"]["effort"] == "high"
+
+
+def test_a_model_that_does_not_reason_is_asked_through_chat_completions(
+    alice: Access, models: FakeModels
+) -> None:
+    models.answers = [chat({"content": "Hello"})]
+    finish(run_on(alice, models, "openai", "gpt-4.1"))
+    assert models.requests[0]["path"].endswith("/chat/completions")
+
+
+def test_a_gateway_without_it_is_asked_through_chat_completions(
+    alice: Access, models: FakeModels
+) -> None:
+    answered(alice, models, refused(404, "Not Found"), chat({"content": "Hello"}))
+    assert [one["path"].rpartition("/v1")[2] for one in models.requests] == [
+        "/responses",
+        "/chat/completions",
+    ]
+
+
+def test_a_model_that_is_not_there_is_not_asked_for_twice(
+    alice: Access, models: FakeModels
+) -> None:
+    models.answers = [refused(404, "The model `gpt-5` does not exist.", "model_not_found")]
+    run = finish(run_on(alice, models, "openai", MODEL))
+    assert run.error_class == "provider.model_not_found"
+    assert len(models.requests) == 1
+
+
+def test_who_may_see_no_summaries_works_without_them(alice: Access, models: FakeModels) -> None:
+    said = "Your organization must be verified to generate reasoning summaries."
+    answered(alice, models, refused(400, said, "unsupported_value"), response(says("Hello")))
+    assert "summary" not in models.requests[1]["body"].get("reasoning", {})
+
+
+def test_an_answer_that_reaches_its_limit_says_so(alice: Access, models: FakeModels) -> None:
+    details = {"incomplete_details": {"reason": "max_output_tokens"}}
+    run = answered(alice, models, response(says("Hel"), status="incomplete", **details))
+    assert run.stop_reason == "max_tokens"
+
+
+def test_a_refusal_is_the_answer(alice: Access, models: FakeModels) -> None:
+    refusal = {"type": "refusal", "refusal": "I can't help with that."}
+    run = answered(alice, models, response(says("") | {"content": [refusal]}))
+    assert run.answer is not None
+    assert run.answer.content == "I can't help with that."
+
+
+def test_a_failure_in_the_middle_is_tried_again(alice: Access, models: FakeModels) -> None:
+    failed = response(status="failed", error={"code": "server_error", "message": "Sorry"})
+    run = answered(alice, models, failed, response(says("Hello")))
+    assert run.answer is not None
+    assert run.answer.content == "Hello"
+
+
+def test_a_stream_that_breaks_off_is_tried_again(alice: Access, models: FakeModels) -> None:
+    status, headers, pieces = response(says("Hello"))
+    run = answered(alice, models, (status, headers, pieces[:-1]), response(says("Whole")))
+    assert run.answer is not None
+    assert run.answer.content == "Whole"
+
+
+def test_arguments_in_pieces_are_put_together(alice: Access, models: FakeModels) -> None:
+    arguments = json.dumps({"name": "a.txt", "content": "text"})
+    call = CALL | {"name": "write_file", "arguments": arguments}
+    run = answered(alice, models, response(call), response(says("Done")))
+    assert run.tool_calls.get().arguments == {"name": "a.txt", "content": "text"}
