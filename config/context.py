@@ -59,6 +59,7 @@ SETTINGS = (
     Place("Apps", "plug", "teammates:server_list"),
     Place("Permissions", "shield", "runs:permission_list"),
     Place("Memory", "brain", "teammates:memory_list"),
+    Place("Documents", "library", "teammates:document_list"),
     Place("Skills", "book-open", "teammates:skill_list"),
     Place("Reports", "flag", "runs:report_list", permission="data.personas.manage"),
     Place("Public links", "share-2", "runs:link_list"),

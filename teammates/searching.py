@@ -19,13 +19,17 @@ HEADLINE = f'StartSel="{BEGIN}", StopSel="{END}", MaxWords=22, MinWords=10, MaxF
 
 def words_of(text: str) -> str | None:
     """What `query_of` looks for; None if there is no word."""
+    return " & ".join(each_word_of(text)) or None
+
+
+def each_word_of(text: str) -> list[str]:
+    """Each of the words of a text, for `query_of`: once, and no more than `MOST_WORDS`."""
     words = [word.strip(PUNCTUATION) for word in text.replace("\x00", " ").split()]
-    words = [word for word in words if re.search(r"[^\W_]", word)][:MOST_WORDS]
-    if not words:
-        return None
+    words = [word for word in dict.fromkeys(words) if re.search(r"[^\W_]", word)]
     # Quoted, PostgreSQL takes addresses and file names apart as it did when it indexed them.
-    quoted = ("'" + word.replace("\\", "\\\\").replace("'", "''") + "':*" for word in words)
-    return " & ".join(quoted)
+    return [
+        "'" + word.replace("\\", "\\\\").replace("'", "''") + "':*" for word in words[:MOST_WORDS]
+    ]
 
 
 def query_of(words: str | Expression) -> SearchQuery:

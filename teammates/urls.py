@@ -3,6 +3,7 @@ from django.urls import path
 from teammates.views import (
     account,
     audit,
+    documents,
     entry,
     keys,
     knowledge,
@@ -71,6 +72,15 @@ urlpatterns = [
     path("settings/memories/", knowledge.memory_list, name="memory_list"),
     path(
         "settings/memories/<int:memory_id>/forget/", knowledge.memory_forget, name="memory_forget"
+    ),
+    path("settings/documents/", documents.document_list, name="document_list"),
+    path(
+        "settings/documents/<int:document_id>/", documents.document_detail, name="document_detail"
+    ),
+    path(
+        "settings/documents/<int:document_id>/delete/",
+        documents.document_delete,
+        name="document_delete",
     ),
     path("settings/skills/", knowledge.skill_list, name="skill_list"),
     path("settings/skills/new/", knowledge.skill_edit, name="skill_new"),

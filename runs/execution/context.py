@@ -60,7 +60,10 @@ def instructions(run: Run) -> str:
         parts.append(f"Follow this skill, {forced['name']}:\n\n{forced['body']}")
     if documents := told.get("documents"):
         lines = "\n".join(f"- {one['name']}: {one['summary']}" for one in documents)
-        parts.append(f"Documents that read_document reads:\n{lines}")
+        parts.append(
+            "Documents. search_documents finds passages in them, read_document reads a whole one:"
+            f"\n{lines}"
+        )
     if lessons := told.get("lessons"):
         lines = "\n".join(
             f"- {one['text']}" + (f" ({one['when']})" if one["when"] else "") for one in lessons
@@ -314,8 +317,11 @@ def returned(call: ToolCall) -> ToolResult:
     media = [Media(**one) for one in call.media]
     if call.error:
         return ToolResult(call.call_id, call.name, call.error, failed=True, media=media)
-    result = json.dumps(call.result, ensure_ascii=False)
+    if isinstance(call.result, str):
+        result, language = call.result, ""
+    else:
+        result, language = json.dumps(call.result, ensure_ascii=False), "json"
     tool = REGISTRY.get(call.name)
     if (tool is None or tool.gives_data) and call.name != result_tool.NAME:
-        result = as_data(result, f"the tool {call.name}", language="json")
+        result = as_data(result, f"the tool {call.name}", language=language)
     return ToolResult(call.call_id, call.name, result, media=media)

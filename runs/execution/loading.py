@@ -128,7 +128,7 @@ def _choose_context(
             name for name in run.tools if name not in {server.slug for server in named}
         ],
     }
-    if attached or run.told["skills"]:
+    if attached or run.told["skills"] or run.told["documents"]:
         loaded.toolbox = toolbox.tools_of_run(run)
     loaded.instructions = context.instructions(run)
 

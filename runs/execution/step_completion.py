@@ -51,6 +51,7 @@ class CompleteModelStep:
     result: ModelResult
     status: StepStatus = StepStatus.DONE
     outcome: Outcome | None = None
+    sources: Sequence[JSON] = ()  # that what it said cites (`sources.cited`)
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,10 @@ def _last_events(one: Write[CompleteModelStep]) -> list[NewEvent]:
     }
     events = [NewEvent("step.completed", data)]
     if result.turn.text and step.kind == StepKind.MODEL:
-        said = {"role": "assistant", "content": fitting(result.turn.text), "step": step.number}
+        sources = list(one.item.sources)
+        content = fitting(result.turn.text, 24_000) if sources else fitting(result.turn.text)
+        said = {"role": "assistant", "content": content, "step": step.number}
+        said |= {"sources": sources} if sources else {}
         events.insert(0, NewEvent("message.completed", said))
     return [*one.pending, *events]
 

@@ -5,6 +5,7 @@ use the same templates and the same element ids, so a reload at any moment shows
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,6 +38,7 @@ class ModelOutput:
     thinking: str = ""
     text: str = ""
     is_complete: bool = False
+    sources: Sequence[JSON] = ()  # passages of documents that the text cites
     template: str = "transcript/_model_output.html"
 
 
@@ -110,6 +112,10 @@ class Transcript:
                 saying.thinking += data["content_delta"]
             else:
                 saying.text += data["content_delta"]
+        elif event.type == "message.completed":
+            saying = self.blocks.get(element_id(self.run_id, "step", data["step"]))
+            if isinstance(saying, ModelOutput):
+                saying.sources = data.get("sources", ())
         elif event.type == "tool.output":
             call = self.blocks.get(element_id(self.run_id, "call", data["tool_call_id"]))
             if isinstance(call, CallBlock):

@@ -2,14 +2,16 @@
 
 from django.db.models import F
 
-from runs.models import Run, ToolCall
+from runs.models import CallStatus, Run, ToolCall
 from runs.tasks import lessons
 from teammates.access import Access
 from teammates.errors import NotFound
-from teammates.knowledge import documents, memories
+from teammates.knowledge import documents, memories, passages
 from teammates.knowledge.skills import skills_for
 from teammates.models import Author
 from teammates.types import JSON, ToolOutput
+
+MOST_PASSAGES = 8  # of one search
 
 
 def remember(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
@@ -68,6 +70,30 @@ def write_document(run: Run, access: Access, call: ToolCall, arguments: JSON) ->
         source_run_id=run.pk,
     )
     return {"document_id": document.pk, "name": document.name}
+
+
+def search_documents(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
+    readable = documents.documents_for(access, run.teammate)
+    if name := arguments.get("document"):
+        readable = readable.filter(name=name)
+    found = passages.search_passages(readable, arguments["query"], limit=MOST_PASSAGES)
+    if not found:
+        return {"passages": [], "note": "Nothing fits. Try other words."}
+    earlier = run.tool_calls.filter(name=call.name, status=CallStatus.DONE)
+    given = sum(len(one.result["passages"]) for one in earlier if one.result is not None)
+    return {
+        "passages": [
+            {
+                "number": number,
+                "document": passage.document.name,
+                "place": passage.place,
+                "text": passage.content,
+                "document_id": passage.document_id,
+                "passage": passage.number,
+            }
+            for number, passage in enumerate(found, start=given + 1)
+        ]
+    }
 
 
 def read_document(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:

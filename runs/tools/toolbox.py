@@ -42,6 +42,8 @@ def tools_of_run(run: Run, *, has_settings: bool = True) -> Toolbox:
         off.append("lessons")
     if not (run.told or {}).get("skills"):
         off.append("skills")  # there are none to load
+    if not (run.told or {}).get("documents"):
+        off.append("search_documents")
     if not run.teammate.fetchmail_name:
         off.append("mailbox")
     if getattr(run.organization, "web_search", None) is None:

@@ -1,8 +1,9 @@
-"""Input of the pages about memories and skills."""
+"""Input of the pages about memories, documents and skills."""
 
 from typing import Any
 
 from django import forms
+from django.core.files.uploadedfile import UploadedFile
 
 from teammates.models import Teammate
 
@@ -35,3 +36,38 @@ class SkillForm(forms.Form):
         field = self.fields["teammate"]
         assert isinstance(field, forms.ChoiceField)
         field.choices = [("", "All teammates"), *((t.pk, t.name) for t in teammates)]
+
+
+class ManyFiles(forms.ClearableFileInput):
+    allow_multiple_selected = True
+
+
+class ManyFilesField(forms.FileField):
+    widget = ManyFiles
+
+    def clean(self, data: Any, initial: Any = None) -> list["UploadedFile[Any]"]:
+        given = data if isinstance(data, list | tuple) else [data]
+        return [super(ManyFilesField, self).clean(one, initial) for one in given]
+
+
+class DocumentUploadForm(forms.Form):
+    upload = ManyFilesField(
+        label="Files", help_text="PDF, Word, Excel, PowerPoint, HTML, CSV, Markdown or text."
+    )
+    teammate = forms.ChoiceField(label="For", required=False)
+
+    def __init__(self, teammates: list[Teammate], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["teammate"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = [("", "All teammates"), *((t.pk, f"{t.name} alone") for t in teammates)]
+
+
+class DocumentForm(forms.Form):
+    name = forms.CharField(label="Name", max_length=200)
+    summary = forms.CharField(
+        label="What it says",
+        max_length=1000,
+        required=False,
+        help_text="One line: teammates read it to decide whether to look here.",
+    )

@@ -1,18 +1,26 @@
 """Documents: longer texts that teammates keep and read again."""
 
+from textwrap import shorten
 from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
+from teammates import file_text, timebox
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound
+from teammates.knowledge import passages
 from teammates.knowledge.rights import require_knowledge_editor
 from teammates.models import Author, Document, Organization, Teammate
-from teammates.trust import audit
+from teammates.roster import lookup
+from teammates.text import clean_text
+from teammates.trust import audit, limits
 
-LONGEST_DOCUMENT = 500_000  # characters
+LONGEST_DOCUMENT = 2_000_000  # characters
 MOST_DOCUMENTS = 500  # in a scope
+LARGEST_FILE = 20 * 1024 * 1024  # bytes
+READ_SECONDS = 30  # of work for a file
+LONGEST_SUMMARY = 160  # characters, of one that nobody wrote
 TOLD_DOCUMENTS = 50  # names of, to one run
 
 
@@ -33,6 +41,7 @@ def write_document(
     Raises `Invalid`, `Conflict` (the scope is full).
     """
     access.require("data.runs.write")
+    content = clean_text(content)
     if len(content) > LONGEST_DOCUMENT:
         raise Invalid(f"content must have at most {LONGEST_DOCUMENT} characters.")
     name = _checked_name_of_document(name)
@@ -44,6 +53,7 @@ def write_document(
         "written_by": written_by,
         "source_run_id": source_run_id,
     }
+    pieces = passages.cut(content)
     with transaction.atomic():
         # The organization's row is the lock of the capacity.
         Organization.objects.select_for_update(no_key=True).get(pk=access.organization.pk)
@@ -57,14 +67,53 @@ def write_document(
                 f"This scope holds {MOST_DOCUMENTS} documents already; delete some first.",
                 code="documents.capacity",
             )
-        return Document.objects.update_or_create(
+        document, _ = Document.objects.update_or_create(
             organization=access.organization,
             end_user=access.end_user,
             teammate=teammate,
             name=name,
             defaults=fields,
             create_defaults=fields | {"created_by": access.user},
-        )[0]
+        )
+        passages.replace_passages(document, pieces)
+        return document
+
+
+def add_file(
+    access: Access, name: str, content: bytes, *, teammate: Teammate | None = None
+) -> Document:
+    """Keep the text of a file that a person brought as a document of its name: of a PDF, an office
+    file, a web page, or text. One of that name says this instead. Not inside a transaction: reading
+    takes a while. Raises `Invalid`, `Conflict`."""
+    access.require("data.runs.write")
+    if teammate is not None:
+        lookup.require_editor(access, teammate)
+    limits.take((limits.UPLOADS, limits.whoever(access)))
+    if len(content) > LARGEST_FILE:
+        raise Invalid(f"{name} is larger than {LARGEST_FILE // 2**20} MiB.")
+    try:
+        text = timebox.within(READ_SECONDS, file_text.text_of, name, content)
+    except file_text.Unreadable as problem:
+        raise Invalid(f"{name} {problem}") from None
+    except timebox.TooCostly:
+        raise Invalid(f"{name} is too complicated to be read.") from None
+    if not text.strip():
+        raise Invalid(f"{name} has no text.")
+    return write_document(
+        access,
+        name=name,
+        content=text[:LONGEST_DOCUMENT],
+        summary=_beginning(text),
+        teammate=teammate,
+        author=Author.PERSON,
+    )
+
+
+def _beginning(text: str) -> str:
+    """The first words of a text that are no mark of Markdown's: what it is about, mostly."""
+    lines = (line.strip(" #*|-\t") for line in text[:5_000].splitlines())
+    words = " ".join(line for line in lines if line and not line.startswith("Page "))
+    return shorten(words, LONGEST_SUMMARY, placeholder="…")
 
 
 @audit.recorded("document.update")

@@ -2,7 +2,15 @@
 
 from teammates.models.api_key import APIKey, RefreshToken
 from teammates.models.audit import AuditEntry
-from teammates.models.knowledge import Audience, Author, Document, Memory, Skill, SkillStatus
+from teammates.models.knowledge import (
+    Audience,
+    Author,
+    Document,
+    Memory,
+    Passage,
+    Skill,
+    SkillStatus,
+)
 from teammates.models.limit import LimitCount
 from teammates.models.people import (
     EndUser,
@@ -44,6 +52,7 @@ __all__ = [
     "Model",
     "ModelPrice",
     "Organization",
+    "Passage",
     "PermissionMode",
     "PermissionPolicy",
     "PolicySource",

@@ -4,13 +4,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from django.contrib.postgres.indexes import GinIndex
-from django.contrib.postgres.search import SearchVector
+from django.contrib.postgres.search import SearchVector, SearchVectorField
 from django.db import models
+from django.urls import reverse
 
 from teammates.fields import Identified
 from teammates.models.people import EndUser, Organization, User
 from teammates.models.scoped import ScopedQuerySet
 from teammates.models.teammate import Teammate
+from teammates.searching import CONFIG
 
 if TYPE_CHECKING:
     from teammates.access import Access
@@ -216,3 +218,35 @@ class Document(Identified):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Passage(models.Model):
+    """A piece of a document that searches find and answers cite."""
+
+    document = models.ForeignKey(Document, on_delete=models.CASCADE, related_name="passages")
+    number = models.PositiveIntegerField()  # in the document, from 1
+    heading = models.CharField(max_length=200, blank=True, default="")  # that it stands under
+    content = models.TextField()
+    words = models.GeneratedField(
+        expression=SearchVector("heading", "content", config=CONFIG),
+        output_field=SearchVectorField(),
+        db_persist=True,
+    )
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint("document", "number", name="passage_number_once"),
+        ]
+        indexes: ClassVar = [GinIndex(fields=["words"], name="passage_search")]
+
+    def __str__(self) -> str:
+        return f"{self.document}, {self.place}"
+
+    def get_absolute_url(self) -> str:
+        page = reverse("teammates:document_detail", args=[self.document_id])
+        return f"{page}?passage={self.number}#passage-{self.number}"
+
+    @property
+    def place(self) -> str:
+        """Where in its document it stands, for people."""
+        return self.heading or f"part {self.number}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from teammates.tools.ask import ASK_USER
 from teammates.tools.base import Tool
-from teammates.tools.documents import READ_DOCUMENT, WRITE_DOCUMENT
+from teammates.tools.documents import READ_DOCUMENT, SEARCH_DOCUMENTS, WRITE_DOCUMENT
 from teammates.tools.files import LIST_FILES, READ_FILE, WRITE_FILE
 from teammates.tools.lessons import LEARN_LESSON
 from teammates.tools.mailbox import READ_MAILBOX
@@ -32,6 +32,7 @@ REGISTRY: dict[str, Tool] = {
         RECALL,
         FORGET,
         WRITE_DOCUMENT,
+        SEARCH_DOCUMENTS,
         READ_DOCUMENT,
         LEARN_LESSON,
         WEB_FETCH,
@@ -76,7 +77,7 @@ GROUPS: dict[str, Group] = {
         Group(
             "memory",
             "Memory",
-            "Remembers, looks up and forgets across runs; keeps documents.",
+            "Remembers, looks up and forgets across runs; keeps and searches documents.",
             True,
         ),
         Group("lessons", "Lessons", "Runs of a task leave lessons for its later runs."),

@@ -24,6 +24,22 @@ WRITE_DOCUMENT = Tool(
     consequence="Later runs read it, and what it said before is gone.",
     guarded=True,
 )
+SEARCH_DOCUMENTS = Tool(
+    name="search_documents",
+    title="Search the documents",
+    description="Find the passages of the documents here that fit some words best. Cite what you "
+    "take from one with its number in brackets, like [2], right behind it: people see the "
+    "passage. If nothing fits, try other words, or say that the documents do not tell.",
+    schema=object_schema(
+        ["query"],
+        query=Text("Words that the passage has: names, terms, synonyms.", 400).schema,
+        document=Text("Only in the document of this name.", 200).schema,
+    ),
+    say=lambda arguments: f"Search the documents for {arguments['query']}",
+    run=Means.DOMAIN,
+    group="memory",
+    gives_data=True,
+)
 READ_DOCUMENT = Tool(
     name="read_document",
     title="Read a document",

@@ -1,0 +1,102 @@
+"""What an answer cites: passages that the run found, shown under it and opened at their place."""
+
+import json
+from typing import Any
+
+import pytest
+
+from runs.execution.sources import cited
+from runs.models import Event, Run, RunStatus
+from runs.tools.toolbox import tools_of_run
+from teammates.access import Access
+from teammates.knowledge import documents
+from teammates.providers.base import ToolResult, UserMessage
+from tests.factories import browser_of
+from tests.fake_models import FakeModels, chat
+from tests.runs.execution.calling import call_of
+from tests.runs.execution.working import finish, run_on
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def search(query: str, call_id: str = "c1") -> Any:
+    call = {"name": "search_documents", "arguments": json.dumps({"query": query})}
+    delta = {"tool_calls": [{"index": 0, "id": call_id, "function": call}]}
+    return chat(delta, finish="tool_calls")
+
+
+def asked(access: Access, models: FakeModels, *answers: Any) -> Run:
+    models.answers = list(answers)
+    run = finish(run_on(access, models, "openai", "ok", message="How much is tea?"))
+    assert run.status == RunStatus.COMPLETED, run.error_message
+    return run
+
+
+def test_an_answer_shows_the_passages_that_it_cites(alice: Access, models: FakeModels) -> None:
+    text = "## Coffee\n\nCoffee costs 4 euros.\n\n## Tea\n\nTea costs 3 euros."
+    document = documents.write_document(alice, name="prices", content=text)
+    run = asked(alice, models, search("tea costs"), chat({"content": "It costs 3 euros [1]."}))
+    result = call_of(run, "search_documents").result
+    assert [one["place"] for one in result["passages"]] == ["Tea", "Coffee"]
+    said = Event.objects.filter(run=run, type="message.completed").last()
+    assert said is not None
+    [source] = said.data["sources"]
+    assert (source["number"], source["document"], source["place"]) == (1, "prices", "Tea")
+    page = browser_of(alice).get(f"/threads/{run.thread_id}/").content.decode()
+    assert f"/settings/documents/{document.pk}/?passage=2#passage-2" in page
+    assert "Tea costs 3 euros." in page
+
+
+def test_a_second_search_goes_on_counting(alice: Access, models: FakeModels) -> None:
+    documents.write_document(alice, name="tea", content="Tea costs 3 euros.")
+    documents.write_document(alice, name="coffee", content="Coffee costs 4 euros.")
+    answer = chat({"content": "Tea 3 [1], coffee 4 [2], and [9] is none."})
+    run = asked(alice, models, search("tea"), search("coffee", "c2"), answer)
+    said = Event.objects.filter(run=run, type="message.completed").last()
+    assert said is not None
+    assert [one["document"] for one in said.data["sources"]] == ["tea", "coffee"]
+
+
+def test_an_answer_that_cites_nothing_has_no_sources(alice: Access, models: FakeModels) -> None:
+    documents.write_document(alice, name="tea", content="Tea costs 3 euros.")
+    run = asked(alice, models, search("tea"), chat({"content": "3 euros."}))
+    said = Event.objects.filter(run=run, type="message.completed").last()
+    assert said is not None
+    assert "sources" not in said.data
+
+
+def test_the_tool_is_offered_where_there_are_documents(alice: Access, models: FakeModels) -> None:
+    run = asked(alice, models, chat({"content": "Hello"}))
+    assert tools_of_run(run).get("search_documents") is None
+    documents.write_document(alice, name="tea", content="Tea costs 3 euros.")
+    models.requests.clear()
+    models.answers = [chat({"content": "Hello"})]
+    finish(run_on(alice, models, "openai", "other"))
+    body = models.requests[0]["body"]
+    assert "search_documents" in [tool["function"]["name"] for tool in body["tools"]]
+
+
+def test_nothing_found_is_said(alice: Access, models: FakeModels) -> None:
+    documents.write_document(alice, name="tea", content="Tea costs 3 euros.")
+    run = asked(alice, models, search("zebra"), chat({"content": "No."}))
+    assert call_of(run, "search_documents").result["passages"] == []
+
+
+def test_of_another_organization_nothing_is_cited(
+    alice: Access, eve: Access, models: FakeModels
+) -> None:
+    documents.write_document(eve, name="secret", content="The treasure is here.")
+    documents.write_document(alice, name="tea", content="Tea costs 3 euros.")
+    run = asked(alice, models, search("treasure"), chat({"content": "No [1]."}))
+    assert call_of(run, "search_documents").result["passages"] == []
+
+
+@pytest.mark.parametrize("content", ["not json", '{"passages": 3}', "[]", '{"passages": [{}]}'])
+def test_a_result_that_is_odd_cites_nothing(content: str) -> None:
+    said = ToolResult("c1", "search_documents", content)
+    assert cited("See [1].", [UserMessage("?"), said]) == []
+
+
+def test_what_another_tool_says_is_no_source() -> None:
+    said = ToolResult("c1", "web_fetch", '{"passages": [{"number": 1, "text": "x"}]}')
+    assert cited("See [1].", [said]) == []
