@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 HERE = Path(sys.argv[0]).resolve().parent
@@ -14,6 +15,8 @@ HERE = Path(sys.argv[0]).resolve().parent
 def main(words: list[str]) -> int | None:
     with (HERE / "asked.jsonl").open("a") as asked:
         asked.write(json.dumps(words) + "\n")
+    if (HERE / "slow").exists():
+        time.sleep(float((HERE / "slow").read_text()))
     broken = HERE / "broken"
     if broken.exists():
         sys.stderr.write(broken.read_text())

@@ -31,6 +31,7 @@ class RunToolContext:
         self._run = run
         self._call = call
         self.run_key = run.uid.hex
+        self.organization_key = str(run.organization_id)
         self.call_key = f"{run.uid}:{call.pk}"
         self._shown = 0  # characters of output
 
@@ -63,7 +64,7 @@ class RunToolContext:
         left_out: list[str] = []
         current = authority.readable_files(self._run).current()
         for file in sorted(current, key=lambda file: -file.pk):
-            if file.size > room:
+            if file.size > room or len(file.name.encode()) > 255:
                 left_out.append(file.name)
                 continue
             try:

@@ -236,7 +236,7 @@ class Worker:
             await self._try(erasure.erase_said)
             await self._try(closed_accounts.erase_closed)
             await self._try(cleanup.forget_old)
-            await sandboxes.remove_ended()
+            await sandboxes.tidy()
             await asyncio.sleep(TIDY_SECONDS)
 
     async def _send_mail(self) -> None:

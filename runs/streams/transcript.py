@@ -21,6 +21,7 @@ from teammates import tools
 from teammates.models import PermissionMode
 from teammates.providers.base import Thinking, Turn
 from teammates.templatetags.muster import seconds
+from teammates.tools.python import program_of
 from teammates.types import JSON
 from threads.downloads import IMAGES
 from threads.models import File
@@ -52,13 +53,9 @@ class CallBlock:
     arguments: Any
     state: str = "running"  # running, done, failed, denied
     result: Any = None
+    code: str = ""  # the program that it runs, if it runs one
     output: str = ""  # what it has printed so far
     template: str = "transcript/_call.html"
-
-    @property
-    def code(self) -> str:
-        """The program that is run, if it is one."""
-        return self.arguments.get("code", "") if isinstance(self.arguments, dict) else ""
 
 
 @dataclass
@@ -156,7 +153,11 @@ def new_block(event: LoggedEvent) -> Block | None:
         case "tool.call" if not is_question(event):
             title, say = describe(data)
             return CallBlock(
-                element_id(run_id, "call", data["tool_call_id"]), title, say, data["arguments"]
+                element_id(run_id, "call", data["tool_call_id"]),
+                title,
+                say,
+                data["arguments"],
+                code=program_of(data["tool_name"], data["arguments"]),
             )
         case "run.waiting_for_input":
             return cards.shown_event(run_id, element_id(run_id, "gate", data["request_id"]), data)

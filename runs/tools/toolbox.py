@@ -7,6 +7,7 @@ from teammates import sandbox, tools
 from teammates.integrations import server_lookup, tool_policies
 from teammates.models import ToolServer, ToolSetting
 from teammates.tools.base import Tool
+from teammates.tools.python import RUN_PYTHON
 from teammates.tools.result import submit_result
 
 
@@ -48,7 +49,7 @@ def tools_of_run(run: Run, *, has_settings: bool = True) -> Toolbox:
         off.append("mailbox")
     if getattr(run.organization, "web_search", None) is None:
         off.append("web_search")  # nobody said where
-    if sandbox.why_not():
+    if no_sandbox := sandbox.why_not():
         off.append("code")
     found = tools.offered(
         off=off,
@@ -63,6 +64,8 @@ def tools_of_run(run: Run, *, has_settings: bool = True) -> Toolbox:
         for tool in tools.REGISTRY.values()
         if {tool.name, tool.group} & set(off)
     }
+    if no_sandbox:
+        missing[RUN_PYTHON.name] = f"No code can be run here right now: {no_sandbox}"
     for server in servers_of(run):
         for tool in server_lookup.tools_of(server):
             if not server.may_be_used:  # type: ignore[attr-defined]  # annotated

@@ -32,8 +32,6 @@ _OF_THIS_ONE = (
 )
 # Another request, with the same settings otherwise, would be taken.
 _OF_THIS_REQUEST = r"may only be set|cannot both|only the default|only .{0,20}when"
-# What a server says that knows no Responses API.
-_NO_SUCH_ADDRESS = r"not found|(unknown|invalid) (request )?(url|path|route)|no route|cannot post"
 # How sampling settings are named on the wire, and how a server says that it takes none.
 _SETTINGS = {
     "temperature": r"\btemperature\b",
@@ -61,10 +59,6 @@ def adapt(
     def says(pattern: str) -> bool:
         return re.search(pattern, said, re.IGNORECASE) is not None
 
-    if says(r"reasoning.?summar"):  # it is for organizations that OpenAI has verified
-        return {NO_SUMMARIES: True}
-    if says(_NO_SUCH_ADDRESS) and not says(r"\bmodels?\b"):
-        return {NO_RESPONSES: True}
     if says(r"use\W+max_completion_tokens"):
         return {"openai_chat_supports_max_completion_tokens": True}
     if "max_completion_tokens" in said and not says(r"\d"):

@@ -4,12 +4,14 @@ Models that reason are asked through the Responses API, where there is one: what
 back with each step, encrypted, and nothing is kept at the provider.
 """
 
+import re
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from openai import AsyncOpenAI
 from openai.types.chat.chat_completion_chunk import Choice, ChoiceDelta
+from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.messages import ModelResponseStreamEvent
 from pydantic_ai.models.openai import (
     OpenAIChatModel,
@@ -30,8 +32,21 @@ from teammates.providers.adapting import NO_RESPONSES, NO_SUMMARIES, Profile, na
 from teammates.providers.kinds import KINDS
 from teammates.providers.think_tags import ThinkTags
 from teammates.providers.vendor import VendorClient, make_http_client
+from teammates.providers.vendor_errors import said_by
 
-WITH_FILES = WITH_RESPONSES = ("openai", "azure")
+WITH_RESPONSES = ("openai", "azure")
+# Files are OpenAI's own part of a message; pictures are everybody's, until one refuses them.
+_OF_OTHERS = {"supports_document_input": False}
+_OF_OPENAI = {"openai_chat_send_back_thinking_parts": False}  # what they thought has no field there
+_OF_KIND: dict[str, Profile] = {
+    "openai": _OF_OPENAI,
+    "azure": _OF_OPENAI,
+    "mistral": _OF_OTHERS | {"openai_chat_supports_max_completion_tokens": False},
+}
+# What is not there, where a server knows no Responses API.
+_NO_SUCH_ADDRESS = (
+    r"(?i)^(404\W+)?not found|\b(url|path|route|resource|endpoint)\b|method not allowed|cannot post"
+)
 
 
 def make_client(connection: Connection) -> VendorClient:
@@ -43,12 +58,12 @@ def make_client(connection: Connection) -> VendorClient:
         max_retries=0,  # the loop retries, visibly and within its budget
     )
     provider = _provider(connection.kind, client)
-    # Files are OpenAI's own part of a message; pictures are everybody's, until one refuses them.
-    of_kind = {} if connection.kind in WITH_FILES else {"supports_document_input": False}
+    of_kind = _OF_KIND.get(connection.kind, _OF_OTHERS)
+    has_responses = connection.kind in WITH_RESPONSES
 
     def make_model(name: str, profile: Profile) -> ChatModel | OpenAIResponsesModel:
         known = cast(Any, of_kind | native(profile)) or None
-        if connection.kind not in WITH_RESPONSES or profile.get(NO_RESPONSES):
+        if not has_responses or profile.get(NO_RESPONSES):
             return ChatModel(name, provider=provider, profile=known)
         settings = OpenAIResponsesModelSettings(openai_store=False)
         if not profile.get(NO_SUMMARIES):
@@ -58,7 +73,22 @@ def make_client(connection: Connection) -> VendorClient:
             return model
         return ChatModel(name, provider=provider, profile=known)
 
-    return VendorClient(make_model, _label(connection.kind), http)
+    return VendorClient(
+        make_model, _label(connection.kind), http, adapts=_adapt if has_responses else None
+    )
+
+
+def _adapt(error: ModelHTTPError) -> Profile:
+    """What somebody wants who does not take the Responses API, or not all of it."""
+    said = said_by(error)
+    if re.search(r"(?i)reasoning.?summar", said):  # for organizations that OpenAI has verified
+        return {NO_SUMMARIES: True}
+    names_address = re.search(_NO_SUCH_ADDRESS, said) or not error.body
+    if error.status_code in (404, 405, 501) and names_address:
+        return {NO_RESPONSES: True}
+    if error.status_code == 400 and re.search(r"(?i)responses api", said):
+        return {NO_RESPONSES: True}
+    return {}
 
 
 def _provider(kind: str, client: AsyncOpenAI) -> Provider[AsyncOpenAI]:

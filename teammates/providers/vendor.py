@@ -64,7 +64,8 @@ _NATIVE = {"stop": "stop_sequences"}  # sampling settings that pydantic-ai calls
 class VendorClient:
     """A `ModelClient` over one pydantic-ai model class.
 
-    `make_model` makes the model of a name, with what was learned of its profile.
+    `make_model` makes the model of a name, with what was learned of its profile; `adapts` tells
+    what a refusal teaches that is of this vendor alone.
     """
 
     def __init__(
@@ -72,8 +73,11 @@ class VendorClient:
         make_model: Callable[[str, Profile], Model],
         label: str,
         http: httpx2.AsyncClient,
+        *,
+        adapts: Callable[[ModelHTTPError], Profile] | None = None,
     ) -> None:
         self._make_model = make_model
+        self._adapts = adapts
         self._profiles: dict[str, Profile] = {}  # learned, by model
         self._label = label
         self._http = http
@@ -108,7 +112,9 @@ class VendorClient:
                 stream = await stack.enter_async_context(self._opening(request, sent))
             except ModelHTTPError as error:
                 said = said_by(error) if error.status_code in REFUSED_AS_IT_STANDS else ""
-                wanted = adapt(said, sampling=request.sampling, media=_shown(request), sent=sent)
+                wanted = (self._adapts(error) if self._adapts else {}) or adapt(
+                    said, sampling=request.sampling, media=_shown(request), sent=sent
+                )
                 is_tried = wanted.keys() & (learned.keys() | passing.keys())
                 if not wanted or is_tried or wanted.items() <= sent.items():
                     raise

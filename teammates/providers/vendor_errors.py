@@ -172,11 +172,15 @@ def said_by(error: exceptions.ModelAPIError) -> str:
     """The provider's own words, as a sentence: of an error object its message, of a page its
     heading."""
     body: object = getattr(error, "body", None)
+    place = ""  # in the request, of what is wrong with it
     while isinstance(body, dict | list):
         if isinstance(body, list):
             body = body[0] if body else None
-        else:
-            body = body.get("message") or body.get("error") or body.get("detail") or body.get("msg")
+            continue
+        if isinstance(body.get("loc"), list):
+            place = f"{'.'.join(map(str, body['loc']))}: "
+        body = body.get("message") or body.get("error") or body.get("detail") or body.get("msg")
+    body = place + body if isinstance(body, str) else body
     text = (body if isinstance(body, str) and body else _first_line(error))[:LONGEST_SAID]
     if "<" in text:
         heading = re.search(r"<(title|h1)[^>]*>(.*?)</\1>", text, re.IGNORECASE | re.DOTALL)

@@ -7,10 +7,10 @@ from django.conf import settings
 from teammates.sandbox.base import Ran, Sandbox, SandboxBroke
 from teammates.sandbox.container import Container, owner_of
 from teammates.sandbox.monty import Monty
+from teammates.sandbox.places import place
 
-__all__ = ["CONTAINERS", "KINDS", "Ran", "Sandbox", "SandboxBroke", "current", "why_not"]
+__all__ = ["CONTAINERS", "Ran", "Sandbox", "SandboxBroke", "current", "place", "why_not"]
 CONTAINERS = ("docker", "podman")
-KINDS = ("monty", *CONTAINERS, "off")
 
 
 @cache
@@ -27,5 +27,5 @@ def current() -> Sandbox | None:
 
 def why_not() -> str:
     """Why no code is run here, as a sentence; empty if it is. Not on the event loop."""
-    place = current()
-    return "MUSTER_SANDBOX is off." if place is None else place.problem()
+    there = current()
+    return "MUSTER_SANDBOX is off." if there is None else there.problem()

@@ -1,6 +1,6 @@
 """What a sandbox is: a place where Python of a model's runs and can do no harm."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -8,6 +8,9 @@ SECONDS = 30.0  # that one piece of code may run
 LARGEST_OUTPUT = 200_000  # characters printed
 LARGEST_FILES = 50 * 1024 * 1024  # bytes, of all files put in or written
 MOST_FILES = 50  # that are taken out
+TOO_LONG = f"It printed more than {LARGEST_OUTPUT} characters and was stopped."
+TOO_SLOW = f"It took more than {SECONDS:g} seconds and was stopped."
+TOO_MANY = f"It wrote more than {MOST_FILES} files; none were kept."
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,9 @@ class Sandbox(Protocol):
         it comes. Cancelled, the code ends. Raises `SandboxBroke`."""
         ...
 
-    async def kept(self) -> list[str]:
-        """The ids of the runs for which something is kept between pieces of code."""
-        ...
-
-    async def remove(self, run: str) -> None:
-        """Remove what is kept for a run."""
+    async def tidy(self, working: Callable[[list[str]], Awaitable[set[str]]]) -> None:
+        """Remove what is left of runs that are not at work, of which `working` tells, and of
+        processes that were killed."""
         ...
 
 
@@ -65,7 +65,3 @@ class Output:
         self._room -= len(text)
         if self.is_too_long:
             self._stop()
-
-
-TOO_LONG = f"It printed more than {LARGEST_OUTPUT} characters and was stopped."
-TOO_SLOW = f"It took more than {SECONDS:g} seconds and was stopped."

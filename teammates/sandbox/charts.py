@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 
 KINDS = ("bar", "line", "pie", "scatter")
 WIDTH, HEIGHT = 800, 450  # pixels
-MOST_POINTS, MOST_SERIES = 5_000, 20
+MOST_POINTS, MOST_SERIES = 5_000, 20  # of a chart
 LARGEST = 1e15
 LONGEST_WORDS = 200  # characters of a title or label
 COLORS = ["#4f46e5", "#0d9488", "#d97706", "#dc2626", "#7c3aed", "#0284c7", "#65a30d", "#db2777"]
@@ -25,6 +25,8 @@ def draw(kind: str, labels: Any, series: Any, title: str) -> bytes:
     named = series if isinstance(series, dict) else {"": series}
     if len(named) > MOST_SERIES:
         raise NoChart(f"A chart has at most {MOST_SERIES} series.")
+    if sum(len(one) for one in named.values() if isinstance(one, list | tuple)) > MOST_POINTS:
+        raise NoChart(f"A chart has at most {MOST_POINTS} points.")
     chart.show_legend = kind == "pie" or len(named) > 1
     if kind == "scatter":
         for name, points in named.items():

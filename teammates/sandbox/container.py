@@ -10,14 +10,16 @@ import hashlib
 import io
 import subprocess
 import tarfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from teammates.sandbox.base import (
     LARGEST_FILES,
     MOST_FILES,
     SECONDS,
     TOO_LONG,
+    TOO_MANY,
     TOO_SLOW,
     Output,
     Ran,
@@ -30,6 +32,7 @@ ASK_SECONDS = 10.0  # for an answer of the program
 START_SECONDS = 60.0
 PROBLEM_SECONDS = 60.0  # that an answer to `problem` counts
 OWNER_LABEL = "muster.owner"
+MOST_KNOWN = 1_000  # files in its folder
 FOLDER = "/work"
 
 
@@ -44,10 +47,16 @@ class Container:
         """`program`: docker or podman. `owner`: which containers are this installation's."""
         self._program, self._image, self._owner = program, image, owner
         self._problem, self._asked_at = "", float("-inf")
+        self._asking = threading.Lock()
+        self._known: dict[str, dict[str, str]] = {}  # by run and name: digests of what was there
 
     def problem(self) -> str:
-        if time.monotonic() - self._asked_at > PROBLEM_SECONDS:
-            self._problem, self._asked_at = self._look_for_problem(), time.monotonic()
+        is_old = time.monotonic() - self._asked_at > PROBLEM_SECONDS
+        if is_old and self._asking.acquire(blocking=False):
+            try:
+                self._problem, self._asked_at = self._look_for_problem(), time.monotonic()
+            finally:
+                self._asking.release()
         return self._problem
 
     def _look_for_problem(self) -> str:
@@ -56,8 +65,11 @@ class Container:
             done = subprocess.run(asked, capture_output=True, timeout=ASK_SECONDS, check=False)
         except FileNotFoundError:
             return f"{self._program} is not installed on this machine."
-        except (OSError, subprocess.TimeoutExpired):
-            return f"{self._program} does not answer."
+        except OSError:
+            return f"{self._program} cannot be started."
+        except subprocess.TimeoutExpired:
+            is_first = self._asked_at < 0
+            return f"{self._program} does not answer." if is_first else self._problem
         said = done.stderr.decode(errors="replace").strip()
         if done.returncode == 0:
             return ""
@@ -77,7 +89,7 @@ class Container:
         try:
             await self._ask(*put, given=packed)
         except SandboxBroke:  # earlier code left no room in it, of memory or of processes
-            await self.remove(run)
+            await self._remove(run)
             await self._start(name)
             await self._ask(*put, given=packed)
         error, is_gone = await self._execute(name, code, show)
@@ -86,9 +98,11 @@ class Container:
         try:
             packed = await self._ask("exec", name, "tar", "-cf", "-", "-C", FOLDER, ".")
         except SandboxBroke as broken:  # the code left too little room for that
-            await self.remove(run)
+            await self._remove(run)
             return Ran(f"{error}\nIts files are lost. {broken}".strip())
-        return await asyncio.to_thread(_taken, packed, files, error)
+        before = self._known.get(run, {}) | {name: _digest(one) for name, one in files.items()}
+        ran, self._known[run] = await asyncio.to_thread(_taken, packed, before, error)
+        return ran
 
     async def _start(self, name: str) -> None:
         """Start the container of that name, unless it runs."""
@@ -116,7 +130,7 @@ class Container:
 
     async def _execute(self, name: str, code: str, show: Callable[[str], None]) -> tuple[str, bool]:
         """Why the code did not end well, and whether the container went with it."""
-        process = await self._open("exec", "-i", name, "python3", "-")
+        process = await self._open("exec", "-i", name, "python3", "-P", "-")
         assert process.stdin is not None
         assert process.stdout is not None
         reading: asyncio.Task[None] | None = None
@@ -128,8 +142,10 @@ class Container:
                 status = await process.wait()
         except BaseException as error:
             # Its processes go with it: nobody else can be sure to have ended them all.
-            await asyncio.shield(self._ask("rm", "-f", name, may_fail=True))
-            await _end(process)
+            try:
+                await asyncio.shield(self._ask("rm", "-f", name, may_fail=True))
+            finally:
+                await _end(process)
             if isinstance(error, TimeoutError):
                 return TOO_SLOW, True
             if isinstance(error, asyncio.CancelledError) and output.is_too_long:
@@ -139,13 +155,16 @@ class Container:
             return f"It was ended: it needs more than {MEMORY} of memory, perhaps.", False
         return ("" if status == 0 else f"It ended with status {status}."), False
 
-    async def kept(self) -> list[str]:
+    async def tidy(self, working: Callable[[list[str]], Awaitable[set[str]]]) -> None:
         of_us = f"label={OWNER_LABEL}={self._owner}"
         listed = await self._ask("ps", "-a", "--filter", of_us, "--format", "{{.Names}}")
         names = listed.decode(errors="replace").split()
-        return [name.removeprefix(self._name("")) for name in names]
+        kept = [name.removeprefix(self._name("")) for name in names]
+        for run in set(kept) - await working(kept):
+            await self._remove(run)
 
-    async def remove(self, run: str) -> None:
+    async def _remove(self, run: str) -> None:
+        self._known.pop(run, None)
         await self._ask("rm", "-f", self._name(run), may_fail=True)
 
     def _name(self, run: str) -> str:
@@ -158,7 +177,8 @@ class Container:
         may_fail: bool = False,
         seconds: float = ASK_SECONDS,
     ) -> bytes:
-        """What the program answers. Raises `SandboxBroke` if it fails, unless it `may_fail`."""
+        """What the program answers. Raises `SandboxBroke` if it fails or is silent, unless it
+        `may_fail`."""
         process = await self._open(*words, errors=asyncio.subprocess.PIPE)
         assert process.stdout is not None
         assert process.stderr is not None
@@ -171,6 +191,8 @@ class Container:
                 )
                 status = await process.wait()
         except TimeoutError:
+            if may_fail:
+                return b""
             raise SandboxBroke(f"{self._program} did not answer.") from None
         finally:
             await _end(process)
@@ -218,12 +240,13 @@ async def _give(process: asyncio.subprocess.Process, given: bytes) -> None:
 
 async def _limited(stream: asyncio.StreamReader, most: int) -> bytes:
     """All that comes, if it is no more than that. Raises `SandboxBroke`."""
-    got = bytearray()
+    chunks, size = [], 0
     while chunk := await stream.read(65536):
-        got += chunk
-        if len(got) > most:
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > most:
             raise SandboxBroke("The container gave out more than its files can be.")
-    return bytes(got)
+    return b"".join(chunks)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
@@ -242,24 +265,34 @@ def _packed(files: dict[str, bytes]) -> bytes:
     return packed.getvalue()
 
 
-def _taken(packed: bytes, before: dict[str, bytes], error: str) -> Ran:
-    """The files of the folder itself that were not there, or otherwise."""
+def _taken(packed: bytes, before: dict[str, str], error: str) -> tuple[Ran, dict[str, str]]:
+    """The files of the folder itself that were not there, or otherwise, and the digests of all."""
     files: dict[str, bytes] = {}
+    digests: dict[str, str] = {}
+    room = LARGEST_FILES
     try:
         with tarfile.open(fileobj=io.BytesIO(packed), mode="r:") as archive:
             for member in archive:
                 name = member.name.removeprefix("./")
-                if not member.isreg() or "/" in name:
+                if not member.isreg() or member.issparse() or "/" in name:
                     continue
+                room -= member.size
+                if room < 0 or len(digests) >= MOST_KNOWN:
+                    raise SandboxBroke("The working folder holds more than can be kept.")
                 stored = archive.extractfile(member)
                 content = stored.read() if stored else b""
-                if before.get(name) != content:
+                digests[name] = _digest(content)
+                if before.get(name) != digests[name] and len(files) <= MOST_FILES:
                     files[name] = content
     except (tarfile.TarError, ValueError, EOFError) as broken:
         raise SandboxBroke("The files of the container could not be read.") from broken
     if len(files) > MOST_FILES:
-        return Ran(f"{error}\nIt wrote more than {MOST_FILES} files; none were kept.".strip())
-    return Ran(error, files)
+        return Ran(f"{error}\n{TOO_MANY}".strip()), digests
+    return Ran(error, files), digests
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def owner_of(secret: str) -> str:

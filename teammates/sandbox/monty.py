@@ -8,7 +8,8 @@ import asyncio
 import importlib.util
 import os
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from teammates.sandbox.base import (
     MOST_FILES,
     SECONDS,
     TOO_LONG,
+    TOO_MANY,
     TOO_SLOW,
     Output,
     Ran,
@@ -30,11 +32,12 @@ from teammates.sandbox.base import (
 if TYPE_CHECKING:
     from pydantic_monty import AsyncMontySession, MontyError, MountDir
 
-AT_ONCE = 2  # pieces of code, of one process of ours
 LARGEST_MEMORY = 128 * 1024 * 1024  # bytes
 MOST_OPERATIONS = 20_000  # on files: each has us do something
 MOST_CHARTS = 20
-CHART_SECONDS = 5  # of work, for one chart
+CHART_SECONDS = 10.0  # for all of them
+CLEAN_SECONDS = 3600  # after which a folder is a killed process's
+PREFIX = "muster-sandbox-"
 FOLDER = "/work"
 
 
@@ -47,23 +50,20 @@ class Monty:
         "charts.pie alike; values are numbers, or a dict of series. charts.scatter(pairs, …)."
     )
 
-    def __init__(self) -> None:
-        self._free = asyncio.Semaphore(AT_ONCE)
-        self._problem = ""  # of the last time
-
     def problem(self) -> str:
-        if importlib.util.find_spec("pydantic_monty") is None:
-            return "pydantic-monty is not installed."
-        return self._problem
+        is_there = importlib.util.find_spec("pydantic_monty") is not None
+        return "" if is_there else "pydantic-monty is not installed."
 
     async def run(
         self, run: str, code: str, files: dict[str, bytes], show: Callable[[str], None]
     ) -> Ran:
-        async with self._free:
-            with tempfile.TemporaryDirectory(prefix="muster-") as folder:
-                await asyncio.to_thread(_put, Path(folder), files)
-                error = await self._run_in(folder, code, show)
-                return await asyncio.to_thread(_taken, Path(folder), files, error)
+        folder = tempfile.mkdtemp(prefix=PREFIX)
+        try:
+            await asyncio.to_thread(_put, Path(folder), files)
+            error = await self._run_in(folder, code, show)
+            return await asyncio.to_thread(_taken, Path(folder), files, error)
+        finally:
+            await asyncio.shield(_remove(folder))
 
     async def _run_in(self, folder: str, code: str, show: Callable[[str], None]) -> str:
         """Why the code did not end well, if it did not."""
@@ -84,14 +84,25 @@ class Monty:
             return TOO_SLOW if error.timed_out else "It crashed the interpreter."
         except MontyError as error:
             return _in_words(error)
-        except OSError as error:
-            self._problem = f"The interpreter could not be started: {error.strerror or error}."
-            raise SandboxBroke(self._problem) from error
+        except (OSError, RuntimeError) as error:
+            raise SandboxBroke("The interpreter could not be started. Try again.") from error
 
-    async def kept(self) -> list[str]:
-        return []
+    async def tidy(self, working: Callable[[list[str]], Awaitable[set[str]]]) -> None:
+        for folder in await asyncio.to_thread(_left_over):
+            await _remove(folder)
 
-    async def remove(self, run: str) -> None: ...
+
+def _left_over() -> list[str]:
+    """Folders of processes that were killed."""
+    old = time.time() - CLEAN_SECONDS
+    folders = Path(tempfile.gettempdir()).glob(f"{PREFIX}*")
+    return [str(folder) for folder in folders if folder.stat().st_mtime < old]
+
+
+async def _remove(folder: str) -> None:
+    """Not with `shutil`: code can nest folders more deeply than that follows."""
+    removing = await asyncio.create_subprocess_exec("rm", "-rf", "--", folder)
+    await removing.wait()
 
 
 def _checked_out(pool: Any, folder: str) -> "AsyncMontySession":
@@ -128,7 +139,11 @@ async def _feed(
     loop = asyncio.get_running_loop()
     output = Output(show, feeding.cancel)
     try:
-        await feeding
+        # Its own clock stands still while we work for it.
+        async with asyncio.timeout(SECONDS + CHART_SECONDS):
+            await feeding
+    except TimeoutError:
+        return TOO_SLOW
     except asyncio.CancelledError:
         if output.is_too_long:
             return TOO_LONG
@@ -141,21 +156,26 @@ class _Pen:
 
     def __init__(self, folder: str) -> None:
         self._folder = Path(folder)
-        self._left = MOST_CHARTS
+        self._left, self._seconds = MOST_CHARTS, CHART_SECONDS
 
     def draw(
         self, kind: str, labels: Any, series: Any, title: str = "", file: str = "chart.svg"
     ) -> None:
         if not isinstance(file, str) or not file.endswith(".svg") or {"/", "\0"} & set(file):
             raise ValueError("file must be a name that ends in .svg.")
-        if self._left == 0:
+        if self._left == 0 or self._seconds <= 0:
             raise ValueError(f"At most {MOST_CHARTS} charts are drawn at once.")
         self._left -= 1
+        began = time.monotonic()
         try:
-            drawn = timebox.within(CHART_SECONDS, charts.draw, kind, labels, series, title)
+            drawn = timebox.within(self._seconds, charts.draw, kind, labels, series, title)
+            (self._folder / file).write_bytes(drawn)
         except timebox.TooCostly:
             raise ValueError("The chart is too complicated.") from None
-        (self._folder / file).write_bytes(drawn)
+        except OSError:
+            raise ValueError(f"{file} cannot be written.") from None
+        finally:
+            self._seconds -= time.monotonic() - began
 
 
 def _in_words(error: "MontyError") -> str:
@@ -177,13 +197,13 @@ def _put(folder: Path, files: dict[str, bytes]) -> None:
 
 def _taken(folder: Path, before: dict[str, bytes], error: str) -> Ran:
     """The files that are in the folder now and were not, or otherwise."""
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
-    files = {}
-    for name in names:
-        content = (folder / name).read_bytes()
-        if before.get(name) != content:
-            files[name] = content
+    files: dict[str, bytes] = {}
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if not entry.is_file(follow_symlinks=False):
+            continue
+        content = (folder / entry.name).read_bytes()
+        if before.get(entry.name) != content:
+            files[entry.name] = content
             if len(files) > MOST_FILES:
-                too_many = f"It wrote more than {MOST_FILES} files; none were kept."
-                return Ran(f"{error}\n{too_many}".strip())
+                return Ran(f"{error}\n{TOO_MANY}".strip())
     return Ran(error, files)

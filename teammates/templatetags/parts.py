@@ -14,6 +14,8 @@ from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from teammates.text import visible
+from teammates.tools.masking import masked
+from teammates.tools.python import program_of
 from teammates.web import charts, markdown
 
 register = template.Library()
@@ -30,6 +32,12 @@ STATUS_ICONS = {
     "closed": "ban",
 }
 AVATAR_TONES = 6
+
+
+@register.filter
+def program(call: Any) -> str:
+    """The program that a tool call runs, without secrets; empty if it runs none."""
+    return program_of(call.name, masked(call.arguments))
 
 
 @register.filter

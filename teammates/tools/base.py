@@ -33,6 +33,11 @@ class ToolContext(Protocol):
         ...
 
     @property
+    def organization_key(self) -> str:
+        """The same for every run of the organization, and no other's."""
+        ...
+
+    @property
     def search_connection(self) -> "SearchConnection | None":
         """Where the organization searches the web; None: nowhere."""
         ...

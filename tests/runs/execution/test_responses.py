@@ -96,14 +96,57 @@ def test_a_model_that_does_not_reason_is_asked_through_chat_completions(
     assert models.requests[0]["path"].endswith("/chat/completions")
 
 
+def address(status: int, body: Any) -> Any:
+    return status, {"Content-Type": "application/json"}, [json.dumps(body).encode()]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refused(404, "Not Found"),
+        refused(404, "Unknown request URL: POST /v1/responses.", "unknown_url"),
+        refused(404, "Resource not found", "404"),
+        refused(400, "The Responses API is enabled only for api-version 2025-03-01 and later"),
+        address(404, {"detail": "Not Found"}),
+        address(404, {}),
+        address(405, {"detail": "Method Not Allowed"}),
+        (404, {"Content-Type": "text/html"}, [b"<title>404 Not Found</title>"]),
+    ],
+)
 def test_a_gateway_without_it_is_asked_through_chat_completions(
-    alice: Access, models: FakeModels
+    alice: Access, models: FakeModels, answer: Any
 ) -> None:
-    answered(alice, models, refused(404, "Not Found"), chat({"content": "Hello"}))
+    answered(alice, models, answer, chat({"content": "Hello"}))
     assert [one["path"].rpartition("/v1")[2] for one in models.requests] == [
         "/responses",
         "/chat/completions",
     ]
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (400, "Item with id 'rs_1' not found. Items are not persisted."),
+        (400, "Tool choice 'x' not found in 'tools' parameter."),
+        (404, "File 'file-abc' not found"),
+        (404, "Project not found"),
+    ],
+)
+def test_what_is_no_matter_of_the_address_does_not_change_it(
+    alice: Access, models: FakeModels, status: int, said: str
+) -> None:
+    models.answers = [refused(status, said, "not_found")]
+    finish(run_on(alice, models, "openai", MODEL))
+    assert [one["path"].rpartition("/v1")[2] for one in models.requests] == ["/responses"]
+
+
+def test_what_it_thought_stays_out_of_chat_completions(alice: Access, models: FakeModels) -> None:
+    models.answers = [response(THOUGHT, CALL), refused(404, "Not Found"), chat({"content": "Hi"})]
+    run = finish(run_on(alice, models, "openai", MODEL))
+    assert run.status == RunStatus.COMPLETED, run.error_message
+    said = models.requests[2]["body"]["messages"][-2]
+    assert set(said) <= {"role", "content", "tool_calls"}
+    assert said["content"] is None
 
 
 def test_a_model_that_is_not_there_is_not_asked_for_twice(

@@ -9,19 +9,21 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.template.loader import render_to_string
 from django.test import override_settings
 
 from runs.creation.attachments import Attachment
 from runs.execution import sandboxes
 from runs.lifecycle import endings
 from runs.models import Event, Run, RunFile, RunStatus, ToolCall
-from runs.streams.transcript import with_transcripts
+from runs.streams.transcript import CallBlock, with_transcripts
 from runs.tools.toolbox import tools_of_run
 from teammates import sandbox
 from teammates.access import Access
 from teammates.integrations import tool_policies
 from teammates.sandbox import base, monty
 from teammates.sandbox.container import Container
+from teammates.tools.python import program_of
 from tests import docker_program
 from tests.factories import browser_of, make_run
 from tests.fake_models import FakeModels, chat
@@ -194,10 +196,25 @@ def test_files_of_another_thread_are_not_there(alice: Access, models: FakeModels
     assert call_of(run, "run_python").result == "[]"
 
 
-def test_a_name_that_is_no_file_name_is_refused_and_said(alice: Access, models: FakeModels) -> None:
-    run = finish(running(alice, models, "open(' odd ', 'w').write('x')"))
-    call = ToolCall.objects.get(run=run)
-    assert "file name" in str(call.error or call.result)
+def test_a_file_that_cannot_be_kept_takes_no_other_along(alice: Access, models: FakeModels) -> None:
+    code = "for name in ('a.txt', ' odd ', 'z.txt'): open(name, 'w').write('x')\nprint('done')"
+    finish(running(alice, models, code))
+    result = ToolCall.objects.get().result
+    assert result is not None
+    assert result.startswith("done\n")
+    assert "Not kept" in result
+    assert set(File.objects.values_list("name", flat=True)) == {"a.txt", "z.txt"}
+
+
+@pytest.mark.parametrize("code", [7, True, None, ["x"], {"a": 1}, "print(1)"])
+def test_a_code_of_another_tool_is_no_program(code: Any, alice: Access) -> None:
+    call = ToolCall(name="lock__open", call_id="c1", arguments={"code": code, "password": "pw"})
+    block = CallBlock("id", "Open", "Open it", call.arguments, code=program_of(call.name, {}))
+    shown = render_to_string("transcript/_call.html", {"block": block})
+    assert "password" in shown
+    detail = render_to_string("run_detail/_call_detail.html", {"call": call})
+    assert "password" in detail
+    assert "&quot;pw&quot;" not in detail
 
 
 def test_containers_of_runs_that_are_over_are_removed(
@@ -211,9 +228,9 @@ def test_containers_of_runs_that_are_over_are_removed(
     done, going = finish(make_run(alice)), make_run(alice)
     for uid in (done.uid, going.uid, uuid4()):
         (tmp_path / f"muster-owner-{uid.hex}").mkdir()
-    asyncio.run(sandboxes.remove_ended())
+    asyncio.run(sandboxes.tidy())
     assert [one.name for one in tmp_path.iterdir() if one.is_dir()] == [
         f"muster-owner-{going.uid.hex}"
     ]
     shutil.rmtree(tmp_path)
-    asyncio.run(sandboxes.remove_ended())  # a program that is gone stops no worker
+    asyncio.run(sandboxes.tidy())  # a program that is gone stops no worker

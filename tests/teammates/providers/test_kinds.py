@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import json
 from typing import Any, cast
 
 import pytest
@@ -121,3 +122,25 @@ def test_the_page_offers_every_kind(alice: Access) -> None:
     assert browser.post("/settings/models/", form).status_code == 302
     assert "llama-3.3-70b-versatile" in browser.get("/settings/models/").content.decode()
     assert not Run.objects.exists()
+
+
+def test_mistral_is_not_sent_what_it_refuses(alice: Access) -> None:
+    extra = {
+        "type": "extra_forbidden",
+        "loc": ["body", "max_completion_tokens"],
+        "msg": "Extra inputs are not permitted",
+    }
+
+    def answer(body: dict[str, Any]) -> Any:
+        if "max_completion_tokens" in body:
+            refusal = {"object": "error", "message": {"detail": [extra]}}
+            return 422, {"Content-Type": "application/json"}, [json.dumps(refusal).encode()]
+        return chat({"content": "Bonjour"})
+
+    with fake_models.serve() as models:
+        models.answer = answer
+        run = finish(run_on(alice, models, "mistral", MODEL))
+        assert run.status == RunStatus.COMPLETED, run.error_message
+        assert len(models.requests) == 1
+        other = finish(run_on(alice, models, "openai_compatible", MODEL))
+        assert other.status == RunStatus.COMPLETED, other.error_message

@@ -58,6 +58,7 @@ def test_words_are_only_words(words: str) -> None:
         ("bar", [["a"]], [1], "no label"),
         ("bar", ["a"] * 6_000, [1] * 6_000, "at most 5000"),
         ("bar", ["a"], {str(n): [1] for n in range(30)}, "at most 20 series"),
+        ("bar", ["a"] * 3_000, {"x": [1] * 3_000, "y": [1] * 3_000}, "at most 5000 points"),
         ("pie", ["a"], {"x": [1], "y": [2]}, "one series"),
         ("scatter", None, [1, 2], "pairs"),
     ],

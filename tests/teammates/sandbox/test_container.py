@@ -144,7 +144,7 @@ def test_names_that_lead_elsewhere_are_left_out(name: str) -> None:
         member = tarfile.TarInfo(name)
         member.size = 1
         archive.addfile(member, io.BytesIO(b"x"))
-    assert container._taken(packed.getvalue(), {}, "") == Ran()
+    assert container._taken(packed.getvalue(), {}, "") == (Ran(), {})
 
 
 @pytest.mark.parametrize("packed", [b"", b"no archive", b"\0" * 5000, b"x" * 2000])
@@ -153,17 +153,74 @@ def test_what_is_no_archive_is_refused_or_empty(packed: bytes) -> None:
         ran = container._taken(packed, {}, "")
     except SandboxBroke:
         return
-    assert ran == Ran()
+    assert ran == (Ran(), {})
 
 
-def test_containers_are_found_again_and_removed(place: Container) -> None:
+def test_containers_of_runs_that_are_not_at_work_are_removed(
+    place: Container, folder: Path
+) -> None:
+    async def working(kept: list[str]) -> set[str]:
+        assert set(kept) == {"r1", "r2"}
+        return {"r2"}
+
     async def go() -> None:
-        await place.run("r1", "print(1)", {}, lambda _: None)
-        assert await place.kept() == ["r1"]
-        await place.remove("r1")
-        assert await place.kept() == []
+        for name in ("r1", "r2"):
+            await place.run(name, "print(1)", {}, lambda _: None)
+        await place.tidy(working)
 
     asyncio.run(go())
+    assert [one.name for one in folder.iterdir() if one.is_dir()] == ["muster-owner-r2"]
+
+
+def test_a_file_that_is_not_kept_is_taken_out_once(place: Container) -> None:
+    assert " odd " in run(place, "open(' odd ', 'w').close()")[1].files
+    assert run(place, "open('good.csv', 'w').write('x')")[1] == Ran(files={"good.csv": b"x"})
+
+
+def test_too_many_files_are_not_kept_and_forgotten(place: Container) -> None:
+    assert run(place, "for i in range(60): open(str(i), 'w').close()")[1] == Ran(base.TOO_MANY)
+    assert run(place, "open('good.csv', 'w').write('x')")[1] == Ran(files={"good.csv": b"x"})
+
+
+def test_a_sparse_file_fills_no_memory(place: Container) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("big")
+        member.pax_headers = {
+            "GNU.sparse.major": "1",
+            "GNU.sparse.minor": "0",
+            "GNU.sparse.name": "big",
+            "GNU.sparse.realsize": str(10**12),
+        }
+        content = b"0\n" + b"\0" * 510
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    assert container._taken(packed.getvalue(), {}, "") == (Ran(), {})
+
+
+def test_a_folder_that_holds_too_much_is_refused() -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for number in range(container.MOST_KNOWN + 1):
+            archive.addfile(tarfile.TarInfo(str(number)), io.BytesIO())
+    with pytest.raises(SandboxBroke, match="more than can be kept"):
+        container._taken(packed.getvalue(), {}, "")
+
+
+def test_a_file_named_like_a_module_is_not_imported(place: Container) -> None:
+    printed, _ = run(place, "import json\nprint(json.dumps(1))", {"json.py": b"print('mine')"})
+    assert printed == "1\n"
+
+
+def test_a_program_that_falls_silent_counts_as_it_was(
+    place: Container, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(container, "ASK_SECONDS", 0.5)
+    monkeypatch.setattr(container, "PROBLEM_SECONDS", 0)
+    assert place.problem() == ""
+    (folder / "slow").write_text("2")
+    assert place.problem() == ""
+    assert "does not answer" in Container(place._program, "i", "owner").problem()
 
 
 def test_what_is_missing_is_said(place: Container, folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from teammates.sandbox import base, monty
-from teammates.sandbox.base import Ran
+from teammates.sandbox.base import Ran, SandboxBroke
 from teammates.sandbox.monty import Monty
 
 
@@ -160,7 +160,7 @@ def test_operations_on_files_are_limited() -> None:
 
 def test_too_many_files_are_not_kept() -> None:
     _, ran = run("for i in range(60): open(f'{i}.txt', 'w').write('x')")
-    assert ran == Ran("It wrote more than 50 files; none were kept.")
+    assert ran == Ran(base.TOO_MANY)
 
 
 def test_sleeping_takes_no_time() -> None:
@@ -206,11 +206,52 @@ def test_nothing_of_one_program_is_left_for_the_next() -> None:
     assert "NameError" in ran.error
 
 
-def test_more_code_than_there_are_places_waits() -> None:
-    async def go() -> list[Ran]:
-        place = Monty()
-        return await asyncio.gather(
-            *(place.run(str(n), "sum(range(1_000_000))", {}, print) for n in range(5))
-        )
+def test_folders_in_folders_are_removed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    code = (
+        "import os\n"
+        "for i in range(30):\n"
+        "  os.makedirs('n' + '/d' * 60)\n"
+        "  if i: os.rename('t', 'n' + '/d' * 60 + '/t')\n"
+        "  os.rename('n', 't')\n"
+        "print('deep')"
+    )
+    printed, ran = run(code)
+    assert (printed, ran) == ("deep\n", Ran())
+    assert not list(tmp_path.iterdir())
 
-    assert asyncio.run(go()) == [Ran()] * 5
+
+def test_folders_of_killed_processes_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for name in ("old", "new"):
+        (tmp_path / f"{monty.PREFIX}{name}").mkdir()
+    (tmp_path / "other").mkdir()
+    for name in (f"{monty.PREFIX}old", "other"):
+        os.utime(tmp_path / name, (0, 0))
+
+    async def working(kept: list[str]) -> set[str]:
+        return set()
+
+    asyncio.run(Monty().tidy(working))
+    assert {one.name for one in tmp_path.iterdir()} == {f"{monty.PREFIX}new", "other"}
+
+
+def test_an_interpreter_that_does_not_start_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def __init__(self, **_: object) -> None: ...
+
+        async def __aenter__(self) -> None:
+            raise RuntimeError("failed to spawn monty worker")
+
+        async def __aexit__(self, *_: object) -> None: ...
+
+        def checkout(self, **_: object) -> object:
+            return self
+
+    monkeypatch.setattr("pydantic_monty.AsyncMonty", Broken)
+    with pytest.raises(SandboxBroke, match="could not be started"):
+        run("print(1)")
