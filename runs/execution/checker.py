@@ -17,7 +17,7 @@ class Checker:
 
     def __init__(self, wakeups: WakeUps, news: asyncio.Event) -> None:
         self._look = news
-        self._under_way: dict[asyncio.Task[None], int] = {}
+        self._under_way: dict[asyncio.Task[None], Check] = {}
         wakeups.subscribe(checks.CHANNEL, lambda _: self._look.set())
 
     async def run(self) -> None:
@@ -27,7 +27,7 @@ class Checker:
                 claimed = await self._claim()
                 for check in claimed:
                     task = asyncio.create_task(self._carry_out(check))
-                    self._under_way[task] = check.organization_id
+                    self._under_way[task] = check
                     task.add_done_callback(self._ended)
                 if not claimed:
                     await self._look.wait()
@@ -40,7 +40,9 @@ class Checker:
         if room < 1:
             return []
         try:
-            return await in_db(checks.claim_due, busy=set(self._under_way.values()), limit=room)
+            under_way = self._under_way.values()
+            busy = {check.organization_id for check in under_way if not check.is_long}
+            return await in_db(checks.claim_due, busy=busy, limit=room)
         except Exception:  # the database is away: later
             logger.exception("What is to be asked could not be read")
             return []

@@ -5,8 +5,9 @@ answer when it comes. A worker claims a question by moving its time on: one that
 leaves it to be asked again.
 """
 
+import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -19,13 +20,19 @@ from config.database import in_db
 from teammates.access import Access
 from teammates.integrations import discovery
 from teammates.models import Model, ServerKind, ToolServer
-from teammates.providers import Tested, try_out
+from teammates.providers import Tested, ollama, try_out
+from teammates.providers.base import ProviderError
 
 logger = logging.getLogger("muster.checks")
 CHANNEL = "muster_checks"
 NOT_ASKED = "It could not be asked: something is wrong with its address."
 CLAIMED_FOR = timedelta(seconds=60)  # no question takes longer
+PULL_SECONDS = 3 * 3600
+TOLD_SECONDS = 1.0  # between two words about how far a pull is
+LEAST_WINDOW = 1_000  # tokens
+MOST_PULLS = 4  # of this process at once, one of an organization
 LONGEST_TEXT = 300
+_pulling: set[int] = set()  # organizations
 
 
 def ask_server(access: Access, server: ToolServer) -> None:
@@ -41,21 +48,22 @@ def ask_server(access: Access, server: ToolServer) -> None:
 def ask_model(access: Access, model: Model) -> None:
     """Make one small call to a model, which costs next to nothing. Raises `Forbidden`."""
     access.require("data.llm_credentials.manage", model)
-    model.test_due_at = timezone.now()
-    _ask(model, "test_due_at")
+    model.test_due_at, model.test_answer = timezone.now(), ""
+    _ask(model, "test_due_at", "test_answer")
 
 
-def _ask(row: ToolServer | Model, field: str) -> None:
+def _ask(row: ToolServer | Model, *fields: str) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
-        row.save(update_fields=[field])
+        row.save(update_fields=fields)
         cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Check:
-    """One question that is due."""
+    """One question that is due. One that `is_long` leaves its organization free to ask others."""
 
     row: ToolServer | Model
+    is_long: bool = False
 
     @property
     def organization_id(self) -> int:
@@ -105,11 +113,64 @@ async def carry_out(check: Check) -> None:
         await in_db(_record_server, row, checked)
     else:
         try:
-            tested = await try_out(row.provider.connection, row.name)
+            tested = await _try_out(check, row)
         except Exception:
             logger.exception("%s could not be tried", row)
             tested = Tested(0, error=NOT_ASKED)
         await in_db(_record_model, row, tested)
+
+
+async def _try_out(check: Check, model: Model) -> Tested:
+    """Try a model out; one that Ollama does not have is pulled first."""
+    connection = model.provider.connection
+    tested = await try_out(connection, model.name)
+    if model.provider.kind != "ollama":
+        return tested
+    if tested.error_class == "provider.model_not_found":
+        if check.organization_id in _pulling or len(_pulling) >= MOST_PULLS:
+            return Tested(0, error="Another model is being pulled. Test this one once it is there.")
+        check.is_long = True
+        _pulling.add(check.organization_id)
+        try:
+            async with asyncio.timeout(PULL_SECONDS):
+                await _pull(model)
+        except ProviderError as error:
+            return Tested(0, error=str(error))
+        except TimeoutError:
+            return Tested(0, error="It was pulled for hours and is not there yet. Test it again.")
+        finally:
+            _pulling.discard(check.organization_id)
+        tested = await try_out(connection, model.name)
+    return replace(tested, context_window=await ollama.context_window(connection, model.name))
+
+
+async def _pull(model: Model) -> None:
+    """Pull a model, and keep with it how far that is. Raises `ProviderError`, also where nobody
+    wants it any more."""
+    done = {"completed": 0, "total": 0}
+
+    def tell(completed: int, total: int) -> None:
+        done.update(completed=completed, total=total)
+
+    pulling = asyncio.ensure_future(ollama.pull(model.provider.connection, model.name, tell))
+    try:
+        while not (await asyncio.wait([pulling], timeout=TOLD_SECONDS))[0]:
+            if not await in_db(_keep_progress, model, **done):
+                raise ProviderError("provider.failed", "The pull was stopped.")
+        await pulling
+    finally:
+        pulling.cancel()
+
+
+def _keep_progress(model: Model, *, completed: int, total: int) -> bool:
+    """Also keeps the claim; False if it is another question by now, or the model is gone."""
+    until = timezone.now() + CLAIMED_FOR
+    far = f"{100 * completed // total} % of {total / 1e9:.1f} GB" if total else "begun"
+    still = Model.objects.filter(pk=model.pk, test_due_at=model.test_due_at)
+    if not still.update(test_due_at=until, test_answer=f"Pulling it: {far}"):
+        return False
+    model.test_due_at = until
+    return True
 
 
 def _record_server(server: ToolServer, checked: discovery.ServerCheck) -> None:
@@ -121,10 +182,12 @@ def _record_server(server: ToolServer, checked: discovery.ServerCheck) -> None:
 
 
 def _record_model(model: Model, tested: Tested) -> None:
+    window = tested.context_window
     Model.objects.filter(pk=model.pk, test_due_at=model.test_due_at).update(
         test_due_at=None,
         tested_at=timezone.now(),
         test_error=tested.error[:LONGEST_TEXT],
         test_answer=tested.text[:LONGEST_TEXT],
         test_ms=tested.milliseconds,
+        **({"context_window": max(window, LEAST_WINDOW)} if window else {}),
     )

@@ -59,6 +59,8 @@ class Tested:
     milliseconds: int
     text: str = ""
     error: str = ""
+    error_class: str = ""
+    context_window: int | None = None  # tokens, if the provider tells
 
 
 async def try_out(connection: Connection, model: str) -> Tested:
@@ -80,5 +82,5 @@ async def try_out(connection: Connection, model: str) -> Tested:
     except TimeoutError:
         return Tested(30_000, error="It did not answer within 30 seconds.")
     except ProviderError as error:
-        return Tested(0, error=str(error))
+        return Tested(0, error=str(error), error_class=error.error_class)
     return Tested(int((time.monotonic() - began) * 1000), text)

@@ -141,9 +141,12 @@ def model_new(request: PageRequest, provider_id: int) -> HttpResponse:
     model = catalog.add_model(
         request.access, provider, alias=request.POST.get("alias", "").strip() or name, name=name
     )
+    if not provider.needs_key:
+        checks.ask_model(request.access, model)
     price = model.price_now()
     then = f"Its prices are those of {price.source}." if price else "Set its price: none is known."
-    messages.success(request, f"{model.alias} is offered. {then} Test it next.")
+    tested = "Test it next." if provider.needs_key else "It is being asked."
+    messages.success(request, f"{model.alias} is offered. {then} {tested}")
     return redirect("teammates:model_settings")
 
 
