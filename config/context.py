@@ -143,6 +143,7 @@ def shell(request: HttpRequest) -> Context:
         ),
         "needs_you": SimpleLazyObject(lambda: len(_waiting.all(access))),
         "places": SimpleLazyObject(lambda: _places(request, access, PLACES)),
+        "every_place": SimpleLazyObject(lambda: _places(request, access, (*PLACES, *SETTINGS))),
         "settings_places": _places(request, access, SETTINGS)
         if (request.path.startswith("/settings/"))
         else [],

@@ -143,6 +143,7 @@ urlpatterns = [
     path("runs/act/", run_list.runs_act, name="runs_act"),
     path("runs/views/save/", run_list.view_save, name="view_save"),
     path("runs/views/<int:view_id>/delete/", run_list.view_delete, name="view_delete"),
+    path("runs/<int:run_id>/cost/", runs.run_cost, name="run_cost"),
     path("runs/<int:run_id>/peek/", runs.run_peek, name="run_peek"),
     path("runs/<int:run_id>/", runs.run_detail, name="run_detail"),
     path("runs/<int:run_id>/stream", runs.run_stream, name="run_stream"),

@@ -26,6 +26,7 @@ urlpatterns = [
     path("settings/models/local/", models.local_servers, name="local_servers"),
     path("settings/models/<int:model_id>/price/", models.model_price, name="model_price"),
     path("settings/providers/<int:provider_id>/models/", models.model_new, name="model_new"),
+    path("settings/providers/names/", models.provider_names, name="provider_names"),
     path("settings/providers/<int:provider_id>/names/", models.model_names, name="model_names"),
     path(
         "settings/providers/<int:provider_id>/delete/",

@@ -14,6 +14,7 @@ from runs.gates import cards
 from runs.lifecycle import flags
 from runs.models import Run, Step, StepKind
 from runs.queries import explain, lookup, timeline
+from runs.queries.cost import cost_of
 from runs.sharing import links
 from runs.streams.frames_page import PageFrames
 from runs.streams.sse import StreamPlan, hand_over
@@ -100,6 +101,13 @@ def run_peek(request: PageRequest, run_id: int) -> HttpResponse:
             "drawn": timeline.draw(run),
         },
     )
+
+
+@require_GET
+def run_cost(request: PageRequest, run_id: int) -> HttpResponse:
+    """What each lane of each model took and cost; a part of the run's pages."""
+    run = find_run(request, run_id)
+    return render(request, "run_detail/_cost.html", {"costs": cost_of(run)})
 
 
 def _timeline(request: PageRequest, run: Run) -> Context:

@@ -25,7 +25,7 @@ from runs.streams.transcript import with_transcripts
 from teammates.access import Access
 from teammates.errors import DomainError, Forbidden, NotFound
 from teammates.llm.catalog import ready_models
-from teammates.models import EndUser, Teammate
+from teammates.models import EndUser, Model, Teammate
 from teammates.providers import demo
 from teammates.roster.lookup import get_teammate, teammates_to_ask
 from teammates.types import Context
@@ -134,12 +134,17 @@ def thread_new(request: PageRequest) -> HttpResponse:
         | {
             "chosen": chosen,
             "teammate": next((one for one in context["teammates"] if one.pk == chosen), None),
-            "examples": demo.EXAMPLES,
+            "examples": demo.EXAMPLES if _answers_as_demo(context["models"]) else (),
             "error": error,
             "message": request.POST.get("message", "") or request.GET.get("message", ""),
         },
         status=422 if error else 200,
     )
+
+
+def _answers_as_demo(models: list[Model]) -> bool:
+    """Whether the demo model is the one that is used where none is named."""
+    return bool(models) and models[0].provider.kind == "demo"
 
 
 def composer_of(access: Access, end_user: EndUser | None = None) -> Context:

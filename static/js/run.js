@@ -3,12 +3,20 @@
 // number of the run's event, so that a new connection goes on behind the last one seen.
 const live = { source: null, element: null, after: "0", waiting: [], timer: 0, wait: 1000, told: 0 };
 
+let wasAtEnd = false;
 function nearBottom() {
   return document.documentElement.scrollHeight - window.scrollY - window.innerHeight < 80;
 }
 export function toBottom() {
+  wasAtEnd = true;
   window.scrollTo(0, document.documentElement.scrollHeight);
 }
+
+// A picture that arrives makes the page longer: whoever reads its end stays there.
+window.addEventListener("scroll", () => { wasAtEnd = nearBottom(); }, { passive: true });
+document.addEventListener("load", (event) => {
+  if (event.target.matches?.(".run img") && wasAtEnd) toBottom();
+}, true);
 
 function follow() {
   if (live.source || document.hidden) return;

@@ -41,7 +41,11 @@ class ProviderForm(forms.Form):
         "https://NAME.openai.azure.com/openai/v1.",
     )
     model = forms.CharField(
-        label="First model", max_length=200, help_text="As the provider calls it."
+        label="First model",
+        max_length=200,
+        help_text="As the provider calls it: once there is a key or an address, its models are "
+        "listed here.",
+        widget=forms.TextInput(attrs={"list": "names-new", "autocomplete": "off"}),
     )
 
 

@@ -150,7 +150,10 @@ def get_document(access: Access, **lookup: Any) -> Document:
     """Raises `NotFound`."""
     found: Document | None = list_documents(access).filter(**lookup).first()
     if found is None:
-        raise NotFound("There is no such document.", code="documents.not_found")
+        raise NotFound(
+            "There is no such document: it was deleted, or is not for you.",
+            code="documents.not_found",
+        )
     return found
 
 

@@ -79,9 +79,11 @@ def create_provider(
 def connect(
     access: Access, *, name: str, kind: str, api_key: str, base_url: str, model: str
 ) -> Provider:
-    """Connect a provider together with its first model."""
+    """Connect a provider together with its first model; where another has its name already, it is
+    called "model (provider)"."""
     provider = create_provider(access, name=name, kind=kind, api_key=api_key, base_url=base_url)
-    add_model(access, provider, alias=model, name=model)
+    is_taken = Model.objects.filter(organization=access.organization, alias=model).exists()
+    add_model(access, provider, alias=f"{model} ({provider})" if is_taken else model, name=model)
     return provider
 
 

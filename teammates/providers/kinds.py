@@ -36,7 +36,6 @@ KINDS = {
     "openai_compatible": Kind(
         "OpenAI-compatible server",
         _CHAT,
-        "http://127.0.0.1:8080/v1",
         needs_key=False,
         has_own_address=True,
     ),

@@ -73,7 +73,7 @@ BUILT_IN: list[JSON] = [
     {
         "key": "normal",
         "name": "Demo",
-        "role": "Shows what a teammate does, without any AI",
+        "role": "Shows what a teammate does",
         "instructions": "Answer briefly. Use your tools when they help.",
     },
     {

@@ -66,6 +66,7 @@ def document_detail(request: PageRequest, document_id: int) -> HttpResponse:
             documents.update_document(access, document, **form.cleaned_data)
         except DomainError as error:
             add_refusal(form, error)
+            document.refresh_from_db(fields=["name", "summary"])
         else:
             messages.success(request, f"{document.name} is saved.")
             return redirect("teammates:document_detail", document.pk)

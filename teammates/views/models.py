@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from django.contrib import messages
+from django.db.models import Prefetch
 from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.middleware.csrf import get_token
@@ -18,9 +19,12 @@ from teammates.forms.models import KeyForm, ModelForm, ProviderForm
 from teammates.integrations import checks
 from teammates.llm import catalog, known_models
 from teammates.models import Effort, Model, Provider
+from teammates.providers import Connection
 from teammates.providers.base import ProviderError
+from teammates.providers.kinds import KINDS
 from teammates.providers.listing import list_models
 from teammates.providers.local import find_servers
+from teammates.public_http import check_url
 from teammates.web.pages import PageRequest, add_refusal
 
 
@@ -56,7 +60,7 @@ def _settings_page(request: PageRequest, form: ProviderForm, **more: Any) -> Htt
     context = {
         "form": form,
         "providers": Provider.objects.filter(organization=organization)
-        .prefetch_related("models__prices")
+        .prefetch_related(Prefetch("models", Model.objects.order_by("id")), "models__prices")
         .order_by("id"),
         "models": Model.objects.filter(organization=organization).order_by("alias"),
         "efforts": Effort.choices,
@@ -155,8 +159,27 @@ def model_names(request: PageRequest, provider_id: int) -> HttpResponseBase:
     """What the provider lists, for the field in which one of its models is named."""
     request.access.require("data.llm_credentials.manage")
     provider = _provider(request.access, provider_id)
-    connection, offered = provider.connection, set(provider.models.values_list("name", flat=True))
+    offered = set(provider.models.values_list("name", flat=True))
+    return _names(provider.connection, offered, provider.name, f"names-{provider.pk}")
 
+
+@require_POST
+def provider_names(request: PageRequest) -> HttpResponseBase:
+    """The same for a provider that is not connected yet, once the form says enough of it."""
+    request.access.require("data.llm_credentials.manage")
+    given = {name: request.POST.get(name, "").strip() for name in ("kind", "base_url", "api_key")}
+    kind = KINDS.get(given["kind"])
+    provider = Provider(organization=request.access.organization, **given)
+    if kind is None or not provider.is_ready or not provider.connection.address:
+        return HttpResponse("")
+    if provider.base_url:
+        check_url(provider.base_url, may_be_private=provider.connection.may_be_private)
+    return _names(provider.connection, set(), kind.label, "names-new")
+
+
+def _names(
+    connection: Connection, offered: set[str], label: str, list_id: str
+) -> StreamingHttpResponse:
     async def answer() -> AsyncIterator[str]:  # on the event loop: no thread waits for providers
         try:
             names = await list_models(connection)
@@ -165,9 +188,9 @@ def model_names(request: PageRequest, provider_id: int) -> HttpResponseBase:
             return
         new = [name for name in names if name not in offered]
         known = await asyncio.to_thread(
-            lambda: [(name, known_models.find(provider.kind, name)) for name in new]
+            lambda: [(name, known_models.find(connection.kind, name)) for name in new]
         )
-        context = {"provider": provider, "names": known}
+        context = {"label": label, "list_id": list_id, "names": known, "has_more": bool(offered)}
         yield render_to_string("settings/_model_names.html", context)
 
     return StreamingHttpResponse(answer())

@@ -1,5 +1,6 @@
 """Models that the catalogue knows, and those that a provider lists."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -151,3 +152,54 @@ def test_only_who_manages_models_asks_a_provider(alice: Access) -> None:
 )
 def test_prices_are_not_rounded(dollars: str, shown: str) -> None:
     assert price(Decimal(dollars)) == shown
+
+
+@pytest.fixture
+def models() -> Iterator[FakeModels]:
+    with serve() as models:
+        yield models
+
+
+def names_for(alice: Access, **form: str) -> str:
+    answer: Any = browser_of(alice).post("/settings/providers/names/", form)
+    if not answer.streaming:
+        return str(answer.content.decode())
+
+    return str(b"".join(async_to_sync(_pieces)(answer)).decode())
+
+
+async def _pieces(answer: Any) -> list[bytes]:
+    return [piece async for piece in answer]
+
+
+def test_the_models_of_a_server_are_listed_before_it_is_connected(
+    alice: Access, models: FakeModels
+) -> None:
+    models.listed = (200, {"data": [{"id": "first"}, {"id": "second"}]})
+    page = names_for(alice, kind="openai_compatible", base_url=f"{models.url}/v1", api_key="")
+    assert '<datalist id="names-new">' in page
+    assert 'value="second"' in page
+    assert not Provider.objects.filter(kind="openai_compatible").exists()
+
+
+@pytest.mark.parametrize(
+    "form", [{}, {"kind": "openai"}, {"kind": "openai_compatible"}, {"kind": "nonsense"}]
+)
+def test_nobody_is_asked_before_the_form_says_whom(alice: Access, form: dict[str, str]) -> None:
+    assert names_for(alice, **form) == ""
+
+
+def test_a_member_lists_no_models(bob: Access, models: FakeModels) -> None:
+    answer = browser_of(bob).post(
+        "/settings/providers/names/", {"kind": "openai_compatible", "base_url": models.url}
+    )
+    assert answer.status_code == 403
+    assert not models.requests
+
+
+def test_a_second_model_of_a_name_is_called_by_its_provider_too(alice: Access) -> None:
+    for name in ("one", "two"):
+        catalog.connect(
+            alice, name=name, kind="ollama", api_key="", base_url="http://127.0.0.1:1/v1", model="m"
+        )
+    assert {model.alias for model in Model.objects.filter(name="m")} == {"m", "m (two)"}

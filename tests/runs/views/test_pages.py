@@ -91,6 +91,7 @@ def test_a_key_is_shown_once_and_stored_nowhere(client: Client) -> None:
 
 
 def test_a_provider_whose_model_is_refused_is_not_left_behind(client: Client) -> None:
-    form = {"kind": "openai", "name": "Mine", "api_key": "sk-x", "model": "demo"}
+    form = {"kind": "openai", "name": "Mine", "api_key": "sk-x", "model": "m" * 198}
+    assert client.post("/settings/models/", form | {"name": "First"}).status_code == 302
     assert client.post("/settings/models/", form).status_code == 422
     assert client.post("/settings/models/", form | {"model": "gpt-x"}).status_code == 302

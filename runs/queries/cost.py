@@ -1,0 +1,74 @@
+"""What a run cost, lane by lane: tokens read, read from a cache, written into it, and written."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from runs.models import Run, StepKind
+from teammates.models import ModelPrice
+
+MILLION = Decimal(1_000_000)
+LANES = (  # of `ModelPrice`, with what people call them
+    ("uncached_input", "In"),
+    ("cache_read", "In, from the cache"),
+    ("cache_write", "In, into the cache"),
+    ("output", "Out"),
+)
+
+
+@dataclass
+class Lane:
+    """`cost` is dollars, None where a price was not known."""
+
+    label: str
+    tokens: int = 0
+    cost: Decimal | None = Decimal(0)
+
+
+@dataclass
+class ModelCost:
+    """Of one model: what each lane took, and the steps' own cost in all."""
+
+    model: str
+    lanes: dict[str, Lane] = field(
+        default_factory=lambda: {name: Lane(label) for name, label in LANES}
+    )
+    cost: Decimal = Decimal(0)
+    is_known: bool = True
+
+
+def cost_of(run: Run) -> list[ModelCost]:
+    """By the models that worked for a run, in order. Two queries."""
+    steps = list(
+        run.steps.exclude(kind=StepKind.TOOLS).defer("request", "response").order_by("number")
+    )
+    aliases = {step.model_alias for step in steps}
+    prices: dict[str, list[ModelPrice]] = defaultdict(list)
+    of_models = ModelPrice.objects.filter(
+        model__organization=run.organization_id, model__alias__in=aliases
+    )
+    for row in of_models.select_related("model").order_by("-valid_from"):
+        prices[row.model.alias].append(row)
+    found: dict[str, ModelCost] = {}
+    for step in steps:
+        of_model = found.setdefault(step.model_alias, ModelCost(step.model_alias))
+        ended = step.finished_at or step.started_at
+        price = next((one for one in prices[step.model_alias] if one.valid_from <= ended), None)
+        cached = step.cache_read_tokens + step.cache_write_tokens
+        tokens = {
+            "uncached_input": max(step.input_tokens - cached, 0),
+            "cache_read": step.cache_read_tokens,
+            "cache_write": step.cache_write_tokens,
+            "output": step.output_tokens,
+        }
+        for name, lane in of_model.lanes.items():
+            lane.tokens += tokens[name]
+            if price is None or step.cost is None:
+                lane.cost = None
+            elif lane.cost is not None:
+                lane.cost += tokens[name] * getattr(price, name) / MILLION
+        if step.cost is None:
+            of_model.is_known = False
+        else:
+            of_model.cost += step.cost
+    return list(found.values())
