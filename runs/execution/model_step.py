@@ -33,6 +33,7 @@ from teammates.providers.base import (
     Turn,
 )
 from teammates.text import read_json
+from teammates.tools import result as result_tool
 from teammates.tools.masking import masked_json
 from teammates.types import JSON
 
@@ -86,7 +87,10 @@ async def model_step(attempt: Attempt, loaded: LoadedRun) -> bool:
 def _offered(toolbox: Toolbox) -> list[ToolSpec]:
     """By name: whatever was looked up in which order, providers find what they cached."""
     tools = sorted(toolbox.tools.values(), key=lambda tool: tool.name)
-    return [ToolSpec(tool.name, tool.description, tool.schema) for tool in tools]
+    return [
+        ToolSpec(tool.name, tool.description, tool.schema, is_exact=tool.name == result_tool.NAME)
+        for tool in tools
+    ]
 
 
 async def _begin(attempt: Attempt, loaded: LoadedRun, request: ModelRequest, **fields: Any) -> Step:

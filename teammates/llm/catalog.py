@@ -18,9 +18,9 @@ from teammates.trust import audit
 # Aliases that every organization has from the start (contract v2, D6). An operator maps them.
 ANTHROPIC_MODELS = {
     # alias: (name, uncached input, cache read, cache write, output), dollars per million tokens
-    "sonnet": ("claude-sonnet-4-5", "3", "0.3", "3.75", "15"),
-    "opus": ("claude-opus-4-5", "5", "0.5", "6.25", "25"),
-    "fable": ("claude-opus-4-1", "15", "1.5", "18.75", "75"),
+    "sonnet": ("claude-sonnet-5-5", "2", "0.1", "2.5", "10"),
+    "opus": ("claude-opus-5-5", "4", "0.2", "5", "20"),
+    "fable": ("claude-fable-5-2", "8", "0.2", "10", "40"),
 }
 LONGEST_URL, LONGEST_NAME = 500, 200
 HIGHEST_PRICE = 100_000
@@ -37,9 +37,8 @@ def add_built_in(organization: Organization) -> None:
         organization=organization, name="Anthropic", kind="anthropic"
     )
     for alias, (name, *price) in ANTHROPIC_MODELS.items():
-        model = Model.objects.create(
-            organization=organization, provider=anthropic, alias=alias, name=name
-        )
+        of_theirs = {"provider": anthropic, "context_window": 1_000_000}
+        model = Model.objects.create(organization=organization, alias=alias, name=name, **of_theirs)
         _set_price(model, *price)
 
 
@@ -79,8 +78,7 @@ def create_provider(
 def connect(
     access: Access, *, name: str, kind: str, api_key: str, base_url: str, model: str
 ) -> Provider:
-    """Connect a provider together with its first model; where another has its name already, it is
-    called "model (provider)"."""
+    """Connect a provider with its first model; "model (provider)" where the alias is taken."""
     provider = create_provider(access, name=name, kind=kind, api_key=api_key, base_url=base_url)
     is_taken = Model.objects.filter(organization=access.organization, alias=model).exists()
     add_model(access, provider, alias=f"{model} ({provider})" if is_taken else model, name=model)

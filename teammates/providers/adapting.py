@@ -14,6 +14,7 @@ OURS = "muster_"
 NO_SYSTEM_ROLE = f"{OURS}no_system_role"  # instructions are part of the first message
 NO_RESPONSES = f"{OURS}no_responses"  # it is asked through chat completions
 NO_SUMMARIES = f"{OURS}no_summaries"  # of what a model that reasons thought
+NO_STRICT_TOOLS = f"{OURS}no_strict_tools"  # of a schema, or a model
 REFUSES = f"{OURS}refuses_"  # a sampling setting, which is left out
 
 _SYSTEM_ROLE = r"system\W{1,3}(role|message|prompt|instruction)|role\W{1,4}system|developer instr"

@@ -146,9 +146,12 @@ ChatMessage = UserMessage | Turn | ToolResult
 
 @dataclass(frozen=True)
 class ToolSpec:
+    """`is_exact`: its arguments have to fit the schema, where a provider can see to that."""
+
     name: str
     description: str
     schema: JSON
+    is_exact: bool = False
 
 
 # Under which key the row of a step has what was said.

@@ -29,6 +29,7 @@ from pydantic_ai.usage import RequestUsage
 
 from teammates.providers import Connection
 from teammates.providers.adapting import NO_RESPONSES, NO_SUMMARIES, Profile, native
+from teammates.providers.base import ModelRequest
 from teammates.providers.kinds import KINDS
 from teammates.providers.think_tags import ThinkTags
 from teammates.providers.vendor import VendorClient, make_http_client
@@ -78,7 +79,7 @@ def make_client(connection: Connection) -> VendorClient:
     )
 
 
-def _adapt(error: ModelHTTPError) -> Profile:
+def _adapt(error: ModelHTTPError, request: ModelRequest) -> Profile:
     """What somebody wants who does not take the Responses API, or not all of it."""
     said = said_by(error)
     if re.search(r"(?i)reasoning.?summar", said):  # for organizations that OpenAI has verified

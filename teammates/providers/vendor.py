@@ -19,6 +19,7 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
 from teammates.providers.adapting import (
+    NO_STRICT_TOOLS,
     NO_SYSTEM_ROLE,
     REFUSES,
     Profile,
@@ -65,7 +66,8 @@ class VendorClient:
     """A `ModelClient` over one pydantic-ai model class.
 
     `make_model` makes the model of a name, with what was learned of its profile; `adapts` tells
-    what a refusal teaches that is of this vendor alone.
+    what a refusal teaches that is of this vendor alone; `has_strict_tools`: it holds a model to a
+    tool's schema if it is asked to. Others do that by themselves, or not at all.
     """
 
     def __init__(
@@ -74,10 +76,12 @@ class VendorClient:
         label: str,
         http: httpx2.AsyncClient,
         *,
-        adapts: Callable[[ModelHTTPError], Profile] | None = None,
+        adapts: Callable[[ModelHTTPError, ModelRequest], Profile] | None = None,
+        has_strict_tools: bool = False,
     ) -> None:
         self._make_model = make_model
         self._adapts = adapts
+        self._has_strict_tools = has_strict_tools
         self._profiles: dict[str, Profile] = {}  # learned, by model
         self._label = label
         self._http = http
@@ -112,7 +116,7 @@ class VendorClient:
                 stream = await stack.enter_async_context(self._opening(request, sent))
             except ModelHTTPError as error:
                 said = said_by(error) if error.status_code in REFUSED_AS_IT_STANDS else ""
-                wanted = (self._adapts(error) if self._adapts else {}) or adapt(
+                wanted = (self._adapts(error, request) if self._adapts else {}) or adapt(
                     said, sampling=request.sampling, media=_shown(request), sent=sent
                 )
                 is_tried = wanted.keys() & (learned.keys() | passing.keys())
@@ -141,12 +145,14 @@ class VendorClient:
         for name, value in request.sampling.items():
             if not profile.get(REFUSES + name):
                 cast(JSON, settings)[_NATIVE.get(name, name)] = value
+        is_strict = self._has_strict_tools and not profile.get(NO_STRICT_TOOLS)
         parameters = ModelRequestParameters(
             function_tools=[
                 ToolDefinition(
                     name=tool.name,
                     description=tool.description,
                     parameters_json_schema=tool.schema,
+                    strict=(tool.is_exact and is_strict) or None,
                 )
                 for tool in request.tools
             ]

@@ -165,7 +165,7 @@ def _write_month(connection: psycopg.Connection[Any], teammates: list[int]) -> N
     ).fetchone()
     assert row is not None
     organization_id, user_id = row
-    prices = {"claude-sonnet-4-5": 9.0, "claude-opus-4-5": 15.0, "demo": 0.0}
+    prices = {"claude-sonnet-5-5": 9.0, "claude-opus-5-5": 15.0, "demo": 0.0}
     for day in range(60):
         for teammate_id in teammates:
             for model, price in prices.items():
