@@ -15,7 +15,7 @@ from runs.execution import compaction, context, media, step_completion, step_jou
 from runs.execution.attempt import OUTCOMES, Attempt, LoadedRun, Stopped, StreamedTurn
 from runs.execution.event_buffer import EventBuffer, NotTaken
 from runs.execution.model_failures import EMPTY_ANSWER, recover, stopped
-from runs.execution.sources import cited
+from runs.execution.sources import sources_of
 from runs.execution.step_completion import CompleteModelStep, ModelResult
 from runs.execution.step_journal import BeginModelStep
 from runs.lifecycle import endings
@@ -72,7 +72,7 @@ async def model_step(attempt: Attempt, loaded: LoadedRun) -> bool:
             text=result.turn.text,
             stop_reason=_stop_reason(result.turn.finish_reason),
         )
-    sources = cited(result.turn.text, loaded.conversation)
+    sources = await sources_of(run, result.turn.text)
     complete = CompleteModelStep(run, step, route, result, outcome=outcome, sources=sources)
     done = await attempt.events.write(step_completion.complete_model_steps, complete)
     if isinstance(done, NotTaken):

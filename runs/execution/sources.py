@@ -1,36 +1,45 @@
 """The passages of documents that an answer cites."""
 
 import re
-from collections.abc import Sequence
 
-from runs.events.payloads import fitting
-from teammates.providers.base import ChatMessage, ToolResult
-from teammates.quoting import data_of
-from teammates.text import read_json
+from config.database import in_db
+from runs.events.payloads import fitting, size_of
+from runs.models import CallStatus, Run
 from teammates.tools.documents import SEARCH_DOCUMENTS
 from teammates.tools.masking import masked
 from teammates.types import JSON
 
-MOST_SOURCES = 20
-LONGEST_EXCERPT = 1_500  # bytes in an event
+LARGEST = 30_000  # bytes of all of them in an event
+LONGEST_EXCERPT, LONGEST_NAME = 1_500, 300  # bytes
 _CITED = re.compile(r"\[(\d{1,4})\](?!\()")
 
 
-def cited(text: str, conversation: Sequence[ChatMessage]) -> list[JSON]:
+async def sources_of(run: Run, text: str) -> list[JSON]:
     """What of the passages that a run found its answer cites as [number], in that order: number,
-    document, place, text, document_id and passage of each."""
+    document, place, text, document_id, passage and digest of each. A query where there are such
+    marks."""
+    numbers = list(dict.fromkeys(int(number) for number in _CITED.findall(text)))
+    return await in_db(_found, run, numbers) if numbers else []
+
+
+def _found(run: Run, numbers: list[int]) -> list[JSON]:
+    calls = run.tool_calls.filter(name=SEARCH_DOCUMENTS.name, status=CallStatus.DONE)
     found: dict[int, JSON] = {}
-    for said in conversation:
-        if isinstance(said, ToolResult) and said.name == SEARCH_DOCUMENTS.name:
-            found |= _passages(said)
-    numbers = dict.fromkeys(int(number) for number in _CITED.findall(text)) if found else {}
-    sources = [found[number] for number in numbers if number in found][:MOST_SOURCES]
-    return [one | {"text": fitting(masked(one["text"]), LONGEST_EXCERPT)} for one in sources]
+    for result in calls.values_list("result", flat=True):
+        if isinstance(result, dict):  # one that was too large is in a file
+            found |= {one["number"]: one for one in result.get("passages", [])}
+    sources: list[JSON] = []
+    room = LARGEST
+    for number in numbers:
+        if number in found:
+            source = _fitted(found[number])
+            room -= size_of(source)
+            if room < 0:
+                break
+            sources.append(source)
+    return sources
 
 
-def _passages(said: ToolResult) -> dict[int, JSON]:
-    """By their numbers."""
-    try:
-        return {one["number"]: one for one in read_json(data_of(said.content))["passages"]}
-    except (ValueError, KeyError, TypeError):  # of a call that failed, or a result that was cut
-        return {}
+def _fitted(passage: JSON) -> JSON:
+    names = {name: fitting(masked(passage[name]), LONGEST_NAME) for name in ("document", "place")}
+    return passage | names | {"text": fitting(masked(passage["text"]), LONGEST_EXCERPT)}

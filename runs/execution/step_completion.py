@@ -51,7 +51,7 @@ class CompleteModelStep:
     result: ModelResult
     status: StepStatus = StepStatus.DONE
     outcome: Outcome | None = None
-    sources: Sequence[JSON] = ()  # that what it said cites (`sources.cited`)
+    sources: Sequence[JSON] = ()  # that what it said cites
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from runs.models import Run, StepKind
+from runs.models import Run, StepKind, StepStatus
 from teammates.models import ModelPrice
 
 MILLION = Decimal(1_000_000)
@@ -38,9 +38,12 @@ class ModelCost:
 
 
 def cost_of(run: Run) -> list[ModelCost]:
-    """By the models that worked for a run, in order. Two queries."""
+    """By the models that worked for a run, in order, without a call under way. Two queries."""
     steps = list(
-        run.steps.exclude(kind=StepKind.TOOLS).defer("request", "response").order_by("number")
+        run.steps.exclude(kind=StepKind.TOOLS)
+        .exclude(status=StepStatus.RUNNING)
+        .defer("request", "response")
+        .order_by("number")
     )
     aliases = {step.model_alias for step in steps}
     prices: dict[str, list[ModelPrice]] = defaultdict(list)

@@ -90,6 +90,7 @@ def search_documents(run: Run, access: Access, call: ToolCall, arguments: JSON) 
                 "text": passage.content,
                 "document_id": passage.document_id,
                 "passage": passage.number,
+                "digest": passage.digest,
             }
             for number, passage in enumerate(found, start=given + 1)
         ]

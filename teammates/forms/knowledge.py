@@ -7,6 +7,8 @@ from django.core.files.uploadedfile import UploadedFile
 
 from teammates.models import Teammate
 
+MOST_FILES = 50  # in one upload
+
 
 class MemoryForm(forms.Form):
     content = forms.CharField(label="Something to remember", max_length=300)
@@ -47,7 +49,12 @@ class ManyFilesField(forms.FileField):
 
     def clean(self, data: Any, initial: Any = None) -> list["UploadedFile[Any]"]:
         given = data if isinstance(data, list | tuple) else [data]
-        return [super(ManyFilesField, self).clean(one, initial) for one in given]
+        files = [super(ManyFilesField, self).clean(one, initial) for one in given]
+        if len(files) > MOST_FILES:
+            raise forms.ValidationError(f"Add at most {MOST_FILES} files at once.")
+        if len({file.name for file in files if file}) < len(files):
+            raise forms.ValidationError("Two of these files have the same name.")
+        return files
 
 
 class DocumentUploadForm(forms.Form):

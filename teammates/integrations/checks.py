@@ -32,6 +32,7 @@ TOLD_SECONDS = 1.0  # between two words about how far a pull is
 LEAST_WINDOW = 1_000  # tokens
 MOST_PULLS = 4  # of this process at once, one of an organization
 LONGEST_TEXT = 300
+PULLING = "Pulling it: "
 _pulling: set[int] = set()  # organizations
 
 
@@ -48,6 +49,8 @@ def ask_server(access: Access, server: ToolServer) -> None:
 def ask_model(access: Access, model: Model) -> None:
     """Make one small call to a model, which costs next to nothing. Raises `Forbidden`."""
     access.require("data.llm_credentials.manage", model)
+    if model.test_answer.startswith(PULLING) and model.test_due_at is not None:
+        return  # it is asked once it is there
     model.test_due_at, model.test_answer = timezone.now(), ""
     _ask(model, "test_due_at", "test_answer")
 
@@ -167,7 +170,7 @@ def _keep_progress(model: Model, *, completed: int, total: int) -> bool:
     until = timezone.now() + CLAIMED_FOR
     far = f"{100 * completed // total} % of {total / 1e9:.1f} GB" if total else "begun"
     still = Model.objects.filter(pk=model.pk, test_due_at=model.test_due_at)
-    if not still.update(test_due_at=until, test_answer=f"Pulling it: {far}"):
+    if not still.update(test_due_at=until, test_answer=f"{PULLING}{far}"):
         return False
     model.test_due_at = until
     return True
@@ -182,12 +185,15 @@ def _record_server(server: ToolServer, checked: discovery.ServerCheck) -> None:
 
 
 def _record_model(model: Model, tested: Tested) -> None:
-    window = tested.context_window
     Model.objects.filter(pk=model.pk, test_due_at=model.test_due_at).update(
         test_due_at=None,
         tested_at=timezone.now(),
         test_error=tested.error[:LONGEST_TEXT],
         test_answer=tested.text[:LONGEST_TEXT],
         test_ms=tested.milliseconds,
-        **({"context_window": max(window, LEAST_WINDOW)} if window else {}),
     )
+    if window := tested.context_window:
+        window = max(window, LEAST_WINDOW)
+        of_it = Model.objects.filter(pk=model.pk)
+        of_it.filter(context_window__gt=window).update(context_window=window)
+        of_it.filter(max_output_tokens__gt=window // 2).update(max_output_tokens=window // 2)

@@ -12,6 +12,7 @@ from teammates.models import Document, Passage
 from teammates.searching import each_word_of, query_of
 
 SIZE = 1_200  # characters, about; a paragraph is not cut unless it is longer
+LEAST, MANY_HEADINGS = 400, 1_000
 LONGEST_HEADING = 200  # characters
 BATCH = 500  # rows
 _PARAGRAPH = re.compile(r"\S(?:.|\n(?!\s*\n))*")
@@ -31,9 +32,11 @@ def cut(text: str) -> list[Piece]:
     """A text in pieces of about `SIZE` characters, at headings and paragraphs, in order."""
     pieces: list[Piece] = []
     heading, start, end = "", 0, 0
+    # Of very many headings, not each begins a piece.
+    least = LEAST if text.count("\n#") > MANY_HEADINGS else 0
     for at, until in _parts(text):
         title = _HEADING.match(text, at, until)
-        if end and (title or until - start > SIZE):
+        if end and ((title and end - start >= least) or until - start > SIZE):
             pieces.append(Piece(heading, text[start:end].strip()))
             start = at
         elif not end:
@@ -70,11 +73,13 @@ def replace_passages(document: Document, pieces: Sequence[Piece]) -> None:
 
 def search_passages(readable: "QuerySet[Document]", query: str, *, limit: int) -> list[Passage]:
     """The passages of `readable` documents that fit the words of a query best: those with its
-    rarer words first, and of these those where they stand close together. Two queries."""
+    rarer words first, and of these those where they stand close together. Three queries."""
     words = each_word_of(query)
     if not words:
         return []
-    passages = Passage.objects.filter(document__in=readable.order_by())
+    # By their numbers: the passages of everybody else are not looked at.
+    ids = list(readable.order_by().values_list("pk", flat=True))
+    passages = Passage.objects.filter(document__in=ids)
     any_word = query_of(" | ".join(words))
     with_word = {f"with_{n}": Count("pk", filter=Q(words=query_of(w))) for n, w in enumerate(words)}
     counts = passages.aggregate(**with_word, every=Count("pk"))
@@ -91,4 +96,8 @@ def search_passages(readable: "QuerySet[Document]", query: str, *, limit: int) -
     found = passages.filter(words=any_word).annotate(
         fits=fits, closeness=SearchRank(F("words"), any_word)
     )
-    return list(found.select_related("document").order_by("-fits", "-closeness", "pk")[:limit])
+    return list(
+        found.select_related("document")
+        .defer("words", "document__content")
+        .order_by("-fits", "-closeness", "pk")[:limit]
+    )

@@ -1,5 +1,6 @@
 """What teammates know beyond their instructions: memories, skills and documents."""
 
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -245,6 +246,11 @@ class Passage(models.Model):
     def get_absolute_url(self) -> str:
         page = reverse("teammates:document_detail", args=[self.document_id])
         return f"{page}?passage={self.number}#passage-{self.number}"
+
+    @property
+    def digest(self) -> str:
+        """Another, as good as surely, once the passage says something else."""
+        return hashlib.sha256(self.content.encode()).hexdigest()[:12]
 
     @property
     def place(self) -> str:

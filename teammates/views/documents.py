@@ -74,19 +74,23 @@ def document_detail(request: PageRequest, document_id: int) -> HttpResponse:
     at = min(max(number_of(request.GET.get("passage", "")) or 1, 1), max(count, 1))
     first = (at - 1) // PASSAGES_SHOWN * PASSAGES_SHOWN + 1
     last = first + PASSAGES_SHOWN - 1
+    shown = list(document.passages.filter(number__range=(first, last)).order_by("number"))
+    cited = request.GET.get("digest", "")
+    is_changed = bool(cited) and cited not in {one.digest for one in shown if one.number == at}
     return render(
         request,
         "settings/document_detail.html",
         {
             "document": document,
             "form": form,
-            "passages": document.passages.filter(number__range=(first, last)).order_by("number"),
+            "passages": shown,
+            "is_changed": is_changed,
             "count": count,
             "first": first,
             "last": min(last, count),
             "earlier": first - PASSAGES_SHOWN if first > 1 else None,
             "later": last + 1 if last < count else None,
-            "at": at if "passage" in request.GET else None,
+            "at": at if "passage" in request.GET and not is_changed else None,
         },
         status=422 if form.errors else 200,
     )

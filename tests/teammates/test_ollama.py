@@ -85,7 +85,38 @@ def test_a_model_that_is_there_is_told_as_much_as_it_reads(
     model = add(alice, models)
     asked(alice, model)
     assert (model.test_error, model.test_answer, ollama.pulled) == ("", "OK", 0)
-    assert model.context_window == 8192
+    assert (model.context_window, model.max_output_tokens) == (8192, 4096)
+
+
+def test_a_window_that_somebody_made_smaller_stays(
+    alice: Access, models: FakeModels, ollama: Ollama
+) -> None:
+    ollama.has.add(NAME)
+    model = add(alice, models)
+    Model.objects.filter(pk=model.pk).update(context_window=4000)
+    asked(alice, Model.objects.get(pk=model.pk))
+    assert Model.objects.get(pk=model.pk).context_window == 4000
+
+
+def test_asking_again_during_a_pull_lets_it_go_on(
+    alice: Access, models: FakeModels, ollama: Ollama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "TOLD_SECONDS", 0.05)
+    ollama.seconds = 0.5
+    model = add(alice, models)
+    checks.ask_model(alice, model)
+    again: list[bool] = []
+
+    def is_over() -> bool:
+        model.refresh_from_db()
+        if model.test_answer.startswith(checks.PULLING) and not again:
+            checks.ask_model(alice, model)
+            again.append(True)
+        return model.test_due_at is None
+
+    work_until(is_over)
+    assert (model.test_error, model.test_answer, ollama.pulled) == ("", "OK", 1)
+    assert again
 
 
 def test_a_model_that_is_not_there_is_pulled(

@@ -5,12 +5,10 @@ from typing import Any
 
 import pytest
 
-from runs.execution.sources import cited
 from runs.models import Event, Run, RunStatus
 from runs.tools.toolbox import tools_of_run
 from teammates.access import Access
 from teammates.knowledge import documents
-from teammates.providers.base import ToolResult, UserMessage
 from tests.factories import browser_of
 from tests.fake_models import FakeModels, chat
 from tests.runs.execution.calling import call_of
@@ -43,7 +41,9 @@ def test_an_answer_shows_the_passages_that_it_cites(alice: Access, models: FakeM
     [source] = said.data["sources"]
     assert (source["number"], source["document"], source["place"]) == (1, "prices", "Tea")
     page = browser_of(alice).get(f"/threads/{run.thread_id}/").content.decode()
-    assert f"/settings/documents/{document.pk}/?passage=2#passage-2" in page
+    assert (
+        f"/settings/documents/{document.pk}/?passage=2&amp;digest={source['digest']}#pass" in page
+    )
     assert "Tea costs 3 euros." in page
 
 
@@ -91,12 +91,29 @@ def test_of_another_organization_nothing_is_cited(
     assert call_of(run, "search_documents").result["passages"] == []
 
 
-@pytest.mark.parametrize("content", ["not json", '{"passages": 3}', "[]", '{"passages": [{}]}'])
-def test_a_result_that_is_odd_cites_nothing(content: str) -> None:
-    said = ToolResult("c1", "search_documents", content)
-    assert cited("See [1].", [UserMessage("?"), said]) == []
+def test_many_long_sources_fit_into_an_event(alice: Access, models: FakeModels) -> None:
+    for n in range(25):
+        text = f"# {'Ж' * 190}\n\n{'я tea ' * 180}"
+        documents.write_document(alice, name=f"{n} {'ё' * 150}", content=text)
+    calls = [search(f"tea {n}", f"c{n}") for n in range(4)]
+    cites = " ".join(f"[{n}]" for n in range(1, 30))
+    run = asked(alice, models, *calls, chat({"content": "я" * 20_000 + cites}))
+    said = Event.objects.filter(run=run, type="message.completed").last()
+    assert said is not None
+    assert 3 < len(said.data["sources"]) < 29
 
 
-def test_what_another_tool_says_is_no_source() -> None:
-    said = ToolResult("c1", "web_fetch", '{"passages": [{"number": 1, "text": "x"}]}')
-    assert cited("See [1].", [said]) == []
+def test_a_document_that_changed_since_is_not_shown_as_what_was_cited(
+    alice: Access, models: FakeModels
+) -> None:
+    documents.write_document(alice, name="tea", content="Tea costs 3 euros.")
+    run = asked(alice, models, search("tea"), chat({"content": "3 euros [1]."}))
+    client = browser_of(alice)
+    page = client.get(f"/threads/{run.thread_id}/").content.decode()
+    link = page.split('href="/settings/documents/')[1].split('"')[0].replace("&amp;", "&")
+    shown = client.get(f"/settings/documents/{link}").content.decode()
+    assert 'class="prose cited"' in shown
+    documents.write_document(alice, name="tea", content="Tea costs 5 euros.")
+    shown = client.get(f"/settings/documents/{link}").content.decode()
+    assert "has changed since it was cited" in shown
+    assert 'class="prose cited"' not in shown

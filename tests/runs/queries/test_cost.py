@@ -34,12 +34,12 @@ def add_step(run: Run, number: int, **fields: Any) -> Step:
         "cost": Decimal("6.6"),
         "started_at": now,
         "finished_at": now,
+        "status": StepStatus.DONE,
     }
     return Step.objects.create(
         run=run,
         number=number,
         kind=StepKind.MODEL,
-        status=StepStatus.DONE,
         attempt=1,
         first_seq=1,
         model_alias="m",
@@ -69,6 +69,15 @@ def test_a_step_costs_what_was_the_price_then(alice: Access, model: Model) -> No
     prices = {"uncached_input": "0", "cache_read": "0", "cache_write": "0", "output": "0"}
     catalog.set_price(alice, model, **prices)
     [found] = cost_of(run)
+    assert found.lanes["output"].cost == 1
+
+
+def test_a_call_under_way_hides_nothing(alice: Access, model: Model) -> None:
+    run = make_run(alice)
+    add_step(run, 1)
+    add_step(run, 2, status=StepStatus.RUNNING, cost=None, finished_at=None)
+    [found] = cost_of(run)
+    assert found.is_known
     assert found.lanes["output"].cost == 1
 
 

@@ -57,6 +57,29 @@ def test_uploads_are_limited(alice: Access, monkeypatch: pytest.MonkeyPatch) -> 
         documents.add_file(alice, "b.txt", b"x")
 
 
+def test_a_text_that_is_too_long_is_refused(alice: Access) -> None:
+    with pytest.raises(Invalid, match="Split it"):
+        documents.add_file(alice, "long.txt", b"x" * (documents.LONGEST_DOCUMENT + 1))
+
+
+def test_what_somebody_wrote_about_a_document_stays_with_a_new_version(alice: Access) -> None:
+    document = documents.add_file(alice, "a.txt", b"First words")
+    documents.add_file(alice, "a.txt", b"Second words")
+    document.refresh_from_db()
+    assert document.summary == "Second words"
+    documents.update_document(alice, document, summary="What we agreed")
+    documents.add_file(alice, "a.txt", b"Third words")
+    document.refresh_from_db()
+    assert (document.summary, document.content) == ("What we agreed", "Third words")
+
+
+def test_two_files_of_a_name_are_refused_together(alice: Access) -> None:
+    files = [upload("a.txt", b"one"), upload("a.txt", b"two")]
+    answer = browser_of(alice).post(URL, {"upload": files})
+    assert "have the same name" in answer.content.decode()
+    assert not Document.objects.exists()
+
+
 def upload(name: str, content: bytes) -> SimpleUploadedFile:
     return SimpleUploadedFile(name, content)
 
