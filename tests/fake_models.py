@@ -41,7 +41,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.answers:
             self._send(*self.server.answers.pop(0))
             return
-        count = sum(r["body"]["model"] == model for r in self.server.requests)
+        posted = [request["body"] for request in self.server.requests if "body" in request]
+        count = sum(one.get("model") == model for one in posted)
         if model.startswith("once-") and count > 1:
             model = "ok"
         model = model.removeprefix("once-")

@@ -66,7 +66,8 @@ def test_what_it_thought_goes_back_sealed_with_the_next_step(
     assert first["body"]["include"] == ["reasoning.encrypted_content"]
     assert first["body"]["reasoning"]["summary"] == "auto"
     kinds = [item.get("type", "message") for item in second["body"]["input"]]
-    assert kinds[-3:] == ["reasoning", "function_call", "function_call_output"]
+    happened = [(event.type, event.data) for event in run.events.order_by("seq")]
+    assert kinds[-3:] == ["reasoning", "function_call", "function_call_output"], happened
     sent = second["body"]["input"][-3]
     assert (sent["id"], sent["encrypted_content"]) == ("rs_1", "gAAAA-sealed")
 
