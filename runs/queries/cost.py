@@ -6,8 +6,8 @@ from decimal import Decimal
 
 from runs.models import Run, StepKind, StepStatus
 from teammates.models import ModelPrice
+from teammates.providers.base import TokenUsage
 
-MILLION = Decimal(1_000_000)
 LANES = (  # of `ModelPrice`, with what people call them
     ("uncached_input", "In"),
     ("cache_read", "In, from the cache"),
@@ -57,19 +57,20 @@ def cost_of(run: Run) -> list[ModelCost]:
         of_model = found.setdefault(step.model_alias, ModelCost(step.model_alias))
         ended = step.finished_at or step.started_at
         price = next((one for one in prices[step.model_alias] if one.valid_from <= ended), None)
-        cached = step.cache_read_tokens + step.cache_write_tokens
-        tokens = {
-            "uncached_input": max(step.input_tokens - cached, 0),
-            "cache_read": step.cache_read_tokens,
-            "cache_write": step.cache_write_tokens,
-            "output": step.output_tokens,
-        }
-        for name, lane in of_model.lanes.items():
-            lane.tokens += tokens[name]
-            if price is None or step.cost is None:
+        usage = TokenUsage(
+            input=step.input_tokens,
+            output=step.output_tokens,
+            cache_read=step.cache_read_tokens,
+            cache_write=step.cache_write_tokens,
+        )
+        costs = price.costs(usage) if price is not None and step.cost is not None else None
+        for name, tokens in usage.lanes.items():
+            lane = of_model.lanes[name]
+            lane.tokens += tokens
+            if costs is None:
                 lane.cost = None
             elif lane.cost is not None:
-                lane.cost += tokens[name] * getattr(price, name) / MILLION
+                lane.cost += costs[name]
         if step.cost is None:
             of_model.is_known = False
         else:

@@ -194,6 +194,5 @@ def _record_model(model: Model, tested: Tested) -> None:
     )
     if window := tested.context_window:
         window = max(window, LEAST_WINDOW)
-        of_it = Model.objects.filter(pk=model.pk)
-        of_it.filter(context_window__gt=window).update(context_window=window)
-        of_it.filter(max_output_tokens__gt=window // 2).update(max_output_tokens=window // 2)
+        told = Model.objects.filter(pk=model.pk)
+        told.lower(context_window=window, max_output_tokens=window // 2)

@@ -14,12 +14,12 @@ from teammates.knowledge.rights import require_knowledge_editor
 from teammates.models import Author, Document, Organization, Teammate
 from teammates.roster import lookup
 from teammates.text import clean_text
+from teammates.tools.reading import READ_SECONDS
 from teammates.trust import audit, limits
 
 LONGEST_DOCUMENT = 2_000_000  # characters
 MOST_DOCUMENTS = 500  # in a scope
 LARGEST_FILE = 20 * 1024 * 1024  # bytes
-READ_SECONDS = 10  # of work for a file
 LONGEST_SUMMARY = 160  # characters, of one that nobody wrote
 TOLD_DOCUMENTS = 50  # names of, to one run
 

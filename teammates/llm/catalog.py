@@ -4,7 +4,6 @@ from decimal import Decimal, InvalidOperation
 
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
-from django.utils import timezone
 
 from config.compiled import Hole, compiled
 from teammates.access import Access
@@ -216,9 +215,7 @@ def update_model(
 def learn_limits(model: Model, **limits: int) -> None:
     """Remember limits (`context_window`, `max_output_tokens`) that the provider named, where they
     are lower than what was thought."""
-    for name, tokens in limits.items():
-        lower = Model.objects.filter(pk=model.pk, **{f"{name}__gt": tokens})
-        lower.update(**{name: tokens, "updated_at": timezone.now()})
+    Model.objects.filter(pk=model.pk).lower(**limits)
 
 
 def fallback_of(model: Model) -> Model | None:

@@ -70,6 +70,12 @@ class ModelQuerySet(models.QuerySet["Model"]):
             "-is_default", "-priority", "id"
         )
 
+    def lower(self, **limits: int) -> None:
+        """Set limits (`context_window`, `max_output_tokens`) where they are higher than that."""
+        for name, tokens in limits.items():
+            higher = self.filter(**{f"{name}__gt": tokens})
+            higher.update(**{name: tokens, "updated_at": timezone.now()})
+
 
 class Model(Identified):
     """One model of a provider under the alias that people and programs use."""
@@ -144,12 +150,11 @@ class ModelPrice(models.Model):
     def __str__(self) -> str:
         return f"{self.model} from {self.valid_from:%Y-%m-%d}"
 
+    def costs(self, usage: TokenUsage) -> dict[str, Decimal]:
+        """Dollars of one call, by lane."""
+        million = Decimal(1_000_000)
+        return {lane: n * getattr(self, lane) / million for lane, n in usage.lanes.items()}
+
     def cost(self, usage: TokenUsage) -> Decimal:
         """Dollars of one call."""
-        uncached = max(0, usage.input - usage.cache_read - usage.cache_write)
-        return (
-            uncached * self.uncached_input
-            + usage.cache_read * self.cache_read
-            + usage.cache_write * self.cache_write
-            + usage.output * self.output
-        ) / Decimal(1_000_000)
+        return sum(self.costs(usage).values(), start=Decimal(0))

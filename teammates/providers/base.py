@@ -212,6 +212,16 @@ class TokenUsage:
     cache_write: int = 0
     estimated: bool = False
 
+    @property
+    def lanes(self) -> dict[str, int]:
+        """Tokens by the lanes that a price has (`ModelPrice`)."""
+        return {
+            "uncached_input": max(0, self.input - self.cache_read - self.cache_write),
+            "cache_read": self.cache_read,
+            "cache_write": self.cache_write,
+            "output": self.output,
+        }
+
 
 def estimate_tokens(text: str) -> int:
     """A rough count where the provider told none: four bytes a token."""

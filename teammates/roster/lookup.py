@@ -34,6 +34,11 @@ def _teammate_by_pk(access: Access, pk: Hole) -> TeammateQuerySet:
     return Teammate.objects.visible_to(access).with_version().filter(pk=pk)
 
 
+def own_teammates(access: Access) -> list[Teammate]:
+    """Those that are there now and are no end user's, as far as the asker sees them."""
+    return list(Teammate.objects.visible_to(access).current().filter(end_user=None))
+
+
 def get_teammate(access: Access, teammate_id: int) -> Teammate:
     """Raises `NotFound`."""
     return _found(_teammate_by_pk.first(access, pk=teammate_id))

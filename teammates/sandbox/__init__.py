@@ -5,8 +5,6 @@ from functools import cache
 from django.conf import settings
 
 from teammates.sandbox.base import Ran, Sandbox, SandboxBroke
-from teammates.sandbox.container import Container, owner_of
-from teammates.sandbox.monty import Monty
 from teammates.sandbox.places import place
 
 __all__ = ["CONTAINERS", "Ran", "Sandbox", "SandboxBroke", "current", "place", "why_not"]
@@ -20,8 +18,12 @@ def current() -> Sandbox | None:
         case "off":
             return None
         case "monty":
+            from teammates.sandbox.monty import Monty
+
             return Monty()
         case program:
+            from teammates.sandbox.container import Container, owner_of
+
             return Container(program, settings.SANDBOX_IMAGE, owner_of(settings.SECRET_KEY))
 
 

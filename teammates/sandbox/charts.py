@@ -3,8 +3,10 @@ comes from a model."""
 
 import math
 from collections.abc import Sequence
-from typing import Any
-from xml.etree.ElementTree import Element
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 KINDS = ("bar", "line", "pie", "scatter")
 WIDTH, HEIGHT = 800, 450  # pixels
@@ -101,7 +103,7 @@ def _drawn(chart: Any) -> bytes:
     return drawn
 
 
-def _without_scripts(root: Element) -> Element:
+def _without_scripts(root: "Element") -> "Element":
     for parent in root.iter():
         for child in [child for child in parent if str(child.tag).endswith("script")]:
             parent.remove(child)

@@ -5,11 +5,9 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
-from teammates.access import Access
 from teammates.errors import DomainError
 from teammates.forms.knowledge import DocumentForm, DocumentUploadForm
 from teammates.knowledge import documents, passages
-from teammates.models import Teammate
 from teammates.roster import lookup
 from teammates.web.pages import PageRequest, add_refusal, number_of, page_of
 
@@ -22,7 +20,9 @@ MOST_FOUND = 20
 def document_list(request: PageRequest) -> HttpResponse:
     """The account's documents; files brought are added, and what a teammate would find is shown."""
     access = request.access
-    form = DocumentUploadForm(_teammates(access), request.POST or None, request.FILES or None)
+    form = DocumentUploadForm(
+        lookup.own_teammates(access), request.POST or None, request.FILES or None
+    )
     if request.method == "POST" and form.is_valid():
         chosen = form.cleaned_data["teammate"]
         teammate = lookup.get_teammate(access, int(chosen)) if chosen else None
@@ -102,7 +102,3 @@ def document_delete(request: PageRequest, document_id: int) -> HttpResponse:
     documents.delete_document(request.access, document)
     messages.success(request, f"{document.name} is deleted.")
     return redirect("teammates:document_list")
-
-
-def _teammates(access: Access) -> list[Teammate]:
-    return list(Teammate.objects.visible_to(access).current().filter(end_user=None))

@@ -11,7 +11,7 @@ from teammates.errors import DomainError, NotFound
 from teammates.forms.knowledge import MemoryForm, SkillForm
 from teammates.knowledge import memories
 from teammates.knowledge.skills import add_skill, delete_skill, list_skills, update_skill
-from teammates.models import Author, Memory, Skill, SkillStatus, Teammate
+from teammates.models import Author, Memory, Skill, SkillStatus
 from teammates.roster import lookup
 from teammates.web.pages import PageRequest, add_refusal, page_of
 
@@ -90,7 +90,7 @@ def skill_edit(request: PageRequest, skill_id: int | None = None) -> HttpRespons
         skill = Skill.objects.filter(organization=access.organization, pk=skill_id).first()
         if skill is None:
             raise NotFound("There is no such skill.")
-    teammates = list(Teammate.objects.visible_to(access).current().filter(end_user=None))
+    teammates = lookup.own_teammates(access)
     initial = (
         {
             "name": skill.name,

@@ -3,7 +3,6 @@ draws it busy. What was drawn is kept: an answer is drawn once in a process, who
 """
 
 import hashlib
-import re
 import threading
 from html import escape
 
@@ -11,6 +10,7 @@ from cachetools import LRUCache
 from django.utils.safestring import SafeString, mark_safe
 
 from teammates import timebox
+from teammates.quoting import fenced
 
 LONGEST = 200_000  # characters; more is shown as it is
 SECONDS = 1.5  # of work for a text; one that takes more is shown as it is
@@ -36,9 +36,7 @@ def render(text: str) -> SafeString:
 
 def program(code: str, language: str) -> SafeString:
     """A program with the colours of its language, as in `render`."""
-    longest = max((len(run) for run in re.findall("`+", code)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return render(f"{fence}{language}\n{code}\n{fence}")
+    return render(fenced(code, language))
 
 
 def _draw_or_escape(text: str) -> str:
