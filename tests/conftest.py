@@ -19,7 +19,7 @@ import pytest
 from django.db import connection
 
 from teammates.access import Access
-from tests import factories
+from tests import factories, fake_models
 from tests.database import CHECKOUT, cluster, create_database, template, url_of
 
 
@@ -45,6 +45,12 @@ def django_db_setup(django_db_setup: None) -> Iterator[None]:
 def quick_passwords(settings: Any) -> None:
     """A good hash takes a third of a second, and these passwords are nobody's."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture
+def models() -> Iterator[fake_models.FakeModels]:
+    with fake_models.serve() as server:
+        yield server
 
 
 @pytest.fixture

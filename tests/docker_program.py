@@ -12,6 +12,14 @@ from pathlib import Path
 HERE = Path(sys.argv[0]).resolve().parent
 
 
+def install(folder: Path) -> Path:
+    """The program in a folder of its own, where its containers will be too."""
+    program = folder / "docker"
+    program.write_text(f"#!{sys.executable}\n{Path(__file__).read_text()}")
+    program.chmod(0o755)
+    return program
+
+
 def main(words: list[str]) -> int | None:
     with (HERE / "asked.jsonl").open("a") as asked:
         asked.write(json.dumps(words) + "\n")

@@ -17,16 +17,10 @@ from teammates.models import Model, Organization, Provider, ToolServer
 from teammates.providers.local import LocalServer
 from teammates.views import models as models_views
 from tests.factories import browser_of, make_key
-from tests.fake_models import FakeModels, serve
+from tests.fake_models import FakeModels
 from tests.runs.execution.working import work_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def models() -> Iterator[FakeModels]:
-    with serve() as server:
-        yield server
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Models that the catalogue knows, and those that a provider lists."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -152,12 +151,6 @@ def test_only_who_manages_models_asks_a_provider(alice: Access) -> None:
 )
 def test_prices_are_not_rounded(dollars: str, shown: str) -> None:
     assert price(Decimal(dollars)) == shown
-
-
-@pytest.fixture
-def models() -> Iterator[FakeModels]:
-    with serve() as models:
-        yield models
 
 
 def names_for(alice: Access, **form: str) -> str:

@@ -11,7 +11,6 @@ from teammates.access import Access
 from teammates.integrations import checks
 from teammates.llm import catalog
 from teammates.models import Model
-from tests import fake_models
 from tests.factories import browser_of
 from tests.fake_models import FakeModels, chat, refused
 from tests.runs.execution.working import work_until
@@ -50,12 +49,6 @@ class Ollama:
             if line.get("status") == "success":
                 self.has.add(name)
             yield json.dumps(line).encode() + b"\n"
-
-
-@pytest.fixture
-def models() -> Iterator[FakeModels]:
-    with fake_models.serve() as models:
-        yield models
 
 
 @pytest.fixture

@@ -4,14 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fake_models import FakeModels, serve
 from tests.fake_servers import FakeShop, serve_shop
-
-
-@pytest.fixture
-def models() -> Iterator[FakeModels]:
-    with serve() as server:
-        yield server
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -220,10 +219,7 @@ def test_a_code_of_another_tool_is_no_program(code: Any, alice: Access) -> None:
 def test_containers_of_runs_that_are_over_are_removed(
     alice: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = tmp_path / "docker"
-    program.write_text(f"#!{sys.executable}\n{Path(docker_program.__file__).read_text()}")
-    program.chmod(0o755)
-    place = Container(str(program), "muster-sandbox", "owner")
+    place = Container(str(docker_program.install(tmp_path)), "muster-sandbox", "owner")
     monkeypatch.setattr(sandbox, "current", lambda: place)
     done, going = finish(make_run(alice)), make_run(alice)
     for uid in (done.uid, going.uid, uuid4()):

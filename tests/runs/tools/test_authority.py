@@ -1,7 +1,6 @@
 """What words from outside may see and do: a model that obeys whoever speaks, behind each door."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from email.message import EmailMessage
 from typing import Any
@@ -48,17 +47,11 @@ from teammates.roster import channels, editing
 from teammates.tools.memory import REMEMBER
 from teammates.tools.web import WEB_FETCH
 from tests.factories import make_bob, make_run
-from tests.fake_models import FakeModels, serve
+from tests.fake_models import FakeModels
 from tests.runs.execution.working import finish, work_until
 from threads import files
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def models() -> Iterator[FakeModels]:
-    with serve() as server:
-        yield server
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import asyncio
 import io
 import json
 import shutil
-import sys
 import tarfile
 from pathlib import Path
 
@@ -20,10 +19,7 @@ NAME = "muster-owner-r1"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    program = tmp_path / "docker"
-    source = Path(docker_program.__file__).read_text()
-    program.write_text(f"#!{sys.executable}\n{source}")
-    program.chmod(0o755)
+    docker_program.install(tmp_path)
     return tmp_path
 
 
