@@ -40,6 +40,13 @@ def _fernet() -> MultiFernet:
     return MultiFernet([Fernet(base64.urlsafe_b64encode(digest)) for digest in digests])
 
 
+class RealField(models.FloatField):  # type: ignore[type-arg]
+    """A number of seven digits in four bytes: of those there are many."""
+
+    def db_type(self, connection: Any) -> str:
+        return "real"
+
+
 class EncryptedField(models.TextField):  # type: ignore[type-arg]
     """Text that is encrypted in the database. The first of several keys encrypts."""
 

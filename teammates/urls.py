@@ -4,6 +4,7 @@ from teammates.views import (
     account,
     audit,
     documents,
+    embedding,
     entry,
     keys,
     knowledge,
@@ -75,6 +76,8 @@ urlpatterns = [
         "settings/memories/<int:memory_id>/forget/", knowledge.memory_forget, name="memory_forget"
     ),
     path("settings/documents/", documents.document_list, name="document_list"),
+    path("settings/documents/meaning/", embedding.embedding_settings, name="embedding_settings"),
+    path("settings/documents/meaning/names/", embedding.embedding_names, name="embedding_names"),
     path(
         "settings/documents/<int:document_id>/", documents.document_detail, name="document_detail"
     ),

@@ -35,6 +35,9 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.requests.append({"path": self.path, "body": body, "headers": self.headers})
         model = body.get("model") or self.path.rpartition("/")[2].partition(":")[0]  # Google's
+        if self.path.endswith("/embeddings") and not self.server.answers:
+            self._send(*self.server.embeds(body))
+            return
         if self.server.answer:
             self._send(*self.server.answer(body))
             return
@@ -217,6 +220,23 @@ def _pieces_of(item: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 USED = {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107}
+
+
+# Words that mean the same have a number of a vector in common.
+MEANINGS = [("holiday", "vacation", "time off"), ("tea", "brew"), ("travel", "train", "journey")]
+
+
+def embeddings(body: dict[str, Any]) -> Answer:
+    """Vectors of the texts that were asked for, as an OpenAI-compatible server answers."""
+    texts = [text.lower() for text in body["input"]]
+    vectors = [[0.1 + any(word in text for word in words) for words in MEANINGS] for text in texts]
+    data = [
+        {"object": "embedding", "index": index, "embedding": vector}
+        for index, vector in enumerate(vectors)
+    ]
+    used = {"prompt_tokens": 5 * len(texts), "total_tokens": 5 * len(texts)}
+    told = {"object": "list", "data": data, "model": body["model"], "usage": used}
+    return 200, {"Content-Type": "application/json"}, [json.dumps(told).encode()]
 
 
 def refused(status: int, message: str, code: str | None = None, **headers: str) -> Answer:
@@ -483,6 +503,7 @@ class FakeModels(ThreadingHTTPServer):
         # What the next requests get, whatever their model: status, headers, pieces of the body.
         self.answers: list[Answer] = []
         self.answer: Callable[[Any], Answer] | None = None  # what each request's body gets
+        self.embeds: Callable[[Any], Answer] = embeddings
         self.listed: tuple[int, Any] = (200, {"data": []})
         self.hung_up = threading.Event()
         self.prompt_cache = PromptCache()

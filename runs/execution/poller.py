@@ -20,6 +20,7 @@ from runs.notifications import mailer
 from runs.triggers import scheduler
 from runs.webhooks import sender
 from teammates.integrations import checks
+from teammates.knowledge import embedding
 from teammates.models import Organization
 
 logger = logging.getLogger("muster.poller")
@@ -32,6 +33,7 @@ class Work(StrEnum):
     MAIL = "mail"
     DELIVERIES = "deliveries"
     CHECKS = "checks"
+    EMBEDDING = "embedding"
 
 
 class Poller:
@@ -69,6 +71,7 @@ def _look() -> "QuerySet[Organization, tuple[bool, ...]]":
         Work.MAIL: _exists(mailer.due()),
         Work.DELIVERIES: _exists(sender.due()),
         Work.CHECKS: _exists(*checks.due()),
+        Work.EMBEDDING: _exists(embedding.due()),
     }
     columns = {f"has_{work}": found[work] for work in Work}
     return Organization.objects.order_by().annotate(**columns).values_list(*columns)[:1]

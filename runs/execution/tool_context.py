@@ -5,8 +5,10 @@ from runs.events.payloads import fitting
 from runs.execution import call_journal
 from runs.execution.attempt import Attempt
 from runs.models import Run, ToolCall
-from runs.tools import authority
+from runs.tools import authority, knowledge
+from teammates.knowledge import embedding
 from teammates.media import kind_of
+from teammates.providers.base import ProviderError
 from teammates.text import clean
 from teammates.tools.base import FileListing
 from teammates.tools.search import SearchConnection
@@ -39,6 +41,22 @@ class RunToolContext:
     def search_connection(self) -> SearchConnection | None:
         web_search = getattr(self._run.organization, "web_search", None)  # loaded with the run
         return web_search.connection if web_search else None
+
+    async def find_passages(self, query: str, document: str | None) -> tuple[list[JSON], str]:
+        vector, note = None, ""
+        try:
+            vector = await embedding.vector_of(self._run.organization, query)
+        except ProviderError as error:
+            note = f"Searched by words alone: {error}"
+        found = await in_db(
+            knowledge.find_passages,
+            self._run,
+            self._call,
+            query,
+            document=document,
+            vector=vector,
+        )
+        return found, note
 
     async def list_files(self) -> list[FileListing]:
         current = await in_db(list, authority.readable_files(self._run).current())

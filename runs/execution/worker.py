@@ -20,7 +20,7 @@ from config.wakeups import WakeUps
 from runs.events import channels
 from runs.execution import loop, sandboxes
 from runs.execution.attempt import Attempt
-from runs.execution.checker import Checker
+from runs.execution.claim_loop import ClaimLoop
 from runs.execution.event_buffer import EventWriter
 from runs.execution.poller import Poller, Work
 from runs.gates import decisions
@@ -31,6 +31,8 @@ from runs.retention import cleanup, closed_accounts, erasure
 from runs.triggers import scheduler
 from runs.webhooks.sender import Sender
 from teammates import providers
+from teammates.integrations import checks
+from teammates.knowledge import embedding
 from teammates.tools import servers
 from teammates.types import JSON
 
@@ -53,7 +55,8 @@ class Worker:
         news = self._poller.news
         self._look = news[Work.RUNS]
         self._courier = Sender(wakeups, news[Work.DELIVERIES])
-        self._checker = Checker(wakeups, news[Work.CHECKS])
+        self._checks = ClaimLoop(wakeups, news[Work.CHECKS], checks)
+        self._embedding = ClaimLoop(wakeups, news[Work.EMBEDDING], embedding)
         wakeups.subscribe(channels.WORK_CHANNEL, self._wake_through_layer)
         wakeups.subscribe(channels.CANCEL_CHANNEL, self._cancel)
 
@@ -71,7 +74,8 @@ class Worker:
             asyncio.create_task(self._start_due(), name="time"),
             asyncio.create_task(self._send_mail(), name="mail"),
             asyncio.create_task(self._courier.run(), name="webhooks"),
-            asyncio.create_task(self._checker.run(), name="checks"),
+            asyncio.create_task(self._checks.run(), name="checks"),
+            asyncio.create_task(self._embedding.run(), name="embedding"),
             asyncio.create_task(self._tidy(), name="tidy"),
         ]
         claims = asyncio.create_task(self._claim_loop(), name="claims")

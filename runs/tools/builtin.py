@@ -17,7 +17,6 @@ from runs.tools.knowledge import (
     read_document,
     recall,
     remember,
-    search_documents,
     write_document,
 )
 from runs.tools.messages import notify, read_mailbox, report_issue, submit_result
@@ -54,7 +53,6 @@ VERBS: dict[str, Verb] = {
     "forget": forget,
     "load_skill": load_skill,
     "write_document": write_document,
-    "search_documents": search_documents,
     "read_document": read_document,
     "learn_lesson": learn_lesson,
     "read_mailbox": read_mailbox,

@@ -4,6 +4,7 @@ from django.db.models import F
 
 from runs.models import CallStatus, Run, ToolCall
 from runs.tasks import lessons
+from runs.tools.authority import access_of_run
 from teammates.access import Access
 from teammates.errors import NotFound
 from teammates.knowledge import documents, memories, passages
@@ -72,29 +73,29 @@ def write_document(run: Run, access: Access, call: ToolCall, arguments: JSON) ->
     return {"document_id": document.pk, "name": document.name}
 
 
-def search_documents(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:
-    readable = documents.documents_for(access, run.teammate)
-    if name := arguments.get("document"):
-        readable = readable.filter(name=name)
-    found = passages.search_passages(readable, arguments["query"], limit=MOST_PASSAGES)
-    if not found:
-        return {"passages": [], "note": "Nothing fits. Try other words."}
+def find_passages(
+    run: Run, call: ToolCall, query: str, *, document: str | None, vector: list[float] | None
+) -> list[JSON]:
+    """The passages that fit a query best of those that a run may read, each with the number that
+    its answer cites it by. Raises `Forbidden`."""
+    readable = documents.documents_for(access_of_run(run), run.teammate)
+    if document:
+        readable = readable.filter(name=document)
+    found = passages.search_passages(readable, query, limit=MOST_PASSAGES, vector=vector)
     earlier = run.tool_calls.filter(name=call.name, status=CallStatus.DONE)
     given = sum(len(one.result["passages"]) for one in earlier if one.result is not None)
-    return {
-        "passages": [
-            {
-                "number": number,
-                "document": passage.document.name,
-                "place": passage.place,
-                "text": passage.content,
-                "document_id": passage.document_id,
-                "passage": passage.number,
-                "digest": passage.digest,
-            }
-            for number, passage in enumerate(found, start=given + 1)
-        ]
-    }
+    return [
+        {
+            "number": number,
+            "document": passage.document.name,
+            "place": passage.place,
+            "text": passage.content,
+            "document_id": passage.document_id,
+            "passage": passage.number,
+            "digest": passage.digest,
+        }
+        for number, passage in enumerate(found, start=given + 1)
+    ]
 
 
 def read_document(run: Run, access: Access, call: ToolCall, arguments: JSON) -> ToolOutput:

@@ -2,7 +2,8 @@
 
 from typing import Literal
 
-from ninja import Router, Status
+from ninja import File, Form, Router, Status
+from ninja.files import UploadedFile
 
 from teammates.access import Access
 from teammates.api.schemas import ApiRequest, Input, Limit, iso, paged, whole
@@ -10,8 +11,9 @@ from teammates.api.scopes import exact_scope, scope_for_writing
 from teammates.errors import Invalid
 from teammates.knowledge import documents, memories
 from teammates.knowledge import skills as skill_verbs
-from teammates.models import Document, Memory, Skill, SkillStatus
+from teammates.models import Author, Document, Memory, Skill, SkillStatus
 from teammates.roster import lookup
+from teammates.text import clean_text
 from teammates.types import JSON
 
 router = Router()
@@ -220,6 +222,23 @@ def list_documents(
         lookup.get_teammate(request.auth, agent_id)
     rows = documents.list_documents(access).filter(teammate=agent_id)
     return whole([document_out(one) for one in rows.defer("content")])
+
+
+@router.post("/documents", response={201: JSON}, tags=["documents"])
+def upload_document(
+    request: ApiRequest,
+    file: File[UploadedFile],
+    agent_id: Form[int | None] = None,
+    user_id: Form[str | None] = None,
+) -> Status[JSON]:
+    """Keep the text of a file (PDF, office, web page, text) as a document of its name, for one
+    teammate (`agent_id`) or the company; one of that name is replaced. Muster's own: contract v2
+    2.10 only reads documents."""
+    access = scope_for_writing(request, user_id)
+    teammate = None if agent_id is None else lookup.get_teammate(request.auth, agent_id)
+    name = clean_text(file.name or "").rpartition("/")[2]
+    document = documents.add_file(access, name, file.read(), teammate=teammate, author=Author.API)
+    return Status(201, document_out(document))
 
 
 @router.get("/documents/{document_id}", tags=["documents"])

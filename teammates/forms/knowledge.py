@@ -4,8 +4,9 @@ from typing import Any
 
 from django import forms
 from django.core.files.uploadedfile import UploadedFile
+from django.db.models import QuerySet
 
-from teammates.models import Teammate
+from teammates.models import Provider, Teammate
 
 MOST_FILES = 50  # in one upload
 
@@ -68,6 +69,26 @@ class DocumentUploadForm(forms.Form):
         field = self.fields["teammate"]
         assert isinstance(field, forms.ChoiceField)
         field.choices = [("", "All teammates"), *((t.pk, f"{t.name} alone") for t in teammates)]
+
+
+class EmbeddingForm(forms.Form):
+    """`providers` are those that may have embedding models."""
+
+    provider = forms.ModelChoiceField(
+        queryset=Provider.objects.none(), label="Provider", empty_label=None
+    )
+    name = forms.CharField(
+        label="Embedding model",
+        max_length=200,
+        help_text="As the provider calls it: text-embedding-3-small, nomic-embed-text.",
+        widget=forms.TextInput(attrs={"list": "names-embedding", "autocomplete": "off"}),
+    )
+
+    def __init__(self, providers: "QuerySet[Provider]", *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["provider"]
+        assert isinstance(field, forms.ModelChoiceField)
+        field.queryset = providers
 
 
 class DocumentForm(forms.Form):

@@ -65,12 +65,12 @@ def _ask(row: ToolServer | Model, *fields: str) -> None:
 class Check:
     """One question that is due. One that `is_long` leaves its organization free to ask others."""
 
-    row: ToolServer | Model
+    row: Any  # of an organization
     is_long: bool = False
 
     @property
     def organization_id(self) -> int:
-        return self.row.organization_id
+        return int(self.row.organization_id)
 
 
 def due() -> "list[QuerySet[Any]]":
@@ -83,20 +83,21 @@ def due() -> "list[QuerySet[Any]]":
 def claim_due(*, busy: set[int], limit: int) -> list[Check]:
     """Take up to `limit` questions that are due, none of the `busy` organizations, and one of each:
     a server that lets others wait keeps only its own organization waiting."""
+    servers = ToolServer.objects.select_related("end_user")
+    models = Model.objects.select_related("provider__organization")
     with transaction.atomic():
-        return _claim(ToolServer, "check_due_at", busy, limit) + _claim(
-            Model, "test_due_at", busy, limit
+        return claim(servers, "check_due_at", busy=busy, limit=limit) + claim(
+            models, "test_due_at", busy=busy, limit=limit
         )
 
 
-def _claim(
-    kind: type[ToolServer] | type[Model], field: str, busy: set[int], limit: int
-) -> list[Check]:
-    rows: Any = kind._default_manager.select_for_update(skip_locked=True, no_key=True, of=("self",))
+def claim(kind: "QuerySet[Any]", field: str, *, busy: set[int], limit: int) -> list[Check]:
+    """Take rows whose time in `field` has come, one of each organization that is not busy; call in
+    a transaction."""
+    rows = kind.select_for_update(skip_locked=True, no_key=True, of=("self",))
     rows = rows.filter(**{f"{field}__lte": timezone.now()}).exclude(organization__in=busy)
-    related = "end_user" if kind is ToolServer else "provider__organization"
     found: dict[int, Any] = {}
-    for row in rows.select_related(related).order_by(field)[:limit]:
+    for row in rows.order_by(field)[:limit]:
         found.setdefault(row.organization_id, row)
     for row in found.values():
         setattr(row, field, timezone.now() + CLAIMED_FOR)

@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from teammates import file_text, timebox
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound
-from teammates.knowledge import passages
+from teammates.knowledge import embedding, passages
 from teammates.knowledge.rights import require_knowledge_editor
 from teammates.models import Author, Document, Organization, Teammate
 from teammates.roster import lookup
@@ -76,13 +76,19 @@ def write_document(
             create_defaults=fields | {"created_by": access.user},
         )
         passages.replace_passages(document, pieces)
+        embedding.wake(access.organization.pk)
         return document
 
 
 def add_file(
-    access: Access, name: str, content: bytes, *, teammate: Teammate | None = None
+    access: Access,
+    name: str,
+    content: bytes,
+    *,
+    teammate: Teammate | None = None,
+    author: Author = Author.PERSON,
 ) -> Document:
-    """Keep the text of a file that a person brought as a document of its name: of a PDF, an office
+    """Keep the text of a file that was brought as a document of its name: of a PDF, an office
     file, a web page, or text. One of that name says this instead. Not inside a transaction: reading
     takes a while. Raises `Invalid`, `Conflict`."""
     access.require("data.runs.write")
@@ -109,7 +115,7 @@ def add_file(
         content=text,
         summary=before.summary if before is not None and is_said else _beginning(text),
         teammate=teammate,
-        author=Author.PERSON,
+        author=author,
     )
 
 

@@ -3,13 +3,13 @@
 from decimal import Decimal, InvalidOperation
 
 from django.db import IntegrityError, transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from config.compiled import Hole, compiled
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound
 from teammates.llm import known_models
-from teammates.models import Effort, Model, ModelPrice, Organization, Provider
+from teammates.models import Effort, EmbeddingModel, Model, ModelPrice, Organization, Provider
 from teammates.providers.kinds import KINDS
 from teammates.public_http import check_url
 from teammates.trust import audit
@@ -105,12 +105,22 @@ def update_provider(
     return provider
 
 
+def providers_with_embeddings(access: Access) -> "QuerySet[Provider]":
+    """Those that are ready and may have models that make vectors of texts."""
+    kinds = [name for name, kind in KINDS.items() if kind.has_embeddings]
+    keyless = [name for name in kinds if not KINDS[name].needs_key]
+    found = Provider.objects.filter(organization=access.organization, kind__in=kinds)
+    return found.filter(~Q(api_key="") | Q(kind__in=keyless)).order_by("id")
+
+
 @audit.recorded("provider.delete")
 def delete_provider(access: Access, provider: Provider) -> None:
     """Remove a provider with its models. Raises `Conflict` for the one in use by default."""
     access.require("data.llm_credentials.manage", provider)
     if provider.models.filter(is_default=True).exists():
         raise Conflict("The default model is this provider's; choose another default first.")
+    # Locked first: whoever is writing vectors of its embedding model waits, and finds it gone.
+    EmbeddingModel.objects.select_for_update().filter(provider=provider).first()
     provider.delete()
 
 

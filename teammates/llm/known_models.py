@@ -32,10 +32,12 @@ _LANES = {
 @dataclass(frozen=True)
 class KnownModel:
     """`prices` are dollars per million tokens, by lane of `ModelPrice`, None if they are not known;
-    `context_window` is in tokens; `source` names the catalogue and its release."""
+    `input_price` is that of a model that only reads, too; `context_window` is in tokens; `source`
+    names the catalogue and its release."""
 
     context_window: int | None
     prices: dict[str, Decimal] | None
+    input_price: Decimal | None
     source: str
 
 
@@ -68,7 +70,7 @@ def find(kind: str, name: str, *, at: datetime | None = None) -> KnownModel | No
     tiers = [tier.start for lane in _LANES for tier in getattr(_price(dearest, lane), "tiers", ())]
     if window and tiers:
         window = min(window, *tiers)
-    return KnownModel(window, prices, f"genai-prices {version('genai-prices')}")
+    return KnownModel(window, prices, given["input"], f"genai-prices {version('genai-prices')}")
 
 
 def _price(prices: object, lane: str) -> object:

@@ -2,6 +2,7 @@
 
 from teammates.models.api_key import APIKey, RefreshToken
 from teammates.models.audit import AuditEntry
+from teammates.models.embeddings import EmbeddingModel, PassageVector
 from teammates.models.knowledge import (
     Audience,
     Author,
@@ -44,6 +45,7 @@ __all__ = [
     "Author",
     "Document",
     "Effort",
+    "EmbeddingModel",
     "EndUser",
     "Invitation",
     "LimitCount",
@@ -53,6 +55,7 @@ __all__ = [
     "ModelPrice",
     "Organization",
     "Passage",
+    "PassageVector",
     "PermissionMode",
     "PermissionPolicy",
     "PolicySource",

@@ -50,6 +50,11 @@ class Provider(Identified):
         return bool(self.api_key) or not self.needs_key
 
     @property
+    def has_embeddings(self) -> bool:
+        """Whether it may have models that make vectors of texts."""
+        return KINDS[self.kind].has_embeddings
+
+    @property
     def connection(self) -> Connection:
         """What a client of this provider needs."""
         may_be_private = self.organization.reaches_private_addresses

@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from teammates.providers.base import ModelClient, ModelRequest, ProviderError, UserMessage
 from teammates.providers.kinds import KINDS
@@ -34,6 +35,12 @@ async def open_client(connection: Connection) -> ModelClient:
 
 
 async def _make_client(connection: Connection) -> ModelClient:
+    client: ModelClient = (await module_of(connection)).make_client(connection)
+    return client
+
+
+async def module_of(connection: Connection) -> Any:
+    """The module that speaks a provider's API. Raises `ProviderError` if a key is missing."""
     kind = KINDS[connection.kind]
     if kind.needs_key and not connection.api_key:
         raise ProviderError(
@@ -41,9 +48,7 @@ async def _make_client(connection: Connection) -> ModelClient:
             f"{kind.label} has no key. Save one in Models & prices, and try again.",
         )
     # In a thread: importing a vendor's package takes seconds, and leases are renewed here.
-    module = await asyncio.to_thread(importlib.import_module, kind.module)
-    client: ModelClient = module.make_client(connection)
-    return client
+    return await asyncio.to_thread(importlib.import_module, kind.module)
 
 
 async def close_clients() -> None:

@@ -15,6 +15,7 @@ class Kind:
     address: str = ""
     needs_key: bool = True
     has_own_address: bool = False  # somebody says where it is
+    has_embeddings: bool = False  # `module` has `make_embedding_model`
 
 
 KINDS = {
@@ -24,22 +25,29 @@ KINDS = {
         "Google Gemini",
         "teammates.providers.google",
         "https://generativelanguage.googleapis.com",
+        has_embeddings=True,
     ),
-    "openai": Kind("OpenAI", _CHAT, "https://api.openai.com/v1"),
-    "openrouter": Kind("OpenRouter", _CHAT, "https://openrouter.ai/api/v1"),
+    "openai": Kind("OpenAI", _CHAT, "https://api.openai.com/v1", has_embeddings=True),
+    "openrouter": Kind("OpenRouter", _CHAT, "https://openrouter.ai/api/v1", has_embeddings=True),
     "deepseek": Kind("DeepSeek", _CHAT, "https://api.deepseek.com"),
     "xai": Kind("xAI", _CHAT, "https://api.x.ai/v1"),
-    "mistral": Kind("Mistral", _CHAT, "https://api.mistral.ai/v1"),
+    "mistral": Kind("Mistral", _CHAT, "https://api.mistral.ai/v1", has_embeddings=True),
     "groq": Kind("Groq", _CHAT, "https://api.groq.com/openai/v1"),
-    "azure": Kind("Azure OpenAI", _CHAT, has_own_address=True),
+    "azure": Kind("Azure OpenAI", _CHAT, has_own_address=True, has_embeddings=True),
     "bedrock": Kind("Amazon Bedrock", _CHAT, has_own_address=True),
     "openai_compatible": Kind(
         "OpenAI-compatible server",
         _CHAT,
         needs_key=False,
         has_own_address=True,
+        has_embeddings=True,
     ),
     "ollama": Kind(
-        "Ollama", _CHAT, "http://127.0.0.1:11434/v1", needs_key=False, has_own_address=True
+        "Ollama",
+        _CHAT,
+        "http://127.0.0.1:11434/v1",
+        needs_key=False,
+        has_own_address=True,
+        has_embeddings=True,
     ),
 }

@@ -15,8 +15,9 @@ MOST_MODELS = 1_000
 LARGEST_LIST = 4 * 1024 * 1024  # bytes
 
 
-async def list_models(connection: Connection) -> list[str]:
-    """Their names, sorted. Raises `ProviderError`."""
+async def list_models(connection: Connection, *, embeddings: bool = False) -> list[str]:
+    """Their names, sorted; `embeddings`: of those that make vectors, as far as their names tell.
+    Raises `ProviderError`."""
     label = KINDS[connection.kind].label
     if not connection.api_key.isascii():
         raise ProviderError("provider.unauthorized", f"{label} refused the key. Check it.")
@@ -34,10 +35,14 @@ async def list_models(connection: Connection) -> list[str]:
     try:
         listed: JSON = answer.raise_for_status().json()
         names = (
-            {str(one["id"]) for one in listed["data"]} if "data" in listed else _of_google(listed)
+            {str(one["id"]) for one in listed["data"]}
+            if "data" in listed
+            else _of_google(listed, "embedContent" if embeddings else "generateContent")
         )
     except (httpx2.HTTPStatusError, ValueError, KeyError, TypeError):
         raise ProviderError("provider.malformed", f"{label} does not list its models.") from None
+    if embeddings:
+        names = {name for name in names if "embed" in name.lower()} or names
     return sorted(names)[:MOST_MODELS]
 
 
@@ -52,10 +57,10 @@ def _asked_for(connection: Connection) -> tuple[str, dict[str, str]]:
     return f"{address}/models", {"Authorization": f"Bearer {key}"} if key else {}
 
 
-def _of_google(listed: JSON) -> set[str]:
-    """Those that write: others make pictures or vectors."""
+def _of_google(listed: JSON, method: str) -> set[str]:
+    """Those that write, or make vectors: others make pictures."""
     return {
         str(one["name"]).removeprefix("models/")
         for one in listed["models"]
-        if "generateContent" in one["supportedGenerationMethods"]
+        if method in one["supportedGenerationMethods"]
     }

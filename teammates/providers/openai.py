@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import httpx2
 from openai import AsyncOpenAI
 from openai.types.chat.chat_completion_chunk import Choice, ChoiceDelta
+from pydantic_ai.embeddings.openai import OpenAIEmbeddingModel
 from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.messages import ModelResponseStreamEvent
 from pydantic_ai.models.openai import (
@@ -52,13 +54,7 @@ _NO_SUCH_ADDRESS = (
 
 def make_client(connection: Connection) -> VendorClient:
     http = make_http_client(may_be_private=connection.may_be_private)
-    client = AsyncOpenAI(
-        api_key=connection.api_key or "none",
-        base_url=connection.address,
-        http_client=http,
-        max_retries=0,  # the loop retries, visibly and within its budget
-    )
-    provider = _provider(connection.kind, client)
+    provider = _provider(connection.kind, _client(connection, http))
     of_kind = _OF_KIND.get(connection.kind, _OF_OTHERS)
     has_responses = connection.kind in WITH_RESPONSES
 
@@ -76,6 +72,22 @@ def make_client(connection: Connection) -> VendorClient:
 
     return VendorClient(
         make_model, _label(connection.kind), http, adapts=_adapt if has_responses else None
+    )
+
+
+def make_embedding_model(
+    connection: Connection, name: str, http: httpx2.AsyncClient
+) -> OpenAIEmbeddingModel:
+    provider = OpenAIProvider(openai_client=_client(connection, http))
+    return OpenAIEmbeddingModel(name, provider=provider)
+
+
+def _client(connection: Connection, http: httpx2.AsyncClient) -> AsyncOpenAI:
+    return AsyncOpenAI(
+        api_key=connection.api_key or "none",
+        base_url=connection.address,
+        http_client=http,
+        max_retries=0,  # whoever asks retries, visibly and within a budget
     )
 
 

@@ -1,6 +1,9 @@
 """Longer texts that a teammate keeps beyond a run."""
 
-from teammates.tools.base import Means, Text, Tool, choice, object_schema
+from typing import Any
+
+from teammates.tools.base import Means, Text, Tool, ToolContext, choice, object_schema
+from teammates.types import JSON
 
 _NAME = Text("The document's name.", 200).schema
 
@@ -24,10 +27,19 @@ WRITE_DOCUMENT = Tool(
     consequence="Later runs read it, and what it said before is gone.",
     guarded=True,
 )
+
+
+async def _search(context: ToolContext, arguments: JSON) -> Any:
+    found, note = await context.find_passages(arguments["query"], arguments.get("document"))
+    if not found:
+        note = f"Nothing fits. Try other words. {note}".strip()
+    return {"passages": found} | ({"note": note} if note else {})
+
+
 SEARCH_DOCUMENTS = Tool(
     name="search_documents",
     title="Search the documents",
-    description="Find the passages of the documents here that fit some words best. Cite what you "
+    description="Find the passages of the documents here that fit a query best. Cite what you "
     "take from one with its number in brackets, like [2], right behind it: people see the "
     "passage. If nothing fits, try other words, or say that the documents do not tell.",
     schema=object_schema(
@@ -36,7 +48,7 @@ SEARCH_DOCUMENTS = Tool(
         document=Text("Only in the document of this name.", 200).schema,
     ),
     say=lambda arguments: f"Search the documents for {arguments['query']}",
-    run=Means.DOMAIN,
+    run=_search,
     group="memory",
     gives_data=True,
 )

@@ -9,6 +9,7 @@ from teammates.errors import DomainError
 from teammates.forms.knowledge import DocumentForm, DocumentUploadForm
 from teammates.knowledge import documents, passages
 from teammates.roster import lookup
+from teammates.views.embedding import embedding_context
 from teammates.web.pages import PageRequest, add_refusal, number_of, page_of
 
 PAGE_SIZE = 50
@@ -47,6 +48,7 @@ def document_list(request: PageRequest) -> HttpResponse:
             "page": page_of(request, listed.defer("content"), "-id", size=PAGE_SIZE),
             "form": form,
             "sought": sought,
+            **embedding_context(access),
             "found": passages.search_passages(listed, sought, limit=MOST_FOUND) if sought else [],
         },
         status=422 if form.errors else 200,

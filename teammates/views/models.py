@@ -160,7 +160,7 @@ def model_names(request: PageRequest, provider_id: int) -> HttpResponseBase:
     request.access.require("data.llm_credentials.manage")
     provider = _provider(request.access, provider_id)
     offered = set(provider.models.values_list("name", flat=True))
-    return _names(provider.connection, offered, provider.name, f"names-{provider.pk}")
+    return listed_names(provider.connection, offered, provider.name, f"names-{provider.pk}")
 
 
 @require_POST
@@ -174,15 +174,23 @@ def provider_names(request: PageRequest) -> HttpResponseBase:
         return HttpResponse("")
     if provider.base_url:
         check_url(provider.base_url, may_be_private=provider.connection.may_be_private)
-    return _names(provider.connection, set(), kind.label, "names-new")
+    return listed_names(provider.connection, set(), kind.label, "names-new")
 
 
-def _names(
-    connection: Connection, offered: set[str], label: str, list_id: str
+def listed_names(
+    connection: Connection,
+    offered: set[str],
+    label: str,
+    list_id: str,
+    *,
+    embeddings: bool = False,
 ) -> StreamingHttpResponse:
+    """A list of what a provider has that is not `offered` yet, once it says so; `embeddings`: of
+    what makes vectors."""
+
     async def answer() -> AsyncIterator[str]:  # on the event loop: no thread waits for providers
         try:
-            names = await list_models(connection)
+            names = await list_models(connection, embeddings=embeddings)
         except ProviderError as error:
             yield render_to_string("settings/_model_names.html", {"error": error})
             return

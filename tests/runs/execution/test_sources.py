@@ -8,11 +8,13 @@ import pytest
 from runs.models import Event, Run, RunStatus
 from runs.tools.toolbox import tools_of_run
 from teammates.access import Access
-from teammates.knowledge import documents
+from teammates.knowledge import documents, embedding
+from teammates.llm import catalog
+from teammates.models import EmbeddingModel
 from tests.factories import browser_of
-from tests.fake_models import FakeModels, chat
+from tests.fake_models import FakeModels, chat, has_tool_result, refused
 from tests.runs.execution.calling import call_of
-from tests.runs.execution.working import finish, run_on
+from tests.runs.execution.working import finish, run_on, work_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -117,3 +119,38 @@ def test_a_document_that_changed_since_is_not_shown_as_what_was_cited(
     shown = client.get(f"/settings/documents/{link}").content.decode()
     assert "has changed since it was cited" in shown
     assert 'class="prose cited"' not in shown
+
+
+def test_a_run_finds_what_means_the_same(alice: Access, models: FakeModels) -> None:
+    documents.write_document(alice, name="leave", content="Everybody has 30 holidays.")
+    documents.write_document(alice, name="tea", content="Tea costs 3 euros.")
+    provider = catalog.create_provider(
+        alice, name="Vectors", kind="openai_compatible", base_url=f"{models.url}/v1"
+    )
+    model = embedding.choose(alice, provider, "embed")
+    work_until(lambda: not EmbeddingModel.objects.exclude(due_at=None).exists())
+    models.answer = lambda body: (
+        chat({"content": "30 days [1]."}) if has_tool_result(body) else search("time off")
+    )
+    run = finish(run_on(alice, models, "openai", "ok", message="How much time off?"))
+    assert call_of(run, "search_documents").result["passages"][0]["document"] == "leave"
+    model.refresh_from_db()
+    assert model.tokens == 15  # two passages and a question
+
+
+def test_a_search_goes_by_words_while_the_embedding_model_is_away(
+    alice: Access, models: FakeModels
+) -> None:
+    documents.write_document(alice, name="tea", content="Tea costs 3 euros.")
+    provider = catalog.create_provider(
+        alice, name="Vectors", kind="openai_compatible", base_url=f"{models.url}/v1"
+    )
+    embedding.choose(alice, provider, "embed")
+    models.embeds = lambda body: refused(503, "asleep")
+    models.answer = lambda body: (
+        chat({"content": "3 [1]."}) if has_tool_result(body) else search("tea")
+    )
+    run = finish(run_on(alice, models, "openai", "ok", message="How much is tea?"))
+    result = call_of(run, "search_documents").result
+    assert [one["document"] for one in result["passages"]] == ["tea"]
+    assert "by words alone" in result["note"]

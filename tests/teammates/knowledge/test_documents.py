@@ -1,10 +1,11 @@
 """Documents: brought as files, shown at a place, changed, deleted."""
 
 import io
+from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.test import override_settings
+from django.test import Client, override_settings
 
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid, TooMany
@@ -12,7 +13,7 @@ from teammates.knowledge import documents
 from teammates.models import Author, Document
 from teammates.roster import editing
 from teammates.trust import limits
-from tests.factories import browser_of
+from tests.factories import browser_of, default_teammate, make_key
 from tests.teammates.test_file_text import pdf
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -164,3 +165,36 @@ def test_a_large_office_file_is_searched(alice: Access) -> None:
     book.save(kept)
     document = documents.add_file(alice, "prices.xlsx", kept.getvalue())
     assert document.passages.count() > 3
+
+
+def test_a_program_uploads_a_file_and_one_of_its_name_replaces_it(alice: Access) -> None:
+    program = Client(headers={"Authorization": f"Bearer {make_key(alice)}"})
+    teammate = default_teammate(alice.organization)
+    given = {"file": SimpleUploadedFile("prices.csv", b"tea,3\ncoffee,4")}
+    made = program.post("/api/v2/documents", given)
+    assert made.status_code == 201, made.content
+    assert (made.json()["name"], made.json()["scope"]) == ("prices.csv", "company")
+    again = {"file": SimpleUploadedFile("prices.csv", b"tea,5")}
+    assert program.post("/api/v2/documents", again).json()["id"] == made.json()["id"]
+    own = {"file": SimpleUploadedFile("a/../own.txt", b"mine"), "agent_id": teammate.pk}
+    assert program.post("/api/v2/documents", own).json()["agent_id"] == teammate.pk
+    listed = program.get("/api/v2/documents", {"scope": "company"}).json()["data"]
+    assert [one["name"] for one in listed] == ["prices.csv"]
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ({}, 422),
+        ({"file": SimpleUploadedFile("a.bin", b"\x00\x01\xff")}, 422),
+        ({"file": SimpleUploadedFile("a.txt", b"x"), "agent_id": 999}, 404),
+        ({"file": SimpleUploadedFile("a.txt", b"x"), "agent_id": "x"}, 422),
+    ],
+)
+def test_an_upload_that_cannot_be_kept_says_why(
+    alice: Access, given: dict[str, Any], status: int
+) -> None:
+    program = Client(headers={"Authorization": f"Bearer {make_key(alice)}"})
+    refused = program.post("/api/v2/documents", given)
+    assert refused.status_code == status, refused.content
+    assert not Document.objects.exists()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from config.wakeups import WakeUps
-from runs.execution.checker import Checker
+from runs.execution.claim_loop import ClaimLoop
 from teammates.access import Access
 from teammates.integrations import checks, servers
 from teammates.models import ToolServer
@@ -22,7 +22,7 @@ def add(access: Access, name: str) -> ToolServer:
 
 
 async def check_until(done: Any) -> None:
-    running = asyncio.create_task(Checker(WakeUps(), asyncio.Event()).run())
+    running = asyncio.create_task(ClaimLoop(WakeUps(), asyncio.Event(), checks).run())
     try:
         await asyncio.to_thread(wait_for, done)
     finally:
@@ -61,4 +61,4 @@ def test_a_question_that_breaks_stops_no_other(
     # Of one organization one question at a time: the broken one is given up, not waited for.
     with caplog.at_level(logging.ERROR):
         asyncio.run(check_until(lambda: asked() == ["Fine"]))
-    assert "could not be asked" in caplog.text
+    assert "could not be done" in caplog.text

@@ -1,24 +1,37 @@
-"""Asks apps and models whether they answer, when somebody wants to know (`integrations.checks`)."""
+"""Carries out what waits for servers of others: questions to apps and models
+(`integrations.checks`), vectors of passages (`knowledge.embedding`)."""
 
 import asyncio
 import logging
+from typing import Protocol
 
 from config.database import in_db
 from config.wakeups import WakeUps
-from teammates.integrations import checks
 from teammates.integrations.checks import Check
 
-logger = logging.getLogger("muster.checker")
-AT_ONCE = 16  # questions of a process
+logger = logging.getLogger("muster.claims")
+AT_ONCE = 16  # of a process
 
 
-class Checker:
-    """One per worker. `run` until cancelled."""
+class Source(Protocol):
+    """A module that knows what is due, and how it is done."""
 
-    def __init__(self, wakeups: WakeUps, news: asyncio.Event) -> None:
+    @property
+    def CHANNEL(self) -> str: ...
+
+    def claim_due(self, *, busy: set[int], limit: int) -> list[Check]: ...
+
+    async def carry_out(self, check: Check) -> None: ...
+
+
+class ClaimLoop:
+    """One per worker and source. `run` until cancelled."""
+
+    def __init__(self, wakeups: WakeUps, news: asyncio.Event, source: Source) -> None:
         self._look = news
+        self._source = source
         self._under_way: dict[asyncio.Task[None], Check] = {}
-        wakeups.subscribe(checks.CHANNEL, lambda _: self._look.set())
+        wakeups.subscribe(source.CHANNEL, lambda _: self._look.set())
 
     async def run(self) -> None:
         try:
@@ -42,16 +55,16 @@ class Checker:
         try:
             under_way = self._under_way.values()
             busy = {check.organization_id for check in under_way if not check.is_long}
-            return await in_db(checks.claim_due, busy=busy, limit=room)
+            return await in_db(self._source.claim_due, busy=busy, limit=room)
         except Exception:  # the database is away: later
-            logger.exception("What is to be asked could not be read")
+            logger.exception("What is due could not be read")
             return []
 
     async def _carry_out(self, check: Check) -> None:
         try:
-            await checks.carry_out(check)
-        except Exception:  # asked again when its claim has run out
-            logger.exception("%s could not be asked", check.row)
+            await self._source.carry_out(check)
+        except Exception:  # done again when its claim has run out
+            logger.exception("%s could not be done", check.row)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._under_way.pop(task, None)
