@@ -32,6 +32,7 @@ ADMIN = MEMBER | {
     "data.runs.close",
     "data.llm_credentials.manage",
     "data.usage.read",
+    "data.budgets.manage",
     "data.permissions.manage",
     "data.mcp_configs.manage",
     "data.webhooks.manage",

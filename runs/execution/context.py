@@ -33,6 +33,10 @@ from teammates.tools import result as result_tool
 from teammates.types import JSON
 from threads.models import File, Message, MessageRole
 
+FINISH = (
+    "\n\nThe budget of this run is used up, and it ends with your next answer. Call no tools. Say "
+    "in a few sentences what is done, what is not, and how to go on."
+)
 HISTORY_RUNS = 20
 HISTORY_BYTES = 400_000  # about 100 000 tokens
 # Of runs that no stranger had a say in (`Run.has_words_from_outside`)

@@ -5,11 +5,13 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
 
 from config.database import in_db
+from runs.budgets.reserving import Breach
 from runs.events.log import StaleLease
 from runs.execution import compaction, context, media, step_completion, step_journal
 from runs.execution.attempt import OUTCOMES, Attempt, LoadedRun, Stopped, StreamedTurn
@@ -18,10 +20,11 @@ from runs.execution.model_failures import EMPTY_ANSWER, recover, stopped
 from runs.execution.sources import sources_of
 from runs.execution.step_completion import CompleteModelStep, ModelResult
 from runs.execution.step_journal import BeginModelStep
-from runs.lifecycle import endings
+from runs.gates import budget_gates
 from runs.lifecycle.endings import Outcome
 from runs.models import RunStatus, Step, StepKind
 from runs.tools.toolbox import Toolbox
+from teammates.errors import DomainError
 from teammates.models import Effort, Model
 from teammates.providers import open_client
 from teammates.providers.base import (
@@ -37,6 +40,9 @@ from teammates.tools import result as result_tool
 from teammates.tools.masking import masked_json
 from teammates.types import JSON
 
+# Organizations that have had budgets: no more than a hint which way is the shorter one.
+_with_budgets: set[int] = set()
+
 
 # --- the model ----------------------------------------------------------------------------------
 async def model_step(attempt: Attempt, loaded: LoadedRun) -> bool:
@@ -47,14 +53,18 @@ async def model_step(attempt: Attempt, loaded: LoadedRun) -> bool:
             f"The run used its {run.max_turns} turns. Raise max_turns or split the work.",
         )
     await media.show(attempt, loaded)
-    if await _compact(attempt, loaded):
+    instructions, most_output = loaded.instructions, route.max_output_tokens
+    if run.is_finishing:
+        instructions += context.FINISH
+        most_output = min(most_output, budget_gates.SUMMARY_TOKENS)
+    elif await _compact(attempt, loaded):
         return True
     request = ModelRequest(
         model=route.name,
-        instructions=loaded.instructions,
+        instructions=instructions,
         conversation=loaded.conversation,
         tools=_offered(loaded.toolbox),
-        max_output_tokens=route.max_output_tokens,
+        max_output_tokens=most_output,
         effort=_clamped(run.effort, route),
         sampling=run.teammate_version.sampling,
         caches=True,
@@ -66,6 +76,8 @@ async def model_step(attempt: Attempt, loaded: LoadedRun) -> bool:
         attempt.loaded = None  # the model failed: what comes next is judged by what is written down
         return True
     outcome = None
+    if run.is_finishing:
+        result = replace(result, turn=result.turn.without_tool_requests())
     if not result.turn.tool_requests:
         outcome = Outcome(
             RunStatus.COMPLETED,
@@ -98,14 +110,37 @@ async def _begin(attempt: Attempt, loaded: LoadedRun, request: ModelRequest, **f
     begin = BeginModelStep(
         loaded.run, loaded.next_number, request, loaded.route, told=loaded.gathered, **fields
     )
-    while isinstance(
-        step := await attempt.events.write(step_journal.begin_model_steps, begin), NotTaken
-    ):
-        if await attempt.events.commit(endings.end_if_cancelled):
-            raise Stopped
+    step: Step | NotTaken = NotTaken()
+    if loaded.run.organization_id not in _with_budgets:
+        step = await attempt.events.write(step_journal.begin_model_steps, begin)
+    if isinstance(step, NotTaken):
+        step = await _begin_within_budgets(attempt, begin)
     attempt.has_begun = True
     loaded.run.model_name = loaded.route.name
     return step
+
+
+async def _begin_within_budgets(attempt: Attempt, begin: BeginModelStep) -> Step:
+    """Begin what a budget may not allow: then a person is asked, or the run fails. Raises `Stopped`
+    in both cases, and where it was cancelled."""
+    _with_budgets.add(begin.run.organization_id)
+    begun = await attempt.events.commit(step_journal.begin_reserved, begin)
+    if isinstance(begun, Step):
+        return begun
+    if isinstance(begun, Breach):
+        if begun.stops or begun.worst is None:
+            why = budget_gates.why_it_stops(begun, begin.route)
+            raise DomainError(why, code="budget.exceeded")
+        summary = await in_db(_cost_of_summary, begin)
+        await attempt.events.commit(budget_gates.ask, breach=begun, summary=summary)
+    raise Stopped
+
+
+def _cost_of_summary(begin: BeginModelStep) -> Decimal:
+    """Dollars that the run may cost at most if it finishes with the next answer."""
+    price = begin.route.price_now()
+    tokens = begin.request.most_input_tokens + len(context.FINISH)
+    return price.most(tokens, budget_gates.SUMMARY_TOKENS) if price else Decimal(0)
 
 
 async def _answered(

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import QuerySet
 from django.utils import timezone
 
-from config.compiled import Hole, compiled
+from runs.budgets.counting import SETTLING
 from runs.events import log
 from runs.events.log import Batch, StaleLease, Written
 from runs.events.payloads import NewEvent, fitting
@@ -25,6 +24,7 @@ from runs.lifecycle.endings import Outcome
 from runs.lifecycle.transitions import Lease
 from runs.models import CallStatus, Run, Step, StepKind, StepStatus, ToolCall
 from teammates.llm import catalog
+from teammates.llm.prices import prices_at
 from teammates.models import Model, ModelPrice
 from teammates.providers.base import TokenUsage, ToolRequest, Turn
 from teammates.text import clean, read_json
@@ -77,8 +77,10 @@ _COMPLETE = log.statement(
         cache_read_tokens = c.cache_read_tokens, cache_write_tokens = c.cache_write_tokens,
         usage_estimated = c.usage_estimated, cost = c.cost
     FROM closes c JOIN up ON up.id = c.run_id WHERE s.id = c.step_id
-    RETURNING s.run_id, s.last_seq
-), opened AS (
+    RETURNING s.id, s.run_id, s.last_seq, s.cost, s.usage_estimated
+), """
+    + SETTLING
+    + """, opened AS (
     -- behind `closed`: a run has one step under way
     INSERT INTO runs_step (run_id, number, kind, status, attempt, first_seq, started_at,
         model_alias, model_name, input_tokens, output_tokens, cache_read_tokens,
@@ -104,19 +106,10 @@ _COMPLETE = log.statement(
 )
 
 
-@compiled
-def _prices(model_ids: Hole, at: Hole) -> "QuerySet[ModelPrice]":
-    """The price of each model that is valid at an instant, and the model as it is."""
-    prices = ModelPrice.objects.filter(model__id__any=model_ids, valid_from__lte=at)
-    prices = prices.select_related("model__provider__organization")
-    return prices.order_by("model", "-valid_from").distinct("model")
-
-
 def complete_model_steps(wanted: Sequence[Write[CompleteModelStep]]) -> dict[int, Completed]:
     """Persist the models' turns and journal the tool calls that they ask for, by their runs."""
     now = timezone.now()
-    routes = {one.item.route.pk for one in wanted}
-    prices = {price.model_id: price for price in _prices.all(model_ids=list(routes), at=now)}
+    prices = prices_at({one.item.route.pk for one in wanted}, now)
     for one in wanted:
         _close(one.item, prices.get(one.item.route.pk), now)
     asking = {

@@ -5,6 +5,7 @@ that are at that point (`event_buffer.EventWriter`). Runs that are another worke
 begin with those that should be cancelled, are left out of what they return.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,8 @@ from typing import Generic, TypeVar
 
 from django.utils import timezone
 
+from runs.budgets import reserving
+from runs.budgets.reserving import Breach, Hold
 from runs.events import log
 from runs.events.log import Batch, StaleLease, Written
 from runs.events.payloads import NewEvent, fitting
@@ -20,6 +23,7 @@ from runs.lifecycle.transitions import Lease
 from runs.models import Run, Step, StepKind
 from teammates.knowledge import memories
 from teammates.llm import catalog
+from teammates.llm.prices import prices_at
 from teammates.models import Model
 from teammates.providers.base import ModelRequest, TokenUsage
 from teammates.text import json_text
@@ -57,7 +61,8 @@ _BEGIN = log.statement(
         covers_until int, attempt int, started_at timestamptz, model_alias text, model_name text,
         request jsonb, told jsonb)
 )""",
-    only="AND r.cancel_requested_at IS NULL",
+    only="""AND r.cancel_requested_at IS NULL AND (%(is_reserved)s
+        OR NOT EXISTS (SELECT FROM runs_budget b WHERE b.organization_id = r.organization_id))""",
     joins="JOIN begins b ON b.run_id = l.id",
     sets=", model_name = b.model_name, told = coalesce(b.told, r.told)",
     behind=""", begun AS (
@@ -68,6 +73,11 @@ _BEGIN = log.statement(
         b.started_at, b.model_alias, b.model_name, b.request, 0, 0, 0, 0, false, ''
     FROM begins b JOIN up ON up.id = b.run_id
     RETURNING id, run_id
+), held AS (
+    INSERT INTO runs_budgethold (step_id, count_id, amount)
+    SELECT begun.id, h.count_id, h.amount
+    FROM jsonb_to_recordset(%(holds)s::jsonb) h(run_id bigint, count_id bigint, amount numeric)
+    JOIN begun ON begun.run_id = h.run_id
 ), made AS (
     SELECT run_id, ARRAY[id] AS ids FROM begun
 )""",
@@ -75,8 +85,38 @@ _BEGIN = log.statement(
 
 
 def begin_model_steps(wanted: Sequence[Write[BeginModelStep]]) -> dict[int, Step]:
-    """Write down that models are called; the steps by their runs."""
+    """Write down that models are called; the steps by their runs. Those of organizations that have
+    budgets are left out: `begin_reserved`."""
+    return _begin_all(wanted, timezone.now(), holds=None)
+
+
+def begin_reserved(
+    lease: Lease, pending: list[NewEvent], begin: BeginModelStep
+) -> Step | Breach | None:
+    """Write down that a model is called, once what that may cost is reserved from all budgets; or
+    which budget does not allow it. None: the run was cancelled, and has ended.
+
+    Holds the run's row, then counts of budgets. Raises `StaleLease`.
+    """
     now = timezone.now()
+    with transitions.holding(lease, pending) as run:
+        if endings.stop_if_cancelled(run):
+            return None
+        price = prices_at([begin.route.pk], now).get(begin.route.pk)
+        request = begin.request
+        worst = None
+        if price is not None:
+            worst = price.most(request.most_input_tokens, request.max_output_tokens)
+        holds = reserving.reserve(run, worst, now=now)
+        if isinstance(holds, Breach):
+            return holds
+        return _begin_all([Write(lease, [], begin)], now, holds=holds)[lease.run_id]
+
+
+def _begin_all(
+    wanted: Sequence[Write[BeginModelStep]], now: datetime, *, holds: Sequence[Hold] | None
+) -> dict[int, Step]:
+    """`holds` are those of the only run; None: nothing was reserved."""
     steps = {one.lease.run_id: _begun(one, now) for one in wanted}
     written = log.write(
         [
@@ -85,6 +125,14 @@ def begin_model_steps(wanted: Sequence[Write[BeginModelStep]]) -> dict[int, Step
         ],
         sql=_BEGIN,
         begins=json_text([_beginning(steps[one.lease.run_id], one.item) for one in wanted]),
+        is_reserved=holds is not None,
+        holds=json.dumps(
+            [
+                {"run_id": wanted[0].lease.run_id, "count_id": one.count_id, "amount": one.amount}
+                for one in holds or ()
+            ],
+            default=str,
+        ),
     )
     told = [one.item for one in wanted if one.lease.run_id in written]
     memories.mark_used([m["id"] for one in told if one.told for m in one.told["memories"]])

@@ -115,7 +115,7 @@ def approve(
         except AlreadyDecided:
             run.refresh_from_db()
             continue
-        return gate, not gate.is_pending and gate.tool_call_id is not None
+        return gate, not gate.is_pending and gate.is_waited_at
     raise Conflict("The run is over.", code="run_not_active")
 
 

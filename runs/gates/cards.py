@@ -181,7 +181,9 @@ class GateCard:
 
     @property
     def label(self) -> str:
-        return {"question": "Question", "plan": "Plan"}.get(self.kind, "Approval")
+        return {"question": "Question", "plan": "Plan", "budget": "Budget"}.get(
+            self.kind, "Approval"
+        )
 
     @property
     def note_hint(self) -> str:

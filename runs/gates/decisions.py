@@ -17,10 +17,11 @@ from django.utils import timezone
 from django.utils.timesince import timesince
 
 from runs.events.payloads import NewEvent
-from runs.gates import cards
+from runs.gates import budget_gates, cards
 from runs.gates.outcomes import edited_arguments, remember, write_outcome
 from runs.lifecycle import endings, transitions, waiting
 from runs.models import (
+    WAITED_AT,
     DecidedVia,
     Gate,
     GateKind,
@@ -62,7 +63,7 @@ class Decision:
 def pending_gate(run: Run) -> Gate | None:
     """What the run waits for."""
     return (
-        Gate.objects.filter(run=run, status=GateStatus.PENDING, tool_call__isnull=False)
+        Gate.objects.filter(WAITED_AT, run=run, status=GateStatus.PENDING)
         .select_related("tool_call")
         .first()
     )
@@ -149,6 +150,8 @@ def expire_due() -> int:
                 for question, label in ask.recommended(gate.request).items()
             }
             decision = Decision(GateStatus.ALLOWED, {"answers": chosen})
+        elif gate.kind == GateKind.BUDGET:
+            decision = Decision(GateStatus.ALLOWED, budget_gates.allows_again(gate))
         else:
             decision = Decision(GateStatus.TIMEOUT, {"reason": "nobody decided in time"})
         try:
@@ -179,7 +182,7 @@ def decide(access: Access | None, gate: Gate, decision: Decision, *, via: Decide
         )
         if not gate.is_pending:
             raise already_decided(gate)
-        if gate.tool_call_id is not None and run.status != RunStatus.WAITING:
+        if gate.is_waited_at and run.status != RunStatus.WAITING:
             raise not_waiting(run)
         if decision.digest not in (None, "", gate.digest):
             raise Conflict(
@@ -191,6 +194,8 @@ def decide(access: Access | None, gate: Gate, decision: Decision, *, via: Decide
         answer = clean(decision.answer)
         if decision.arguments is not None:
             answer |= edited_arguments(run, gate, decision.arguments)
+        if gate.kind == GateKind.BUDGET and access is not None:
+            answer = budget_gates.read_answer(access, gate, answer)
         gate.status, gate.answer = decision.status, answer
         gate.decided_by = access.user if access else None
         gate.decided_at, gate.decided_via = timezone.now(), via
@@ -214,6 +219,9 @@ def decide(access: Access | None, gate: Gate, decision: Decision, *, via: Decide
             # Whether it happened stays unknown; nothing more is done.
             transitions.write(run, None, [told])
             endings.cancel_run(run, by=gate.decided_by)
+        elif gate.kind == GateKind.BUDGET:
+            budget_gates.go_on(access, run, gate, answer)
+            waiting.resume_locked(run, told)
         elif gate.tool_call is not None:
             waiting.resume_locked(run, told, *write_outcome(run, gate, gate.tool_call))
     return gate

@@ -8,6 +8,7 @@ from decimal import Decimal
 from django.db import connection, transaction
 from django.utils import timezone
 
+from runs.budgets import reserving
 from runs.events.channels import CANCEL_CHANNEL, LIVE_CHANNEL, WORK_CHANNEL, notify
 from runs.events.payloads import NewEvent
 from runs.lifecycle.transitions import End, Lease, S, end_all, holding, write
@@ -36,6 +37,8 @@ def stop_unfinished_step(run: Run, *, error: str = "", used: TokenUsage | None =
         error=error,
         **_booked(run, used or _estimate_unfinished(run, step)),
     )
+    # A provider that refused wants nothing; what one did that was never heard again, nobody knows.
+    reserving.settle(step.pk, is_unknown=used is None and not error)
     return {
         "void_step": step.number,
         "void_from_seq": step.first_seq,

@@ -17,10 +17,10 @@ def wait_locked(run: Run, gate: Gate, asked: list[NewEvent]) -> None:
     if stop_if_cancelled(run):
         return
     gate.save(force_insert=True)
-    assert gate.tool_call_id is not None
-    ToolCall.objects.filter(pk=gate.tool_call_id).update(
-        status=CallStatus.WAITING, started_at=Coalesce("started_at", Now())
-    )
+    if gate.tool_call_id is not None:
+        ToolCall.objects.filter(pk=gate.tool_call_id).update(
+            status=CallStatus.WAITING, started_at=Coalesce("started_at", Now())
+        )
     transition(run, S.WAITING, *asked, fence=F("fence") + 1, lease_until=None, worker="")
     outbox.queue(run)
     notify({LIVE_CHANNEL: run.organization_id})

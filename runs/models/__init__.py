@@ -1,8 +1,18 @@
 """The rows and their constraints."""
 
 from runs.models.artifact import Artifact
+from runs.models.budget import Budget, BudgetAction, BudgetCount, BudgetHold, BudgetPeriod
 from runs.models.event import Event
-from runs.models.gate import ASKING, DecidedVia, Gate, GateKind, GateStatus, GateVisit, GateVote
+from runs.models.gate import (
+    ASKING,
+    WAITED_AT,
+    DecidedVia,
+    Gate,
+    GateKind,
+    GateStatus,
+    GateVisit,
+    GateVote,
+)
 from runs.models.idempotency import IdempotencyKey
 from runs.models.mail import Mail
 from runs.models.notice import ON_HOME, Notice, NoticeKind
@@ -55,7 +65,13 @@ __all__ = [
     "ON_HOME",
     "RETRYABLE",
     "TRIGGERED",
+    "WAITED_AT",
     "Artifact",
+    "Budget",
+    "BudgetAction",
+    "BudgetCount",
+    "BudgetHold",
+    "BudgetPeriod",
     "CallStatus",
     "Channel",
     "DecidedVia",

@@ -16,6 +16,7 @@ class GateKind(models.TextChoices):
     QUESTION = "question", "Question"
     PLAN = "plan", "Plan"
     UNKNOWN = "unknown", "Did it happen?"
+    BUDGET = "budget", "Budget"
 
 
 class GateStatus(models.TextChoices):
@@ -26,7 +27,10 @@ class GateStatus(models.TextChoices):
     CANCELLED = "cancelled", "Cancelled"
 
 
-ASKING = (GateKind.QUESTION, GateKind.PLAN)  # answered with words rather than yes or no
+# Answered with words rather than yes or no.
+ASKING = (GateKind.QUESTION, GateKind.PLAN, GateKind.BUDGET)
+# At these a run waits; what a program outside asks, it decides while the run goes on.
+WAITED_AT = models.Q(tool_call__isnull=False) | models.Q(kind=GateKind.BUDGET)
 
 
 class DecidedVia(models.TextChoices):
@@ -39,7 +43,7 @@ class DecidedVia(models.TextChoices):
 
 class Gate(Identified):
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="gates")
-    # None: a program outside asked (contract v2 4.6); the run itself does not wait.
+    # None: of a budget; or a program outside asked (contract v2 4.6), and the run does not wait.
     tool_call = models.ForeignKey(
         ToolCall, null=True, on_delete=models.CASCADE, related_name="gates"
     )
@@ -66,7 +70,7 @@ class Gate(Identified):
             models.UniqueConstraint(
                 "run",
                 name="gate_one_pending_per_run",
-                condition=models.Q(status="pending", tool_call__isnull=False),
+                condition=models.Q(status="pending") & WAITED_AT,
             ),
             models.CheckConstraint(
                 condition=models.Q(kind__in=GateKind.values), name="gate_kind_known"
@@ -100,6 +104,11 @@ class Gate(Identified):
     @property
     def end_user_id(self) -> int | None:
         return self.run.end_user_id
+
+    @property
+    def is_waited_at(self) -> bool:
+        """Whether the run stands still until it is decided."""
+        return self.tool_call_id is not None or self.kind == GateKind.BUDGET
 
     @property
     def is_pending(self) -> bool:

@@ -130,6 +130,7 @@ class Run(Owned, Identified, Shareable):
     finished_at = models.DateTimeField(null=True)
     next_retry_at = models.DateTimeField(null=True)
     pause_reason = models.TextField(blank=True, default="")
+    is_finishing = models.BooleanField(default=False, db_default=False)  # with a summary, at once
     archived_at = models.DateTimeField(null=True)
     last_viewed_at = models.DateTimeField(null=True)
     # When what was said was erased, and only numbers and states were kept.

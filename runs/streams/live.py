@@ -14,7 +14,7 @@ from django.db.models import Count
 from config.database import in_db
 from config.wakeups import WakeUps
 from runs.events.channels import LIVE_CHANNEL
-from runs.models import Gate, GateStatus, Run
+from runs.models import WAITED_AT, Gate, GateStatus, Run
 from teammates.access import Access
 from teammates.types import JSON
 
@@ -86,7 +86,7 @@ def _look(organization_id: int) -> tuple[dict[int | None, int], list[JSON]]:
         for row in waiting.values("created_by").annotate(n=Count("id")).order_by()
     }
     gates = (
-        Gate.objects.filter(status=GateStatus.PENDING, tool_call__isnull=False, run__in=waiting)
+        Gate.objects.filter(WAITED_AT, status=GateStatus.PENDING, run__in=waiting)
         .order_by("-id")
         .values("id", "prompt", "run__created_by", "run__teammate__name")
     )

@@ -161,7 +161,7 @@ def _thanks(gate: Gate, *, wanted_more: bool = False) -> str:
         text += " It will not ask for this again; Settings, Permissions takes that back."
     elif wanted_more:
         text += " Once: only owners and admins allow things for good."
-    return text if gate.tool_call_id is None else f"{text} The run goes on."
+    return f"{text} The run goes on." if gate.is_waited_at else text
 
 
 # --- the link in an e-mail ----------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Providers of models (v1: routes), with encrypted keys, aliases and dated prices."""
 
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal
 from typing import ClassVar
 
 from django.db import models
@@ -159,6 +159,12 @@ class ModelPrice(models.Model):
         """Dollars of one call, by lane."""
         million = Decimal(1_000_000)
         return {lane: n * getattr(self, lane) / million for lane, n in usage.lanes.items()}
+
+    def most(self, input_tokens: int, output_tokens: int) -> Decimal:
+        """Dollars that one call costs at most, whatever a cache reads or writes."""
+        dearest = max(self.uncached_input, self.cache_read, self.cache_write)
+        most = (input_tokens * dearest + output_tokens * self.output) / 1_000_000
+        return most.quantize(Decimal("0.000001"), ROUND_UP)
 
     def cost(self, usage: TokenUsage) -> Decimal:
         """Dollars of one call."""

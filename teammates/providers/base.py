@@ -4,6 +4,7 @@ Plain dataclasses: neither the loop that runs teammates nor the built-in demo mo
 vendor's package.
 """
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -98,6 +99,13 @@ class Turn:
             "native": self.native,
         }
 
+    def without_tool_requests(self) -> "Turn":
+        """What was said, of a turn whose calls nobody will make."""
+        if not self.tool_requests:
+            return self
+        kept: list[Part] = [part for part in self.parts if not isinstance(part, ToolRequest)]
+        return Turn(kept, self.finish_reason)
+
     @classmethod
     def from_json(cls, data: JSON) -> "Turn":
         parts = [_PARTS[part["kind"]](**part) for part in data["parts"]]
@@ -162,6 +170,9 @@ _KEPT_AS: dict[type, str] = {
 }
 
 
+TOKENS_AROUND = 1_000  # that providers add to a request, for tools most
+
+
 @dataclass(frozen=True)
 class ModelRequest:
     model: str
@@ -178,6 +189,16 @@ class ModelRequest:
     def tokens_of_media(self) -> int:
         """Of what is shown; what is read instead is text."""
         return sum(one.tokens for said in self.conversation for one in said.media if one.content)
+
+    @property
+    def most_input_tokens(self) -> int:
+        """No fewer than any model counts: a token is a byte at least, and what is shown counts four
+        times as much as estimated."""
+        said = [one.to_json() for one in self.conversation]
+        tools = [[tool.name, tool.description, tool.schema] for tool in self.tools]
+        text = json.dumps([self.instructions, said, tools], ensure_ascii=False)
+        size = len(text.encode(errors="replace"))
+        return size + 4 * self.tokens_of_media + TOKENS_AROUND
 
     def to_json(self) -> JSON:
         return {

@@ -1,0 +1,1 @@
+"""What runs may spend: budgets are set, reserved from before each model call, and told of."""

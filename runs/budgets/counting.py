@@ -1,0 +1,73 @@
+"""Which budgets a run counts against, and in which of their days, weeks and months.
+
+Locks are taken in one order: rows of runs, then counts by budget, time and run.
+"""
+
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from runs.models import BudgetPeriod
+from runs.usage.periods import midnight
+
+# That run `r` counts against budget `b`: it fits all of its columns.
+COUNTS_AGAINST = " AND ".join(
+    [
+        "b.organization_id = r.organization_id",
+        *(
+            f"(b.{column} IS NULL OR b.{column} = {of_run})"
+            for column, of_run in {
+                "teammate_id": "r.teammate_id",
+                "task_id": "r.task_id",
+                "member_id": "r.created_by_id",
+                "api_key_id": "r.api_key_id",
+                "end_user_id": "r.end_user_id",
+                "thread_id": "r.thread_id",
+                "run_id": "coalesce(r.root_id, r.id)",
+            }.items()
+        ),
+    ]
+)
+# The run and the day that key a count of budget `b` for run `r`; the days are parameters.
+KEY_RUN = "CASE b.period WHEN 'run' THEN coalesce(r.root_id, r.id) END"
+STARTS_ON = (
+    "CASE b.period WHEN 'day' THEN %(day)s::date WHEN 'week' THEN %(week)s::date"
+    " WHEN 'month' THEN %(month)s::date END"
+)
+# Common table expressions that settle what was reserved for the steps in `closed` (id, cost,
+# usage_estimated). What a call cost that nobody told is kept as reserved.
+SETTLING = """freed AS (
+    DELETE FROM runs_budgethold h USING closed WHERE h.step_id = closed.id
+    RETURNING h.count_id, h.amount, coalesce(closed.cost, 0) AS cost,
+        CASE WHEN closed.cost IS NULL OR closed.usage_estimated
+             THEN greatest(h.amount - coalesce(closed.cost, 0), 0) ELSE 0 END AS kept
+), due AS (
+    SELECT count_id, sum(amount) AS amount, sum(cost) AS cost, sum(kept) AS kept
+    FROM freed GROUP BY count_id
+), counts AS (
+    SELECT c.id FROM runs_budgetcount c JOIN due ON due.count_id = c.id
+    ORDER BY c.budget_id, c.starts_on, c.run_id FOR NO KEY UPDATE OF c
+), settled AS (
+    UPDATE runs_budgetcount c SET reserved = c.reserved - due.amount,
+        spent = c.spent + due.cost, kept = c.kept + due.kept
+    FROM due JOIN counts ON counts.id = due.count_id WHERE c.id = due.count_id
+)"""
+
+
+def days_of(at: datetime) -> dict[str, date]:
+    """The day, and the first ones of the week and of the month, in which an instant (UTC) is."""
+    day = at.date()
+    return {"day": day, "week": day - timedelta(days=day.weekday()), "month": day.replace(day=1)}
+
+
+def begins_again(period: str, starts_on: date | None) -> datetime | None:
+    """When a day, week or month that began is over; None for what does not begin again."""
+    if starts_on is None:
+        return None
+    days = {BudgetPeriod.DAY: 1, BudgetPeriod.WEEK: 7, BudgetPeriod.MONTH: 32}
+    after = starts_on + timedelta(days=days[BudgetPeriod(period)])
+    return midnight(after.replace(day=1) if period == BudgetPeriod.MONTH else after)
+
+
+def rows_of(cursor: Any) -> list[dict[str, Any]]:
+    names = [column.name for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

@@ -1,0 +1,148 @@
+"""A run stops at a budget, and a person says how it goes on."""
+
+import hashlib
+import re
+from decimal import Decimal
+
+from runs.budgets import definitions
+from runs.budgets.reserving import Breach
+from runs.events.payloads import NewEvent
+from runs.gates import cards
+from runs.lifecycle import transitions, waiting
+from runs.lifecycle.transitions import Lease
+from runs.models import Budget, BudgetPeriod, Gate, GateKind, Run
+from runs.notifications import notices
+from teammates.access import Access
+from teammates.errors import Invalid
+from teammates.models import Model, Role
+from teammates.types import JSON
+
+SUMMARY_TOKENS = 1_500  # that a run may write which is to finish
+FINISH, STOP = "Finish with a summary", "Stop"
+AGAIN = "The budget allows it again"
+FORMS = (
+    "Answer 'allow' or 'allow 5' (dollars more for this run), 'raise 50' (the budget, in dollars), "
+    "'finish' (with a summary), or 'stop'."
+)
+
+
+def ask(lease: Lease, pending: list[NewEvent], *, breach: Breach, summary: Decimal) -> None:
+    """Stop a run at a budget; `summary` is what a last answer may cost in dollars. It goes on by
+    itself once the budget begins anew. Raises `StaleLease`."""
+    with transitions.holding(lease, pending) as run:
+        gate = _gate(run, breach, summary)
+        data: JSON = {"request_id": str(gate.uid), "tool_call_id": "", "tool_name": ""}
+        schema = {gate.request["questions"][0]["question"]: {"type": "string"}}
+        data |= {"requested_schema": {"type": "object", "properties": schema}}
+        asked = NewEvent("run.waiting_for_input", data | cards.event_data(gate))
+        waiting.wait_locked(run, gate, [asked])
+        if gate.pk is not None:
+            notices.tell_of_gate(run, gate)
+            notices.tell_of_trouble(
+                run, role=Role.ADMIN, title=gate.prompt, text=FORMS, path="/needs-you/"
+            )
+
+
+def why_it_stops(breach: Breach, route: Model) -> str:
+    """What a run says that ends at a budget."""
+    if breach.worst is None:
+        return (
+            f"{route.alias} has no price, so that nobody can tell what it costs, and a budget "
+            "holds for this run. Set its price in Models & prices, or use another model."
+        )
+    return (
+        f"{_sentence(breach)} The next call may cost up to {dollars(breach.worst)}. Ask whoever "
+        "manages budgets to raise it."
+    )
+
+
+def _gate(run: Run, breach: Breach, summary: Decimal) -> Gate:
+    assert breach.worst is not None
+    more = _round_up(max(breach.worst * 2, breach.amount if breach.period == "run" else Decimal(0)))
+    raised = _round_up(max(breach.amount * 2, breach.used + breach.worst))
+    question = (
+        f"{_sentence(breach)} The next call may cost up to {dollars(breach.worst)}. How does it go "
+        "on?"
+    )
+    options = [
+        {"label": f"Allow this run {dollars(more)} more", "description": "And nothing else."},
+        {"label": f"Raise the budget to {dollars(raised)}", "description": "For everybody."},
+        {"label": FINISH, "description": f"At most {dollars(summary)} more."},
+        {"label": STOP, "description": "It ends as it is."},
+    ]
+    asked = {"question": question, "header": "Budget", "options": options}
+    budget = Budget.objects.select_related(*definitions.COLUMNS).get(pk=breach.budget_id)
+    return Gate(
+        run=run,
+        kind=GateKind.BUDGET,
+        prompt=_sentence(breach),
+        request={"questions": [asked]},
+        card={
+            "title": "Budget",
+            "mate": run.teammate.name,
+            "why": f"The budget for {budget.whose}",
+            "fields": [],
+            "budget_id": breach.budget_id,
+            "more": str(more),
+            "raised": str(raised),
+            "summary": str(summary),
+        },
+        digest=hashlib.sha256(question.encode()).hexdigest(),
+        expires_at=breach.again_at,
+    )
+
+
+def _sentence(breach: Breach) -> str:
+    period = BudgetPeriod(breach.period).label
+    return f"{dollars(breach.used)} of {dollars(breach.amount)} for {period} are spent or reserved."
+
+
+def read_answer(access: Access, gate: Gate, answer: JSON) -> JSON:
+    """What a person answered, with what is to be done: `action`, and `dollars` of it. Raises
+    `Invalid` (not one of `FORMS`), `Forbidden`: only who manages budgets lets runs spend more."""
+    [text] = answer["answers"].values()
+    said = text.strip().lower()
+    number = re.search(r"(\d+(?:[.,]\d+)?)", said)
+    given = Decimal(number[1].replace(",", ".")) if number else None
+    if said.startswith(("stop", "deny", "no")):
+        return answer | {"stop": True}
+    access.require("data.budgets.manage")
+    if said.startswith("finish"):
+        return answer | {"action": "finish", "dollars": gate.card["summary"]}
+    if said.startswith(("allow", "approve", "yes")):
+        return answer | {"action": "allow", "dollars": str(given or gate.card["more"])}
+    if said.startswith("raise"):
+        return answer | {"action": "raise", "dollars": str(given or gate.card["raised"])}
+    raise Invalid(f"answers: {FORMS}")
+
+
+def go_on(access: Access | None, run: Run, gate: Gate, answer: JSON) -> None:
+    """Do what was answered. The caller holds the run's row. Raises `Invalid`, `Forbidden`."""
+    amount = Decimal(answer.get("dollars", 0))
+    match answer.get("action"):
+        case "allow":
+            definitions.grant(run, amount)
+        case "finish":
+            definitions.grant(run, amount)
+            run.is_finishing = True
+            run.save(update_fields=["is_finishing"])
+        case "raise":
+            assert access is not None
+            budget = definitions.get_budget(access, gate.card["budget_id"])
+            definitions.change_budget(access, budget, amount=amount)
+
+
+def dollars(amount: Decimal) -> str:
+    """$12.50; of less than a cent, two digits that matter, rounded up."""
+    return f"${amount:.2f}" if amount >= Decimal("0.01") or not amount else f"${amount:.2g}"
+
+
+def _round_up(amount: Decimal) -> Decimal:
+    """To one of 1, 2, 5, 10, 20, …: an amount that a person would choose."""
+    step = Decimal(1).scaleb(amount.adjusted() if amount else 0)
+    return next(step * n for n in (1, 2, 5, 10) if step * n >= amount)
+
+
+def allows_again(gate: Gate) -> JSON:
+    """The answer that time gives."""
+    return {"answers": {one["question"]: AGAIN for one in gate.request["questions"]}}

@@ -1,0 +1,153 @@
+"""Many workers in several processes against nested budgets: never a cent over a cap."""
+
+import os
+import random
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.db.models import Sum
+from django.utils import timezone
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runs.budgets import definitions, reserving
+from runs.budgets.reserving import Breach
+from runs.models import Budget, BudgetCount, BudgetHold, Run, Step, StepKind, StepStatus
+from teammates.access import Access
+from tests.database import url_of
+from tests.factories import default_teammate, make_run, make_thread
+
+pytestmark = pytest.mark.django_db(transaction=True)
+SPENDER = Path(__file__).with_name("spender.py")
+CHECKOUT = Path(__file__).parents[3]
+
+
+def check_caps() -> None:
+    for count in BudgetCount.objects.exclude(budget=None).select_related("budget"):
+        assert count.used + count.reserved <= count.budget.amount, count
+
+
+def spend(runs: list[Run], *, calls: int, seed: int, dies_after: int = 0) -> Any:
+    ids = ",".join(str(run.pk) for run in runs)
+    env = os.environ | {
+        "DATABASE_URL": url_of(connection.settings_dict["NAME"]),
+        "PYTHONPATH": str(CHECKOUT),
+    }
+    arguments = [ids, str(calls), str(seed), str(dies_after)]
+    return subprocess.Popen([sys.executable, "-W", "ignore", str(SPENDER), *arguments], env=env)
+
+
+def nested(access: Access, runs: list[Run]) -> None:
+    """Budgets of every kind that the runs have something to do with."""
+    pause: dict[str, Any] = {"action": "pause"}
+    definitions.set_budget(access, period="month", amount="20", **pause)
+    definitions.set_budget(access, period="day", amount="12", **pause)
+    definitions.set_budget(access, period="run", amount="3", **pause)
+    definitions.set_budget(access, period="total", amount="7", member=access.user, **pause)
+    teammate = default_teammate(access.organization)
+    definitions.set_budget(access, period="week", amount="9", teammate=teammate, **pause)
+    definitions.set_budget(access, period="month", amount="3", thread=runs[0].thread, **pause)
+
+
+def test_fifty_workers_in_five_processes_never_spend_a_cent_over_a_cap(alice: Access) -> None:
+    thread = make_thread(alice)
+    runs = [make_run(alice, thread=thread if number % 5 == 1 else None) for number in range(50)]
+    nested(alice, runs[1:])
+    workers = [
+        spend(runs[start::5], calls=8, seed=start, dies_after=1 if start == 0 else 0)
+        for start in range(5)
+    ]
+    codes = sorted(worker.wait(timeout=80) for worker in workers)
+    assert codes == [-9, 0, 0, 0, 0]
+    check_caps()
+    for step in Step.objects.filter(status=StepStatus.RUNNING):  # what the killed one left
+        Step.objects.filter(pk=step.pk).update(status=StepStatus.STOPPED)
+        reserving.settle(step.pk)
+    check_caps()
+    assert not BudgetHold.objects.exists()
+    assert not BudgetCount.objects.exclude(reserved=0).exists()
+    whole = BudgetCount.objects.get(budget__period="month", budget__thread=None)
+    assert whole.spent == Step.objects.aggregate(cost=Sum("cost"))["cost"]
+    assert whole.used > 4  # it was worth a race
+
+
+def test_what_a_killed_process_reserved_stays_reserved_until_its_step_is_closed(
+    alice: Access,
+) -> None:
+    run = make_run(alice)
+    nested(alice, [run])
+    assert spend([run], calls=3, seed=3, dies_after=1).wait(timeout=60) == -9
+    [step] = Step.objects.all()
+    reserved = BudgetHold.objects.filter(step=step).values_list("amount", flat=True)
+    assert len(set(reserved)) == 1
+    assert {count.reserved for count in BudgetCount.objects.all()} == set(reserved)
+    amount = reserved[0]
+    Step.objects.update(status=StepStatus.STOPPED)
+    reserving.settle(step.pk)
+    counts = BudgetCount.objects.all()
+    assert {(count.reserved, count.kept) for count in counts} == {(Decimal(0), amount)}
+    check_caps()
+
+
+MOVES = st.lists(
+    st.tuples(
+        st.sampled_from(["begin", "end", "lose"]),
+        st.integers(0, 2),
+        st.integers(0, 300),
+        st.integers(0, 100),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(moves=MOVES, seed=st.integers(0, 9))
+def test_whatever_the_order_of_calls_the_counts_are_the_sums_of_their_steps(
+    alice: Access, moves: list[tuple[str, int, int, int]], seed: int
+) -> None:
+    Step.objects.all().delete()
+    Budget.objects.all().delete()
+    BudgetCount.objects.all().delete()
+    chance = random.Random(seed)
+    runs = [make_run(alice) for _ in range(3)]
+    for period, cap in (("total", "4"), ("run", "2"), ("day", "3")):
+        if chance.random() < 0.8:
+            definitions.set_budget(alice, period=period, amount=cap, action="pause")
+    under_way: dict[int, Step] = {}
+    number = 0
+    for kind, which, cents, percent in moves:
+        run, worst = runs[which], Decimal(cents) / 100
+        if kind == "begin" and run.pk not in under_way:
+            with transaction.atomic():
+                holds = reserving.reserve(run, worst, now=timezone.now())
+                if isinstance(holds, Breach):
+                    continue
+                number += 1
+                step = Step.objects.create(
+                    run=run,
+                    number=number,
+                    kind=StepKind.MODEL,
+                    attempt=1,
+                    first_seq=1,
+                    started_at=timezone.now(),
+                )
+                BudgetHold.objects.bulk_create(
+                    BudgetHold(step=step, count_id=one.count_id, amount=one.amount) for one in holds
+                )
+                step.worst = worst  # type: ignore[attr-defined]
+                under_way[run.pk] = step
+        elif kind != "begin" and run.pk in under_way:
+            step = under_way.pop(run.pk)
+            cost = None if kind == "lose" else step.worst * percent / 100  # type: ignore[attr-defined]
+            Step.objects.filter(pk=step.pk).update(status=StepStatus.DONE, cost=cost)
+            reserving.settle(step.pk)
+        check_caps()
+    spent = Step.objects.aggregate(cost=Sum("cost"))["cost"] or Decimal(0)
+    open_ = sum((step.worst for step in under_way.values()), start=Decimal(0))  # type: ignore[attr-defined]
+    for count in BudgetCount.objects.filter(run=None):
+        assert (count.spent, count.reserved) == (spent, open_)
