@@ -57,6 +57,7 @@ SETTINGS = (
     Place("API keys", "key-round", "teammates:key_list"),
     Place("Tools", "wrench", "runs:tool_list"),
     Place("Apps", "plug", "teammates:server_list"),
+    Place("Budgets", "wallet", "runs:budget_list", permission="data.usage.read"),
     Place("Permissions", "shield", "runs:permission_list"),
     Place("Memory", "brain", "teammates:memory_list"),
     Place("Documents", "library", "teammates:document_list"),

@@ -2,6 +2,7 @@ from django.urls import path
 
 from runs.views import (
     account_claims,
+    budgets,
     design,
     end_users,
     files,
@@ -40,6 +41,9 @@ urlpatterns = [
     path("decide/<str:token>/", gates.gate_link, name="gate_link"),
     path("settings/reports/", reports.report_list, name="report_list"),
     path("settings/reports/<int:report_id>/close/", reports.report_close, name="report_close"),
+    path("settings/budgets/", budgets.budget_list, name="budget_list"),
+    path("settings/budgets/<int:budget_id>/", budgets.budget_change, name="budget_change"),
+    path("settings/budgets/<int:budget_id>/delete/", budgets.budget_delete, name="budget_delete"),
     path("settings/tools/", tools.tool_list, name="tool_list"),
     path("settings/web-search/", tools.search_settings, name="search_settings"),
     path("settings/tools/<str:name>/", tools.tool_detail, name="tool_detail"),

@@ -14,6 +14,7 @@ from django.db.models import Exists, Q, QuerySet
 
 from config.compiled import compiled
 from config.database import in_db
+from runs.budgets import telling
 from runs.gates import decisions
 from runs.lifecycle import leases
 from runs.notifications import mailer
@@ -34,6 +35,7 @@ class Work(StrEnum):
     DELIVERIES = "deliveries"
     CHECKS = "checks"
     EMBEDDING = "embedding"
+    BUDGETS = "budgets"
 
 
 class Poller:
@@ -72,6 +74,7 @@ def _look() -> "QuerySet[Organization, tuple[bool, ...]]":
         Work.DELIVERIES: _exists(sender.due()),
         Work.CHECKS: _exists(*checks.due()),
         Work.EMBEDDING: _exists(embedding.due()),
+        Work.BUDGETS: _exists(telling.due()),
     }
     columns = {f"has_{work}": found[work] for work in Work}
     return Organization.objects.order_by().annotate(**columns).values_list(*columns)[:1]

@@ -17,6 +17,7 @@ from django.conf import settings
 
 from config.database import in_db
 from config.wakeups import WakeUps
+from runs.budgets import telling
 from runs.events import channels
 from runs.execution import loop, sandboxes
 from runs.execution.attempt import Attempt
@@ -76,6 +77,7 @@ class Worker:
             asyncio.create_task(self._courier.run(), name="webhooks"),
             asyncio.create_task(self._checks.run(), name="checks"),
             asyncio.create_task(self._embedding.run(), name="embedding"),
+            asyncio.create_task(self._tell_of_budgets(), name="budgets"),
             asyncio.create_task(self._tidy(), name="tidy"),
         ]
         claims = asyncio.create_task(self._claim_loop(), name="claims")
@@ -226,6 +228,11 @@ class Worker:
         while True:
             await self._wait_for(Work.GATES)
             await self._try(decisions.expire_due)
+
+    async def _tell_of_budgets(self) -> None:
+        while True:
+            await self._wait_for(Work.BUDGETS)
+            await self._try(telling.tell_due)
 
     async def _start_due(self) -> None:
         """Start what is due."""

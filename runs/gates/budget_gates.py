@@ -94,7 +94,7 @@ def _gate(run: Run, breach: Breach, summary: Decimal) -> Gate:
 
 def _sentence(breach: Breach) -> str:
     period = BudgetPeriod(breach.period).label
-    return f"{dollars(breach.used)} of {dollars(breach.amount)} for {period} are spent or reserved."
+    return f"{dollars(breach.used)} of {dollars(breach.amount)} {period} is spent or reserved."
 
 
 def read_answer(access: Access, gate: Gate, answer: JSON) -> JSON:

@@ -180,6 +180,10 @@ class GateCard:
         return self.card.get("risk") == "high"
 
     @property
+    def asks_in_words(self) -> bool:
+        return self.kind in ASKING
+
+    @property
     def label(self) -> str:
         return {"question": "Question", "plan": "Plan", "budget": "Budget"}.get(
             self.kind, "Approval"

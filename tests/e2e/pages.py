@@ -43,6 +43,8 @@ PAGES = [
     "/settings/members/",
     "/settings/end-users/",
     "/settings/keys/",
+    "/settings/budgets/",
+    "/settings/documents/meaning/",
     "/settings/tools/",
     "/settings/tools/web_fetch/",
     "/settings/apps/",

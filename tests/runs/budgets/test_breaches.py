@@ -77,7 +77,7 @@ def test_a_call_that_does_not_fit_is_not_made_and_a_person_is_asked(
     assert asked(models) == 0
     assert not Step.objects.filter(run=run).exists()
     assert only_count(budget).reserved == 0
-    assert "$0.00 of $0.50 for a month are spent or reserved." in gate.prompt
+    assert "$0.00 of $0.50 a month is spent or reserved." in gate.prompt
     [question] = gate.request["questions"]
     assert [one["label"].split(" $")[0] for one in question["options"]] == [
         "Allow this run",

@@ -1,0 +1,79 @@
+"""Input of the page of budgets."""
+
+from typing import Any
+
+from django import forms
+
+from runs.budgets.definitions import COLUMNS, LARGEST
+from runs.models import BudgetAction, BudgetPeriod, Task, TaskStatus
+from teammates.access import Access
+from teammates.models import APIKey, EndUser, Membership, Teammate, TeammateStatus
+
+MOST_CHOICES = 200  # of a kind
+
+
+class BudgetForm(forms.Form):
+    """A new budget; what it is for is chosen by kind and row ("teammate:12")."""
+
+    whose = forms.ChoiceField(label="Runs of", required=False)
+    amount = forms.DecimalField(
+        label="Cap, in dollars", min_value=0, max_value=LARGEST, max_digits=14, decimal_places=6
+    )
+    period = forms.ChoiceField(label="Period", choices=BudgetPeriod.choices, initial="month")
+    action = forms.ChoiceField(
+        label="At the cap",
+        choices=[
+            (BudgetAction.PAUSE, "runs stop and ask"),
+            (BudgetAction.STOP, "runs fail"),
+            (BudgetAction.TELL, "owners and admins are told"),
+        ],
+        help_text="Before each model call, the most that it can cost must fit. A model without a "
+        "price is not called under a cap.",
+    )
+
+    def __init__(self, access: Access, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._rows = _rows(access)
+        field = self.fields["whose"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = [
+            ("", "everything and everybody"),
+            *(
+                (label, [(f"{kind}:{row.pk}", str(row)) for row in rows])
+                for kind, (label, rows) in self._rows.items()
+                if rows
+            ),
+        ]
+
+    def clean_whose(self) -> dict[str, Any]:
+        kind, _, key = str(self.cleaned_data["whose"]).partition(":")
+        if not kind:
+            return {}
+        assert kind in COLUMNS
+        return {kind: next(row for row in self._rows[kind][1] if str(row.pk) == key)}
+
+
+def _rows(access: Access) -> dict[str, tuple[str, list[Any]]]:
+    mine = {"organization": access.organization}
+    members = Membership.objects.filter(**mine, user__is_active=True).select_related("user")
+    teammates = Teammate.objects.filter(**mine, status=TeammateStatus.ENABLED).order_by("name")
+    tasks = Task.objects.filter(**mine, is_ad_hoc=False, status=TaskStatus.ENABLED).order_by("name")
+    keys = APIKey.objects.filter(**mine, revoked_at=None).order_by("name")
+    end_users = EndUser.objects.filter(**mine).order_by("external_id")
+    return {
+        "teammate": ("Teammates", list(teammates[:MOST_CHOICES])),
+        "task": ("Tasks", list(tasks[:MOST_CHOICES])),
+        "member": ("Members", [one.user for one in members.order_by("id")[:MOST_CHOICES]]),
+        "api_key": ("API keys", list(keys[:MOST_CHOICES])),
+        "end_user": ("End users", list(end_users[:MOST_CHOICES])),
+    }
+
+
+class BudgetChangeForm(forms.Form):
+    amount = forms.DecimalField(
+        label="Cap, in dollars", min_value=0, max_value=LARGEST, max_digits=14, decimal_places=6
+    )
+    action = forms.ChoiceField(
+        label="At the cap",
+        choices=BudgetForm.base_fields["action"].choices,  # type: ignore[attr-defined]
+    )

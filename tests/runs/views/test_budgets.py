@@ -1,0 +1,143 @@
+"""The page of budgets, and the same over v2."""
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from runs.budgets import definitions, report
+from runs.models import Budget, BudgetCount, Run
+from teammates.access import Access
+from tests.api import call
+from tests.factories import browser_of, default_teammate, make_key, make_run
+
+pytestmark = pytest.mark.django_db(transaction=True)
+URL = "/settings/budgets/"
+MONTH: dict[str, Any] = {"period": "month", "amount": "10", "action": "pause"}
+
+
+def page(access: Access) -> str:
+    return " ".join(browser_of(access).get(URL).content.decode().split())
+
+
+def test_a_budget_is_set_changed_and_deleted(alice: Access) -> None:
+    browser = browser_of(alice)
+    assert "No budgets yet" in page(alice)
+    teammate = default_teammate(alice.organization)
+    form = {"whose": f"teammate:{teammate.pk}", "amount": "10", "period": "month"}
+    assert browser.post(URL, form | {"action": "pause"}).status_code == 302
+    budget = Budget.objects.get()
+    assert (budget.teammate, budget.amount) == (teammate, 10)
+    assert f"for the teammate {teammate}" in page(alice)
+    browser.post(f"{URL}{budget.pk}/", {"amount": "25.5", "action": "stop"})
+    budget.refresh_from_db()
+    assert (budget.amount, budget.action) == (Decimal("25.5"), "stop")
+    browser.post(f"{URL}{budget.pk}/delete/")
+    assert not Budget.objects.exists()
+
+
+def test_bad_input_says_what_is_wrong_and_sets_nothing(alice: Access) -> None:
+    form = {"whose": "teammate:999", "amount": "-3", "period": "year", "action": "pause"}
+    sent = browser_of(alice).post(URL, form)
+    assert sent.status_code == 422
+    assert "greater than or equal to 0" in sent.content.decode()
+    assert not Budget.objects.exists()
+
+
+def test_it_shows_what_is_spent_and_what_is_reserved(alice: Access) -> None:
+    budget = definitions.set_budget(alice, **MONTH)
+    BudgetCount.objects.create(
+        budget=budget,
+        starts_on=timezone.now().date().replace(day=1),
+        spent=Decimal("4"),
+        reserved=Decimal("0.5"),
+        kept=Decimal("1"),
+    )
+    shown = page(alice)
+    assert "<b>$5.00</b> of $10.00 spent (50 %), $0.50 reserved" in shown
+    assert "$1.00 of it is of calls whose cost nobody told" in shown
+
+
+@pytest.mark.parametrize(
+    ("period", "amount", "says"),
+    [
+        ("month", "5", "reached on the 20."),
+        ("month", "50", "not reached: $8.00 were spent"),
+        ("day", "2.5", "reached on 2 days"),
+        ("day", "3.5", "reached on 1 day"),
+        ("week", "5", "reached on 1 week"),
+        ("run", "3", "1 run above it"),
+        ("run", "9", "no run above it"),
+    ],
+)
+def test_it_says_what_it_would_have_stopped_last_month(
+    alice: Access, period: str, amount: str, says: str
+) -> None:
+    first = (timezone.now().replace(day=1) - timedelta(days=2)).replace(day=1, hour=12)
+    # The days of one week, whatever the month: the 20th is shown for the month.
+    for day, cost in ((18, "3"), (20, "5")):
+        at = first.replace(day=day)
+        run = make_run(alice, status="completed")
+        Run.objects.filter(pk=run.pk).update(created_at=at, finished_at=at, cost=Decimal(cost))
+    definitions.set_budget(alice, period=period, amount=amount, action="pause")
+    [use] = report.uses(alice)
+    if (
+        period == "week"
+        and first.replace(day=18).isocalendar()[1] != first.replace(day=20).isocalendar()[1]
+    ):
+        says = "not reached: $8.00 were spent"
+    assert use.before == says
+
+
+def test_the_page_takes_the_same_number_of_queries_whatever_there_is(
+    alice: Access, django_assert_max_num_queries: Any
+) -> None:
+    for period in ("day", "week", "month", "total", "run"):
+        definitions.set_budget(alice, **MONTH | {"period": period})
+    with django_assert_max_num_queries(3):
+        assert len(report.uses(alice)) == 5
+
+
+def test_members_have_no_such_page(bob: Access) -> None:
+    assert browser_of(bob).get(URL).status_code == 403
+    assert browser_of(bob).post(URL, MONTH).status_code == 403
+
+
+def test_a_program_sets_reads_changes_and_deletes_budgets(alice: Access, eve: Access) -> None:
+    key = make_key(alice)
+    teammate = default_teammate(alice.organization)
+    asked = {"amount_usd": "12.5", "period": "day", "teammate_id": teammate.pk}
+    made = call(key, "POST", "/api/v2/budgets", asked)
+    assert made.status_code == 201, made.content
+    budget = made.json()
+    assert (Decimal(budget["amount_usd"]), budget["action"]) == (Decimal("12.5"), "pause")
+    assert budget["teammate_id"] == teammate.pk
+    [listed] = call(key, "GET", "/api/v2/budgets").json()["data"]
+    assert listed == budget
+    changed = call(key, "PATCH", f"/api/v2/budgets/{budget['id']}", {"amount_usd": "20"})
+    assert Decimal(changed.json()["amount_usd"]) == 20
+    other = make_key(eve)
+    for method in ("GET", "PATCH", "DELETE"):
+        assert call(other, method, f"/api/v2/budgets/{budget['id']}").status_code == 404
+    assert call(other, "POST", "/api/v2/budgets", asked).status_code == 404
+    assert call(key, "DELETE", f"/api/v2/budgets/{budget['id']}").status_code == 204
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"amount_usd": "x", "period": "day"},
+        {"amount_usd": "-1", "period": "day"},
+        {"amount_usd": "1", "period": "year"},
+        {"amount_usd": "1", "period": "day", "action": "explode"},
+        {"amount_usd": "1", "period": "day", "task_id": 999},
+        {"amount_usd": "1", "period": "day", "user_id": "nobody"},
+        {"period": "day"},
+    ],
+)
+def test_what_a_program_gets_wrong_is_named(alice: Access, asked: dict[str, Any]) -> None:
+    refused = call(make_key(alice), "POST", "/api/v2/budgets", asked)
+    assert refused.status_code == 422, refused.content
+    assert not Budget.objects.exists()
