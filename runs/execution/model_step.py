@@ -13,7 +13,7 @@ from django.conf import settings
 from config.database import in_db
 from runs.budgets.reserving import Breach
 from runs.events.log import StaleLease
-from runs.execution import compaction, context, media, step_completion, step_journal
+from runs.execution import compaction, context, media, repeats, step_completion, step_journal
 from runs.execution.attempt import OUTCOMES, Attempt, LoadedRun, Stopped, StreamedTurn
 from runs.execution.event_buffer import EventBuffer, NotTaken
 from runs.execution.model_failures import EMPTY_ANSWER, recover, stopped
@@ -62,7 +62,7 @@ async def model_step(attempt: Attempt, loaded: LoadedRun) -> bool:
     request = ModelRequest(
         model=route.name,
         instructions=instructions,
-        conversation=loaded.conversation,
+        conversation=repeats.with_note(loaded.conversation),
         tools=_offered(loaded.toolbox),
         max_output_tokens=most_output,
         effort=_clamped(run.effort, route),

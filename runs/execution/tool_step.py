@@ -7,10 +7,10 @@ from typing import Any
 
 from config.database import in_db
 from runs.events.log import StaleLease
-from runs.execution import call_journal, context, step_journal
+from runs.execution import call_journal, context, repeats, step_journal
 from runs.execution.attempt import Attempt, LoadedRun, Stopped
 from runs.execution.tool_context import RunToolContext
-from runs.gates import opening, policy
+from runs.gates import loop_gates, opening, policy
 from runs.models import CallStatus, GateKind, Run, ToolCall
 from teammates.errors import DomainError
 from teammates.providers.base import ProviderError
@@ -21,11 +21,17 @@ from teammates.tools.base import Means, Tool, ToolError, UnknownEffect
 logger = logging.getLogger("muster.calling")
 MAX_BAD_CALLS = 5  # malformed or unknown tool calls in a row
 _BAD_CALL = "The call was not made: "
+FINISHING = "The call was not made: the run is to end with its next answer."
 
 
 async def tools_step(attempt: Attempt, loaded: LoadedRun) -> None:
     """Make the open calls of a batch, in order; one that needs a person ends the attempt."""
     assert loaded.open_step is not None
+    count = repeats.count_repeats(loaded.conversation)
+    if count and count % repeats.ASKED_AT == 0 and not loaded.run.is_finishing:
+        # Once it may go on, another attempt makes the calls: that one carries no conversation.
+        await attempt.events.commit(loop_gates.ask, call=loaded.open_calls[0], count=count)
+        raise Stopped
     for call in loaded.open_calls:
         while not call.is_over:
             await _one_call(attempt, loaded, call)
@@ -49,6 +55,11 @@ def trailing_bad_calls(run: Run) -> int:
 
 async def _one_call(attempt: Attempt, loaded: LoadedRun, call: ToolCall) -> None:
     """Bring a call one step further: refused, asked for, or made."""
+    if loaded.run.is_finishing:
+        await attempt.events.commit(
+            call_journal.finish_call, call=call, status=CallStatus.FAILED, error=FINISHING
+        )
+        return
     tool = loaded.toolbox.get(call.name)
     is_begun = call.status in (CallStatus.RUNNING, CallStatus.UNKNOWN)
     if is_begun and not (tool and tool.may_repeat):

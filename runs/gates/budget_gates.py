@@ -4,6 +4,8 @@ import hashlib
 import re
 from decimal import Decimal
 
+from django.urls import reverse
+
 from runs.budgets import definitions
 from runs.budgets.reserving import Breach
 from runs.events.payloads import NewEvent
@@ -12,9 +14,9 @@ from runs.lifecycle import transitions, waiting
 from runs.lifecycle.transitions import Lease
 from runs.models import Budget, BudgetPeriod, Gate, GateKind, Run
 from runs.notifications import notices
-from teammates.access import Access
+from teammates.access import PERMISSIONS, Access
 from teammates.errors import Invalid
-from teammates.models import Model, Role
+from teammates.models import Membership, Model, Role
 from teammates.types import JSON
 
 SUMMARY_TOKENS = 1_500  # that a run may write which is to finish
@@ -31,16 +33,22 @@ def ask(lease: Lease, pending: list[NewEvent], *, breach: Breach, summary: Decim
     itself once the budget begins anew. Raises `StaleLease`."""
     with transitions.holding(lease, pending) as run:
         gate = _gate(run, breach, summary)
-        data: JSON = {"request_id": str(gate.uid), "tool_call_id": "", "tool_name": ""}
-        schema = {gate.request["questions"][0]["question"]: {"type": "string"}}
-        data |= {"requested_schema": {"type": "object", "properties": schema}}
-        asked = NewEvent("run.waiting_for_input", data | cards.event_data(gate))
-        waiting.wait_locked(run, gate, [asked])
+        waiting.wait_locked(run, gate, [cards.asked_in_words(gate)])
         if gate.pk is not None:
             notices.tell_of_gate(run, gate)
-            notices.tell_of_trouble(
-                run, role=Role.ADMIN, title=gate.prompt, text=FORMS, path="/needs-you/"
-            )
+            _tell_managers(run, gate)
+
+
+def _tell_managers(run: Run, gate: Gate) -> None:
+    """Those who may let the run spend more, where whoever started it may not."""
+    managers = Membership.objects.filter(
+        organization=run.organization_id,
+        user=run.created_by_id,
+        role__in=[role for role in Role if "data.budgets.manage" in PERMISSIONS[role]],
+    )
+    if not managers.exists():
+        path = f"{reverse('runs:needs_you')}?gate={gate.uid}"
+        notices.tell_of_trouble(run, role=Role.ADMIN, title=gate.prompt, text=FORMS, path=path)
 
 
 def why_it_stops(breach: Breach, route: Model) -> str:

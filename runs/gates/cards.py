@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from runs.events.payloads import fitting, fitting_json
+from runs.events.payloads import NewEvent, fitting, fitting_json
 from runs.gates import policy
 from runs.models import ASKING, Gate, GateKind, Run, Step, StepKind, ToolCall
 from teammates.models import ToolSetting
@@ -185,9 +185,12 @@ class GateCard:
 
     @property
     def label(self) -> str:
-        return {"question": "Question", "plan": "Plan", "budget": "Budget"}.get(
-            self.kind, "Approval"
-        )
+        return {
+            "question": "Question",
+            "plan": "Plan",
+            "budget": "Budget",
+            "loop": "In circles",
+        }.get(self.kind, "Approval")
 
     @property
     def note_hint(self) -> str:
@@ -304,6 +307,16 @@ def edits(before: Any, after: JSON) -> list[dict[str, str]]:
 
 def _side(arguments: JSON, name: str) -> str:
     return _shown(arguments[name])[:2000] if name in arguments else ""
+
+
+def asked_in_words(gate: Gate) -> NewEvent:
+    """The `run.waiting_for_input` event of a gate that no tool call opened."""
+    questions = [one["question"] for one in gate.request["questions"]]
+    schema = {"type": "object", "properties": {one: {"type": "string"} for one in questions}}
+    about = {"request_id": str(gate.uid), "tool_call_id": "", "tool_name": ""}
+    return NewEvent(
+        "run.waiting_for_input", about | {"requested_schema": schema} | event_data(gate)
+    )
 
 
 def event_data(gate: Gate) -> JSON:

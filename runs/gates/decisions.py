@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.timesince import timesince
 
 from runs.events.payloads import NewEvent
-from runs.gates import budget_gates, cards
+from runs.gates import budget_gates, cards, loop_gates
 from runs.gates.outcomes import edited_arguments, remember, write_outcome
 from runs.lifecycle import endings, transitions, waiting
 from runs.models import (
@@ -39,6 +39,7 @@ from teammates.trust import audit
 from teammates.types import JSON
 
 logger = logging.getLogger("muster.gates")
+_BRAKES: dict[str, Any] = {GateKind.BUDGET: budget_gates, GateKind.LOOP: loop_gates}
 
 
 class AlreadyDecided(Conflict):
@@ -194,8 +195,9 @@ def decide(access: Access | None, gate: Gate, decision: Decision, *, via: Decide
         answer = clean(decision.answer)
         if decision.arguments is not None:
             answer |= edited_arguments(run, gate, decision.arguments)
-        if gate.kind == GateKind.BUDGET and access is not None:
-            answer = budget_gates.read_answer(access, gate, answer)
+        brake = _BRAKES.get(gate.kind)
+        if brake is not None and access is not None:
+            answer = brake.read_answer(access, gate, answer)
         gate.status, gate.answer = decision.status, answer
         gate.decided_by = access.user if access else None
         gate.decided_at, gate.decided_via = timezone.now(), via
@@ -219,8 +221,8 @@ def decide(access: Access | None, gate: Gate, decision: Decision, *, via: Decide
             # Whether it happened stays unknown; nothing more is done.
             transitions.write(run, None, [told])
             endings.cancel_run(run, by=gate.decided_by)
-        elif gate.kind == GateKind.BUDGET:
-            budget_gates.go_on(access, run, gate, answer)
+        elif brake is not None:
+            brake.go_on(access, run, gate, answer)
             waiting.resume_locked(run, told)
         elif gate.tool_call is not None:
             waiting.resume_locked(run, told, *write_outcome(run, gate, gate.tool_call))

@@ -17,6 +17,7 @@ class GateKind(models.TextChoices):
     PLAN = "plan", "Plan"
     UNKNOWN = "unknown", "Did it happen?"
     BUDGET = "budget", "Budget"
+    LOOP = "loop", "In circles"
 
 
 class GateStatus(models.TextChoices):
@@ -28,9 +29,10 @@ class GateStatus(models.TextChoices):
 
 
 # Answered with words rather than yes or no.
-ASKING = (GateKind.QUESTION, GateKind.PLAN, GateKind.BUDGET)
+ASKING = (GateKind.QUESTION, GateKind.PLAN, GateKind.BUDGET, GateKind.LOOP)
+BRAKES = (GateKind.BUDGET, GateKind.LOOP)  # of no tool call: Muster itself asks
 # At these a run waits; what a program outside asks, it decides while the run goes on.
-WAITED_AT = models.Q(tool_call__isnull=False) | models.Q(kind=GateKind.BUDGET)
+WAITED_AT = models.Q(tool_call__isnull=False) | models.Q(kind__in=BRAKES)
 
 
 class DecidedVia(models.TextChoices):
@@ -43,7 +45,7 @@ class DecidedVia(models.TextChoices):
 
 class Gate(Identified):
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="gates")
-    # None: of a budget; or a program outside asked (contract v2 4.6), and the run does not wait.
+    # None: of a brake; or a program outside asked (contract v2 4.6), and the run does not wait.
     tool_call = models.ForeignKey(
         ToolCall, null=True, on_delete=models.CASCADE, related_name="gates"
     )
@@ -108,7 +110,7 @@ class Gate(Identified):
     @property
     def is_waited_at(self) -> bool:
         """Whether the run stands still until it is decided."""
-        return self.tool_call_id is not None or self.kind == GateKind.BUDGET
+        return self.tool_call_id is not None or self.kind in BRAKES
 
     @property
     def is_pending(self) -> bool:
