@@ -4,10 +4,10 @@ from datetime import UTC, date, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Max, Sum
+from django.db.models import Max, QuerySet, Sum
 from django.utils import timezone
 
-from runs.models import UsageDay
+from runs.models import Usage, UsageDay
 from runs.usage.periods import FIRST_YEAR, Span, period
 from teammates.access import Access
 from teammates.errors import Invalid
@@ -23,6 +23,13 @@ def days_of(access: Access) -> Any:
     """The rows that the asker may see: admins all, members their own."""
     days = UsageDay.objects.filter(organization=access.organization)
     return days if access.may("data.usage.read") else days.filter(created_by=access.user)
+
+
+def usage_of(access: Access) -> "QuerySet[Usage]":
+    """What each run used of each model, of those that the asker may see: admins all, members their
+    own."""
+    rows = Usage.objects.filter(organization=access.organization)
+    return rows if access.may("data.usage.read") else rows.filter(run__created_by=access.user)
 
 
 def totals(days: Any) -> JSON:

@@ -1,0 +1,121 @@
+"""v1's usage routes (contract v1 2.9)."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from runs.models import Usage, UsageDay
+from teammates.access import Access
+from tests.api import call
+from tests.factories import make_key
+from tests.fake_models import FakeModels
+from tests.runs.execution.working import finish, run_on
+
+pytestmark = pytest.mark.django_db(transaction=True)
+SUMS = ["input_tokens", "output_tokens", "cost_usd", "record_count"]
+
+
+def today() -> str:
+    return timezone.now().date().isoformat()
+
+
+@pytest.fixture
+def used(alice: Access, models: FakeModels) -> Any:
+    """A run of Alice's that used something."""
+    return finish(run_on(alice, models, "openai_compatible", "ok"))
+
+
+def span(start: str = "", end: str = "") -> str:
+    return f"?start={start or today()}&end={end or today()}"
+
+
+@pytest.mark.parametrize("whose", ["me", "orgs/{}", "accounts/{}"])
+def test_every_report_has_its_shape(alice: Access, used: Any, whose: str) -> None:
+    key, place = make_key(alice), f"/v1/{whose.format(alice.organization.uid)}/usage"
+    month = call(key, "GET", place).json()
+    assert month == {
+        "org_id": str(alice.organization.uid),
+        "account_id": str(alice.organization.uid),
+        "year": timezone.now().year,
+        "month": timezone.now().month,
+        "total_input_tokens": 100,
+        "total_output_tokens": 7,
+        "total_cache_creation_tokens": 0,
+        "total_cache_read_tokens": 40,
+        "total_cached_tokens": 40,
+        "total_cost_usd": float(used.cost),
+        "record_count": 1,
+    }
+    [day] = call(key, "GET", f"{place}/daily{span()}").json()
+    assert list(day) == ["date", *SUMS]
+    assert (day["date"], day["cost_usd"]) == (today(), float(used.cost))
+    [hour] = call(key, "GET", f"{place}/hourly{span()}").json()
+    assert list(hour) == ["hour", *SUMS]
+    assert hour["hour"].endswith(":00:00.000000Z")
+    [model] = call(key, "GET", f"{place}/by-model").json()
+    assert (model["model"], model["input_tokens"], model["record_count"]) == ("ok", 100, 1)
+    assert model["cost_usd"] == float(used.cost)
+
+
+def test_days_without_anything_are_left_out_and_the_end_is_included(
+    alice: Access, used: Any
+) -> None:
+    key = make_key(alice)
+    week = (timezone.now() - timedelta(days=7)).date().isoformat()
+    assert len(call(key, "GET", f"/v1/me/usage/daily{span(week)}").json()) == 1
+    assert call(key, "GET", f"/v1/me/usage/daily{span(week, week)}").json() == []
+
+
+def test_members_have_their_own_and_no_organizations(alice: Access, bob: Access, used: Any) -> None:
+    key = make_key(bob)
+    assert call(key, "GET", "/v1/me/usage").json()["record_count"] == 0
+    assert call(key, "GET", f"/v1/me/usage/hourly{span()}").json() == []
+    refused = call(key, "GET", f"/v1/orgs/{alice.organization.uid}/usage")
+    assert (refused.status_code, refused.json()["code"]) == (403, "auth.forbidden")
+
+
+def test_another_organization_is_refused(alice: Access, eve: Access, used: Any) -> None:
+    key = make_key(eve)
+    for place in ("", "/by-model", f"/daily{span()}", f"/hourly{span()}"):
+        refused = call(key, "GET", f"/v1/orgs/{alice.organization.uid}/usage{place}")
+        assert refused.status_code == 403
+    assert call(key, "GET", "/v1/me/usage").json()["record_count"] == 0
+
+
+def test_all_organizations_are_for_whoever_runs_the_installation(
+    home: Access, eve: Access, models: FakeModels
+) -> None:
+    finish(run_on(eve, models, "openai_compatible", "ok"))
+    key = make_key(home)
+    assert call(key, "GET", "/v1/admin/usage/summary").json()["record_count"] == 1
+    assert len(call(key, "GET", f"/v1/admin/usage/daily{span()}").json()) == 1
+    assert call(key, "GET", "/v1/admin/usage/by-model").json()[0]["model"] == "ok"
+    theirs = make_key(eve)
+    for place in ("summary", "by-model", f"daily{span()}"):
+        assert call(theirs, "GET", f"/v1/admin/usage/{place}").status_code == 403
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "?year=1999",
+        "?month=13",
+        "/daily",
+        "/daily?start=x&end=2026-01-01",
+        "/daily?start=2026-02-01&end=2026-01-01",
+        "/daily?start=2020-01-01&end=2026-01-01",
+        "/hourly?start=2026-01-01&end=2026-03-01",
+        "/by-model?month=0",
+    ],
+)
+def test_bad_parameters_are_named(alice: Access, asked: str) -> None:
+    refused = call(make_key(alice), "GET", f"/v1/me/usage{asked}")
+    assert refused.status_code == 422
+    assert refused.json()["code"] == "validation.error"
+
+
+def test_the_sums_of_the_days_are_those_of_the_records(alice: Access, used: Any) -> None:
+    days = sum(day.cost for day in UsageDay.objects.all())
+    assert days == sum(one.cost or 0 for one in Usage.objects.all())
