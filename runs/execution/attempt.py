@@ -15,6 +15,7 @@ from runs.models import Run, RunStatus, Step, ToolCall
 from runs.tools.toolbox import Toolbox
 from teammates.models import Model
 from teammates.providers.base import (
+    TOKENS_AROUND,
     ChatMessage,
     Media,
     ModelCall,
@@ -68,6 +69,18 @@ class LoadedRun:
     open_step: Step | None = None  # a batch of tool calls that is not over
     open_calls: list[ToolCall] = field(default_factory=list)
     bad_calls: int = 0
+    # Of the last request: no more tokens than this many can it have had, as many it had, and whose
+    # tokens these are.
+    counted: tuple[int, int, str] | None = None
+
+    def most_input(self, request: ModelRequest) -> int:
+        """Tokens that a request has at most. What was counted of the last one is not guessed
+        again: only what is new since then."""
+        most = request.most_input_tokens
+        if self.counted is not None and self.counted[2] == request.model:
+            before, tokens, _ = self.counted
+            return min(most, tokens + max(0, most - before) + TOKENS_AROUND)
+        return most
 
     def go_on_with_tools(self, turn: Turn, done: Completed) -> None:
         """The model asked for tools."""

@@ -91,6 +91,8 @@ async def model_step(attempt: Attempt, loaded: LoadedRun) -> bool:
         raise StaleLease
     if outcome is not None:
         return False
+    if run.organization_id in _with_budgets and not result.usage.estimated:
+        loaded.counted = request.most_input_tokens, result.usage.input, request.model
     assert step.response is not None
     loaded.go_on_with_tools(Turn.from_json(step.response), done)
     return True
@@ -114,16 +116,17 @@ async def _begin(attempt: Attempt, loaded: LoadedRun, request: ModelRequest, **f
     if loaded.run.organization_id not in _with_budgets:
         step = await attempt.events.write(step_journal.begin_model_steps, begin)
     if isinstance(step, NotTaken):
-        step = await _begin_within_budgets(attempt, begin)
+        step = await _begin_within_budgets(attempt, loaded, begin)
     attempt.has_begun = True
     loaded.run.model_name = loaded.route.name
     return step
 
 
-async def _begin_within_budgets(attempt: Attempt, begin: BeginModelStep) -> Step:
+async def _begin_within_budgets(attempt: Attempt, loaded: LoadedRun, begin: BeginModelStep) -> Step:
     """Begin what a budget may not allow: then a person is asked, or the run fails. Raises `Stopped`
     in both cases, and where it was cancelled."""
     _with_budgets.add(begin.run.organization_id)
+    begin = replace(begin, most_input=loaded.most_input(begin.request))
     begun = await attempt.events.commit(step_journal.begin_reserved, begin)
     if isinstance(begun, Step):
         return begun
@@ -139,7 +142,7 @@ async def _begin_within_budgets(attempt: Attempt, begin: BeginModelStep) -> Step
 def _cost_of_summary(begin: BeginModelStep) -> Decimal:
     """Dollars that the run may cost at most if it finishes with the next answer."""
     price = begin.route.price_now()
-    tokens = begin.request.most_input_tokens + len(context.FINISH)
+    tokens = begin.most_input + len(context.FINISH)
     return price.most(tokens, budget_gates.SUMMARY_TOKENS) if price else Decimal(0)
 
 

@@ -53,6 +53,7 @@ class BeginModelStep:
     kind: StepKind = StepKind.MODEL
     covers_until: int | None = None
     told: JSON | None = None
+    most_input: int = 0  # tokens of the request at most, where a budget may hold
 
 
 _BEGIN = log.statement(
@@ -103,10 +104,9 @@ def begin_reserved(
         if endings.stop_if_cancelled(run):
             return None
         price = prices_at([begin.route.pk], now).get(begin.route.pk)
-        request = begin.request
         worst = None
         if price is not None:
-            worst = price.most(request.most_input_tokens, request.max_output_tokens)
+            worst = price.most(begin.most_input, begin.request.max_output_tokens)
         holds = reserving.reserve(run, worst, now=now)
         if isinstance(holds, Breach):
             return holds

@@ -298,3 +298,23 @@ def test_the_prices_that_hold_at_the_call_count(alice: Access, models: FakeModel
     catalog.set_price(alice, model, uncached_input="1", cache_read="1", cache_write="1", output="1")
     assert finish(run).status == RunStatus.COMPLETED
     assert types(run)[-1] == "run.completed"
+
+
+def test_what_was_counted_of_the_last_request_is_not_guessed_again(
+    alice: Access, models: FakeModels
+) -> None:
+    """The first request of 10 KB may have 10 000 tokens; once it had 100, the next has few more."""
+    set_budget(alice, "2")
+    reserved = []
+    call = {"index": 0, "id": "c1", "function": {"name": "list_files", "arguments": "{}"}}
+
+    def answer(body: dict[str, Any]) -> Any:
+        reserved.append(BudgetHold.objects.get().amount)
+        if any(message["role"] == "tool" for message in body["messages"]):
+            return chat({"content": "None."})
+        return chat({"tool_calls": [call]}, finish="tool_calls")
+
+    models.answer = answer
+    finish(run_on(alice, models, "openai_compatible", "ok"))
+    first, second = reserved
+    assert second < first - Decimal("0.15")

@@ -157,7 +157,9 @@ def test_a_lost_attempt_frees_what_it_reserved(alice: Access, models: FakeModels
     lease = claim(run)
     request = ModelRequest(model="slow", instructions="", conversation=[UserMessage("hi")])
     route = catalog.resolve_model(alice.organization, "openai_compatible-slow")
-    step_journal.begin_reserved(lease, [], BeginModelStep(run, 1, request, route))
+    step_journal.begin_reserved(
+        lease, [], BeginModelStep(run, 1, request, route, most_input=request.most_input_tokens)
+    )
     assert BudgetHold.objects.exists()  # and the worker is gone
     Run.objects.filter(pk=run.pk).update(lease_until=timezone.now() - timedelta(hours=1))
     assert leases.sweep_expired() == 1
