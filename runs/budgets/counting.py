@@ -9,26 +9,29 @@ from typing import Any
 from runs.models import BudgetPeriod
 from runs.usage.periods import midnight
 
-# That run `r` counts against budget `b`: it fits all of its columns.
+# Runs, each with the first of those that started each other.
+RUNS = "(runs_run r JOIN runs_run root ON root.id = coalesce(r.root_id, r.id))"
+# That run `r` counts against budget `b`: it fits all of its columns, or the run does that started
+# it, whose budgets it draws from.
 COUNTS_AGAINST = " AND ".join(
     [
         "b.organization_id = r.organization_id",
         *(
-            f"(b.{column} IS NULL OR b.{column} = {of_run})"
+            f"(b.{column} IS NULL OR b.{column} IN (r.{of_run}, root.{of_run}))"
             for column, of_run in {
-                "teammate_id": "r.teammate_id",
-                "task_id": "r.task_id",
-                "member_id": "r.created_by_id",
-                "api_key_id": "r.api_key_id",
-                "end_user_id": "r.end_user_id",
-                "thread_id": "r.thread_id",
-                "run_id": "coalesce(r.root_id, r.id)",
+                "teammate_id": "teammate_id",
+                "task_id": "task_id",
+                "member_id": "created_by_id",
+                "api_key_id": "api_key_id",
+                "end_user_id": "end_user_id",
+                "thread_id": "thread_id",
             }.items()
         ),
+        "(b.run_id IS NULL OR b.run_id = root.id)",
     ]
 )
 # The run and the day that key a count of budget `b` for run `r`; the days are parameters.
-KEY_RUN = "CASE b.period WHEN 'run' THEN coalesce(r.root_id, r.id) END"
+KEY_RUN = "CASE b.period WHEN 'run' THEN root.id END"
 STARTS_ON = (
     "CASE b.period WHEN 'day' THEN %(day)s::date WHEN 'week' THEN %(week)s::date"
     " WHEN 'month' THEN %(month)s::date END"

@@ -4,11 +4,11 @@ from datetime import UTC
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from runs.budgets.counting import COUNTS_AGAINST, KEY_RUN, STARTS_ON, days_of
+from runs.budgets.counting import COUNTS_AGAINST, KEY_RUN, RUNS, STARTS_ON, days_of
 from runs.models import (
     CALLS_A_MODEL,
     Budget,
@@ -22,35 +22,51 @@ from runs.models import (
 )
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound
-from teammates.trust import audit
+from teammates.trust import audit, limits
 
 # What a budget may be for, by the name of the column; nothing: for everything.
 COLUMNS = ("teammate", "task", "member", "api_key", "end_user", "thread", "run")
 LARGEST = Decimal(10_000_000)  # dollars
+LONGEST_WAIT = "3s"
 _CALLS = ", ".join(f"'{kind}'" for kind in CALLS_A_MODEL)
 # What the runs of a new budget have spent so far in what is going on: this day, week or month, all
 # time, or runs that are not over.
 _COUNT = f"""
 INSERT INTO runs_budgetcount (budget_id, starts_on, run_id, spent, kept, reserved, granted, told)
 SELECT b.id, {STARTS_ON}, {KEY_RUN}, coalesce(sum(s.cost), 0), 0, 0, 0, 0
-FROM runs_budget b JOIN runs_run r ON {COUNTS_AGAINST}
+FROM runs_budget b JOIN {RUNS} ON {COUNTS_AGAINST}
 JOIN runs_step s ON s.run_id = r.id AND s.kind IN ({_CALLS})
 WHERE b.id = %(budget)s AND CASE b.period WHEN 'total' THEN true
     WHEN 'run' THEN EXISTS (
-        SELECT FROM runs_run o WHERE o.finished_at IS NULL
-        AND (o.id = coalesce(r.root_id, r.id) OR o.root_id = coalesce(r.root_id, r.id)))
+        SELECT FROM runs_run o
+        WHERE o.finished_at IS NULL AND (o.id = root.id OR o.root_id = root.id))
     ELSE s.started_at >= ({STARTS_ON})::timestamp AT TIME ZONE 'UTC' END
 GROUP BY 1, 2, 3
 """
-# Calls that are under way count when they are over: nothing was reserved for them.
+# Calls that are under way, at most: their requests in bytes, with what is not written down of them.
+_WORST = """
+SELECT round(((octet_length(s.request::text) + 50000
+        + 4 * coalesce((s.request->>'media_tokens')::int, 0))
+        * greatest(p.uncached_input, p.cache_read, p.cache_write)
+    + coalesce((s.request->>'max_output_tokens')::int, 0) * p.output) / 1000000, 6)
+FROM teammates_model m JOIN teammates_modelprice p ON p.model_id = m.id
+WHERE m.organization_id = r.organization_id AND m.alias = s.model_alias
+    AND p.valid_from <= s.started_at
+ORDER BY p.valid_from DESC LIMIT 1
+"""
 _HOLD = f"""
 INSERT INTO runs_budgethold (step_id, count_id, amount)
-SELECT s.id, c.id, 0
-FROM runs_budget b JOIN runs_run r ON {COUNTS_AGAINST}
+SELECT s.id, c.id, coalesce(({_WORST}), 0)
+FROM runs_budget b JOIN {RUNS} ON {COUNTS_AGAINST}
 JOIN runs_step s ON s.run_id = r.id AND s.kind IN ({_CALLS}) AND s.status = 'running'
 JOIN runs_budgetcount c ON c.budget_id = b.id AND c.starts_on IS NOT DISTINCT FROM {STARTS_ON}
     AND c.run_id IS NOT DISTINCT FROM {KEY_RUN}
 WHERE b.id = %(budget)s
+"""
+_RESERVE = """
+UPDATE runs_budgetcount c SET reserved = h.amount FROM (
+    SELECT count_id, sum(amount) AS amount FROM runs_budgethold GROUP BY count_id
+) h WHERE h.count_id = c.id AND c.budget_id = %(budget)s
 """
 
 
@@ -62,18 +78,23 @@ def set_budget(
     without any, each of the organization's does. What they spent in this day, week or month counts.
 
     No model call begins or ends meanwhile: each is counted once. Raises `Invalid`, `Forbidden`,
-    `NotFound` (a row that does not exist for the asker), `Conflict` (there is one).
+    `NotFound` (a row that does not exist for the asker), `Conflict` (there is one, or the database
+    is busy), `TooMany`.
     """
     rows = {name: row for name, row in whose.items() if row is not None}
     access.require("data.budgets.manage")
     _check_rows(access, rows)
     if isinstance(run := rows.get("run"), Run) and run.root_id is not None:
         raise Invalid("run: another run started this one, and its budget holds for both.")
-    fields = {"amount": _dollars(amount), **_choices(period=period, action=action)}
+    fields = {"amount": dollars_of(amount), **_choices(period=period, action=action)}
+    limits.take((limits.BUDGETS, access.organization.pk))
     try:
         with transaction.atomic():
             with connection.cursor() as cursor:
+                # Whoever waits for it holds up everybody who works.
+                cursor.execute(f"SET LOCAL lock_timeout = '{LONGEST_WAIT}'")
                 cursor.execute("LOCK TABLE runs_step IN SHARE ROW EXCLUSIVE MODE")
+                cursor.execute("SET LOCAL lock_timeout = DEFAULT")
             budget = Budget.objects.create(
                 organization=access.organization, created_by=access.user, **fields, **rows
             )
@@ -82,6 +103,11 @@ def set_budget(
             with connection.cursor() as cursor:
                 cursor.execute(_COUNT, about)
                 cursor.execute(_HOLD, about)
+                cursor.execute(_RESERVE, about)
+    except OperationalError:
+        raise Conflict(
+            "The database is busy with other work; try again in a minute.", code="budgets.busy"
+        ) from None
     except IntegrityError:
         raise Conflict(
             "There is a budget for that and this period already; change that one.",
@@ -101,12 +127,16 @@ def change_budget(
     """Raise or lower a budget, or say what happens at it; runs that wait at it are judged anew.
     Raises `Invalid`, `Forbidden`."""
     access.require("data.budgets.manage", budget)
+    _lock(budget)
     if amount is not None:
-        budget.amount = _dollars(amount)
+        budget.amount = dollars_of(amount)
     if action is not None:
         budget.action = _choices(action=action)["action"]
     budget.save(update_fields=["amount", "action", "updated_at"])
-    BudgetCount.objects.filter(budget=budget).update(told=0)
+    if amount is not None:
+        today = days_of(timezone.now().astimezone(UTC))
+        now = BudgetCount.objects.filter(budget=budget, starts_on=today.get(budget.period))
+        now.filter(run=None).update(told=0)
     _judge_anew(budget)
     return budget
 
@@ -115,16 +145,29 @@ def change_budget(
 def delete_budget(access: Access, budget: Budget) -> None:
     """Runs that wait at it go on."""
     access.require("data.budgets.manage", budget)
+    _lock(budget)
     _judge_anew(budget)
     budget.delete()
 
 
+def _lock(budget: Budget) -> None:
+    """From here on no call is judged by the budget until this transaction is over."""
+    if Budget.objects.select_for_update().filter(pk=budget.pk).first() is None:
+        raise NotFound("There is no such budget: it was deleted.", code="budgets.not_found")
+
+
 def _judge_anew(budget: Budget) -> None:
-    """Let the runs that wait at a budget ask again whether they may go on."""
-    waiting = Gate.objects.filter(kind=GateKind.BUDGET, status=GateStatus.PENDING)
-    waiting.filter(run__organization=budget.organization_id, card__budget_id=budget.pk).update(
-        expires_at=timezone.now()
+    """Let the runs that wait at a budget ask again whether they may go on. One whose gate is being
+    decided at this moment goes on anyway."""
+    waiting = Gate.objects.filter(
+        kind=GateKind.BUDGET,
+        status=GateStatus.PENDING,
+        run__organization=budget.organization_id,
+        card__budget_id=budget.pk,
     )
+    locked = waiting.select_for_update(skip_locked=True, no_key=True, of=("self",))
+    ids = list(locked.values_list("pk", flat=True))
+    Gate.objects.filter(pk__in=ids).update(expires_at=timezone.now())
 
 
 def get_budget(access: Access, budget_id: int) -> Budget:
@@ -137,7 +180,8 @@ def get_budget(access: Access, budget_id: int) -> Budget:
 
 def list_budgets(access: Access) -> "QuerySet[Budget]":
     """Those of the organization, the widest first. Raises `Forbidden`."""
-    access.require("data.usage.read")
+    if not access.may("data.budgets.manage"):
+        access.require("data.usage.read")
     found = Budget.objects.filter(organization=access.organization).select_related(*COLUMNS)
     return found.order_by("created_at", "id")
 
@@ -171,11 +215,14 @@ def _choices(**given: str) -> dict[str, str]:
     return given
 
 
-def _dollars(amount: str | Decimal) -> Decimal:
+def dollars_of(amount: str | Decimal) -> Decimal:
+    """An amount that a budget may have. Raises `Invalid`."""
     try:
-        dollars = Decimal(str(amount).strip().removeprefix("$"))
+        dollars = Decimal(str(amount).strip().removeprefix("$").replace(",", ""))
     except InvalidOperation:
         raise Invalid("amount must be dollars, such as 25 or 0.50.") from None
     if not dollars.is_finite() or not 0 <= dollars <= LARGEST:
         raise Invalid(f"amount must be from 0 to {LARGEST:,} dollars.")
-    return round(dollars, 6)
+    if round(dollars, 6) != dollars:
+        raise Invalid("amount must have at most 6 decimals.")
+    return dollars

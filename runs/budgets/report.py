@@ -7,10 +7,11 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import connection
+from django.db.models import Q
 from django.utils import timezone
 
 from runs.budgets import definitions
-from runs.budgets.counting import COUNTS_AGAINST, days_of, rows_of
+from runs.budgets.counting import COUNTS_AGAINST, RUNS, days_of, rows_of
 from runs.models import Budget, BudgetCount, BudgetPeriod
 from runs.usage.periods import midnight
 from teammates.access import Access
@@ -19,7 +20,7 @@ from teammates.access import Access
 _LAST_MONTH = f"""
 SELECT b.id, (r.finished_at AT TIME ZONE 'UTC')::date AS day, sum(r.cost) AS cost,
     count(*) FILTER (WHERE r.cost > b.amount) AS above
-FROM runs_budget b JOIN runs_run r ON {COUNTS_AGAINST}
+FROM runs_budget b JOIN {RUNS} ON {COUNTS_AGAINST}
 WHERE b.organization_id = %(organization)s AND r.created_at >= %(first)s - interval '1 day'
     AND r.finished_at >= %(first)s AND r.finished_at < %(next)s AND r.cost > 0
 GROUP BY 1, 2 ORDER BY 1, 2
@@ -59,8 +60,9 @@ def uses(access: Access) -> list[BudgetUse]:
     budgets = list(definitions.list_budgets(access))
     days = days_of(timezone.now().astimezone(UTC))
     now: dict[int, BudgetCount] = {}
-    for count in BudgetCount.objects.filter(budget__in=budgets, run=None).order_by("pk"):
-        begun = {budget.pk: days.get(budget.period) for budget in budgets}
+    begun = {budget.pk: days.get(budget.period) for budget in budgets}
+    current = Q(starts_on=None) | Q(starts_on__in=days.values())
+    for count in BudgetCount.objects.filter(current, budget__in=budgets, run=None):
         if count.starts_on == begun[count.budget_id]:  # type: ignore[index]  # of one of them
             now[count.budget_id] = count  # type: ignore[index]
     first = (days["month"] - timedelta(days=1)).replace(day=1)
@@ -95,7 +97,7 @@ def _would_have(budget: Budget, days: list[dict[str, Any]]) -> str:
         period = key.get(budget.period)
         starts[period] += day["cost"]
         if starts[None] > budget.amount:  # of a month, and in all
-            return f"reached on the {day['day'].day}."
+            return f"reached on {day['day']:%-d %B}"
     reached = sum(cost > budget.amount for period, cost in starts.items() if period)
     if reached:
         word = "day" if budget.period == BudgetPeriod.DAY else "week"

@@ -12,6 +12,7 @@ from django.db import connection
 from runs.budgets.counting import (
     COUNTS_AGAINST,
     KEY_RUN,
+    RUNS,
     SETTLING,
     STARTS_ON,
     begins_again,
@@ -25,7 +26,8 @@ _LOCK = f"""
 WITH hits AS (
     SELECT b.id AS budget_id, b.amount, b.action, b.period,
         {STARTS_ON} AS starts_on, {KEY_RUN} AS run_id
-    FROM runs_run r JOIN runs_budget b ON {COUNTS_AGAINST} WHERE r.id = %(run)s
+    FROM {RUNS} JOIN runs_budget b ON {COUNTS_AGAINST} WHERE r.id = %(run)s
+    FOR SHARE OF b -- it is neither changed nor deleted before this is over
 ), counts AS (
     INSERT INTO runs_budgetcount (budget_id, starts_on, run_id, spent, kept, reserved, granted,
         told)
@@ -98,13 +100,18 @@ def reserve(run: Run, worst: Decimal | None, *, now: datetime) -> list[Hold] | B
         cursor.execute(_LOCK, {"run": run.pk, **days_of(now.astimezone(UTC))})
         hits = rows_of(cursor)
     counts = [_Count(hit["id"], hit["amount"], hit["used"], hit["reserved"]) for hit in hits]
-    for hit, count in zip(hits, counts, strict=True):
-        if hit["action"] != BudgetAction.TELL and not count.has_room_for(worst):
-            allowance = _allowance(run)
-            if allowance is None or not allowance.has_room_for(worst):
-                return _breach(hit, count, worst)
-            counts.append(allowance)
-            break
+    full = [
+        (hit, count)
+        for hit, count in zip(hits, counts, strict=True)
+        if hit["action"] != BudgetAction.TELL and not count.has_room_for(worst)
+    ]
+    full.sort(key=lambda one: one[0]["action"] != BudgetAction.STOP)  # what stops comes first
+    if full:
+        # What people allow the run besides is beyond what asks, never beyond what stops.
+        allowance = _allowance(run) if full[0][0]["action"] != BudgetAction.STOP else None
+        if allowance is None or not allowance.has_room_for(worst):
+            return _breach(*full[0], worst)
+        counts.append(allowance)
     holds = [Hold(count.id, worst or Decimal(0)) for count in counts]
     reserved = [
         {"id": count.id, "reserved": str(count.reserved + (worst or 0))} for count in counts

@@ -1,25 +1,30 @@
 """People are told when a budget is half spent, nearly spent, and spent."""
 
+from datetime import UTC, timedelta
 from decimal import Decimal
 
 from django.db import connection, transaction
-from django.db.models import Case, DecimalField, F, QuerySet, Value, When
+from django.db.models import Case, DecimalField, F, Q, QuerySet, Value, When
+from django.db.models.functions import Now, TruncDate
 from django.urls import reverse
+from django.utils import timezone
 
-from runs.budgets.counting import COUNTS_AGAINST
+from runs.budgets.counting import COUNTS_AGAINST, RUNS, days_of
 from runs.models import BudgetAction, BudgetCount, BudgetPeriod, Run
 from runs.notifications import notices
 from teammates.models import Role
 
 SHARES = (50, 80, 100)  # percent
 MOST_AT_ONCE = 50
+LONGEST_PERIOD = timedelta(days=31)
 _AT_THE_CAP = {
     BudgetAction.TELL: "Nothing is stopped at the cap.",
     BudgetAction.PAUSE: "At the cap, runs stop and ask before they spend more.",
     BudgetAction.STOP: "At the cap, runs fail.",
 }
 _NEWEST_RUN = f"""
-SELECT max(r.id) FROM runs_budget b JOIN runs_run r ON {COUNTS_AGAINST} WHERE b.id = %s
+SELECT r.id FROM runs_budget b JOIN {RUNS} ON {COUNTS_AGAINST} WHERE b.id = %s
+ORDER BY r.id DESC LIMIT 1
 """
 
 
@@ -34,8 +39,11 @@ def due() -> "QuerySet[BudgetCount]":
         output_field=DecimalField(),
     )
     counts = BudgetCount.objects.filter(told__lt=SHARES[-1], budget__amount__gt=0)
-    return counts.exclude(budget__period=BudgetPeriod.RUN).filter(
-        spent__gte=F("budget__amount") * next_share - F("kept")
+    recent = Q(starts_on=None) | Q(starts_on__gte=TruncDate(Now() - LONGEST_PERIOD))
+    return (
+        counts.filter(recent)
+        .exclude(budget__period=BudgetPeriod.RUN)
+        .filter(spent__gte=F("budget__amount") * next_share - F("kept"))
     )
 
 
@@ -47,6 +55,10 @@ def tell_due() -> int:
         counts = list(locked.select_related("budget").order_by("pk")[:MOST_AT_ONCE])
         for count in counts:
             assert count.budget is not None
+            if not _is_current(count):
+                count.told = SHARES[-1]  # that day is over: nobody is told of it any more
+                count.save(update_fields=["told"])
+                continue
             part = count.used / count.budget.amount * 100
             count.told = max(share for share in SHARES if share <= part)
             count.save(update_fields=["told"])
@@ -54,15 +66,21 @@ def tell_due() -> int:
     return len(counts)
 
 
+def _is_current(count: BudgetCount) -> bool:
+    assert count.budget is not None
+    today = days_of(timezone.now().astimezone(UTC))
+    return count.starts_on == today.get(count.budget.period)
+
+
 def _tell(count: BudgetCount) -> None:
     budget = count.budget
     assert budget is not None
     with connection.cursor() as cursor:
         cursor.execute(_NEWEST_RUN, [budget.pk])
-        [newest] = cursor.fetchone()
-    run = Run.objects.select_related("organization").filter(pk=newest).first()
-    if run is None:  # what it was for is deleted
+        newest = cursor.fetchone()
+    if newest is None:  # none has run since
         return
+    run = Run.objects.select_related("organization").get(pk=newest[0])
     amount, used = f"${budget.amount:,.2f}", f"${count.used:,.2f}"
     notices.tell_of_trouble(
         run,

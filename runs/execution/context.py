@@ -34,8 +34,8 @@ from teammates.types import JSON
 from threads.models import File, Message, MessageRole
 
 FINISH = (
-    "\n\nThe budget of this run is used up, and it ends with your next answer. Call no tools. Say "
-    "in a few sentences what is done, what is not, and how to go on."
+    "\n\nThis run ends with your next answer. Call no tools. Say in a few sentences what is done, "
+    "what is not, and how to go on."
 )
 HISTORY_RUNS = 20
 HISTORY_BYTES = 400_000  # about 100 000 tokens

@@ -5,7 +5,6 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
@@ -40,6 +39,8 @@ from teammates.tools import result as result_tool
 from teammates.tools.masking import masked_json
 from teammates.types import JSON
 
+SLACK = 500  # tokens by which a last request may be longer than it is now
+NOTHING_SAID = "(The run was to end with this answer, and its model had nothing to say.)"
 # Organizations that have had budgets: no more than a hint which way is the shorter one.
 _with_budgets: set[int] = set()
 
@@ -53,23 +54,9 @@ async def model_step(attempt: Attempt, loaded: LoadedRun) -> bool:
             f"The run used its {run.max_turns} turns. Raise max_turns or split the work.",
         )
     await media.show(attempt, loaded)
-    instructions, most_output = loaded.instructions, route.max_output_tokens
-    if run.is_finishing:
-        instructions += context.FINISH
-        most_output = min(most_output, budget_gates.SUMMARY_TOKENS)
-    elif await _compact(attempt, loaded):
+    if not run.is_finishing and await _compact(attempt, loaded):
         return True
-    request = ModelRequest(
-        model=route.name,
-        instructions=instructions,
-        conversation=repeats.with_note(loaded.conversation),
-        tools=_offered(loaded.toolbox),
-        max_output_tokens=most_output,
-        effort=_clamped(run.effort, route),
-        sampling=run.teammate_version.sampling,
-        caches=True,
-        retries=loaded.retries,
-    )
+    request = _request(loaded, is_finishing=run.is_finishing)
     step = await _begin(attempt, loaded, request)
     result = await _answered(attempt, loaded, StreamedTurn(request, step))
     if result is None:
@@ -77,7 +64,7 @@ async def model_step(attempt: Attempt, loaded: LoadedRun) -> bool:
         return True
     outcome = None
     if run.is_finishing:
-        result = replace(result, turn=result.turn.without_tool_requests())
+        result = replace(result, turn=result.turn.without_tool_requests(NOTHING_SAID))
     if not result.turn.tool_requests:
         outcome = Outcome(
             RunStatus.COMPLETED,
@@ -126,24 +113,35 @@ async def _begin_within_budgets(attempt: Attempt, loaded: LoadedRun, begin: Begi
     """Begin what a budget may not allow: then a person is asked, or the run fails. Raises `Stopped`
     in both cases, and where it was cancelled."""
     _with_budgets.add(begin.run.organization_id)
-    begin = replace(begin, most_input=loaded.most_input(begin.request))
+    begin = replace(
+        begin,
+        most_input=loaded.most_input(begin.request),
+        most_input_to_finish=loaded.most_input(_request(loaded, is_finishing=True)) + SLACK,
+    )
     begun = await attempt.events.commit(step_journal.begin_reserved, begin)
-    if isinstance(begun, Step):
-        return begun
     if isinstance(begun, Breach):
-        if begun.stops or begun.worst is None:
-            why = budget_gates.why_it_stops(begun, begin.route)
-            raise DomainError(why, code="budget.exceeded")
-        summary = await in_db(_cost_of_summary, begin)
-        await attempt.events.commit(budget_gates.ask, breach=begun, summary=summary)
-    raise Stopped
+        why = budget_gates.why_it_stops(begun, begin.route)
+        raise DomainError(why, code="budget.exceeded")
+    if begun is None:
+        raise Stopped
+    return begun
 
 
-def _cost_of_summary(begin: BeginModelStep) -> Decimal:
-    """Dollars that the run may cost at most if it finishes with the next answer."""
-    price = begin.route.price_now()
-    tokens = begin.most_input + len(context.FINISH)
-    return price.most(tokens, budget_gates.SUMMARY_TOKENS) if price else Decimal(0)
+def _request(loaded: LoadedRun, *, is_finishing: bool) -> ModelRequest:
+    route = loaded.route
+    return ModelRequest(
+        model=route.name,
+        instructions=loaded.instructions + (context.FINISH if is_finishing else ""),
+        conversation=repeats.with_note(loaded.conversation),
+        tools=_offered(loaded.toolbox),
+        max_output_tokens=min(route.max_output_tokens, budget_gates.SUMMARY_TOKENS)
+        if is_finishing
+        else route.max_output_tokens,
+        effort=_clamped(loaded.run.effort, route),
+        sampling=loaded.run.teammate_version.sampling,
+        caches=True,
+        retries=loaded.retries,
+    )
 
 
 async def _answered(

@@ -1,31 +1,35 @@
-"""A model that makes the same tool calls over and over: it is told, and then a person is asked."""
+"""A model that makes the same tool call over and over: it is told, and then a person is asked."""
 
 import json
 from collections.abc import Sequence
 
-from teammates.providers.base import ChatMessage, Turn, UserMessage
+from teammates.providers.base import ChatMessage, ToolResult, Turn, UserMessage
 from teammates.text import read_json
 
-TOLD_AT = 3  # times in a row
+TOLD_AT = 3  # times
 ASKED_AT = 5  # and at each further such number
+WINDOW = 12  # turns that are looked back
 NOTE = (
-    "(You have made the same tool call with the same arguments {} times in a row, and its result "
-    "will not become another one. Try something else, or say what is missing.)"
+    "(You have made the same tool call with the same arguments {} times and got the same result "
+    "each time. Try something else, or say what is missing.)"
 )
 
 
 def count_repeats(conversation: Sequence[ChatMessage]) -> int:
-    """How often in a row the model asked for the calls that it asked for last; 0: for none."""
-    count, last = 0, None
-    for said in reversed(conversation):
-        if isinstance(said, UserMessage):
-            break
-        if isinstance(said, Turn):
-            calls = [(one.name, _as_it_means(one.arguments)) for one in said.tool_requests]
-            if not calls or (last is not None and calls != last):
-                break
-            count, last = count + 1, calls
-    return count
+    """How often the model asked for one of the calls of its last turn, in the turns before it too,
+    and was told the same each time; 0 if it asked for none."""
+    said = _recent(conversation)
+    results = {one.call_id: one.content for one in said if isinstance(one, ToolResult)}
+    turns = [one for one in said if isinstance(one, Turn)]
+    if not turns:
+        return 0
+    made: dict[tuple[str, str], list[str | None]] = {}
+    for turn in turns:
+        for call in turn.tool_requests:
+            key = call.name, _as_it_means(call.arguments)
+            made.setdefault(key, []).append(results.get(call.call_id))
+    last = {(call.name, _as_it_means(call.arguments)) for call in turns[-1].tool_requests}
+    return max((_same_at_the_end(made[key]) for key in last), default=0)
 
 
 def with_note(conversation: Sequence[ChatMessage]) -> list[ChatMessage]:
@@ -33,6 +37,27 @@ def with_note(conversation: Sequence[ChatMessage]) -> list[ChatMessage]:
     count = count_repeats(conversation)
     note = [UserMessage(NOTE.format(count))] if count >= TOLD_AT else []
     return [*conversation, *note]
+
+
+def _recent(conversation: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """What came since somebody said something, of the last few turns."""
+    recent: list[ChatMessage] = []
+    turns = 0
+    for said in reversed(conversation):
+        turns += isinstance(said, Turn)
+        if isinstance(said, UserMessage) or turns > WINDOW:
+            break
+        recent.append(said)
+    return recent[::-1]
+
+
+def _same_at_the_end(results: list[str | None]) -> int:
+    """How many results at the end are the same; calls that have none yet (None) go along."""
+    known = [result for result in results if result is not None]
+    if not known:
+        return len(results)
+    other = next((n for n, one in enumerate(reversed(known)) if one != known[-1]), len(known))
+    return other + results.count(None)
 
 
 def _as_it_means(arguments: str) -> str:

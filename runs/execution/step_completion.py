@@ -111,7 +111,7 @@ def complete_model_steps(wanted: Sequence[Write[CompleteModelStep]]) -> dict[int
     now = timezone.now()
     prices = prices_at({one.item.route.pk for one in wanted}, now)
     for one in wanted:
-        _close(one.item, prices.get(one.item.route.pk), now)
+        _close(one.item, _price_of(one.item, prices), now)
     asking = {
         one.lease.run_id: _asked(one.lease.run_id, one.item.result.turn.tool_requests)
         for one in wanted
@@ -140,6 +140,14 @@ def complete_model_steps(wanted: Sequence[Write[CompleteModelStep]]) -> dict[int
         else:
             done[one.lease.run_id] = Completed(route)
     return done
+
+
+def _price_of(complete: CompleteModelStep, prices: dict[int, ModelPrice]) -> ModelPrice | None:
+    """The price that was valid when the call began: that one was reserved."""
+    price, began = prices.get(complete.route.pk), complete.step.started_at
+    if price is None or price.valid_from <= began:
+        return price
+    return prices_at([complete.route.pk], began).get(complete.route.pk, price)
 
 
 def _close(complete: CompleteModelStep, price: ModelPrice | None, now: datetime) -> None:

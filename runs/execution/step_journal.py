@@ -18,6 +18,7 @@ from runs.budgets.reserving import Breach, Hold
 from runs.events import log
 from runs.events.log import Batch, StaleLease, Written
 from runs.events.payloads import NewEvent, fitting
+from runs.gates import budget_gates
 from runs.lifecycle import endings, transitions
 from runs.lifecycle.transitions import Lease
 from runs.models import Run, Step, StepKind
@@ -53,7 +54,9 @@ class BeginModelStep:
     kind: StepKind = StepKind.MODEL
     covers_until: int | None = None
     told: JSON | None = None
-    most_input: int = 0  # tokens of the request at most, where a budget may hold
+    # Where a budget may hold: tokens of the request at most, and of one for a last answer.
+    most_input: int = 0
+    most_input_to_finish: int = 0
 
 
 _BEGIN = log.statement(
@@ -94,10 +97,11 @@ def begin_model_steps(wanted: Sequence[Write[BeginModelStep]]) -> dict[int, Step
 def begin_reserved(
     lease: Lease, pending: list[NewEvent], begin: BeginModelStep
 ) -> Step | Breach | None:
-    """Write down that a model is called, once what that may cost is reserved from all budgets; or
-    which budget does not allow it. None: the run was cancelled, and has ended.
+    """Write down that a model is called, once what that may cost is reserved from all budgets.
+    None: the run has ended because it was cancelled, or waits at a budget that asks. A budget that
+    stops the run is returned.
 
-    Holds the run's row, then counts of budgets. Raises `StaleLease`.
+    Holds the run's row, then budgets and their counts. Raises `StaleLease`.
     """
     now = timezone.now()
     with transitions.holding(lease, pending) as run:
@@ -109,7 +113,11 @@ def begin_reserved(
             worst = price.most(begin.most_input, begin.request.max_output_tokens)
         holds = reserving.reserve(run, worst, now=now)
         if isinstance(holds, Breach):
-            return holds
+            if holds.stops or price is None:
+                return holds
+            summary = price.most(begin.most_input_to_finish, budget_gates.SUMMARY_TOKENS)
+            budget_gates.ask_locked(run, holds, summary)
+            return None
         return _begin_all([Write(lease, [], begin)], now, holds=holds)[lease.run_id]
 
 
@@ -217,7 +225,7 @@ def switch_model(
     with transitions.holding(lease, pending) as run:
         if endings.stop_if_cancelled(run):
             return
-        void = endings.stop_unfinished_step(run, error=str(why["message"]), used=used)
+        void = _stop_failed(run, why, used)
         data = why | void | {"to_model": to.alias, "provider_kind": to.provider.kind}
         transitions.write(run, lease.fence, [NewEvent("run.provider_fallback", data)])
         Run.objects.filter(pk=run.pk).update(route=to)
@@ -230,10 +238,15 @@ def ask_again(
     with transitions.holding(lease, pending) as run:
         if endings.stop_if_cancelled(run):
             return
-        void = endings.stop_unfinished_step(run, error=str(why["message"]))
+        void = _stop_failed(run, why)
         data = why | void | learned | {"model": route.alias}
         transitions.write(run, lease.fence, [NewEvent("run.llm.adjusted", data)])
         catalog.learn_limits(route, **learned)
+
+
+def _stop_failed(run: Run, why: JSON, used: TokenUsage | None = None) -> JSON:
+    message, error_class = str(why["message"]), str(why["error_class"])
+    return endings.stop_unfinished_step(run, error=message, error_class=error_class, used=used)
 
 
 _COMPLETE_TOOLS = log.statement(

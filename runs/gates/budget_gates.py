@@ -2,16 +2,14 @@
 
 import hashlib
 import re
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal
 
 from django.urls import reverse
 
 from runs.budgets import definitions
 from runs.budgets.reserving import Breach
-from runs.events.payloads import NewEvent
 from runs.gates import cards
-from runs.lifecycle import transitions, waiting
-from runs.lifecycle.transitions import Lease
+from runs.lifecycle import waiting
 from runs.models import Budget, BudgetPeriod, Gate, GateKind, Run
 from runs.notifications import notices
 from teammates.access import PERMISSIONS, Access
@@ -22,21 +20,26 @@ from teammates.types import JSON
 SUMMARY_TOKENS = 1_500  # that a run may write which is to finish
 FINISH, STOP = "Finish with a summary", "Stop"
 AGAIN = "The budget allows it again"
+# A word, or an option as the card has it.
+_ANSWER = re.compile(
+    r"(?P<stop>stop|deny|no)|(?P<finish>finish( with a summary)?)"
+    r"|((?P<raise>raise( the budget to)?)|allow( this run)?|approve|yes)"
+    r"( \$?(?P<dollars>[\d,]*\.?\d+)( more)?)?"
+)
 FORMS = (
     "Answer 'allow' or 'allow 5' (dollars more for this run), 'raise 50' (the budget, in dollars), "
     "'finish' (with a summary), or 'stop'."
 )
 
 
-def ask(lease: Lease, pending: list[NewEvent], *, breach: Breach, summary: Decimal) -> None:
+def ask_locked(run: Run, breach: Breach, summary: Decimal) -> None:
     """Stop a run at a budget; `summary` is what a last answer may cost in dollars. It goes on by
-    itself once the budget begins anew. Raises `StaleLease`."""
-    with transitions.holding(lease, pending) as run:
-        gate = _gate(run, breach, summary)
-        waiting.wait_locked(run, gate, [cards.asked_in_words(gate)])
-        if gate.pk is not None:
-            notices.tell_of_gate(run, gate)
-            _tell_managers(run, gate)
+    itself once the budget begins anew. The caller holds the run's row and the budget."""
+    gate = _gate(run, breach, summary)
+    waiting.wait_locked(run, gate, [cards.asked_in_words(gate)])
+    if gate.pk is not None:
+        notices.tell_of_gate(run, gate)
+        _tell_managers(run, gate)
 
 
 def _tell_managers(run: Run, gate: Gate) -> None:
@@ -68,12 +71,16 @@ def _gate(run: Run, breach: Breach, summary: Decimal) -> Gate:
     assert breach.worst is not None
     more = _round_up(max(breach.worst * 2, breach.amount if breach.period == "run" else Decimal(0)))
     raised = _round_up(max(breach.amount * 2, breach.used + breach.worst))
+    raised, more = (min(one, definitions.LARGEST) for one in (raised, more))
     question = (
         f"{_sentence(breach)} The next call may cost up to {dollars(breach.worst)}. How does it go "
         "on?"
     )
     options = [
-        {"label": f"Allow this run {dollars(more)} more", "description": "And nothing else."},
+        {
+            "label": f"Allow this run {dollars(more)} more",
+            "description": "Beyond every budget that asks.",
+        },
         {"label": f"Raise the budget to {dollars(raised)}", "description": "For everybody."},
         {"label": FINISH, "description": f"At most {dollars(summary)} more."},
         {"label": STOP, "description": "It ends as it is."},
@@ -109,19 +116,24 @@ def read_answer(access: Access, gate: Gate, answer: JSON) -> JSON:
     """What a person answered, with what is to be done: `action`, and `dollars` of it. Raises
     `Invalid` (not one of `FORMS`), `Forbidden`: only who manages budgets lets runs spend more."""
     [text] = answer["answers"].values()
-    said = text.strip().lower()
-    number = re.search(r"(\d+(?:[.,]\d+)?)", said)
-    given = Decimal(number[1].replace(",", ".")) if number else None
-    if said.startswith(("stop", "deny", "no")):
+    found = _ANSWER.fullmatch(" ".join(text.lower().split()))
+    if found is None:
+        raise Invalid(f"answers: {FORMS}")
+    if found["stop"]:
         return answer | {"stop": True}
     access.require("data.budgets.manage")
-    if said.startswith("finish"):
+    if found["finish"]:
         return answer | {"action": "finish", "dollars": gate.card["summary"]}
-    if said.startswith(("allow", "approve", "yes")):
-        return answer | {"action": "allow", "dollars": str(given or gate.card["more"])}
-    if said.startswith("raise"):
-        return answer | {"action": "raise", "dollars": str(given or gate.card["raised"])}
-    raise Invalid(f"answers: {FORMS}")
+    action = "raise" if found["raise"] else "allow"
+    proposed = gate.card["raised" if action == "raise" else "more"]
+    amount = definitions.dollars_of(found["dollars"] or proposed)
+    if not amount:
+        raise Invalid("answers: say how many dollars.")
+    if action == "raise":
+        budget = definitions.get_budget(access, gate.card["budget_id"])
+        if amount <= budget.amount:
+            raise Invalid(f"answers: the budget is {dollars(budget.amount)} already.")
+    return answer | {"action": action, "dollars": str(amount)}
 
 
 def go_on(access: Access | None, run: Run, gate: Gate, answer: JSON) -> None:
@@ -141,8 +153,8 @@ def go_on(access: Access | None, run: Run, gate: Gate, answer: JSON) -> None:
 
 
 def dollars(amount: Decimal) -> str:
-    """$12.50; of less than a cent, two digits that matter, rounded up."""
-    return f"${amount:.2f}" if amount >= Decimal("0.01") or not amount else f"${amount:.2g}"
+    """$12.50, rounded up to a cent."""
+    return f"${amount.quantize(Decimal('0.01'), ROUND_UP):,}"
 
 
 def _round_up(amount: Decimal) -> Decimal:

@@ -17,8 +17,8 @@ FORMS = "Answer 'go on', 'finish' (with a summary), or 'stop'."
 
 
 def ask(lease: Lease, pending: list[NewEvent], *, call: ToolCall, count: int) -> None:
-    """Stop a run before it makes a call again that it made `count` - 1 times in a row. Raises
-    `StaleLease`."""
+    """Stop a run before it makes a call again that it made `count` - 1 times with the same result.
+    Raises `StaleLease`."""
     with transitions.holding(lease, pending) as run:
         gate = _gate(run, call, count)
         waiting.wait_locked(run, gate, [cards.asked_in_words(gate)])
@@ -27,8 +27,8 @@ def ask(lease: Lease, pending: list[NewEvent], *, call: ToolCall, count: int) ->
 
 
 def _gate(run: Run, call: ToolCall, count: int) -> Gate:
-    said = f"{run.teammate.name} is about to call {call.name} for the {count}th time in a row"
-    question = f"{said}, with the same arguments. It may be going in circles."
+    said = f"{run.teammate.name} is about to call {call.name} for the {count}th time"
+    question = f"{said}, with the same arguments and results. It may be going in circles."
     options = [
         {"label": GO_ON, "description": "It is asked again after five more."},
         {"label": FINISH, "description": "It says what is done and what is not."},

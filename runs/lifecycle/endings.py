@@ -19,12 +19,14 @@ from runs.webhooks import outbox
 from teammates.access import Access
 from teammates.errors import Conflict
 from teammates.models import User
-from teammates.providers.base import TokenUsage, estimate_tokens
+from teammates.providers.base import REFUSALS, TokenUsage, estimate_tokens
 from teammates.text import clean, clean_text
 from teammates.types import JSON
 
 
-def stop_unfinished_step(run: Run, *, error: str = "", used: TokenUsage | None = None) -> JSON:
+def stop_unfinished_step(
+    run: Run, *, error: str = "", error_class: str = "", used: TokenUsage | None = None
+) -> JSON:
     """Close the model step that an attempt left open; return what is void of it, for the event.
     `used` is what the provider told of it, if it did."""
     step = Step.objects.filter(run=run, status=StepStatus.RUNNING).first()
@@ -38,7 +40,7 @@ def stop_unfinished_step(run: Run, *, error: str = "", used: TokenUsage | None =
         **_booked(run, used or _estimate_unfinished(run, step)),
     )
     # A provider that refused wants nothing; what one did that was never heard again, nobody knows.
-    reserving.settle(step.pk, is_unknown=used is None and not error)
+    reserving.settle(step.pk, is_unknown=used is None and error_class not in REFUSALS)
     return {
         "void_step": step.number,
         "void_from_seq": step.first_seq,
@@ -103,7 +105,9 @@ def finish_all(ended: list[tuple[Run, Outcome]]) -> None:
     """End runs: event, status, usage, cost and message commit together. The caller holds their
     rows, whose columns are set."""
     left = _what_is_left([run.pk for run, _ in ended])
-    cancelled = {run.pk: _stop_what_is_open(run) for run, _ in ended if left[run.pk].is_open}
+    cancelled = {
+        run.pk: _stop_what_is_open(run, outcome) for run, outcome in ended if left[run.pk].is_open
+    }
     if cancelled:
         left |= _what_is_left(list(cancelled))
     finished_at = timezone.now()
@@ -160,10 +164,10 @@ def _what_is_left(run_ids: list[int]) -> dict[int, _Left]:
         return {row[0]: _Left(*row[1:]) for row in cursor.fetchall()}
 
 
-def _stop_what_is_open(run: Run) -> list[str]:
+def _stop_what_is_open(run: Run, outcome: Outcome) -> list[str]:
     """Stop steps that are under way and cancel open gates; the ids of those that it waited at."""
     was_waiting = run.status in (S.WAITING, S.PAUSED)
-    stop_unfinished_step(run)
+    stop_unfinished_step(run, error_class=outcome.error_class)
     Step.objects.filter(run=run, status=StepStatus.RUNNING).update(
         status=StepStatus.STOPPED, finished_at=timezone.now(), last_seq=run.last_seq
     )

@@ -264,7 +264,12 @@ def retry_later(
     with holding(lease, pending) as run:
         if stop_if_cancelled(run):
             return
-        why |= stop_unfinished_step(run, error=str(why.get("message", "")), used=used)
+        why |= stop_unfinished_step(
+            run,
+            error=str(why.get("message", "")),
+            error_class=str(why.get("error_class", "")),
+            used=used,
+        )
         at = Now() + timedelta(seconds=delay)
         transition(
             run,

@@ -75,8 +75,8 @@ def write_document(
             defaults=fields,
             create_defaults=fields | {"created_by": access.user},
         )
+        embedding.wake(access.organization.pk)  # locks the model before its vectors
         passages.replace_passages(document, pieces)
-        embedding.wake(access.organization.pk)
         return document
 
 

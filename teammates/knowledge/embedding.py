@@ -64,6 +64,7 @@ def choose(access: Access, provider: Provider, name: str) -> EmbeddingModel:
             found = EmbeddingModel.objects.create(
                 organization=access.organization, provider=provider, name=name
             )
+        found.vectors.filter(numbers=[]).delete()  # what it refused is asked for again
         wake(access.organization.pk)
     return found
 
@@ -159,29 +160,25 @@ async def carry_out(check: Check) -> None:
     except ProviderError as error:
         await in_db(_record_failure, model, error)
     else:
-        await in_db(_keep, model, passages, embedded)
+        await in_db(_keep, model, passages[: len(embedded.vectors)], embedded)
 
 
 async def _embedded(model: EmbeddingModel, passages: Sequence[Passage]) -> Embedded:
-    """Their vectors. Where the model refuses a text, the others are not held up: the vector of one
-    that is refused by itself is empty. Raises `ProviderError`."""
-    try:
-        return await embed(
-            model.provider.connection, model.name, [_text_of(one) for one in passages], "document"
-        )
-    except ProviderError as error:
-        if error.error_class not in _OF_THE_TEXT:
-            raise
-        if len(passages) == 1:
-            # A model that has never answered is the wrong one; another refused this text.
-            if await in_db(model.vectors.exclude(numbers=[]).exists):
-                return Embedded([[]], 0)
-            raise
-    half = len(passages) // 2
-    parts = [await _embedded(model, part) for part in (passages[:half], passages[half:])]
-    return Embedded(
-        [vector for part in parts for vector in part.vectors], sum(part.tokens for part in parts)
-    )
+    """The vectors of the first of them: of all, unless the model refuses one. The vector of a text
+    that is refused by itself is empty, so that it holds up no other. Raises `ProviderError`."""
+    while True:
+        texts = [_text_of(one) for one in passages]
+        try:
+            return await embed(model.provider.connection, model.name, texts, "document")
+        except ProviderError as error:
+            if error.error_class not in _OF_THE_TEXT:
+                raise
+            if len(passages) == 1:
+                # A model that has never answered is the wrong one; another refused this text.
+                if await in_db(model.vectors.exclude(numbers=[]).exists):
+                    return Embedded([[]], 0)
+                raise
+        passages = passages[: len(passages) // 2]
 
 
 def _text_of(passage: Passage) -> str:

@@ -99,12 +99,12 @@ class Turn:
             "native": self.native,
         }
 
-    def without_tool_requests(self) -> "Turn":
-        """What was said, of a turn whose calls nobody will make."""
+    def without_tool_requests(self, instead: str) -> "Turn":
+        """What was said, of a turn whose calls nobody will make; `instead` of nothing."""
         if not self.tool_requests:
             return self
         kept: list[Part] = [part for part in self.parts if not isinstance(part, ToolRequest)]
-        return Turn(kept, self.finish_reason)
+        return Turn(kept if self.text.strip() else [*kept, TextPart(instead)], self.finish_reason)
 
     @classmethod
     def from_json(cls, data: JSON) -> "Turn":
@@ -272,6 +272,23 @@ class ModelClient(Protocol):
     def takes(self, model: str) -> Takes: ...
 
     async def close(self) -> None: ...
+
+
+# With these a provider says no before a model has begun, or was never asked: nothing is billed.
+REFUSALS = frozenset(
+    {
+        "config.missing",
+        "provider.context_too_long",
+        "provider.model_not_found",
+        "provider.output_limit",
+        "provider.overloaded",
+        "provider.quota_exceeded",
+        "provider.rate_limited",
+        "provider.rejected",
+        "provider.too_large",
+        "provider.unauthorized",
+    }
+)
 
 
 class ProviderError(Exception):

@@ -57,6 +57,7 @@ NOTICES = Limit("mails of your organization", 1000, HOUR)
 NOTICES_FROM_OUTSIDE = Limit("notices of what this sender wrote", 5, HOUR)
 UPLOADS = Limit("uploads", 120, MINUTE)
 UPLOADS_OF_ALL = Limit("uploads in your organization", 600, MINUTE)
+BUDGETS = Limit("new budgets in your organization", 60, HOUR)
 EXPORTS = Limit("exports", 10, HOUR)
 
 

@@ -10,7 +10,7 @@ from runs.budgets.report import BudgetUse
 from runs.models import Budget, Run, Task
 from teammates.access import Access
 from teammates.api.schemas import ApiRequest, Input, iso, money, whole
-from teammates.errors import Invalid
+from teammates.errors import Invalid, NotFound
 from teammates.models import APIKey, EndUser, Teammate, User
 from teammates.types import JSON
 from threads.models import Thread
@@ -89,12 +89,12 @@ def delete_budget(request: ApiRequest, budget_id: int) -> Status[None]:
 
 
 def _row(name: str, key: int | None) -> Any:
-    """The row of an id; whose it is, the verb says. Raises `Invalid`."""
+    """The row of an id; whose it is, the verb says. Raises `NotFound`."""
     if key is None:
         return None
     found = _MODELS[name].objects.filter(pk=key).first()
     if found is None:
-        raise Invalid(f"{name}_id: there is no such {name.replace('_', ' ')}.")
+        raise NotFound(f"There is no such {name.replace('_', ' ')}.")
     return found
 
 

@@ -318,3 +318,101 @@ def test_what_was_counted_of_the_last_request_is_not_guessed_again(
     finish(run_on(alice, models, "openai_compatible", "ok"))
     first, second = reserved
     assert second < first - Decimal("0.15")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("allow, see TICKET-4711", "'allow 5'"),
+        ("not sure", "'allow 5'"),
+        ("note: wait", "'allow 5'"),
+        ("allow -3", "'allow 5'"),
+        ("allow 0", "how many dollars"),
+        ("allow 999999999999", "amount"),
+        ("raise 0.10", "already"),
+        ("raise", None),
+        ("raise 50,000", None),
+        ("Allow this run $2.00 more", None),
+    ],
+)
+def test_an_answer_is_taken_at_its_word_or_not_at_all(
+    alice: Access, models: FakeModels, text: str, names: str | None
+) -> None:
+    budget = set_budget(alice, "0.50")
+    stopped(run := run_on(alice, models, "openai_compatible", "ok"))
+    if names is not None:
+        with pytest.raises(Invalid, match=names):
+            answers.answer_text(alice, run, text)
+        assert decisions.pending_gate(run) is not None
+        return
+    answers.answer_text(alice, run, text)
+    assert finish(run).status == RunStatus.COMPLETED
+    budget.refresh_from_db()
+    assert budget.amount == {"raise": 2, "raise 50,000": 50_000}.get(text, Decimal("0.50"))
+
+
+def test_a_summary_fits_where_everything_is_spent(alice: Access, models: FakeModels) -> None:
+    budget = set_budget(alice, "0.50", period="total")
+    BudgetCount.objects.create(budget=budget, spent=Decimal("0.50"))
+    stopped(run := run_on(alice, models, "openai_compatible", "ok"))
+    answers.answer_text(alice, run, "finish")
+    assert finish(run).status == RunStatus.COMPLETED
+
+
+def test_what_is_allowed_is_not_beyond_a_budget_that_stops(
+    alice: Access, models: FakeModels
+) -> None:
+    run = run_on(alice, models, "openai_compatible", "ok")
+    set_budget(alice, "0.50", teammate=run.teammate)
+    stopped(run)
+    set_budget(alice, "0.60", action="stop")
+    answers.answer_text(alice, run, "allow 5")
+    run = finish(run)
+    assert (run.status, run.error_class, asked(models)) == (RunStatus.FAILED, "budget.exceeded", 0)
+
+
+@pytest.mark.parametrize("model", ["401", "404", "400", "503", "429"])
+def test_a_provider_that_refuses_costs_no_budget_anything(
+    alice: Access, models: FakeModels, model: str
+) -> None:
+    budget = set_budget(alice, "5")
+    run = finish(run_on(alice, models, "openai_compatible", model))
+    assert run.status == RunStatus.FAILED
+    count = only_count(budget)
+    assert (count.spent, count.kept, count.reserved) == (0, 0, 0)
+
+
+def test_what_a_run_starts_draws_from_the_budgets_of_the_first(
+    alice: Access, models: FakeModels
+) -> None:
+    first = finish(run_on(alice, models, "openai_compatible", "ok"))
+    of_thread = set_budget(alice, "5", thread=first.thread)
+    child = make_run(alice, options=Options(model="openai_compatible-ok"))
+    Run.objects.filter(pk=child.pk).update(started_by=first, root=first)
+    child = finish(child)
+    assert child.thread_id != first.thread_id
+    assert only_count(of_thread).spent == (first.cost or 0) + (child.cost or 0)
+
+
+def test_a_price_that_rises_during_a_call_does_not_count_for_it(
+    alice: Access, models: FakeModels
+) -> None:
+    run = run_on(alice, models, "openai_compatible", "ok")
+    model = catalog.resolve_model(alice.organization, "openai_compatible-ok")
+    before = model.price_now()
+    assert before is not None
+
+    def answer(body: dict[str, Any]) -> Any:
+        prices = dict.fromkeys(("uncached_input", "cache_read", "cache_write", "output"), 9_000)
+        ModelPrice.objects.create(model=model, **prices)
+        return chat({"content": "Hm."})
+
+    models.answer = answer
+    assert (finish(run).cost or 0) < 1
+
+
+def test_a_budget_that_is_deleted_lets_what_waits_go_on(alice: Access, models: FakeModels) -> None:
+    budget = set_budget(alice, "0.50")
+    stopped(run := run_on(alice, models, "openai_compatible", "ok"))
+    definitions.delete_budget(alice, budget)
+    assert finish(run).status == RunStatus.COMPLETED

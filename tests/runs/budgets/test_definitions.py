@@ -54,16 +54,19 @@ def test_what_others_spent_does_not_count(
 
 def test_a_call_under_way_counts_when_it_is_over(alice: Access, models: FakeModels) -> None:
     run = run_on(alice, models, "openai_compatible", "slow")
-    made = []
+    made: list[Any] = []
+    held: list[Any] = []
 
     def set_one() -> None:
         if not made and Step.objects.filter(run=run, kind=StepKind.MODEL).exists():
             made.append(definitions.set_budget(alice, **MONTH))
+            held.extend(BudgetHold.objects.filter(amount__gt="0.5"))
 
     work_until(lambda: Run.objects.get(pk=run.pk).is_finished, meanwhile=set_one)
     count = BudgetCount.objects.get()
     assert count.spent == Run.objects.get(pk=run.pk).cost
     assert (count.reserved, BudgetHold.objects.exists()) == (0, False)
+    assert held  # what the call could cost at most was reserved at once
 
 
 def test_no_call_begins_or_ends_unseen_while_a_budget_is_made(

@@ -1,8 +1,10 @@
 """People are told of a budget that is half, nearly and wholly spent: once for each."""
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.utils import timezone
 
 from runs.budgets import definitions, telling
 from runs.models import Budget, BudgetCount, Notice
@@ -71,3 +73,14 @@ def test_a_worker_tells(alice: Access) -> None:
     work_until(lambda: Notice.objects.exists())
     assert Notice.objects.get().get_absolute_url() == "/settings/budgets/"
     assert budget.counts.get().told == 50
+
+
+def test_a_change_tells_nothing_of_days_that_are_over(alice: Access) -> None:
+    budget = budget_of(alice, period="day")
+    today = timezone.now().date()
+    BudgetCount.objects.filter(budget=budget).update(starts_on=today - timedelta(days=3), spent=9)
+    BudgetCount.objects.create(budget=budget, starts_on=today, spent=Decimal("2"))
+    definitions.change_budget(alice, budget, amount="12")
+    while telling.due().exists():
+        telling.tell_due()
+    assert not Notice.objects.exists()

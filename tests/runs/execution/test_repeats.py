@@ -1,16 +1,23 @@
 """A model that makes the same call over and over is told at the third, and stopped at the fifth."""
 
 import json
+from itertools import count
 from typing import Any
 
 import pytest
 
-from runs.execution.repeats import count_repeats, with_note
+from runs.execution.repeats import WINDOW, count_repeats, with_note
 from runs.gates import answers, decisions
 from runs.models import CallStatus, GateKind, Run, RunStatus
 from teammates.access import Access
 from teammates.errors import Invalid
-from teammates.providers.base import TextPart, ToolRequest, ToolResult, Turn, UserMessage
+from teammates.providers.base import (
+    ChatMessage,
+    ToolRequest,
+    ToolResult,
+    Turn,
+    UserMessage,
+)
 from tests.factories import browser_of
 from tests.fake_models import FakeModels, chat
 from tests.runs.execution.working import finish, run_on, work_until
@@ -18,28 +25,56 @@ from tests.runs.execution.working import finish, run_on, work_until
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def turn(*arguments: str) -> Turn:
-    return Turn([ToolRequest(f"c{n}", "list_files", one) for n, one in enumerate(arguments)])
+def turn(*arguments: str, of: str = "list_files") -> list[ChatMessage]:
+    """Calls of a turn, and what they gave: the same for the same arguments."""
+    calls = [ToolRequest(new_id(), of, one) for one in arguments]
+    return [Turn(list(calls)), *(ToolResult(one.call_id, of, "[]") for one in calls)]
+
+
+def new_id() -> str:
+    return str(next(_ids))
+
+
+_ids = count()
 
 
 def test_calls_that_mean_the_same_are_counted() -> None:
-    asked, result = UserMessage("Do."), ToolResult("c0", "list_files", "[]")
-    assert count_repeats([]) == count_repeats([asked, result]) == 0
-    assert count_repeats([asked, turn("{}")]) == 1
-    same = turn('{"a": 1, "b": 2}'), result, turn('{"b":2,"a":1}'), result
-    assert count_repeats([turn("{}"), result, *same]) == 2
-    assert count_repeats([*same, turn('{"a": 2}')]) == 1
-    assert count_repeats([turn("{}"), asked, turn("{}")]) == 1
-    assert count_repeats([turn("{}"), Turn([TextPart("Hm.")]), turn("{}")]) == 1
-    assert count_repeats([turn("not json"), result, turn("not json")]) == 2
+    asked: ChatMessage = UserMessage("Do.")
+    assert count_repeats([]) == count_repeats([asked]) == 0
+    assert count_repeats([asked, *turn("{}")]) == 1
+    same = [*turn('{"a": 1, "b": 2}'), *turn('{"b":2,"a":1}')]
+    assert count_repeats([*turn("{}"), *same]) == 2
+    assert count_repeats([*same, *turn('{"a": 2}')]) == 1
+    assert count_repeats([*turn("{}"), asked, *turn("{}")]) == 1
+    assert count_repeats([*turn("not json"), *turn("not json")]) == 2
+
+
+def test_several_in_a_turn_and_others_in_between_count_too() -> None:
+    assert count_repeats(turn("{}", "{}", "{}")) == 3
+    assert count_repeats([*turn("{}"), *turn("{}", of="other"), *turn("{}")]) == 2
+    assert count_repeats([m for n in range(4) for m in turn("{}", f'{{"n": {n}}}')]) == 4
+    assert count_repeats([m for _ in range(40) for m in turn("{}")]) == WINDOW
+
+
+def test_another_result_begins_anew() -> None:
+    """Who polls is told something new one day."""
+    call = ToolRequest("x", "list_files", "{}")
+    changed = [Turn([call]), ToolResult("x", "list_files", "[1]")]
+    assert count_repeats([*turn("{}"), *turn("{}"), *changed]) == 1
+    assert count_repeats([*changed, *turn("{}"), *turn("{}")]) == 2
+
+
+def test_a_call_that_is_about_to_be_made_counts() -> None:
+    pending = Turn([ToolRequest("x", "list_files", "{}")])
+    assert count_repeats([*turn("{}"), *turn("{}"), pending]) == 3
 
 
 def test_it_is_told_from_the_third_on() -> None:
-    twice = [turn("{}"), turn("{}")]
+    twice = [*turn("{}"), *turn("{}")]
     assert with_note(twice) == twice
-    *_, note = with_note([*twice, turn("{}")])
+    *_, note = with_note([*twice, *turn("{}")])
     assert isinstance(note, UserMessage)
-    assert "3 times in a row" in note.text
+    assert "3 times" in note.text
 
 
 def circling(access: Access, models: FakeModels, *, times: int = 99) -> Run:
@@ -67,7 +102,7 @@ def stopped(run: Run) -> None:
 def test_four_times_is_told_and_goes_on(alice: Access, models: FakeModels) -> None:
     run = finish(circling(alice, models, times=4))
     assert (run.status, run.tool_calls.count()) == (RunStatus.COMPLETED, 4)
-    told = ["in a row" in json.dumps(one["body"]["messages"]) for one in models.requests]
+    told = ["the same result" in json.dumps(one["body"]["messages"]) for one in models.requests]
     assert told == [False, False, False, True, True]
 
 

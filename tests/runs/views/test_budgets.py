@@ -10,11 +10,13 @@ from django.utils import timezone
 from runs.budgets import definitions, report
 from runs.models import Budget, BudgetCount, Run
 from teammates.access import Access
+from teammates.people import api_keys
 from tests.api import call
 from tests.factories import browser_of, default_teammate, make_key, make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 URL = "/settings/budgets/"
+_last_month = timezone.now().replace(day=1) - timedelta(days=2)
 MONTH: dict[str, Any] = {"period": "month", "amount": "10", "action": "pause"}
 
 
@@ -63,7 +65,7 @@ def test_it_shows_what_is_spent_and_what_is_reserved(alice: Access) -> None:
 @pytest.mark.parametrize(
     ("period", "amount", "says"),
     [
-        ("month", "5", "reached on the 20."),
+        ("month", "5", f"reached on 20 {_last_month:%B}"),
         ("month", "50", "not reached: $8.00 were spent"),
         ("day", "2.5", "reached on 2 days"),
         ("day", "3.5", "reached on 1 day"),
@@ -132,7 +134,7 @@ def test_a_program_sets_reads_changes_and_deletes_budgets(alice: Access, eve: Ac
         {"amount_usd": "-1", "period": "day"},
         {"amount_usd": "1", "period": "year"},
         {"amount_usd": "1", "period": "day", "action": "explode"},
-        {"amount_usd": "1", "period": "day", "task_id": 999},
+        {"amount_usd": "0.0000001", "period": "day"},
         {"amount_usd": "1", "period": "day", "user_id": "nobody"},
         {"period": "day"},
     ],
@@ -141,3 +143,23 @@ def test_what_a_program_gets_wrong_is_named(alice: Access, asked: dict[str, Any]
     refused = call(make_key(alice), "POST", "/api/v2/budgets", asked)
     assert refused.status_code == 422, refused.content
     assert not Budget.objects.exists()
+
+
+def test_a_key_that_manages_budgets_and_nothing_else_does_so(alice: Access) -> None:
+    _, key = api_keys.create_key(alice, name="spender", scopes=["data.budgets.manage"])
+    made = call(key, "POST", "/api/v2/budgets", {"amount_usd": "1", "period": "day"})
+    assert made.status_code == 201
+    place = f"/api/v2/budgets/{made.json()['id']}"
+    assert call(key, "PATCH", place, {"amount_usd": "2"}).status_code == 200
+    assert call(key, "DELETE", place).status_code == 204
+
+
+def test_what_there_is_not_and_what_is_anothers_are_told_alike(alice: Access, eve: Access) -> None:
+    mine = default_teammate(alice.organization).pk
+    asked = {"amount_usd": "1", "period": "day"}
+    answers = [
+        call(make_key(eve), "POST", "/api/v2/budgets", asked | {"teammate_id": one})
+        for one in (mine, 10**9)
+    ]
+    assert [one.status_code for one in answers] == [404, 404]
+    assert {one.json()["error"]["message"] for one in answers} == {"There is no such teammate."}
