@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from runs.events import payloads
 from runs.events.log import LoggedEvent
-from runs.models import RunStatus
+from runs.models import ASKING, RunStatus
 from runs.streams import transcript
 from teammates.types import JSON
 
@@ -102,7 +102,8 @@ class PageFrames:
             )
         if event.type == "run.input_provided":
             context["id"] = transcript.element_id(run_id, "gate", data["request_id"])
-            pieces.append(render_to_string("gates/_decision.html", context | {"block": data}))
+            context["block"] = data | {"asks_in_words": data["kind"] in ASKING}
+            pieces.append(render_to_string("gates/_decision.html", context))
         if event.type == "run.approval_recorded":
             context["id"] = transcript.element_id(run_id, "gate", data["request_id"])
             context |= {"agreed": data["agreed_by"], "needed": data["needed"]}

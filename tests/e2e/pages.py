@@ -63,6 +63,7 @@ PAGES = [
 ADMIN_PAGES = [
     "/settings/members/",
     "/settings/end-users/",
+    "/settings/budgets/",
     "/settings/reports/",
     "/settings/audit/",
     "/settings/skills/new/",
