@@ -313,7 +313,12 @@ def asked_in_words(gate: Gate) -> NewEvent:
     """The `run.waiting_for_input` event of a gate that no tool call opened."""
     questions = [one["question"] for one in gate.request["questions"]]
     schema = {"type": "object", "properties": {one: {"type": "string"} for one in questions}}
-    about = {"request_id": str(gate.uid), "tool_call_id": "", "tool_name": ""}
+    # Programs know questions by the name of this tool (contract v2 4.5).
+    about = {
+        "request_id": str(gate.uid),
+        "tool_call_id": str(gate.uid),
+        "tool_name": ask.ASK_USER.name,
+    }
     return NewEvent(
         "run.waiting_for_input", about | {"requested_schema": schema} | event_data(gate)
     )

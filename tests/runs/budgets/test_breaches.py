@@ -16,6 +16,7 @@ from runs.models import (
     Budget,
     BudgetCount,
     BudgetHold,
+    Event,
     Gate,
     GateKind,
     Notice,
@@ -27,7 +28,8 @@ from teammates.access import Access
 from teammates.errors import Forbidden, Invalid
 from teammates.llm import catalog
 from teammates.models import ModelPrice
-from tests.factories import browser_of, make_run
+from tests.api import call
+from tests.factories import browser_of, make_key, make_run
 from tests.fake_models import FakeModels, chat
 from tests.runs.execution.working import finish, run_on, types, work_until
 
@@ -416,3 +418,21 @@ def test_a_budget_that_is_deleted_lets_what_waits_go_on(alice: Access, models: F
     stopped(run := run_on(alice, models, "openai_compatible", "ok"))
     definitions.delete_budget(alice, budget)
     assert finish(run).status == RunStatus.COMPLETED
+
+
+def test_a_program_is_asked_and_answers_like_any_question(
+    alice: Access, models: FakeModels
+) -> None:
+    key = make_key(alice)
+    set_budget(alice, "0.50")
+    gate = stopped(run := run_on(alice, models, "openai_compatible", "ok"))
+    [listed] = call(key, "GET", f"/api/v2/runs/{run.pk}/permissions").json()
+    assert (listed["request_id"], listed["tool_name"]) == (str(gate.uid), "AskUserQuestion")
+    [question] = listed["tool_input"]["questions"]
+    answered = call(
+        key, "POST", f"/api/v2/runs/{run.pk}/answer", {"answers": {question["question"]: "allow 2"}}
+    )
+    assert answered.status_code == 200, answered.content
+    assert finish(run).status == RunStatus.COMPLETED
+    events = Event.objects.filter(run=run, type="run.waiting_for_input")
+    assert [event.data["tool_name"] for event in events] == ["AskUserQuestion"]
