@@ -171,4 +171,5 @@ class StreamedTurn:
             cache_read=told.cache_read if told else 0,
             cache_write=told.cache_write if told else 0,
             estimated=True,
+            details=told.details if told else {},
         )

@@ -68,14 +68,14 @@ _COMPLETE = log.statement(
     SELECT * FROM jsonb_to_recordset(%(closes)s::jsonb) c(run_id bigint, step_id bigint,
         status text, finished_at timestamptz, first_token_ms int, response jsonb,
         input_tokens bigint, output_tokens bigint, cache_read_tokens bigint,
-        cache_write_tokens bigint, usage_estimated boolean, cost numeric)
+        cache_write_tokens bigint, usage_estimated boolean, usage_details jsonb, cost numeric)
 )""",
     behind=""", closed AS (
     UPDATE runs_step s SET status = c.status, finished_at = c.finished_at,
         first_token_ms = c.first_token_ms, response = c.response, last_seq = up.after,
         input_tokens = c.input_tokens, output_tokens = c.output_tokens,
         cache_read_tokens = c.cache_read_tokens, cache_write_tokens = c.cache_write_tokens,
-        usage_estimated = c.usage_estimated, cost = c.cost
+        usage_estimated = c.usage_estimated, usage_details = c.usage_details, cost = c.cost
     FROM closes c JOIN up ON up.id = c.run_id WHERE s.id = c.step_id
     RETURNING s.id, s.run_id, s.last_seq, s.cost, s.usage_estimated
 ), """
@@ -157,7 +157,7 @@ def _close(complete: CompleteModelStep, price: ModelPrice | None, now: datetime)
     step.response = clean(complete.result.turn.to_json())
     step.input_tokens, step.output_tokens = usage.input, usage.output
     step.cache_read_tokens, step.cache_write_tokens = usage.cache_read, usage.cache_write
-    step.usage_estimated = usage.estimated
+    step.usage_estimated, step.usage_details = usage.estimated, usage.details or None
     step.cost = price.cost(usage) if price else None
 
 
@@ -173,6 +173,7 @@ def _closing(step: Step) -> JSON:
         "cache_read_tokens",
         "cache_write_tokens",
         "usage_estimated",
+        "usage_details",
         "cost",
     )
     return {"step_id": step.pk, **{name: getattr(step, name) for name in names}}

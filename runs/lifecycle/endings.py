@@ -18,6 +18,7 @@ from runs.usage.booking import USED, add_to_days, totals_of, usage_of
 from runs.webhooks import outbox
 from teammates.access import Access
 from teammates.errors import Conflict
+from teammates.llm.prices import prices_at
 from teammates.models import User
 from teammates.providers.base import REFUSALS, TokenUsage, estimate_tokens
 from teammates.text import clean, clean_text
@@ -37,7 +38,7 @@ def stop_unfinished_step(
         finished_at=timezone.now(),
         last_seq=run.last_seq,
         error=error,
-        **_booked(run, used or _estimate_unfinished(run, step)),
+        **_booked(run, step, used or _estimate_unfinished(run, step)),
     )
     # A provider that refused wants nothing; what one did that was never heard again, nobody knows.
     reserving.settle(step.pk, is_unknown=used is None and error_class not in REFUSALS)
@@ -48,10 +49,13 @@ def stop_unfinished_step(
     }
 
 
-def _booked(run: Run, used: TokenUsage | None) -> JSON:
+def _booked(run: Run, step: Step, used: TokenUsage | None) -> JSON:
     if used is None:
         return {"cost": Decimal(0)}
-    price = run.route.price_now() if run.route else None
+    route = run.route
+    price = None
+    if route is not None:
+        price = prices_at([route.pk], step.started_at).get(route.pk) or route.price_now()
     return {
         "input_tokens": used.input,
         "output_tokens": used.output,
@@ -59,6 +63,7 @@ def _booked(run: Run, used: TokenUsage | None) -> JSON:
         "cache_write_tokens": used.cache_write,
         "cost": price.cost(used) if price else None,
         "usage_estimated": used.estimated,
+        "usage_details": used.details or None,
     }
 
 

@@ -54,6 +54,8 @@ class Step(models.Model):
     cache_write_tokens = models.BigIntegerField(default=0)
     cost = models.DecimalField(null=True, max_digits=14, decimal_places=6)
     usage_estimated = models.BooleanField(default=False)
+    # What the provider told besides, under its own names: reasoning_tokens and such.
+    usage_details = models.JSONField(null=True)
     error = models.TextField(blank=True, default="")
 
     objects = StepQuerySet.as_manager()
@@ -76,6 +78,12 @@ class Step(models.Model):
 
     def __str__(self) -> str:
         return f"step {self.number} of {self.run_id}"
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Of the output, as far as the provider told."""
+        told = self.usage_details or {}
+        return int(told.get("reasoning_tokens") or told.get("thoughts_tokens") or 0)
 
 
 class CallStatus(models.TextChoices):

@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from runs.models import Run, StepKind, StepStatus
+from runs.models import Run, Step, StepKind, StepStatus
 from teammates.models import ModelPrice
 from teammates.providers.base import TokenUsage
 
@@ -37,6 +37,15 @@ class ModelCost:
     is_known: bool = True
 
 
+def _price_of(step: Step, prices: list[ModelPrice]) -> ModelPrice | None:
+    """The one that was valid when the call began, of prices that are ordered, the newest first; if
+    there was none yet, when it ended."""
+    for at in (step.started_at, step.finished_at or step.started_at):
+        if price := next((one for one in prices if one.valid_from <= at), None):
+            return price
+    return None
+
+
 def cost_of(run: Run) -> list[ModelCost]:
     """By the models that worked for a run, in order, without a call under way. Two queries."""
     steps = list(
@@ -55,8 +64,7 @@ def cost_of(run: Run) -> list[ModelCost]:
     found: dict[str, ModelCost] = {}
     for step in steps:
         of_model = found.setdefault(step.model_alias, ModelCost(step.model_alias))
-        ended = step.finished_at or step.started_at
-        price = next((one for one in prices[step.model_alias] if one.valid_from <= ended), None)
+        price = _price_of(step, prices[step.model_alias])
         usage = TokenUsage(
             input=step.input_tokens,
             output=step.output_tokens,

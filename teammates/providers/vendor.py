@@ -241,6 +241,7 @@ class VendorCall:
             output=used.output_tokens,
             cache_read=used.cache_read_tokens,
             cache_write=used.cache_write_tokens,
+            details=dict(used.details),
         )
 
 

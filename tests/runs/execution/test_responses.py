@@ -87,6 +87,17 @@ def test_every_lane_is_counted(alice: Access, models: FakeModels) -> None:
     assert (step.input_tokens, step.cache_read_tokens, step.output_tokens) == (100, 60, 7)
 
 
+def test_what_it_told_besides_is_kept_and_reasoning_is_told_apart(
+    alice: Access, models: FakeModels
+) -> None:
+    run = answered(alice, models, response(THOUGHT, says("Hi.")))
+    step = run.steps.get()
+    assert step.usage_details is not None
+    assert step.usage_details["reasoning_tokens"] == step.reasoning_tokens == 3
+    page = browser_of(alice).get(f"/runs/{run.pk}/steps/{step.number}/").content.decode()
+    assert "(3 of it reasoning)" in page
+
+
 def test_the_effort_is_asked_for(alice: Access, models: FakeModels) -> None:
     answered(alice, models, response(says("Hello")), effort="high")
     assert models.requests[0]["body"]["reasoning"]["effort"] == "high"
