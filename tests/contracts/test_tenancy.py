@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from config.api import v2
+from runs.budgets import definitions as budgets
 from runs.models import Lesson, Run, RunFile, RunStatus
 from runs.sharing import artifacts
 from runs.tasks import staffing, tasks
@@ -139,6 +140,9 @@ def everything_of(access: Access) -> dict[str, dict[str, Any]]:
         ).pk,
         "connection_id": servers.connect_app(access, "notion", "ntn_1").pk,
         "webhook_id": endpoints.add_endpoint(access, url="https://example.com").pk,
+        "budget_id": budgets.set_budget(
+            access, period="total", amount="1", action="tell", thread=run.thread
+        ).pk,
         "artifact_id": artifacts.keep_file(access, run, "a.txt").pk,
         "key_id": api_keys.create_key(access, name="k")[0].pk,
         "user_id": access.end_user.external_id if access.end_user else "cust_1",

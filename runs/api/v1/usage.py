@@ -34,24 +34,24 @@ LONGEST_HOURLY = 31  # days
 def my_usage(request: ApiRequest, year: Year = None, month: Month = None) -> JSON:
     """The sums of a month, this one if none is said: the organization's for owners and admins,
     their own for members."""
-    return _month(request.auth, days_of(request.auth), year, month)
+    return _month(request.auth, days_of(_asker(request)), year, month)
 
 
 @router.get("/me/usage/daily")
 def my_daily_usage(request: ApiRequest, start: date, end: date) -> list[JSON]:
     """Of each day from `start` to `end` on which something was used."""
-    return _daily(days_of(request.auth), start, end)
+    return _daily(days_of(_asker(request)), start, end)
 
 
 @router.get("/me/usage/hourly")
 def my_hourly_usage(request: ApiRequest, start: date, end: date) -> list[JSON]:
     """Of each hour from `start` to the end of `end` in which something was used."""
-    return _hourly(usage_of(request.auth), start, end)
+    return _hourly(usage_of(_asker(request)), start, end)
 
 
 @router.get("/me/usage/by-model")
 def my_usage_by_model(request: ApiRequest, year: Year = None, month: Month = None) -> list[JSON]:
-    return _by_model(usage_of(request.auth), year, month)
+    return _by_model(usage_of(_asker(request)), year, month)
 
 
 @router.get("/orgs/{org_id}/usage")
@@ -101,6 +101,12 @@ def usage_of_all_by_model(
 ) -> list[JSON]:
     _require_installation(request.auth)
     return _by_model(Usage.objects.all(), year, month)
+
+
+def _asker(request: ApiRequest) -> Access:
+    """Raises `Forbidden` for a key that may not look at runs."""
+    request.auth.require("data.runs.read")
+    return request.auth
 
 
 def _of_organization(access: Access, org_id: UUID) -> Access:
