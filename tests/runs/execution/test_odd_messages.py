@@ -65,7 +65,8 @@ def test_calls_side_by_side_with_arguments_in_pieces(alice: Access, models: Fake
     calls = call("a", "{", "}"), call("b"), call("c", "")
     run = answered(alice, models, message(*calls, stop="tool_use"))
     assert types(run).count("tool.call") == 3
-    results = models.requests[1]["body"]["messages"][-1]["content"]
+    said = models.requests[1]["body"]["messages"][-1]["content"]
+    results = [one for one in said if one["type"] == "tool_result"]
     assert [result["tool_use_id"] for result in results] == ["a", "b", "c"]
     assert not any(result.get("is_error") for result in results)
 
