@@ -461,7 +461,9 @@ def anthropic(
                 "input": {},
             },
         )
-        for half in ('{"name": "a.txt",', ' "content": "x"}'):
+        # Each step's own: the same call over and over would be a loop.
+        name = f"{len(body['messages'])}.txt" if model == "steps" else "a.txt"
+        for half in (f'{{"name": "{name}",', ' "content": "x"}'):
             yield event(
                 "content_block_delta",
                 index=index,

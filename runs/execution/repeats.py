@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from teammates.providers.base import ChatMessage, ToolResult, Turn, UserMessage
 from teammates.text import read_json
 
+BAD_CALL = "The call was not made: "  # of what does not fit its tool; that is bounded by itself
 TOLD_AT = 3  # times
 ASKED_AT = 5  # and at each further such number
 WINDOW = 12  # turns that are looked back
@@ -19,7 +20,10 @@ def count_repeats(conversation: Sequence[ChatMessage]) -> int:
     """How often the model asked for one of the calls of its last turn, in the turns before it too,
     and was told the same each time; 0 if it asked for none."""
     said = _recent(conversation)
-    results = {one.call_id: one.content for one in said if isinstance(one, ToolResult)}
+    told = [one for one in said if isinstance(one, ToolResult)]
+    if told and told[-1].failed and told[-1].content.startswith(BAD_CALL):
+        return 0
+    results = {one.call_id: one.content for one in told}
     turns = [one for one in said if isinstance(one, Turn)]
     if not turns:
         return 0

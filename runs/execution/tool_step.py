@@ -9,6 +9,7 @@ from config.database import in_db
 from runs.events.log import StaleLease
 from runs.execution import call_journal, context, repeats, step_journal
 from runs.execution.attempt import Attempt, LoadedRun, Stopped
+from runs.execution.repeats import BAD_CALL
 from runs.execution.tool_context import RunToolContext
 from runs.gates import loop_gates, opening, policy
 from runs.models import CallStatus, GateKind, Run, ToolCall
@@ -19,8 +20,7 @@ from teammates.tools import ask
 from teammates.tools.base import Means, Tool, ToolError, UnknownEffect
 
 logger = logging.getLogger("muster.calling")
-MAX_BAD_CALLS = 5  # malformed or unknown tool calls in a row
-_BAD_CALL = "The call was not made: "
+MAXBAD_CALLS = 5  # malformed or unknown tool calls in a row
 FINISHING = "The call was not made: the run is to end with its next answer."
 
 
@@ -46,8 +46,8 @@ async def tools_step(attempt: Attempt, loaded: LoadedRun) -> None:
 def trailing_bad_calls(run: Run) -> int:
     count = 0
     over = run.tool_calls.exclude(finished_at=None)
-    for call in over.order_by("-step_id", "-number")[:MAX_BAD_CALLS]:
-        if not call.error.startswith(_BAD_CALL):
+    for call in over.order_by("-step_id", "-number")[:MAXBAD_CALLS]:
+        if not call.error.startswith(BAD_CALL):
             break
         count += 1
     return count
@@ -146,9 +146,9 @@ async def _read_arguments(tool: Tool | None, call: ToolCall) -> tuple[Any, str]:
 async def _refuse_bad_call(attempt: Attempt, loaded: LoadedRun, call: ToolCall, wrong: str) -> None:
     loaded.bad_calls += 1
     await attempt.events.commit(
-        call_journal.finish_call, call=call, status=CallStatus.FAILED, error=_BAD_CALL + wrong + "."
+        call_journal.finish_call, call=call, status=CallStatus.FAILED, error=BAD_CALL + wrong + "."
     )
-    if loaded.bad_calls >= MAX_BAD_CALLS:
+    if loaded.bad_calls >= MAXBAD_CALLS:
         raise ProviderError(
             "model.bad_tool_calls",
             f"The model made {loaded.bad_calls} tool calls in a row that do not fit ({wrong}). "
