@@ -282,9 +282,3 @@ def stop_if_cancelled(run: Run) -> bool:
         return False
     finish_locked(run, Outcome(S.CANCELLED, stop_reason="cancelled:person"))
     return True
-
-
-def end_if_cancelled(lease: Lease, pending: list[NewEvent]) -> bool:
-    """`stop_if_cancelled` by a worker for its run. Raises `StaleLease`."""
-    with holding(lease, pending) as run:
-        return stop_if_cancelled(run)
