@@ -1,15 +1,12 @@
 """A run stops at a budget, and a person says how it goes on."""
 
-import hashlib
-import re
 from decimal import ROUND_UP, Decimal
 
 from django.urls import reverse
 
 from runs.budgets import definitions
 from runs.budgets.reserving import Breach
-from runs.gates import cards
-from runs.lifecycle import waiting
+from runs.gates import brakes
 from runs.models import Budget, BudgetPeriod, Gate, GateKind, Run
 from runs.notifications import notices
 from teammates.access import PERMISSIONS, Access
@@ -18,12 +15,10 @@ from teammates.models import Membership, Model, Role
 from teammates.types import JSON
 
 SUMMARY_TOKENS = 1_500  # that a run may write which is to finish
-FINISH, STOP = "Finish with a summary", "Stop"
 AGAIN = "The budget allows it again"
 # A word, or an option as the card has it.
-_ANSWER = re.compile(
-    r"(?P<stop>stop|deny|no)|(?P<finish>finish( with a summary)?)"
-    r"|((?P<raise>raise( the budget to)?)|allow( this run)?|approve|yes)"
+_WORDS = (
+    r"((?P<raise>raise( the budget to)?)|allow( this run)?|approve|yes)"
     r"( \$?(?P<dollars>[\d,]*\.?\d+)( more)?)?"
 )
 FORMS = (
@@ -35,10 +30,32 @@ FORMS = (
 def ask_locked(run: Run, breach: Breach, summary: Decimal) -> None:
     """Stop a run at a budget; `summary` is what a last answer may cost in dollars. It goes on by
     itself once the budget begins anew. The caller holds the run's row and the budget."""
-    gate = _gate(run, breach, summary)
-    waiting.wait_locked(run, gate, [cards.asked_in_words(gate)])
-    if gate.pk is not None:
-        notices.tell_of_gate(run, gate)
+    assert breach.worst is not None
+    more = _round_up(max(breach.worst * 2, breach.amount if breach.period == "run" else Decimal(0)))
+    raised = _round_up(max(breach.amount * 2, breach.used + breach.worst))
+    raised, more = (min(one, definitions.LARGEST) for one in (raised, more))
+    budget = Budget.objects.select_related(*definitions.COLUMNS).get(pk=breach.budget_id)
+    gate = brakes.stop_and_ask(
+        run,
+        GateKind.BUDGET,
+        header="Budget",
+        prompt=_sentence(breach),
+        question=f"{_sentence(breach)} The next call may cost up to {dollars(breach.worst)}. How "
+        "does it go on?",
+        options={
+            f"Allow this run {dollars(more)} more": "Beyond every budget that asks.",
+            f"Raise the budget to {dollars(raised)}": "For everybody.",
+            brakes.FINISH: f"At most {dollars(summary)} more.",
+            brakes.STOP: "It ends as it is.",
+        },
+        again_at=breach.again_at,
+        why=f"The budget for {budget.whose}",
+        budget_id=breach.budget_id,
+        more=str(more),
+        raised=str(raised),
+        summary=str(summary),
+    )
+    if gate is not None:
         _tell_managers(run, gate)
 
 
@@ -67,46 +84,6 @@ def why_it_stops(breach: Breach, route: Model) -> str:
     )
 
 
-def _gate(run: Run, breach: Breach, summary: Decimal) -> Gate:
-    assert breach.worst is not None
-    more = _round_up(max(breach.worst * 2, breach.amount if breach.period == "run" else Decimal(0)))
-    raised = _round_up(max(breach.amount * 2, breach.used + breach.worst))
-    raised, more = (min(one, definitions.LARGEST) for one in (raised, more))
-    question = (
-        f"{_sentence(breach)} The next call may cost up to {dollars(breach.worst)}. How does it go "
-        "on?"
-    )
-    options = [
-        {
-            "label": f"Allow this run {dollars(more)} more",
-            "description": "Beyond every budget that asks.",
-        },
-        {"label": f"Raise the budget to {dollars(raised)}", "description": "For everybody."},
-        {"label": FINISH, "description": f"At most {dollars(summary)} more."},
-        {"label": STOP, "description": "It ends as it is."},
-    ]
-    asked = {"question": question, "header": "Budget", "options": options}
-    budget = Budget.objects.select_related(*definitions.COLUMNS).get(pk=breach.budget_id)
-    return Gate(
-        run=run,
-        kind=GateKind.BUDGET,
-        prompt=_sentence(breach),
-        request={"questions": [asked]},
-        card={
-            "title": "Budget",
-            "mate": run.teammate.name,
-            "why": f"The budget for {budget.whose}",
-            "fields": [],
-            "budget_id": breach.budget_id,
-            "more": str(more),
-            "raised": str(raised),
-            "summary": str(summary),
-        },
-        digest=hashlib.sha256(question.encode()).hexdigest(),
-        expires_at=breach.again_at,
-    )
-
-
 def _sentence(breach: Breach) -> str:
     period = BudgetPeriod(breach.period).label
     return f"{dollars(breach.used)} of {dollars(breach.amount)} {period} is spent or reserved."
@@ -115,10 +92,7 @@ def _sentence(breach: Breach) -> str:
 def read_answer(access: Access, gate: Gate, answer: JSON) -> JSON:
     """What a person answered, with what is to be done: `action`, and `dollars` of it. Raises
     `Invalid` (not one of `FORMS`), `Forbidden`: only who manages budgets lets runs spend more."""
-    [text] = answer["answers"].values()
-    found = _ANSWER.fullmatch(" ".join(text.lower().split()))
-    if found is None:
-        raise Invalid(f"answers: {FORMS}")
+    found = brakes.read_words(answer, _WORDS, FORMS)
     if found["stop"]:
         return answer | {"stop": True}
     access.require("data.budgets.manage")
@@ -144,8 +118,7 @@ def go_on(access: Access | None, run: Run, gate: Gate, answer: JSON) -> None:
             definitions.grant(run, amount)
         case "finish":
             definitions.grant(run, amount)
-            run.is_finishing = True
-            run.save(update_fields=["is_finishing"])
+            brakes.finish(run)
         case "raise":
             assert access is not None
             budget = definitions.get_budget(access, gate.card["budget_id"])

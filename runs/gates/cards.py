@@ -27,6 +27,7 @@ LONGEST_LINE = 400  # characters of a line of a diff
 MOST_DIFFED = 120  # lines
 # Bytes in an event, which holds 64 KB in all; the gate's row has the whole.
 EVENT_REQUEST, EVENT_FIELDS, EVENT_DIFF, EVENT_EDITS = 16_000, 10_000, 8_000, 10_000
+EVENT_SCHEMA = 12_000
 REMEMBER_SAFELY = ("low",)  # a standing yes is only proposed where little can go wrong
 
 
@@ -311,17 +312,25 @@ def _side(arguments: JSON, name: str) -> str:
 
 def asked_in_words(gate: Gate) -> NewEvent:
     """The `run.waiting_for_input` event of a gate that no tool call opened."""
-    questions = [one["question"] for one in gate.request["questions"]]
-    schema = {"type": "object", "properties": {one: {"type": "string"} for one in questions}}
     # Programs know questions by the name of this tool (contract v2 4.5).
     about = {
         "request_id": str(gate.uid),
         "tool_call_id": str(gate.uid),
         "tool_name": ask.ASK_USER.name,
+        "requested_schema": schema_of(gate.request),
     }
-    return NewEvent(
-        "run.waiting_for_input", about | {"requested_schema": schema} | event_data(gate)
-    )
+    return NewEvent("run.waiting_for_input", about | event_data(gate))
+
+
+def schema_of(request: JSON) -> Any:
+    """The questions as a JSON schema, for clients that draw a form."""
+    properties = {}
+    for asked in request["questions"]:
+        one: JSON = {"type": "string", "title": asked["question"]}
+        if options := [option["label"] for option in asked.get("options", [])]:
+            one["examples"] = options
+        properties[asked.get("header") or asked["question"]] = one
+    return fitting_json({"type": "object", "properties": properties}, EVENT_SCHEMA)
 
 
 def event_data(gate: Gate) -> JSON:

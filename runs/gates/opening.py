@@ -6,13 +6,12 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from runs.events.payloads import NewEvent, called, fitting_json
+from runs.events.payloads import NewEvent, called
 from runs.gates import cards, decisions
 from runs.gates.decisions import Decision
 from runs.lifecycle import transitions, waiting
 from runs.lifecycle.transitions import Lease
 from runs.models import ASKING, DecidedVia, Gate, GateKind, GateStatus, Run, ToolCall
-from runs.notifications import notices
 from teammates.access import Access
 from teammates.errors import TooMany
 from teammates.models import PermissionMode, ToolSetting
@@ -60,11 +59,9 @@ def open_gate(
         }
         events = [NewEvent("run.waiting_for_input", data)]
         if kind in ASKING:
-            data["requested_schema"] = fitting_json(_schema_of(gate.request), 12_000)
+            data["requested_schema"] = cards.schema_of(gate.request)
             events.insert(0, called(call))  # a question is nothing but its gate
         waiting.wait_locked(run, gate, events)
-        if gate.pk is not None:
-            notices.tell_of_gate(run, gate)
         return True
 
 
@@ -110,14 +107,3 @@ def _expiry(gate: Gate, setting: ToolSetting | None) -> Any:
     if gate.kind == GateKind.APPROVAL and setting and setting.expires_after:
         return now + timedelta(minutes=setting.expires_after)
     return None
-
-
-def _schema_of(request: JSON) -> JSON:
-    """The questions as a JSON schema, for clients that draw a form."""
-    properties = {}
-    for asked in request["questions"]:
-        one: JSON = {"type": "string", "title": asked["question"]}
-        if options := [option["label"] for option in asked.get("options", [])]:
-            one["examples"] = options
-        properties[asked.get("header") or asked["question"]] = one
-    return {"type": "object", "properties": properties}

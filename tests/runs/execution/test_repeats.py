@@ -120,8 +120,9 @@ def test_the_fifth_is_not_made_before_a_person_says_so(alice: Access, models: Fa
 
 def test_a_run_that_is_to_finish_makes_the_call_no_more(alice: Access, models: FakeModels) -> None:
     stopped(run := circling(alice, models))
-    with pytest.raises(Invalid, match="'go on'"):
-        answers.answer_text(alice, run, "what?")
+    for words in ("what?", "not sure", "now go on"):
+        with pytest.raises(Invalid, match="'go on'"):
+            answers.answer_text(alice, run, words)
     answers.answer_text(alice, run, "Finish with a summary")
     run = finish(run)
     assert (run.status, run.answer and run.answer.content) == (RunStatus.COMPLETED, "Enough.")
