@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from runs.models import BudgetPeriod
-from runs.usage.periods import midnight
+from runs.usage.periods import midnight, month_of, today
 
 # Runs, each with the first of those that started each other.
 RUNS = "(runs_run r JOIN runs_run root ON root.id = coalesce(r.root_id, r.id))"
@@ -56,19 +56,23 @@ SETTLING = """freed AS (
 )"""
 
 
-def days_of(at: datetime) -> dict[str, date]:
-    """The day, and the first ones of the week and of the month, in which an instant (UTC) is."""
-    day = at.date()
+def days_of(day: date) -> dict[str, date]:
+    """A day, and the first ones of its week and of its month: the parameters of `STARTS_ON`."""
     return {"day": day, "week": day - timedelta(days=day.weekday()), "month": day.replace(day=1)}
+
+
+def began_on(period: str) -> date | None:
+    """When the day, week or month that is going on began; None for what has no such beginning."""
+    return days_of(today()).get(period)
 
 
 def begins_again(period: str, starts_on: date | None) -> datetime | None:
     """When a day, week or month that began is over; None for what does not begin again."""
     if starts_on is None:
         return None
-    days = {BudgetPeriod.DAY: 1, BudgetPeriod.WEEK: 7, BudgetPeriod.MONTH: 32}
-    after = starts_on + timedelta(days=days[BudgetPeriod(period)])
-    return midnight(after.replace(day=1) if period == BudgetPeriod.MONTH else after)
+    if period == BudgetPeriod.MONTH:
+        return midnight(month_of(starts_on)[1])
+    return midnight(starts_on + timedelta(days=7 if period == BudgetPeriod.WEEK else 1))
 
 
 def rows_of(cursor: Any) -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """Budgets: set, changed, deleted, found."""
 
-from datetime import UTC
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -8,7 +7,7 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from runs.budgets.counting import COUNTS_AGAINST, KEY_RUN, RUNS, STARTS_ON, days_of
+from runs.budgets.counting import COUNTS_AGAINST, KEY_RUN, RUNS, STARTS_ON, began_on, days_of
 from runs.models import (
     CALLS_A_MODEL,
     Budget,
@@ -20,6 +19,7 @@ from runs.models import (
     GateStatus,
     Run,
 )
+from runs.usage.periods import today
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid, NotFound
 from teammates.trust import audit, limits
@@ -98,8 +98,7 @@ def set_budget(
             budget = Budget.objects.create(
                 organization=access.organization, created_by=access.user, **fields, **rows
             )
-            about: dict[str, Any] = {"budget": budget.pk}
-            about |= days_of(timezone.now().astimezone(UTC))
+            about: dict[str, Any] = {"budget": budget.pk, **days_of(today())}
             with connection.cursor() as cursor:
                 cursor.execute(_COUNT, about)
                 cursor.execute(_HOLD, about)
@@ -134,8 +133,7 @@ def change_budget(
         budget.action = _choices(action=action)["action"]
     budget.save(update_fields=["amount", "action", "updated_at"])
     if amount is not None:
-        today = days_of(timezone.now().astimezone(UTC))
-        now = BudgetCount.objects.filter(budget=budget, starts_on=today.get(budget.period))
+        now = BudgetCount.objects.filter(budget=budget, starts_on=began_on(budget.period))
         now.filter(run=None).update(told=0)
     _judge_anew(budget)
     return budget
@@ -151,9 +149,14 @@ def delete_budget(access: Access, budget: Budget) -> None:
 
 
 def _lock(budget: Budget) -> None:
-    """From here on no call is judged by the budget until this transaction is over."""
-    if Budget.objects.select_for_update().filter(pk=budget.pk).first() is None:
-        raise NotFound("There is no such budget: it was deleted.", code="budgets.not_found")
+    """Read a budget as it is now; until this transaction is over no call is judged by it. Raises
+    `NotFound`."""
+    try:
+        budget.refresh_from_db(
+            fields=["amount", "action"], from_queryset=Budget.objects.select_for_update()
+        )
+    except Budget.DoesNotExist:
+        raise _not_found() from None
 
 
 def _judge_anew(budget: Budget) -> None:
@@ -174,8 +177,12 @@ def get_budget(access: Access, budget_id: int) -> Budget:
     """Raises `NotFound`."""
     found: Budget | None = list_budgets(access).filter(pk=budget_id).first()
     if found is None:
-        raise NotFound("There is no such budget: it was deleted.", code="budgets.not_found")
+        raise _not_found()
     return found
+
+
+def _not_found() -> NotFound:
+    return NotFound("There is no such budget: it was deleted.", code="budgets.not_found")
 
 
 def list_budgets(access: Access) -> "QuerySet[Budget]":

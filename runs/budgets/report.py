@@ -2,18 +2,17 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import UTC, date, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
 from django.db import connection
 from django.db.models import Q
-from django.utils import timezone
 
 from runs.budgets import definitions
-from runs.budgets.counting import COUNTS_AGAINST, RUNS, days_of, rows_of
+from runs.budgets.counting import COUNTS_AGAINST, RUNS, began_on, days_of, rows_of
 from runs.models import Budget, BudgetCount, BudgetPeriod
-from runs.usage.periods import midnight
+from runs.usage.periods import midnight, month_of, today
 from teammates.access import Access
 
 # What ended last month, by budget and day: what it cost, and how many runs were above the cap.
@@ -30,7 +29,7 @@ GROUP BY 1, 2 ORDER BY 1, 2
 @dataclass(frozen=True)
 class BudgetUse:
     """A budget as it stands. `count` is that of now; None: nothing has counted yet, or it is of
-    each run. `before` says what it would have stopped last month."""
+    each run. `before` says what it would have stopped last month, if that was asked for."""
 
     budget: Budget
     count: BudgetCount | None
@@ -55,32 +54,35 @@ class BudgetUse:
         return self.budget.period == BudgetPeriod.RUN
 
 
-def uses(access: Access) -> list[BudgetUse]:
-    """The organization's budgets, in three queries. Raises `Forbidden`."""
+def uses(access: Access, *, looks_back: bool = True) -> list[BudgetUse]:
+    """The organization's budgets, in three queries; without what each would have stopped last
+    month, in two. Raises `Forbidden`."""
     budgets = list(definitions.list_budgets(access))
-    days = days_of(timezone.now().astimezone(UTC))
     now: dict[int, BudgetCount] = {}
-    begun = {budget.pk: days.get(budget.period) for budget in budgets}
-    current = Q(starts_on=None) | Q(starts_on__in=days.values())
-    for count in BudgetCount.objects.filter(current, budget__in=budgets, run=None):
-        if count.starts_on == begun[count.budget_id]:  # type: ignore[index]  # of one of them
-            now[count.budget_id] = count  # type: ignore[index]
-    first = (days["month"] - timedelta(days=1)).replace(day=1)
-    about: dict[str, Any] = {
-        "organization": access.organization.pk,
-        "first": midnight(first),
-        "next": midnight(days["month"]),
-    }
-    spent: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
-    if budgets:
-        with connection.cursor() as cursor:
-            cursor.execute(_LAST_MONTH, about)
-            for row in rows_of(cursor):
-                spent[row["id"]].append(row)
+    current = Q(starts_on=None) | Q(starts_on__in=days_of(today()).values())
+    counts = BudgetCount.objects.filter(current, budget__in=budgets, run=None)
+    for count in counts.select_related("budget"):
+        assert count.budget is not None
+        if count.starts_on == began_on(count.budget.period):
+            now[count.budget.pk] = count
+    spent = _last_month(access) if looks_back and budgets else {}
     return [
-        BudgetUse(budget, now.get(budget.pk), _would_have(budget, spent[budget.pk]))
+        BudgetUse(budget, now.get(budget.pk), _would_have(budget, spent.get(budget.pk, [])))
         for budget in budgets
     ]
+
+
+def _last_month(access: Access) -> dict[int, list[dict[str, Any]]]:
+    """The days of last month by budget."""
+    this = today().replace(day=1)
+    first, following = month_of(this - timedelta(days=1))
+    about = {"first": midnight(first), "next": midnight(following)}
+    spent: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+    with connection.cursor() as cursor:
+        cursor.execute(_LAST_MONTH, {"organization": access.organization.pk, **about})
+        for row in rows_of(cursor):
+            spent[row["id"]].append(row)
+    return spent
 
 
 def _would_have(budget: Budget, days: list[dict[str, Any]]) -> str:
@@ -91,15 +93,14 @@ def _would_have(budget: Budget, days: list[dict[str, Any]]) -> str:
     if budget.period == BudgetPeriod.RUN:
         runs = sum(day["above"] for day in days)
         return f"{runs} run{'' if runs == 1 else 's'} above it" if runs else "no run above it"
-    starts: defaultdict[date | None, Decimal] = defaultdict(Decimal)
+    is_once = budget.period in (BudgetPeriod.MONTH, BudgetPeriod.TOTAL)
+    spent: defaultdict[date | None, Decimal] = defaultdict(Decimal)
     for day in days:
-        key = {"day": day["day"], "week": day["day"] - timedelta(days=day["day"].weekday())}
-        period = key.get(budget.period)
-        starts[period] += day["cost"]
-        if starts[None] > budget.amount:  # of a month, and in all
+        starts_on = None if is_once else days_of(day["day"])[budget.period]
+        spent[starts_on] += day["cost"]
+        if is_once and spent[starts_on] > budget.amount:
             return f"reached on {day['day']:%-d %B}"
-    reached = sum(cost > budget.amount for period, cost in starts.items() if period)
-    if reached:
+    if reached := sum(cost > budget.amount for cost in spent.values()):
         word = "day" if budget.period == BudgetPeriod.DAY else "week"
         return f"reached on {reached} {word}{'' if reached == 1 else 's'}"
     return f"not reached: ${whole:,.2f} were spent"

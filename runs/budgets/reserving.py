@@ -97,7 +97,7 @@ def reserve(run: Run, worst: Decimal | None, *, now: datetime) -> list[Hold] | B
     The caller holds the run's row; the counts are held from here on.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_LOCK, {"run": run.pk, **days_of(now.astimezone(UTC))})
+        cursor.execute(_LOCK, {"run": run.pk, **days_of(now.astimezone(UTC).date())})
         hits = rows_of(cursor)
     counts = [_Count(hit["id"], hit["amount"], hit["used"], hit["reserved"]) for hit in hits]
     full = [

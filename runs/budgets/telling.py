@@ -1,15 +1,14 @@
 """People are told when a budget is half spent, nearly spent, and spent."""
 
-from datetime import UTC, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 from django.db import connection, transaction
 from django.db.models import Case, DecimalField, F, Q, QuerySet, Value, When
 from django.db.models.functions import Now, TruncDate
 from django.urls import reverse
-from django.utils import timezone
 
-from runs.budgets.counting import COUNTS_AGAINST, RUNS, days_of
+from runs.budgets.counting import COUNTS_AGAINST, RUNS, began_on
 from runs.models import BudgetAction, BudgetCount, BudgetPeriod, Run
 from runs.notifications import notices
 from teammates.models import Role
@@ -55,7 +54,7 @@ def tell_due() -> int:
         counts = list(locked.select_related("budget").order_by("pk")[:MOST_AT_ONCE])
         for count in counts:
             assert count.budget is not None
-            if not _is_current(count):
+            if count.starts_on != began_on(count.budget.period):
                 count.told = SHARES[-1]  # that day is over: nobody is told of it any more
                 count.save(update_fields=["told"])
                 continue
@@ -64,12 +63,6 @@ def tell_due() -> int:
             count.save(update_fields=["told"])
             _tell(count)
     return len(counts)
-
-
-def _is_current(count: BudgetCount) -> bool:
-    assert count.budget is not None
-    today = days_of(timezone.now().astimezone(UTC))
-    return count.starts_on == today.get(count.budget.period)
 
 
 def _tell(count: BudgetCount) -> None:

@@ -8,9 +8,18 @@ from django.utils import timezone
 FIRST_YEAR = 2000
 
 
+def today() -> date:
+    return timezone.now().astimezone(UTC).date()
+
+
 def period() -> tuple[date, date]:
     """The first day of this month, and of the next."""
-    first = timezone.now().astimezone(UTC).date().replace(day=1)
+    return month_of(today())
+
+
+def month_of(day: date) -> tuple[date, date]:
+    """The first day of a day's month, and of the next."""
+    first = day.replace(day=1)
     return first, (first + timedelta(days=32)).replace(day=1)
 
 
@@ -28,8 +37,7 @@ class Span:
     @classmethod
     def last(cls, days: int) -> "Span":
         """The last `days` days, with today."""
-        today = timezone.now().astimezone(UTC).date()
-        return cls(today - timedelta(days=days - 1), today)
+        return cls(today() - timedelta(days=days - 1), today())
 
     @property
     def length(self) -> int:

@@ -1,14 +1,13 @@
 """Sums of the days of an organization."""
 
-from datetime import UTC, date, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
 from django.db.models import Max, QuerySet, Sum
-from django.utils import timezone
 
 from runs.models import Usage, UsageDay
-from runs.usage.periods import FIRST_YEAR, Span, period
+from runs.usage.periods import FIRST_YEAR, Span, period, today
 from teammates.access import Access
 from teammates.errors import Invalid
 from teammates.models import EndUser
@@ -102,7 +101,7 @@ def series(
     access: Access, *, start: date | None = None, end: date | None = None, **filters: Any
 ) -> dict[date, list[UsageDay]]:
     """Each day from `start` to `end` (today; 30 days) with its rows. Raises `Invalid`."""
-    end = end or timezone.now().astimezone(UTC).date()
+    end = end or today()
     if end.year < FIRST_YEAR:
         raise Invalid(f"end_date must not be before {FIRST_YEAR}.")
     start = start or end - timedelta(days=DEFAULT_SERIES - 1)

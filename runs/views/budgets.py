@@ -6,7 +6,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
 from runs.budgets import definitions, report
-from runs.views.forms.budgets import BudgetChangeForm, BudgetForm
+from runs.views.forms.budgets import ACTIONS, BudgetChangeForm, BudgetForm
 from teammates.errors import DomainError
 from teammates.web.pages import PageRequest, add_refusal
 
@@ -29,7 +29,7 @@ def budget_list(request: PageRequest) -> HttpResponse:
     context = {
         "uses": report.uses(access),
         "form": form,
-        "actions": form.fields["action"].choices,  # type: ignore[attr-defined]
+        "actions": ACTIONS.items(),
         "may_manage": access.may("data.budgets.manage"),
     }
     status = 422 if form.errors else 200

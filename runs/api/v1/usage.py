@@ -12,12 +12,11 @@ from uuid import UUID
 
 from django.db.models import Count, QuerySet, Sum
 from django.db.models.functions import TruncHour
-from django.utils import timezone
 from ninja import Router
 from pydantic import Field
 
 from runs.models import Usage, UsageDay
-from runs.usage.periods import midnight
+from runs.usage.periods import midnight, month_of, today
 from runs.usage.totals import LONGEST_SERIES, days_of, totals, usage_of
 from teammates.access import Access
 from teammates.api.schemas import ApiRequest, iso
@@ -127,9 +126,8 @@ def _require_installation(access: Access) -> None:
 
 
 def _first_and_next(year: int | None, month: int | None) -> tuple[date, date]:
-    today = timezone.now().astimezone(UTC).date()
-    first = date(year or today.year, month or today.month, 1)
-    return first, (first + timedelta(days=32)).replace(day=1)
+    now = today()
+    return month_of(date(year or now.year, month or now.month, 1))
 
 
 def _check_span(start: date, end: date, *, longest: int) -> None:

@@ -50,7 +50,7 @@ class BudgetChange(Input):
 @router.get("/budgets")
 def list_budgets(request: ApiRequest) -> JSON:
     """All of them, with what is spent and reserved now."""
-    return whole([budget_out(use.budget, use) for use in report.uses(request.auth)])
+    return whole([budget_out(use) for use in report.uses(request.auth, looks_back=False)])
 
 
 @router.post("/budgets", response={201: JSON})
@@ -108,10 +108,12 @@ def _end_user(access: Access, external_id: str | None) -> EndUser | None:
 
 
 def _with_use(access: Access, budget: Budget) -> JSON:
-    return next(budget_out(budget, use) for use in report.uses(access) if use.budget == budget)
+    uses = report.uses(access, looks_back=False)
+    return next(budget_out(use) for use in uses if use.budget == budget)
 
 
-def budget_out(budget: Budget, use: BudgetUse) -> JSON:
+def budget_out(use: BudgetUse) -> JSON:
+    budget = use.budget
     return {
         "id": budget.pk,
         "amount_usd": money(budget.amount),

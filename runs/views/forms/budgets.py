@@ -12,24 +12,32 @@ from teammates.models import APIKey, EndUser, Membership, Teammate, TeammateStat
 MOST_CHOICES = 200  # of a kind
 
 
-class BudgetForm(forms.Form):
-    """A new budget; what it is for is chosen by kind and row ("teammate:12")."""
+# What happens at a cap, as people say it.
+ACTIONS = {
+    BudgetAction.PAUSE: "runs stop and ask",
+    BudgetAction.STOP: "runs fail",
+    BudgetAction.TELL: "owners and admins are told",
+}
 
-    whose = forms.ChoiceField(label="Runs of", required=False)
+
+class BudgetChangeForm(forms.Form):
     amount = forms.DecimalField(
         label="Cap, in dollars", min_value=0, max_value=LARGEST, max_digits=14, decimal_places=6
     )
-    period = forms.ChoiceField(label="Period", choices=BudgetPeriod.choices, initial="month")
     action = forms.ChoiceField(
         label="At the cap",
-        choices=[
-            (BudgetAction.PAUSE, "runs stop and ask"),
-            (BudgetAction.STOP, "runs fail"),
-            (BudgetAction.TELL, "owners and admins are told"),
-        ],
+        choices=ACTIONS,
         help_text="Before each model call, the most that it can cost must fit. A model without a "
         "price is not called under a cap.",
     )
+
+
+class BudgetForm(BudgetChangeForm):
+    """A new budget; what it is for is chosen by kind and row ("teammate:12")."""
+
+    whose = forms.ChoiceField(label="Runs of", required=False)
+    period = forms.ChoiceField(label="Period", choices=BudgetPeriod.choices, initial="month")
+    field_order = ("whose", "amount", "period", "action")
 
     def __init__(self, access: Access, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -67,13 +75,3 @@ def _rows(access: Access) -> dict[str, tuple[str, list[Any]]]:
         "api_key": ("API keys", list(keys[:MOST_CHOICES])),
         "end_user": ("End users", list(end_users[:MOST_CHOICES])),
     }
-
-
-class BudgetChangeForm(forms.Form):
-    amount = forms.DecimalField(
-        label="Cap, in dollars", min_value=0, max_value=LARGEST, max_digits=14, decimal_places=6
-    )
-    action = forms.ChoiceField(
-        label="At the cap",
-        choices=BudgetForm.base_fields["action"].choices,  # type: ignore[attr-defined]
-    )
