@@ -250,7 +250,7 @@ def test_of_several_budgets_each_must_allow_it(alice: Access, models: FakeModels
 def test_a_call_that_a_worker_lost_keeps_what_it_can_have_cost(
     alice: Access, models: FakeModels
 ) -> None:
-    budget = set_budget(alice, "5")
+    budget = set_budget(alice, "50")
     models.answers = [chat({"content": "Half"}, finish=None, usage=False, done=False)] * 4
     run = finish(run_on(alice, models, "openai_compatible", "ok"))
     count = only_count(budget)

@@ -173,7 +173,7 @@ def test_a_lost_attempt_frees_what_it_reserved(alice: Access, models: FakeModels
 
 def test_periods_begin_again() -> None:
     at = datetime(2026, 12, 31, 23, 30, tzinfo=UTC)
-    days = days_of(at)
+    days = days_of(at.date())
     assert [str(day) for day in days.values()] == ["2026-12-31", "2026-12-28", "2026-12-01"]
     again = [begins_again(period, day) for period, day in days.items()]
     assert [f"{one:%Y-%m-%d}" for one in again if one] == ["2027-01-01", "2027-01-04", "2027-01-01"]
