@@ -69,18 +69,20 @@ class LoadedRun:
     open_step: Step | None = None  # a batch of tool calls that is not over
     open_calls: list[ToolCall] = field(default_factory=list)
     bad_calls: int = 0
-    # Of the last request: no more tokens than this many can it have had, as many it had, and whose
-    # tokens these are.
-    counted: tuple[int, int, str] | None = None
+    # Tokens that the last request could have at most, where a budget may hold; and what its model
+    # counted.
+    most_sent: int | None = None
+    counted: tuple[str, int] | None = None
 
     def most_input(self, request: ModelRequest) -> int:
-        """Tokens that a request has at most. What was counted of the last one is not guessed
-        again: only what is new since then."""
-        most = request.most_input_tokens
-        if self.counted is not None and self.counted[2] == request.model:
-            before, tokens, _ = self.counted
-            return min(most, tokens + max(0, most - before) + TOKENS_AROUND)
-        return most
+        """Tokens that a request, which is sent next, has at most. What was counted of the last one
+        is not guessed again: only what is new since then."""
+        before, self.most_sent = self.most_sent, request.most_input_tokens
+        counted, self.counted = self.counted, None
+        if before is not None and counted is not None and counted[0] == request.model:
+            new = max(0, self.most_sent - before)
+            return min(self.most_sent, counted[1] + new + TOKENS_AROUND)
+        return self.most_sent
 
     def go_on_with_tools(self, turn: Turn, done: Completed) -> None:
         """The model asked for tools."""

@@ -39,7 +39,7 @@ from teammates.tools import result as result_tool
 from teammates.tools.masking import masked_json
 from teammates.types import JSON
 
-SLACK = 500  # tokens by which a last request may be longer than it is now
+SLACK = 500  # tokens by which a last request may be longer: with `context.FINISH`
 NOTHING_SAID = "(The run was to end with this answer, and its model had nothing to say.)"
 # Organizations that have had budgets: no more than a hint which way is the shorter one.
 _with_budgets: set[int] = set()
@@ -78,8 +78,8 @@ async def model_step(attempt: Attempt, loaded: LoadedRun) -> bool:
         raise StaleLease
     if outcome is not None:
         return False
-    if run.organization_id in _with_budgets and not result.usage.estimated:
-        loaded.counted = request.most_input_tokens, result.usage.input, request.model
+    if not result.usage.estimated:
+        loaded.counted = request.model, result.usage.input
     assert step.response is not None
     loaded.go_on_with_tools(Turn.from_json(step.response), done)
     return True
@@ -113,11 +113,11 @@ async def _begin_within_budgets(attempt: Attempt, loaded: LoadedRun, begin: Begi
     """Begin what a budget may not allow: then a person is asked, or the run fails. Raises `Stopped`
     in both cases, and where it was cancelled."""
     _with_budgets.add(begin.run.organization_id)
-    begin = replace(
-        begin,
-        most_input=loaded.most_input(begin.request),
-        most_input_to_finish=loaded.most_input(_request(loaded, is_finishing=True)) + SLACK,
-    )
+    most = loaded.most_input(begin.request)
+    to_finish = most
+    if begin.kind == StepKind.COMPACTION:  # that one asks for less than the whole
+        to_finish = _request(loaded, is_finishing=True).most_input_tokens
+    begin = replace(begin, most_input=most, most_input_to_finish=to_finish + SLACK)
     begun = await attempt.events.commit(step_journal.begin_reserved, begin)
     if isinstance(begun, Breach):
         why = budget_gates.why_it_stops(begun, begin.route)
