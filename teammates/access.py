@@ -103,6 +103,11 @@ class Access:
     def is_admin(self) -> bool:
         return self.role in (Role.OWNER, Role.ADMIN) and not self.origin
 
+    @property
+    def runs_the_installation(self) -> bool:
+        """An owner or admin of the installation's own organization, for no end user."""
+        return self.is_admin and self.organization.is_home and self.end_user is None
+
     def may(self, permission: str) -> bool:
         return permission in self.permissions
 

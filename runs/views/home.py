@@ -69,7 +69,7 @@ def demo_words(request: PageRequest) -> HttpResponse:
 @require_GET
 def status(request: PageRequest) -> HttpResponse:
     """Version, workers, queue and database of the whole installation: for those who run it."""
-    if not (request.access.is_admin and request.access.organization.is_home):
+    if not request.access.runs_the_installation:
         raise Forbidden("How the installation is doing is for the admins of its own organization.")
     context = {
         "health": health.health(),

@@ -84,7 +84,7 @@ def add_server(access: Access, new: NewServer) -> ToolServer:
         kind=new.kind,
         app=new.app,
         created_by=access.user,
-        may_be_private=new.may_be_private and _runs_the_machine(access),
+        may_be_private=new.may_be_private and access.runs_the_installation,
     )
     _apply(access, server, {name: getattr(new, name) for name in CHANGEABLE if name != "status"})
     server.slug = new.slug or slugify(server.name)[:40].strip("-")
@@ -252,7 +252,7 @@ def _checked_auth(auth_type: str, config: JSON) -> JSON:
 
 def _check_program(access: Access, server: ToolServer) -> None:
     """A program is code on this machine: only its owners set one up, and never through a key."""
-    is_owner = _runs_the_machine(access) and access.role == Role.OWNER
+    is_owner = access.runs_the_installation and access.role == Role.OWNER
     if not is_owner or access.api_key is not None:
         raise Forbidden(
             "Programs on this machine are set up by owners of the installation's own "
@@ -262,10 +262,6 @@ def _check_program(access: Access, server: ToolServer) -> None:
         raise Invalid("command must name a program.")
     if refusal := programs.refusal(server.command):
         raise Forbidden(refusal)
-
-
-def _runs_the_machine(access: Access) -> bool:
-    return access.is_admin and access.organization.is_home and access.end_user is None
 
 
 @audit.recorded("server.users")
