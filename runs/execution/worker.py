@@ -21,7 +21,7 @@ from runs.budgets import telling
 from runs.events import channels
 from runs.execution import loop, sandboxes
 from runs.execution.attempt import Attempt
-from runs.execution.claim_loop import ClaimLoop
+from runs.execution.checker import Checker
 from runs.execution.event_buffer import EventWriter
 from runs.execution.poller import Poller, Work
 from runs.gates import decisions
@@ -56,8 +56,8 @@ class Worker:
         news = self._poller.news
         self._look = news[Work.RUNS]
         self._courier = Sender(wakeups, news[Work.DELIVERIES])
-        self._checks = ClaimLoop(wakeups, news[Work.CHECKS], checks)
-        self._embedding = ClaimLoop(wakeups, news[Work.EMBEDDING], embedding)
+        self._checks = Checker(wakeups, news[Work.CHECKS], checks)
+        self._embedding = Checker(wakeups, news[Work.EMBEDDING], embedding)
         wakeups.subscribe(channels.WORK_CHANNEL, self._wake_through_layer)
         wakeups.subscribe(channels.CANCEL_CHANNEL, self._cancel)
 

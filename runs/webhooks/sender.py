@@ -5,10 +5,9 @@ again. No transaction is open while a request is under way.
 """
 
 import asyncio
-import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
@@ -20,6 +19,7 @@ from django.db.models import F, QuerySet
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
+from config.claim_loop import ClaimLoop
 from config.database import in_db
 from config.wakeups import WakeUps
 from runs.events import channels
@@ -37,7 +37,6 @@ from teammates.public_http import BlockedAddress, outside_client
 from teammates.text import clean_text
 from teammates.types import JSON
 
-logger = logging.getLogger("muster.courier")
 CLAIMED_FOR = 60  # seconds
 AT_ONCE = 32  # requests of a process
 AT_ONCE_TO_ONE = 4  # of them to one endpoint
@@ -67,51 +66,25 @@ class SendAttempt:
         return self.status is not None and 200 <= self.status < 300
 
 
-class Sender:
-    """One per worker. `run` until cancelled."""
+class Sender(ClaimLoop[WebhookDelivery]):
+    """One per worker."""
 
     def __init__(self, wakeups: WakeUps, news: asyncio.Event) -> None:
-        self._look = news
-        self._under_way: dict[asyncio.Task[None], int] = {}
-        wakeups.subscribe(channels.DELIVERIES_CHANNEL, lambda _: self._look.set())
+        super().__init__(wakeups, news, channels.DELIVERIES_CHANNEL)
 
     async def run(self) -> None:
         async with outside_client(
             may_be_private=settings.ALLOW_PRIVATE_ADDRESSES,
             timeout=settings.WEBHOOK_SECONDS * 2,  # the whole has a limit of its own (`_post`)
-        ) as client:
-            try:
-                while True:
-                    self._look.clear()
-                    claimed = await self._claim()
-                    for delivery in claimed:
-                        task = asyncio.create_task(self._deliver(client, delivery))
-                        self._under_way[task] = delivery.endpoint_id
-                        task.add_done_callback(self._ended)
-                    if not claimed:
-                        await self._look.wait()
-            finally:
-                for task in self._under_way:
-                    task.cancel()
-                await asyncio.gather(*self._under_way, return_exceptions=True)
+        ) as self._client:
+            await super().run()
 
-    async def _claim(self) -> list[WebhookDelivery]:
-        per_endpoint = Counter(self._under_way.values())
-        try:
-            return await in_db(claim_due, AT_ONCE - len(self._under_way), per_endpoint)
-        except Exception:
-            logger.exception("Deliveries could not be claimed; trying again")
-            return []
+    async def claim(self, under_way: Sequence[WebhookDelivery]) -> list[WebhookDelivery]:
+        per_endpoint = Counter(delivery.endpoint_id for delivery in under_way)
+        return await in_db(claim_due, AT_ONCE - len(under_way), per_endpoint)
 
-    async def _deliver(self, client: httpx2.AsyncClient, delivery: WebhookDelivery) -> None:
-        attempts = await send(client, delivery)
-        await in_db(record, delivery.pk, attempts)
-
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._under_way.pop(task, None)
-        self._look.set()
-        if not task.cancelled() and (error := task.exception()):
-            logger.error("A delivery broke off; it is sent again", exc_info=error)
+    async def carry_out(self, item: WebhookDelivery) -> None:
+        await in_db(record, item.pk, await send(self._client, item))
 
 
 # --- claim --------------------------------------------------------------------------------------

@@ -68,6 +68,9 @@ class Check:
     row: Any  # of an organization
     is_long: bool = False
 
+    def __str__(self) -> str:
+        return str(self.row)
+
     @property
     def organization_id(self) -> int:
         return int(self.row.organization_id)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from config.wakeups import WakeUps
-from runs.execution.claim_loop import ClaimLoop
+from runs.execution.checker import Checker
 from teammates.access import Access
 from teammates.integrations import checks, servers
 from teammates.models import ToolServer
@@ -22,7 +22,7 @@ def add(access: Access, name: str) -> ToolServer:
 
 
 async def check_until(done: Any) -> None:
-    running = asyncio.create_task(ClaimLoop(WakeUps(), asyncio.Event(), checks).run())
+    running = asyncio.create_task(Checker(WakeUps(), asyncio.Event(), checks).run())
     try:
         await asyncio.to_thread(wait_for, done)
     finally:
