@@ -1,4 +1,4 @@
-"""Work that processes claim in the database, one item each, and do beside other work of its kind."""
+"""What processes claim in the database, one item each, and do beside other work of its kind."""
 
 import asyncio
 import logging

@@ -14,35 +14,9 @@ import django
 
 django.setup()
 
-from django.db import connection, transaction  # noqa: E402
-from django.utils import timezone  # noqa: E402
+from django.db import connection  # noqa: E402
 
-from runs.budgets import reserving  # noqa: E402
-from runs.budgets.reserving import Breach  # noqa: E402
-from runs.models import BudgetHold, Run, Step, StepKind, StepStatus  # noqa: E402
-
-
-def begin(run_id: int, number: int, worst: Decimal) -> Step | None:
-    with transaction.atomic():
-        run = Run.objects.select_for_update(no_key=True).get(pk=run_id)
-        now = timezone.now()
-        holds = reserving.reserve(run, worst, now=now)
-        if isinstance(holds, Breach):
-            return None
-        step = Step.objects.create(
-            run=run, number=number, kind=StepKind.MODEL, attempt=1, first_seq=1, started_at=now
-        )
-        BudgetHold.objects.bulk_create(
-            BudgetHold(step=step, count_id=hold.count_id, amount=hold.amount) for hold in holds
-        )
-        return step
-
-
-def end(step: Step, cost: Decimal) -> None:
-    with transaction.atomic():
-        Run.objects.select_for_update(no_key=True).get(pk=step.run_id)
-        Step.objects.filter(pk=step.pk).update(status=StepStatus.DONE, cost=cost)
-        reserving.settle(step.pk)
+from tests.runs.budgets.spending import begin, end  # noqa: E402
 
 
 def spend(run_id: int, calls: int, chance: random.Random, dies_after: int) -> None:

@@ -12,7 +12,6 @@ from runs.creation.options import Options
 from runs.gates import answers, decisions
 from runs.lifecycle import endings
 from runs.models import (
-    FINISHED,
     Budget,
     BudgetCount,
     BudgetHold,
@@ -31,6 +30,7 @@ from teammates.models import ModelPrice
 from tests.api import call
 from tests.factories import browser_of, make_key, make_run
 from tests.fake_models import FakeModels, chat
+from tests.runs.execution.calling import wait
 from tests.runs.execution.working import finish, run_on, types, work_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -44,10 +44,7 @@ def set_budget(access: Access, amount: str, **fields: Any) -> Budget:
 
 def stopped(run: Run) -> Gate:
     """Work until the run waits at a budget, and return its gate."""
-    work_until(lambda: Run.objects.get(pk=run.pk).status in (RunStatus.WAITING, *FINISHED))
-    run.refresh_from_db()
-    gate = decisions.pending_gate(run)
-    assert gate is not None, (run.status, run.error_message)
+    gate = wait(run)
     assert gate.kind == GateKind.BUDGET
     return gate
 

@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection
 from django.db.models import Sum
-from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runs.budgets import definitions, reserving
-from runs.budgets.reserving import Breach
-from runs.models import Budget, BudgetCount, BudgetHold, Run, Step, StepKind, StepStatus
+from runs.models import Budget, BudgetCount, BudgetHold, Run, Step, StepStatus
 from teammates.access import Access
 from tests.database import url_of
 from tests.factories import default_teammate, make_run, make_thread
+from tests.runs.budgets.spending import begin, end
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SPENDER = Path(__file__).with_name("spender.py")
@@ -123,29 +122,15 @@ def test_whatever_the_order_of_calls_the_counts_are_the_sums_of_their_steps(
     for kind, which, cents, percent in moves:
         run, worst = runs[which], Decimal(cents) / 100
         if kind == "begin" and run.pk not in under_way:
-            with transaction.atomic():
-                holds = reserving.reserve(run, worst, now=timezone.now())
-                if isinstance(holds, Breach):
-                    continue
-                number += 1
-                step = Step.objects.create(
-                    run=run,
-                    number=number,
-                    kind=StepKind.MODEL,
-                    attempt=1,
-                    first_seq=1,
-                    started_at=timezone.now(),
-                )
-                BudgetHold.objects.bulk_create(
-                    BudgetHold(step=step, count_id=one.count_id, amount=one.amount) for one in holds
-                )
-                step.worst = worst  # type: ignore[attr-defined]
-                under_way[run.pk] = step
+            step = begin(run.pk, number + 1, worst)
+            if step is None:
+                continue
+            number += 1
+            step.worst = worst  # type: ignore[attr-defined]
+            under_way[run.pk] = step
         elif kind != "begin" and run.pk in under_way:
             step = under_way.pop(run.pk)
-            cost = None if kind == "lose" else step.worst * percent / 100  # type: ignore[attr-defined]
-            Step.objects.filter(pk=step.pk).update(status=StepStatus.DONE, cost=cost)
-            reserving.settle(step.pk)
+            end(step, None if kind == "lose" else step.worst * percent / 100)  # type: ignore[attr-defined]
         check_caps()
     spent = Step.objects.aggregate(cost=Sum("cost"))["cost"] or Decimal(0)
     open_ = sum((step.worst for step in under_way.values()), start=Decimal(0))  # type: ignore[attr-defined]

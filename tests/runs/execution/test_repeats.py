@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runs.execution.repeats import WINDOW, count_repeats, with_note
-from runs.gates import answers, decisions
+from runs.gates import answers
 from runs.models import CallStatus, GateKind, Run, RunStatus
 from teammates.access import Access
 from teammates.errors import Invalid
@@ -20,6 +20,7 @@ from teammates.providers.base import (
 )
 from tests.factories import browser_of
 from tests.fake_models import FakeModels, chat
+from tests.runs.execution.calling import wait
 from tests.runs.execution.working import finish, run_on, work_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -92,11 +93,7 @@ def circling(access: Access, models: FakeModels, *, times: int = 99) -> Run:
 
 
 def stopped(run: Run) -> None:
-    work_until(lambda: Run.objects.get(pk=run.pk).status in (RunStatus.WAITING, "completed"))
-    run.refresh_from_db()
-    gate = decisions.pending_gate(run)
-    assert gate is not None
-    assert gate.kind == GateKind.LOOP
+    assert wait(run).kind == GateKind.LOOP
 
 
 def test_four_times_is_told_and_goes_on(alice: Access, models: FakeModels) -> None:

@@ -8,13 +8,13 @@ import pytest
 from runs.models import Event, Run, RunStatus
 from runs.tools.toolbox import tools_of_run
 from teammates.access import Access
-from teammates.knowledge import documents, embedding
-from teammates.llm import catalog
+from teammates.knowledge import documents
 from teammates.models import EmbeddingModel
 from tests.factories import browser_of
 from tests.fake_models import FakeModels, chat, has_tool_result, refused
 from tests.runs.execution.calling import call_of
 from tests.runs.execution.working import finish, run_on, work_until
+from tests.teammates.knowledge.test_embedding import chosen
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -124,10 +124,7 @@ def test_a_document_that_changed_since_is_not_shown_as_what_was_cited(
 def test_a_run_finds_what_means_the_same(alice: Access, models: FakeModels) -> None:
     documents.write_document(alice, name="leave", content="Everybody has 30 holidays.")
     documents.write_document(alice, name="tea", content="Tea costs 3 euros.")
-    provider = catalog.create_provider(
-        alice, name="Vectors", kind="openai_compatible", base_url=f"{models.url}/v1"
-    )
-    model = embedding.choose(alice, provider, "embed")
+    model = chosen(alice, models)
     work_until(lambda: not EmbeddingModel.objects.exclude(due_at=None).exists())
     models.answer = lambda body: (
         chat({"content": "30 days [1]."}) if has_tool_result(body) else search("time off")
@@ -142,10 +139,7 @@ def test_a_search_goes_by_words_while_the_embedding_model_is_away(
     alice: Access, models: FakeModels
 ) -> None:
     documents.write_document(alice, name="tea", content="Tea costs 3 euros.")
-    provider = catalog.create_provider(
-        alice, name="Vectors", kind="openai_compatible", base_url=f"{models.url}/v1"
-    )
-    embedding.choose(alice, provider, "embed")
+    chosen(alice, models)
     models.embeds = lambda body: refused(503, "asleep")
     models.answer = lambda body: (
         chat({"content": "3 [1]."}) if has_tool_result(body) else search("tea")
