@@ -41,6 +41,7 @@ def test_a_task_is_made_while_its_next_times_are_shown_and_its_first_call_appear
     page.get_by_role("button", name="Make a webhook").click()
     live = page.locator("pre").first.inner_text()
     assert re.fullmatch(r"http://\S+/api/v1/webhooks/tasks/\d+/whk_[0-9a-f]{48}", live)
+    expect(page).to_have_url(re.compile(r"/tasks/\d+/\?tab=triggers$"))
     page.reload()  # the address is not shown again, and no other one is made
     expect(page.get_by_text("whk_")).to_contain_text("****")
     expect(page.get_by_text("Waiting for the first one")).to_be_visible()
