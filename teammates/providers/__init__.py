@@ -3,10 +3,12 @@
 import asyncio
 import importlib
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from teammates.providers.base import ModelClient, ModelRequest, ProviderError, UserMessage
+from teammates.providers.base import ModelClient, ModelRequest, ProviderError, Takes, UserMessage
 from teammates.providers.kinds import KINDS
 
 
@@ -57,6 +59,22 @@ async def close_clients() -> None:
     _clients.clear()
     for client in clients:
         await client.close()
+
+
+async def what_they_take(connection: Connection, names: Iterable[str]) -> dict[str, Takes]:
+    """What models of a provider may be shown at most, by name; no call is made. Raises
+    `ProviderError` if a key is missing."""
+    client = await _make_client(connection)  # of this call's own event loop
+    try:
+        return await asyncio.to_thread(lambda: dict(_takes(client, names)))
+    finally:
+        await client.close()
+
+
+def _takes(client: ModelClient, names: Iterable[str]) -> Iterator[tuple[str, Takes]]:
+    for name in names:
+        with suppress(ProviderError):  # a name that its library does not take
+            yield name, client.takes(name)
 
 
 @dataclass(frozen=True)

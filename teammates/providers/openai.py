@@ -46,6 +46,9 @@ _OF_KIND: dict[str, Profile] = {
     "azure": _OF_OPENAI,
     "mistral": _OF_OTHERS | {"openai_chat_supports_max_completion_tokens": False},
 }
+# Of OpenAI's, the ones from before they took pictures, and the small ones that reason.
+_TEXT_ONLY = re.compile(r"gpt-3\.5|gpt-4(-32k)?(-\d{4})?$|o[13]-mini|o1-preview")
+_TAKES_TEXT = {"supports_image_input": False, "supports_document_input": False}
 # What is not there, where a server knows no Responses API.
 _NO_SUCH_ADDRESS = (
     r"(?i)^(404\W+)?not found|\b(url|path|route|resource|endpoint)\b|method not allowed|cannot post"
@@ -59,7 +62,8 @@ def make_client(connection: Connection) -> VendorClient:
     has_responses = connection.kind in WITH_RESPONSES
 
     def make_model(name: str, profile: Profile) -> ChatModel | OpenAIResponsesModel:
-        known = cast(Any, of_kind | native(profile)) or None
+        of_name = _TAKES_TEXT if has_responses and _TEXT_ONLY.match(name) else {}
+        known = cast(Any, of_kind | of_name | native(profile)) or None
         if not has_responses or profile.get(NO_RESPONSES):
             return ChatModel(name, provider=provider, profile=known)
         settings = OpenAIResponsesModelSettings(openai_store=False)

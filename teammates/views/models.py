@@ -1,6 +1,5 @@
 """Models, their providers and prices."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,12 +16,12 @@ from teammates.access import Access
 from teammates.errors import DomainError
 from teammates.forms.models import KeyForm, ModelForm, ProviderForm
 from teammates.integrations import checks
-from teammates.llm import catalog, known_models
+from teammates.llm import catalog
+from teammates.llm.offers import list_offers
 from teammates.models import Effort, Model, Provider
 from teammates.providers import Connection
 from teammates.providers.base import ProviderError
 from teammates.providers.kinds import KINDS
-from teammates.providers.listing import list_models
 from teammates.providers.local import find_servers
 from teammates.public_http import check_url
 from teammates.web.pages import PageRequest, add_refusal
@@ -190,15 +189,16 @@ def listed_names(
 
     async def answer() -> AsyncIterator[str]:  # on the event loop: no thread waits for providers
         try:
-            names = await list_models(connection, embeddings=embeddings)
+            offers = await list_offers(connection, embeddings=embeddings)
         except ProviderError as error:
             yield render_to_string("settings/_model_names.html", {"error": error})
             return
-        new = [name for name in names if name not in offered]
-        known = await asyncio.to_thread(
-            lambda: [(name, known_models.find(connection.kind, name)) for name in new]
-        )
-        context = {"label": label, "list_id": list_id, "names": known, "has_more": bool(offered)}
+        context = {
+            "label": label,
+            "list_id": list_id,
+            "offers": [one for one in offers if one.name not in offered],
+            "has_more": bool(offered),
+        }
         yield render_to_string("settings/_model_names.html", context)
 
     return StreamingHttpResponse(answer())

@@ -1,5 +1,6 @@
 """Models that the catalogue knows, and those that a provider lists."""
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -104,6 +105,58 @@ def test_a_provider_lists_what_a_key_can_use(alice: Access, kind: str) -> None:
     key = asked["headers"]["x-api-key" if kind == "anthropic" else "Authorization"]
     assert key == ("sk-1" if kind == "anthropic" else "Bearer sk-1")
     assert asked["path"].startswith("/v1/models")
+
+
+YES, NO = {"supported": True}, {"supported": False}
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "told"),
+    [
+        ("openai", {"id": "gpt-4o"}, "128,000 tokens takes text, pictures, PDFs"),
+        ("openai", {"id": "gpt-3.5-turbo"}, "16,385 tokens takes text"),
+        ("openai", {"id": "nobody-knows-it"}, ""),
+        (
+            "anthropic",
+            {
+                "id": "new-one",
+                "max_input_tokens": 300_000,
+                "capabilities": {"image_input": YES, "pdf_input": NO},
+            },
+            "300,000 tokens takes text, pictures",
+        ),
+        ("anthropic", {"id": "old-one", "capabilities": None}, ""),
+        (
+            "mistral",
+            {"id": "new-one", "max_context_length": 65_536, "capabilities": {"vision": False}},
+            "65,536 tokens takes text",
+        ),
+        (  # its API has no part for files, whatever it lists
+            "openrouter",
+            {"id": "x/y", "architecture": {"input_modalities": ["text", "image", "file"]}},
+            "takes text, pictures",
+        ),
+        ("groq", {"id": "new-one", "context_window": 131_072}, "131,072 tokens"),
+        ("openai_compatible", {"id": "own", "max_model_len": 4096}, "4,096 tokens"),
+        ("openai_compatible", {"id": "own", "max_model_len": "4096", "architecture": []}, ""),
+        ("openai_compatible", {"id": "own", "context_length": True, "capabilities": "all"}, ""),
+    ],
+)
+def test_the_list_says_what_a_model_reads_and_takes(
+    alice: Access, models: FakeModels, kind: str, model: dict[str, object], told: str
+) -> None:
+    models.listed = 200, {"data": [model]}
+    shown = " ".join(names_of(alice, of(alice, kind, models)).split())
+    said = re.search(r"<option [^>]*>([^$<]*?)(?: \$.*)?</option>", shown)
+    assert said is not None
+    assert said[1].strip() == told
+
+
+def test_a_retired_model_is_not_offered(alice: Access, models: FakeModels) -> None:
+    models.listed = 200, {"data": [{"id": "a", "lifecycle": "retired"}, {"id": "b"}]}
+    shown = names_of(alice, of(alice, "anthropic", models))
+    assert 'value="b"' in shown
+    assert 'value="a"' not in shown
 
 
 @pytest.mark.parametrize(

@@ -175,5 +175,5 @@ def test_its_models_are_listed(alice: Access, models: FakeModels) -> None:
     provider = catalog.create_provider(
         alice, name="Google", kind="google", api_key="key-0123456789", base_url=models.url
     )
-    assert asyncio.run(list_models(provider.connection)) == ["gemini-3-pro"]
+    assert [one.name for one in asyncio.run(list_models(provider.connection))] == ["gemini-3-pro"]
     assert models.requests[0]["headers"]["x-goog-api-key"] == "key-0123456789"

@@ -80,7 +80,7 @@ def test_a_small_model_that_runs_here_is_listed_and_answers_streamed(
     provider = catalog.create_provider(
         home, name="Here", kind="openai_compatible", base_url=model_server
     )
-    [name] = asyncio.run(list_models(provider.connection))
+    [name] = [one.name for one in asyncio.run(list_models(provider.connection))]
     catalog.add_model(home, provider, alias="small", name=name)
     run = finish(make_run(home, message="Say hello.", options=Options(model="small")))
     assert run.status == RunStatus.COMPLETED, run.error_message
