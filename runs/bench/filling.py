@@ -5,20 +5,13 @@ from dataclasses import dataclass
 
 from psycopg import Connection, sql
 
+from runs.usage.days import TABLES
+
 PER_THREAD = 5
 PAUSED = 200  # of the newest, each in a thread of its own
 FILES_EVERY = 10
 
 _AGE = "make_interval(secs => n * 60)"
-_DAYS = """
-INSERT INTO runs_usageday (organization_id, day, teammate_id, created_by_id, is_api, model_name,
-    runs, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost, last_at)
-SELECT organization_id, (created_at AT TIME ZONE 'UTC')::date, teammate_id, created_by_id, true,
-    model_name, count(*), sum(input_tokens), sum(output_tokens), sum(cache_read_tokens),
-    sum(cache_write_tokens), coalesce(sum(cost), 0), max(created_at)
-FROM runs_run WHERE id > %(above)s GROUP BY 1, 2, 3, 4, 6
-ON CONFLICT DO NOTHING
-"""
 _FILES = """
 INSERT INTO threads_file (uid, created_at, updated_at, thread_id, name, version, size,
     content_type, sha256, stored_as)
@@ -30,6 +23,7 @@ _TABLES = (
     "runs_run",
     "runs_usage",
     "runs_usageday",
+    "runs_usagelabel",
     "threads_thread",
     "threads_message",
     "threads_file",
@@ -61,7 +55,9 @@ def fill(connection: Connection, *, like: str, count: int) -> Filled:
     thread_of = f"{threads} + 1 + (n - 1) / {PER_THREAD}"
     _fill_messages(connection, (prompt, answer), count, messages, thread_of)
     _fill_runs(connection, run, count, runs, messages, thread_of)
-    connection.execute(_DAYS, {"above": runs})
+    for days in TABLES:
+        connection.execute(f"DELETE FROM {days.name}")
+        connection.execute(days.fill)
     connection.execute(_FILES, {"above": runs, "every": FILES_EVERY})
     _tidy(connection)
     oldest = connection.execute(

@@ -14,7 +14,8 @@ from runs.events.payloads import NewEvent
 from runs.lifecycle.transitions import End, Lease, S, end_all, holding, write
 from runs.models import Gate, GateStatus, Run, RunStatus, Step, StepKind, StepStatus
 from runs.notifications import notices
-from runs.usage.booking import USED, add_to_days, totals_of, usage_of
+from runs.usage.booking import USED, totals_of, usage_of
+from runs.usage.days import add_to_days
 from runs.webhooks import outbox
 from teammates.access import Access
 from teammates.errors import Conflict
@@ -141,7 +142,7 @@ def finish_all(ended: list[tuple[Run, Outcome]]) -> None:
         if left[run.pk].has_endpoints:
             outbox.queue(run)
         notices.tell_of_result(run)
-    add_to_days((end.run, end.usage) for end in ends)
+    add_to_days(run.pk for run, _ in ended)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from runs.models.run_status import (
     BUSY,
     FINISHED,
     NEEDS_SOMEBODY,
+    ON_PAGES,
     RETRYABLE,
     TRIGGERED,
     Channel,
@@ -44,7 +45,7 @@ from runs.models.trigger import (
     TriggerKind,
     TriggerQuerySet,
 )
-from runs.models.usage import Usage, UsageDay
+from runs.models.usage import LabelKind, Usage, UsageDay, UsageLabel
 from runs.models.webhook import (
     DeliveryAttempt,
     DeliveryStatus,
@@ -63,6 +64,7 @@ __all__ = [
     "FINISHED",
     "NEEDS_SOMEBODY",
     "ON_HOME",
+    "ON_PAGES",
     "RETRYABLE",
     "TRIGGERED",
     "WAITED_AT",
@@ -89,6 +91,7 @@ __all__ = [
     "GateVote",
     "HistoryOf",
     "IdempotencyKey",
+    "LabelKind",
     "Lesson",
     "Mail",
     "Missed",
@@ -114,6 +117,7 @@ __all__ = [
     "TriggerQuerySet",
     "Usage",
     "UsageDay",
+    "UsageLabel",
     "WebhookDelivery",
     "WebhookEndpoint",
     "WorkerBeat",

@@ -16,6 +16,7 @@ from runs.models.run_status import (
     BUSY,
     FINISHED,
     NEEDS_SOMEBODY,
+    ON_PAGES,
     RETRYABLE,
     TRIGGERED,
     Channel,
@@ -222,6 +223,12 @@ class Run(Owned, Identified, Shareable):
                 name="run_active_of_teammate",
                 condition=models.Q(status__in=ACTIVE),
             ),
+            # Lists of the runs behind a sum of usage (`ended_within`).
+            models.Index(
+                fields=["organization", "finished_at"],
+                name="run_by_end",
+                condition=models.Q(finished_at__isnull=False),
+            ),
             # The claim (`leases.claim_runs`).
             models.Index(
                 fields=["organization", "id"],
@@ -272,7 +279,7 @@ class Run(Owned, Identified, Shareable):
     @property
     def is_api(self) -> bool:
         """Started by a program or by itself, not by a person on a page."""
-        return self.channel not in (Channel.APP, Channel.CLI)
+        return self.channel not in ON_PAGES
 
     @property
     def is_triggered(self) -> bool:

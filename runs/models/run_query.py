@@ -1,5 +1,6 @@
 """Queries of runs."""
 
+from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Self
 
 from django.db import models
@@ -13,6 +14,14 @@ from teammates.models.scoped import OwnedQuerySet
 if TYPE_CHECKING:
     from runs.models.run import Run
     from teammates.access import Access
+
+
+class LocalDay(models.Func):
+    """The day of an instant in a timezone."""
+
+    arg_joiner = " AT TIME ZONE "
+    template = "(%(expressions)s)::date"
+    output_field = models.DateField()
 
 
 class RunQuerySet(OwnedQuerySet["Run"]):
@@ -69,6 +78,15 @@ class RunQuerySet(OwnedQuerySet["Run"]):
                 retried_at=models.Subquery(newest.values("created_at")[:1]),
             )
         )
+
+    def ended_within(self, first: date, last: date) -> Self:
+        """On a day from `first` to `last`, which are the organization's, as in sums of usage."""
+        local = LocalDay(models.F("finished_at"), models.F("organization__timezone"))
+        near = self.filter(  # through the index
+            finished_at__gte=datetime.combine(first - timedelta(days=1), time(), UTC),
+            finished_at__lt=datetime.combine(last + timedelta(days=2), time(), UTC),
+        )
+        return near.alias(local_day=local).filter(local_day__range=(first, last))
 
     def newest_first(self) -> Self:
         return self.order_by("-created_at", "-id")

@@ -33,6 +33,7 @@ class Channel(models.TextChoices):
     WEBHOOK = "webhook", "a webhook"
 
 
+ON_PAGES = (Channel.APP, Channel.CLI)  # by a person; else by a program, or by itself
 # Nobody watches what these start.
 TRIGGERED = (Channel.SCHEDULE, Channel.EMAIL, Channel.WEBHOOK)
 

@@ -5,7 +5,9 @@ from typing import ClassVar
 from django.db import models
 
 from runs.models.run import Run
-from teammates.models import EndUser, Organization, Teammate, User
+from runs.models.run_status import Channel
+from runs.models.task import Task
+from teammates.models import APIKey, EndUser, Organization, Teammate, TeammateVersion, User
 
 
 class Usage(models.Model):
@@ -32,24 +34,19 @@ class Usage(models.Model):
         return f"{self.model_name}: {self.input_tokens} in, {self.output_tokens} out"
 
 
-class UsageDay(models.Model):
-    """The sum of a day (UTC): kept in the terminal transaction of every run, read by pages."""
+class DaySums(models.Model):
+    """Sums of the runs that ended on a day, kept in the terminal transaction of each.
 
-    organization = models.ForeignKey(
-        Organization, on_delete=models.CASCADE, related_name="usage_days"
-    )
-    day = models.DateField()
-    end_user = models.ForeignKey(
-        EndUser, null=True, on_delete=models.CASCADE, related_name="usage_days"
-    )
-    teammate = models.ForeignKey(Teammate, on_delete=models.CASCADE, related_name="usage_days")
-    # A number, also of people who are gone: sums of the past do not change with them.
+    People, keys and versions are numbers, also of those that are gone: sums of the past do not
+    change with them.
+    """
+
+    day = models.DateField()  # UTC's, for programs
+    local_day = models.DateField()  # the organization's, for pages
     created_by = models.ForeignKey(
         User, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+"
     )
-    is_api = models.BooleanField()  # started by a program, else by a person or by itself
-    model_name = models.CharField(max_length=200)  # empty: no model was called
-    runs = models.PositiveIntegerField()  # counted once, beside their first model
+    runs = models.PositiveIntegerField()
     input_tokens = models.BigIntegerField()
     output_tokens = models.BigIntegerField()
     cache_read_tokens = models.BigIntegerField()
@@ -58,14 +55,48 @@ class UsageDay(models.Model):
     last_at = models.DateTimeField()
 
     class Meta:
+        abstract = True
+
+
+class UsageDay(DaySums):
+    """What was used of one model. Runs are counted once, beside their first model."""
+
+    organization = models.ForeignKey(
+        Organization, on_delete=models.CASCADE, related_name="usage_days"
+    )
+    end_user = models.ForeignKey(
+        EndUser, null=True, on_delete=models.CASCADE, related_name="usage_days"
+    )
+    teammate = models.ForeignKey(Teammate, on_delete=models.CASCADE, related_name="usage_days")
+    version = models.ForeignKey(
+        TeammateVersion,
+        null=True,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        related_name="+",
+    )
+    task = models.ForeignKey(  # a saved one
+        Task, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+"
+    )
+    api_key = models.ForeignKey(
+        APIKey, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+"
+    )
+    channel = models.CharField(max_length=10, choices=Channel.choices)
+    model_name = models.CharField(max_length=200)  # empty: no model was called
+
+    class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(
                 "organization",
                 "day",
+                "local_day",
                 "end_user",
                 "teammate",
+                "version",
+                "task",
                 "created_by",
-                "is_api",
+                "api_key",
+                "channel",
                 "model_name",
                 name="usage_day_once",
                 nulls_distinct=False,
@@ -77,3 +108,36 @@ class UsageDay(models.Model):
 
     def __str__(self) -> str:
         return f"{self.day}: {self.model_name}"
+
+
+class LabelKind(models.TextChoices):
+    TOOL = "tool", "Tool"
+    TAG = "tag", "Tag"
+
+
+class UsageLabel(DaySums):
+    """What runs with a label used: of a tool that they called, of a tag (`key=value` of their
+    metadata). A run counts with each of its labels."""
+
+    organization = models.ForeignKey(
+        Organization, on_delete=models.CASCADE, related_name="usage_labels"
+    )
+    kind = models.CharField(max_length=4, choices=LabelKind.choices)
+    label = models.CharField(max_length=200)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                "organization",
+                "kind",
+                "day",
+                "local_day",
+                "created_by",
+                "label",
+                name="usage_label_once",
+                nulls_distinct=False,
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.day}: {self.label}"

@@ -110,7 +110,9 @@ def rows(access: Access) -> list[ActivityRow]:
     run_ids = [pk for pk in shown_run.values() if pk]
     run_by_id = {run.pk: run for run in _runs.all(access, run_ids=run_ids)}
     calls = {call.run_id: call for call in _open_calls.all(run_ids=run_ids)}
-    spent = totals.by_teammate(access, Span.last(1), teammate__in=list(shown_run))
+    spent = totals.by_teammate(
+        access, Span.last(1, access.organization.zone), teammate__in=list(shown_run)
+    )
     found = []
     for pk, run_id in shown_run.items():
         run = run_by_id.get(run_id) if run_id else None

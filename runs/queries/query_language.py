@@ -6,35 +6,22 @@ A query is a list of terms. Each narrows the list; pages show each as a chip tha
 import difflib
 import re
 import shlex
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from datetime import datetime
 
-from django.db.models import DurationField, Exists, ExpressionWrapper, F, OuterRef, Q
-from django.utils import timezone
-
-from runs.models import Channel, Gate, Run, RunFile, RunStatus, ToolCall
+from runs.models import Run
 from runs.models.run_query import RunQuerySet
+from runs.queries.run_filters import FILTERS, days_of
 from runs.queries.search import runs_asked
 from teammates.errors import Invalid
-from teammates.web.pages import number_of
 
 DEFAULT = "is:top since:7d"
 LONGEST = 1000  # characters
 MOST_TERMS = 20
-# The words for states; the rest are the states' own.
-STATES = {
-    "running": [RunStatus.QUEUED, RunStatus.RUNNING],
-    "needs-you": [RunStatus.WAITING, RunStatus.PAUSED],
-    "cancelled": [RunStatus.CANCELLED, RunStatus.CLOSED],
-    "active": [RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING, RunStatus.PAUSED],
-}
-UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 SAID = {
     "is:top": "Not started by a run",
     "is:archived": "Archived",
+    "is:any": "Archived too",
     "is:retry": "Tries again",
     "is:shared": "Shared",
     "is:new": "Not looked at",
@@ -56,7 +43,6 @@ SAID = {
     "channel:app": "From a page",
     "channel:api": "From a program",
 }
-COMPARED = {">": "gt", "<": "lt", ">=": "gte", "<=": "lte", "": "gte"}
 
 
 @dataclass(frozen=True)
@@ -122,7 +108,7 @@ def apply(runs: RunQuerySet, terms: list[Term]) -> RunQuerySet:
 
 
 def asks_for_archived(terms: list[Term]) -> bool:
-    return any((term.key, term.value) == ("is", "archived") for term in terms)
+    return any(term.key == "is" and term.value in ("archived", "any") for term in terms)
 
 
 def span_of(terms: list[Term]) -> tuple[datetime | None, datetime | None]:
@@ -131,7 +117,7 @@ def span_of(terms: list[Term]) -> tuple[datetime | None, datetime | None]:
     for term in terms:
         if term.problem or term.key not in ("since", "until", "on"):
             continue
-        first, last = _days(term.value)
+        first, last = days_of(term.value)
         if term.key in ("since", "on"):
             begins = first
         if term.key in ("until", "on"):
@@ -160,168 +146,3 @@ def _problem_of(key: str, value: str) -> str:
     except Invalid as error:
         return f"{key}:{value}: {error.message}"
     return ""
-
-
-# --- filters ------------------------------------------------------------------------------------
-def _status(runs: RunQuerySet, value: str) -> RunQuerySet:
-    states = [state for word in value.split(",") for state in STATES.get(word, [word])]
-    unknown = [state for state in states if state not in RunStatus.values]
-    if unknown:
-        known = ", ".join(sorted({*STATES, *RunStatus.values}))
-        raise Invalid(f"it is one of {known}.")
-    return runs.filter(status__in=states)
-
-
-def _named(*fields: str) -> Callable[[RunQuerySet, str], RunQuerySet]:
-    def narrow(runs: RunQuerySet, value: str) -> RunQuerySet:
-        if not value:
-            raise Invalid("a name must follow.")
-        wanted = Q()
-        for field in fields:
-            wanted |= Q(**{field: value})
-        return runs.filter(wanted)
-
-    return narrow
-
-
-def _task(runs: RunQuerySet, value: str) -> RunQuerySet:
-    """By its name or its id."""
-    number = number_of(value)
-    found = _named("task__name")(runs, value)
-    return found | runs.filter(task=number) if number is not None else found
-
-
-def _model(runs: RunQuerySet, value: str) -> RunQuerySet:
-    return runs.filter(Q(model_name=value) | Q(route__alias=value))
-
-
-def _channel(runs: RunQuerySet, value: str) -> RunQuerySet:
-    if value not in Channel.values:
-        raise Invalid(f"it is one of {', '.join(Channel.values)}.")
-    return runs.filter(channel=value)
-
-
-def _is(runs: RunQuerySet, value: str) -> RunQuerySet:
-    match value:
-        case "top":
-            return runs.filter(started_by=None)
-        case "archived":
-            return runs.exclude(archived_at=None)
-        case "retry":
-            return runs.exclude(retry_of=None)
-        case "shared":
-            return runs.exclude(share_nonce="")
-        case "new":
-            return runs.filter(last_viewed_at=None).exclude(finished_at=None)
-    raise Invalid("it is one of top, archived, retry, shared, new.")
-
-
-def _has(runs: RunQuerySet, value: str) -> RunQuerySet:
-    mine = {"run": OuterRef("pk")}
-    match value:
-        case "approval":
-            return runs.filter(Exists(Gate.objects.filter(**mine)))
-        case "file":
-            return runs.filter(Exists(RunFile.objects.filter(**mine)))
-        case "tool":
-            return runs.filter(Exists(ToolCall.objects.filter(**mine)))
-        case "error":
-            return runs.exclude(error_class="")
-    raise Invalid("it is one of approval, file, tool, error.")
-
-
-def _tool(runs: RunQuerySet, value: str) -> RunQuerySet:
-    return runs.filter(Exists(ToolCall.objects.filter(run=OuterRef("pk"), name=value)))
-
-
-def _number_of(field: str) -> Callable[[RunQuerySet, str], RunQuerySet]:
-    def narrow(runs: RunQuerySet, value: str) -> RunQuerySet:
-        if (number := number_of(value)) is None:
-            raise Invalid("a number must follow.")
-        return runs.filter(**{field: number})
-
-    return narrow
-
-
-def _cost(runs: RunQuerySet, value: str) -> RunQuerySet:
-    sign, amount = _compared(value)
-    try:
-        dollars = Decimal(amount.removeprefix("$"))
-    except InvalidOperation:
-        raise Invalid("dollars must follow, as cost:>0.5.") from None
-    exponent = dollars.as_tuple().exponent
-    if not isinstance(exponent, int) or exponent < -12 or abs(dollars) >= 10**8:
-        raise Invalid("dollars must follow, as cost:>0.5.")
-    return runs.filter(**{f"cost__{COMPARED[sign]}": dollars})
-
-
-def _duration(runs: RunQuerySet, value: str) -> RunQuerySet:
-    sign, amount = _compared(value)
-    found = re.fullmatch(r"(\d{1,7}(?:\.\d+)?)(ms|s|m|h)?", amount)
-    if found is None:
-        raise Invalid("a length must follow, as duration:>30s or duration:<5m.")
-    length = timedelta(seconds=float(found[1]) * SECONDS[found[2] or "s"])
-    worked = ExpressionWrapper(F("finished_at") - F("started_at"), output_field=DurationField())
-    return runs.annotate(worked=worked).filter(**{f"worked__{COMPARED[sign]}": length})
-
-
-def _compared(value: str) -> tuple[str, str]:
-    found = re.fullmatch(r"(>=|<=|>|<|)(.+)", value)
-    if found is None:
-        raise Invalid("a value must follow.")
-    return found[1], found[2]
-
-
-def _since(runs: RunQuerySet, value: str) -> RunQuerySet:
-    return runs.filter(created_at__gte=_days(value)[0])
-
-
-def _until(runs: RunQuerySet, value: str) -> RunQuerySet:
-    return runs.filter(created_at__lt=_days(value)[1])
-
-
-def _on(runs: RunQuerySet, value: str) -> RunQuerySet:
-    first, behind = _days(value)
-    return runs.filter(created_at__gte=first, created_at__lt=behind)
-
-
-def _days(value: str) -> tuple[datetime, datetime]:
-    """The instants that a day begins and ends at (UTC); of `24h` or `7d`, that long ago, twice."""
-    if found := re.fullmatch(r"(\d{1,4})([mhdw])", value):
-        at = timezone.now() - timedelta(**{UNITS[found[2]]: int(found[1])})
-        return at, at
-    try:
-        day = date.fromisoformat(value)
-        at = datetime(day.year, day.month, day.day, tzinfo=UTC)
-        return at, at + timedelta(days=1)
-    except (ValueError, OverflowError):
-        pass
-    try:
-        at = datetime.fromisoformat(value)
-    except ValueError:
-        raise Invalid("a day such as 2026-11-30, or a length such as 24h or 7d.") from None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return at, at
-
-
-FILTERS: dict[str, Callable[[RunQuerySet, str], RunQuerySet]] = {
-    "status": _status,
-    "teammate": _named("teammate__name", "teammate__key"),
-    "task": _task,
-    "by": _named("created_by__name", "created_by__email"),
-    "user": _named("end_user__external_id", "end_user__name"),
-    "key": _named("api_key__name"),
-    "model": _model,
-    "channel": _channel,
-    "is": _is,
-    "has": _has,
-    "tool": _tool,
-    "error": _named("error_class"),
-    "thread": _number_of("thread_id"),
-    "version": _number_of("teammate_version__number"),
-    "cost": _cost,
-    "duration": _duration,
-    "since": _since,
-    "until": _until,
-    "on": _on,
-}

@@ -17,6 +17,7 @@ from runs.models import (
     Task,
     Trigger,
     UsageDay,
+    UsageLabel,
     WebhookDelivery,
     WebhookEndpoint,
 )
@@ -65,6 +66,7 @@ SECTIONS: dict[str, tuple[type[models.Model], str]] = {
     "webhook_deliveries": (WebhookDelivery, "endpoint__organization"),
     "keys": (APIKey, "organization"),
     "usage": (UsageDay, "organization"),
+    "usage_labels": (UsageLabel, "organization"),
 }
 # Never given away, whatever row has them.
 SECRET = frozenset(

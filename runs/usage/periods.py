@@ -1,20 +1,20 @@
 """The days and months that sums are of."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 
 from django.utils import timezone
 
 FIRST_YEAR = 2000
 
 
-def today() -> date:
-    return timezone.now().astimezone(UTC).date()
+def today(zone: tzinfo = UTC) -> date:
+    return timezone.now().astimezone(zone).date()
 
 
-def period() -> tuple[date, date]:
+def period(zone: tzinfo = UTC) -> tuple[date, date]:
     """The first day of this month, and of the next."""
-    return month_of(today())
+    return month_of(today(zone))
 
 
 def month_of(day: date) -> tuple[date, date]:
@@ -35,9 +35,9 @@ class Span:
     end: date
 
     @classmethod
-    def last(cls, days: int) -> "Span":
+    def last(cls, days: int, zone: tzinfo = UTC) -> "Span":
         """The last `days` days, with today."""
-        return cls(today() - timedelta(days=days - 1), today())
+        return cls(today(zone) - timedelta(days=days - 1), today(zone))
 
     @property
     def length(self) -> int:

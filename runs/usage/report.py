@@ -3,21 +3,21 @@
 All of it comes from the daily sums (`UsageDay`); the number of queries does not depend on them.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import QuerySet, Sum
-from django.utils import timezone
+from django.db.models import Sum
 
-from runs.models import Run, RunStatus, Usage, UsageDay
+from runs.models import Run, RunStatus, Usage
 from runs.usage import periods, totals
+from runs.usage.dimensions import DIMENSIONS, Dimension
 from runs.usage.periods import Span
 from runs.usage.totals import LANES
 from teammates.access import Access
-from teammates.models import EndUser, Model, Teammate, User
+from teammates.models import Model
 from teammates.types import JSON
 
 PERIODS = {
@@ -29,15 +29,7 @@ PERIODS = {
 }
 DEFAULT_PERIOD = "30d"
 MEASURES = {"cost": "Cost", "runs": "Runs", "tokens": "Tokens"}
-# What can be grouped by: the column of the daily sums, and how it is called.
-GROUPS = {
-    "model": ("model_name", "Model"),
-    "teammate": ("teammate", "Teammate"),
-    "member": ("created_by", "Member"),
-    "end_user": ("end_user", "End user"),
-    "source": ("is_api", "Way of starting"),
-}
-MOST_ROWS = 200
+GONE = "Deleted"
 
 
 @dataclass
@@ -72,8 +64,10 @@ class Sums:
 
 @dataclass
 class UsageGroup:
-    key: Any
+    """`terms` are those of the list of runs, besides the days."""
+
     name: str
+    terms: list[tuple[str, str]]
     sums: Sums
     before: Sums
     by_day: list[Decimal]
@@ -88,7 +82,7 @@ class UsageGroup:
 @dataclass
 class UsageReport:
     span: Span
-    by: str
+    by: tuple[str, ...]  # one or two of `DIMENSIONS`
     measure: str
     groups: list[UsageGroup]
     sums: Sums
@@ -109,42 +103,52 @@ class UsageReport:
         return float(self.saved_by_cache / whole) if whole else None
 
 
-def span_of(period: str) -> Span:
-    """The days of one of `PERIODS`, as of today (UTC)."""
+def span_of(access: Access, period: str) -> Span:
+    """The days of one of `PERIODS`, as of the organization's today."""
+    zone = access.organization.zone
     if period == "month":
-        return Span(periods.period()[0], Span.last(1).end)
-    return Span.last({"today": 1, "7d": 7, "90d": 90}.get(period, 30))
+        return Span(periods.period(zone)[0], periods.today(zone))
+    return Span.last({"today": 1, "7d": 7, "90d": 90}.get(period, 30), zone)
 
 
-def report(access: Access, span: Span, *, by: str, measure: str = "") -> UsageReport:
-    """Sums of `span` by one of `GROUPS`; without a measure, by cost if there was any:
-    a chart of nothing but zeros says nothing."""
-    column = GROUPS[by][0]
+def report(access: Access, span: Span, *, by: Sequence[str], measure: str = "") -> UsageReport:
+    """Sums of `span` by one of `DIMENSIONS`, or by two of them; without a measure, by cost if there
+    was any: a chart of nothing but zeros says nothing. Tools and tags stand alone: a run has any
+    number of them."""
+    dimensions = [DIMENSIONS[name] for name in by]
     days = totals.days_of(access)
-    now, was = _by_group(days, span, column), _by_group(days, span.before, column)
-    names = _names(access, by, list(now))
-    total = Sums.of(row for rows in now.values() for row in rows.values())
-    before = Sums.of(row for rows in was.values() for row in rows.values())
-    measure = measure or ("cost" if total.cost else "runs")
-    groups = [
-        UsageGroup(
-            key,
-            names(key),
-            Sums.of(rows.values()),
-            Sums.of(was.get(key, {}).values()),
-            [_measured(rows.get(day), measure) for day in span.days],
+    kind = next((one.kind for one in dimensions if one.kind), None)
+    source = totals.labels_of(access, kind) if kind else days
+    now, was = (_by_group(source, one, dimensions) for one in (span, span.before))
+    total, before = (_whole(days, one) for one in (span, span.before))
+    has_cost = any(row["cost"] for rows in now.values() for row in rows.values())
+    measure = measure or ("cost" if has_cost else "runs")
+    known = [one.names({key[at] for key in now}) for at, one in enumerate(dimensions)]
+    groups = []
+    for key, rows in now.items():
+        parts = list(zip(dimensions, key, known, strict=True))
+        names = [
+            names.get(one) or (GONE if one else dimension.nothing)
+            for dimension, one, names in parts
+        ]
+        groups.append(
+            UsageGroup(
+                " · ".join(names),
+                [part[0].term(part[1], name) for part, name in zip(parts, names, strict=True)],
+                Sums.of(rows.values()),
+                Sums.of(was.get(key, {}).values()),
+                [_measured(rows.get(day), measure) for day in span.days],
+            )
         )
-        for key, rows in now.items()
-    ]
-    whole = sum(sum(group.by_day) for group in groups) or Decimal(1)
+    whole = _measured(vars(total), measure) or Decimal(1)
     for group in groups:
         group.share = float(sum(group.by_day) / whole)
     groups.sort(key=lambda group: (-sum(group.by_day), group.name))
     return UsageReport(
         span,
-        by,
+        tuple(by),
         measure,
-        groups[:MOST_ROWS],
+        groups,
         total,
         before,
         _saved(access, span, days),
@@ -154,20 +158,29 @@ def report(access: Access, span: Span, *, by: str, measure: str = "") -> UsageRe
     )
 
 
-def _by_group(days: "QuerySet[UsageDay]", span: Span, column: str) -> dict[Any, dict[Any, JSON]]:
+_SUMMED = {"n": Sum("runs"), "spent": Sum("cost"), **{f"sum_{lane}": Sum(lane) for lane in LANES}}
+
+
+def _by_group(
+    rows: Any, span: Span, dimensions: Sequence[Dimension]
+) -> dict[tuple[Any, ...], dict[date, JSON]]:
     """Group → day → sums. One query."""
-    rows = days.filter(day__gte=span.start, day__lte=span.end).values(column, "day")
-    summed = rows.annotate(
-        n=Sum("runs"), spent=Sum("cost"), **{f"sum_{lane}": Sum(lane) for lane in LANES}
-    )
-    found: dict[Any, dict[Any, JSON]] = {}
+    columns = [one.column for one in dimensions]
+    summed = totals.within(rows, span).values(*columns, "local_day").annotate(**_SUMMED)
+    found: dict[tuple[Any, ...], dict[date, JSON]] = {}
     for row in summed.order_by():
-        sums = {lane: row[f"sum_{lane}"] for lane in LANES} | {
-            "runs": row["n"],
-            "cost": row["spent"],
-        }
-        found.setdefault(row[column], {})[row["day"]] = sums
+        key = tuple(row[column] for column in columns)
+        found.setdefault(key, {})[row["local_day"]] = _sums(row)
     return found
+
+
+def _whole(days: Any, span: Span) -> Sums:
+    return Sums.of([_sums(totals.within(days, span).aggregate(**_SUMMED))])
+
+
+def _sums(row: JSON) -> JSON:
+    lanes = {lane: row[f"sum_{lane}"] or 0 for lane in LANES}
+    return lanes | {"runs": row["n"] or 0, "cost": row["spent"] or Decimal(0)}
 
 
 def _measured(row: JSON | None, measure: str) -> Decimal:
@@ -178,31 +191,9 @@ def _measured(row: JSON | None, measure: str) -> Decimal:
     return Decimal(row[measure])
 
 
-def _names(access: Access, by: str, keys: Sequence[Any]) -> Callable[[Any], str]:
-    known: dict[Any, str] = {}
-    if by == "teammate":
-        known = dict(Teammate.objects.filter(pk__in=keys).values_list("pk", "name"))
-    elif by == "member":
-        people = User.objects.filter(pk__in=[key for key in keys if key])
-        known = {user.pk: user.display_name for user in people}
-    elif by == "end_user":
-        rows = EndUser.objects.filter(pk__in=[key for key in keys if key])
-        known = {row.pk: row.name or row.external_id for row in rows}
-    elif by == "source":
-        known = {True: "Programs", False: "People"}
-    else:
-        known = {"": "No model was called"}
-    nobody = {"member": "Programs of nobody", "end_user": "No end user"}.get(by, "Unknown")
-
-    def name(key: Any) -> str:
-        return known.get(key) or (str(key) if by == "model" else nobody)
-
-    return name
-
-
-def _saved(access: Access, span: Span, days: "QuerySet[UsageDay]") -> Decimal:
+def _saved(access: Access, span: Span, days: Any) -> Decimal:
     """What cached input would have cost more, at the prices of now."""
-    rows = days.filter(day__gte=span.start, day__lte=span.end).values("model_name")
+    rows = totals.within(days, span).values("model_name")
     read = {
         row["model_name"]: row["n"]
         for row in rows.annotate(n=Sum("cache_read_tokens")).order_by()
@@ -221,12 +212,8 @@ def _saved(access: Access, span: Span, days: "QuerySet[UsageDay]") -> Decimal:
 
 
 def _failed(access: Access, span: Span) -> Decimal:
-    failed = Run.objects.visible_to(access).filter(
-        status=RunStatus.FAILED,
-        created_at__gte=periods.midnight(span.start),
-        created_at__lt=periods.midnight(span.end + timedelta(days=1)),
-    )
-    return failed.aggregate(cost=Sum("cost"))["cost"] or Decimal(0)
+    failed = Run.objects.visible_to(access).filter(status=RunStatus.FAILED)
+    return failed.ended_within(span.start, span.end).aggregate(n=Sum("cost"))["n"] or Decimal(0)
 
 
 def _unpriced(access: Access, span: Span) -> list[JSON]:
@@ -236,8 +223,8 @@ def _unpriced(access: Access, span: Span) -> list[JSON]:
     rows = Usage.objects.filter(
         organization=access.organization,
         cost=None,
-        recorded_at__gte=periods.midnight(span.start),
-        recorded_at__lt=periods.midnight(span.end + timedelta(days=1)),
+        recorded_at__gte=_midnight(access, span.start),
+        recorded_at__lt=_midnight(access, span.end + timedelta(days=1)),
     ).exclude(model_name="")
     found = rows.values("model_name").annotate(
         runs=Sum(1), tokens=Sum("input_tokens") + Sum("output_tokens")
@@ -245,13 +232,18 @@ def _unpriced(access: Access, span: Span) -> list[JSON]:
     return [dict(row) for row in found.order_by("model_name")]
 
 
+def _midnight(access: Access, day: date) -> datetime:
+    return datetime.combine(day, time(), access.organization.zone)
+
+
 def _likely(access: Access, span: Span) -> Decimal | None:
     """What this month may cost if it goes on as in its days so far; None on its first day."""
-    first, following = periods.period()
-    today = timezone.now().date()
+    zone = access.organization.zone
+    first, following = periods.period(zone)
+    today = periods.today(zone)
     if span.end < first or today == first:
         return None
-    spent: Decimal = totals.this_month(access)["cost"]
+    spent = _whole(totals.days_of(access), Span(first, today)).cost
     return spent / ((today - first).days + 1) * (following - first).days
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db.models import Max, QuerySet, Sum
 
-from runs.models import Usage, UsageDay
+from runs.models import LabelKind, Usage, UsageDay, UsageLabel
 from runs.usage.periods import FIRST_YEAR, Span, period, today
 from teammates.access import Access
 from teammates.errors import Invalid
@@ -31,6 +31,20 @@ def usage_of(access: Access) -> "QuerySet[Usage]":
     return rows if access.may("data.usage.read") else rows.filter(run__created_by=access.user)
 
 
+def labels_of(access: Access, kind: LabelKind) -> "QuerySet[UsageLabel]":
+    """Sums of labels, of runs that the asker may see."""
+    rows = UsageLabel.objects.filter(organization=access.organization, kind=kind)
+    return rows if access.may("data.usage.read") else rows.filter(created_by=access.user)
+
+
+def within(days: Any, span: Span) -> Any:
+    """Those of the organization's days from `span.start` to `span.end`."""
+    near = days.filter(  # through the index
+        day__gte=span.start - timedelta(days=1), day__lte=span.end + timedelta(days=1)
+    )
+    return near.filter(local_day__range=(span.start, span.end))
+
+
 def totals(days: Any) -> JSON:
     """Sums of `days`; zeros where there are none."""
     sums = days.aggregate(
@@ -47,22 +61,23 @@ def this_month(access: Access) -> JSON:
 
 
 def by_day(access: Access, span: Span, **filters: Any) -> list[JSON]:
-    """Runs, cost and tokens of each day of `span`, zeros where nothing was used. One query."""
-    rows = days_of(access).filter(day__gte=span.start, day__lte=span.end, **filters)
-    sums = rows.values("day").annotate(
+    """Runs, cost and tokens of each of the organization's days in `span`, zeros where nothing was
+    used. One query."""
+    rows = within(days_of(access).filter(**filters), span)
+    sums = rows.values("local_day").annotate(
         runs=Sum("runs"), cost=Sum("cost"), tokens=Sum("input_tokens") + Sum("output_tokens")
     )
-    found = {row["day"]: row for row in sums.order_by()}
+    found = {row["local_day"]: {"day": row["local_day"], **row} for row in sums.order_by()}
     none = {"runs": 0, "cost": Decimal(0), "tokens": 0}
     return [found.get(day) or {"day": day, **none} for day in span.days]
 
 
 def by_teammate(access: Access, span: Span, **filters: Any) -> dict[int, JSON]:
     """Of each teammate: runs and cost in `span`, and the runs of each of its last seven days."""
-    rows = days_of(access).filter(day__gte=span.start, day__lte=span.end, **filters)
+    rows = within(days_of(access).filter(**filters), span).values("teammate", "local_day")
     week = span.days[-7:]
     found: dict[int, JSON] = {}
-    for row in rows.values("teammate", "day").annotate(n=Sum("runs"), spent=Sum("cost")).order_by():
+    for row in rows.annotate(n=Sum("runs"), spent=Sum("cost")).order_by():
         sums = found.setdefault(
             row["teammate"],
             {
@@ -73,8 +88,8 @@ def by_teammate(access: Access, span: Span, **filters: Any) -> dict[int, JSON]:
         )
         sums["runs"] += row["n"]
         sums["cost"] += row["spent"]
-        if row["day"] in sums["week"]:
-            sums["week"][row["day"]] += row["n"]
+        if row["local_day"] in sums["week"]:
+            sums["week"][row["local_day"]] += row["n"]
     for sums in found.values():
         sums["week"] = list(sums["week"].values())
     return found

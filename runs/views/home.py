@@ -38,7 +38,7 @@ def home(request: PageRequest) -> HttpResponse:
 
 def _board(request: PageRequest) -> Context:
     access = request.access
-    week = totals.by_day(access, Span.last(7))
+    week = totals.by_day(access, Span.last(7, access.organization.zone))
     shows_steps = access.may_act and (
         "first-steps" in request.GET or users.shows_first_steps(access)
     )

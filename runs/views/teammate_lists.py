@@ -44,7 +44,7 @@ def teammate_list(request: PageRequest) -> HttpResponse:
     rows = rows.annotate(place=Coalesce("display_order", LAST_PLACE))
     page = page_of(request, rows, "place", "id", size=PAGE_SIZE)
     shown = page.rows
-    sums = totals.by_teammate(access, Span.last(DAYS), teammate__in=shown)
+    sums = totals.by_teammate(access, Span.last(DAYS, access.organization.zone), teammate__in=shown)
     runs = Run.objects.visible_to(access).filter(teammate__in=shown)
     busy = activity.busy_of(activity.under_way(runs))
     return render(

@@ -108,7 +108,9 @@ def _overview(request: PageRequest, teammate: Teammate) -> Context:
             states[state] = states.get(state, 0) + n
     ended = states.get(RunStatus.COMPLETED, 0) + states.get(RunStatus.FAILED, 0)
     denied = Gate.objects.filter(run__in=recent, status=GateStatus.DENIED).values("tool_name")
-    sums = totals.by_teammate(access, Span.last(DAYS), teammate=teammate).get(teammate.pk)
+    sums = totals.by_teammate(
+        access, Span.last(DAYS, access.organization.zone), teammate=teammate
+    ).get(teammate.pk)
     return {
         "runs": runs.filter(status__in=FINISHED).for_list().newest_first()[:10],
         "whole": whole,

@@ -11,10 +11,13 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
+from runs.queries.query_language import Term, written
 from runs.usage import report as usage_report
+from runs.usage.dimensions import DIMENSIONS
 from runs.usage.periods import FIRST_YEAR, Span
-from runs.usage.report import GROUPS, MEASURES, PERIODS, UsageGroup, UsageReport
+from runs.usage.report import MEASURES, PERIODS, Sums, UsageGroup, UsageReport
 from runs.usage.totals import LONGEST_SERIES
+from teammates.access import Access
 from teammates.templatetags.muster import money, short
 from teammates.web import charts
 from teammates.web.pages import PageRequest, count_export, csv_download
@@ -25,25 +28,25 @@ SAYING: dict[str, charts.Say] = {
     "tokens": lambda value: short(int(value)),
 }
 LAST_YEAR = 2200
+MOST_ROWS = 200  # of the table; the export has all
 SERIES = 7  # of a chart, besides the others together
 
 
 @require_GET
 def usage_page(request: PageRequest) -> HttpResponse:
-    query = request.GET
-    by = query.get("by", "")
+    query, access = request.GET, request.access
     measure = query.get("measure", "")
-    span, period, problem = _span(query)
+    span, period, problem = _span(access, query)
+    sees_all = access.may("data.usage.read")
+    choices = {name: one.label for name, one in DIMENSIONS.items() if sees_all or name != "member"}
+    by = _by(query, choices)
     report = usage_report.report(
-        request.access,
-        span,
-        by=by if by in GROUPS else "model",
-        measure=measure if measure in MEASURES else "",
+        access, span, by=by, measure=measure if measure in MEASURES else ""
     )
     if query.get("format") == "csv":
-        count_export(request.access)
+        count_export(access)
         return _as_csv(report)
-    sees_all = request.access.may("data.usage.read")
+    shown, rest = report.groups[:MOST_ROWS], report.groups[MOST_ROWS:]
     return render(
         request,
         "usage/usage.html",
@@ -52,17 +55,24 @@ def usage_page(request: PageRequest) -> HttpResponse:
             "period": period,
             "periods": PERIODS.items(),
             "problem": problem,
-            "groups": [
-                (name, label) for name, (_, label) in GROUPS.items() if sees_all or name != "member"
+            "choices": choices.items(),
+            "seconds": [
+                (name, label)
+                for name, label in choices.items()
+                if name != by[0] and not DIMENSIONS[name].kind
             ],
             "measures": MEASURES.items(),
             "sees_all": sees_all,
-            "rows": [(group, _runs_url(group, report)) for group in report.groups],
-            "by_label": GROUPS[report.by][1],
+            "zone": access.organization.timezone,
+            "rows": [(group, _runs_url(report.span, group.terms)) for group in shown],
+            "others": _together(rest) if rest else None,
+            "by_label": _label(report),
+            "is_shared": bool(DIMENSIONS[by[0]].kind),
             "chart": _chart(report),
+            "all_runs": _runs_url(report.span),
             "keep": {
                 name: query[name]
-                for name in ("period", "by", "measure", "start", "end")
+                for name in ("period", "by", "and", "measure", "start", "end")
                 if query.get(name)
             },
         },
@@ -70,13 +80,38 @@ def usage_page(request: PageRequest) -> HttpResponse:
     )
 
 
-def _span(query: Any) -> tuple[Span, str, str]:
+def _by(query: Any, choices: dict[str, str]) -> list[str]:
+    """One or two of `choices`; tools and tags go with no other."""
+    first, second = query.get("by", ""), query.get("and", "")
+    first = first if first in choices else "model"
+    if second not in choices or second == first:
+        return [first]
+    return [first] if DIMENSIONS[first].kind or DIMENSIONS[second].kind else [first, second]
+
+
+def _label(report: UsageReport) -> str:
+    return " and ".join(DIMENSIONS[name].label.lower() for name in report.by)
+
+
+def _together(groups: list[UsageGroup]) -> UsageGroup:
+    """What does not fit into the table."""
+    return UsageGroup(
+        f"{len(groups)} others",
+        [],
+        Sums.of(vars(group.sums) for group in groups),
+        Sums.of(vars(group.before) for group in groups),
+        [sum(values, Decimal(0)) for values in zip(*(g.by_day for g in groups), strict=True)],
+        sum(group.share for group in groups),
+    )
+
+
+def _span(access: Access, query: Any) -> tuple[Span, str, str]:
     """The days that are asked for, the name of the period, and what is wrong with the dates."""
     period = query.get("period", "")
     if period != "custom":
         period = period if period in PERIODS else usage_report.DEFAULT_PERIOD
-        return usage_report.span_of(period), period, ""
-    default = usage_report.span_of(usage_report.DEFAULT_PERIOD)
+        return usage_report.span_of(access, period), period, ""
+    default = usage_report.span_of(access, usage_report.DEFAULT_PERIOD)
     try:
         start = date.fromisoformat(query.get("start", ""))
         end = date.fromisoformat(query.get("end", ""))
@@ -105,40 +140,33 @@ def _chart(report: UsageReport) -> charts.Bars:
     if rest:
         sums = [float(sum(values)) for values in zip(*(g.by_day for g in rest), strict=True)]
         series.append(charts.Series("Other", "series-7", sums, say(sum(sums))))
-    runs = reverse("runs:run_list")
     return charts.stacked(
-        f"{MEASURES[report.measure]} by {GROUPS[report.by][1].lower()}, day by day",
+        f"{MEASURES[report.measure]} by {_label(report)}, day by day",
         [f"{day:%-d %b}" for day in report.span.days],
         series,
         say=say,
-        urls=[f"{runs}?{urlencode({'q': f'on:{day}'})}" for day in report.span.days],
+        urls=[_runs_url(Span(day, day)) for day in report.span.days],
     )
 
 
-def _runs_url(group: UsageGroup, report: UsageReport) -> str:
-    """The runs behind a row, as far as the list can name them."""
-    words = {
-        "model": "model",
-        "teammate": "teammate",
-        "member": "by",
-        "end_user": "user",
-    }
-    if report.by not in words or group.key in (None, ""):
-        return ""
-    name = group.name.replace('"', "")
-    query = f'{words[report.by]}:"{name}" since:{report.span.start} until:{report.span.end}'
+def _runs_url(span: Span, terms: list[tuple[str, str]] | None = None) -> str:
+    """The list of the runs behind a number: those that ended in these days."""
+    days = f"{span.start}" if span.length == 1 else f"{span.start}..{span.end}"
+    terms = [*(terms or []), ("ended", days), ("is", "any")]
+    query = written([Term("", key, value) for key, value in terms])
     return f"{reverse('runs:run_list')}?{urlencode({'q': query})}"
 
 
 def _as_csv(report: UsageReport) -> HttpResponse:
     """The table that is shown, and nothing else."""
-    name = f"usage-{report.span.start}-{report.span.end}-by-{report.by}.csv"
+    by = "-and-".join(report.by)
+    name = f"usage-{report.span.start}-{report.span.end}-by-{by}.csv"
     return csv_download(_lines(report), name=name)
 
 
 def _lines(report: UsageReport) -> Iterator[list[Any]]:
     yield [
-        GROUPS[report.by][1],
+        _label(report).capitalize(),
         "Runs",
         "Uncached input tokens",
         "Cache read tokens",

@@ -1,6 +1,7 @@
 """Organizations and the people in and behind them."""
 
 from typing import Any, ClassVar
+from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager
@@ -68,6 +69,10 @@ class Organization(Identified):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
 
     @property
     def reaches_private_addresses(self) -> bool:

@@ -5,6 +5,7 @@ What happened today was done by the real server; the month before is written int
 
 import random
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -40,10 +41,10 @@ ASKED = [
     ("Ops", "slow 400 200ms reconciling the bank statement"),
 ]
 MONTH = """
-INSERT INTO runs_usageday (organization_id, day, end_user_id, teammate_id, created_by_id, is_api,
+INSERT INTO runs_usageday (organization_id, day, local_day, teammate_id, created_by_id, channel,
     model_name, runs, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost,
     last_at)
-VALUES (%s, current_date - %s, NULL, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now())
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now())
 ON CONFLICT DO NOTHING
 """
 
@@ -159,7 +160,7 @@ def _settle(client: httpx2.Client, run_id: int) -> None:
 
 
 def _write_month(connection: psycopg.Connection[Any], teammates: list[int]) -> None:
-    rng = random.Random(7)
+    rng, today = random.Random(7), datetime.now(UTC).date()
     row = connection.execute(
         "SELECT organization_id, user_id FROM teammates_membership ORDER BY id LIMIT 1"
     ).fetchone()
@@ -177,10 +178,11 @@ def _write_month(connection: psycopg.Connection[Any], teammates: list[int]) -> N
                     MONTH,
                     [
                         organization_id,
-                        day,
+                        today - timedelta(days=day),
+                        today - timedelta(days=day),
                         teammate_id,
                         user_id if rng.random() < 0.6 else None,
-                        rng.random() < 0.4,
+                        "api" if rng.random() < 0.4 else "app",
                         model,
                         runs,
                         tokens_in,

@@ -5,7 +5,7 @@ from typing import Literal
 
 from ninja import Router
 
-from runs.models import Run, RunStatus, UsageDay
+from runs.models import ON_PAGES, Channel, Run, RunStatus, UsageDay
 from runs.usage import limits as usage_limits
 from runs.usage import periods, totals
 from teammates.api.schemas import ApiRequest, Limit, iso, money, paged
@@ -72,7 +72,8 @@ def get_timeseries(
     if teammate_id is not None:
         filters["teammate"] = teammate_id
     if surface is not None:
-        filters["is_api"] = surface == "api"
+        of_api = surface == "api"
+        filters["channel__in"] = [one for one in Channel if (one not in ON_PAGES) == of_api]
     if settled_meter not in (None, "own_sub"):
         filters["pk"] = 0
     days = totals.series(access, start=start_date, end=end_date, **filters)

@@ -2,7 +2,7 @@
 
 from django.core.management.base import BaseCommand
 
-from runs.usage.rebuilding import rebuild_days
+from runs.usage.days import rebuild_days
 
 
 class Command(BaseCommand):

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
-from django.utils import timezone
 
 from runs.events.log import StaleLease
 from runs.events.payloads import NewEvent
@@ -17,7 +16,7 @@ from runs.lifecycle import endings, transitions
 from runs.lifecycle.endings import Outcome
 from runs.lifecycle.transitions import Lease
 from runs.models import Event, Notice, NoticeKind, Run, RunStatus
-from runs.usage import booking
+from runs.usage.days import add_to_days
 from teammates.access import Access
 from tests.conftest import wait_for
 from tests.factories import claim, make_run
@@ -47,7 +46,7 @@ def somebody_waits_for_a_lock() -> bool:
 
 def test_a_day_and_the_key_of_another_run_are_never_waited_for_in_a_ring(alice: Access) -> None:
     """One transaction refers to a run and books on the day; the other ends that run, and books."""
-    ending, other = make_run(alice), make_run(alice)
+    other, ending = make_run(alice, status=RunStatus.COMPLETED), make_run(alice)
     lease = claim(ending)
     failures: list[BaseException] = []
     is_booked = threading.Event()
@@ -57,8 +56,7 @@ def test_a_day_and_the_key_of_another_run_are_never_waited_for_in_a_ring(alice: 
             Notice.objects.create(
                 run=ending, user=alice.user, kind=NoticeKind.MESSAGE, title="t", text="t"
             )
-            other.finished_at = timezone.now()
-            booking.add_to_days([(other, [])])
+            add_to_days([other.pk])
             is_booked.set()
             wait_for(somebody_waits_for_a_lock, seconds=20)
 

@@ -1,0 +1,157 @@
+"""The sums of days: runs are added when they end, or all of it is made again from them.
+
+Both go by the same two statements, so that a sum is that of its runs.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.db import connection, transaction
+
+from runs.models import LabelKind
+from runs.usage.totals import LANES
+
+_SUMMED = ("runs", *LANES, "cost")
+_KEY = (
+    "organization_id",
+    "day",
+    "local_day",
+    "end_user_id",
+    "teammate_id",
+    "version_id",
+    "task_id",
+    "created_by_id",
+    "api_key_id",
+    "channel",
+    "model_name",
+)
+_LABEL_KEY = ("organization_id", "kind", "day", "local_day", "created_by_id", "label")
+_DAYS = """(r.finished_at AT TIME ZONE 'UTC')::date AS day,
+    (r.finished_at AT TIME ZONE o.timezone)::date AS local_day"""
+MOST_TAGS, LONGEST_LABEL = 20, 200  # of a run; in characters
+
+
+def _summed(source: str) -> str:
+    return ", ".join(f"coalesce(sum({source}.{name}), 0) AS {name}" for name in (*LANES, "cost"))
+
+
+def _group_by(key: tuple[str, ...]) -> str:
+    """Sorted, too: two transactions lock the same days in the same order."""
+    places = ", ".join(str(number + 1) for number in range(len(key)))
+    return f"GROUP BY {places} ORDER BY {places}"
+
+
+# Of a run that used several models, the first one counts the run.
+_MADE = f"""
+SELECT r.organization_id, {_DAYS}, r.end_user_id, r.teammate_id, r.teammate_version_id,
+    CASE WHEN NOT t.is_ad_hoc THEN r.task_id END, r.created_by_id, r.api_key_id, r.channel,
+    coalesce(u.model_name, ''), count(*) FILTER (WHERE coalesce(u.place, 1) = 1) AS runs,
+    {_summed("u")}, max(r.finished_at) AS last_at
+FROM runs_run r
+JOIN teammates_organization o ON o.id = r.organization_id
+JOIN runs_task t ON t.id = r.task_id
+LEFT JOIN LATERAL (
+    SELECT *, row_number() OVER (ORDER BY id) AS place FROM runs_usage WHERE run_id = r.id
+) u ON true
+WHERE r.finished_at IS NOT NULL AND {{which}}
+{_group_by(_KEY)}
+"""
+_MADE_LABELS = f"""
+SELECT r.organization_id, l.kind, {_DAYS}, r.created_by_id, l.label, count(*) AS runs,
+    {_summed("u")}, max(r.finished_at) AS last_at
+FROM runs_run r
+JOIN teammates_organization o ON o.id = r.organization_id
+CROSS JOIN LATERAL (
+    SELECT DISTINCT '{LabelKind.TOOL}' AS kind, name AS label FROM runs_toolcall c
+    WHERE c.run_id = r.id
+    UNION ALL (
+        SELECT '{LabelKind.TAG}', m.key || '=' || m.value
+        FROM jsonb_each_text(
+            CASE jsonb_typeof(r.metadata) WHEN 'object' THEN r.metadata ELSE '{{{{}}}}' END
+        ) m
+        WHERE length(m.key) + length(m.value) < {LONGEST_LABEL}
+            AND jsonb_typeof(r.metadata -> m.key) IN ('string', 'number', 'boolean')
+        ORDER BY m.key LIMIT {MOST_TAGS}
+    )
+) l
+CROSS JOIN LATERAL (
+    SELECT {", ".join(f"sum({name}) AS {name}" for name in (*LANES, "cost"))} FROM runs_usage
+    WHERE run_id = r.id
+) u
+WHERE r.finished_at IS NOT NULL AND {{which}}
+{_group_by(_LABEL_KEY)}
+"""
+
+
+@dataclass(frozen=True)
+class DayTable:
+    name: str
+    key: tuple[str, ...]
+    made: str  # from runs `r` that are `which`
+
+    @property
+    def columns(self) -> str:
+        return ", ".join((*self.key, *_SUMMED, "last_at"))
+
+    @property
+    def fill(self) -> str:
+        """The statement that fills it from all runs."""
+        return f"INSERT INTO {self.name} ({self.columns}) {self.made.format(which='true')}"
+
+    @property
+    def add(self) -> str:
+        """The statement that adds the runs whose ids are given."""
+        more = ", ".join(f"{name} = {self.name}.{name} + excluded.{name}" for name in _SUMMED)
+        return f"""INSERT INTO {self.name} ({self.columns})
+            {self.made.format(which="r.id = ANY(%(runs)s::bigint[])")}
+            ON CONFLICT ({", ".join(self.key)}) DO UPDATE SET {more},
+            last_at = greatest({self.name}.last_at, excluded.last_at)"""
+
+
+TABLES = (
+    DayTable("runs_usageday", _KEY, _MADE),
+    DayTable("runs_usagelabel", _LABEL_KEY, _MADE_LABELS),
+)
+# The days are locked before the labels, in every transaction.
+_ADD = f"""WITH days AS ({TABLES[0].add} RETURNING 1), booked AS (SELECT count(*) FROM days)
+{TABLES[1].add.replace("FROM runs_run r", "FROM booked, runs_run r", 1)}"""
+
+
+def add_to_days(run_ids: Iterable[int]) -> None:
+    """Add finished runs to their days. Locks rows of days: call last in a transaction.
+
+    What the transaction refers to is locked before: the keys of rows that it made are checked now
+    and not at its end, or two transactions wait for a run and a day in a ring.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute(_ADD, {"runs": list(run_ids)})
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """How many sums there are, and how many of them were wrong before."""
+
+    count: int
+    changed: int
+
+
+def rebuild_days() -> Rebuilt:
+    """Make the sums of all days again. No run ends meanwhile."""
+    count = changed = 0
+    with transaction.atomic(), connection.cursor() as cursor:
+        for table in TABLES:
+            key, columns = ", ".join(table.key), ", ".join((*table.key, *_SUMMED))
+            cursor.execute(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE")
+            cursor.execute(f"CREATE TEMPORARY TABLE was ON COMMIT DROP AS TABLE {table.name}")
+            cursor.execute(f"DELETE FROM {table.name}")
+            cursor.execute(table.fill)
+            count += cursor.rowcount
+            cursor.execute(
+                f"SELECT (SELECT count(*) FROM (SELECT {columns} FROM {table.name} EXCEPT "
+                f"SELECT {columns} FROM was) wrong) + (SELECT count(*) FROM "
+                f"(SELECT {key} FROM was EXCEPT SELECT {key} FROM {table.name}) gone)"
+            )
+            changed += cursor.fetchone()[0]
+            cursor.execute("DROP TABLE was")
+    return Rebuilt(count, changed)
