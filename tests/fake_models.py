@@ -123,10 +123,12 @@ STREAM = {"Content-Type": "text/event-stream"}
 Answer = tuple[int, dict[str, str], list[bytes]]
 
 
+CHUNK = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+
+
 def _chunk(delta: dict[str, Any], finish: str | None = None, model: str = "m") -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    about = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": model}
-    return sse(about | {"choices": [choice]})
+    return sse(CHUNK | {"model": model, "choices": [choice]})
 
 
 def chat(
@@ -137,7 +139,7 @@ def chat(
     if finish:
         pieces.append(_chunk({}, finish))
     if usage:
-        pieces.append(sse({"id": "c1", "choices": [], "usage": USED}))
+        pieces.append(sse(CHUNK | {"choices": [], "usage": USED}))
     return 200, STREAM, [*pieces, *([sse("[DONE]")] if done else [])]
 
 

@@ -72,6 +72,8 @@ def adapt(
             return {"supports_document_input": False}
     if says(_SYSTEM_ROLE) and says(_IS_REFUSED):
         return {NO_SYSTEM_ROLE: True}
+    if says(r"reasoning[._ ]?effort"):
+        return {"supports_thinking": False}
     if says(_TAKES_NO_SETTING):
         left_out = [name for name in sampling if (sent or {}).get(REFUSES + name)]
         named = [

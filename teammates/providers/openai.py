@@ -21,6 +21,7 @@ from pydantic_ai.models.openai import (
     OpenAIResponsesModelSettings,
     OpenAIStreamedResponse,
 )
+from pydantic_ai.models.openrouter import OpenRouterModel, OpenRouterStreamedResponse
 from pydantic_ai.providers import Provider
 from pydantic_ai.providers.deepseek import DeepSeekProvider
 from pydantic_ai.providers.ollama import OllamaProvider
@@ -41,7 +42,10 @@ WITH_RESPONSES = ("openai", "azure")
 # Files are OpenAI's own part of a message; pictures are everybody's, until one refuses them.
 _OF_OTHERS = {"supports_document_input": False}
 _OF_OPENAI = {"openai_chat_send_back_thinking_parts": False}  # what they thought has no field there
+# Nobody says which of their models reason: each is asked to, where somebody wants it.
+_MAY_REASON = _OF_OTHERS | {"supports_thinking": True}
 _OF_KIND: dict[str, Profile] = {
+    **dict.fromkeys(("bedrock", "groq", "ollama", "openai_compatible", "xai"), _MAY_REASON),
     "openai": _OF_OPENAI,
     "azure": _OF_OPENAI,
     "mistral": _OF_OTHERS | {"openai_chat_supports_max_completion_tokens": False},
@@ -61,9 +65,11 @@ def make_client(connection: Connection) -> VendorClient:
     of_kind = _OF_KIND.get(connection.kind, _OF_OTHERS)
     has_responses = connection.kind in WITH_RESPONSES
 
-    def make_model(name: str, profile: Profile) -> ChatModel | OpenAIResponsesModel:
+    def make_model(name: str, profile: Profile) -> OpenAIChatModel | OpenAIResponsesModel:
         of_name = _TAKES_TEXT if has_responses and _TEXT_ONLY.match(name) else {}
         known = cast(Any, of_kind | of_name | native(profile)) or None
+        if connection.kind == "openrouter":
+            return RouterModel(name, provider=cast(OpenRouterProvider, provider), profile=known)
         if not has_responses or profile.get(NO_RESPONSES):
             return ChatModel(name, provider=provider, profile=known)
         settings = OpenAIResponsesModelSettings(openai_store=False)
@@ -133,6 +139,14 @@ class ChatModel(OpenAIChatModel):
         return ChatStream
 
 
+class RouterModel(OpenRouterModel):
+    """OpenRouter marks what whoever answers may cache, and carries what a model thought, sealed."""
+
+    @property
+    def _streamed_response_cls(self) -> type[OpenAIStreamedResponse]:
+        return RouterStream
+
+
 @dataclass
 class ChatStream(OpenAIStreamedResponse):
     """Chat completions as other servers stream them too."""
@@ -152,12 +166,25 @@ class ChatStream(OpenAIStreamedResponse):
                 yield event
 
     def _map_text_delta(self, choice: Choice) -> Iterable[ModelResponseStreamEvent]:
-        if not isinstance(choice.delta.content, str):
+        content: object = choice.delta.content
+        if isinstance(content, list):
+            yield from self._map_thoughts(content)
+        if not isinstance(content, str):
             yield from super()._map_text_delta(choice)
             return
-        for piece in self._tags.cut(choice.delta.content):
+        for piece in self._tags.cut(content):
             choice.delta.content = piece
             yield from super()._map_text_delta(choice)
+
+    def _map_thoughts(self, parts: list[Any]) -> Iterable[ModelResponseStreamEvent]:
+        """Mistral's are parts of what is said, with parts of their own."""
+        for part in parts:
+            thoughts = part.get("thinking") if isinstance(part, dict) else None
+            for thought in thoughts if isinstance(thoughts, list) else []:
+                if isinstance(thought, dict) and isinstance(thought.get("text"), str):
+                    yield from self._parts_manager.handle_thinking_delta(
+                        vendor_part_id="thinking", content=thought["text"]
+                    )
 
     def _map_tool_call_delta(self, choice: Choice) -> Iterable[ModelResponseStreamEvent]:
         """`function_call` is what `tool_calls` was called when there was one at most."""
@@ -174,3 +201,8 @@ class ChatStream(OpenAIStreamedResponse):
         """What a server tells in the middle of a stream is the sum so far."""
         if reported:
             super()._add_usage(usage, reported=True, cumulative=True)
+
+
+@dataclass
+class RouterStream(ChatStream, OpenRouterStreamedResponse):
+    pass

@@ -52,9 +52,18 @@ REFUSED_AS_IT_STANDS = (400, 404, 422)
 
 
 def make_http_client(*, may_be_private: bool) -> httpx2.AsyncClient:
-    silence = django_settings.MODEL_SILENCE_SECONDS
-    timeout = httpx2.Timeout(connect=10, read=silence, write=60, pool=10)
-    return outside_client(may_be_private=may_be_private, timeout=timeout)
+    first = django_settings.MODEL_FIRST_SECONDS
+    return outside_client(
+        may_be_private=may_be_private,
+        timeout=httpx2.Timeout(connect=10, read=first, write=60, pool=10),
+        event_hooks={"response": [_wait_less_from_now_on]},
+    )
+
+
+async def _wait_less_from_now_on(response: httpx2.Response) -> None:
+    """A server may take longer until it begins, to load a model, than between two bytes."""
+    timeout = response.request.extensions.get("timeout", {})
+    timeout["read"] = django_settings.MODEL_SILENCE_SECONDS
 
 
 PDF = "application/pdf"
@@ -180,13 +189,14 @@ class VendorCall:
 
     async def _deltas(self) -> AsyncIterator[Delta]:
         calls: dict[int, messages.ToolCallPart] = {}
+        taken: set[str] = set()
         async for event in self._stream:
             if isinstance(event, messages.PartStartEvent):
                 part = event.part
                 if isinstance(part, messages.ToolCallPart):
-                    calls[event.index] = part
+                    calls[event.index] = call = _with_own_id(part, taken)
                     raw = _raw(part) if part.args else ""
-                    yield Delta("tool", raw, part.tool_call_id, part.tool_name)
+                    yield Delta("tool", raw, call.tool_call_id, call.tool_name)
                 elif isinstance(part, messages.TextPart) and part.content:
                     yield Delta("text", part.content)
                 elif isinstance(part, messages.ThinkingPart) and part.content:
@@ -206,7 +216,8 @@ class VendorCall:
     def _refuse_unfinished(self) -> None:
         """A connection that closed cleanly in mid-stream looks like success (traps 5.1)."""
         refused = self._refusal and getattr(self._stream, "has_ended", True)
-        if not self._details.get("finish_reason") and not refused:
+        is_blocked = "block_reason" in self._details  # Google's, of what was asked
+        if not self._details.get("finish_reason") and not refused and not is_blocked:
             raise ProviderError(
                 "incomplete_stream",
                 "The model's answer broke off in the middle. Try again.",
@@ -226,7 +237,14 @@ class VendorCall:
     def turn(self) -> Turn:
         if self._refusal:
             return Turn([TextPart(self._refusal)], "refusal")
-        response = self._stream.get()
+        response, taken = self._stream.get(), set[str]()
+        response = replace(
+            response,
+            parts=[
+                _with_own_id(part, taken) if isinstance(part, messages.ToolCallPart) else part
+                for part in response.parts
+            ],
+        )
         parts = [part for part in map(_from_native, response.parts) if part is not None]
         native = messages.ModelMessagesTypeAdapter.dump_python([response], mode="json")
         return Turn(parts, _finish_reason(response), native)
@@ -251,9 +269,20 @@ def _finish_reason(response: messages.ModelResponse) -> str:
     return str(response.finish_reason or "stop")
 
 
+def _with_own_id(call: messages.ToolCallPart, taken: set[str]) -> messages.ToolCallPart:
+    """Some servers give two calls of an answer one id, and others refuse to be sent that."""
+    own = call.tool_call_id
+    while own in taken:
+        own += "_2"
+    taken.add(own)
+    return replace(call, tool_call_id=own)
+
+
 def _raw(part: messages.ToolCallPart) -> str:
     """The arguments as the model wrote them: malformed JSON must stay malformed (traps 5.4)."""
-    return part.args if isinstance(part.args, str) else json.dumps(part.args or {})
+    if isinstance(part.args, str):
+        return "{}" if part.args.strip() == "null" else part.args
+    return json.dumps(part.args or {})
 
 
 def _from_native(part: messages.ModelResponsePart) -> Part | None:
@@ -304,6 +333,7 @@ def _to_native(request: ModelRequest, takes: Takes) -> Sequence[messages.ModelMe
                     tool_name=said.name,
                     content=_with_media(said.content, said.media, takes),
                     tool_call_id=said.call_id,
+                    outcome="failed" if said.failed else "success",
                 )
             )
         else:

@@ -14,7 +14,7 @@ from teammates.access import Access
 from teammates.llm import catalog
 from teammates.providers.listing import list_models
 from tests.factories import browser_of, make_run
-from tests.fake_models import FakeModels, gemini
+from tests.fake_models import STREAM, FakeModels, gemini, sse
 from tests.pictures import picture
 from tests.runs.execution.working import finish, run_on
 from tests.teammates.test_file_text import pdf
@@ -116,6 +116,14 @@ def test_an_answer_that_its_filter_stopped_says_so(
     models.answers = [gemini([], finish=reason)]
     run = finish(run_on(alice, models, "google", MODEL))
     assert "filter" in run.error_message
+
+
+def test_a_question_that_its_filter_stopped_says_so(alice: Access, models: FakeModels) -> None:
+    blocked = {"promptFeedback": {"blockReason": "SAFETY"}, "modelVersion": "m", "responseId": "r1"}
+    models.answers = [(200, STREAM, [sse(blocked)])]
+    run = finish(run_on(alice, models, "google", MODEL))
+    assert "filter" in run.error_message
+    assert len(models.requests) == 1
 
 
 def test_an_answer_that_reaches_its_limit_says_so(alice: Access, models: FakeModels) -> None:

@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
 from django.test import Client
 
-from runs.models import Event, Run, RunStatus, Step, StepKind
+from runs.models import CallStatus, Event, Run, RunStatus, Step, StepKind, ToolCall
 from runs.streams.transcript import remark_of
 from teammates.access import Access
 from teammates.models import Model
@@ -150,6 +151,34 @@ def test_calls_without_an_id_or_with_the_same_are_called(
     sent = models.requests[1]["body"]["messages"]
     asked = [call["id"] for call in sent[-1 - len(calls)]["tool_calls"]]
     assert [m["tool_call_id"] for m in sent[-len(calls) :]] == asked
+    assert len(set(asked)) == len(calls)
+    started = Event.objects.filter(run=run, type="tool.call").values_list("data", flat=True)
+    assert {one["tool_call_id"] for one in started} == set(asked)
+
+
+@pytest.mark.parametrize("arguments", ["null", " null ", None, ""])
+def test_a_call_without_arguments_is_made(
+    alice: Access, models: FakeModels, arguments: str | None
+) -> None:
+    call = {"index": 0, "id": "a", "type": "function"}
+    made = call | {"function": {"name": "list_files", "arguments": arguments}}
+    run = answered(alice, models, chat({"tool_calls": [made]}, finish="tool_calls"))
+    assert ToolCall.objects.get(run=run).status == CallStatus.DONE
+
+
+def test_thoughts_that_are_parts_of_what_is_said_are_thoughts(
+    alice: Access, models: FakeModels
+) -> None:
+    thoughts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": word}]}
+        for word in ("Let ", "me")
+    ]
+    run = answered(
+        alice, models, chat({"content": thoughts[:1]}, {"content": thoughts[1:]}, {"content": "Hi"})
+    )
+    assert said(run) == "Hi"
+    step = Step.objects.get(run=run)
+    assert "Let me" in json.dumps(step.response)
 
 
 def test_a_conversation_that_is_too_long_is_summarised_and_goes_on(
@@ -437,6 +466,37 @@ def test_a_server_that_falls_silent_is_given_up(
     models.silent_seconds = 1.5
     run = answered(alice, models, chat({"content": "Half"}), chat({"content": "Whole"}))
     assert said(run) == "Whole"
+    retry = Event.objects.get(run=run, type="run.llm.retry").data
+    assert retry["error_class"] == "provider.silent"
+
+
+def test_a_server_may_take_longer_to_begin_than_between_two_bytes(
+    alice: Access, models: FakeModels, settings: Any
+) -> None:
+    settings.MODEL_SILENCE_SECONDS = 0.2
+
+    def late(body: Any) -> Answer:
+        time.sleep(0.8)
+        return chat({"content": "At last"})
+
+    models.answer = late
+    assert said(answered(alice, models)) == "At last"
+
+
+def test_a_server_that_never_begins_is_given_up(
+    alice: Access, models: FakeModels, settings: Any
+) -> None:
+    settings.MODEL_FIRST_SECONDS = 0.3
+    began: list[float] = []
+
+    def late_once(body: Any) -> Answer:
+        began.append(time.monotonic())
+        time.sleep(0 if began[1:] else 1.5)
+        return chat({"content": "At last"})
+
+    models.answer = late_once
+    run = answered(alice, models)
+    assert said(run) == "At last"
     retry = Event.objects.get(run=run, type="run.llm.retry").data
     assert retry["error_class"] == "provider.silent"
 

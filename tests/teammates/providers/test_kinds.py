@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from runs.creation.options import Options
 from runs.models import Run, RunStatus
 from teammates import providers
 from teammates.access import Access
@@ -16,7 +17,7 @@ from teammates.providers import Connection
 from teammates.providers.base import ProviderError
 from teammates.providers.kinds import KINDS
 from tests import fake_models
-from tests.factories import browser_of
+from tests.factories import browser_of, make_run
 from tests.fake_models import chat
 from tests.runs.execution.working import finish, run_on
 
@@ -144,3 +145,40 @@ def test_mistral_is_not_sent_what_it_refuses(alice: Access) -> None:
         assert len(models.requests) == 1
         other = finish(run_on(alice, models, "openai_compatible", MODEL))
         assert other.status == RunStatus.COMPLETED, other.error_message
+
+
+@pytest.mark.parametrize(
+    "kind", [name for name in CHAT if name not in ("openai", "azure", "deepseek", "mistral")]
+)
+def test_effort_is_asked_for_and_left_out_where_it_is_refused(alice: Access, kind: str) -> None:
+    refusal = {"error": {"message": "Model m does not support parameter reasoningEffort."}}
+    with fake_models.serve() as models:
+        models.answers = [chat({"content": "Hello"})]
+        finish(run_on(alice, models, kind, MODEL))
+        models.requests.clear()
+        models.answers = [
+            (400, {"Content-Type": "application/json"}, [json.dumps(refusal).encode()]),
+            chat({"content": "Hello"}),
+        ]
+        finish(make_run(alice, options=Options(model=f"{kind}-{MODEL}", effort="high")))
+        first, second = (json.dumps(request["body"]) for request in models.requests)
+    assert "effort" in first
+    assert "effort" not in second
+
+
+def test_openrouter_is_asked_to_cache_and_given_back_what_was_thought(alice: Access) -> None:
+    sealed = {"type": "reasoning.encrypted", "data": "c2VhbGVk", "id": "r1", "index": 0}
+    made = {"index": 0, "id": "call_1", "type": "function"}
+    call = made | {"function": {"name": "list_files", "arguments": "{}"}}
+    with fake_models.serve() as models:
+        models.answers = [
+            chat({"reasoning_details": [sealed]}, {"tool_calls": [call]}, finish="tool_calls"),
+            chat({"content": "Hello"}),
+        ]
+        run = finish(run_on(alice, models, "openrouter", "anthropic/claude-sonnet-4.5"))
+        first, second = (request["body"] for request in models.requests)
+    assert run.answer is not None
+    assert run.answer.content == "Hello"
+    assert json.dumps(first).count("cache_control") >= 2
+    assistant = next(m for m in second["messages"] if m["role"] == "assistant")
+    assert assistant["reasoning_details"][0]["data"] == "c2VhbGVk"
