@@ -20,7 +20,7 @@ from config.database import in_db
 from teammates.access import Access
 from teammates.integrations import discovery
 from teammates.models import Model, ServerKind, ToolServer
-from teammates.providers import Tested, ollama, try_out
+from teammates.providers import Tested, listing, ollama, try_out
 from teammates.providers.base import ProviderError
 
 logger = logging.getLogger("muster.checks")
@@ -128,11 +128,11 @@ async def carry_out(check: Check) -> None:
 
 
 async def _try_out(check: Check, model: Model) -> Tested:
-    """Try a model out; one that Ollama does not have is pulled first."""
+    """Try a model out, and ask how much it reads; one that Ollama does not have is pulled first."""
     connection = model.provider.connection
     tested = await try_out(connection, model.name)
     if model.provider.kind != "ollama":
-        return tested
+        return replace(tested, context_window=await listing.context_window(connection, model.name))
     if tested.error_class == "provider.model_not_found":
         if check.organization_id in _pulling or len(_pulling) >= MOST_PULLS:
             return Tested(0, error="Another model is being pulled. Test this one once it is there.")

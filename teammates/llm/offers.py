@@ -40,5 +40,5 @@ def _offer(kind: str, listed: ListedModel, shown: Takes | None) -> Offer:
         takes = shown
     if takes and shown:
         takes = Takes(takes.pictures and shown.pictures, takes.pdfs and shown.pdfs)
-    window = listed.context_window or (known.context_window if known else None)
-    return Offer(listed.name, window, takes, known)
+    windows = [listed.context_window, known.context_window if known else None]
+    return Offer(listed.name, min(filter(None, windows), default=None), takes, known)

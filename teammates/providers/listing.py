@@ -67,6 +67,15 @@ async def list_models(connection: Connection, *, embeddings: bool = False) -> li
     return [by_name[name] for name in sorted(by_name)[:MOST_MODELS]]
 
 
+async def context_window(connection: Connection, name: str) -> int | None:
+    """How many tokens a model reads at once, as its provider lists it; None if that is not told."""
+    try:
+        listed = await list_models(connection)
+    except ProviderError:
+        return None
+    return next((one.context_window for one in listed if one.name == name), None)
+
+
 def _asked_for(connection: Connection) -> tuple[str, dict[str, str]]:
     address = connection.address.rstrip("/")
     if connection.kind == "anthropic":

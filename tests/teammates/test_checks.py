@@ -161,3 +161,16 @@ def test_an_address_that_a_library_chokes_on_is_an_answer_too(alice: Access) -> 
     asyncio.run(checks.carry_out(checks.Check(model)))
     model.refresh_from_db()
     assert model.test_error
+
+
+def test_a_model_that_is_tried_is_told_as_much_as_its_provider_lists(
+    home: Access, models: FakeModels
+) -> None:
+    models.listed = 200, {"data": [{"id": "ok", "max_model_len": 4096}, {"id": "other"}]}
+    url = f"{models.url}/v1"
+    provider = catalog.create_provider(home, name="vLLM", kind="openai_compatible", base_url=url)
+    model = catalog.add_model(home, provider, alias="ok", name="ok")
+    checks.ask_model(home, model)
+    work_until(lambda: not Model.objects.filter(test_due_at__isnull=False).exists())
+    model.refresh_from_db()
+    assert (model.context_window, model.max_output_tokens) == (4096, 2048)
