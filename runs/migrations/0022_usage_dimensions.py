@@ -17,7 +17,7 @@ FILL = f"""
 SET CONSTRAINTS ALL IMMEDIATE;
 DELETE FROM runs_usageday;
 INSERT INTO runs_usageday (organization_id, day, local_day, end_user_id, teammate_id, version_id,
-    task_id, created_by_id, api_key_id, channel, model_name, runs, {SUMS}, cost, last_at)
+    task_id, created_by_id, api_key_id, channel, model_name, runs, {SUMS}, cost, unpriced, last_at)
 SELECT r.organization_id, (r.finished_at AT TIME ZONE 'UTC')::date,
     (r.finished_at AT TIME ZONE o.timezone)::date, r.end_user_id, r.teammate_id,
     r.teammate_version_id, CASE WHEN NOT t.is_ad_hoc THEN r.task_id END, r.created_by_id,
@@ -25,7 +25,7 @@ SELECT r.organization_id, (r.finished_at AT TIME ZONE 'UTC')::date,
     count(*) FILTER (WHERE coalesce(u.place, 1) = 1),
     coalesce(sum(u.input_tokens), 0), coalesce(sum(u.output_tokens), 0),
     coalesce(sum(u.cache_read_tokens), 0), coalesce(sum(u.cache_write_tokens), 0),
-    coalesce(sum(u.cost), 0), max(r.finished_at)
+    coalesce(sum(u.cost), 0), count(u.id) FILTER (WHERE u.cost IS NULL), max(r.finished_at)
 FROM runs_run r
 JOIN teammates_organization o ON o.id = r.organization_id
 JOIN runs_task t ON t.id = r.task_id
@@ -35,12 +35,12 @@ LEFT JOIN (
 WHERE r.finished_at IS NOT NULL
 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11;
 INSERT INTO runs_usagelabel (organization_id, kind, day, local_day, created_by_id, label, runs,
-    {SUMS}, cost, last_at)
+    {SUMS}, cost, unpriced, last_at)
 SELECT r.organization_id, 'tool', (r.finished_at AT TIME ZONE 'UTC')::date,
     (r.finished_at AT TIME ZONE o.timezone)::date, r.created_by_id, l.name, count(*),
     coalesce(sum(r.input_tokens), 0), coalesce(sum(r.output_tokens), 0),
     coalesce(sum(r.cache_read_tokens), 0), coalesce(sum(r.cache_write_tokens), 0),
-    coalesce(sum(r.cost), 0), max(r.finished_at)
+    coalesce(sum(r.cost), 0), count(*) FILTER (WHERE r.cost IS NULL), max(r.finished_at)
 FROM (SELECT DISTINCT run_id, name FROM runs_toolcall) l
 JOIN runs_run r ON r.id = l.run_id
 JOIN teammates_organization o ON o.id = r.organization_id
@@ -61,6 +61,7 @@ def sums():
         ("cache_read_tokens", models.BigIntegerField()),
         ("cache_write_tokens", models.BigIntegerField()),
         ("cost", models.DecimalField(decimal_places=6, max_digits=14)),
+        ("unpriced", models.PositiveIntegerField()),
         ("last_at", models.DateTimeField()),
     ]
 
@@ -136,6 +137,12 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             "usageday", "local_day", models.DateField(default="2000-01-01"), preserve_default=False
+        ),
+        migrations.AddField(
+            "usageday",
+            "unpriced",
+            models.PositiveIntegerField(default=0),
+            preserve_default=False,
         ),
         migrations.RunSQL(FILL, migrations.RunSQL.noop),
         migrations.AddConstraint(

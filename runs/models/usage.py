@@ -52,6 +52,7 @@ class DaySums(models.Model):
     cache_read_tokens = models.BigIntegerField()
     cache_write_tokens = models.BigIntegerField()
     cost = models.DecimalField(max_digits=14, decimal_places=6)  # what is known of it
+    unpriced = models.PositiveIntegerField()  # how many runs lacked a price
     last_at = models.DateTimeField()
 
     class Meta:

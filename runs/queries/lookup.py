@@ -94,6 +94,10 @@ class Sums:
     cost: Decimal | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    unpriced: int = 0
+
+
+UNPRICED = Count("id", filter=Q(finished_at__isnull=False, cost=None))
 
 
 def sums_of(thread: Thread) -> Sums:
@@ -102,10 +106,12 @@ def sums_of(thread: Thread) -> Sums:
 
 
 @compiled
-def _sums(thread_id: Hole) -> "QuerySet[Run, tuple[int, Decimal | None, int | None, int | None]]":
+def _sums(
+    thread_id: Hole,
+) -> "QuerySet[Run, tuple[int, Decimal | None, int | None, int | None, int]]":
     of_thread = Run.objects.filter(thread=thread_id).order_by().values("thread")
-    return of_thread.values_list(
-        Count("id"), Sum("cost"), Sum("input_tokens"), Sum("output_tokens")
+    return of_thread.annotate(unpriced=UNPRICED).values_list(
+        Count("id"), Sum("cost"), Sum("input_tokens"), Sum("output_tokens"), "unpriced"
     )
 
 

@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from runs.models import LabelKind
 from runs.usage.totals import LANES
 
-_SUMMED = ("runs", *LANES, "cost")
+_SUMMED = ("runs", *LANES, "cost", "unpriced")
 _KEY = (
     "organization_id",
     "day",
@@ -46,7 +46,7 @@ _MADE = f"""
 SELECT r.organization_id, {_DAYS}, r.end_user_id, r.teammate_id, r.teammate_version_id,
     CASE WHEN NOT t.is_ad_hoc THEN r.task_id END, r.created_by_id, r.api_key_id, r.channel,
     coalesce(u.model_name, ''), count(*) FILTER (WHERE coalesce(u.place, 1) = 1) AS runs,
-    {_summed("u")}, max(r.finished_at) AS last_at
+    {_summed("u")}, count(u.id) FILTER (WHERE u.cost IS NULL), max(r.finished_at) AS last_at
 FROM runs_run r
 JOIN teammates_organization o ON o.id = r.organization_id
 JOIN runs_task t ON t.id = r.task_id
@@ -58,7 +58,7 @@ WHERE r.finished_at IS NOT NULL AND {{which}}
 """
 _MADE_LABELS = f"""
 SELECT r.organization_id, l.kind, {_DAYS}, r.created_by_id, l.label, count(*) AS runs,
-    {_summed("u")}, max(r.finished_at) AS last_at
+    {_summed("u")}, count(*) FILTER (WHERE u.lacks_price), max(r.finished_at) AS last_at
 FROM runs_run r
 JOIN teammates_organization o ON o.id = r.organization_id
 CROSS JOIN LATERAL (
@@ -75,8 +75,9 @@ CROSS JOIN LATERAL (
     )
 ) l
 CROSS JOIN LATERAL (
-    SELECT {", ".join(f"sum({name}) AS {name}" for name in (*LANES, "cost"))} FROM runs_usage
-    WHERE run_id = r.id
+    SELECT {", ".join(f"sum({name}) AS {name}" for name in (*LANES, "cost"))},
+        bool_or(cost IS NULL) AS lacks_price
+    FROM runs_usage WHERE run_id = r.id
 ) u
 WHERE r.finished_at IS NOT NULL AND {{which}}
 {_group_by(_LABEL_KEY)}

@@ -40,6 +40,7 @@ class Sums:
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
     cost: Decimal = Decimal(0)
+    unpriced: int = 0
 
     @property
     def tokens(self) -> int:
@@ -57,7 +58,7 @@ class Sums:
     def of(cls, rows: Iterable[JSON]) -> "Sums":
         sums = cls()
         for row in rows:
-            for name in ("runs", "cost", *LANES):
+            for name in ("runs", "cost", "unpriced", *LANES):
                 setattr(sums, name, getattr(sums, name) + row[name])
         return sums
 
@@ -158,7 +159,12 @@ def report(access: Access, span: Span, *, by: Sequence[str], measure: str = "") 
     )
 
 
-_SUMMED = {"n": Sum("runs"), "spent": Sum("cost"), **{f"sum_{lane}": Sum(lane) for lane in LANES}}
+_SUMMED = {
+    "n": Sum("runs"),
+    "spent": Sum("cost"),
+    "lacking": Sum("unpriced"),
+    **{f"sum_{lane}": Sum(lane) for lane in LANES},
+}
 
 
 def _by_group(
@@ -180,7 +186,8 @@ def _whole(days: Any, span: Span) -> Sums:
 
 def _sums(row: JSON) -> JSON:
     lanes = {lane: row[f"sum_{lane}"] or 0 for lane in LANES}
-    return lanes | {"runs": row["n"] or 0, "cost": row["spent"] or Decimal(0)}
+    known = {"cost": row["spent"] or Decimal(0), "unpriced": row["lacking"] or 0}
+    return lanes | known | {"runs": row["n"] or 0}
 
 
 def _measured(row: JSON | None, measure: str) -> Decimal:

@@ -50,6 +50,7 @@ def totals(days: Any) -> JSON:
     sums = days.aggregate(
         runs=Sum("runs"),
         cost=Sum("cost"),
+        unpriced=Sum("unpriced"),
         last_at=Max("last_at"),
         **{lane: Sum(lane) for lane in LANES},
     )
@@ -65,10 +66,13 @@ def by_day(access: Access, span: Span, **filters: Any) -> list[JSON]:
     used. One query."""
     rows = within(days_of(access).filter(**filters), span)
     sums = rows.values("local_day").annotate(
-        runs=Sum("runs"), cost=Sum("cost"), tokens=Sum("input_tokens") + Sum("output_tokens")
+        runs=Sum("runs"),
+        cost=Sum("cost"),
+        unpriced=Sum("unpriced"),
+        tokens=Sum("input_tokens") + Sum("output_tokens"),
     )
     found = {row["local_day"]: {"day": row["local_day"], **row} for row in sums.order_by()}
-    none = {"runs": 0, "cost": Decimal(0), "tokens": 0}
+    none = {"runs": 0, "cost": Decimal(0), "unpriced": 0, "tokens": 0}
     return [found.get(day) or {"day": day, **none} for day in span.days]
 
 
@@ -77,17 +81,20 @@ def by_teammate(access: Access, span: Span, **filters: Any) -> dict[int, JSON]:
     rows = within(days_of(access).filter(**filters), span).values("teammate", "local_day")
     week = span.days[-7:]
     found: dict[int, JSON] = {}
-    for row in rows.annotate(n=Sum("runs"), spent=Sum("cost")).order_by():
+    summed = rows.annotate(n=Sum("runs"), spent=Sum("cost"), lacking=Sum("unpriced"))
+    for row in summed.order_by():
         sums = found.setdefault(
             row["teammate"],
             {
                 "runs": 0,
                 "cost": Decimal(0),
+                "unpriced": 0,
                 "week": dict.fromkeys(week, 0),
             },
         )
         sums["runs"] += row["n"]
         sums["cost"] += row["spent"]
+        sums["unpriced"] += row["lacking"]
         if row["local_day"] in sums["week"]:
             sums["week"][row["local_day"]] += row["n"]
     for sums in found.values():
@@ -104,6 +111,7 @@ def by_end_user(access: Access, end_users: list[EndUser]) -> dict[int, JSON]:
         .annotate(
             runs=Sum("runs"),
             cost=Sum("cost"),
+            unpriced=Sum("unpriced"),
             last_at=Max("last_at"),
             input_tokens=Sum("input_tokens"),
             output_tokens=Sum("output_tokens"),

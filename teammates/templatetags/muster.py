@@ -108,6 +108,19 @@ def money(cost: Any) -> str:
 
 
 @register.filter
+def spent(sums: Any) -> str:
+    """The `cost` of sums as `money`: what is known of it, where some were `unpriced`."""
+    cost, unpriced = (
+        (sums.get("cost"), sums.get("unpriced"))
+        if isinstance(sums, dict)
+        else (getattr(sums, "cost", None), getattr(sums, "unpriced", 0))
+    )
+    if not unpriced:
+        return money(cost or Decimal(0))
+    return f"over {money(cost)}" if cost else "unknown"
+
+
+@register.filter
 def price(dollars: Decimal) -> str:
     """Dollars with all their digits, two at least: a price is not rounded."""
     whole, _, rest = f"{dollars.normalize():f}".partition(".")

@@ -43,8 +43,8 @@ ASKED = [
 MONTH = """
 INSERT INTO runs_usageday (organization_id, day, local_day, teammate_id, created_by_id, channel,
     model_name, runs, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost,
-    last_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now())
+    unpriced, last_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 0, now())
 ON CONFLICT DO NOTHING
 """
 

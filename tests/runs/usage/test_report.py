@@ -151,3 +151,38 @@ def test_a_series_has_every_day(alice: Access) -> None:
     today = datetime.now(UTC).date()
     days = totals.series(alice, start=today - timedelta(days=3), end=today)
     assert [len(rows) for rows in days.values()] == [0, 0, 0, 1]
+
+
+def test_what_has_no_price_is_nowhere_said_to_cost_nothing(alice: Access) -> None:
+    run = finished(alice)
+    second = make_run(alice)
+    lease = claim(second)
+    Step.objects.create(
+        run=second,
+        number=1,
+        kind=StepKind.MODEL,
+        status=StepStatus.DONE,
+        attempt=1,
+        first_seq=1,
+        started_at=timezone.now(),
+        model_name="own",
+        input_tokens=10,
+        output_tokens=5,
+    )
+    second = endings.finish_run(lease, [], Outcome(RunStatus.COMPLETED, text="Done."))
+    browser = factories.browser_of(alice)
+    teammate = run.teammate
+    for path, told in (
+        ("/", "over $0.25"),
+        ("/teammates/", "over $0.25"),
+        (teammate.get_absolute_url(), "over $0.25"),
+        ("/usage/", "over $0.25"),
+        ("/usage/?by=teammate", "over $0.25"),
+        ("/runs/", "unknown"),
+        (f"/runs/{second.pk}/", "not known"),
+        (f"/threads/{second.thread_id}/", "cost unknown"),
+        (f"/threads/{second.thread_id}/panel/", "unknown"),
+    ):
+        page = browser.get(path).content.decode()
+        assert told in page, path
+    assert ">unknown<" in browser.get("/usage/?by=model").content.decode()
