@@ -25,7 +25,6 @@ urlpatterns = [
     path("settings/appearance/", settings.appearance, name="appearance"),
     path("settings/models/", models.model_settings, name="model_settings"),
     path("settings/models/local/", models.local_servers, name="local_servers"),
-    path("settings/models/<int:model_id>/price/", models.model_price, name="model_price"),
     path("settings/providers/<int:provider_id>/models/", models.model_new, name="model_new"),
     path("settings/providers/names/", models.provider_names, name="provider_names"),
     path("settings/providers/<int:provider_id>/names/", models.model_names, name="model_names"),

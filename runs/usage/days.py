@@ -99,10 +99,9 @@ class DayTable:
         """The statement that fills it from all runs."""
         return f"INSERT INTO {self.name} ({self.columns}) {self.made.format(which='true')}"
 
-    @property
-    def add(self) -> str:
-        """The statement that adds the runs whose ids are given."""
-        more = ", ".join(f"{name} = {self.name}.{name} + excluded.{name}" for name in _SUMMED)
+    def change(self, sign: str) -> str:
+        """The statement that adds (`+`) the runs whose ids are given, or takes them out (`-`)."""
+        more = ", ".join(f"{name} = {self.name}.{name} {sign} excluded.{name}" for name in _SUMMED)
         return f"""INSERT INTO {self.name} ({self.columns})
             {self.made.format(which="r.id = ANY(%(runs)s::bigint[])")}
             ON CONFLICT ({", ".join(self.key)}) DO UPDATE SET {more},
@@ -113,9 +112,16 @@ TABLES = (
     DayTable("runs_usageday", _KEY, _MADE),
     DayTable("runs_usagelabel", _LABEL_KEY, _MADE_LABELS),
 )
-# The days are locked before the labels, in every transaction.
-_ADD = f"""WITH days AS ({TABLES[0].add} RETURNING 1), booked AS (SELECT count(*) FROM days)
-{TABLES[1].add.replace("FROM runs_run r", "FROM booked, runs_run r", 1)}"""
+
+
+def _change_both(sign: str) -> str:
+    """The days are locked before the labels, in every transaction."""
+    days, labels = (table.change(sign) for table in TABLES)
+    return f"""WITH days AS ({days} RETURNING 1), booked AS (SELECT count(*) FROM days)
+        {labels.replace("FROM runs_run r", "FROM booked, runs_run r", 1)}"""
+
+
+_ADD, _TAKE = _change_both("+"), _change_both("-")
 
 
 def add_to_days(run_ids: Iterable[int]) -> None:
@@ -127,6 +133,13 @@ def add_to_days(run_ids: Iterable[int]) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         cursor.execute(_ADD, {"runs": list(run_ids)})
+
+
+def take_from_days(run_ids: Iterable[int]) -> None:
+    """Take finished runs out of their days, to add them again once they have changed; locks rows
+    of days."""
+    with connection.cursor() as cursor:
+        cursor.execute(_TAKE, {"runs": list(run_ids)})
 
 
 @dataclass(frozen=True)

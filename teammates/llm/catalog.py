@@ -23,6 +23,7 @@ ANTHROPIC_MODELS = {
 }
 LONGEST_URL, LONGEST_NAME = 500, 200
 HIGHEST_PRICE = 100_000
+LANES = ("uncached_input", "cache_read", "cache_write", "output")  # of a price
 
 
 def add_built_in(organization: Organization) -> None:
@@ -160,10 +161,7 @@ def add_model(
             elif prices:
                 _set_price(
                     model,
-                    *(
-                        prices.get(lane) or "0"
-                        for lane in ("uncached_input", "cache_read", "cache_write", "output")
-                    ),
+                    *(prices.get(lane) or "0" for lane in LANES),
                 )
             if is_default:
                 set_default_model(access, model)
@@ -328,22 +326,22 @@ def set_price(
     return _set_price(model, uncached_input, cache_read, cache_write, output)
 
 
-def _set_price(
-    model: Model, uncached_input: str, cache_read: str, cache_write: str, output: str
-) -> ModelPrice:
+def _set_price(model: Model, *lanes: str) -> ModelPrice:
+    return ModelPrice.objects.create(model=model, **read_price(*lanes))
+
+
+def read_price(
+    uncached_input: str, cache_read: str, cache_write: str, output: str
+) -> dict[str, Decimal]:
+    """The lanes of a `ModelPrice` as somebody wrote them. Raises `Invalid`."""
+    given = (uncached_input, cache_read, cache_write, output)
     try:
-        lanes = [Decimal(lane) for lane in (uncached_input, cache_read, cache_write, output)]
+        lanes = [Decimal(lane) for lane in given]
     except InvalidOperation:
         raise Invalid("price must be a number of dollars per million tokens.") from None
     if not all(lane.is_finite() and 0 <= lane < HIGHEST_PRICE for lane in lanes):
         raise Invalid(f"price must be 0 to {HIGHEST_PRICE} dollars per million tokens.")
-    return ModelPrice.objects.create(
-        model=model,
-        uncached_input=lanes[0],
-        cache_read=lanes[1],
-        cache_write=lanes[2],
-        output=lanes[3],
-    )
+    return dict(zip(LANES, lanes, strict=True))
 
 
 def _check_address(provider: Provider) -> None:

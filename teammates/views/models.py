@@ -205,16 +205,6 @@ def listed_names(
 
 
 @require_POST
-def model_price(request: PageRequest, model_id: int) -> HttpResponse:
-    model = get_object_or_404(Model, organization=request.access.organization, pk=model_id)
-    lanes = ("uncached_input", "cache_read", "cache_write", "output")
-    given = {lane: request.POST.get(lane, "").strip() or "0" for lane in lanes}
-    catalog.set_price(request.access, model, **given)
-    messages.success(request, f"The price of {model.alias} holds from now on.")
-    return redirect("teammates:model_settings")
-
-
-@require_POST
 def provider_delete(request: PageRequest, provider_id: int) -> HttpResponse:
     provider = _provider(request.access, provider_id)
     catalog.delete_provider(request.access, provider)

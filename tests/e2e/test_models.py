@@ -1,0 +1,93 @@
+"""From a model server that was just found to a teammate that reads, looks, computes and draws."""
+
+import json
+import re
+
+from playwright.sync_api import Page, expect
+
+from tests.conftest import Server
+from tests.e2e.conftest import OpenPage
+from tests.fake_models import FakeModels, chat
+from tests.pictures import picture
+from tests.teammates.test_file_text import pdf
+
+CODE = """
+import charts
+print("Jan 23, Feb 42, in all", 23 + 42)
+charts.bar(["Jan", "Feb"], [23, 42])
+"""
+TABLE = "The lamp is sold out.\n\n| Month | Sold |\n|---|---|\n| Jan | 23 |\n| Feb | 42 |"
+
+
+def connect(page: Page, site: Server, models: FakeModels) -> None:
+    """Choose a model from the server's own list, price it, and make it the default."""
+    page.goto(f"{site.url}/settings/models/")
+    page.get_by_role("button", name="Connect a provider").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Provider").select_option("openai_compatible")
+    dialog.get_by_label("Name").fill("Ours")
+    dialog.get_by_label("Address").fill(f"{models.url}/v1")
+    dialog.get_by_label("First model").focus()
+    expect(dialog.get_by_text("OpenAI-compatible server offers 2")).to_be_visible()
+    listed = dialog.locator("datalist option[value=looker]")
+    expect(listed).to_have_text(re.compile(r"32,768 tokens\s+takes text, pictures"))
+    dialog.get_by_label("First model").fill("looker")
+    dialog.get_by_role("button", name="Connect").click()
+    card = page.locator("section.card").filter(has_text="Ours")
+    expect(card.get_by_text("Works")).to_be_visible()
+    card.get_by_label("More about looker").click()
+    card.get_by_role("button", name="Set price").click()
+    price = page.get_by_role("dialog", name="Price of looker")
+    for lane, dollars in (("Uncached input", "3"), ("Cache read", "0.3"), ("Output", "15")):
+        price.get_by_label(lane).fill(dollars)
+    price.get_by_role("button", name="Set price").click()
+    card.get_by_label("More about looker").click()
+    card.get_by_role("button", name="Make default").click()
+    expect(card.get_by_text("Default")).to_be_visible()
+
+
+def test_a_newcomer_with_a_model_server_has_a_table_computed_and_its_chart_drawn(
+    open_page: OpenPage, site: Server, models: FakeModels
+) -> None:
+    models.listed = (
+        200,
+        {
+            "data": [
+                {"id": "looker", "max_model_len": 32768, "input_modalities": ["text", "image"]},
+                {"id": "small"},
+            ]
+        },
+    )
+    page = open_page()
+    connect(page, site, models)
+    models.requests.clear()
+    call = {"name": "run_python", "arguments": json.dumps({"code": CODE})}
+    models.answers = [
+        chat(
+            {"tool_calls": [{"index": 0, "id": "c1", "type": "function", "function": call}]},
+            finish="tool_calls",
+        ),
+        chat({"content": TABLE}),
+    ]
+    page.goto(f"{site.url}/threads/new/")
+    page.locator("input[type=file]").set_input_files(
+        [
+            {"name": "lamp.png", "mimeType": "image/png", "buffer": picture()},
+            {"name": "stock.pdf", "mimeType": "application/pdf", "buffer": pdf("No lamps left")},
+        ]
+    )
+    page.get_by_role("textbox", name="Message").fill("What is left, and what was sold?")
+    page.get_by_role("button", name="Send").click()
+    page.wait_for_url(re.compile(r"/threads/\d+/$"))
+    thread = page.locator("#messages")
+    expect(thread.get_by_role("cell", name="Feb")).to_be_visible()
+    expect(thread.locator("img[src^='/files/'][alt*='chart']")).to_be_visible()
+    expect(thread.get_by_text("in all 65")).to_have_count(1)
+    expect(thread.locator("footer").get_by_text("$0.0")).to_be_visible()
+    first, second = (json.dumps(request["body"]) for request in models.requests[:2])
+    assert "data:image/png" in first
+    assert "No lamps left" in first
+    assert "in all 65" in second
+    thread.get_by_role("link", name="Details").click()
+    for lane in ("Uncached input", "Cache read", "Cache write", "Output"):
+        expect(page.get_by_role("cell", name=lane)).to_be_attached()
