@@ -1,24 +1,14 @@
 """What starts a task by itself: made, changed, tried."""
 
-from datetime import timedelta
-from decimal import Decimal
-
 from django.contrib import messages
-from django.db.models import Avg
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
-from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
-from runs.models import (
-    FINISHED,
-    Run,
-    Task,
-    Trigger,
-)
+from runs.models import Task, Trigger
 from runs.tasks import tasks
 from runs.triggers import definitions, inbound_webhook, schedule_text
-from runs.triggers.due_times import times_within
+from runs.triggers.forecast import forecast, often_a_day
 from runs.views.channels import (
     SAMPLE,
     hook_address,
@@ -31,8 +21,6 @@ from runs.views.tasks import find_task, task_page, triggers_shown
 from teammates.errors import DomainError, Invalid, NotFound
 from teammates.types import Context
 from teammates.web.pages import PageRequest, add_refusal, number_of
-
-OFTEN = 24  # times a day from which on people are warned
 
 
 @require_POST
@@ -68,28 +56,11 @@ def schedule_preview(request: PageRequest) -> HttpResponse:
             "words": schedule_text.in_words(draft),
             "dues": schedule_text.preview(draft),
             "draft": draft,
-            "forecast": _forecast(draft, task) if task else None,
-            "a_day": _a_day(draft),
+            "forecast": forecast(draft, task) if task else None,
+            "a_day": often_a_day(draft),
             "mails": task.email_notifications if task else "email_notifications" in request.POST,
         }
     return render(request, "tasks/_schedule_preview.html", context)
-
-
-def _forecast(trigger: Trigger, task: Task) -> Decimal | None:
-    """What a month of the schedule would cost, going by the task's last runs; None: not known."""
-    cost = Run.objects.filter(task=task, status__in=FINISHED).aggregate(each=Avg("cost"))["each"]
-    if cost is None:
-        return None
-    if (a_day := _a_day(trigger)) is not None:  # counting a month of every minute takes long
-        return Decimal(cost) * a_day * 30
-    month = times_within(trigger, timezone.now(), timedelta(days=30))
-    return Decimal(cost) * sum(1 for _ in month)
-
-
-def _a_day(trigger: Trigger) -> int | None:
-    """How often a schedule is due in the next 24 hours, where that is often."""
-    times = sum(1 for _ in times_within(trigger, timezone.now(), timedelta(days=1)))
-    return times if times > OFTEN else None
 
 
 @require_http_methods(["GET", "POST"])
@@ -122,8 +93,8 @@ def schedule_edit(
             "words": schedule_text.in_words(draft),
             "dues": schedule_text.preview(draft),
             "draft": draft,
-            "forecast": _forecast(draft, task),
-            "a_day": _a_day(draft),
+            "forecast": forecast(draft, task),
+            "a_day": often_a_day(draft),
             "mails": task.email_notifications,
         }
     return render(request, "tasks/schedule_edit.html", context, status=422 if form.errors else 200)
