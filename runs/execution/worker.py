@@ -27,9 +27,10 @@ from runs.execution.poller import Poller, Work
 from runs.gates import decisions
 from runs.lifecycle import leases, workers
 from runs.lifecycle.transitions import Lease
-from runs.notifications import mailer
+from runs.notifications import digests, mailer
 from runs.retention import cleanup, closed_accounts, erasure
 from runs.triggers import scheduler
+from runs.usage import unusual
 from runs.webhooks.sender import Sender
 from teammates import providers
 from teammates.integrations import checks
@@ -42,6 +43,7 @@ CHANNEL = "runs"
 DRAIN_SECONDS = 3.0  # short steps may end before runs are handed back
 CANCEL_SECONDS = 3.0
 TIDY_SECONDS = 60
+WATCH_SECONDS = 60
 
 
 class Worker:
@@ -78,6 +80,7 @@ class Worker:
             asyncio.create_task(self._checks.run(), name="checks"),
             asyncio.create_task(self._embedding.run(), name="embedding"),
             asyncio.create_task(self._tell_of_budgets(), name="budgets"),
+            asyncio.create_task(self._watch_spending(), name="spending"),
             asyncio.create_task(self._tidy(), name="tidy"),
         ]
         claims = asyncio.create_task(self._claim_loop(), name="claims")
@@ -233,6 +236,13 @@ class Worker:
         while True:
             await self._wait_for(Work.BUDGETS)
             await self._try(telling.tell_due)
+
+    async def _watch_spending(self) -> None:
+        """Tell of days that cost too much, and of what was used."""
+        while True:
+            await self._try(unusual.tell_of_days)
+            await self._try(digests.write_due)
+            await asyncio.sleep(WATCH_SECONDS)
 
     async def _start_due(self) -> None:
         """Start what is due."""

@@ -14,8 +14,10 @@ from runs.events.payloads import NewEvent
 from runs.lifecycle.transitions import End, Lease, S, end_all, holding, write
 from runs.models import Gate, GateStatus, Run, RunStatus, Step, StepKind, StepStatus
 from runs.notifications import notices
+from runs.usage import unusual
 from runs.usage.booking import USED, totals_of, usage_of
 from runs.usage.days import add_to_days
+from runs.usage.unusual import USUAL
 from runs.webhooks import outbox
 from teammates.access import Access
 from teammates.errors import Conflict
@@ -142,6 +144,7 @@ def finish_all(ended: list[tuple[Run, Outcome]]) -> None:
         if left[run.pk].has_endpoints:
             outbox.queue(run)
         notices.tell_of_result(run)
+        unusual.tell_of_run(run, left[run.pk].usual)
     add_to_days(run.pk for run, _ in ended)
 
 
@@ -152,6 +155,7 @@ class _Left:
     is_open: bool
     has_endpoints: bool
     used: str | None
+    usual: float | None  # dollars, of its task
 
 
 _LEFT = f"""
@@ -159,7 +163,7 @@ SELECT r.id,
     EXISTS (SELECT FROM runs_step s WHERE s.run_id = r.id AND s.status = 'running')
     OR EXISTS (SELECT FROM runs_gate g WHERE g.run_id = r.id AND g.status = 'pending'),
     EXISTS (SELECT FROM runs_webhookendpoint e WHERE e.organization_id = r.organization_id),
-    {USED}
+    {USED}, {USUAL}
 FROM runs_run r WHERE r.id = ANY(%s::bigint[])
 """
 

@@ -16,6 +16,7 @@ class NoticeKind(models.TextChoices):
     NEEDS_YOU = "needs_you", "Needs you"
     RESULT = "result", "A result"
     TROUBLE = "trouble", "Something stopped"
+    DIGEST = "digest", "What was used"
 
 
 # What stays on somebody's home page until they put it away.

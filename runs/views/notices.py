@@ -7,6 +7,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from runs.models import NoticeKind
 from runs.notifications import notices
+from teammates.models import Digest
 from teammates.people import account_mail, members
 from teammates.web.pages import PageRequest
 
@@ -14,7 +15,11 @@ EXPLAINED = {
     NoticeKind.NEEDS_YOU: ("A decision waits", "After a minute, with a link that decides once."),
     NoticeKind.RESULT: ("A result", "Of a run that nobody watched, unless you looked at it."),
     NoticeKind.MESSAGE: ("A teammate says something", "Also on your home page."),
-    NoticeKind.TROUBLE: ("Something stopped", "A schedule or a webhook was paused by itself."),
+    NoticeKind.TROUBLE: (
+        "Something stopped, or costs much",
+        "A schedule or a webhook was paused by itself; a budget is nearly spent; a run, or a day, "
+        "costs far more than others did.",
+    ),
 }
 
 
@@ -24,7 +29,11 @@ def notice_settings(request: PageRequest) -> HttpResponse:
     access = request.access
     if request.method == "POST":
         wanted = set(request.POST.getlist("mailed"))
-        members.choose_mails(access, not_mailed=[k for k in NoticeKind.values if k not in wanted])
+        members.choose_mails(
+            access,
+            not_mailed=[kind for kind in EXPLAINED if kind not in wanted],
+            digest=request.POST.get("digest", ""),
+        )
         messages.success(request, "Saved.")
         return redirect("runs:notice_settings")
     off = members.not_mailed(access)
@@ -32,7 +41,9 @@ def notice_settings(request: PageRequest) -> HttpResponse:
         request,
         "settings/notice_settings.html",
         {
-            "kinds": [(kind, *EXPLAINED[kind], kind not in off) for kind in NoticeKind],
+            "kinds": [(kind, *said, kind not in off) for kind, said in EXPLAINED.items()],
+            "digests": Digest.choices,
+            "digest": members.digest_of(access),
             "sends": account_mail.sends(),
             "last": notices.latest_of(access)[:10],
         },

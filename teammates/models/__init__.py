@@ -14,6 +14,7 @@ from teammates.models.knowledge import (
 )
 from teammates.models.limit import LimitCount
 from teammates.models.people import (
+    Digest,
     EndUser,
     Invitation,
     Membership,
@@ -43,6 +44,7 @@ __all__ = [
     "AuditEntry",
     "AuthType",
     "Author",
+    "Digest",
     "Document",
     "Effort",
     "EmbeddingModel",

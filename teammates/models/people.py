@@ -41,6 +41,8 @@ class Organization(Identified):
     per_end_user_run_limit = models.PositiveIntegerField(null=True)
     per_end_user_cost_limit_cents = models.PositiveBigIntegerField(null=True)
     per_end_user_rate_per_minute = models.PositiveIntegerField(null=True)
+    # The day whose spending its people were told is unusual.
+    unusual_told_on = models.DateField(null=True)
     # Closed by its owner; erased after a while (`runs/retention/`).
     closed_at = models.DateTimeField(null=True)
     setup_token_hash = models.CharField(max_length=64, blank=True, default="")
@@ -136,6 +138,12 @@ class Role(models.TextChoices):
     VIEWER = "viewer", "Viewer"
 
 
+class Digest(models.TextChoices):
+    NEVER = "", "Never"
+    DAILY = "daily", "Every day"
+    WEEKLY = "weekly", "Every Monday"
+
+
 class Membership(models.Model):
     organization = models.ForeignKey(
         Organization, on_delete=models.CASCADE, related_name="memberships"
@@ -147,6 +155,11 @@ class Membership(models.Model):
     settled_in_at = models.DateTimeField(null=True)
     # Kinds of notices that are not mailed to this person.
     not_mailed = models.JSONField(default=list)
+    # How often its person is mailed what was used, and the last day of theirs on which that was.
+    digest = models.CharField(
+        max_length=6, choices=Digest.choices, blank=True, default="", db_default=""
+    )
+    digest_on = models.DateField(null=True)
 
     class Meta:
         constraints: ClassVar = [

@@ -5,7 +5,7 @@ from django.db.models import QuerySet
 
 from teammates.access import PERMISSIONS, Access
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound
-from teammates.models import Membership, Organization, Role, User
+from teammates.models import Digest, Membership, Organization, Role, User
 from teammates.trust import audit
 
 # What roles may do, in words, for people who choose one: a sentence, and the permission behind it.
@@ -95,9 +95,17 @@ def not_mailed(access: Access) -> list[str]:
     return mine.values_list("not_mailed", flat=True).first() or []
 
 
-def choose_mails(access: Access, *, not_mailed: list[str]) -> None:
+def choose_mails(access: Access, *, not_mailed: list[str], digest: str = "") -> None:
+    """Which kinds of notices are not mailed, and how often what was used is. Raises `Invalid`."""
+    if digest not in Digest.values:
+        raise Invalid("digest must be daily, weekly or empty.")
     mine = Membership.objects.filter(organization=access.organization, user=access.user)
-    mine.update(not_mailed=not_mailed)
+    mine.update(not_mailed=not_mailed, digest=digest)
+
+
+def digest_of(access: Access) -> str:
+    mine = Membership.objects.filter(organization=access.organization, user=access.user)
+    return mine.values_list("digest", flat=True).first() or ""
 
 
 def _locked(membership: Membership) -> Membership:

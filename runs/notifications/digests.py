@@ -1,0 +1,113 @@
+"""Mails of what was used, and what it cost, the day or the week before."""
+
+from datetime import date, timedelta
+
+from django.db import transaction
+from django.db.models import F, Q, QuerySet
+from django.urls import reverse
+from django.utils import timezone
+
+from runs.budgets import report as budgets
+from runs.models import Notice, NoticeKind, Run
+from runs.usage.periods import Span
+from runs.usage.report import UsageReport, report
+from teammates.access import Access
+from teammates.models import Digest, Membership
+from teammates.templatetags.muster import money, percent, spent
+
+FROM_HOUR = 7  # of the organization's day
+MOST_AT_ONCE = 20
+MOST_GROUPS = 5
+
+
+def write_due() -> int:
+    """Write the digests that are due; returns how many people were looked at."""
+    looked_at = 0
+    for pk in list(_perhaps_due().values_list("pk", flat=True)[:MOST_AT_ONCE]):
+        with transaction.atomic():
+            locked = Membership.objects.select_for_update(skip_locked=True, of=("self",))
+            member = locked.select_related("organization", "user").filter(pk=pk).first()
+            if member is not None and _is_due(member):
+                _write(member)
+                looked_at += 1
+    return looked_at
+
+
+def _perhaps_due() -> "QuerySet[Membership]":
+    """Those that were not looked at since the day before yesterday's, anywhere on earth."""
+    now = timezone.now()
+    wanting = Membership.objects.exclude(digest=Digest.NEVER).filter(
+        user__is_active=True, organization__closed_at=None
+    )
+    days = Q(digest_on=None) | Q(digest_on__lt=(now + timedelta(hours=14)).date())
+    return wanting.filter(days).order_by(F("digest_on").asc(nulls_first=True), "pk")
+
+
+def _is_due(member: Membership) -> bool:
+    local = timezone.now().astimezone(member.organization.zone)
+    if member.digest == Digest.WEEKLY and local.weekday() != 0:
+        return False
+    is_new = member.digest_on is None or member.digest_on < local.date()
+    return bool(member.digest) and is_new and local.hour >= FROM_HOUR
+
+
+def _write(member: Membership) -> None:
+    """Nothing is mailed of a time in which nothing was used."""
+    today = timezone.now().astimezone(member.organization.zone).date()
+    member.digest_on = today
+    member.save(update_fields=["digest_on"])
+    access = Access(organization=member.organization, role=member.role, user=member.user)
+    days = 7 if member.digest == Digest.WEEKLY else 1
+    span = Span(today - timedelta(days=days), today - timedelta(days=1))
+    used = report(access, span, by=["teammate"], measure="cost")
+    run = Run.objects.visible_to(access).ended_within(span.start, span.end).order_by("-pk").first()
+    if not used.sums.runs or run is None:
+        return
+    Notice.objects.create(
+        user=member.user,
+        run=run,
+        kind=NoticeKind.DIGEST,
+        title=f"{member.organization}: {spent(used.sums)} {_when(span)}"[:200],
+        text=_said(access, used),
+        path=f"{reverse('runs:usage')}?period=custom&start={span.start}&end={span.end}",
+    )
+
+
+def _when(span: Span) -> str:
+    if span.length == 1:
+        return f"on {_day(span.start)}"
+    return f"from {_day(span.start)} to {_day(span.end)}"
+
+
+def _day(day: date) -> str:
+    return f"{day:%A, %-d %B}"
+
+
+def _said(access: Access, used: UsageReport) -> str:
+    before = f"{money(used.before.cost)} in the {used.span.length} days before"
+    if used.span.length == 1:
+        before = f"{money(used.before.cost)} the day before"
+    change = "" if used.change is None else f"{used.change:+.0%} against "
+    lines = [
+        f"Spent: {spent(used.sums)}, {change}{before}.",
+        f"Runs: {used.sums.runs:,}; failed ones cost {money(used.cost_of_failed)}.",
+    ]
+    if used.saved_share:
+        saved = f"{money(used.saved_by_cache)}, {percent(used.saved_share)}"
+        lines.append(f"Saved by caching: {saved} of what it would have cost.")
+    lines += ["", "By teammate:"]
+    lines += [
+        f"- {group.name}: {spent(group.sums)}, {group.sums.runs:,} runs"
+        for group in used.groups[:MOST_GROUPS]
+    ]
+    if more := used.groups[MOST_GROUPS:]:
+        lines.append(f"- {len(more)} others: {money(sum(group.sums.cost for group in more))}")
+    return "\n".join(lines + _budgets(access))
+
+
+def _budgets(access: Access) -> list[str]:
+    if not access.may("data.budgets.manage"):
+        return []
+    uses = [use for use in budgets.uses(access, looks_back=False) if not use.is_per_run]
+    said = [f"- {money(use.used)} spent of {use.budget}" for use in uses]
+    return ["", "Budgets:", *said] if said else []
