@@ -4,13 +4,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from django.db.models import QuerySet, Sum
+from django.db.models import Max, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from config.compiled import Hole, compiled
 from runs.lifecycle import workers
-from runs.models import ACTIVE, Gate, GateStatus, Run, RunStatus, Step, StepKind, StepStatus
+from runs.models import (
+    ACTIVE,
+    BudgetHold,
+    Gate,
+    GateStatus,
+    Run,
+    RunStatus,
+    Step,
+    StepKind,
+    StepStatus,
+)
 from teammates.types import JSON
 from threads.models import Thread
 
@@ -81,14 +91,27 @@ def _why_queued(run: Run) -> str:
 
 
 def so_far(run: Run) -> JSON | None:
-    """What the finished steps of a run under way used and cost; None once it is over."""
-    if run.is_finished:
-        return None
-    return run.steps.aggregate(
+    """What the finished steps of a run under way used and cost, and what budgets have `reserved`
+    for the call that it makes; None once it is over."""
+    return None if run.is_finished else _so_far(Q(run=run))
+
+
+def under_way(thread: Thread) -> JSON | None:
+    """The same of the runs of a thread that are not over; None if none is."""
+    busy = Run.objects.filter(thread=thread, finished_at=None)
+    return _so_far(Q(run__in=busy)) if busy.exists() else None
+
+
+def _so_far(of_runs: Q) -> JSON:
+    used = Step.objects.filter(of_runs).aggregate(
         cost=Coalesce(Sum("cost"), Decimal(0)),
         input_tokens=Coalesce(Sum("input_tokens"), 0),
         output_tokens=Coalesce(Sum("output_tokens"), 0),
     )
+    # Each budget holds as much for a call.
+    calls = Step.objects.filter(of_runs, status=StepStatus.RUNNING)
+    held = BudgetHold.objects.filter(step__in=calls).values("step").annotate(most=Max("amount"))
+    return used | {"reserved": held.aggregate(all=Sum("most"))["all"]}
 
 
 def failed_step(run: Run) -> Step | None:

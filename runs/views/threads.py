@@ -227,6 +227,7 @@ def _panel(thread: Thread) -> Context:
     return {
         "files": files.current_files(thread),
         "sums": lookup.sums_of(thread),
+        "under_way": explain.under_way(thread),
         "context_use": used,
         "compacts_at": int(used.size * compaction.TRIGGER) if used else None,
     }

@@ -50,6 +50,7 @@ function follow() {
     const stick = nearBottom();
     htmx.swap(document.body, event.data, { swapStyle: "none" });
     if (stick) toBottom();
+    tellPage(); // what it costs by now
   });
   source.addEventListener("say", (event) => {
     document.getElementById("say").textContent = event.data;
