@@ -1,6 +1,7 @@
 """The two APIs: one domain, two envelopes. Routers come from the apps, errors are mapped here."""
 
 import functools
+import inspect
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -106,10 +107,13 @@ def error_response(request: HttpRequest, error: DomainError, status: int = 0) ->
 def _refuse_unknown_parameters(function: Callable[..., Any]) -> Callable[..., Any]:
     """ninja ignores query parameters that an operation does not declare; we name them."""
 
+    defaults = (one.default for one in inspect.signature(function).parameters.values())
+    aliases = {alias for one in defaults if (alias := getattr(one, "alias", None))}
+
     @functools.wraps(function)
     def checked(request: HttpRequest, **given: Any) -> Any:
         takes_any = getattr(function, "takes_any_query", False)
-        if not takes_any and (unknown := sorted(set(request.GET) - set(given))):
+        if not takes_any and (unknown := sorted(set(request.GET) - set(given) - aliases)):
             raise errors.Invalid(
                 f"Unknown query parameter: {', '.join(unknown)}.", code="unknown_query_parameter"
             )
@@ -297,6 +301,7 @@ v1.add_router("", "runs.api.v1.threads.router")
 v1.add_router("", "runs.api.v1.runs.router")
 v1.add_router("", "runs.api.v1.webhooks.router")
 v1.add_router("", "runs.api.v1.usage.router")
+v1.add_router("", "runs.api.v1.credits.router")
 v2.add_router("", "teammates.api.v2_account.router")
 v2.add_router("", "runs.api.v2.teammates.router")
 v2.add_router("", "runs.api.v2.teammate_channels.router")

@@ -10,10 +10,10 @@ from django.utils import timezone
 from runs.budgets.counting import COUNTS_AGAINST, KEY_RUN, RUNS, STARTS_ON, began_on, days_of
 from runs.models import (
     CALLS_A_MODEL,
+    PERIODS,
     Budget,
     BudgetAction,
     BudgetCount,
-    BudgetPeriod,
     Gate,
     GateKind,
     GateStatus,
@@ -37,6 +37,7 @@ SELECT b.id, {STARTS_ON}, {KEY_RUN}, coalesce(sum(s.cost), 0), 0, 0, 0, 0
 FROM runs_budget b JOIN {RUNS} ON {COUNTS_AGAINST}
 JOIN runs_step s ON s.run_id = r.id AND s.kind IN ({_CALLS})
 WHERE b.id = %(budget)s AND CASE b.period WHEN 'total' THEN true
+    WHEN 'credits' THEN r.finished_at IS NULL
     WHEN 'run' THEN EXISTS (
         SELECT FROM runs_run o
         WHERE o.finished_at IS NULL AND (o.id = root.id OR o.root_id = root.id))
@@ -90,19 +91,9 @@ def set_budget(
     limits.take((limits.BUDGETS, access.organization.pk))
     try:
         with transaction.atomic():
-            with connection.cursor() as cursor:
-                # Whoever waits for it holds up everybody who works.
-                cursor.execute(f"SET LOCAL lock_timeout = '{LONGEST_WAIT}'")
-                cursor.execute("LOCK TABLE runs_step IN SHARE ROW EXCLUSIVE MODE")
-                cursor.execute("SET LOCAL lock_timeout = DEFAULT")
-            budget = Budget.objects.create(
+            budget = create_locked(
                 organization=access.organization, created_by=access.user, **fields, **rows
             )
-            about: dict[str, Any] = {"budget": budget.pk, **days_of(today())}
-            with connection.cursor() as cursor:
-                cursor.execute(_COUNT, about)
-                cursor.execute(_HOLD, about)
-                cursor.execute(_RESERVE, about)
     except OperationalError:
         raise Conflict(
             "The database is busy with other work; try again in a minute.", code="budgets.busy"
@@ -112,6 +103,23 @@ def set_budget(
             "There is a budget for that and this period already; change that one.",
             code="budgets.duplicate",
         ) from None
+    return budget
+
+
+def create_locked(**fields: Any) -> Budget:
+    """Make a budget, and count what its runs spent and may be spending. Until the transaction is
+    over no step begins or ends. Raises `OperationalError` where the database is busy."""
+    with connection.cursor() as cursor:
+        # Whoever waits for it holds up everybody who works.
+        cursor.execute(f"SET LOCAL lock_timeout = '{LONGEST_WAIT}'")
+        cursor.execute("LOCK TABLE runs_step IN SHARE ROW EXCLUSIVE MODE")
+        cursor.execute("SET LOCAL lock_timeout = DEFAULT")
+    budget = Budget.objects.create(**fields)
+    about: dict[str, Any] = {"budget": budget.pk, **days_of(today())}
+    with connection.cursor() as cursor:
+        cursor.execute(_COUNT, about)
+        cursor.execute(_HOLD, about)
+        cursor.execute(_RESERVE, about)
     return budget
 
 
@@ -189,7 +197,8 @@ def list_budgets(access: Access) -> "QuerySet[Budget]":
     """Those of the organization, the widest first. Raises `Forbidden`."""
     if not access.may("data.budgets.manage"):
         access.require("data.usage.read")
-    found = Budget.objects.filter(organization=access.organization).select_related(*COLUMNS)
+    found = Budget.objects.filter(organization=access.organization, period__in=PERIODS)
+    found = found.select_related(*COLUMNS)
     return found.order_by("created_at", "id")
 
 
@@ -215,10 +224,10 @@ def _check_rows(access: Access, rows: dict[str, Any]) -> None:
 
 
 def _choices(**given: str) -> dict[str, str]:
-    known = {"period": BudgetPeriod, "action": BudgetAction}
+    known = {"period": PERIODS, "action": tuple(BudgetAction)}
     for name, value in given.items():
-        if value not in known[name].values:
-            raise Invalid(f"{name} must be one of {', '.join(known[name].values)}.")
+        if value not in known[name]:
+            raise Invalid(f"{name} must be one of {', '.join(known[name])}.")
     return given
 
 

@@ -121,7 +121,7 @@ async def _begin_within_budgets(attempt: Attempt, loaded: LoadedRun, begin: Begi
     begun = await attempt.events.commit(step_journal.begin_reserved, begin)
     if isinstance(begun, Breach):
         why = budget_gates.why_it_stops(begun, begin.route)
-        raise DomainError(why, code="budget.exceeded")
+        raise DomainError(why, code=budget_gates.code_of(begun))
     if begun is None:
         raise Stopped
     return begun

@@ -7,7 +7,7 @@ from django.urls import reverse
 from runs.budgets import definitions
 from runs.budgets.reserving import Breach
 from runs.gates import brakes
-from runs.models import Budget, BudgetPeriod, Gate, GateKind, Run
+from runs.models import CREDITS_PER_DOLLAR, Budget, BudgetPeriod, Gate, GateKind, Run
 from runs.notifications import notices
 from teammates.access import PERMISSIONS, Access
 from teammates.errors import Invalid
@@ -78,10 +78,25 @@ def why_it_stops(breach: Breach, route: Model) -> str:
             f"{route.alias} has no price, so that nobody can tell what it costs, and a budget "
             "holds for this run. Set its price in Models & prices, or use another model."
         )
+    if breach.period == BudgetPeriod.CREDITS:
+        left, wanted = (
+            int(dollars * CREDITS_PER_DOLLAR)
+            for dollars in (max(breach.amount - breach.used, Decimal(0)), breach.worst)
+        )
+        return (
+            f"There are {left:,} credits left, and the next call may take up to {wanted:,}. Ask "
+            "whoever runs this installation for more."
+        )
     return (
         f"{_sentence(breach)} The next call may cost up to {dollars(breach.worst)}. Ask whoever "
         "manages budgets to raise it."
     )
+
+
+def code_of(breach: Breach) -> str:
+    """The error class of a run that ends at a budget."""
+    is_credits = breach.period == BudgetPeriod.CREDITS
+    return "entitlement.credits_exhausted" if is_credits else "budget.exceeded"
 
 
 def _sentence(breach: Breach) -> str:

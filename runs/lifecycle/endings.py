@@ -8,7 +8,8 @@ from decimal import Decimal
 from django.db import connection, transaction
 from django.utils import timezone
 
-from runs.budgets import reserving
+from runs.budgets import credits, reserving
+from runs.budgets.credits import IS_METERED
 from runs.events.channels import CANCEL_CHANNEL, LIVE_CHANNEL, WORK_CHANNEL, notify
 from runs.events.payloads import NewEvent
 from runs.lifecycle.transitions import End, Lease, S, end_all, holding, write
@@ -145,6 +146,7 @@ def finish_all(ended: list[tuple[Run, Outcome]]) -> None:
             outbox.queue(run)
         notices.tell_of_result(run)
         unusual.tell_of_run(run, left[run.pk].usual)
+    credits.take(run for run, _ in ended if left[run.pk].is_metered)
     add_to_days(run.pk for run, _ in ended)
 
 
@@ -156,6 +158,7 @@ class _Left:
     has_endpoints: bool
     used: str | None
     usual: float | None  # dollars, of its task
+    is_metered: bool  # its organization has been given credits
 
 
 _LEFT = f"""
@@ -163,7 +166,7 @@ SELECT r.id,
     EXISTS (SELECT FROM runs_step s WHERE s.run_id = r.id AND s.status = 'running')
     OR EXISTS (SELECT FROM runs_gate g WHERE g.run_id = r.id AND g.status = 'pending'),
     EXISTS (SELECT FROM runs_webhookendpoint e WHERE e.organization_id = r.organization_id),
-    {USED}, {USUAL}
+    {USED}, {USUAL}, {IS_METERED}
 FROM runs_run r WHERE r.id = ANY(%s::bigint[])
 """
 

@@ -1,7 +1,15 @@
 """The rows and their constraints."""
 
 from runs.models.artifact import Artifact
-from runs.models.budget import Budget, BudgetAction, BudgetCount, BudgetHold, BudgetPeriod
+from runs.models.budget import (
+    PERIODS,
+    Budget,
+    BudgetAction,
+    BudgetCount,
+    BudgetHold,
+    BudgetPeriod,
+)
+from runs.models.credit import CreditEntry, CreditKind
 from runs.models.event import Event
 from runs.models.gate import (
     ASKING,
@@ -17,7 +25,7 @@ from runs.models.idempotency import IdempotencyKey
 from runs.models.mail import Mail
 from runs.models.notice import ON_HOME, Notice, NoticeKind
 from runs.models.report import Report
-from runs.models.run import Run
+from runs.models.run import CREDITS_PER_DOLLAR, Run
 from runs.models.run_file import RunFile
 from runs.models.run_status import (
     ACTIVE,
@@ -61,10 +69,12 @@ __all__ = [
     "ASKING",
     "BUSY",
     "CALLS_A_MODEL",
+    "CREDITS_PER_DOLLAR",
     "FINISHED",
     "NEEDS_SOMEBODY",
     "ON_HOME",
     "ON_PAGES",
+    "PERIODS",
     "RETRYABLE",
     "TRIGGERED",
     "WAITED_AT",
@@ -76,6 +86,8 @@ __all__ = [
     "BudgetPeriod",
     "CallStatus",
     "Channel",
+    "CreditEntry",
+    "CreditKind",
     "DecidedVia",
     "DeliveryAttempt",
     "DeliveryStatus",

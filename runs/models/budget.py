@@ -19,6 +19,11 @@ class BudgetPeriod(models.TextChoices):
     WEEK = "week", "a week"
     MONTH = "month", "a month"
     TOTAL = "total", "in all"
+    CREDITS = "credits", "in credits"  # the organization's alone, made by `credits.adjust`
+
+
+# Those that people set.
+PERIODS = tuple(one for one in BudgetPeriod if one != BudgetPeriod.CREDITS)
 
 
 class BudgetAction(models.TextChoices):
@@ -40,7 +45,7 @@ class Budget(models.Model):
     thread = models.ForeignKey(Thread, null=True, on_delete=models.CASCADE, related_name="+")
     run = models.ForeignKey(Run, null=True, on_delete=models.CASCADE, related_name="+")
     # Days, weeks (from Monday on) and months are UTC's.
-    period = models.CharField(max_length=5, choices=BudgetPeriod.choices)
+    period = models.CharField(max_length=7, choices=BudgetPeriod.choices)
     amount = models.DecimalField(max_digits=14, decimal_places=6)
     action = models.CharField(max_length=5, choices=BudgetAction.choices)
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")

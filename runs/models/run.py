@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     pass
 
 
+CREDITS_PER_DOLLAR = 1000
+
+
 def new_trace_id() -> str:
     return secrets.token_hex(16)
 
@@ -338,5 +341,5 @@ class Run(Owned, Identified, Shareable):
 
     @property
     def credits_used(self) -> int | None:
-        """1000 credits a dollar, rounded up; None while the cost is not known."""
-        return None if self.cost is None else math.ceil(self.cost * 1000)
+        """Rounded up; None while the cost is not known."""
+        return None if self.cost is None else math.ceil(self.cost * CREDITS_PER_DOLLAR)

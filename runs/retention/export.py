@@ -10,6 +10,7 @@ from django.db.models import QuerySet
 
 from runs.models import (
     Artifact,
+    CreditEntry,
     Firing,
     Lesson,
     Mail,
@@ -67,6 +68,7 @@ SECTIONS: dict[str, tuple[type[models.Model], str]] = {
     "keys": (APIKey, "organization"),
     "usage": (UsageDay, "organization"),
     "usage_labels": (UsageLabel, "organization"),
+    "credits": (CreditEntry, "organization"),
 }
 # Never given away, whatever row has them.
 SECRET = frozenset(

@@ -5,7 +5,8 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
-from runs.budgets import definitions, report
+from runs.budgets import credits, definitions, report
+from runs.models import CREDITS_PER_DOLLAR
 from runs.views.forms.budgets import ACTIONS, BudgetChangeForm, BudgetForm
 from teammates.errors import DomainError
 from teammates.web.pages import PageRequest, add_refusal
@@ -28,6 +29,8 @@ def budget_list(request: PageRequest) -> HttpResponse:
             return redirect("runs:budget_list")
     context = {
         "uses": report.uses(access),
+        "credits": credits.balance_of(access.organization),
+        "per_dollar": CREDITS_PER_DOLLAR,
         "form": form,
         "actions": ACTIONS.items(),
         "may_manage": access.may("data.budgets.manage"),

@@ -236,7 +236,7 @@ def _children(request: PageRequest, run: Run) -> Context:
     started = list(family.filter(started_by=run).order_by("pk")[:100])
     tries = family.filter(Q(retry_of=run) | Q(pk=run.retry_of_id or 0)).order_by("pk")
     whole = Run.objects.filter(Q(root=run) | Q(pk=run.pk)).aggregate(
-        cost=Sum("cost"), runs=Count("pk"), unpriced=lookup.UNPRICED
+        unpriced=lookup.UNPRICED, cost=Sum("cost"), runs=Count("pk")
     )
     return {"started": started, "tries": tries[:100], "whole": whole}
 

@@ -5,7 +5,7 @@ from typing import Any
 from django import forms
 
 from runs.budgets.definitions import COLUMNS, LARGEST
-from runs.models import BudgetAction, BudgetPeriod, Task, TaskStatus
+from runs.models import PERIODS, BudgetAction, Task, TaskStatus
 from teammates.access import Access
 from teammates.models import APIKey, EndUser, Membership, Teammate, TeammateStatus
 
@@ -36,7 +36,9 @@ class BudgetForm(BudgetChangeForm):
     """A new budget; what it is for is chosen by kind and row ("teammate:12")."""
 
     whose = forms.ChoiceField(label="Runs of", required=False)
-    period = forms.ChoiceField(label="Period", choices=BudgetPeriod.choices, initial="month")
+    period = forms.ChoiceField(
+        label="Period", choices=[(one.value, one.label) for one in PERIODS], initial="month"
+    )
     field_order = ("whose", "amount", "period", "action")
 
     def __init__(self, access: Access, *args: Any, **kwargs: Any) -> None:
