@@ -286,6 +286,7 @@ async def pages(site: Site, scale: float) -> Figures:
         "files": "/files/",
         "needs_you": "/needs-you/",
         "usage": "/usage/?period=90d",
+        "usage_by_two": "/usage/?period=90d&by=teammate&and=trigger",
         "audit": "/settings/audit/",
         "search": "/search/?q=customer+996",
         "search_short": "/search/?q=o",
