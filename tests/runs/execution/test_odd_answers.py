@@ -3,6 +3,8 @@
 import asyncio
 import json
 import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -325,7 +327,6 @@ def test_refusals_are_plain_sentences(
     [
         refused(408, "Timeout"),
         refused(429, "Slow down", "rate_limit_exceeded", retry_after_ms="20"),
-        refused(429, "Slow down", "rate_limit_exceeded", retry_after="0.02"),
         refused(500, "Oops"),
         page(502, "<html><title>502 Bad Gateway</title></html>"),
         refused(503, "Unavailable"),
@@ -342,6 +343,45 @@ def test_what_passes_is_tried_again(alice: Access, models: FakeModels, answer: A
     run = answered(alice, models, answer)
     assert said(run) == "Hello wörld"
     assert types(run).count("run.llm.retry") == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "least", "most"),
+    [
+        ({"retry_after_ms": "1500"}, 1500, 1500),
+        ({"retry_after": "1"}, 1000, 1000),
+        ({"retry_after": "in 2 seconds"}, 900, 2000),  # as a date, of whole seconds
+    ],
+)
+def test_it_waits_as_long_as_it_is_told(
+    alice: Access, models: FakeModels, headers: dict[str, str], least: int, most: int
+) -> None:
+    if headers.get("retry_after") == "in 2 seconds":
+        at = datetime.now(UTC) + timedelta(seconds=2)
+        headers = {"retry_after": format_datetime(at, usegmt=True)}
+    run = answered(alice, models, refused(429, "Slow down", "rate_limit_exceeded", **headers))
+    assert said(run) == "Hello wörld"
+    told = Event.objects.get(run=run, type="run.llm.retry").data
+    assert least <= told["delay_ms"] <= most
+
+
+def test_an_error_in_the_middle_of_an_answer_is_tried_again(
+    alice: Access, models: FakeModels
+) -> None:
+    broken = b'data: {"error":{"message":"Overloaded","code":503}}\n\n'
+    status, kind, pieces = chat({"content": "Half"}, finish=None, usage=False, done=False)
+    run = answered(alice, models, (status, kind, [*pieces, broken]))
+    assert said(run) == "Hello wörld"
+    assert types(run).count("run.llm.retry") == 1
+
+
+def test_usage_that_is_never_told_is_estimated(alice: Access, models: FakeModels) -> None:
+    run = answered(alice, models, chat({"content": "Hello there"}, usage=False))
+    assert said(run) == "Hello there"
+    assert run.usage_estimated
+    assert run.input_tokens
+    assert run.output_tokens
+    assert run.cost
 
 
 def test_usage_told_on_the_way_is_not_counted_twice(alice: Access, models: FakeModels) -> None:

@@ -1,12 +1,14 @@
 """What a provider keeps of a prompt is asked for, and found again at the next step."""
 
 from decimal import Decimal
+from itertools import pairwise
 
 import pytest
 
 from runs.models import RunStatus, Step, StepKind
 from teammates.access import Access
-from tests.fake_models import STEPS, FakeModels
+from tests.fake_models import STEPS, FakeModels, chat, gemini, response
+from tests.runs.execution.test_responses import CALL, says
 from tests.runs.execution.working import finish, run_on
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -48,3 +50,39 @@ def test_tools_are_sent_by_name(alice: Access, models: FakeModels) -> None:
     finish(run_on(alice, models, "anthropic", "ok"))
     names = [tool["name"] for tool in models.requests[0]["body"]["tools"]]
     assert names == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "conversation"),
+    [
+        ("openai_compatible", "ok", "messages"),
+        ("openai", "gpt-5", "input"),
+        ("google", "gemini-3-pro", "contents"),
+    ],
+)
+def test_what_was_sent_before_is_sent_again_as_it_was(
+    alice: Access, models: FakeModels, kind: str, model: str, conversation: str
+) -> None:
+    """So that providers that cache by prefix, without marks, find it."""
+    named = {"name": "list_files", "arguments": "{}"}
+    call = {"index": 0, "id": "call_1", "type": "function", "function": named}
+    calls = {
+        "openai_compatible": chat({"tool_calls": [call]}, finish="tool_calls"),
+        "openai": response(CALL),
+        "google": gemini([{"functionCall": {"name": "list_files", "args": {}}}]),
+    }[kind]
+    last = {
+        "openai_compatible": chat({"content": "Done"}),
+        "openai": response(says("Done")),
+        "google": gemini([{"text": "Done"}]),
+    }[kind]
+    models.answers = [calls, calls, calls, last]
+    run = finish(run_on(alice, models, kind, model))
+    assert run.status == RunStatus.COMPLETED, run.error_message
+    bodies = [request["body"] for request in models.requests]
+    assert len(bodies) == 4
+    for before, after in pairwise(bodies):
+        told = before[conversation]
+        assert after[conversation][: len(told)] == told
+        for name in ("tools", "instructions", "systemInstruction"):
+            assert after.get(name) == before.get(name)
