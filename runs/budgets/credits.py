@@ -6,6 +6,7 @@ follows: `spent` is what the ended runs took, and what those under way have cost
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import date, timedelta
 from decimal import Decimal
 
@@ -29,7 +30,9 @@ from teammates.errors import Conflict, Forbidden, Invalid
 from teammates.models import Organization
 from teammates.trust import audit
 
-MOST = 10**12
+MOST = 10**10
+LARGEST = Decimal(10**8)  # dollars that a budget holds
+LAST_YEAR = 2200
 LONGEST_NOTE = 500
 # That the organization of run `r` has been given credits.
 IS_METERED = f"""EXISTS (
@@ -47,7 +50,9 @@ def balance_of(organization: Organization) -> int | None:
 def ledger_of(
     organization: Organization, *, first: date | None = None, last: date | None = None
 ) -> "QuerySet[CreditEntry]":
-    """The newest first, of days (UTC) from `first` to `last`."""
+    """The newest first, of days (UTC) from `first` to `last`. Raises `Invalid`."""
+    if any(day.year > LAST_YEAR for day in (first, last) if day):
+        raise Invalid(f"from and to must be days until {LAST_YEAR}.")
     entries = CreditEntry.objects.filter(organization=organization)
     if first is not None:
         entries = entries.filter(created_at__gte=midnight(first))
@@ -66,36 +71,31 @@ def adjust(access: Access, organization: Organization, amount: int, note: str = 
     return _book(access, organization, amount, note)
 
 
-@audit.recorded("credits.adjust_all", of_organization=True)
-@transaction.atomic
 def adjust_all(access: Access, amount: int, note: str = "") -> int:
-    """The same for every organization; those that do not have as many keep what they have. Returns
-    of how many the balance changed."""
+    """The same for every organization, one after the other; those that do not have as many keep
+    what they have. Returns of how many the balance changed."""
     _require(access)
-    if not amount or abs(amount) > MOST:
-        raise Invalid(f"amount must be a number of credits, not 0, {MOST:,} at most.")
     changed = 0
     for organization in Organization.objects.filter(closed_at=None).order_by("pk"):
-        if (balance_of(organization) or 0) + amount >= 0:
-            _book(access, organization, amount, note)
+        with suppress(Conflict):
+            adjust(access, organization, amount, note)
             changed += 1
     return changed
 
 
-@audit.recorded("credits.reset_all", of_organization=True)
-@transaction.atomic
 def reset_all(access: Access, note: str = "") -> int:
     """Take from every organization the credits that it has left. Returns from how many."""
     _require(access)
-    changed = 0
-    for organization in Organization.objects.filter(closed_at=None).order_by("pk"):
-        with transaction.atomic():
-            account = _locked(organization)
-            left = balance_of(organization) if account else None
-            if left:
-                _book(access, organization, -left, note, kind=CreditKind.RESET)
-                changed += 1
-    return changed
+    organizations = Organization.objects.filter(closed_at=None).order_by("pk")
+    return sum(_reset(access, organization, note) for organization in organizations)
+
+
+@audit.recorded("credits.reset")
+def _reset(access: Access, organization: Organization, note: str) -> bool:
+    if not balance_of(organization):
+        return False
+    _book(access, organization, None, note)
+    return True
 
 
 def take(runs: Iterable[Run]) -> None:
@@ -123,7 +123,8 @@ def take(runs: Iterable[Run]) -> None:
                     run=run,
                 )
             rounded = Decimal(used) / CREDITS_PER_DOLLAR - (run.cost or 0)
-            counts.update(spent=F("spent") + rounded)
+            # What nobody told of a call that was lost is not taken, and held no longer.
+            counts.update(spent=F("spent") + rounded, kept=0)
 
 
 def _require(access: Access) -> None:
@@ -145,38 +146,29 @@ def _locked(organization: Organization) -> Budget | None:
 
 
 @transaction.atomic
-def _book(
-    access: Access,
-    organization: Organization,
-    amount: int,
-    note: str,
-    *,
-    kind: CreditKind = CreditKind.ADJUSTMENT,
-) -> int:
+def _book(access: Access, organization: Organization, amount: int | None, note: str) -> int:
+    """`amount` None takes all that is left."""
     if len(note) > LONGEST_NOTE:
         raise Invalid(f"note must have at most {LONGEST_NOTE} characters.")
     Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
-    account = _locked(organization)
-    balance = (balance_of(organization) or 0) + amount
-    if balance < 0:
-        raise Conflict(
-            f"There are {balance - amount:,} credits, not {-amount:,}.",
-            code="credits.insufficient",
-        )
-    if account is None:
-        account = _opened(organization)
-    account.amount += Decimal(amount) / CREDITS_PER_DOLLAR
+    account = _locked(organization) or _opened(organization)
+    left = balance_of(organization) or 0
+    given = -left if amount is None else amount
+    if left + given < 0:
+        raise Conflict(f"There are {left:,} credits, not {-given:,}.", code="credits.insufficient")
+    account.amount += Decimal(given) / CREDITS_PER_DOLLAR
+    if account.amount >= LARGEST:
+        raise Invalid(f"amount: all that was ever given must be less than ${LARGEST:,}.")
     account.save(update_fields=["amount", "updated_at"])
-    BudgetCount.objects.filter(budget=account).update(told=0)
     CreditEntry.objects.create(
         organization=organization,
-        kind=kind,
-        amount=amount,
-        balance=balance,
+        kind=CreditKind.RESET if amount is None else CreditKind.ADJUSTMENT,
+        amount=given,
+        balance=left + given,
         note=note,
         created_by=access.user,
     )
-    return balance
+    return left + given
 
 
 def _opened(organization: Organization) -> Budget:

@@ -4,14 +4,14 @@ Locks are taken in the order of all who spend: runs, counts of budgets, days.
 """
 
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 
 from django.db import connection, transaction
 
 from runs.budgets.counting import COUNTS_AGAINST, KEY_RUN, RUNS
 from runs.models import CALLS_A_MODEL
-from runs.usage.days import add_to_days, take_from_days
+from runs.usage.days import hold_days, remake_days
 from runs.usage.periods import FIRST_YEAR, today
 from teammates.access import Access
 from teammates.errors import Invalid
@@ -55,6 +55,8 @@ _COUNTS = f"""
 WITH due AS (
     SELECT b.id AS budget_id, {_STARTS_ON} AS starts_on, {KEY_RUN} AS run_id, sum(c.more) AS more
     FROM corrected c JOIN {RUNS} ON r.id = c.run_id JOIN runs_budget b ON {COUNTS_AGAINST}
+    -- Credits of runs that are over were taken.
+    WHERE b.period <> 'credits' OR r.finished_at IS NULL
     GROUP BY 1, 2, 3
 ), counts AS (
     SELECT n.id, due.more FROM runs_budgetcount n JOIN due ON n.budget_id = due.budget_id
@@ -117,16 +119,16 @@ def correct_price(access: Access, model: Model, since: date, **lanes: str) -> Co
     ModelPrice.objects.create(model=model, valid_from=at, **read_price(**lanes))
     with connection.cursor() as cursor:
         cursor.execute(_LOCK, parameters)
+        hold_days(access.organization)
         cursor.execute(_CORRECT, parameters)
         cursor.execute(_STEPS)
         cursor.execute(_COUNTS)
         cursor.execute(_FINISHED)
         finished = [pk for (pk,) in cursor.fetchall()]
-        take_from_days(finished)
         cursor.execute(_USAGE, {"runs": finished})
         cursor.execute(_RUNS, {"runs": finished})
-        add_to_days(finished)
         cursor.execute("DROP TABLE corrected")
+    remake_days(access.organization, at.astimezone(UTC).date())
     return changed
 
 

@@ -41,7 +41,7 @@ def due() -> "QuerySet[BudgetCount]":
     recent = Q(starts_on=None) | Q(starts_on__gte=TruncDate(Now() - LONGEST_PERIOD))
     return (
         counts.filter(recent)
-        .exclude(budget__period=BudgetPeriod.RUN)
+        .exclude(budget__period__in=[BudgetPeriod.RUN, BudgetPeriod.CREDITS])
         .filter(spent__gte=F("budget__amount") * next_share - F("kept"))
     )
 

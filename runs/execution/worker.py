@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import time
+from itertools import count
 from typing import Any
 
 from channels.consumer import AsyncConsumer
@@ -30,7 +31,7 @@ from runs.lifecycle.transitions import Lease
 from runs.notifications import digests, mailer
 from runs.retention import cleanup, closed_accounts, erasure
 from runs.triggers import scheduler
-from runs.usage import unusual
+from runs.usage import days, unusual
 from runs.webhooks.sender import Sender
 from teammates import providers
 from teammates.integrations import checks
@@ -44,6 +45,7 @@ DRAIN_SECONDS = 3.0  # short steps may end before runs are handed back
 CANCEL_SECONDS = 3.0
 TIDY_SECONDS = 60
 WATCH_SECONDS = 60
+UNUSUAL_MINUTES = 15
 
 
 class Worker:
@@ -239,8 +241,10 @@ class Worker:
 
     async def _watch_spending(self) -> None:
         """Tell of days that cost too much, and of what was used."""
-        while True:
-            await self._try(unusual.tell_of_days)
+        for minute in count():
+            await self._try(days.follow_timezones)
+            if minute % UNUSUAL_MINUTES == 0:
+                await self._try(unusual.tell_of_days)
             await self._try(digests.write_due)
             await asyncio.sleep(WATCH_SECONDS)
 

@@ -17,7 +17,7 @@ from runs.models import Gate, GateStatus, Run, RunStatus, Step, StepKind, StepSt
 from runs.notifications import notices
 from runs.usage import unusual
 from runs.usage.booking import USED, totals_of, usage_of
-from runs.usage.days import add_to_days
+from runs.usage.days import SHARE_DAYS, add_to_days
 from runs.usage.unusual import USUAL
 from runs.webhooks import outbox
 from teammates.access import Access
@@ -166,7 +166,7 @@ SELECT r.id,
     EXISTS (SELECT FROM runs_step s WHERE s.run_id = r.id AND s.status = 'running')
     OR EXISTS (SELECT FROM runs_gate g WHERE g.run_id = r.id AND g.status = 'pending'),
     EXISTS (SELECT FROM runs_webhookendpoint e WHERE e.organization_id = r.organization_id),
-    {USED}, {USUAL}, {IS_METERED}
+    {USED}, {USUAL}, {IS_METERED}, {SHARE_DAYS}
 FROM runs_run r WHERE r.id = ANY(%s::bigint[])
 """
 
@@ -174,7 +174,7 @@ FROM runs_run r WHERE r.id = ANY(%s::bigint[])
 def _what_is_left(run_ids: list[int]) -> dict[int, _Left]:
     with connection.cursor() as cursor:
         cursor.execute(_LEFT, [run_ids])
-        return {row[0]: _Left(*row[1:]) for row in cursor.fetchall()}
+        return {pk: _Left(*row) for pk, *row, _ in cursor.fetchall()}
 
 
 def _stop_what_is_open(run: Run, outcome: Outcome) -> list[str]:

@@ -36,14 +36,32 @@ WHERE r.finished_at IS NOT NULL
 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11;
 INSERT INTO runs_usagelabel (organization_id, kind, day, local_day, created_by_id, label, runs,
     {SUMS}, cost, unpriced, last_at)
-SELECT r.organization_id, 'tool', (r.finished_at AT TIME ZONE 'UTC')::date,
-    (r.finished_at AT TIME ZONE o.timezone)::date, r.created_by_id, l.name, count(*),
-    coalesce(sum(r.input_tokens), 0), coalesce(sum(r.output_tokens), 0),
-    coalesce(sum(r.cache_read_tokens), 0), coalesce(sum(r.cache_write_tokens), 0),
-    coalesce(sum(r.cost), 0), count(*) FILTER (WHERE r.cost IS NULL), max(r.finished_at)
-FROM (SELECT DISTINCT run_id, name FROM runs_toolcall) l
-JOIN runs_run r ON r.id = l.run_id
+SELECT r.organization_id, l.kind, (r.finished_at AT TIME ZONE 'UTC')::date,
+    (r.finished_at AT TIME ZONE o.timezone)::date, r.created_by_id, l.label, count(*),
+    coalesce(sum(u.input_tokens), 0), coalesce(sum(u.output_tokens), 0),
+    coalesce(sum(u.cache_read_tokens), 0), coalesce(sum(u.cache_write_tokens), 0),
+    coalesce(sum(u.cost), 0), count(*) FILTER (WHERE u.lacks_price), max(r.finished_at)
+FROM runs_run r
 JOIN teammates_organization o ON o.id = r.organization_id
+CROSS JOIN LATERAL (
+    SELECT DISTINCT 'tool' AS kind, name AS label FROM runs_toolcall c WHERE c.run_id = r.id
+    UNION ALL (
+        SELECT 'tag', m.key || '=' || m.value
+        FROM jsonb_each_text(
+            CASE jsonb_typeof(r.metadata) WHEN 'object' THEN r.metadata ELSE '{{}}' END
+        ) m
+        WHERE length(m.key) + length(m.value) < 200
+            AND position('=' in m.key) = 0 AND position('"' in m.key || m.value) = 0
+            AND jsonb_typeof(r.metadata -> m.key) IN ('string', 'number', 'boolean')
+        ORDER BY m.key LIMIT 20
+    )
+) l
+CROSS JOIN LATERAL (
+    SELECT sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
+        sum(cache_read_tokens) AS cache_read_tokens, sum(cache_write_tokens) AS cache_write_tokens,
+        sum(cost) AS cost, bool_or(cost IS NULL) AS lacks_price
+    FROM runs_usage WHERE run_id = r.id
+) u
 WHERE r.finished_at IS NOT NULL
 GROUP BY 1, 2, 3, 4, 5, 6;
 SET CONSTRAINTS ALL IMMEDIATE;
@@ -145,6 +163,7 @@ class Migration(migrations.Migration):
             preserve_default=False,
         ),
         migrations.RunSQL(FILL, migrations.RunSQL.noop),
+        migrations.AddIndex("usageday", models.Index(fields=["day"], name="usage_day_by_day")),
         migrations.AddConstraint(
             model_name="usageday",
             constraint=models.UniqueConstraint(

@@ -105,6 +105,7 @@ class UsageDay(DaySums):
         ]
         indexes: ClassVar = [
             models.Index(fields=["organization", "end_user", "day"], name="usage_day_end_user"),
+            models.Index(fields=["day"], name="usage_day_by_day"),  # `unusual`
         ]
 
     def __str__(self) -> str:

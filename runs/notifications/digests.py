@@ -3,12 +3,22 @@
 from datetime import date, timedelta
 
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import (
+    DateField,
+    DateTimeField,
+    F,
+    Func,
+    IntegerField,
+    Q,
+    QuerySet,
+    Value,
+)
 from django.urls import reverse
 from django.utils import timezone
 
 from runs.budgets import report as budgets
 from runs.models import Notice, NoticeKind, Run
+from runs.models.run_query import LocalDay
 from runs.usage.periods import Span
 from runs.usage.report import UsageReport, report
 from teammates.access import Access
@@ -22,33 +32,41 @@ MOST_GROUPS = 5
 
 def write_due() -> int:
     """Write the digests that are due; returns how many people were looked at."""
-    looked_at = 0
-    for pk in list(_perhaps_due().values_list("pk", flat=True)[:MOST_AT_ONCE]):
+    found = list(_due().values_list("pk", flat=True)[:MOST_AT_ONCE])
+    for pk in found:
         with transaction.atomic():
-            locked = Membership.objects.select_for_update(skip_locked=True, of=("self",))
+            locked = _due().select_for_update(skip_locked=True, of=("self",), no_key=True)
             member = locked.select_related("organization", "user").filter(pk=pk).first()
-            if member is not None and _is_due(member):
+            if member is not None:  # else another worker wrote it
                 _write(member)
-                looked_at += 1
-    return looked_at
+    return len(found)
 
 
-def _perhaps_due() -> "QuerySet[Membership]":
-    """Those that were not looked at since the day before yesterday's, anywhere on earth."""
-    now = timezone.now()
-    wanting = Membership.objects.exclude(digest=Digest.NEVER).filter(
-        user__is_active=True, organization__closed_at=None
+def _due() -> "QuerySet[Membership]":
+    """Those whose last digest was before today's, or this week's, in a place where the day has
+    begun to be worked in."""
+    here = Value(timezone.now(), output_field=DateTimeField()), F("organization__timezone")
+    hour = Func(
+        *here,
+        template="extract(hour FROM %(expressions)s)::int",
+        arg_joiner=" AT TIME ZONE ",
+        output_field=IntegerField(),
     )
-    days = Q(digest_on=None) | Q(digest_on__lt=(now + timedelta(hours=14)).date())
-    return wanting.filter(days).order_by(F("digest_on").asc(nulls_first=True), "pk")
-
-
-def _is_due(member: Membership) -> bool:
-    local = timezone.now().astimezone(member.organization.zone)
-    if member.digest == Digest.WEEKLY and local.weekday() != 0:
-        return False
-    is_new = member.digest_on is None or member.digest_on < local.date()
-    return bool(member.digest) and is_new and local.hour >= FROM_HOUR
+    monday = Func(
+        *here,
+        template="date_trunc('week', %(expressions)s)::date",
+        arg_joiner=" AT TIME ZONE ",
+        output_field=DateField(),
+    )
+    members = Membership.objects.alias(hour=hour, today=LocalDay(*here), monday=monday)
+    of_day = Q(digest=Digest.DAILY) & (Q(digest_on=None) | Q(digest_on__lt=F("today")))
+    of_week = Q(digest=Digest.WEEKLY) & (Q(digest_on=None) | Q(digest_on__lt=F("monday")))
+    return members.filter(
+        of_day | of_week,
+        hour__gte=FROM_HOUR,
+        user__is_active=True,
+        organization__closed_at=None,
+    ).order_by("pk")
 
 
 def _write(member: Membership) -> None:
@@ -57,8 +75,11 @@ def _write(member: Membership) -> None:
     member.digest_on = today
     member.save(update_fields=["digest_on"])
     access = Access(organization=member.organization, role=member.role, user=member.user)
-    days = 7 if member.digest == Digest.WEEKLY else 1
-    span = Span(today - timedelta(days=days), today - timedelta(days=1))
+    if member.digest == Digest.WEEKLY:
+        monday = today - timedelta(days=today.weekday())
+        span = Span(monday - timedelta(days=7), monday - timedelta(days=1))
+    else:
+        span = Span(today - timedelta(days=1), today - timedelta(days=1))
     used = report(access, span, by=["teammate"], measure="cost")
     run = Run.objects.visible_to(access).ended_within(span.start, span.end).order_by("-pk").first()
     if not used.sums.runs or run is None:

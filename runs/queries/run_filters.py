@@ -5,8 +5,18 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 
-from django.db.models import DurationField, Exists, ExpressionWrapper, F, OuterRef, Q
-from django.db.models.fields.json import KeyTextTransform
+from django.db.models import (
+    DurationField,
+    Exists,
+    ExpressionWrapper,
+    F,
+    Func,
+    OuterRef,
+    Q,
+    TextField,
+    Value,
+)
+from django.db.models.functions import Cast
 from django.utils import timezone
 
 from runs.models import Channel, Gate, RunFile, RunStatus, ToolCall, Usage
@@ -47,9 +57,7 @@ def _named(relation: str, *names: str) -> Filter:
         if value == NONE:
             return runs.filter(**{relation: None})
         number = number_of(value.rpartition("#")[2]) if "#" in value else None
-        if number is not None:
-            return runs.filter(**{relation: number})
-        wanted = Q()
+        wanted = Q() if number is None else Q(**{relation: number})
         for name in names:
             wanted |= Q(**{f"{relation}__{name}": value})
         return runs.filter(wanted)
@@ -127,7 +135,15 @@ def _tag(runs: RunQuerySet, value: str) -> RunQuerySet:
     key, sign, wanted = value.partition("=")
     if not key or not sign:
         raise Invalid("a key and its value must follow, as tag:customer=acme.")
-    return runs.annotate(tag=KeyTextTransform(key, "metadata")).filter(tag=wanted)
+    # Not Django's lookup, which takes a key of digits for a place in a list.
+    found = Func(
+        F("metadata"),
+        Cast(Value(key), TextField()),
+        arg_joiner=" ->> ",
+        template="(%(expressions)s)",
+        output_field=TextField(),
+    )
+    return runs.alias(tag=found).filter(tag=wanted)
 
 
 def _number_of(field: str) -> Filter:

@@ -15,7 +15,7 @@ from runs.triggers.due_times import times_within
 DAYS = 30
 GOES_BY = 20  # runs
 SPREAD = 2  # standard deviations on each side: nineteen months in twenty
-OFTEN = 24  # times a day; from there on a month is thirty such days
+OFTEN = 24  # times a day; from there on a month is counted by a week
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ def forecast(trigger: Trigger, task: Task) -> Forecast | None:
 
 
 def times_a_month(trigger: Trigger) -> int:
-    a_day = often_a_day(trigger)
-    if a_day is not None:  # counting a month of every minute takes long
-        return a_day * DAYS
+    if often_a_day(trigger) is not None:  # counting a month of every minute takes long
+        week = times_within(trigger, timezone.now(), timedelta(days=7))
+        return round(sum(1 for _ in week) * DAYS / 7)
     return sum(1 for _ in times_within(trigger, timezone.now(), timedelta(days=DAYS)))
 
 

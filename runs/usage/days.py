@@ -5,11 +5,14 @@ Both go by the same two statements, so that a sum is that of its runs.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 
 from django.db import connection, transaction
+from django.db.models import F
 
 from runs.models import LabelKind
 from runs.usage.totals import LANES
+from teammates.models import Organization
 
 _SUMMED = ("runs", *LANES, "cost", "unpriced")
 _KEY = (
@@ -70,6 +73,7 @@ CROSS JOIN LATERAL (
             CASE jsonb_typeof(r.metadata) WHEN 'object' THEN r.metadata ELSE '{{{{}}}}' END
         ) m
         WHERE length(m.key) + length(m.value) < {LONGEST_LABEL}
+            AND position('=' in m.key) = 0 AND position('"' in m.key || m.value) = 0
             AND jsonb_typeof(r.metadata -> m.key) IN ('string', 'number', 'boolean')
         ORDER BY m.key LIMIT {MOST_TAGS}
     )
@@ -99,9 +103,10 @@ class DayTable:
         """The statement that fills it from all runs."""
         return f"INSERT INTO {self.name} ({self.columns}) {self.made.format(which='true')}"
 
-    def change(self, sign: str) -> str:
-        """The statement that adds (`+`) the runs whose ids are given, or takes them out (`-`)."""
-        more = ", ".join(f"{name} = {self.name}.{name} {sign} excluded.{name}" for name in _SUMMED)
+    @property
+    def add(self) -> str:
+        """The statement that adds the runs whose ids are given."""
+        more = ", ".join(f"{name} = {self.name}.{name} + excluded.{name}" for name in _SUMMED)
         return f"""INSERT INTO {self.name} ({self.columns})
             {self.made.format(which="r.id = ANY(%(runs)s::bigint[])")}
             ON CONFLICT ({", ".join(self.key)}) DO UPDATE SET {more},
@@ -112,20 +117,17 @@ TABLES = (
     DayTable("runs_usageday", _KEY, _MADE),
     DayTable("runs_usagelabel", _LABEL_KEY, _MADE_LABELS),
 )
-
-
-def _change_both(sign: str) -> str:
-    """The days are locked before the labels, in every transaction."""
-    days, labels = (table.change(sign) for table in TABLES)
-    return f"""WITH days AS ({days} RETURNING 1), booked AS (SELECT count(*) FROM days)
-        {labels.replace("FROM runs_run r", "FROM booked, runs_run r", 1)}"""
-
-
-_ADD, _TAKE = _change_both("+"), _change_both("-")
+# The days are locked before the labels, in every transaction.
+_ADD = f"""WITH days AS ({TABLES[0].add} RETURNING 1), booked AS (SELECT count(*) FROM days)
+{TABLES[1].add.replace("FROM runs_run r", "FROM booked, runs_run r", 1)}"""
+_LOCK_SPACE = 1_706  # of advisory locks: an organization's days, shared by who adds to them
+# For whoever ends run `r`: until the transaction is over its days are not made again.
+SHARE_DAYS = f"pg_advisory_xact_lock_shared({_LOCK_SPACE}, mod(r.organization_id, 2147483647)::int)"
 
 
 def add_to_days(run_ids: Iterable[int]) -> None:
-    """Add finished runs to their days. Locks rows of days: call last in a transaction.
+    """Add finished runs to their days, which are shared (`SHARE_DAYS`). Locks rows of days: call
+    last in a transaction.
 
     What the transaction refers to is locked before: the keys of rows that it made are checked now
     and not at its end, or two transactions wait for a run and a day in a ring.
@@ -135,11 +137,50 @@ def add_to_days(run_ids: Iterable[int]) -> None:
         cursor.execute(_ADD, {"runs": list(run_ids)})
 
 
-def take_from_days(run_ids: Iterable[int]) -> None:
-    """Take finished runs out of their days, to add them again once they have changed; locks rows
-    of days."""
+def hold_days(organization: Organization) -> None:
+    """Until the transaction is over no run of the organization ends. Before counts of budgets are
+    locked, as by those who end runs."""
     with connection.cursor() as cursor:
-        cursor.execute(_TAKE, {"runs": list(run_ids)})
+        cursor.execute(
+            f"SELECT pg_advisory_xact_lock({_LOCK_SPACE}, mod(%s, 2147483647)::int)",
+            [organization.pk],
+        )
+
+
+@transaction.atomic
+def remake_days(organization: Organization, since: date | None = None) -> None:
+    """Make the sums of an organization's days (UTC) since one, or of all, again from its runs.
+    Those that end meanwhile wait, and are added."""
+    hold_days(organization)
+    about: dict[str, int | date] = {"organization": organization.pk, "since": since or date.min}
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        for table in TABLES:
+            cursor.execute(
+                f"DELETE FROM {table.name} WHERE organization_id = %(organization)s "
+                "AND day >= %(since)s",
+                about,
+            )
+            which = """r.organization_id = %(organization)s
+                AND r.finished_at >= %(since)s::timestamp AT TIME ZONE 'UTC'"""
+            cursor.execute(
+                f"INSERT INTO {table.name} ({table.columns}) {table.made.format(which=which)}",
+                about,
+            )
+
+
+def follow_timezones() -> int:
+    """Make the days of organizations again that have another timezone by now; returns of how
+    many."""
+    moved = Organization.objects.exclude(days_timezone=F("timezone"))
+    for organization in moved:
+        with transaction.atomic():
+            locked = Organization.objects.select_for_update(skip_locked=True, no_key=True)
+            found = locked.filter(pk=organization.pk).first()
+            if found is not None:
+                Organization.objects.filter(pk=found.pk).update(days_timezone=found.timezone)
+                remake_days(found)
+    return len(moved)
 
 
 @dataclass(frozen=True)

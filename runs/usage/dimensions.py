@@ -6,6 +6,7 @@ from typing import Any
 
 from runs.models import Channel, LabelKind, Task
 from teammates.models import APIKey, EndUser, Teammate, TeammateVersion, User
+from teammates.web.pages import number_of
 
 Key = Any  # of a group: what its column has
 Names = dict[Key, str]
@@ -23,6 +24,25 @@ class Dimension:
     term: Callable[[Key, str], tuple[str, str]]
     nothing: str = ""  # how the group without a key is called
     kind: LabelKind | None = None  # a run may be in several groups
+
+    @property
+    def is_by_id(self) -> bool:
+        return self.column not in ("model_name", "channel", "label")
+
+    def text_of(self, key: Key) -> str:
+        """A key as an address has it."""
+        return str(key) if key else NONE
+
+    def key_of(self, text: str) -> Key:
+        """Raises `ValueError` for what cannot be one."""
+        if text == NONE:
+            return None if self.is_by_id else ""
+        if not self.is_by_id:
+            return text
+        number = number_of(text)
+        if number is None:
+            raise ValueError(text)
+        return number
 
 
 def _as_they_are(keys: Collection[Key]) -> Names:

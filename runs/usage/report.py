@@ -3,13 +3,14 @@
 All of it comes from the daily sums (`UsageDay`); the number of queries does not depend on them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Sum
+from django.db.models import Q, Sum
 
 from runs.models import Run, RunStatus, Usage
 from runs.usage import periods, totals
@@ -30,6 +31,7 @@ PERIODS = {
 DEFAULT_PERIOD = "30d"
 MEASURES = {"cost": "Cost", "runs": "Runs", "tokens": "Tokens"}
 GONE = "Deleted"
+MOST_GROUPS = 200
 
 
 @dataclass
@@ -65,9 +67,11 @@ class Sums:
 
 @dataclass
 class UsageGroup:
-    """`terms` are those of the list of runs, besides the days."""
+    """`terms` are those of the list of runs, besides the days; `key` has the column of each
+    dimension."""
 
     name: str
+    key: tuple[Any, ...]
     terms: list[tuple[str, str]]
     sums: Sums
     before: Sums
@@ -88,8 +92,9 @@ class UsageReport:
     groups: list[UsageGroup]
     sums: Sums
     before: Sums
+    by_day: list[Decimal]
     saved_by_cache: Decimal
-    cost_of_failed: Decimal
+    cost_of_failed: Decimal | None
     unpriced: list[JSON] = field(default_factory=list)
     likely_by_month_end: Decimal | None = None
 
@@ -112,38 +117,53 @@ def span_of(access: Access, period: str) -> Span:
     return Span.last({"today": 1, "7d": 7, "90d": 90}.get(period, 30), zone)
 
 
-def report(access: Access, span: Span, *, by: Sequence[str], measure: str = "") -> UsageReport:
-    """Sums of `span` by one of `DIMENSIONS`, or by two of them; without a measure, by cost if there
-    was any: a chart of nothing but zeros says nothing. Tools and tags stand alone: a run has any
-    number of them."""
+def report(
+    access: Access,
+    span: Span,
+    *,
+    by: Sequence[str],
+    only: Mapping[str, Any] | None = None,
+    measure: str = "",
+    most: int = MOST_GROUPS,
+) -> UsageReport:
+    """Sums of `span` by one of `DIMENSIONS`, or by two of them; `only` narrows them to a key of
+    some. The `most` that cost most are named. Without a measure, by cost if there was any: a chart
+    of nothing but zeros says nothing.
+    Tools and tags stand alone: a run has any number of them."""
     dimensions = [DIMENSIONS[name] for name in by]
     days = totals.days_of(access)
+    if only:
+        days = days.filter(**{DIMENSIONS[name].column: key for name, key in only.items()})
     kind = next((one.kind for one in dimensions if one.kind), None)
     source = totals.labels_of(access, kind) if kind else days
-    now, was = (_by_group(source, one, dimensions) for one in (span, span.before))
-    total, before = (_whole(days, one) for one in (span, span.before))
-    has_cost = any(row["cost"] for rows in now.values() for row in rows.values())
+    of_days, of_days_before = (_by_day(days, one) for one in (span, span.before))
+    total, before = Sums.of(of_days.values()), Sums.of(of_days_before.values())
+    shown = _largest(source, span, dimensions, most)
+    has_cost = any(row["cost"] for row in shown.values())
     measure = measure or ("cost" if has_cost else "runs")
-    known = [one.names({key[at] for key in now}) for at, one in enumerate(dimensions)]
+    within = source if len(shown) < most else _of_groups(source, dimensions, shown)
+    days_of, was = _by_group(within, span, dimensions), _by_group(within, span.before, dimensions)
+    known = [one.names({key[at] for key in shown}) for at, one in enumerate(dimensions)]
+    whole = _measured(vars(total), measure) or Decimal(1)
     groups = []
-    for key, rows in now.items():
+    for key, sums in shown.items():
         parts = list(zip(dimensions, key, known, strict=True))
         names = [
             names.get(one) or (GONE if one else dimension.nothing)
             for dimension, one, names in parts
         ]
+        by_day = [_measured(days_of[key].get(day), measure) for day in span.days]
         groups.append(
             UsageGroup(
                 " · ".join(names),
+                key,
                 [part[0].term(part[1], name) for part, name in zip(parts, names, strict=True)],
-                Sums.of(rows.values()),
+                Sums.of([sums]),
                 Sums.of(was.get(key, {}).values()),
-                [_measured(rows.get(day), measure) for day in span.days],
+                by_day,
+                float(sum(by_day) / whole),
             )
         )
-    whole = _measured(vars(total), measure) or Decimal(1)
-    for group in groups:
-        group.share = float(sum(group.by_day) / whole)
     groups.sort(key=lambda group: (-sum(group.by_day), group.name))
     return UsageReport(
         span,
@@ -152,10 +172,12 @@ def report(access: Access, span: Span, *, by: Sequence[str], measure: str = "") 
         groups,
         total,
         before,
+        [_measured(of_days.get(day), measure) for day in span.days],
         _saved(access, span, days),
-        _failed(access, span),
-        _unpriced(access, span),
-        _likely(access, span),
+        # Of all runs, or not said.
+        None if only else _failed(access, span),
+        [] if only else _unpriced(access, span),
+        None if only else _likely(access, span),
     )
 
 
@@ -167,21 +189,41 @@ _SUMMED = {
 }
 
 
+Key = tuple[Any, ...]  # of a group: what each of its columns has
+
+
+def _largest(rows: Any, span: Span, dimensions: Sequence[Dimension], most: int) -> dict[Key, JSON]:
+    """The groups that cost most, with their sums. One query."""
+    columns = [one.column for one in dimensions]
+    summed = totals.within(rows, span).values(*columns).annotate(**_SUMMED)
+    largest = summed.order_by("-spent", "-n", *columns)[:most]
+    return {tuple(row[column] for column in columns): _sums(row) for row in largest}
+
+
+def _of_groups(rows: Any, dimensions: Sequence[Dimension], keys: Collection[Key]) -> Any:
+    """The rows of these groups, and perhaps of some others of the same columns."""
+    for at, one in enumerate(dimensions):
+        values = {key[at] for key in keys}
+        wanted = Q(**{f"{one.column}__in": values - {None}})
+        rows = rows.filter(wanted | Q(**{one.column: None}) if None in values else wanted)
+    return rows
+
+
 def _by_group(
     rows: Any, span: Span, dimensions: Sequence[Dimension]
-) -> dict[tuple[Any, ...], dict[date, JSON]]:
+) -> dict[Key, dict[date, JSON]]:
     """Group → day → sums. One query."""
     columns = [one.column for one in dimensions]
     summed = totals.within(rows, span).values(*columns, "local_day").annotate(**_SUMMED)
-    found: dict[tuple[Any, ...], dict[date, JSON]] = {}
+    found: dict[Key, dict[date, JSON]] = defaultdict(dict)
     for row in summed.order_by():
-        key = tuple(row[column] for column in columns)
-        found.setdefault(key, {})[row["local_day"]] = _sums(row)
+        found[tuple(row[column] for column in columns)][row["local_day"]] = _sums(row)
     return found
 
 
-def _whole(days: Any, span: Span) -> Sums:
-    return Sums.of([_sums(totals.within(days, span).aggregate(**_SUMMED))])
+def _by_day(days: Any, span: Span) -> dict[date, JSON]:
+    rows = totals.within(days, span).values("local_day").annotate(**_SUMMED)
+    return {row["local_day"]: _sums(row) for row in rows.order_by()}
 
 
 def _sums(row: JSON) -> JSON:
@@ -250,7 +292,7 @@ def _likely(access: Access, span: Span) -> Decimal | None:
     today = periods.today(zone)
     if span.end < first or today == first:
         return None
-    spent = _whole(totals.days_of(access), Span(first, today)).cost
+    spent = Sums.of(_by_day(totals.days_of(access), Span(first, today)).values()).cost
     return spent / ((today - first).days + 1) * (following - first).days
 
 

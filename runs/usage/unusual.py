@@ -102,6 +102,6 @@ def _tell_of_day(pk: int, day: date, cost: Decimal, mean: Decimal) -> bool:
         title=f"{money(cost)} spent today; a day usually costs {money(mean)}",
         text="It is more than on any day of the four weeks before. The dearest run so far cost "
         f"{money(run.cost)}.",
-        path=f"{reverse('runs:usage')}?period=today&by=teammate",
+        path=f"{reverse('runs:usage')}?period=custom&start={day}&end={day}&by=teammate",
     )
     return True

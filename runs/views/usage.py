@@ -1,6 +1,7 @@
 """Usage and cost: one page for whoever pays, and for everybody what is theirs."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -11,11 +12,14 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
+from runs.budgets import report as budgets
+from runs.budgets.report import BudgetUse
+from runs.models import ACTIVE, BudgetPeriod, Run
 from runs.queries.query_language import Term, written
 from runs.usage import report as usage_report
 from runs.usage.dimensions import DIMENSIONS
 from runs.usage.periods import FIRST_YEAR, Span
-from runs.usage.report import MEASURES, PERIODS, Sums, UsageGroup, UsageReport
+from runs.usage.report import GONE, MEASURES, PERIODS, Sums, UsageGroup, UsageReport
 from runs.usage.totals import LONGEST_SERIES
 from teammates.access import Access
 from teammates.templatetags.muster import money, short
@@ -28,7 +32,7 @@ SAYING: dict[str, charts.Say] = {
     "tokens": lambda value: short(int(value)),
 }
 LAST_YEAR = 2200
-MOST_ROWS = 200  # of the table; the export has all
+MOST_ROWS, MOST_EXPORTED = 200, 5_000  # groups that are named
 SERIES = 7  # of a chart, besides the others together
 
 
@@ -39,14 +43,24 @@ def usage_page(request: PageRequest) -> HttpResponse:
     span, period, problem = _span(access, query)
     sees_all = access.may("data.usage.read")
     choices = {name: one.label for name, one in DIMENSIONS.items() if sees_all or name != "member"}
+    only = _only(query, choices)
+    if only:
+        choices = {name: label for name, label in choices.items() if not DIMENSIONS[name].kind}
     by = _by(query, choices)
+    measure = measure if measure in MEASURES else ""
+    is_export = query.get("format") == "csv"
     report = usage_report.report(
-        access, span, by=by, measure=measure if measure in MEASURES else ""
+        access,
+        span,
+        by=by,
+        only=only,
+        measure=measure,
+        most=MOST_EXPORTED if is_export else MOST_ROWS,
     )
-    if query.get("format") == "csv":
+    if is_export:
         count_export(access)
         return _as_csv(report)
-    shown, rest = report.groups[:MOST_ROWS], report.groups[MOST_ROWS:]
+    is_shared = bool(DIMENSIONS[by[0]].kind)
     return render(
         request,
         "usage/usage.html",
@@ -64,10 +78,13 @@ def usage_page(request: PageRequest) -> HttpResponse:
             "measures": MEASURES.items(),
             "sees_all": sees_all,
             "zone": access.organization.timezone,
-            "rows": [(group, _runs_url(report.span, group.terms)) for group in shown],
-            "others": _together(rest) if rest else None,
+            "rows": [_row(report, group, only) for group in report.groups],
+            "chips": _chips(query, only),
+            "under_way": Run.objects.visible_to(access).filter(status__in=ACTIVE).count(),
+            "budget": _budget_of_the_month(access) if sees_all and not only else None,
+            "others": None if is_shared else _others(report),
             "by_label": _label(report),
-            "is_shared": bool(DIMENSIONS[by[0]].kind),
+            "is_shared": is_shared,
             "chart": _chart(report),
             "all_runs": _runs_url(report.span),
             "keep": {
@@ -75,6 +92,7 @@ def usage_page(request: PageRequest) -> HttpResponse:
                 for name in ("period", "by", "and", "measure", "start", "end")
                 if query.get(name)
             },
+            "narrowed": query.getlist("only"),
         },
         status=422 if problem else 200,
     )
@@ -89,20 +107,67 @@ def _by(query: Any, choices: dict[str, str]) -> list[str]:
     return [first] if DIMENSIONS[first].kind or DIMENSIONS[second].kind else [first, second]
 
 
+def _only(query: Any, choices: dict[str, str]) -> dict[str, Any]:
+    """What the sums are narrowed to: `only=teammate:12`, any number of them."""
+    only: dict[str, Any] = {}
+    for text in query.getlist("only")[: len(DIMENSIONS)]:
+        name, _, key = text.partition(":")
+        if name in choices and not DIMENSIONS[name].kind:
+            with suppress(ValueError):
+                only[name] = DIMENSIONS[name].key_of(key)
+    return only
+
+
+def _written(only: dict[str, Any]) -> list[str]:
+    return [f"{name}:{DIMENSIONS[name].text_of(key)}" for name, key in only.items()]
+
+
+def _chips(query: Any, only: dict[str, Any]) -> list[tuple[str, str]]:
+    """Each thing that the sums are narrowed to, and the query without it."""
+    chips = []
+    for name, key in only.items():
+        dimension, rest = DIMENSIONS[name], query.copy()
+        said = dimension.names([key] if key else []).get(key) or dimension.nothing or GONE
+        rest.setlist("only", _written({one: k for one, k in only.items() if one != name}))
+        chips.append((f"{dimension.label}: {said}", f"?{rest.urlencode()}"))
+    return chips
+
+
+def _row(
+    report: UsageReport, group: UsageGroup, only: dict[str, Any]
+) -> tuple[UsageGroup, str, list[str]]:
+    """A group, where its runs are, and what the page narrows to that goes into it."""
+    terms = [DIMENSIONS[name].term(key, _name_of(name, key)) for name, key in only.items()]
+    narrower = only | dict(zip(report.by, group.key, strict=True))
+    is_narrowing = not any(DIMENSIONS[name].kind for name in report.by)
+    return (
+        group,
+        _runs_url(report.span, [*group.terms, *terms]),
+        _written(narrower) if is_narrowing and narrower != only else [],
+    )
+
+
+def _name_of(name: str, key: Any) -> str:
+    return DIMENSIONS[name].names([key] if key else []).get(key, "")
+
+
+def _budget_of_the_month(access: Access) -> BudgetUse | None:
+    """The one that all runs of a month count against."""
+    uses = budgets.uses(access, looks_back=False)
+    wide = (use for use in uses if use.budget.whose == "all runs")
+    return next((use for use in wide if use.budget.period == BudgetPeriod.MONTH), None)
+
+
 def _label(report: UsageReport) -> str:
     return " and ".join(DIMENSIONS[name].label.lower() for name in report.by)
 
 
-def _together(groups: list[UsageGroup]) -> UsageGroup:
-    """What does not fit into the table."""
-    return UsageGroup(
-        f"{len(groups)} others",
-        [],
-        Sums.of(vars(group.sums) for group in groups),
-        Sums.of(vars(group.before) for group in groups),
-        [sum(values, Decimal(0)) for values in zip(*(g.by_day for g in groups), strict=True)],
-        sum(group.share for group in groups),
-    )
+def _others(report: UsageReport) -> Sums | None:
+    """What the groups that are named do not add up to."""
+    if len(report.groups) < MOST_ROWS:
+        return None
+    named, rest = Sums.of(vars(group.sums) for group in report.groups), vars(report.sums)
+    return Sums(**{name: value - getattr(named, name) for name, value in rest.items()})
 
 
 def _span(access: Access, query: Any) -> tuple[Span, str, str]:
@@ -137,9 +202,14 @@ def _chart(report: UsageReport) -> charts.Bars:
         )
         for at, group in enumerate(shown)
     ]
-    if rest:
-        sums = [float(sum(values)) for values in zip(*(g.by_day for g in rest), strict=True)]
-        series.append(charts.Series("Other", "series-7", sums, say(sum(sums))))
+    others: list[float] = []
+    if rest and not DIMENSIONS[report.by[0]].kind:
+        named = [sum(values) for values in zip(*(g.by_day for g in shown), strict=True)]
+        others = [float(all_ - of) for all_, of in zip(report.by_day, named, strict=True)]
+    elif rest:
+        others = [float(sum(values)) for values in zip(*(g.by_day for g in rest), strict=True)]
+    if others:
+        series.append(charts.Series("Other", "series-7", others, say(sum(others))))
     return charts.stacked(
         f"{MEASURES[report.measure]} by {_label(report)}, day by day",
         [f"{day:%-d %b}" for day in report.span.days],

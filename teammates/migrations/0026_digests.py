@@ -11,6 +11,11 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.AddField(
+            model_name='organization',
+            name='days_timezone',
+            field=models.CharField(db_default='UTC', default='UTC', max_length=64),
+        ),
+        migrations.AddField(
             model_name='membership',
             name='digest',
             field=models.CharField(blank=True, choices=[('', 'Never'), ('daily', 'Every day'), ('weekly', 'Every Monday')], db_default='', default='', max_length=6),
@@ -24,5 +29,8 @@ class Migration(migrations.Migration):
             model_name='organization',
             name='unusual_told_on',
             field=models.DateField(null=True),
+        ),
+        migrations.RunSQL(
+            "UPDATE teammates_organization SET days_timezone = timezone", migrations.RunSQL.noop
         ),
     ]

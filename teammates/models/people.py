@@ -24,6 +24,8 @@ class Organization(Identified):
     # The installation's own, not one that a stranger registered: its admins run the machine.
     is_home = models.BooleanField(default=False)
     timezone = models.CharField(max_length=64, default="UTC")
+    # By which its sums of days were made: where that is another one, a worker makes them again.
+    days_timezone = models.CharField(max_length=64, default="UTC", db_default="UTC")
     # v2's strict multi-tenant mode: an API request must say for which end user it acts.
     require_end_user_id = models.BooleanField(default=False)
     max_running = models.PositiveIntegerField(default=100)

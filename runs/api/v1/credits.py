@@ -6,6 +6,7 @@ from datetime import date
 from typing import Annotated, Any
 from uuid import UUID
 
+from django.db.models import Q
 from ninja import Router
 from ninja.params.functions import Query
 from pydantic import Field
@@ -47,10 +48,14 @@ def my_credits(request: ApiRequest, first: date | None = From, last: date | None
     """The organization's balance, and its newest transactions, of days from `from` to `to`."""
     access = request.auth
     access.require("data.runs.read")
-    entries = credits.ledger_of(access.organization, first=first, last=last)[:MOST_SHOWN]
+    if access.end_user is not None:
+        raise Forbidden("Credits are the organization's.", code="auth.forbidden")
+    entries = credits.ledger_of(access.organization, first=first, last=last)
+    if not access.may("data.usage.read"):  # what colleagues use is for owners and admins
+        entries = entries.filter(Q(run=None) | Q(run__created_by=access.user))
     return {
         "balance": credits.balance_of(access.organization) or 0,
-        "transactions": [_entry_out(access, entry) for entry in entries],
+        "transactions": [_entry_out(access, entry) for entry in entries[:MOST_SHOWN]],
     }
 
 
@@ -113,13 +118,12 @@ def _balance_out(organization: Organization, balance: int) -> JSON:
 
 
 def _entry_out(access: Access, entry: CreditEntry) -> JSON:
-    """Titles of conversations are for those who may open them."""
+    """Titles are of conversations of the asker's organization, that are not deleted."""
     run, uid = entry.run, str(entry.organization.uid)
+    is_ours = entry.organization_id == access.organization.pk
     title = None
-    if run is not None and entry.organization_id == access.organization.pk:
-        is_own = access.user is not None and run.created_by_id == access.user.pk
-        if is_own or access.may("data.usage.read"):
-            title = run.thread.title or run.title
+    if run is not None and is_ours and run.thread.deleted_at is None:
+        title = run.thread.title or run.title
     return {
         "id": str(entry.pk),
         "org_id": uid,

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import pytest
 from django.db import close_old_connections
+from django.utils import timezone
 
 from runs.budgets import credits, definitions
 from runs.lifecycle import endings
@@ -18,6 +19,7 @@ from tests.factories import browser_of, claim, make_key, make_run
 from tests.fake_models import FakeModels
 from tests.runs.budgets.spending import begin, end
 from tests.runs.execution.working import finish, run_on
+from threads.models import Thread
 
 pytestmark = pytest.mark.django_db(transaction=True)
 DONE = Outcome(RunStatus.COMPLETED)
@@ -158,6 +160,27 @@ def test_all_are_given_and_reset(home: Access, eve: Access) -> None:
     assert ledger(home)[0] == ("reset", -30, 0)
 
 
+def test_what_a_lost_call_held_is_free_once_its_run_is_over(home: Access) -> None:
+    credits.adjust(home, home.organization, 1000)
+    run = make_run(home)
+    lease = claim(run)
+    step = begin(run.pk, 1, Decimal("0.9"))
+    assert step is not None
+    end(step, None)
+    assert count_of(home).kept == Decimal("0.9")
+    endings.finish_run(lease, [], DONE)
+    assert count_of(home).kept == 0
+    other = make_run(home, status=RunStatus.RUNNING)
+    assert begin(other.pk, 1, Decimal("0.99")) is not None
+
+
+def test_more_than_a_budget_holds_is_refused(home: Access) -> None:
+    for _ in range(9):
+        credits.adjust(home, home.organization, 10**10)
+    with pytest.raises(Invalid, match="all that was ever given"):
+        credits.adjust(home, home.organization, 10**10)
+
+
 def test_credits_are_no_budget_that_people_set(home: Access) -> None:
     credits.adjust(home, home.organization, 50)
     assert not definitions.list_budgets(home).exists()
@@ -183,7 +206,11 @@ def test_the_contracts_routes(home: Access, bob: Access, models: FakeModels) -> 
     assert (welcome["note"], welcome["reference_id"]) == ("Welcome", None)
     theirs = call(make_key(bob), "GET", "/v1/me/credits").json()
     assert theirs["balance"] == 3998
-    assert theirs["transactions"][0]["thread_title"] is None
+    assert [one["type"] for one in theirs["transactions"]] == ["adjustment"]  # not a colleague's
+    Thread.objects.update(deleted_at=timezone.now())
+    gone = call(key, "GET", "/v1/me/credits").json()["transactions"][0]
+    assert gone["thread_title"] is None
+    assert call(key, "GET", "/v1/me/credits?to=9999-12-31").status_code == 422
     assert call(make_key(bob), "GET", "/v1/admin/credits").status_code == 403
     one = call(key, "GET", f"/v1/admin/credits?org_id={org_id}&limit=1&offset=1").json()
     assert (one["org_id"], one["balance"]) == (org_id, 3998)

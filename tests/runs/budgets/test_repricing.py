@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db.models import Sum
 
-from runs.budgets import definitions, repricing
+from runs.budgets import credits, definitions, repricing
 from runs.lifecycle import endings
 from runs.models import BudgetCount, Run, RunStatus, Step, Usage, UsageDay
 from runs.usage import report as usage_report
@@ -89,6 +89,27 @@ def test_every_sum_is_what_the_new_price_makes_of_it(
 
 def _began(period: str) -> Any:
     return today().replace(day=1) if period == "month" else today()
+
+
+def test_what_changed_since_the_runs_ended_is_counted_once(
+    alice: Access, bob: Access, small: Model
+) -> None:
+    for access in (alice, bob):
+        bring_to(spent(access, random.Random(1)), RunStatus.COMPLETED)
+    alice.organization.timezone = "Pacific/Kiritimati"
+    alice.organization.save()
+    Run.objects.filter(created_by=bob.user).update(created_by=None)
+    since = today(alice.organization.zone) - timedelta(days=1)
+    repricing.correct_price(alice, small, since, **LANES)
+    assert rebuild_days().changed == 0
+    assert sum(UsageDay.objects.values_list("runs", flat=True)) == 2
+
+
+def test_credits_that_were_taken_stay_as_they_are(home: Access, small: Model) -> None:
+    bring_to(spent(home, random.Random(1)), RunStatus.COMPLETED)
+    credits.adjust(home, home.organization, 1000)
+    repricing.correct_price(home, small, today(), **LANES)
+    assert BudgetCount.objects.get(budget__period="credits").spent == 0
 
 
 def test_what_ends_later_is_booked_by_the_corrected_steps(alice: Access, small: Model) -> None:

@@ -7,14 +7,14 @@ import pytest
 from django.core import mail
 
 from runs.budgets import definitions
-from runs.models import Notice, NoticeKind, Run, RunStatus
+from runs.models import Notice, NoticeKind, Run
 from runs.notifications import digests
 from runs.usage import days
 from teammates.access import Access
 from teammates.errors import Invalid
 from teammates.models import Membership
 from teammates.people import members
-from tests.factories import browser_of, make_run
+from tests.factories import browser_of
 from tests.runs.execution.working import work_until
 from tests.runs.usage.test_unusual import ended
 
@@ -67,13 +67,28 @@ def test_a_week_is_mailed_on_mondays(alice: Access, clock: Any) -> None:
     used_on(alice, "1.50", before=MONDAY)
     definitions.set_budget(alice, period="total", amount="10", action="tell")
     members.choose_mails(alice, not_mailed=[], digest="weekly")
-    clock(MONDAY + timedelta(days=1))
+    Membership.objects.update(digest_on=MONDAY.date() - timedelta(days=7))
+    clock(MONDAY - timedelta(days=1))
     assert digests.write_due() == 0
-    clock(MONDAY)
+    clock(MONDAY + timedelta(days=1))  # nobody worked on Monday
     assert digests.write_due() == 1
+    assert digests.write_due() == 0
     said = "Alice's organization: $1.50 from Monday, 1 June to Sunday, 7 June"
     assert titles(alice) == [said]
     assert "Budgets:\n- $" in Notice.objects.get().text
+
+
+def test_those_who_are_not_due_keep_nobody_waiting(
+    alice: Access, bob: Access, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "MOST_AT_ONCE", 1)
+    used_on(bob, "1", before=MONDAY)
+    members.choose_mails(alice, not_mailed=[], digest="weekly")
+    members.choose_mails(bob, not_mailed=[], digest="daily")
+    Membership.objects.filter(user=alice.user).update(digest_on=MONDAY.date())
+    clock(MONDAY)
+    assert digests.write_due() == 1
+    assert len(titles(bob)) == 1
 
 
 def test_members_are_told_of_their_own(alice: Access, bob: Access, clock: Any) -> None:
@@ -127,4 +142,3 @@ def test_it_is_chosen_in_the_settings(alice: Access) -> None:
     assert browser.get("/settings/notifications/").content.decode().count(" selected") == 1
     with pytest.raises(Invalid):
         members.choose_mails(alice, not_mailed=[], digest="hourly")
-    make_run(alice, status=RunStatus.COMPLETED)

@@ -18,6 +18,14 @@ def found(access: Access, text: str) -> set[int]:
     return set(runs.values_list("pk", flat=True))
 
 
+def test_names_may_look_like_ids(alice: Access, bob: Access) -> None:
+    mine, others = make_run(alice), make_run(bob)
+    alice.user.name = f"Bot #{bob.user.pk}"  # type: ignore[union-attr]
+    alice.user.save()  # type: ignore[union-attr]
+    assert found(alice, f'by:"Bot #{bob.user.pk}"') == {mine.pk, others.pk}  # type: ignore[union-attr]
+    assert found(alice, f"by:Bob#{bob.user.pk}") == {others.pk}  # type: ignore[union-attr]
+
+
 ODD_BUT_RIGHT = ("since:9999d", "until:0001-01-01", "on:9999-12-31", "ended:2026-01-01..")
 
 

@@ -10,7 +10,14 @@ from runs.models import Run, Step, StepKind, StepStatus, ToolCall
 
 MODELS = ("small", "large")
 TOOLS = ("web_fetch", "write_file", "shop__order")
-TAGS = (None, {"customer": "acme"}, {"customer": "a b", "paid": True}, {"nothing": None}, [1])
+TAGS = (
+    None,
+    {"customer": "acme"},
+    {"customer": "a b", "paid": True},
+    {"2024": "x"},
+    {"nothing": None},
+    [1],
+)
 
 
 def spend(run: Run, chance: random.Random, **fields: Any) -> None:

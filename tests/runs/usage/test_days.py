@@ -12,13 +12,14 @@ from runs.lifecycle import endings
 from runs.lifecycle.endings import Outcome
 from runs.models import Channel, LabelKind, Run, RunStatus, UsageDay, UsageLabel
 from runs.usage import totals
-from runs.usage.days import rebuild_days
+from runs.usage.days import follow_timezones, rebuild_days
 from runs.usage.periods import Span
 from teammates.access import Access
+from teammates.models import Organization
 from teammates.web.timezones import TIMEZONES
 from tests.factories import bring_to, claim, make_run
 from tests.fake_models import FakeModels
-from tests.runs.execution.working import finish, run_on
+from tests.runs.execution.working import finish, run_on, work_until
 from tests.runs.usage.spending import spend
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -79,6 +80,15 @@ def test_days_are_utcs_for_programs_and_the_organizations_for_pages(
     assert rebuild_days().changed == 0
 
 
+def test_a_worker_makes_the_days_again_in_another_timezone(alice: Access) -> None:
+    bring_to(make_run(alice), RunStatus.COMPLETED)
+    UsageDay.objects.update(local_day="2020-01-01")  # of whatever zone it was
+    Organization.objects.filter(pk=alice.organization.pk).update(timezone="Asia/Tokyo")
+    work_until(lambda: not UsageDay.objects.filter(local_day="2020-01-01").exists())
+    assert rebuild_days().changed == 0
+    assert follow_timezones() == 0
+
+
 def test_postgresql_knows_every_timezone_that_is_offered(alice: Access) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT name FROM pg_timezone_names")
@@ -88,6 +98,7 @@ def test_postgresql_knows_every_timezone_that_is_offered(alice: Access) -> None:
 
 def test_tags_are_the_plain_values_of_metadata(alice: Access) -> None:
     odd = {"customer": "acme", "n": 7, "no": None, "list": [1], "object": {"a": 1}, "on": True}
+    odd |= {"a=b": "c", "quoted": 'say "x"'}  # which the list of runs could not be asked for
     for metadata in (odd, {"customer": "acme"}, [1, 2], "text", None, {"long": "x" * 300}):
         run = make_run(alice)
         Run.objects.filter(pk=run.pk).update(metadata=metadata)

@@ -6,6 +6,7 @@ from itertools import combinations
 
 import pytest
 
+from runs.budgets import definitions
 from runs.models import Channel, Run, RunStatus, Task, Usage
 from runs.queries import query_language
 from runs.queries.query_language import Term
@@ -106,6 +107,31 @@ def test_the_page_shows_two_dimensions(alice: Access, runs: list[Run]) -> None:
     assert "Nothing was used in these days" in again.content.decode()
 
 
+def test_sums_are_narrowed_and_lead_to_the_runs_of_both(alice: Access, runs: list[Run]) -> None:
+    teammate = factories.default_teammate(alice.organization)
+    browser = browser_of(alice)
+    page = browser.get("/usage/?by=trigger").content.decode()
+    assert "only=trigger%3Aschedule" in page
+    page = browser.get(f"/usage/?by=model&only=trigger:schedule&only=teammate:{teammate.pk}")
+    shown = page.content.decode()
+    assert "Trigger: A schedule" in shown
+    assert f"Teammate: {teammate.name}" in shown
+    narrowed = usage_report.report(alice, SPAN, by=["model"], only={"trigger": "schedule"})
+    assert narrowed.sums.runs == len([run for run in runs if run.channel == "schedule"])
+    assert narrowed.sums.cost == cost_of([run for run in runs if run.channel == "schedule"])
+    of_nobody = usage_report.report(alice, SPAN, by=["model"], only={"key": None})
+    assert of_nobody.sums.runs == len([run for run in runs if run.api_key_id is None])
+    for odd in ("only=x:1", "only=teammate:x", "only=tool:x", "only=", "only=teammate:" + "9" * 30):
+        assert browser.get(f"/usage/?{odd}").status_code == 200
+
+
+def test_the_budget_of_the_month_stands_above(alice: Access, runs: list[Run]) -> None:
+    definitions.set_budget(alice, period="month", amount="100", action="pause")
+    page = browser_of(alice).get("/usage/").content.decode()
+    assert "Budget of this month" in page
+    assert "At the cap, runs stop and ask." in page
+
+
 def test_members_see_dimensions_of_their_own_runs(
     alice: Access, bob: Access, runs: list[Run]
 ) -> None:
@@ -123,6 +149,7 @@ def test_what_does_not_fit_into_the_table_is_one_row(
 ) -> None:
     monkeypatch.setattr("runs.views.usage.MOST_ROWS", 1)
     page = browser_of(alice).get("/usage/?by=trigger").content.decode()
-    assert "5 others, all in the CSV" in page
+    assert "All others; the CSV names more" in page
+    assert page.count('class="title"') == 1
     lines = browser_of(alice).get("/usage/?by=trigger&format=csv").content.decode().splitlines()
     assert len(lines) == 7
