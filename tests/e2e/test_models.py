@@ -16,6 +16,7 @@ import charts
 print("Jan 23, Feb 42, in all", 23 + 42)
 charts.bar(["Jan", "Feb"], [23, 42])
 """
+PATIENCE = 60_000  # ms: the first one who asks waits for a vendor's package to be loaded
 TABLE = "The lamp is sold out.\n\n| Month | Sold |\n|---|---|\n| Jan | 23 |\n| Feb | 42 |"
 
 
@@ -28,13 +29,15 @@ def connect(page: Page, site: Server, models: FakeModels) -> None:
     dialog.get_by_label("Name").fill("Ours")
     dialog.get_by_label("Address").fill(f"{models.url}/v1")
     dialog.get_by_label("First model").focus()
-    expect(dialog.get_by_text("OpenAI-compatible server offers 2")).to_be_visible()
+    expect(dialog.get_by_text("OpenAI-compatible server offers 2")).to_be_visible(timeout=PATIENCE)
     listed = dialog.locator("datalist option[value=looker]")
-    expect(listed).to_have_text(re.compile(r"32,768 tokens\s+takes text, pictures"))
+    expect(listed).to_have_text(
+        re.compile(r"32,768 tokens\s+takes text, pictures"), timeout=PATIENCE
+    )
     dialog.get_by_label("First model").fill("looker")
     dialog.get_by_role("button", name="Connect").click()
     card = page.locator("section.card").filter(has_text="Ours")
-    expect(card.get_by_text("Answered in")).to_be_visible()
+    expect(card.get_by_text("Answered in")).to_be_visible(timeout=PATIENCE)
     card.get_by_label("More about looker").click()
     card.get_by_role("button", name="Set price").click()
     price = page.get_by_role("dialog", name="Price of looker")
@@ -43,7 +46,7 @@ def connect(page: Page, site: Server, models: FakeModels) -> None:
     price.get_by_role("button", name="Set price").click()
     card.get_by_label("More about looker").click()
     card.get_by_role("button", name="Make default").click()
-    expect(card.get_by_text("Default")).to_be_visible()
+    expect(card.get_by_text("Default")).to_be_visible(timeout=PATIENCE)
 
 
 def test_a_newcomer_with_a_model_server_has_a_table_computed_and_its_chart_drawn(
@@ -80,10 +83,10 @@ def test_a_newcomer_with_a_model_server_has_a_table_computed_and_its_chart_drawn
     page.get_by_role("button", name="Send").click()
     page.wait_for_url(re.compile(r"/threads/\d+/$"))
     thread = page.locator("#messages")
-    expect(thread.get_by_role("cell", name="Feb")).to_be_visible()
-    expect(thread.locator("img[src^='/files/'][alt*='chart']")).to_be_visible()
-    expect(thread.get_by_text("in all 65")).to_have_count(1)
-    expect(thread.locator("footer").get_by_text("$0.0")).to_be_visible()
+    expect(thread.get_by_role("cell", name="Feb")).to_be_visible(timeout=PATIENCE)
+    expect(thread.locator("img[src^='/files/'][alt*='chart']")).to_be_visible(timeout=PATIENCE)
+    expect(thread.get_by_text("in all 65")).to_have_count(1, timeout=PATIENCE)
+    expect(thread.locator("footer").get_by_text("$0.0")).to_be_visible(timeout=PATIENCE)
     first, second = (json.dumps(request["body"]) for request in models.requests[:2])
     assert "data:image/png" in first
     assert "No lamps left" in first
@@ -91,4 +94,4 @@ def test_a_newcomer_with_a_model_server_has_a_table_computed_and_its_chart_drawn
     thread.get_by_role("link", name="Details").click()
     page.get_by_text("Tokens and cost").click()
     for lane in ("In", "In, from the cache", "In, into the cache", "Out"):
-        expect(page.get_by_role("cell", name=lane, exact=True)).to_be_visible()
+        expect(page.get_by_role("cell", name=lane, exact=True)).to_be_visible(timeout=PATIENCE)
