@@ -10,6 +10,7 @@ from teammates.web.pages import number_of
 
 Key = Any  # of a group: what its column has
 Names = dict[Key, str]
+GONE = "Deleted"
 NONE = "none"  # the list's word for runs without one
 
 
@@ -24,6 +25,10 @@ class Dimension:
     term: Callable[[Key, str], tuple[str, str]]
     nothing: str = ""  # how the group without a key is called
     kind: LabelKind | None = None  # a run may be in several groups
+
+    def name_of(self, key: Key, names: Names) -> str:
+        """How the group of a key is called, with the `names` of what is still there."""
+        return names.get(key) or (GONE if key else self.nothing)
 
     @property
     def is_by_id(self) -> bool:

@@ -30,7 +30,6 @@ PERIODS = {
 }
 DEFAULT_PERIOD = "30d"
 MEASURES = {"cost": "Cost", "runs": "Runs", "tokens": "Tokens"}
-GONE = "Deleted"
 MOST_GROUPS = 200
 
 
@@ -148,10 +147,7 @@ def report(
     groups = []
     for key, sums in shown.items():
         parts = list(zip(dimensions, key, known, strict=True))
-        names = [
-            names.get(one) or (GONE if one else dimension.nothing)
-            for dimension, one, names in parts
-        ]
+        names = [dimension.name_of(one, names) for dimension, one, names in parts]
         by_day = [_measured(days_of[key].get(day), measure) for day in span.days]
         groups.append(
             UsageGroup(

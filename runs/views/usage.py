@@ -19,7 +19,7 @@ from runs.queries.query_language import Term, written
 from runs.usage import report as usage_report
 from runs.usage.dimensions import DIMENSIONS
 from runs.usage.periods import FIRST_YEAR, Span
-from runs.usage.report import GONE, MEASURES, PERIODS, Sums, UsageGroup, UsageReport
+from runs.usage.report import MEASURES, PERIODS, Sums, UsageGroup, UsageReport
 from runs.usage.totals import LONGEST_SERIES
 from teammates.access import Access
 from teammates.templatetags.muster import money, short
@@ -61,6 +61,7 @@ def usage_page(request: PageRequest) -> HttpResponse:
         count_export(access)
         return _as_csv(report)
     is_shared = bool(DIMENSIONS[by[0]].kind)
+    narrowed = _names_of(only)
     return render(
         request,
         "usage/usage.html",
@@ -78,8 +79,8 @@ def usage_page(request: PageRequest) -> HttpResponse:
             "measures": MEASURES.items(),
             "sees_all": sees_all,
             "zone": access.organization.timezone,
-            "rows": [_row(report, group, only) for group in report.groups],
-            "chips": _chips(query, only),
+            "rows": [_row(report, group, only, narrowed) for group in report.groups],
+            "chips": _chips(query, only, narrowed),
             "under_way": Run.objects.visible_to(access).filter(status__in=ACTIVE).count(),
             "budget": _budget_of_the_month(access) if sees_all and not only else None,
             "others": None if is_shared else _others(report),
@@ -122,22 +123,29 @@ def _written(only: dict[str, Any]) -> list[str]:
     return [f"{name}:{DIMENSIONS[name].text_of(key)}" for name, key in only.items()]
 
 
-def _chips(query: Any, only: dict[str, Any]) -> list[tuple[str, str]]:
+def _names_of(only: dict[str, Any]) -> dict[str, str]:
+    """What the sums are narrowed to, as people call it: a query for each."""
+    return {
+        name: DIMENSIONS[name].name_of(key, DIMENSIONS[name].names([key] if key else []))
+        for name, key in only.items()
+    }
+
+
+def _chips(query: Any, only: dict[str, Any], names: dict[str, str]) -> list[tuple[str, str]]:
     """Each thing that the sums are narrowed to, and the query without it."""
     chips = []
-    for name, key in only.items():
-        dimension, rest = DIMENSIONS[name], query.copy()
-        said = dimension.names([key] if key else []).get(key) or dimension.nothing or GONE
-        rest.setlist("only", _written({one: k for one, k in only.items() if one != name}))
-        chips.append((f"{dimension.label}: {said}", f"?{rest.urlencode()}"))
+    for name, said in names.items():
+        rest = query.copy()
+        rest.setlist("only", _written({one: key for one, key in only.items() if one != name}))
+        chips.append((f"{DIMENSIONS[name].label}: {said}", f"?{rest.urlencode()}"))
     return chips
 
 
 def _row(
-    report: UsageReport, group: UsageGroup, only: dict[str, Any]
+    report: UsageReport, group: UsageGroup, only: dict[str, Any], names: dict[str, str]
 ) -> tuple[UsageGroup, str, list[str]]:
     """A group, where its runs are, and what the page narrows to that goes into it."""
-    terms = [DIMENSIONS[name].term(key, _name_of(name, key)) for name, key in only.items()]
+    terms = [DIMENSIONS[name].term(key, names[name]) for name, key in only.items()]
     narrower = only | dict(zip(report.by, group.key, strict=True))
     is_narrowing = not any(DIMENSIONS[name].kind for name in report.by)
     return (
@@ -145,10 +153,6 @@ def _row(
         _runs_url(report.span, [*group.terms, *terms]),
         _written(narrower) if is_narrowing and narrower != only else [],
     )
-
-
-def _name_of(name: str, key: Any) -> str:
-    return DIMENSIONS[name].names([key] if key else []).get(key, "")
 
 
 def _budget_of_the_month(access: Access) -> BudgetUse | None:

@@ -5,6 +5,8 @@ from decimal import Decimal
 from itertools import combinations
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from runs.budgets import definitions
 from runs.models import Channel, Run, RunStatus, Task, Usage
@@ -123,6 +125,29 @@ def test_sums_are_narrowed_and_lead_to_the_runs_of_both(alice: Access, runs: lis
     assert of_nobody.sums.runs == len([run for run in runs if run.api_key_id is None])
     for odd in ("only=x:1", "only=teammate:x", "only=tool:x", "only=", "only=teammate:" + "9" * 30):
         assert browser.get(f"/usage/?{odd}").status_code == 200
+
+
+def test_a_narrowed_page_asks_as_often_for_one_row_as_for_many(
+    alice: Access, runs: list[Run]
+) -> None:
+    teammate = factories.default_teammate(alice.organization)
+    browser, counts = browser_of(alice), []
+    path = f"/usage/?only=teammate:{teammate.pk}&only=member:{alice.user.pk}"  # type: ignore[union-attr]
+    for by in ("by=teammate", "by=trigger&and=task"):
+        browser.get(f"{path}&{by}")
+        with CaptureQueriesContext(connection) as queries:
+            page = browser.get(f"{path}&{by}").content.decode()
+        counts.append((page.count('class="title"'), len(queries)))
+    (one, few), (many, more) = counts
+    assert many > one
+    assert more <= few + 1  # the names of a second dimension
+
+
+def test_what_a_page_is_narrowed_to_may_be_gone(alice: Access, runs: list[Run]) -> None:
+    key = APIKey.objects.values_list("pk", flat=True)[0]
+    APIKey.objects.all().delete()
+    assert "Key: Deleted" in browser_of(alice).get(f"/usage/?only=key:{key}").content.decode()
+    assert "Key: No key" in browser_of(alice).get("/usage/?only=key:none").content.decode()
 
 
 def test_the_budget_of_the_month_stands_above(alice: Access, runs: list[Run]) -> None:
