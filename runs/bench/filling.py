@@ -57,7 +57,7 @@ def fill(connection: Connection, *, like: str, count: int) -> Filled:
     _fill_runs(connection, run, count, runs, messages, thread_of)
     for days in TABLES:
         connection.execute(f"DELETE FROM {days.name}")
-        connection.execute(days.fill)
+        connection.execute(days.fill())
     connection.execute(_FILES, {"above": runs, "every": FILES_EVERY})
     _tidy(connection)
     oldest = connection.execute(

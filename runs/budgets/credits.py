@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import date, timedelta
 from decimal import Decimal
 
-from django.db import OperationalError, transaction
+from django.db import transaction
 from django.db.models import F, QuerySet
 
 from runs.budgets import definitions
@@ -172,16 +172,11 @@ def _book(access: Access, organization: Organization, amount: int | None, note: 
 
 
 def _opened(organization: Organization) -> Budget:
-    try:
-        account = definitions.create_locked(
-            organization=organization,
-            period=BudgetPeriod.CREDITS,
-            action=BudgetAction.STOP,
-            amount=Decimal(0),
-        )
-    except OperationalError:
-        raise Conflict(
-            "The database is busy with other work; try again in a minute.", code="budgets.busy"
-        ) from None
+    account = definitions.create_locked(
+        organization=organization,
+        period=BudgetPeriod.CREDITS,
+        action=BudgetAction.STOP,
+        amount=Decimal(0),
+    )
     BudgetCount.objects.get_or_create(budget=account, starts_on=None, run=None)
     return account

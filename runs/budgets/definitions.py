@@ -94,10 +94,6 @@ def set_budget(
             budget = create_locked(
                 organization=access.organization, created_by=access.user, **fields, **rows
             )
-    except OperationalError:
-        raise Conflict(
-            "The database is busy with other work; try again in a minute.", code="budgets.busy"
-        ) from None
     except IntegrityError:
         raise Conflict(
             "There is a budget for that and this period already; change that one.",
@@ -108,18 +104,23 @@ def set_budget(
 
 def create_locked(**fields: Any) -> Budget:
     """Make a budget, and count what its runs spent and may be spending. Until the transaction is
-    over no step begins or ends. Raises `OperationalError` where the database is busy."""
-    with connection.cursor() as cursor:
-        # Whoever waits for it holds up everybody who works.
-        cursor.execute(f"SET LOCAL lock_timeout = '{LONGEST_WAIT}'")
-        cursor.execute("LOCK TABLE runs_step IN SHARE ROW EXCLUSIVE MODE")
-        cursor.execute("SET LOCAL lock_timeout = DEFAULT")
-    budget = Budget.objects.create(**fields)
-    about: dict[str, Any] = {"budget": budget.pk, **days_of(today())}
-    with connection.cursor() as cursor:
-        cursor.execute(_COUNT, about)
-        cursor.execute(_HOLD, about)
-        cursor.execute(_RESERVE, about)
+    over no step begins or ends. Raises `Conflict` where the database is busy."""
+    try:
+        with connection.cursor() as cursor:
+            # Whoever waits for it holds up everybody who works.
+            cursor.execute(f"SET LOCAL lock_timeout = '{LONGEST_WAIT}'")
+            cursor.execute("LOCK TABLE runs_step IN SHARE ROW EXCLUSIVE MODE")
+            cursor.execute("SET LOCAL lock_timeout = DEFAULT")
+        budget = Budget.objects.create(**fields)
+        about: dict[str, Any] = {"budget": budget.pk, **days_of(today())}
+        with connection.cursor() as cursor:
+            cursor.execute(_COUNT, about)
+            cursor.execute(_HOLD, about)
+            cursor.execute(_RESERVE, about)
+    except OperationalError:
+        raise Conflict(
+            "The database is busy with other work; try again in a minute.", code="budgets.busy"
+        ) from None
     return budget
 
 

@@ -4,7 +4,7 @@ Locks are taken in the order of all who spend: runs, counts of budgets, days.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
 from django.db import connection, transaction
@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from runs.budgets.counting import COUNTS_AGAINST, KEY_RUN, RUNS
 from runs.models import CALLS_A_MODEL
 from runs.usage.days import hold_days, remake_days
-from runs.usage.periods import FIRST_YEAR, today
+from runs.usage.periods import FIRST_YEAR, midnight, today
 from teammates.access import Access
 from teammates.errors import Invalid
 from teammates.llm.catalog import read_price
@@ -113,7 +113,8 @@ def correct_price(access: Access, model: Model, since: date, **lanes: str) -> Co
     """Have a price hold from a day of the organization's on, and book all calls since by it.
     Prices that were set after that day are gone. Raises `Invalid`, `Forbidden`."""
     changed = preview(access, model, since, **lanes)
-    parameters, at = _parameters(access, model, since, lanes), _midnight(access, since)
+    parameters = _parameters(access, model, since, lanes)
+    at = midnight(since, access.organization.zone)
     Model.objects.select_for_update(no_key=True).get(pk=model.pk)  # one correction at a time
     ModelPrice.objects.filter(model=model, valid_from__gte=at).delete()
     ModelPrice.objects.create(model=model, valid_from=at, **read_price(**lanes))
@@ -141,10 +142,6 @@ def _parameters(
         "organization": access.organization.pk,
         "alias": model.alias,
         "name": model.name,
-        "since": _midnight(access, since),
+        "since": midnight(since, access.organization.zone),
         **read_price(**lanes),
     }
-
-
-def _midnight(access: Access, day: date) -> datetime:
-    return datetime.combine(day, time(), access.organization.zone)

@@ -98,17 +98,15 @@ class DayTable:
     def columns(self) -> str:
         return ", ".join((*self.key, *_SUMMED, "last_at"))
 
-    @property
-    def fill(self) -> str:
-        """The statement that fills it from all runs."""
-        return f"INSERT INTO {self.name} ({self.columns}) {self.made.format(which='true')}"
+    def fill(self, which: str = "true") -> str:
+        """The statement that fills it from the runs `r` that are `which`, or from all."""
+        return f"INSERT INTO {self.name} ({self.columns}) {self.made.format(which=which)}"
 
     @property
     def add(self) -> str:
         """The statement that adds the runs whose ids are given."""
         more = ", ".join(f"{name} = {self.name}.{name} + excluded.{name}" for name in _SUMMED)
-        return f"""INSERT INTO {self.name} ({self.columns})
-            {self.made.format(which="r.id = ANY(%(runs)s::bigint[])")}
+        return f"""{self.fill("r.id = ANY(%(runs)s::bigint[])")}
             ON CONFLICT ({", ".join(self.key)}) DO UPDATE SET {more},
             last_at = greatest({self.name}.last_at, excluded.last_at)"""
 
@@ -163,10 +161,7 @@ def remake_days(organization: Organization, since: date | None = None) -> None:
             )
             which = """r.organization_id = %(organization)s
                 AND r.finished_at >= %(since)s::timestamp AT TIME ZONE 'UTC'"""
-            cursor.execute(
-                f"INSERT INTO {table.name} ({table.columns}) {table.made.format(which=which)}",
-                about,
-            )
+            cursor.execute(table.fill(which), about)
 
 
 def follow_timezones() -> int:
@@ -200,7 +195,7 @@ def rebuild_days() -> Rebuilt:
             cursor.execute(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE")
             cursor.execute(f"CREATE TEMPORARY TABLE was ON COMMIT DROP AS TABLE {table.name}")
             cursor.execute(f"DELETE FROM {table.name}")
-            cursor.execute(table.fill)
+            cursor.execute(table.fill())
             count += cursor.rowcount
             cursor.execute(
                 f"SELECT (SELECT count(*) FROM (SELECT {columns} FROM {table.name} EXCEPT "

@@ -1,7 +1,7 @@
 """The days and months that sums are of."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 from django.utils import timezone
 
@@ -23,8 +23,8 @@ def month_of(day: date) -> tuple[date, date]:
     return first, (first + timedelta(days=32)).replace(day=1)
 
 
-def midnight(day: date) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+def midnight(day: date, zone: tzinfo = UTC) -> datetime:
+    return datetime.combine(day, time(), zone)
 
 
 @dataclass(frozen=True)

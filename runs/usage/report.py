@@ -6,7 +6,7 @@ All of it comes from the daily sums (`UsageDay`); the number of queries does not
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -265,20 +265,17 @@ def _unpriced(access: Access, span: Span) -> list[JSON]:
     """Models that were used while they had no price: their cost is in no sum."""
     if not access.is_admin:
         return []
+    zone = access.organization.zone
     rows = Usage.objects.filter(
         organization=access.organization,
         cost=None,
-        recorded_at__gte=_midnight(access, span.start),
-        recorded_at__lt=_midnight(access, span.end + timedelta(days=1)),
+        recorded_at__gte=periods.midnight(span.start, zone),
+        recorded_at__lt=periods.midnight(span.end + timedelta(days=1), zone),
     ).exclude(model_name="")
     found = rows.values("model_name").annotate(
         runs=Sum(1), tokens=Sum("input_tokens") + Sum("output_tokens")
     )
     return [dict(row) for row in found.order_by("model_name")]
-
-
-def _midnight(access: Access, day: date) -> datetime:
-    return datetime.combine(day, time(), access.organization.zone)
 
 
 def _likely(access: Access, span: Span) -> Decimal | None:

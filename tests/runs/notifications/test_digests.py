@@ -16,7 +16,7 @@ from teammates.models import Membership
 from teammates.people import members
 from tests.factories import browser_of
 from tests.runs.execution.working import work_until
-from tests.runs.usage.test_unusual import ended
+from tests.runs.usage.spending import ended
 
 pytestmark = pytest.mark.django_db(transaction=True)
 MONDAY = datetime(2026, 6, 8, 9, 0, tzinfo=UTC)

@@ -6,7 +6,11 @@ from typing import Any
 
 from django.utils import timezone
 
-from runs.models import Run, Step, StepKind, StepStatus, ToolCall
+from runs.lifecycle import endings
+from runs.lifecycle.endings import Outcome
+from runs.models import Run, RunStatus, Step, StepKind, StepStatus, ToolCall
+from teammates.access import Access
+from tests.factories import claim, make_run
 
 MODELS = ("small", "large")
 TOOLS = ("web_fetch", "write_file", "shop__order")
@@ -44,3 +48,24 @@ def spend(run: Run, chance: random.Random, **fields: Any) -> None:
             ToolCall.objects.create(
                 run=run, step=step, number=1, call_id="1", name=chance.choice(TOOLS)
             )
+
+
+def ended(access: Access, cost: str | None, like: Run | None = None) -> Run:
+    """A run of one call, of the same task as `like`."""
+    run = make_run(access)
+    if like is not None:
+        Run.objects.filter(pk=run.pk).update(task=like.task_id)
+    lease = claim(run)
+    Step.objects.create(
+        run=run,
+        number=1,
+        kind=StepKind.MODEL,
+        status=StepStatus.DONE,
+        attempt=1,
+        first_seq=1,
+        started_at=timezone.now(),
+        model_name="m",
+        input_tokens=10,
+        cost=cost,
+    )
+    return endings.finish_run(lease, [], Outcome(RunStatus.COMPLETED))

@@ -19,6 +19,7 @@ from teammates.errors import PaymentRequired, TooMany
 from teammates.people import end_users
 from tests import factories
 from tests.factories import claim, make_run, make_thread
+from tests.runs.usage.spending import ended
 
 
 def finished(access: Access, *, models: tuple[str, ...] = ("a",), **fields: Any) -> Run:
@@ -155,21 +156,7 @@ def test_a_series_has_every_day(alice: Access) -> None:
 
 def test_what_has_no_price_is_nowhere_said_to_cost_nothing(alice: Access) -> None:
     run = finished(alice)
-    second = make_run(alice)
-    lease = claim(second)
-    Step.objects.create(
-        run=second,
-        number=1,
-        kind=StepKind.MODEL,
-        status=StepStatus.DONE,
-        attempt=1,
-        first_seq=1,
-        started_at=timezone.now(),
-        model_name="own",
-        input_tokens=10,
-        output_tokens=5,
-    )
-    second = endings.finish_run(lease, [], Outcome(RunStatus.COMPLETED, text="Done."))
+    second = ended(alice, None)
     browser = factories.browser_of(alice)
     teammate = run.teammate
     for path, told in (

@@ -8,37 +8,14 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from runs.lifecycle import endings
-from runs.lifecycle.endings import Outcome
-from runs.models import Notice, Run, RunStatus, Step, StepKind, StepStatus, UsageDay
+from runs.models import Notice, Run, UsageDay
 from runs.usage import unusual
 from teammates.access import Access
 from teammates.models import Organization
-from tests.factories import claim, make_run
 from tests.runs.execution.working import work_until
+from tests.runs.usage.spending import ended
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def ended(access: Access, cost: str | None, like: Run | None = None) -> Run:
-    """A run of one call, of the same task as `like`."""
-    run = make_run(access)
-    if like is not None:
-        Run.objects.filter(pk=run.pk).update(task=like.task_id)
-    lease = claim(run)
-    Step.objects.create(
-        run=run,
-        number=1,
-        kind=StepKind.MODEL,
-        status=StepStatus.DONE,
-        attempt=1,
-        first_seq=1,
-        started_at=timezone.now(),
-        model_name="m",
-        input_tokens=10,
-        cost=cost,
-    )
-    return endings.finish_run(lease, [], Outcome(RunStatus.COMPLETED))
 
 
 def told() -> list[str]:
