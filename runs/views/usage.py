@@ -12,6 +12,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
+from runs.budgets import definitions
 from runs.budgets import report as budgets
 from runs.budgets.report import BudgetUse
 from runs.models import ACTIVE, BudgetPeriod, Run
@@ -157,9 +158,11 @@ def _row(
 
 def _budget_of_the_month(access: Access) -> BudgetUse | None:
     """The one that all runs of a month count against."""
-    uses = budgets.uses(access, looks_back=False)
-    wide = (use for use in uses if use.budget.whose == "all runs")
-    return next((use for use in wide if use.budget.period == BudgetPeriod.MONTH), None)
+    for use in budgets.uses(access, looks_back=False):
+        is_of_all = not any(getattr(use.budget, f"{name}_id") for name in definitions.COLUMNS)
+        if is_of_all and use.budget.period == BudgetPeriod.MONTH:
+            return use
+    return None
 
 
 def _label(report: UsageReport) -> str:
