@@ -14,7 +14,7 @@ from runs.models import LabelKind
 from runs.usage.totals import LANES
 from teammates.models import Organization
 
-_SUMMED = ("runs", *LANES, "cost", "unpriced")
+SUMMED = ("runs", *LANES, "cost", "unpriced")
 _KEY = (
     "organization_id",
     "day",
@@ -29,8 +29,9 @@ _KEY = (
     "model_name",
 )
 _LABEL_KEY = ("organization_id", "kind", "day", "local_day", "created_by_id", "label")
-_DAYS = """(r.finished_at AT TIME ZONE 'UTC')::date AS day,
-    (r.finished_at AT TIME ZONE o.timezone)::date AS local_day"""
+_LOCAL_DAY = "(r.finished_at AT TIME ZONE o.timezone)::date AS local_day"
+_DAYS = f"(r.finished_at AT TIME ZONE 'UTC')::date AS day, {_LOCAL_DAY}"
+_HOURS = f"date_trunc('hour', r.finished_at, o.timezone) AS hour, {_LOCAL_DAY}"
 MOST_TAGS, LONGEST_LABEL = 20, 200  # of a run; in characters
 
 
@@ -46,7 +47,7 @@ def _group_by(key: tuple[str, ...]) -> str:
 
 # Of a run that used several models, the first one counts the run.
 _MADE = f"""
-SELECT r.organization_id, {_DAYS}, r.end_user_id, r.teammate_id, r.teammate_version_id,
+SELECT r.organization_id, {{when}}, r.end_user_id, r.teammate_id, r.teammate_version_id,
     CASE WHEN NOT t.is_ad_hoc THEN r.task_id END, r.created_by_id, r.api_key_id, r.channel,
     coalesce(u.model_name, ''), count(*) FILTER (WHERE coalesce(u.place, 1) = 1) AS runs,
     {_summed("u")}, count(u.id) FILTER (WHERE u.cost IS NULL), max(r.finished_at) AS last_at
@@ -60,7 +61,7 @@ WHERE r.finished_at IS NOT NULL AND {{which}}
 {_group_by(_KEY)}
 """
 _MADE_LABELS = f"""
-SELECT r.organization_id, l.kind, {_DAYS}, r.created_by_id, l.label, count(*) AS runs,
+SELECT r.organization_id, l.kind, {{when}}, r.created_by_id, l.label, count(*) AS runs,
     {_summed("u")}, count(*) FILTER (WHERE u.lacks_price), max(r.finished_at) AS last_at
 FROM runs_run r
 JOIN teammates_organization o ON o.id = r.organization_id
@@ -92,32 +93,37 @@ WHERE r.finished_at IS NOT NULL AND {{which}}
 class DayTable:
     name: str
     key: tuple[str, ...]
-    made: str  # from runs `r` that are `which`
+    made: str  # by `when` they ended, from runs `r` that are `which`
 
     @property
     def columns(self) -> str:
-        return ", ".join((*self.key, *_SUMMED, "last_at"))
+        return ", ".join((*self.key, *SUMMED, "last_at"))
 
     def fill(self, which: str = "true") -> str:
         """The statement that fills it from the runs `r` that are `which`, or from all."""
-        return f"INSERT INTO {self.name} ({self.columns}) {self.made.format(which=which)}"
+        made = self.made.format(when=_DAYS, which=which)
+        return f"INSERT INTO {self.name} ({self.columns}) {made}"
+
+    def by_hour(self, which: str) -> str:
+        """A table of what `fill` makes, with an `hour` in place of the day."""
+        columns = self.columns.replace(", day,", ", hour,")
+        return f"({self.made.format(when=_HOURS, which=which)}) AS hours ({columns})"
 
     @property
     def add(self) -> str:
         """The statement that adds the runs whose ids are given."""
-        more = ", ".join(f"{name} = {self.name}.{name} + excluded.{name}" for name in _SUMMED)
+        more = ", ".join(f"{name} = {self.name}.{name} + excluded.{name}" for name in SUMMED)
         return f"""{self.fill("r.id = ANY(%(runs)s::bigint[])")}
             ON CONFLICT ({", ".join(self.key)}) DO UPDATE SET {more},
             last_at = greatest({self.name}.last_at, excluded.last_at)"""
 
 
-TABLES = (
-    DayTable("runs_usageday", _KEY, _MADE),
-    DayTable("runs_usagelabel", _LABEL_KEY, _MADE_LABELS),
-)
+DAYS = DayTable("runs_usageday", _KEY, _MADE)
+LABELS = DayTable("runs_usagelabel", _LABEL_KEY, _MADE_LABELS)
+TABLES = (DAYS, LABELS)
 # The days are locked before the labels, in every transaction.
-_ADD = f"""WITH days AS ({TABLES[0].add} RETURNING 1), booked AS (SELECT count(*) FROM days)
-{TABLES[1].add.replace("FROM runs_run r", "FROM booked, runs_run r", 1)}"""
+_ADD = f"""WITH days AS ({DAYS.add} RETURNING 1), booked AS (SELECT count(*) FROM days)
+{LABELS.add.replace("FROM runs_run r", "FROM booked, runs_run r", 1)}"""
 _LOCK_SPACE = 1_706  # of advisory locks: an organization's days, shared by who adds to them
 # For whoever ends run `r`: until the transaction is over its days are not made again.
 SHARE_DAYS = f"pg_advisory_xact_lock_shared({_LOCK_SPACE}, mod(r.organization_id, 2147483647)::int)"
@@ -191,7 +197,7 @@ def rebuild_days() -> Rebuilt:
     count = changed = 0
     with transaction.atomic(), connection.cursor() as cursor:
         for table in TABLES:
-            key, columns = ", ".join(table.key), ", ".join((*table.key, *_SUMMED))
+            key, columns = ", ".join(table.key), ", ".join((*table.key, *SUMMED))
             cursor.execute(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE")
             cursor.execute(f"CREATE TEMPORARY TABLE was ON COMMIT DROP AS TABLE {table.name}")
             cursor.execute(f"DELETE FROM {table.name}")

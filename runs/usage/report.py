@@ -6,14 +6,14 @@ All of it comes from the daily sums (`UsageDay`); the number of queries does not
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from django.db.models import Q, Sum
 
 from runs.models import Run, RunStatus, Usage
-from runs.usage import periods, totals
+from runs.usage import hours, periods, totals
 from runs.usage.dimensions import DIMENSIONS, Dimension
 from runs.usage.periods import Span
 from runs.usage.totals import LANES
@@ -74,7 +74,7 @@ class UsageGroup:
     terms: list[tuple[str, str]]
     sums: Sums
     before: Sums
-    by_day: list[Decimal]
+    values: list[Decimal]  # of the report's buckets
     share: float = 0
 
     @property
@@ -91,11 +91,16 @@ class UsageReport:
     groups: list[UsageGroup]
     sums: Sums
     before: Sums
-    by_day: list[Decimal]
+    buckets: list[date] | list[datetime]  # its days, or the hours of a day or two
+    values: list[Decimal]  # of all runs, in each bucket
     saved_by_cache: Decimal
     cost_of_failed: Decimal | None
     unpriced: list[JSON] = field(default_factory=list)
     likely_by_month_end: Decimal | None = None
+
+    @property
+    def is_hourly(self) -> bool:
+        return isinstance(self.buckets[0], datetime)
 
     @property
     def change(self) -> float | None:
@@ -141,14 +146,21 @@ def report(
     has_cost = any(row["cost"] for row in shown.values())
     measure = measure or ("cost" if has_cost else "runs")
     within = source if len(shown) < most else _of_groups(source, dimensions, shown)
-    days_of, was = _by_group(within, span, dimensions), _by_group(within, span.before, dimensions)
+    was = _by_group(within, span.before, dimensions)
+    buckets: list[Any] = span.days
+    of_all: Mapping[Any, JSON] = of_days
+    if of_hours := _by_hour(access, span, total, only):
+        buckets, of_all = span.hours(access.organization.zone), of_hours
+        of_groups: Mapping[Key, Mapping[Any, JSON]] = hours.by_group(access, span, dimensions, only)
+    else:
+        of_groups = _by_group(within, span, dimensions)
     known = [one.names({key[at] for key in shown}) for at, one in enumerate(dimensions)]
     whole = _measured(vars(total), measure) or Decimal(1)
     groups = []
     for key, sums in shown.items():
         parts = list(zip(dimensions, key, known, strict=True))
         names = [dimension.name_of(one, names) for dimension, one, names in parts]
-        by_day = [_measured(days_of[key].get(day), measure) for day in span.days]
+        values = [_measured(of_groups[key].get(one), measure) for one in buckets]
         groups.append(
             UsageGroup(
                 " · ".join(names),
@@ -156,11 +168,11 @@ def report(
                 [part[0].term(part[1], name) for part, name in zip(parts, names, strict=True)],
                 Sums.of([sums]),
                 Sums.of(was.get(key, {}).values()),
-                by_day,
-                float(sum(by_day) / whole),
+                values,
+                float(sum(values) / whole),
             )
         )
-    groups.sort(key=lambda group: (-sum(group.by_day), group.name))
+    groups.sort(key=lambda group: (-sum(group.values), group.name))
     return UsageReport(
         span,
         tuple(by),
@@ -168,13 +180,24 @@ def report(
         groups,
         total,
         before,
-        [_measured(of_days.get(day), measure) for day in span.days],
+        buckets,
+        [_measured(of_all.get(one), measure) for one in buckets],
         _saved(access, span, days),
         # Of all runs, or not said.
         None if only else _failed(access, span),
         [] if only else _unpriced(access, span),
         None if only else _likely(access, span),
     )
+
+
+def _by_hour(
+    access: Access, span: Span, total: Sums, only: Mapping[str, Any] | None
+) -> dict[datetime, JSON]:
+    """Nothing, unless these days are few, and all of their runs are still there."""
+    if span.length > hours.MOST_DAYS or not 0 < total.runs <= hours.MOST_RUNS:
+        return {}
+    of_all = hours.by_group(access, span, (), only)[()]
+    return of_all if Sums.of(of_all.values()) == total else {}
 
 
 _SUMMED = {

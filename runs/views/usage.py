@@ -3,38 +3,30 @@
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import date
-from decimal import Decimal
 from typing import Any
-from urllib.parse import urlencode
 
 from django.http import HttpResponse
 from django.shortcuts import render
-from django.urls import reverse
 from django.views.decorators.http import require_GET
 
 from runs.budgets import definitions
 from runs.budgets import report as budgets
 from runs.budgets.report import BudgetUse
 from runs.models import ACTIVE, BudgetPeriod, Run
-from runs.queries.query_language import Term, written
+from runs.usage import caps
 from runs.usage import report as usage_report
+from runs.usage.caps import Cap
 from runs.usage.dimensions import DIMENSIONS
 from runs.usage.periods import FIRST_YEAR, Span
 from runs.usage.report import MEASURES, PERIODS, Sums, UsageGroup, UsageReport
 from runs.usage.totals import LONGEST_SERIES
+from runs.views import usage_chart
+from runs.views.usage_chart import Terms, days_term, label_of, runs_url
 from teammates.access import Access
-from teammates.templatetags.muster import money, short
-from teammates.web import charts
 from teammates.web.pages import PageRequest, count_export, csv_download
 
-SAYING: dict[str, charts.Say] = {
-    "cost": lambda value: money(Decimal(value)),
-    "runs": lambda value: f"{value:g}",
-    "tokens": lambda value: short(int(value)),
-}
 LAST_YEAR = 2200
 MOST_ROWS, MOST_EXPORTED = 200, 5_000  # groups that are named
-SERIES = 7  # of a chart, besides the others together
 
 
 @require_GET
@@ -61,8 +53,11 @@ def usage_page(request: PageRequest) -> HttpResponse:
     if is_export:
         count_export(access)
         return _as_csv(report)
+    uses = budgets.uses(access, looks_back=False) if sees_all else []
+    capped = caps.of_groups(access, report, uses) if sees_all else {}
     is_shared = bool(DIMENSIONS[by[0]].kind)
     narrowed = _names_of(only)
+    terms = [DIMENSIONS[name].term(key, narrowed[name]) for name, key in only.items()]
     return render(
         request,
         "usage/usage.html",
@@ -80,15 +75,16 @@ def usage_page(request: PageRequest) -> HttpResponse:
             "measures": MEASURES.items(),
             "sees_all": sees_all,
             "zone": access.organization.timezone,
-            "rows": [_row(report, group, only, narrowed) for group in report.groups],
+            "rows": [_row(report, group, only, terms, capped) for group in report.groups],
+            "has_caps": bool(capped),
             "chips": _chips(query, only, narrowed),
             "under_way": Run.objects.visible_to(access).filter(status__in=ACTIVE).count(),
-            "budget": _budget_of_the_month(access) if sees_all and not only else None,
+            "budget": None if only else _budget_of_the_month(uses),
             "others": None if is_shared else _others(report),
-            "by_label": _label(report),
+            "by_label": label_of(report),
             "is_shared": is_shared,
-            "chart": _chart(report),
-            "all_runs": _runs_url(report.span),
+            "chart": usage_chart.chart(report, query, terms, access.organization.zone),
+            "all_runs": runs_url(days_term(report.span), terms),
             "keep": {
                 name: query[name]
                 for name in ("period", "by", "and", "measure", "start", "end")
@@ -143,30 +139,30 @@ def _chips(query: Any, only: dict[str, Any], names: dict[str, str]) -> list[tupl
 
 
 def _row(
-    report: UsageReport, group: UsageGroup, only: dict[str, Any], names: dict[str, str]
-) -> tuple[UsageGroup, str, list[str]]:
-    """A group, where its runs are, and what the page narrows to that goes into it."""
-    terms = [DIMENSIONS[name].term(key, names[name]) for name, key in only.items()]
+    report: UsageReport,
+    group: UsageGroup,
+    only: dict[str, Any],
+    terms: Terms,
+    capped: dict[Any, Cap],
+) -> tuple[UsageGroup, str, list[str], Cap | None]:
+    """A group, where its runs are, what the page narrows to that goes into it, and its cap."""
     narrower = only | dict(zip(report.by, group.key, strict=True))
     is_narrowing = not any(DIMENSIONS[name].kind for name in report.by)
     return (
         group,
-        _runs_url(report.span, [*group.terms, *terms]),
+        runs_url(days_term(report.span), [*group.terms, *terms]),
         _written(narrower) if is_narrowing and narrower != only else [],
+        capped.get(group.key[0]),
     )
 
 
-def _budget_of_the_month(access: Access) -> BudgetUse | None:
+def _budget_of_the_month(uses: list[BudgetUse]) -> BudgetUse | None:
     """The one that all runs of a month count against."""
-    for use in budgets.uses(access, looks_back=False):
+    for use in uses:
         is_of_all = not any(getattr(use.budget, f"{name}_id") for name in definitions.COLUMNS)
         if is_of_all and use.budget.period == BudgetPeriod.MONTH:
             return use
     return None
-
-
-def _label(report: UsageReport) -> str:
-    return " and ".join(DIMENSIONS[name].label.lower() for name in report.by)
 
 
 def _others(report: UsageReport) -> Sums | None:
@@ -197,43 +193,6 @@ def _span(access: Access, query: Any) -> tuple[Span, str, str]:
     return span, period, ""
 
 
-def _chart(report: UsageReport) -> charts.Bars:
-    say = SAYING[report.measure]
-    shown, rest = report.groups[:SERIES], report.groups[SERIES:]
-    series = [
-        charts.Series(
-            group.name,
-            f"series-{at}",
-            [float(v) for v in group.by_day],
-            say(float(sum(group.by_day))),
-        )
-        for at, group in enumerate(shown)
-    ]
-    others: list[float] = []
-    if rest and not DIMENSIONS[report.by[0]].kind:
-        named = [sum(values) for values in zip(*(g.by_day for g in shown), strict=True)]
-        others = [float(all_ - of) for all_, of in zip(report.by_day, named, strict=True)]
-    elif rest:
-        others = [float(sum(values)) for values in zip(*(g.by_day for g in rest), strict=True)]
-    if others:
-        series.append(charts.Series("Other", "series-7", others, say(sum(others))))
-    return charts.stacked(
-        f"{MEASURES[report.measure]} by {_label(report)}, day by day",
-        [f"{day:%-d %b}" for day in report.span.days],
-        series,
-        say=say,
-        urls=[_runs_url(Span(day, day)) for day in report.span.days],
-    )
-
-
-def _runs_url(span: Span, terms: list[tuple[str, str]] | None = None) -> str:
-    """The list of the runs behind a number: those that ended in these days."""
-    days = f"{span.start}" if span.length == 1 else f"{span.start}..{span.end}"
-    terms = [*(terms or []), ("ended", days), ("is", "any")]
-    query = written([Term("", key, value) for key, value in terms])
-    return f"{reverse('runs:run_list')}?{urlencode({'q': query})}"
-
-
 def _as_csv(report: UsageReport) -> HttpResponse:
     """The table that is shown, and nothing else."""
     by = "-and-".join(report.by)
@@ -243,7 +202,7 @@ def _as_csv(report: UsageReport) -> HttpResponse:
 
 def _lines(report: UsageReport) -> Iterator[list[Any]]:
     yield [
-        _label(report).capitalize(),
+        label_of(report).capitalize(),
         "Runs",
         "Uncached input tokens",
         "Cache read tokens",

@@ -34,10 +34,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Series:
+    """`url` leads to the page with it drawn or not; one that `is_off` has values of 0."""
+
     label: str
     look: str
     values: Sequence[float]
     total: str = ""
+    url: str = ""
+    is_off: bool = False
 
 
 @dataclass(frozen=True)
