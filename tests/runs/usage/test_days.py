@@ -1,5 +1,6 @@
 """The sums of days: kept when runs end, and the same when they are made again from the runs."""
 
+import os
 import random
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -7,14 +8,18 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.db import connection
+from django.db.models import Sum
 
+from runs.budgets import repricing
+from runs.creation import retries
 from runs.lifecycle import endings
 from runs.lifecycle.endings import Outcome
-from runs.models import Channel, LabelKind, Run, RunStatus, UsageDay, UsageLabel
+from runs.models import Channel, LabelKind, Run, RunStatus, Step, Usage, UsageDay, UsageLabel
 from runs.usage import totals
 from runs.usage.days import follow_timezones, rebuild_days
-from runs.usage.periods import Span
+from runs.usage.periods import Span, today
 from teammates.access import Access
+from teammates.llm import catalog
 from teammates.models import Organization
 from teammates.web.timezones import TIMEZONES
 from tests.factories import bring_to, claim, make_run
@@ -23,6 +28,7 @@ from tests.runs.execution.working import finish, run_on, work_until
 from tests.runs.usage.spending import spend
 
 pytestmark = pytest.mark.django_db(transaction=True)
+RUNS = int(os.environ.get("MUSTER_TEST_RUNS", "60"))  # at random
 
 
 def sums() -> set[tuple[Any, ...]]:
@@ -35,15 +41,30 @@ def sums() -> set[tuple[Any, ...]]:
 
 def test_after_random_runs_they_are_the_same(alice: Access, bob: Access, eve: Access) -> None:
     chance = random.Random(7)
-    for number in range(60):
-        run = make_run(chance.choice([alice, bob, eve]), channel=chance.choice(Channel.values))
+    provider = catalog.create_provider(
+        alice, name="Ours", kind="openai_compatible", base_url="http://127.0.0.1:9/v1"
+    )
+    small = catalog.add_model(alice, provider, alias="ours", name="small")
+    for number in range(RUNS):
+        who = chance.choice([alice, bob, eve])
+        run = make_run(who, channel=chance.choice(Channel.values))
         spend(run, chance)
+        Step.objects.filter(run=run, model_name=small.name).update(model_alias=small.alias)
         if number % 7 == 0:
             endings.cancel_run(run)
-        elif number % 11:
-            bring_to(run, chance.choice([RunStatus.COMPLETED, RunStatus.FAILED]))
+        elif number % 11 or number > 60:
+            run = bring_to(run, chance.choice([RunStatus.COMPLETED, RunStatus.FAILED]))
+        if run.status == RunStatus.FAILED and chance.random() < 0.5:
+            again, _ = retries.retry_run(who, run, confirm=True)
+            spend(again, chance)
+            bring_to(again, RunStatus.COMPLETED)
+        if number % (RUNS // 3) == RUNS // 4:
+            lanes = {lane: f"{chance.randint(1, 20)}" for lane in catalog.LANES}
+            assert repricing.correct_price(alice, small, today(), **lanes).calls > 0
     before = sums()
     assert len(before) > 10
+    costs = Usage.objects.exclude(run__finished_at=None).aggregate(n=Sum("cost"))["n"]
+    assert UsageDay.objects.aggregate(n=Sum("cost"))["n"] == costs > 0
     assert rebuild_days().changed == 0
     assert sums() == before
 
