@@ -37,6 +37,10 @@ FINISH = (
     "\n\nThis run ends with your next answer. Call no tools. Say in a few sentences what is done, "
     "what is not, and how to go on."
 )
+GIVE_RESULT = (
+    "When the work is done, give its result with submit_result; without that tool, as your closing "
+    "answer, in the form that was asked for."
+)
 HISTORY_RUNS = 20
 HISTORY_BYTES = 400_000  # about 100 000 tokens
 # Of runs that no stranger had a say in (`Run.has_words_from_outside`)
@@ -96,7 +100,7 @@ def instructions(run: Run) -> str:
         )
         parts.append(f"The tools of {changed['name']} are not what they were ({what}).")
     if run.output_schema is not None:
-        parts.append("When the work is done, give its result with submit_result.")
+        parts.append(GIVE_RESULT)
     if (
         run.permission_mode == PermissionMode.PLAN
         and run.human_in_the_loop

@@ -15,6 +15,7 @@ NO_SYSTEM_ROLE = f"{OURS}no_system_role"  # instructions are part of the first m
 NO_RESPONSES = f"{OURS}no_responses"  # it is asked through chat completions
 NO_SUMMARIES = f"{OURS}no_summaries"  # of what a model that reasons thought
 NO_STRICT_TOOLS = f"{OURS}no_strict_tools"  # of a schema, or a model
+NO_OUTPUT_FORMAT = f"{OURS}no_output_format"  # its result is a tool's call
 REFUSES = f"{OURS}refuses_"  # a sampling setting, which is left out
 
 _SYSTEM_ROLE = r"system\W{1,3}(role|message|prompt|instruction)|role\W{1,4}system|developer instr"
@@ -84,6 +85,12 @@ def adapt(
         if named:  # of two that do not go together, the last goes
             return {REFUSES + named[-1]: True}
     return {}
+
+
+def is_about_form(said: str) -> bool:
+    """Whether what a server refused is the form that a result was to have."""
+    about = r"(?i)\bstrict\b|structured.outputs|schema|response_?format|output_?(format|config)"
+    return re.search(about, said) is not None
 
 
 def native(profile: Profile) -> Profile:

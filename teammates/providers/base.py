@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from teammates.providers.exact import can_be_held
 from teammates.types import JSON
 
 # Between what a person wrote and the names of the files that came with it.
@@ -160,6 +161,11 @@ class ToolSpec:
     description: str
     schema: JSON
     is_exact: bool = False
+
+    @property
+    def can_be_held(self) -> bool:
+        """Whether a model can be made to close with these arguments, in place of a call."""
+        return self.is_exact and self.schema.get("type") == "object" and can_be_held(self.schema)
 
 
 # Under which key the row of a step has what was said.

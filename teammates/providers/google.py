@@ -19,7 +19,7 @@ def make_client(connection: Connection) -> VendorClient:
     def make_model(name: str, profile: Profile) -> GoogleModel:
         return GoogleModel(name, provider=provider, profile=cast(Any, native(profile)) or None)
 
-    return VendorClient(make_model, "Google", http)
+    return VendorClient(make_model, "Google", http, has_output_format=True)
 
 
 def make_embedding_model(

@@ -81,7 +81,11 @@ def make_client(connection: Connection) -> VendorClient:
         return ChatModel(name, provider=provider, profile=known)
 
     return VendorClient(
-        make_model, _label(connection.kind), http, adapts=_adapt if has_responses else None
+        make_model,
+        _label(connection.kind),
+        http,
+        adapts=_adapt if has_responses else None,
+        has_output_format=has_responses,
     )
 
 

@@ -3,8 +3,7 @@
 Only providers that need it import this module (`teammates.providers` imports lazily).
 """
 
-import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any, cast
@@ -15,39 +14,44 @@ from pydantic_ai import messages
 from pydantic_ai.direct import model_request_stream
 from pydantic_ai.exceptions import ModelHTTPError, UserError
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
+from pydantic_ai.output import OutputObjectDefinition
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
 from teammates.providers.adapting import (
+    NO_OUTPUT_FORMAT,
     NO_STRICT_TOOLS,
     NO_SYSTEM_ROLE,
     REFUSES,
     Profile,
     adapt,
+    is_about_form,
     is_for_good,
 )
 from teammates.providers.base import (
     Delta,
-    Media,
     MediaKind,
     ModelRequest,
-    Part,
     ProviderError,
     Takes,
     TextPart,
-    Thinking,
     TokenUsage,
-    ToolRequest,
-    ToolResult,
+    ToolSpec,
     Turn,
-    UserMessage,
 )
 from teammates.providers.vendor_errors import explained, said_by
+from teammates.providers.vendor_messages import (
+    finish_reason_of,
+    from_native,
+    raw_arguments,
+    takes_of,
+    to_native,
+    with_own_id,
+    without_system_role,
+)
 from teammates.public_http import outside_client
 from teammates.types import JSON
 
-# A run may start on a thread as it stands; vendors refuse an empty message.
-NOTHING_NEW = "(There is no new message. Go on if something is left to do.)"
 REFUSED_AS_IT_STANDS = (400, 404, 422)
 
 
@@ -66,8 +70,6 @@ async def _wait_less_from_now_on(response: httpx2.Response) -> None:
     timeout["read"] = django_settings.MODEL_SILENCE_SECONDS
 
 
-PDF = "application/pdf"
-UNSEEN = "[{}: this model cannot be shown it.]"
 _NATIVE = {"stop": "stop_sequences"}  # sampling settings that pydantic-ai calls otherwise
 
 
@@ -77,6 +79,8 @@ class VendorClient:
     `make_model` makes the model of a name, with what was learned of its profile; `adapts` tells
     what a refusal teaches that is of this vendor alone; `has_strict_tools`: it holds a model to a
     tool's schema if it is asked to. Others do that by themselves, or not at all.
+    `has_output_format`: its models, where they can, close with an answer in a form, and call tools
+    before.
     """
 
     def __init__(
@@ -87,16 +91,18 @@ class VendorClient:
         *,
         adapts: Callable[[ModelHTTPError, ModelRequest], Profile] | None = None,
         has_strict_tools: bool = False,
+        has_output_format: bool = False,
     ) -> None:
         self._make_model = make_model
         self._adapts = adapts
         self._has_strict_tools = has_strict_tools
+        self._has_output_format = has_output_format
         self._profiles: dict[str, Profile] = {}  # learned, by model
         self._label = label
         self._http = http
 
     def takes(self, model: str) -> Takes:
-        return _takes(self._model(model, self._profiles.get(model, {})))
+        return takes_of(self._model(model, self._profiles.get(model, {})))
 
     def _model(self, name: str, profile: Profile) -> Model:
         try:
@@ -125,8 +131,10 @@ class VendorClient:
                 stream = await stack.enter_async_context(self._opening(request, sent))
             except ModelHTTPError as error:
                 said = said_by(error) if error.status_code in REFUSED_AS_IT_STANDS else ""
-                wanted = (self._adapts(error, request) if self._adapts else {}) or adapt(
-                    said, sampling=request.sampling, media=_shown(request), sent=sent
+                wanted = (
+                    (self._adapts(error, request) if self._adapts else {})
+                    or self._less_exact(said, request, sent)
+                    or adapt(said, sampling=request.sampling, media=_shown(request), sent=sent)
                 )
                 is_tried = wanted.keys() & (learned.keys() | passing.keys())
                 if not wanted or is_tried or wanted.items() <= sent.items():
@@ -142,7 +150,7 @@ class VendorClient:
         self, request: ModelRequest, profile: Profile
     ) -> AbstractAsyncContextManager[StreamedResponse]:
         if profile.get(NO_SYSTEM_ROLE):
-            request = _without_system_role(request)
+            request = without_system_role(request)
         model = self._model(request.model, profile)
         settings = ModelSettings(
             max_tokens=request.max_output_tokens,
@@ -155,6 +163,7 @@ class VendorClient:
             if not profile.get(REFUSES + name):
                 cast(JSON, settings)[_NATIVE.get(name, name)] = value
         is_strict = self._has_strict_tools and not profile.get(NO_STRICT_TOOLS)
+        result = self._form_of_answer(request, model, profile)
         parameters = ModelRequestParameters(
             function_tools=[
                 ToolDefinition(
@@ -164,14 +173,38 @@ class VendorClient:
                     strict=(tool.is_exact and is_strict) or None,
                 )
                 for tool in request.tools
-            ]
+                if tool is not result
+            ],
+            output_mode="native" if result else "text",
+            output_object=OutputObjectDefinition(result.schema, name="result", strict=True)
+            if result
+            else None,
         )
         return model_request_stream(
             model,
-            _to_native(request, _takes(model)),
+            to_native(request, takes_of(model)),
             model_settings=settings,
             model_request_parameters=parameters,
         )
+
+    def _form_of_answer(
+        self, request: ModelRequest, model: Model, profile: Profile
+    ) -> ToolSpec | None:
+        """The tool in place of whose call the model closes with an answer of that form."""
+        if not self._has_output_format or profile.get(NO_OUTPUT_FORMAT):
+            return None
+        has_both = model.profile.get("google_supports_tool_combination", True)
+        if not model.profile.get("supports_json_schema_output") or not has_both:
+            return None
+        return next((tool for tool in request.tools if tool.can_be_held), None)
+
+    def _less_exact(self, said: str, request: ModelRequest, sent: Profile) -> Profile:
+        """Some schemas, and some models, are not held to."""
+        if not is_about_form(said) or not any(tool.is_exact for tool in request.tools):
+            return {}
+        if self._form_of_answer(request, self._model(request.model, sent), sent):
+            return {NO_OUTPUT_FORMAT: True}
+        return {NO_STRICT_TOOLS: True} if self._has_strict_tools else {}
 
 
 class VendorCall:
@@ -194,8 +227,8 @@ class VendorCall:
             if isinstance(event, messages.PartStartEvent):
                 part = event.part
                 if isinstance(part, messages.ToolCallPart):
-                    calls[event.index] = call = _with_own_id(part, taken)
-                    raw = _raw(part) if part.args else ""
+                    calls[event.index] = call = with_own_id(part, taken)
+                    raw = raw_arguments(part) if part.args else ""
                     yield Delta("tool", raw, call.tool_call_id, call.tool_name)
                 elif isinstance(part, messages.TextPart) and part.content:
                     yield Delta("text", part.content)
@@ -241,13 +274,13 @@ class VendorCall:
         response = replace(
             response,
             parts=[
-                _with_own_id(part, taken) if isinstance(part, messages.ToolCallPart) else part
+                with_own_id(part, taken) if isinstance(part, messages.ToolCallPart) else part
                 for part in response.parts
             ],
         )
-        parts = [part for part in map(_from_native, response.parts) if part is not None]
+        parts = [part for part in map(from_native, response.parts) if part is not None]
         native = messages.ModelMessagesTypeAdapter.dump_python([response], mode="json")
-        return Turn(parts, _finish_reason(response), native)
+        return Turn(parts, finish_reason_of(response), native)
 
     @property
     def usage(self) -> TokenUsage | None:
@@ -263,116 +296,6 @@ class VendorCall:
         )
 
 
-def _finish_reason(response: messages.ModelResponse) -> str:
-    if response.state == "suspended":  # Anthropic's pause_turn: it would go on if it were asked
-        return "pause_turn"
-    return str(response.finish_reason or "stop")
-
-
-def _with_own_id(call: messages.ToolCallPart, taken: set[str]) -> messages.ToolCallPart:
-    """Some servers give two calls of an answer one id, and others refuse to be sent that."""
-    own = call.tool_call_id
-    while own in taken:
-        own += "_2"
-    taken.add(own)
-    return replace(call, tool_call_id=own)
-
-
-def _raw(part: messages.ToolCallPart) -> str:
-    """The arguments as the model wrote them: malformed JSON must stay malformed (traps 5.4)."""
-    if isinstance(part.args, str):
-        return "{}" if part.args.strip() == "null" else part.args
-    return json.dumps(part.args or {})
-
-
-def _from_native(part: messages.ModelResponsePart) -> Part | None:
-    if isinstance(part, messages.TextPart):
-        return TextPart(part.content)
-    if isinstance(part, messages.ThinkingPart):
-        return Thinking(part.content)
-    if isinstance(part, messages.ToolCallPart):
-        return ToolRequest(part.tool_call_id, part.tool_name, _raw(part))
-    return None
-
-
 def _shown(request: ModelRequest) -> set[MediaKind]:
     """Which kinds of files are in a request."""
     return {one.kind for said in request.conversation for one in said.media if one.content}
-
-
-def _takes(model: Model) -> Takes:
-    profile = model.profile
-    documents = profile.get("supported_document_media_types", {PDF})
-    return Takes(
-        pictures=profile.get("supports_image_input", True),
-        pdfs=profile.get("supports_document_input", True) and PDF in documents,
-    )
-
-
-def _to_native(request: ModelRequest, takes: Takes) -> Sequence[messages.ModelMessage]:
-    """Consecutive things that are said to the model become one request message."""
-    native: list[messages.ModelMessage] = []
-    waiting: list[messages.ModelRequestPart] = []
-
-    def flush() -> None:
-        if waiting:
-            native.append(
-                messages.ModelRequest(
-                    parts=list(waiting), instructions=request.instructions or None
-                )
-            )
-            waiting.clear()
-
-    for said in request.conversation:
-        if isinstance(said, UserMessage):
-            text = said.text or NOTHING_NEW
-            waiting.append(messages.UserPromptPart(_with_media(text, said.media, takes)))
-        elif isinstance(said, ToolResult):
-            waiting.append(
-                messages.ToolReturnPart(
-                    tool_name=said.name,
-                    content=_with_media(said.content, said.media, takes),
-                    tool_call_id=said.call_id,
-                    outcome="failed" if said.failed else "success",
-                )
-            )
-        else:
-            flush()
-            native.extend(_native_turn(said))
-    flush()
-    return native
-
-
-def _with_media(
-    text: str, media: Sequence[Media], takes: Takes
-) -> str | list[messages.UserContent]:
-    """A text with what the model is shown behind it, each under its name."""
-    read = [one.text or UNSEEN.format(one.name) for one in media if not takes.shows(one)]
-    text = "\n\n".join([text, *read])
-    shown: list[messages.UserContent] = []
-    for one in media:
-        if takes.shows(one):
-            content = messages.BinaryContent(
-                one.content, media_type=one.media_type, identifier=one.name
-            )
-            shown += [f"{one.name}:", content]
-    return [text, *shown] if shown else text
-
-
-def _without_system_role(request: ModelRequest) -> ModelRequest:
-    first, *rest = request.conversation
-    assert isinstance(first, UserMessage)
-    told = replace(first, text=f"{request.instructions}\n\n{first.text or NOTHING_NEW}")
-    return replace(request, instructions="", conversation=[told, *rest])
-
-
-def _native_turn(turn: Turn) -> list[messages.ModelMessage]:
-    if turn.native:
-        return messages.ModelMessagesTypeAdapter.validate_python(turn.native)
-    parts: list[messages.ModelResponsePart] = []
-    for part in turn.parts:
-        if isinstance(part, TextPart) and part.text:
-            parts.append(messages.TextPart(part.text))
-        elif isinstance(part, ToolRequest):
-            parts.append(messages.ToolCallPart(part.name, part.arguments, part.call_id))
-    return [messages.ModelResponse(parts=parts)] if parts else []

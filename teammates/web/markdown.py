@@ -3,6 +3,7 @@ draws it busy. What was drawn is kept: an answer is drawn once in a process, who
 """
 
 import hashlib
+import json
 import threading
 from html import escape
 
@@ -11,6 +12,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from teammates import timebox
 from teammates.quoting import fenced
+from teammates.text import read_json
 
 LONGEST = 200_000  # characters; more is shown as it is
 SECONDS = 1.5  # of work for a text; one that takes more is shown as it is
@@ -44,10 +46,21 @@ def _draw_or_escape(text: str) -> str:
         return ""
     if len(text) <= LONGEST:
         try:
-            return timebox.within(SECONDS, _draw, text)
+            return timebox.within(SECONDS, _draw, _fenced_json(text))
         except timebox.TooCostly:
             pass
     return f"<pre>{escape(text)}</pre>"
+
+
+def _fenced_json(text: str) -> str:
+    """A text that is nothing but a JSON object, as a result in a form is, is drawn as one."""
+    if not (text.startswith("{") and text.rstrip().endswith("}")):
+        return text
+    try:
+        pretty = json.dumps(read_json(text), indent=2, ensure_ascii=False)
+        return fenced(pretty, "json")
+    except ValueError:
+        return text
 
 
 def _draw(text: str) -> str:
