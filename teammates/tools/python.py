@@ -40,11 +40,13 @@ async def _run(context: ToolContext, arguments: JSON) -> Any:
 
 
 async def _kept(context: ToolContext, name: str, content: bytes) -> str:
-    """Keep a file that the code wrote, and say so."""
+    """Keep a file that the code wrote, show it to the model if it is a picture or a PDF, and say
+    so."""
     try:
         file = await context.write_file(name, content)
     except DomainError as error:
         return f"Not kept: {error.message}"
+    await context.show_file(file.name)
     return f"Wrote {file.name} ({file.size} bytes)."
 
 

@@ -190,6 +190,21 @@ def test_a_picture_that_is_read_is_shown_with_the_result(
 
 
 @pytest.mark.parametrize("kind", ["anthropic", "openai"])
+def test_pictures_that_its_code_made_are_shown(
+    alice: Access, models: FakeModels, kind: str
+) -> None:
+    code = (
+        "open('copy.png', 'wb').write(open('chart.png', 'rb').read())\n"
+        "open('a.txt', 'w').write('a')"
+    )
+    models.answers = [calls(kind, "run_python", code=code)]
+    run = completed(run_on(alice, models, kind, "ok", message="Copy it", attachments=[BOTH[0]]))
+    assert [one["name"] for one in run.tool_calls.get().media] == ["copy.png"]
+    said = json.dumps(models.requests[1]["body"]["messages"])
+    assert said.count(base64.b64encode(CHART).decode()) == 2  # as attached, and as made
+
+
+@pytest.mark.parametrize("kind", ["anthropic", "openai"])
 def test_a_picture_that_an_mcp_tool_gives_back_is_shown(
     home: Access, models: FakeModels, kind: str
 ) -> None:
