@@ -70,7 +70,12 @@ def find(kind: str, name: str, *, at: datetime | None = None) -> KnownModel | No
     tiers = [tier.start for lane in _LANES for tier in getattr(_price(dearest, lane), "tiers", ())]
     if window and tiers:
         window = min(window, *tiers)
-    return KnownModel(window, prices, given["input"], f"genai-prices {version('genai-prices')}")
+    return KnownModel(window, prices, given["input"], source())
+
+
+def source() -> str:
+    """The catalogue and its release, as prices have it."""
+    return f"genai-prices {version('genai-prices')}"
 
 
 def _price(prices: object, lane: str) -> object:

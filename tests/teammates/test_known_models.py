@@ -10,6 +10,7 @@ from asgiref.sync import async_to_sync
 
 from teammates.access import Access
 from teammates.llm import catalog, known_models
+from teammates.llm.price_updates import follow_catalogue
 from teammates.models import Model, ModelPrice, Provider
 from teammates.templatetags.muster import price
 from tests.factories import browser_of, make_bob
@@ -249,3 +250,52 @@ def test_a_second_model_of_a_name_is_called_by_its_provider_too(alice: Access) -
             alice, name=name, kind="ollama", api_key="", base_url="http://127.0.0.1:1/v1", model="m"
         )
     assert {model.alias for model in Model.objects.filter(name="m")} == {"m", "m (two)"}
+
+
+def old_price(model: Model, **fields: Any) -> ModelPrice:
+    """The price of a model as an earlier release of the catalogue had it."""
+    price = model.price_now()
+    assert price is not None
+    ModelPrice.objects.filter(pk=price.pk).update(**{"source": "genai-prices 0.0.1"} | fields)
+    price.refresh_from_db()
+    return price
+
+
+def test_a_new_release_of_the_catalogue_changes_prices_from_now_on(alice: Access) -> None:
+    model = catalog.add_model(alice, of(alice, "openai"), alias="five", name="gpt-5")
+    before = old_price(model, output=Decimal("12"))
+    assert follow_catalogue() == 1
+    price = model.price_now()
+    assert price is not None
+    assert (price.output, price.source) == (Decimal("10"), known_models.source())
+    assert price.valid_from > before.valid_from
+    assert ModelPrice.objects.get(pk=before.pk).output == Decimal("12")  # of what was booked
+    assert follow_catalogue() == 0
+    assert model.prices.count() == 2
+
+
+def test_what_did_not_change_or_was_set_stays(alice: Access) -> None:
+    provider = of(alice, "openai")
+    same = catalog.add_model(alice, provider, alias="same", name="gpt-5")
+    old_price(same)
+    own = catalog.add_model(alice, provider, alias="own", name="gpt-5")
+    old_price(own, output=Decimal("12"))
+    lanes = {"uncached_input": "2", "cache_read": "1", "cache_write": "3", "output": "4"}
+    set_now = catalog.set_price(alice, own, **lanes)
+    gone = catalog.add_model(alice, provider, alias="gone", name="gpt-5-mini")
+    old_price(gone, output=Decimal("12"))
+    Model.objects.filter(pk=gone.pk).update(name="no-such-model")
+    assert follow_catalogue() == 0
+    assert own.price_now() == set_now
+    kept = same.price_now()
+    assert kept is not None
+    assert kept.source == known_models.source()
+    assert [one.prices.count() for one in (same, own, gone)] == [1, 2, 1]
+
+
+def test_nothing_is_loaded_where_there_is_nothing_to_follow(
+    alice: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog.add_model(alice, of(alice, "openai"), alias="five", name="gpt-5")
+    monkeypatch.setattr(known_models, "find", None)
+    assert follow_catalogue() == 0

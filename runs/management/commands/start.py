@@ -25,6 +25,7 @@ from config.errors import StartError
 from config.postgres import Cluster
 from config.processes import Child, Supervisor
 from teammates import encryption
+from teammates.llm import price_updates
 from teammates.types import JSON
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class Command(BaseCommand):
                     "The stored secrets cannot be read: MUSTER_ENCRYPTION_KEY, or encryption.key "
                     "in the data folder, is not the key that they were stored with."
                 )
+            price_updates.follow_catalogue()
             _answer_to(host)
             settings.SERVED_AT = _url(host, port)
             settings.SMTP, about_mail = _mail_door(smtp, is_wanted=bool(options["smtp"]))
