@@ -7,6 +7,7 @@ a call fills in its values, and Django's own iterables make the same instances o
 
 import copy
 import inspect
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -14,6 +15,7 @@ from django.core.exceptions import EmptyResultSet
 from django.db import DEFAULT_DB_ALIAS, connections, models
 from django.db.models.query import FlatValuesListIterable, ModelIterable, ValuesListIterable
 from django.db.transaction import TransactionManagementError
+from psycopg.sql import quote
 
 from teammates.text import json_text
 
@@ -73,9 +75,10 @@ class CompiledQuery(Generic[Row]):
         self._locks = self.queryset.query.select_for_update
         self._compiler = self.queryset.query.get_compiler(connection=_InTransaction())
         try:
-            self.sql, self._parameters = self._compiler.as_sql()
+            self.sql, parameters = self._compiler.as_sql()
         except EmptyResultSet:
             raise NotCompilable(f"{self.name} cannot be compiled: it has no rows.") from None
+        self.statement, self._parameters = _with_constants(self.sql, parameters)
         filled = {parameter.name for parameter in self._parameters if isinstance(parameter, Hole)}
         if unused := sorted(self.holes - filled):
             raise NotCompilable(f"{self.name} does not use {', '.join(unused)}.")
@@ -102,9 +105,32 @@ class CompiledQuery(Generic[Row]):
         compiler.connection = connections[DEFAULT_DB_ALIAS]  # this thread's
         if self._locks and compiler.connection.get_autocommit():
             raise TransactionManagementError(f"{self.name} locks rows: call it in a transaction.")
-        compiler.as_sql = lambda *_, **__: (self.sql, parameters)
+        compiler.as_sql = lambda *_, **__: (self.statement, parameters)
         compiler.get_converters = lambda *_: self._converters
         return compiler
+
+
+def _with_constants(sql: str, parameters: Sequence[object]) -> tuple[str, list[object]]:
+    """A statement with what never changes written into it, and what is left to be filled in.
+
+    After some calls PostgreSQL plans a prepared statement for whatever values it may have: it would
+    not know that a status is the one that an index is of.
+    """
+    left: list[object] = []
+    given = iter(parameters)
+    pieces = []
+    for piece in re.split(r"(%%|%s)", sql):
+        if piece != "%s":
+            pieces.append(piece)
+            continue
+        value = next(given)
+        if isinstance(value, str | int | None):
+            plain = str(value) if isinstance(value, str) else value  # of an enumeration
+            pieces.append(quote(plain).replace("%", "%%"))
+        else:
+            left.append(value)
+            pieces.append(piece)
+    return "".join(pieces), left
 
 
 def _why_not(queryset: Internal) -> str:

@@ -68,6 +68,20 @@ def test_a_value_may_go_into_several_holes_and_annotations_are_there(alice: Acce
     assert named.first(title="Autumn", organization=alice.organization.pk) is None
 
 
+def test_what_never_changes_is_written_into_the_statement(alice: Access) -> None:
+    """Or a plan that PostgreSQL keeps for all calls knows of no index of some of the rows."""
+    thread = make_thread(alice, title="100 % 'sure' \\")
+
+    @compiled
+    def titled(organization: Any) -> "models.QuerySet[Thread]":
+        threads = Thread.objects.filter(organization=organization, title__startswith="100 % 'su")
+        return threads.annotate(n=models.Value(-7), said=models.Value("50 %s"))
+
+    assert "%s" not in titled.statement.replace("%%s", "").replace('"organization_id" = (%s)', "")
+    [found] = titled.all(organization=alice.organization.pk)
+    assert (found.pk, found.n, found.said) == (thread.pk, -7, "50 %s")  # type: ignore[attr-defined]
+
+
 def test_values_lists_and_converted_columns(alice: Access) -> None:
     thread = make_thread(alice)
 
