@@ -101,9 +101,10 @@ def run_list(request: PageRequest) -> HttpResponse:
         count_export(request.access)
         return _export(filtered, kind)
     by_error = request.GET.get("group") == "error"
-    rows = [] if by_error else _behind(access, filtered, request.GET.get("after", ""))
     begins, ends = query_language.span_of(terms)
-    whole = survey(filtered, begins=begins, ends=ends or timezone.now())
+    with query_language.planned(terms):
+        rows = [] if by_error else _behind(access, filtered, request.GET.get("after", ""))
+        whole = survey(filtered, begins=begins, ends=ends or timezone.now())
     return render(
         request,
         "runs/run_list.html",
@@ -203,7 +204,8 @@ def run_news(request: PageRequest) -> HttpResponse:
     new = 0
     if newest := number_of(request.GET.get("newest", "")):
         filtered = query_language.apply(Run.objects.visible_to(access), terms)
-        new = filtered.filter(pk__gt=newest)[:100].count()
+        with query_language.planned(terms):
+            new = filtered.filter(pk__gt=newest)[:100].count()
     ids = numbers_of(request.GET.get("rows", "").split(","))
     rows = Run.objects.visible_to(access).filter(pk__in=ids[:MOST_WATCHED])
     context = {"new": new, "runs": rows}

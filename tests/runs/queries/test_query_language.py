@@ -3,11 +3,13 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection
 
 from runs.lifecycle import flags
 from runs.models import Run, RunStatus
 from runs.queries import query_language, saved_views
 from runs.queries.histogram import errors, survey
+from runs.queries.query_language import parse, planned
 from teammates.access import Access
 from teammates.errors import Conflict, NotFound
 from tests.factories import make_bob, make_gate, make_run
@@ -136,3 +138,16 @@ def test_views_are_kept_shared_and_deleted_by_their_maker(alice: Access, bob: Ac
 def test_a_viewer_shares_no_view(alice: Access) -> None:
     viewer = make_bob(alice, role="viewer")
     assert not saved_views.save_view(viewer, name="x", query="", is_shared=True).is_shared
+
+
+def test_where_words_are_searched_it_may_begin_with_them(alice: Access) -> None:
+    def limit() -> str:
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW join_collapse_limit")
+            return str(cursor.fetchone()[0])
+
+    before = limit()
+    with planned(parse("status:failed")):
+        assert limit() == before
+    with planned(parse("refund status:failed")):
+        assert limit() == "8"
