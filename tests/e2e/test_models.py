@@ -2,7 +2,9 @@
 
 import json
 import re
+from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.conftest import Server
@@ -49,18 +51,18 @@ def connect(page: Page, site: Server, models: FakeModels) -> None:
     expect(card.get_by_text("Default")).to_be_visible(timeout=PATIENCE)
 
 
+LISTED = {
+    "data": [
+        {"id": "looker", "max_model_len": 32768, "input_modalities": ["text", "image"]},
+        {"id": "small"},
+    ]
+}
+
+
 def test_a_newcomer_with_a_model_server_has_a_table_computed_and_its_chart_drawn(
     open_page: OpenPage, site: Server, models: FakeModels
 ) -> None:
-    models.listed = (
-        200,
-        {
-            "data": [
-                {"id": "looker", "max_model_len": 32768, "input_modalities": ["text", "image"]},
-                {"id": "small"},
-            ]
-        },
-    )
+    models.listed = 200, LISTED
     page = open_page()
     connect(page, site, models)
     models.requests.clear()
@@ -95,3 +97,27 @@ def test_a_newcomer_with_a_model_server_has_a_table_computed_and_its_chart_drawn
     page.get_by_text("Tokens and cost").click()
     for lane in ("In", "In, from the cache", "In, into the cache", "Out"):
         expect(page.get_by_role("cell", name=lane, exact=True)).to_be_visible(timeout=PATIENCE)
+
+
+@pytest.mark.sdk
+def test_what_the_sdk_replies_with_is_shown_to_the_model(
+    open_page: OpenPage, site: Server, models: FakeModels, tmp_path: Path
+) -> None:
+    m8tes = pytest.importorskip("m8tes", reason="the m8tes SDK needs Python 3.11.9 or newer")
+    models.listed = 200, LISTED
+    connect(open_page(), site, models)
+    lamp, stock = tmp_path / "lamp.png", tmp_path / "stock.pdf"
+    lamp.write_bytes(picture())
+    stock.write_bytes(pdf("No lamps left"))
+    models.requests.clear()
+    models.answer = lambda body: chat({"content": "It is a lamp."})
+    with m8tes.M8tes(api_key=site.key, base_url=f"{site.url}/api/v2") as client:
+        first = client.runs.create_and_wait(message="Hello", poll_interval=0.05)
+        assert "data:image/png" not in json.dumps(models.requests[-1]["body"])
+        reply = client.runs.reply(first.id, message="What is it?", files=[str(lamp), str(stock)])
+        assert "".join(reply.iter_text()) == "It is a lamp."
+        names = [file.name for file in client.runs.list_files(reply.run_id)]
+    assert sorted(names) == ["lamp.png", "stock.pdf"]
+    asked = json.dumps(models.requests[-1]["body"]["messages"][-1])
+    assert "data:image/png" in asked
+    assert "No lamps left" in asked  # a server of one's own reads PDFs as text
