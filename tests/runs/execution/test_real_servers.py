@@ -7,9 +7,13 @@ The model's packages are large and not among the test tools. To have it tested t
 import asyncio
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -72,6 +76,30 @@ def test_an_mcp_server_of_the_index_tells_the_time(home: Access) -> None:
     run = finish(run_with(home, f"use clock__convert_time {wrong}"))
     call = call_of(run, "clock__convert_time")
     assert call.status == CallStatus.FAILED or "nvalid" in str(call.result)
+
+
+@pytest.fixture
+def lamps(tmp_path: Path) -> Iterator[str]:
+    """The address of a page."""
+    page = "<html><body><article><h1>Lamps</h1><p>All are sold out.</p></article></body></html>"
+    (tmp_path / "lamps.html").write_text(page)
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/lamps.html"
+        server.shutdown()
+
+
+def test_an_mcp_server_of_the_index_fetches_a_page(home: Access, lamps: str) -> None:
+    pytest.importorskip("mcp_server_fetch", reason="it needs Python 3.11.5 or newer")
+    options = ["--ignore-robots-txt", "--allow-private-ips"]
+    command = [sys.executable, "-m", "mcp_server_fetch", *options]
+    new = servers.NewServer(name="Reader", kind="mcp_stdio", command=command, auto_approve=True)
+    check_server(servers.add_server(home, new))
+    run = finish(run_with(home, f'use reader__fetch {{"url": "{lamps}"}}'))
+    call = call_of(run, "reader__fetch")
+    assert call.status == CallStatus.DONE, call.error
+    assert "All are sold out." in str(call.result)
 
 
 def test_a_small_model_that_runs_here_is_listed_and_answers_streamed(
