@@ -8,7 +8,13 @@ import sys
 from pathlib import Path
 
 from mcp.server import MCPServer
-from mcp.types import BlobResourceContents, EmbeddedResource, ImageContent, ToolAnnotations
+from mcp.types import (
+    BlobResourceContents,
+    CallToolResult,
+    EmbeddedResource,
+    ImageContent,
+    ToolAnnotations,
+)
 
 MODE = sys.argv[1] if len(sys.argv) > 1 else "ok"
 COUNTER = Path(sys.argv[2]) if len(sys.argv) > 2 else None
@@ -31,6 +37,14 @@ def forecast(city: str) -> str:
 def picture() -> ImageContent:
     """A picture of the sky."""
     return ImageContent(type="image", data=PIXEL, mime_type="image/png")
+
+
+@server.tool(annotations=ToolAnnotations(read_only_hint=True))
+def postcard() -> CallToolResult:
+    """The picture, and once more in a form."""
+    content = [ImageContent(type="image", data=PIXEL, mime_type="image/png")]
+    form = {"sent": [{"data": PIXEL, "from": "Bern"}]}
+    return CallToolResult(content=content, structured_content=form)
 
 
 @server.tool(annotations=ToolAnnotations(read_only_hint=True))

@@ -5,8 +5,6 @@ broke is replaced at its next use; what a crash does to a call is told to the ru
 """
 
 import asyncio
-import base64
-import json
 import logging
 import os
 import tempfile
@@ -23,10 +21,10 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
 from teammates import timebox
-from teammates.errors import DomainError
 from teammates.public_http import BlockedAddress, outside_client
 from teammates.tools import schemas
 from teammates.tools.base import ToolContext, ToolError, UnknownEffect
+from teammates.tools.mcp_results import read_result
 from teammates.tools.servers import MOST_OPERATIONS, Operation, ServerConnection, ServerError
 from teammates.types import JSON
 
@@ -276,7 +274,7 @@ async def call(
     except Exception as error:
         session.retire()
         raise _broken(operation, error) from error
-    return await _result(operation, given, context)
+    return await read_result(operation, given, context)
 
 
 def _is_broken(error: MCPError) -> bool:
@@ -287,45 +285,6 @@ def _is_broken(error: MCPError) -> bool:
 def _broken(operation: Operation, error: Exception) -> Exception:
     said = f"The server broke off ({_reason(error)})"
     return ToolError(said) if operation.reads_only else UnknownEffect(said)
-
-
-async def _result(operation: Operation, given: types.CallToolResult, context: ToolContext) -> Any:
-    texts: list[str] = []
-    for number, part in enumerate(given.content):
-        if isinstance(part, types.TextContent):
-            texts.append(part.text)
-        elif binary := _binary(part):
-            what, mime_type, data = binary
-            ending = mime_type.rpartition("/")[2].split("+")[0][:10]
-            name = f"{operation.name[:60]}-{context.call_key[-6:]}-{number}.{ending}"
-            texts.append(await _kept(context, what, name, data))
-        else:
-            texts.append(json.dumps(part.model_dump(mode="json"), ensure_ascii=False)[:20_000])
-    text = "\n".join(texts)
-    if given.is_error:
-        raise ToolError(text or "The tool failed without a word.")
-    return given.structured_content if given.structured_content is not None else text
-
-
-def _binary(part: types.ContentBlock) -> tuple[str, str, str] | None:
-    """What it is, its media type and its base64, of a part that is no text."""
-    if isinstance(part, types.ImageContent | types.AudioContent):
-        return part.type, part.mime_type, part.data
-    resource = part.resource if isinstance(part, types.EmbeddedResource) else None
-    if isinstance(resource, types.BlobResourceContents):
-        return "file", resource.mime_type or "application/bin", resource.blob
-    return None
-
-
-async def _kept(context: ToolContext, what: str, name: str, data: str) -> str:
-    """Store a picture, a sound or a file. The call was made, whatever becomes of what it gave
-    back."""
-    try:
-        await context.write_file(name, base64.b64decode(data, validate=True))
-    except (ValueError, DomainError) as error:
-        return f"[{what} that could not be stored: {error}]"
-    await context.show_file(name)
-    return f"[{what} in the file {name}]"
 
 
 def _reason(error: BaseException) -> str:

@@ -217,6 +217,22 @@ def test_a_picture_that_an_mcp_tool_gives_back_is_shown(
     assert json.dumps(models.requests[1]["body"]["messages"]).count(sky) == 1
 
 
+def test_a_picture_that_a_result_has_once_more_in_a_form_is_sent_once(
+    home: Access, models: FakeModels
+) -> None:
+    check_server(add_program(home, "ok", auto_approve=True))
+    models.answers = [calls("anthropic", "weather__postcard")]
+    run = run_on(home, models, "anthropic", "ok", message="Show me the sky")
+    Run.objects.filter(pk=run.pk).update(tools=["weather"])
+    call = completed(run).tool_calls.get()
+    [file] = call.media
+    assert call.result == {
+        "sent": [{"data": f"[image in the file {file['name']}]", "from": "Bern"}]
+    }
+    sky = base64.b64encode(read_file(File.objects.get())).decode()
+    assert json.dumps(models.requests[1]["body"]["messages"]).count(sky) == 1
+
+
 def test_pictures_of_earlier_messages_stay_in_the_conversation(
     alice: Access, models: FakeModels
 ) -> None:

@@ -392,9 +392,9 @@ def test_an_mcp_program_is_asked_called_and_its_pictures_are_files(home: Access)
     server = add_program(home, "ok", environment="STATION=Potsdam", auto_approve=True)
     checked = check_server(server)
     assert checked.error == ""
-    names = ["forecast", "picture", "report", "make_rain"]
+    names = ["forecast", "picture", "postcard", "report", "make_rain"]
     assert [one.name for one in checked.operations] == names
-    assert [one.reads_only for one in checked.operations] == [True, True, True, False]
+    assert [one.reads_only for one in checked.operations] == [True, True, True, True, False]
     message = 'use weather__forecast {"city": "Bern"} and use weather__picture'
     run = finish(run_with(home, message))
     assert "Sunny in Bern, says Potsdam" in str(call_of(run, "weather__forecast").result)
