@@ -38,8 +38,8 @@ FINISH = (
     "what is not, and how to go on."
 )
 GIVE_RESULT = (
-    "When the work is done, give its result with submit_result; without that tool, as your closing "
-    "answer, in the form that was asked for."
+    "When the work is done, give its result with submit_result. If there is no such tool, your "
+    "closing answer is the result, in the form that is asked for."
 )
 HISTORY_RUNS = 20
 HISTORY_BYTES = 400_000  # about 100 000 tokens

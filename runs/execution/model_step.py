@@ -13,9 +13,10 @@ from config.database import in_db
 from runs.budgets.reserving import Breach
 from runs.events.log import StaleLease
 from runs.execution import compaction, context, media, repeats, step_completion, step_journal
+from runs.execution.answers import refuse_empty, refuse_without_result
 from runs.execution.attempt import OUTCOMES, Attempt, LoadedRun, Stopped, StreamedTurn
 from runs.execution.event_buffer import EventBuffer, NotTaken
-from runs.execution.model_failures import EMPTY_ANSWER, recover, stopped
+from runs.execution.model_failures import recover, stopped
 from runs.execution.sources import sources_of
 from runs.execution.step_completion import CompleteModelStep, ModelResult
 from runs.execution.step_journal import BeginModelStep
@@ -160,7 +161,8 @@ async def _answered(
             streamed.is_finished = True
             result = streamed.result()
             if streamed.step.kind == StepKind.MODEL:
-                _refuse_empty(result.turn, loaded.route)
+                refuse_empty(result.turn, loaded.route)
+                await refuse_without_result(loaded, result.turn)
             return result
     except asyncio.CancelledError:
         outcome = OUTCOMES.get(attempt.stopping)
@@ -171,29 +173,6 @@ async def _answered(
     except ProviderError as error:
         await recover(attempt, loaded, streamed, error)
         return None
-
-
-def _refuse_empty(turn: Turn, route: Model) -> None:
-    """Raise `ProviderError` for an answer without a word and without a call."""
-    if turn.text.strip() or turn.tool_requests:
-        return
-    match turn.finish_reason:
-        case "content_filter":
-            raise ProviderError(
-                "provider.filtered",
-                f"The filter of {route.provider.name} stopped the answer. Say it differently, or "
-                "use another model.",
-            )
-        case "length":
-            raise ProviderError(
-                "provider.output_limit",
-                f"{route.name} used all of its {route.max_output_tokens} tokens before it wrote an "
-                "answer. Raise its output limit in Models & prices, or lower the effort.",
-            )
-    raise ProviderError(
-        EMPTY_ANSWER,
-        f"{route.name} gave an empty answer. Try again, or use another model.",
-    )
 
 
 def _clamped(effort: str, route: Model) -> str:

@@ -18,6 +18,7 @@ from runs.budgets.counting import SETTLING
 from runs.events import log
 from runs.events.log import Batch, StaleLease, Written
 from runs.events.payloads import NewEvent, fitting
+from runs.execution.results import owes_result, result_in
 from runs.execution.step_journal import Write
 from runs.lifecycle import endings
 from runs.lifecycle.endings import Outcome
@@ -27,8 +28,7 @@ from teammates.llm import catalog
 from teammates.llm.prices import prices_at
 from teammates.models import Model, ModelPrice
 from teammates.providers.base import TokenUsage, ToolRequest, Turn
-from teammates.text import clean, read_json
-from teammates.tools.result import submit_result
+from teammates.text import clean
 from teammates.types import JSON
 
 
@@ -269,16 +269,11 @@ def _end(taken: list[Write[CompleteModelStep]], written: dict[int, Written]) -> 
 
 def _read_result_from(text: str, run: Run) -> None:
     """A run that owes a result and never gave it may have said it: its closing text, as JSON."""
-    if run.output_schema is None:
+    if not owes_result(run):
         return
-    if Run.objects.filter(pk=run.pk, output_data__isnull=False).exists():
-        return
-    try:
-        data = read_json(text[text.find("{") : text.rfind("}") + 1])
-    except ValueError:
-        return
-    if isinstance(data, dict) and not submit_result(run.output_schema).check(data):
-        run.output_data = clean(data)
+    assert run.output_schema is not None
+    run.output_data = result_in(text, run.output_schema)
+    if run.output_data is not None:
         run.save(update_fields=["output_data"])
 
 

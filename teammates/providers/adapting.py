@@ -14,7 +14,6 @@ OURS = "muster_"
 NO_SYSTEM_ROLE = f"{OURS}no_system_role"  # instructions are part of the first message
 NO_RESPONSES = f"{OURS}no_responses"  # it is asked through chat completions
 NO_SUMMARIES = f"{OURS}no_summaries"  # of what a model that reasons thought
-NO_STRICT_TOOLS = f"{OURS}no_strict_tools"  # of a schema, or a model
 NO_OUTPUT_FORMAT = f"{OURS}no_output_format"  # its result is a tool's call
 REFUSES = f"{OURS}refuses_"  # a sampling setting, which is left out
 
@@ -33,7 +32,9 @@ _OF_THIS_ONE = (
     r"|(image|supported) formats?|media type|\b\d+ ?[KMG]i?B\b|larger|exceed"
 )
 # Another request, with the same settings otherwise, would be taken.
-_OF_THIS_REQUEST = r"may only be set|cannot both|only the default|only .{0,20}when"
+_OF_THIS_REQUEST = (
+    r"may only be set|cannot both|only the default|only .{0,20}when|\bschemas?\b|too complex"
+)
 # How sampling settings are named on the wire, and how a server says that it takes none.
 _SETTINGS = {
     "temperature": r"\btemperature\b",

@@ -27,6 +27,4 @@ def make_client(connection: Connection) -> VendorClient:
     def make_model(name: str, profile: Profile) -> AnthropicModel:
         return AnthropicModel(name, provider=provider, profile=cast(Any, _OURS | native(profile)))
 
-    return VendorClient(
-        make_model, "Anthropic", http, has_strict_tools=True, has_output_format=True
-    )
+    return VendorClient(make_model, "Anthropic", http, has_output_format=True)

@@ -1,41 +1,36 @@
 """The form of a result, as vendors hold their models to it."""
 
-from teammates.types import JSON
-
+DEEPEST = 8  # levels of lists and objects
 # What every vendor holds a model to. The rest (lengths, ranges, patterns) would be left to chance.
-_KEYWORDS = {
-    "$defs",
-    "$ref",
-    "$schema",
-    "additionalProperties",
-    "anyOf",
-    "const",
-    "default",
-    "description",
-    "enum",
-    "items",
-    "properties",
-    "required",
-    "title",
-    "type",
+_WORDS = {"title", "description"}
+_OF_TYPE = {
+    "object": {"type", "properties", "required", "additionalProperties"},
+    "array": {"type", "items"},
+    "string": {"type", "enum", "const"},
+    "integer": {"type", "enum", "const"},
+    "number": {"type"},
+    "boolean": {"type"},
+    "null": {"type"},
 }
 
 
-def can_be_held(schema: object) -> bool:
-    """Whether a vendor gives exactly what fits this JSON schema, or less: fields that may be left
-    out are always there, and no others are."""
-    if isinstance(schema, bool):
-        return schema
-    if not isinstance(schema, dict) or not schema.keys() <= _KEYWORDS:
+def can_be_held(schema: object, *, levels: int = DEEPEST) -> bool:
+    """Whether each vendor takes this JSON schema and gives exactly what fits it. Fields that may be
+    left out are not among what they all do."""
+    if not isinstance(schema, dict) or levels == 0:
         return False
-    is_object = schema.get("type") == "object"
-    if is_object and (schema.get("additionalProperties") or not schema.get("properties")):
-        return False  # whose fields have any names
-    within = [*_schemas(schema, "properties"), *_schemas(schema, "$defs")]
-    within += [schema["items"]] if "items" in schema else []
-    within += schema.get("anyOf", [])
-    return all(can_be_held(one) for one in within)
-
-
-def _schemas(schema: JSON, name: str) -> list[object]:
-    return list(schema.get(name, {}).values())
+    used = schema.keys() - _WORDS
+    if used == {"anyOf"}:
+        return all(can_be_held(one, levels=levels - 1) for one in schema["anyOf"])
+    kind = schema.get("type")
+    if not isinstance(kind, str) or not used <= _OF_TYPE.get(kind, set()):
+        return False
+    if kind == "array":
+        return can_be_held(schema.get("items"), levels=levels - 1)
+    if kind != "object":
+        return True
+    fields = schema.get("properties", {})
+    is_closed = schema.get("additionalProperties", False) is False
+    if not fields or not is_closed or set(schema.get("required", [])) != fields.keys():
+        return False
+    return all(can_be_held(one, levels=levels - 1) for one in fields.values())

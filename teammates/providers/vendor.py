@@ -3,12 +3,14 @@
 Only providers that need it import this module (`teammates.providers` imports lazily).
 """
 
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any, cast
 
 import httpx2
+from cachetools import LRUCache
 from django.conf import settings as django_settings
 from pydantic_ai import messages
 from pydantic_ai.direct import model_request_stream
@@ -20,7 +22,6 @@ from pydantic_ai.tools import ToolDefinition
 
 from teammates.providers.adapting import (
     NO_OUTPUT_FORMAT,
-    NO_STRICT_TOOLS,
     NO_SYSTEM_ROLE,
     REFUSES,
     Profile,
@@ -53,6 +54,7 @@ from teammates.public_http import outside_client
 from teammates.types import JSON
 
 REFUSED_AS_IT_STANDS = (400, 404, 422)
+MOST_KEPT = 500
 
 
 def make_http_client(*, may_be_private: bool) -> httpx2.AsyncClient:
@@ -77,10 +79,8 @@ class VendorClient:
     """A `ModelClient` over one pydantic-ai model class.
 
     `make_model` makes the model of a name, with what was learned of its profile; `adapts` tells
-    what a refusal teaches that is of this vendor alone; `has_strict_tools`: it holds a model to a
-    tool's schema if it is asked to. Others do that by themselves, or not at all.
-    `has_output_format`: its models, where they can, close with an answer in a form, and call tools
-    before.
+    what a refusal teaches that is of this vendor alone; `has_output_format`: its models, where
+    they can, close with an answer in a form, and call tools before.
     """
 
     def __init__(
@@ -90,14 +90,13 @@ class VendorClient:
         http: httpx2.AsyncClient,
         *,
         adapts: Callable[[ModelHTTPError, ModelRequest], Profile] | None = None,
-        has_strict_tools: bool = False,
         has_output_format: bool = False,
     ) -> None:
         self._make_model = make_model
         self._adapts = adapts
-        self._has_strict_tools = has_strict_tools
         self._has_output_format = has_output_format
         self._profiles: dict[str, Profile] = {}  # learned, by model
+        self._not_held: LRUCache[tuple[str, str], bool] = LRUCache(MOST_KEPT)  # refused schemas
         self._label = label
         self._http = http
 
@@ -139,6 +138,8 @@ class VendorClient:
                 is_tried = wanted.keys() & (learned.keys() | passing.keys())
                 if not wanted or is_tried or wanted.items() <= sent.items():
                     raise
+                if NO_OUTPUT_FORMAT in wanted and not is_for_good(said):
+                    self._not_held[_form_key(request)] = True
                 (learned if is_for_good(said) else passing).update(wanted)
             else:
                 if learned:
@@ -162,7 +163,6 @@ class VendorClient:
         for name, value in request.sampling.items():
             if not profile.get(REFUSES + name):
                 cast(JSON, settings)[_NATIVE.get(name, name)] = value
-        is_strict = self._has_strict_tools and not profile.get(NO_STRICT_TOOLS)
         result = self._form_of_answer(request, model, profile)
         parameters = ModelRequestParameters(
             function_tools=[
@@ -170,7 +170,6 @@ class VendorClient:
                     name=tool.name,
                     description=tool.description,
                     parameters_json_schema=tool.schema,
-                    strict=(tool.is_exact and is_strict) or None,
                 )
                 for tool in request.tools
                 if tool is not result
@@ -191,7 +190,9 @@ class VendorClient:
         self, request: ModelRequest, model: Model, profile: Profile
     ) -> ToolSpec | None:
         """The tool in place of whose call the model closes with an answer of that form."""
-        if not self._has_output_format or profile.get(NO_OUTPUT_FORMAT):
+        if not self._has_output_format or profile.get(NO_OUTPUT_FORMAT) or request.retries:
+            return None  # what failed once is done in the way that everybody can
+        if _form_key(request) in self._not_held:
             return None
         has_both = model.profile.get("google_supports_tool_combination", True)
         if not model.profile.get("supports_json_schema_output") or not has_both:
@@ -200,11 +201,10 @@ class VendorClient:
 
     def _less_exact(self, said: str, request: ModelRequest, sent: Profile) -> Profile:
         """Some schemas, and some models, are not held to."""
-        if not is_about_form(said) or not any(tool.is_exact for tool in request.tools):
+        if not is_about_form(said):
             return {}
-        if self._form_of_answer(request, self._model(request.model, sent), sent):
-            return {NO_OUTPUT_FORMAT: True}
-        return {NO_STRICT_TOOLS: True} if self._has_strict_tools else {}
+        form = self._form_of_answer(request, self._model(request.model, sent), sent)
+        return {NO_OUTPUT_FORMAT: True} if form else {}
 
 
 class VendorCall:
@@ -299,3 +299,9 @@ class VendorCall:
 def _shown(request: ModelRequest) -> set[MediaKind]:
     """Which kinds of files are in a request."""
     return {one.kind for said in request.conversation for one in said.media if one.content}
+
+
+def _form_key(request: ModelRequest) -> tuple[str, str]:
+    """A model, and the form that a result of it is to have."""
+    forms = [json.dumps(tool.schema, sort_keys=True) for tool in request.tools if tool.is_exact]
+    return request.model, "".join(forms)

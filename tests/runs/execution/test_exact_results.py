@@ -9,6 +9,7 @@ from runs.creation.options import Options
 from runs.models import Run, RunStatus
 from teammates.access import Access
 from teammates.llm import catalog
+from teammates.providers.adapting import is_for_good
 from tests.factories import browser_of, make_run
 from tests.fake_models import FakeModels, chat, gemini, message, refused, response
 from tests.runs.execution.working import finish
@@ -21,8 +22,6 @@ SCHEMA = {
     "additionalProperties": False,
 }
 MODEL = "claude-sonnet-5-5"
-# A form that no vendor holds a model to, though its tools may be exact.
-IN_PART = SCHEMA | {"properties": {"total": {"type": "integer", "minimum": 0}}}
 HOLD = [
     ("anthropic", MODEL),
     ("openai", "gpt-5"),
@@ -137,57 +136,69 @@ def test_where_a_form_is_refused_the_result_is_a_call(
     assert [form is None for form in forms] == [False, True, True]
 
 
-def test_a_closing_answer_that_misses_the_form_is_no_result(
-    alice: Access, models: FakeModels
-) -> None:
-    models.answers = [chat({"content": '{"total": "three"}'})]
-    provider = catalog.create_provider(
-        alice, name="o", kind="openai", api_key="sk-0123456789", base_url=f"{models.url}/v1"
-    )
-    catalog.add_model(alice, provider, alias="m", name="gpt-4.1")
-    run = finish(make_run(alice, options=Options(model="m", output_schema=SCHEMA)))
-    assert (run.status, run.output_data) == (RunStatus.COMPLETED, None)
-
-
-def strict(models: FakeModels, number: int) -> dict[str, Any]:
-    tools = models.requests[number]["body"]["tools"]
-    named = [tool.get("function", tool) for tool in tools]
-    return {tool["name"]: tool.get("strict") for tool in named}
-
-
-def test_anthropic_is_asked_to_hold_the_model_to_the_form_of_a_call(
-    alice: Access, models: FakeModels
-) -> None:
-    answers = (calls_anthropic(), says("Done"))
-    owing(alice, models, "anthropic", MODEL, *answers, schema=IN_PART)
-    asked = strict(models, 0)
-    assert asked.pop("submit_result") is True
-    assert not any(asked.values())
-
-
 @pytest.mark.parametrize(
-    "said",
-    ["tools.3.strict: Extra inputs are not permitted", "Schema is too complex for compilation"],
+    "missing",
+    [
+        chat({"content": '{"total": "three"}'}),
+        chat({"content": '{"total": 3'}, finish="length"),
+        chat({"content": "It is three."}),
+    ],
 )
-def test_where_that_is_refused_it_is_asked_without(
-    alice: Access, models: FakeModels, said: str
+def test_a_closing_answer_without_the_result_is_asked_once_more_for_it(
+    alice: Access, models: FakeModels, missing: Any
 ) -> None:
-    no = refused(400, said)
-    answers = (no, calls_anthropic(), says("Done"))
-    owing(alice, models, "anthropic", MODEL, *answers, schema=IN_PART)
-    assert [strict(models, n)["submit_result"] for n in range(3)] == [True, None, None]
-
-
-def test_of_a_model_that_is_held_to_nothing_it_is_asked_in_the_end_without(
-    alice: Access, models: FakeModels
-) -> None:
-    no = refused(400, "This model does not support structured outputs")
-    owing(alice, models, "anthropic", MODEL, no, no, calls_anthropic(), says("Done"))
+    run = owing(alice, models, "openai", "gpt-4.1", missing, calls_openai(), chat({"content": "3"}))
     forms = [form_of(request["body"]) is not None for request in models.requests]
-    assert forms == [True, False, False, False]
-    assert [strict(models, n)["submit_result"] for n in (1, 2, 3)] == [True, None, None]
+    assert forms[:2] == [True, False]  # and then, as of every model, as a call
+    assert run.answer is not None
+    assert run.answer.content == "3"
+    assert run.steps.filter(error__contains="without the result").count() == 1
 
 
-def test_an_older_model_is_not_asked(alice: Access, models: FakeModels) -> None:
-    owing(alice, models, "anthropic", "claude-3-haiku", calls_anthropic(), says("Done"))
-    assert strict(models, 0)["submit_result"] is None
+def test_what_never_comes_ends_the_run_without_it(alice: Access, models: FakeModels) -> None:
+    run = closed(alice, models, lambda body: chat({"content": "It is three."}))
+    assert (run.status, run.output_data) == (RunStatus.COMPLETED, None)
+    assert len(models.requests) == 2
+
+
+def test_a_refusal_is_not_asked_again(alice: Access, models: FakeModels) -> None:
+    run = closed(alice, models, lambda body: chat({"refusal": "I will not."}))
+    assert (run.status, run.output_data) == (RunStatus.COMPLETED, None)
+    assert len(models.requests) == 1
+
+
+def closed(access: Access, models: FakeModels, answer: Any) -> Run:
+    """A run that owes a result, of a model that always answers so."""
+    models.answer = answer
+    provider = catalog.create_provider(
+        access, name="o", kind="openai", api_key="sk-0123456789", base_url=f"{models.url}/v1"
+    )
+    catalog.add_model(access, provider, alias="m", name="gpt-4.1")
+    return finish(make_run(access, options=Options(model="m", output_schema=SCHEMA)))
+
+
+def test_a_schema_that_is_refused_says_nothing_about_the_next() -> None:
+    assert not is_for_good("Invalid schema for response_format 'result': too complex")
+    assert is_for_good("'response_format' of type 'json_schema' is not supported")
+    assert is_for_good("This model does not support structured outputs")
+
+
+ODD: list[dict[str, Any]] = [
+    {"total": {"type": "integer"}, "note": {"type": ["string", "null"]}},
+    {"total": {"type": "integer"}, "note": {}},
+    {"total": {"type": "integer"}, "note": True},
+    {"total": {"type": "integer"}, "note": {"properties": {"a": {"type": "string"}}}},
+    {"total": {"type": "integer", "minimum": 0}},
+]
+
+
+@pytest.mark.parametrize("properties", ODD)
+@pytest.mark.parametrize(("kind", "model"), [("anthropic", MODEL), ("openai", "gpt-4.1")])
+def test_what_no_vendor_holds_a_model_to_is_a_call(
+    alice: Access, models: FakeModels, kind: str, model: str, properties: dict[str, Any]
+) -> None:
+    called = calls_anthropic() if kind == "anthropic" else calls_openai()
+    done = says("Done") if kind == "anthropic" else chat({"content": "Done"})
+    schema = {"type": "object", "properties": properties, "required": ["total"]}
+    owing(alice, models, kind, model, called, done, schema=schema)
+    assert form_of(models.requests[0]["body"]) is None
