@@ -208,13 +208,13 @@ def _ended(runs: RunQuerySet, value: str) -> RunQuerySet:
     first, _, last = value.partition("..")
     try:
         if "T" in value:
-            hour = datetime.strptime(value, "%Y-%m-%dT%H%z")
+            hour = datetime.strptime(value, "%Y-%m-%dT%H:%M%z")
             return runs.filter(finished_at__gte=hour, finished_at__lt=hour + timedelta(hours=1))
         return runs.ended_within(date.fromisoformat(first), date.fromisoformat(last or first))
     except (ValueError, OverflowError):
         raise Invalid(
             "a day such as 2026-11-30, several such as 2026-11-01..2026-11-30, or an hour such as "
-            "2026-11-30T14+01:00."
+            "2026-11-30T14:00+01:00."
         ) from None
 
 

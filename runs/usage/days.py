@@ -31,7 +31,7 @@ _KEY = (
 _LABEL_KEY = ("organization_id", "kind", "day", "local_day", "created_by_id", "label")
 _LOCAL_DAY = "(r.finished_at AT TIME ZONE o.timezone)::date AS local_day"
 _DAYS = f"(r.finished_at AT TIME ZONE 'UTC')::date AS day, {_LOCAL_DAY}"
-_HOURS = f"date_trunc('hour', r.finished_at, o.timezone) AS hour, {_LOCAL_DAY}"
+_HOURS = f"date_bin('1 hour', r.finished_at, %(start)s) AS hour, {_LOCAL_DAY}"
 MOST_TAGS, LONGEST_LABEL = 20, 200  # of a run; in characters
 
 
@@ -105,8 +105,10 @@ class DayTable:
         return f"INSERT INTO {self.name} ({self.columns}) {made}"
 
     def by_hour(self, which: str) -> str:
-        """A table of what `fill` makes, with an `hour` in place of the day."""
-        columns = self.columns.replace(", day,", ", hour,")
+        """A table of what `fill` makes, with an `hour`, counted from %(start)s, in place of the
+        day."""
+        key = ("hour" if name == "day" else name for name in self.key)
+        columns = ", ".join((*key, *SUMMED, "last_at"))
         return f"({self.made.format(when=_HOURS, which=which)}) AS hours ({columns})"
 
     @property

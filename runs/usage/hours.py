@@ -8,17 +8,28 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 from django.db import connection
+from django.db.models import Sum
 
 from runs.models import UsageDay, UsageLabel
+from runs.usage import totals
 from runs.usage.days import DAYS, LABELS, SUMMED
 from runs.usage.dimensions import DIMENSIONS, Dimension
 from runs.usage.periods import Span, midnight
 from teammates.access import Access
 from teammates.types import JSON
 
-MOST_DAYS, MOST_RUNS = 2, 20_000  # that are looked at hour by hour
+MOST_DAYS, MOST_RUNS = 2, 20_000  # of an organization, that are looked at hour by hour
 _ENDED = """r.organization_id = %(organization)s
     AND r.finished_at >= %(start)s AND r.finished_at < %(end)s"""
+
+
+def are_few(access: Access, span: Span) -> bool:
+    """Whether the organization's runs of these days may be read. At most one query."""
+    if span.length > MOST_DAYS:
+        return False
+    days = UsageDay.objects.filter(organization=access.organization)
+    count = totals.within(days, span).aggregate(n=Sum("runs"))["n"] or 0
+    return 0 < count <= MOST_RUNS
 
 
 def by_group(
@@ -37,7 +48,10 @@ def by_group(
         fits["kind"] = kind
     if not access.may("data.usage.read"):
         fits["created_by"] = access.user.pk if access.user else 0
-    where = " AND ".join(f"{_name(model, one)} IS NOT DISTINCT FROM %({one})s" for one in fits)
+    where = " AND ".join(
+        f"{_name(model, one)} IS NULL" if key is None else f"{_name(model, one)} = %({one})s"
+        for one, key in fits.items()
+    )
     columns = [_name(model, one.column) for one in dimensions]
     key = ", ".join(["hour", *columns])
     sums = ", ".join(f"sum({name}) AS {name}" for name in SUMMED)

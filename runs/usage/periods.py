@@ -48,11 +48,11 @@ class Span:
         return [self.start + timedelta(days=n) for n in range(self.length)]
 
     def hours(self, zone: tzinfo) -> list[datetime]:
-        """When each hour begins, in UTC: two of a day on which clocks are set back are called the
-        same in `zone`, and are equal there."""
+        """When each hour since the first midnight begins, in UTC: two of a day on which clocks are
+        set back are called the same in `zone`, and are equal there."""
         start, end = midnight(self.start, zone), midnight(self.end + timedelta(days=1), zone)
         first = start.astimezone(UTC)
-        length = (end.astimezone(UTC) - first) // timedelta(hours=1)
+        length = -((first - end.astimezone(UTC)) // timedelta(hours=1))
         return [first + timedelta(hours=n) for n in range(length)]
 
     @property

@@ -31,6 +31,7 @@ PERIODS = {
 DEFAULT_PERIOD = "30d"
 MEASURES = {"cost": "Cost", "runs": "Runs", "tokens": "Tokens"}
 MOST_GROUPS = 200
+Key = tuple[Any, ...]  # of a group: what each of its columns has
 
 
 @dataclass
@@ -149,9 +150,9 @@ def report(
     was = _by_group(within, span.before, dimensions)
     buckets: list[Any] = span.days
     of_all: Mapping[Any, JSON] = of_days
-    if of_hours := _by_hour(access, span, total, only):
-        buckets, of_all = span.hours(access.organization.zone), of_hours
-        of_groups: Mapping[Key, Mapping[Any, JSON]] = hours.by_group(access, span, dimensions, only)
+    of_groups: Mapping[Key, Mapping[Any, JSON]]
+    if by_hour := _by_hour(access, span, dimensions, only, {(): vars(total), **shown}):
+        buckets, of_all, of_groups = by_hour
     else:
         of_groups = _by_group(within, span, dimensions)
     known = [one.names({key[at] for key in shown}) for at, one in enumerate(dimensions)]
@@ -169,10 +170,10 @@ def report(
                 Sums.of([sums]),
                 Sums.of(was.get(key, {}).values()),
                 values,
-                float(sum(values) / whole),
+                float(_measured(sums, measure) / whole),
             )
         )
-    groups.sort(key=lambda group: (-sum(group.values), group.name))
+    groups.sort(key=lambda group: (-_measured(vars(group.sums), measure), group.name))
     return UsageReport(
         span,
         tuple(by),
@@ -191,13 +192,24 @@ def report(
 
 
 def _by_hour(
-    access: Access, span: Span, total: Sums, only: Mapping[str, Any] | None
-) -> dict[datetime, JSON]:
-    """Nothing, unless these days are few, and all of their runs are still there."""
-    if span.length > hours.MOST_DAYS or not 0 < total.runs <= hours.MOST_RUNS:
-        return {}
-    of_all = hours.by_group(access, span, (), only)[()]
-    return of_all if Sums.of(of_all.values()) == total else {}
+    access: Access,
+    span: Span,
+    dimensions: Sequence[Dimension],
+    only: Mapping[str, Any] | None,
+    sums: Mapping[Key, JSON],
+) -> tuple[list[datetime], Mapping[datetime, JSON], Mapping[Key, Mapping[datetime, JSON]]] | None:
+    """The hours, what was used in each of them, and by whom; nothing unless these days are few, and
+    their hours add up to the `sums` of each group and of all."""
+    if not hours.are_few(access, span):
+        return None
+    buckets = span.hours(access.organization.zone)
+    of_groups = hours.by_group(access, span, dimensions, only)
+    found = {**of_groups, **hours.by_group(access, span, (), only)}
+    for key, wanted in sums.items():
+        of_key = found.get(key, {})
+        if Sums.of(of_key[one] for one in buckets if one in of_key) != Sums.of([wanted]):
+            return None
+    return buckets, found[()], of_groups
 
 
 _SUMMED = {
@@ -206,9 +218,6 @@ _SUMMED = {
     "lacking": Sum("unpriced"),
     **{f"sum_{lane}": Sum(lane) for lane in LANES},
 }
-
-
-Key = tuple[Any, ...]  # of a group: what each of its columns has
 
 
 def _largest(rows: Any, span: Span, dimensions: Sequence[Dimension], most: int) -> dict[Key, JSON]:

@@ -13,7 +13,7 @@ from runs.budgets import definitions
 from runs.budgets import report as budgets
 from runs.budgets.report import BudgetUse
 from runs.models import ACTIVE, BudgetPeriod, Run
-from runs.usage import caps
+from runs.usage import caps, periods
 from runs.usage import report as usage_report
 from runs.usage.caps import Cap
 from runs.usage.dimensions import DIMENSIONS
@@ -54,7 +54,8 @@ def usage_page(request: PageRequest) -> HttpResponse:
         count_export(access)
         return _as_csv(report)
     uses = budgets.uses(access, looks_back=False) if sees_all else []
-    capped = caps.of_groups(access, report, uses) if sees_all else {}
+    is_now = span.end >= periods.today(access.organization.zone)
+    capped = caps.of_groups(access, report, uses) if sees_all and is_now else {}
     is_shared = bool(DIMENSIONS[by[0]].kind)
     narrowed = _names_of(only)
     terms = [DIMENSIONS[name].term(key, narrowed[name]) for name, key in only.items()]

@@ -20,7 +20,7 @@ SAYING: dict[str, charts.Say] = {
     "tokens": lambda value: short(int(value)),
 }
 SERIES = 7  # of a chart, besides the others together
-OTHER = "other"
+OTHER = "others"  # no key is called so
 Terms = list[tuple[str, str]]  # of the list of runs
 
 
@@ -69,7 +69,7 @@ def _largest(report: UsageReport) -> list[tuple[str, str, list[Decimal]]]:
 def _key(report: UsageReport, group: UsageGroup) -> str:
     """What tells a group from the others, whatever its place is."""
     parts = zip(report.by, group.key, strict=True)
-    return "/".join(DIMENSIONS[name].text_of(key) for name, key in parts)
+    return urlencode([(name, DIMENSIONS[name].text_of(key)) for name, key in parts])
 
 
 def _toggled(query: QueryDict, key: str) -> str:
@@ -97,7 +97,7 @@ def days_term(span: Span) -> str:
 
 def _ended_in(bucket: date | datetime) -> str:
     if isinstance(bucket, datetime):
-        return bucket.isoformat(timespec="hours")
+        return bucket.isoformat(timespec="minutes")
     return f"{bucket}"
 
 

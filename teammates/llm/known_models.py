@@ -1,5 +1,6 @@
 """What the catalogue of models that Muster brings (`genai-prices`) knows of a provider's model."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -71,6 +72,15 @@ def find(kind: str, name: str, *, at: datetime | None = None) -> KnownModel | No
     if window and tiers:
         window = min(window, *tiers)
     return KnownModel(window, prices, given["input"], source())
+
+
+def is_newer_than(other: str) -> bool:
+    """Whether this is a later release than the `source` of a price; not, where somebody set it."""
+    return bool(other) and _numbers(source()) > _numbers(other)
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", text)]
 
 
 def source() -> str:

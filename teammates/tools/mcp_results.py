@@ -11,6 +11,8 @@ from teammates.tools.base import ToolContext, ToolError
 from teammates.tools.servers import Operation
 from teammates.types import JSON
 
+SHORTEST_FILE = 64  # characters of base64: less could be anything else
+
 
 async def read_result(
     operation: Operation, given: types.CallToolResult, context: ToolContext
@@ -39,11 +41,10 @@ async def read_result(
 
 def _without(stored: dict[str, str], structured: JSON) -> JSON:
     """What a server says in a form, without the files that it has in it once more."""
-    if not stored:
-        return structured
     text = json.dumps(structured)
     for data, said in stored.items():
-        text = text.replace(json.dumps(data), json.dumps(said))
+        if len(data) >= SHORTEST_FILE:
+            text = text.replace(data, json.dumps(said)[1:-1])
     return cast(JSON, json.loads(text))
 
 

@@ -10,6 +10,7 @@ from teammates.tools.base import Text, Tool, ToolContext, ToolError, object_sche
 from teammates.types import JSON
 
 TIMEOUT = WAIT_SECONDS + 90  # seconds: its files are read and kept, too
+MOST_SHOWN = 4  # files of a call
 LONGEST_ERROR = 3_000  # characters of what it printed before it failed
 
 
@@ -30,6 +31,7 @@ async def _run(context: ToolContext, arguments: JSON) -> Any:
     except sandbox.SandboxBroke as error:
         raise ToolError(str(error)) from error
     notes = [await _kept(context, name, content) for name, content in ran.files.items()]
+    await _show_some(context, list(ran.files))
     if left_out:
         notes.append(f"Not there, for want of room: {', '.join(left_out)}.")
     output = "".join(printed).rstrip()
@@ -40,14 +42,21 @@ async def _run(context: ToolContext, arguments: JSON) -> Any:
 
 
 async def _kept(context: ToolContext, name: str, content: bytes) -> str:
-    """Keep a file that the code wrote, show it to the model if it is a picture or a PDF, and say
-    so."""
+    """Keep a file that the code wrote, and say so."""
     try:
         file = await context.write_file(name, content)
     except DomainError as error:
         return f"Not kept: {error.message}"
-    await context.show_file(file.name)
     return f"Wrote {file.name} ({file.size} bytes)."
+
+
+async def _show_some(context: ToolContext, names: list[str]) -> None:
+    """The model sees the first pictures and PDFs that its code wrote; of the rest it knows."""
+    shown = 0
+    for name in names:
+        if shown == MOST_SHOWN:
+            return
+        shown += await context.show_file(name)
 
 
 def program_of(name: str, arguments: Any) -> str:

@@ -16,6 +16,7 @@ from teammates.text import read_json
 
 LONGEST = 200_000  # characters; more is shown as it is
 SECONDS = 1.5  # of work for a text; one that takes more is shown as it is
+_SEPARATORS = ((", ", ": "), (",", ":"))  # as programs write JSON
 KEPT = 32 * 1024 * 1024  # characters of what was drawn
 _drawn: LRUCache[bytes, SafeString] = LRUCache(KEPT, getsizeof=len)
 _lock = threading.Lock()
@@ -46,25 +47,29 @@ def _draw_or_escape(text: str) -> str:
         return ""
     if len(text) <= LONGEST:
         try:
-            return timebox.within(SECONDS, _draw, _fenced_json(text))
+            return timebox.within(SECONDS, _draw, text)
         except timebox.TooCostly:
             pass
     return f"<pre>{escape(text)}</pre>"
-
-
-def _fenced_json(text: str) -> str:
-    """A text that is nothing but a JSON object, as a result in a form is, is drawn as one."""
-    if not (text.startswith("{") and text.rstrip().endswith("}")):
-        return text
-    try:
-        pretty = json.dumps(read_json(text), indent=2, ensure_ascii=False)
-        return fenced(pretty, "json")
-    except ValueError:
-        return text
 
 
 def _draw(text: str) -> str:
     """In a process with a budget, which alone loads what that takes."""
     from teammates.web.drawing import draw
 
-    return draw(text)
+    return draw(_fenced_json(text))
+
+
+def _fenced_json(text: str) -> str:
+    """A text that is nothing but a JSON object, as a result in a form is, is drawn as one: in
+    lines, if that says the very same."""
+    text = text.strip()
+    if not (text.startswith("{") and text.endswith("}")):
+        return text
+    try:
+        value = read_json(text)
+    except ValueError:
+        return text
+    same = [json.dumps(value, ensure_ascii=False, separators=one) for one in _SEPARATORS]
+    pretty = json.dumps(value, indent=2, ensure_ascii=False)
+    return fenced(pretty if text in same and len(pretty) <= LONGEST else text, "json")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.utils import timezone
 
 from teammates.access import Access
 from teammates.llm import catalog, known_models
@@ -265,8 +266,8 @@ def test_a_new_release_of_the_catalogue_changes_prices_from_now_on(alice: Access
     model = catalog.add_model(alice, of(alice, "openai"), alias="five", name="gpt-5")
     before = old_price(model, output=Decimal("12"))
     assert follow_catalogue() == 1
-    price = model.price_now()
-    assert price is not None
+    assert model.price_now() == before  # of calls that just begin
+    price = model.prices.get(valid_from__gt=timezone.now())
     assert (price.output, price.source) == (Decimal("10"), known_models.source())
     assert price.valid_from > before.valid_from
     assert ModelPrice.objects.get(pk=before.pk).output == Decimal("12")  # of what was booked
@@ -280,6 +281,8 @@ def test_what_did_not_change_or_was_set_stays(alice: Access) -> None:
     old_price(same)
     own = catalog.add_model(alice, provider, alias="own", name="gpt-5")
     old_price(own, output=Decimal("12"))
+    newer = catalog.add_model(alice, provider, alias="newer", name="gpt-5")
+    old_price(newer, output=Decimal("12"), source="genai-prices 999.0.0")
     lanes = {"uncached_input": "2", "cache_read": "1", "cache_write": "3", "output": "4"}
     set_now = catalog.set_price(alice, own, **lanes)
     gone = catalog.add_model(alice, provider, alias="gone", name="gpt-5-mini")
@@ -290,7 +293,7 @@ def test_what_did_not_change_or_was_set_stays(alice: Access) -> None:
     kept = same.price_now()
     assert kept is not None
     assert kept.source == known_models.source()
-    assert [one.prices.count() for one in (same, own, gone)] == [1, 2, 1]
+    assert [one.prices.count() for one in (same, own, gone, newer)] == [1, 2, 1, 1]
 
 
 def test_nothing_is_loaded_where_there_is_nothing_to_follow(

@@ -194,14 +194,16 @@ def test_pictures_that_its_code_made_are_shown(
     alice: Access, models: FakeModels, kind: str
 ) -> None:
     code = (
-        "open('copy.png', 'wb').write(open('chart.png', 'rb').read())\n"
-        "open('a.txt', 'w').write('a')"
+        "open('a.txt', 'w').write('a')\n"
+        "for number in range(6):\n"
+        "    open(f'copy{number}.png', 'wb').write(open('chart.png', 'rb').read())"
     )
     models.answers = [calls(kind, "run_python", code=code)]
     run = completed(run_on(alice, models, kind, "ok", message="Copy it", attachments=[BOTH[0]]))
-    assert [one["name"] for one in run.tool_calls.get().media] == ["copy.png"]
+    shown = [one["name"] for one in run.tool_calls.get().media]
+    assert shown == [f"copy{number}.png" for number in range(4)]
     said = json.dumps(models.requests[1]["body"]["messages"])
-    assert said.count(base64.b64encode(CHART).decode()) == 2  # as attached, and as made
+    assert said.count(base64.b64encode(CHART).decode()) == 1 + 4  # as attached, and as made
 
 
 @pytest.mark.parametrize("kind", ["anthropic", "openai"])

@@ -114,7 +114,36 @@ def test_an_hour_of_a_day_whose_clock_was_set_back_is_told_from_the_other(alice:
     assert len(set(hours_of_it)) == 25
 
 
-@pytest.mark.parametrize("value", ["2026-10-25T02", "2026-10-25T25+02:00", "9999-99-99T00Z", "T"])
+def test_a_clock_that_is_set_by_half_an_hour_loses_nothing(alice: Access) -> None:
+    alice.organization.timezone = "Australia/Lord_Howe"
+    alice.organization.save()
+    day = Span(date(2026, 10, 4), date(2026, 10, 4))  # of 23.5 hours
+    for hour in range(24):
+        run = bring_to(make_run(alice), RunStatus.COMPLETED)
+        at = datetime(2026, 10, 3, 13, 45, tzinfo=UTC) + timedelta(hours=hour)
+        Run.objects.filter(pk=run.pk).update(finished_at=at)
+    days.remake_days(alice.organization)
+    report = usage_report.report(alice, day, by=["model"], measure="runs")
+    assert report.is_hourly
+    assert sum(report.values) == report.sums.runs == 24
+    page = browser_of(alice).get(f"/usage/?period=custom&start={day.start}&end={day.end}")
+    columns = page.context["chart"].columns
+    assert [len(_behind(alice, one.url)) for one in columns] == report.values
+
+
+def test_groups_that_their_hours_do_not_add_up_to_are_drawn_day_by_day(
+    alice: Access, runs: list[Run]
+) -> None:
+    assert usage_report.report(alice, TWO_DAYS, by=["task"]).is_hourly
+    Task.objects.filter(pk__in=[run.task_id for run in runs]).update(is_ad_hoc=True)
+    assert not usage_report.report(alice, TWO_DAYS, by=["task"]).is_hourly
+    assert usage_report.report(alice, TWO_DAYS, by=["model"]).is_hourly
+
+
+WRONG = ["2026-10-25T02:00", "2026-10-25T25:00+02:00", "9999-99-99T00:00Z", "T"]
+
+
+@pytest.mark.parametrize("value", WRONG)
 def test_what_is_no_hour_is_said_to_be_none(value: str) -> None:
     [term] = query_language.parse(f"ended:{value}")
     assert "an hour such as" in term.problem
@@ -138,7 +167,7 @@ def test_a_series_is_left_out_and_drawn_again(alice: Access, runs: list[Run]) ->
 def test_the_others_together_are_a_series(alice: Access, runs: list[Run]) -> None:
     report = usage_report.report(alice, TWO_DAYS, by=["task"], measure="runs")
     assert len(report.groups) > usage_chart.SERIES
-    page = browser_of(alice).get(_page(measure="runs", by="task", off="other"))
+    page = browser_of(alice).get(_page(measure="runs", by="task", off="others"))
     others = page.context["chart"].series[-1]
     assert others.is_off
     assert others.total == str(report.sums.runs - usage_chart.SERIES)
