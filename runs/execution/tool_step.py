@@ -27,8 +27,8 @@ FINISHING = "The call was not made: the run is to end with its next answer."
 async def tools_step(attempt: Attempt, loaded: LoadedRun) -> None:
     """Make the open calls of a batch, in order; one that needs a person ends the attempt."""
     assert loaded.open_step is not None
-    count = repeats.count_repeats(loaded.conversation)
-    if count and count % repeats.ASKED_AT == 0 and not loaded.run.is_finishing:
+    count = repeats.count_to_ask_about(loaded.conversation)
+    if count and not loaded.run.is_finishing:
         # Once it may go on, another attempt makes the calls: that one carries no conversation.
         await attempt.events.commit(loop_gates.ask, call=loaded.open_calls[0], count=count)
         raise Stopped

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runs.execution.repeats import WINDOW, count_repeats, with_note
+from runs.execution.repeats import WINDOW, count_repeats, count_to_ask_about, with_note
 from runs.gates import answers
 from runs.models import CallStatus, GateKind, Run, RunStatus
 from teammates.access import Access
@@ -54,7 +54,7 @@ def test_several_in_a_turn_and_others_in_between_count_too() -> None:
     assert count_repeats(turn("{}", "{}", "{}")) == 3
     assert count_repeats([*turn("{}"), *turn("{}", of="other"), *turn("{}")]) == 2
     assert count_repeats([m for n in range(4) for m in turn("{}", f'{{"n": {n}}}')]) == 4
-    assert count_repeats([m for _ in range(40) for m in turn("{}")]) == WINDOW
+    assert count_repeats([m for _ in range(99) for m in turn("{}")]) == WINDOW
 
 
 def test_another_result_begins_anew() -> None:
@@ -68,6 +68,25 @@ def test_another_result_begins_anew() -> None:
 def test_a_call_that_is_about_to_be_made_counts() -> None:
     pending = Turn([ToolRequest("x", "list_files", "{}")])
     assert count_repeats([*turn("{}"), *turn("{}"), pending]) == 3
+
+
+@pytest.mark.parametrize(
+    ("at_once", "asked"), [(1, [5, 10, 15]), (2, [6, 10, 16]), (3, [6, 12, 15])]
+)
+def test_a_person_is_asked_whenever_five_more_have_come(at_once: int, asked: list[int]) -> None:
+    said: list[ChatMessage] = []
+    found = []
+    while len(found) < 3:
+        said += turn(*["{}"] * at_once)
+        if count := count_to_ask_about(said):
+            found.append(count)
+    assert found == asked
+
+
+def test_each_call_is_counted_by_itself() -> None:
+    said = [m for n in range(4) for m in turn("{}", f'{{"n": {n}}}')]
+    assert count_to_ask_about(said) == 0
+    assert count_to_ask_about([*said, *turn('{"n": 9}', "{}")]) == 5
 
 
 def test_it_is_told_from_the_third_on() -> None:
