@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from django.db.models import Max, Q, QuerySet, Sum
+from django.db.models import Count, Max, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -104,6 +104,8 @@ def under_way(thread: Thread) -> JSON | None:
 
 def _so_far(of_runs: Q) -> JSON:
     used = Step.objects.filter(of_runs).aggregate(
+        # Before the sums, which are called as what they are of.
+        unpriced=Count("pk", filter=Q(cost=None, input_tokens__gt=0, finished_at__isnull=False)),
         cost=Coalesce(Sum("cost"), Decimal(0)),
         input_tokens=Coalesce(Sum("input_tokens"), 0),
         output_tokens=Coalesce(Sum("output_tokens"), 0),

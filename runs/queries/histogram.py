@@ -57,6 +57,7 @@ class Survey:
     median_ms: int | None
     p95_ms: int | None
     cost: Decimal
+    unpriced: int  # runs whose cost is not known
 
     @property
     def starts(self) -> list[datetime]:
@@ -90,6 +91,7 @@ def survey(runs: RunQuerySet, *, begins: datetime | None, ends: datetime) -> Sur
             f"""WITH r(at, status, cost, began, ended) AS MATERIALIZED ({inner}),
                 whole AS (
                     SELECT count(*) AS counted, min(at) AS oldest, sum(cost) AS cost,
+                        count(*) FILTER (WHERE cost IS NULL AND ended IS NOT NULL) AS unpriced,
                         percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY extract(
                             epoch FROM ended - began) * 1000) FILTER (WHERE ended IS NOT NULL)
                             AS lengths
@@ -101,9 +103,9 @@ def survey(runs: RunQuerySet, *, begins: datetime | None, ends: datetime) -> Sur
                 bucket AS (
                     SELECT min(width) AS width FROM unnest(%s::interval[]) AS width, span
                     WHERE width * %s >= length OR width = %s)
-                SELECT counted, whole.cost, lengths, width, date_bin(width, at, %s), status,
-                    count(*)
-                FROM r, whole, bucket GROUP BY 1, 2, 3, 4, 5, 6""",
+                SELECT counted, whole.cost, unpriced, lengths, width, date_bin(width, at, %s),
+                    status, count(*)
+                FROM r, whole, bucket GROUP BY 1, 2, 3, 4, 5, 6, 7""",
             (*params, ends, MOST, begins, WIDTHS, BUCKETS, WIDTHS[-1], ORIGIN),  # type: ignore[arg-type]  # psycopg knows intervals
         )
         rows = cursor.fetchall()
@@ -112,7 +114,7 @@ def survey(runs: RunQuerySet, *, begins: datetime | None, ends: datetime) -> Sur
     buckets: dict[datetime, dict[str, int]] = {}
     for *_, at, status, n in rows:
         buckets.setdefault(at, {})[status] = n
-    counted, cost, lengths, width, *_ = rows[0]
+    counted, cost, unpriced, lengths, width, *_ = rows[0]
     median, p95 = lengths or (None, None)
     return Survey(
         min(counted, MOST),
@@ -124,11 +126,12 @@ def survey(runs: RunQuerySet, *, begins: datetime | None, ends: datetime) -> Sur
         None if median is None else int(median),
         None if p95 is None else int(p95),
         cost or Decimal(0),
+        unpriced,
     )
 
 
 def _nothing(begins: datetime | None, ends: datetime) -> Survey:
-    return Survey(0, False, begins, ends, WIDTHS[0], {}, None, None, Decimal(0))
+    return Survey(0, False, begins, ends, WIDTHS[0], {}, None, None, Decimal(0), 0)
 
 
 def errors(runs: RunQuerySet) -> list[JSON]:

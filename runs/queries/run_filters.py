@@ -162,14 +162,16 @@ def _error(runs: RunQuerySet, value: str) -> RunQuerySet:
 
 
 def _cost(runs: RunQuerySet, value: str) -> RunQuerySet:
+    if value == "unknown":
+        return runs.filter(cost=None, finished_at__isnull=False)
     sign, amount = _compared(value)
     try:
         dollars = Decimal(amount.removeprefix("$"))
     except InvalidOperation:
-        raise Invalid("dollars must follow, as cost:>0.5.") from None
+        raise Invalid("dollars must follow, as cost:>0.5, or unknown.") from None
     exponent = dollars.as_tuple().exponent
     if not isinstance(exponent, int) or exponent < -12 or abs(dollars) >= 10**8:
-        raise Invalid("dollars must follow, as cost:>0.5.")
+        raise Invalid("dollars must follow, as cost:>0.5, or unknown.")
     return runs.filter(**{f"cost__{COMPARED[sign]}": dollars})
 
 

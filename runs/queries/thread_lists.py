@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from django.db.models import OuterRef, Q, Subquery
+from django.db.models import OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce, Left
 
 from config.compiled import Hole
@@ -52,10 +52,19 @@ def _with_state(threads: ThreadQuerySet) -> ThreadQuerySet:
 
 
 def _with_words(threads: ThreadQuerySet) -> ThreadQuerySet:
-    """`_with_state`, with the beginning of what was said last."""
+    """`_with_state`, with the beginning of what was said last, and what is known of the cost of its
+    runs that ended."""
     said = Message.objects.filter(thread=OuterRef("pk")).order_by("-id")
     words = said.annotate(beginning=Left("content", 160)).values("beginning")
-    return _with_state(threads).for_list().annotate(words=Subquery(words[:1]))
+    runs = Run.objects.filter(thread=OuterRef("pk")).order_by().values("thread")
+    return (
+        _with_state(threads)
+        .for_list()
+        .annotate(
+            words=Subquery(words[:1]),
+            cost=Subquery(runs.annotate(n=Sum("cost")).values("n")),
+        )
+    )
 
 
 @scoped_query

@@ -10,7 +10,8 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Q, Sum
+from django.db.models import Count, Q, Sum
+from django.db.models.functions import Coalesce
 
 from runs.models import Run, RunStatus, Usage
 from runs.usage import hours, periods, totals
@@ -95,7 +96,7 @@ class UsageReport:
     buckets: list[date] | list[datetime]  # its days, or the hours of a day or two
     values: list[Decimal]  # of all runs, in each bucket
     saved_by_cache: Decimal
-    cost_of_failed: Decimal | None
+    failed: JSON | None  # `cost` of failed runs, and how many of them are `unpriced`
     unpriced: list[JSON] = field(default_factory=list)
     likely_by_month_end: Decimal | None = None
 
@@ -288,9 +289,11 @@ def _saved(access: Access, span: Span, days: Any) -> Decimal:
     return saved
 
 
-def _failed(access: Access, span: Span) -> Decimal:
+def _failed(access: Access, span: Span) -> JSON:
     failed = Run.objects.visible_to(access).filter(status=RunStatus.FAILED)
-    return failed.ended_within(span.start, span.end).aggregate(n=Sum("cost"))["n"] or Decimal(0)
+    return failed.ended_within(span.start, span.end).aggregate(
+        unpriced=Count("pk", filter=Q(cost=None)), cost=Coalesce(Sum("cost"), Decimal(0))
+    )
 
 
 def _unpriced(access: Access, span: Span) -> list[JSON]:

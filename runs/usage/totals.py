@@ -104,10 +104,15 @@ def by_teammate(access: Access, span: Span, **filters: Any) -> dict[int, JSON]:
 
 def by_end_user(access: Access, end_users: list[EndUser]) -> dict[int, JSON]:
     """This month's sums of each, in one query."""
+    return this_month_by(access, "end_user", end_user__in=end_users)
+
+
+def this_month_by(access: Access, column: str, **filters: Any) -> dict[int, JSON]:
+    """This month's sums by the ids of a column, in one query."""
     rows = (
         days_of(access)
-        .filter(day__gte=period()[0], end_user__in=end_users)
-        .values("end_user")
+        .filter(day__gte=period()[0], **filters)
+        .values(column)
         .annotate(
             runs=Sum("runs"),
             cost=Sum("cost"),
@@ -117,7 +122,7 @@ def by_end_user(access: Access, end_users: list[EndUser]) -> dict[int, JSON]:
             output_tokens=Sum("output_tokens"),
         )
     )
-    return {row["end_user"]: row for row in rows}
+    return {row[column]: row for row in rows.order_by()}
 
 
 def series(

@@ -1,12 +1,19 @@
 """Budgets: how much of each is spent, set and changed."""
 
+from urllib.parse import urlencode
+
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 
 from runs.budgets import credits, definitions, report
-from runs.models import CREDITS_PER_DOLLAR
+from runs.budgets.counting import began_on
+from runs.models import CREDITS_PER_DOLLAR, Budget
+from runs.queries.query_language import Term, written
+from runs.usage.caps import BUDGETED
+from runs.usage.dimensions import DIMENSIONS
 from runs.views.forms.budgets import ACTIONS, BudgetChangeForm, BudgetForm
 from teammates.errors import DomainError
 from teammates.web.pages import PageRequest, add_refusal
@@ -28,7 +35,7 @@ def budget_list(request: PageRequest) -> HttpResponse:
             messages.success(request, f"A budget is set: {budget}.")
             return redirect("runs:budget_list")
     context = {
-        "uses": report.uses(access),
+        "uses": [(use, _runs_of(use.budget)) for use in report.uses(access)],
         "credits": credits.balance_of(access.organization),
         "per_dollar": CREDITS_PER_DOLLAR,
         "form": form,
@@ -37,6 +44,23 @@ def budget_list(request: PageRequest) -> HttpResponse:
     }
     status = 422 if form.errors else 200
     return render(request, "settings/budget_list.html", context, status=status)
+
+
+def _runs_of(budget: Budget) -> str:
+    """The list of the runs that count against it in this day, week or month, or in all."""
+    terms = [
+        DIMENSIONS[name].term(row.pk, str(getattr(row, "name", "") or row))
+        for name, column in BUDGETED.items()
+        if (row := getattr(budget, column)) is not None
+    ]
+    if budget.thread_id is not None:
+        terms.append(("thread", str(budget.thread_id)))
+    if budget.run is not None:
+        return budget.run.get_absolute_url()
+    if since := began_on(budget.period):
+        terms.append(("since", f"{since}"))
+    query = written([Term("", key, value) for key, value in [*terms, ("is", "any")]])
+    return f"{reverse('runs:run_list')}?{urlencode({'q': query})}"
 
 
 @require_POST

@@ -26,6 +26,7 @@ from teammates.access import Access
 from teammates.web.pages import PageRequest, count_export, csv_download
 
 LAST_YEAR = 2200
+UNKNOWN = ("cost", "unknown")
 MOST_ROWS, MOST_EXPORTED = 200, 5_000  # groups that are named
 
 
@@ -85,6 +86,11 @@ def usage_page(request: PageRequest) -> HttpResponse:
             "by_label": label_of(report),
             "is_shared": is_shared,
             "chart": usage_chart.chart(report, query, terms, access.organization.zone),
+            "failed_runs": runs_url(days_term(report.span), [("status", "failed")]),
+            "unpriced": [
+                one | {"url": runs_url(days_term(span), [("model", one["model_name"]), UNKNOWN])}
+                for one in report.unpriced
+            ],
             "all_runs": runs_url(days_term(report.span), terms),
             "keep": {
                 name: query[name]
@@ -210,6 +216,7 @@ def _lines(report: UsageReport) -> Iterator[list[Any]]:
         "Cache write tokens",
         "Output tokens",
         "Cost USD",
+        "Without a price",
         "Cost USD before",
     ]
     for group in report.groups:
@@ -222,5 +229,6 @@ def _lines(report: UsageReport) -> Iterator[list[Any]]:
             sums.cache_write_tokens,
             sums.output_tokens,
             sums.cost,
+            sums.unpriced,
             group.before.cost,
         ]

@@ -287,11 +287,15 @@ class VendorCall:
         used = self._stream.usage
         if not used.input_tokens and not used.output_tokens:
             return None
+        cached = used.cache_read_tokens + used.cache_write_tokens
+        reasoning = used.details.get("reasoning_tokens", 0)
         return TokenUsage(
-            input=used.input_tokens,
-            output=used.output_tokens,
+            input=max(used.input_tokens, cached),
+            output=used.output_tokens + (reasoning if reasoning > used.output_tokens else 0),
             cache_read=used.cache_read_tokens,
             cache_write=used.cache_write_tokens,
+            # What is said to be a part of something cannot be more than it: it was beside it.
+            estimated=cached > used.input_tokens or reasoning > used.output_tokens,
             details=dict(used.details),
         )
 

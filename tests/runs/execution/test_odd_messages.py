@@ -1,11 +1,14 @@
 """What Anthropic's messages have besides plain text, and what becomes of it."""
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from pydantic_ai.usage import RequestUsage
 
 from runs.models import Run, RunStatus
 from teammates.access import Access
+from teammates.providers.vendor import VendorCall
 from tests.factories import browser_of
 from tests.fake_models import Answer, FakeModels, message
 from tests.runs.execution.working import finish, run_on, types
@@ -88,6 +91,33 @@ def test_an_answer_that_is_not_whole_is_marked(
     assert (run.answer.content, run.stop_reason) == ("So far", reason)
     page = browser_of(alice).get(f"/threads/{run.thread_id}/").content.decode()
     assert (f"/runs/{run.pk}/continue/" in page) == goes_on
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        ({"input_tokens": 5, "cache_read_input_tokens": 95}, (100, 95, False)),
+        ({"input_tokens": -50, "cache_read_input_tokens": 95}, (95, 95, True)),
+    ],
+)
+def test_a_part_of_the_input_is_never_more_than_it(
+    told: dict[str, int], kept: tuple[int, int, bool]
+) -> None:
+    read = told["cache_read_input_tokens"]
+    stream = SimpleNamespace(
+        usage=RequestUsage(input_tokens=told["input_tokens"] + read, cache_read_tokens=read)
+    )
+    usage = VendorCall(cast(Any, stream), "x", "m").usage
+    assert usage is not None
+    assert (usage.input, usage.cache_read, usage.estimated) == kept
+    assert sum(usage.lanes.values()) == usage.input + usage.output
+
+
+def test_reasoning_that_is_told_beside_the_output_is_added() -> None:
+    used = RequestUsage(input_tokens=10, output_tokens=5, details={"reasoning_tokens": 90})
+    usage = VendorCall(cast(Any, SimpleNamespace(usage=used)), "x", "m").usage
+    assert usage is not None
+    assert (usage.output, usage.estimated) == (95, True)
 
 
 def test_usage_that_is_told_again_at_the_end_counts_once(alice: Access, models: FakeModels) -> None:

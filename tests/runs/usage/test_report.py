@@ -1,5 +1,6 @@
 """Daily sums and the limits of end users."""
 
+import csv
 import threading
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -173,3 +174,21 @@ def test_what_has_no_price_is_nowhere_said_to_cost_nothing(alice: Access) -> Non
         page = browser.get(path).content.decode()
         assert told in page, path
     assert ">unknown<" in browser.get("/usage/?by=model").content.decode()
+    assert "over $0.25 spent" in " ".join(browser.get("/runs/").content.decode().split())
+    head, *rows = csv.reader(
+        browser.get("/usage/?by=model&format=csv").content.decode().splitlines()
+    )
+    at = head.index("Without a price")
+    assert {row[0]: row[at] for row in rows} == {"a": "0", "m": "1"}
+
+
+def test_what_failed_and_what_has_no_price_lead_to_their_runs(alice: Access) -> None:
+    failed = factories.bring_to(make_run(alice), RunStatus.FAILED)
+    unknown = ended(alice, None)
+    ended(alice, "0.25")
+    page = factories.browser_of(alice).get("/usage/")
+    assert page.context["report"].failed == {"cost": 0, "unpriced": 0}
+    [of_model] = page.context["unpriced"]
+    for url, run in ((page.context["failed_runs"], failed), (of_model["url"], unknown)):
+        listed = factories.browser_of(alice).get(url).context["runs"]
+        assert [one.pk for one in listed] == [run.pk]

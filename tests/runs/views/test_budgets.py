@@ -40,6 +40,23 @@ def test_a_budget_is_set_changed_and_deleted(alice: Access) -> None:
     assert not Budget.objects.exists()
 
 
+def test_a_budget_leads_to_the_runs_that_count(alice: Access, bob: Access) -> None:
+    mine, others = make_run(alice), make_run(bob)
+    teammate = default_teammate(alice.organization)
+    for whose, runs in (
+        ({}, {mine.pk, others.pk}),
+        ({"member": bob.user}, {others.pk}),
+        ({"teammate": teammate, "member": alice.user}, {mine.pk}),
+        ({"thread": mine.thread}, {mine.pk}),
+    ):
+        definitions.set_budget(alice, **MONTH, **whose)
+        [(_, url)] = browser_of(alice).get(URL).context["uses"]
+        assert {run.pk for run in browser_of(alice).get(url).context["runs"]} == runs
+        Budget.objects.all().delete()
+    definitions.set_budget(alice, **MONTH | {"period": "run"}, run=mine)
+    assert mine.get_absolute_url() in page(alice)
+
+
 def test_bad_input_says_what_is_wrong_and_sets_nothing(alice: Access) -> None:
     form = {"whose": "teammate:999", "amount": "-3", "period": "year", "action": "pause"}
     sent = browser_of(alice).post(URL, form)
