@@ -44,7 +44,7 @@ def ask_locked(run: Run, breach: Breach, summary: Decimal) -> None:
         "does it go on?",
         options={
             f"Allow this run {dollars(more)} more": "Beyond every budget that asks.",
-            f"Raise the budget to {dollars(raised)}": "For everybody.",
+            f"Raise the budget to {dollars(raised)}": f"From now on, for {budget.whose}.",
             brakes.FINISH: f"At most {dollars(summary)} more.",
             brakes.STOP: "It ends as it is.",
         },

@@ -46,8 +46,12 @@ document.addEventListener("change", (event) => {
 for (const here of document.querySelectorAll(".settings-nav [aria-current], .tabs [aria-current]")) {
   here.scrollIntoView({ block: "nearest", inline: "center" });
 }
-// The newest of a chart is at its right.
-for (const box of document.querySelectorAll(".chart-box")) box.scrollLeft = box.scrollWidth;
+// The newest of a chart is in sight where it is wider than its box.
+for (const box of document.querySelectorAll(".chart-box")) {
+  const bars = box.querySelectorAll("rect[class^=series], rect[class^=is-]");
+  const last = Math.max(0, ...[...bars].map((bar) => bar.getBoundingClientRect().right));
+  box.scrollLeft += last ? last + 20 - box.getBoundingClientRect().right : box.scrollWidth;
+}
 
 // What scrolls sideways can be reached and moved with the keyboard.
 for (const box of document.querySelectorAll(".table, .chart-box, pre")) {

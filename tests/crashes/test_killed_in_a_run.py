@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import httpx2
+import psycopg
 import pytest
 
 from runs.events.log import News
@@ -34,10 +36,38 @@ def kill_at(server: Server, workers: Workers, seq: int) -> list[dict[str, Any]]:
         return follow(client, run["run_id"])
 
 
+def dollars(server: Server, query: str) -> list[Any]:
+    with psycopg.connect(server.database_url) as connection:
+        return list(connection.execute(query).fetchone() or [])
+
+
+def set_budget(server: Server, client: httpx2.Client) -> None:
+    """A large one, of dear calls."""
+    with psycopg.connect(server.database_url) as connection:
+        connection.execute("UPDATE teammates_modelprice SET uncached_input = 100, output = 500")
+    budget = {"amount_usd": "1000000", "period": "month", "action": "pause"}
+    assert client.post("/api/v2/budgets", json=budget).status_code == 201
+
+
+def check_budget(server: Server) -> None:
+    """What was reserved for calls that a kill ended is given back, or kept where nobody knows what
+    they cost; what they are known to have cost is counted once."""
+    holds, reserved, spent, kept = dollars(
+        server,
+        "SELECT (SELECT count(*) FROM runs_budgethold), sum(reserved), sum(spent), sum(kept) "
+        "FROM runs_budgetcount",
+    )
+    [known] = dollars(server, "SELECT sum(cost) FROM runs_step WHERE kind <> 'tools'")
+    assert (holds, reserved) == (0, 0)
+    assert spent == known > 0
+    assert kept > 0
+
+
 def test_a_worker_killed_at_every_event_of_a_run_ends_with_the_same_text(web: Server) -> None:
     workers = Workers(web)
     try:
         with web.client() as client:
+            set_budget(web, client)
             undisturbed = follow(client, start_run(client, SCRIPT)["run_id"])
         expected = text_of(undisturbed)
         assert "word8" in expected
@@ -52,6 +82,7 @@ def test_a_worker_killed_at_every_event_of_a_run_ends_with_the_same_text(web: Se
             assert "".join(told) == expected, seq
             assert sum(e["type"] == "file.created" for e in events) == 1, seq
             assert sum(e["type"] == "run.completed" for e in events) == 1, seq
+        check_budget(web)
     finally:
         workers.end()
 

@@ -86,7 +86,7 @@ def test_a_call_that_does_not_fit_is_not_made_and_a_person_is_asked(
     ]
     assert run.has_words_from_outside is False
     page = browser_of(alice).get("/needs-you/").content.decode()
-    assert "is at a budget" in page
+    assert "has reached a budget" in page
     thread = browser_of(alice).get(f"/threads/{run.thread_id}/").content.decode()
     assert "Finish with a summary" in thread
 
