@@ -21,9 +21,9 @@ from teammates.web.pages import PageRequest, add_refusal
 
 @require_http_methods(["GET", "POST"])
 def budget_list(request: PageRequest) -> HttpResponse:
-    """The budgets with a bar each; a new one is set here."""
+    """The budgets with a bar each; a new one is set here, also `for` a thread or a run."""
     access = request.access
-    form = BudgetForm(access, request.POST or None)
+    form = BudgetForm(access, request.POST or None, about=request.GET.get("for", ""))
     if request.method == "POST" and form.is_valid():
         given = form.cleaned_data
         whose = given.pop("whose")

@@ -5,9 +5,12 @@ from typing import Any
 from django import forms
 
 from runs.budgets.definitions import COLUMNS, LARGEST
-from runs.models import PERIODS, BudgetAction, Task, TaskStatus
+from runs.models import PERIODS, BudgetAction, Run, Task, TaskStatus
 from teammates.access import Access
+from teammates.errors import NotFound
 from teammates.models import APIKey, EndUser, Membership, Teammate, TeammateStatus
+from teammates.web.pages import number_of
+from threads.models import Thread
 
 MOST_CHOICES = 200  # of a kind
 
@@ -41,9 +44,12 @@ class BudgetForm(BudgetChangeForm):
     )
     field_order = ("whose", "amount", "period", "action")
 
-    def __init__(self, access: Access, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, access: Access, *args: Any, about: str = "", **kwargs: Any) -> None:
+        """`about` is a thread or a run ("run:12") that may be chosen, too."""
         super().__init__(*args, **kwargs)
-        self._rows = _rows(access)
+        self._rows = _rows(access) | _row_of(access, about)
+        self.about = next(iter(self._rows[about.partition(":")[0]][1])) if about else None
+        self.initial["whose"] = about
         field = self.fields["whose"]
         assert isinstance(field, forms.ChoiceField)
         field.choices = [
@@ -61,6 +67,21 @@ class BudgetForm(BudgetChangeForm):
             return {}
         assert kind in COLUMNS
         return {kind: next(row for row in self._rows[kind][1] if str(row.pk) == key)}
+
+
+def _row_of(access: Access, about: str) -> dict[str, tuple[str, list[Any]]]:
+    """Raises `NotFound` for what the asker does not see."""
+    kind, _, text = about.partition(":")
+    if not kind:
+        return {}
+    shown: dict[str, Any] = {"thread": Thread.objects, "run": Run.objects}
+    key = number_of(text)
+    if kind not in shown or key is None:
+        raise NotFound("There is no such thread or run.")
+    row = shown[kind].visible_to(access).filter(pk=key).first()
+    if row is None:
+        raise NotFound(f"There is no {kind} {key}.")
+    return {kind: (f"This {kind}", [row])}
 
 
 def _rows(access: Access) -> dict[str, tuple[str, list[Any]]]:

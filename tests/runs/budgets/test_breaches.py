@@ -26,10 +26,12 @@ from runs.models import (
 from teammates.access import Access
 from teammates.errors import Forbidden, Invalid
 from teammates.llm import catalog
-from teammates.models import ModelPrice
+from teammates.models import APIKey, ModelPrice
+from teammates.people import end_users
 from tests.api import call
 from tests.factories import browser_of, make_key, make_run
 from tests.fake_models import FakeModels, chat
+from tests.runs.budgets.spending import begin, end
 from tests.runs.execution.calling import wait
 from tests.runs.execution.working import finish, run_on, types, work_until
 
@@ -171,6 +173,35 @@ def test_a_model_without_a_price_is_not_called_where_a_budget_holds(
     assert (run.status, asked(models)) == (RunStatus.FAILED, 0)
     assert "has no price" in run.error_message
     assert "Models & prices" in run.error_message
+
+
+def test_a_provider_that_bills_more_than_was_reserved_is_booked_and_nothing_more_is_made(
+    alice: Access,
+) -> None:
+    run = make_run(alice)
+    budget = set_budget(alice, "1")
+    step = begin(run.pk, 1, Decimal("0.5"))
+    assert step is not None
+    end(step, Decimal("1.5"))  # it had more than the output that it was asked for at most
+    count = only_count(budget)
+    assert (count.spent, count.reserved) == (Decimal("1.5"), 0)
+    assert begin(run.pk, 2, Decimal("0.000001")) is None
+
+
+@pytest.mark.parametrize("scope", ["task", "api_key", "end_user"])
+def test_a_budget_of_each_kind_is_a_cap(alice: Access, scope: str) -> None:
+    run, other = make_run(alice), make_run(alice)
+    make_key(alice)
+    rows: dict[str, Any] = {
+        "task": run.task,
+        "api_key": APIKey.objects.get(),
+        "end_user": end_users.create_end_user(alice, "kim"),
+    }
+    Run.objects.filter(pk=run.pk).update(**{scope: rows[scope]})
+    set_budget(alice, "1", **{scope: rows[scope]})
+    assert begin(run.pk, 1, Decimal("0.9")) is not None
+    assert begin(run.pk, 2, Decimal("0.2")) is None
+    assert begin(other.pk, 1, Decimal("5")) is not None
 
 
 def test_what_costs_nothing_is_not_stopped(alice: Access) -> None:

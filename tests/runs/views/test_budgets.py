@@ -40,6 +40,26 @@ def test_a_budget_is_set_changed_and_deleted(alice: Access) -> None:
     assert not Budget.objects.exists()
 
 
+def test_a_thread_and_a_run_are_capped_from_their_pages(
+    alice: Access, bob: Access, eve: Access
+) -> None:
+    run = make_run(alice)
+    browser = browser_of(alice)
+    panel = browser.get(f"/threads/{run.thread_id}/panel/").content.decode()
+    facts = browser.get(f"/runs/{run.pk}/").content.decode()
+    form = {"amount": "5", "period": "total", "action": "stop"}
+    for kind, row, html in (("thread", run.thread, panel), ("run", run, facts)):
+        address = f"{URL}?for={kind}:{row.pk}"
+        assert f'href="{address}"' in html
+        assert "Cap what" in browser.get(address).content.decode()
+        assert browser.post(address, form | {"whose": f"{kind}:{row.pk}"}).status_code == 302
+        assert getattr(Budget.objects.get(**{kind: row}), kind) == row
+        assert browser_of(eve).get(address).status_code == 404
+    for wrong in ("thread:0", "run:x", "task:1", "thread"):
+        assert browser.get(f"{URL}?for={wrong}").status_code == 404
+    assert "Cap" not in browser_of(bob).get(f"/threads/{run.thread_id}/panel/").content.decode()
+
+
 def test_a_budget_leads_to_the_runs_that_count(alice: Access, bob: Access) -> None:
     mine, others = make_run(alice), make_run(bob)
     teammate = default_teammate(alice.organization)
