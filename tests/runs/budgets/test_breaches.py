@@ -5,6 +5,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.core import mail
+from django.test import Client
 from django.utils import timezone
 
 from runs.budgets import definitions
@@ -34,6 +36,7 @@ from tests.fake_models import FakeModels, chat
 from tests.runs.budgets.spending import begin, end
 from tests.runs.execution.calling import wait
 from tests.runs.execution.working import finish, run_on, types, work_until
+from tests.runs.gates.asking import mailed_link
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -91,6 +94,21 @@ def test_a_call_that_does_not_fit_is_not_made_and_a_person_is_asked(
     assert "has reached a budget" in page
     thread = browser_of(alice).get(f"/threads/{run.thread_id}/").content.decode()
     assert "Finish with a summary" in thread
+
+
+def test_a_budget_is_decided_about_from_a_mail(alice: Access, models: FakeModels) -> None:
+    set_budget(alice, "0.50")
+    gate = stopped(run := run_on(alice, models, "openai_compatible", "ok"))
+    link = mailed_link()
+    assert "The next call may cost up to" in mail.outbox[-1].body
+    assert "Finish with a summary" in mail.outbox[-1].body
+    choice = gate.request["questions"][0]["options"][0]["label"]
+    assert choice.startswith("Allow this run")
+    form = {"request_id": str(gate.uid), "digest": gate.digest, "answer-0": choice}
+    stranger = Client()
+    assert "Allow this run" in stranger.get(link).content.decode()
+    assert b"Thank you" in stranger.post(link, form).content
+    assert finish(run).status == RunStatus.COMPLETED
 
 
 def test_allowed_more_a_run_goes_on_and_no_other(alice: Access, models: FakeModels) -> None:
