@@ -113,8 +113,9 @@ def apply(runs: RunQuerySet, terms: list[Term]) -> RunQuerySet:
 
 @contextmanager
 def planned(terms: list[Term]) -> Iterator[None]:
-    """While runs that fit `terms` are read. Where words are searched, PostgreSQL may begin with the
-    messages that have them: joined as written (`config/postgres.py`), all runs come first."""
+    """While runs that fit `terms` are read, in a transaction of its own. Where words are searched,
+    PostgreSQL may begin with the messages that have them: joined as written (`config/postgres.py`),
+    all runs come first."""
     if all(term.key for term in terms):
         yield
         return

@@ -105,6 +105,7 @@ def run_list(request: PageRequest) -> HttpResponse:
     with query_language.planned(terms):
         rows = [] if by_error else _behind(access, filtered, request.GET.get("after", ""))
         whole = survey(filtered, begins=begins, ends=ends or timezone.now())
+        failures = errors(filtered) if by_error else []
     return render(
         request,
         "runs/run_list.html",
@@ -122,11 +123,7 @@ def run_list(request: PageRequest) -> HttpResponse:
             ],
             "runs": rows[:PAGE_SIZE],
             "news_url": _news_url(sought, rows, is_first=not request.GET.get("after")),
-            "errors": [
-                (one, with_term(terms, "error", one["error_class"])) for one in errors(filtered)
-            ]
-            if by_error
-            else [],
+            "errors": [(one, with_term(terms, "error", one["error_class"])) for one in failures],
             "by_error": by_error,
             "newest": f"?{urlencode({'q': sought})}" if request.GET.get("after") else None,
             "older": f"?{urlencode({'q': sought, 'after': rows[PAGE_SIZE - 1].pk})}"
