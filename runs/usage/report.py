@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from statistics import mean, stdev
 from typing import Any
 
 from django.db.models import Count, Q, Sum
@@ -98,7 +99,7 @@ class UsageReport:
     saved_by_cache: Decimal
     failed: JSON | None  # `cost` of failed runs, and how many of them are `unpriced`
     unpriced: list[JSON] = field(default_factory=list)
-    likely_by_month_end: Decimal | None = None
+    month_end: "MonthEnd | None" = None
 
     @property
     def is_hourly(self) -> bool:
@@ -313,15 +314,26 @@ def _unpriced(access: Access, span: Span) -> list[JSON]:
     return [dict(row) for row in found.order_by("model_name")]
 
 
-def _likely(access: Access, span: Span) -> Decimal | None:
-    """What this month may cost if it goes on as in its days so far; None on its first day."""
+@dataclass(frozen=True)
+class MonthEnd:
+    """What a month may cost in all, in dollars, more or less by `spread`."""
+
+    likely: Decimal
+    spread: Decimal
+
+
+def _likely(access: Access, span: Span) -> MonthEnd | None:
+    """If it goes on as in its days so far, and varies as they do; None on its first day."""
     zone = access.organization.zone
     first, following = periods.period(zone)
     today = periods.today(zone)
     if span.end < first or today == first:
         return None
-    spent = Sums.of(_by_day(totals.days_of(access), Span(first, today)).values()).cost
-    return spent / ((today - first).days + 1) * (following - first).days
+    so_far = Span(first, today)
+    found = _by_day(totals.days_of(access), so_far)
+    costs = [_measured(found.get(day), "cost") for day in so_far.days]
+    left = (following - first).days - so_far.length
+    return MonthEnd(sum(costs) + mean(costs) * left, stdev(costs) * Decimal(left).sqrt())
 
 
 def _change(now: Decimal, before: Decimal) -> float | None:

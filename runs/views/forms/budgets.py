@@ -31,7 +31,7 @@ class BudgetChangeForm(forms.Form):
         label="At the cap",
         choices=ACTIONS,
         help_text="Before each model call, the most that it can cost must fit. A model without a "
-        "price is not called under a cap.",
+        "price is not called under a cap; the demo model costs nothing.",
     )
 
 

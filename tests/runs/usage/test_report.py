@@ -2,7 +2,7 @@
 
 import csv
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +15,8 @@ from runs.lifecycle import endings
 from runs.lifecycle.endings import Outcome
 from runs.models import Run, RunStatus, Step, StepKind, StepStatus, UsageDay
 from runs.usage import limits, periods, totals
+from runs.usage import report as usage_report
+from runs.usage.days import remake_days
 from teammates.access import Access
 from teammates.errors import PaymentRequired, TooMany
 from teammates.people import end_users
@@ -192,3 +194,22 @@ def test_what_failed_and_what_has_no_price_lead_to_their_runs(alice: Access) -> 
     for url, run in ((page.context["failed_runs"], failed), (of_model["url"], unknown)):
         listed = factories.browser_of(alice).get(url).context["runs"]
         assert [one.pk for one in listed] == [run.pk]
+
+
+def test_the_end_of_the_month_is_a_range(alice: Access, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, today = date(2026, 11, 1), date(2026, 11, 4)
+    monkeypatch.setattr(periods, "today", lambda zone=UTC: today)
+    monkeypatch.setattr(periods, "period", lambda zone=UTC: (first, date(2026, 12, 1)))
+    for day, cost in ((1, "1"), (2, "3"), (4, "4")):  # and nothing on the third
+        run = ended(alice, cost)
+        at = datetime(2026, 11, day, 12, tzinfo=UTC)
+        Run.objects.filter(pk=run.pk).update(finished_at=at)
+    remake_days(alice.organization)
+    month_end = usage_report.report(alice, periods.Span(first, today), by=["model"]).month_end
+    assert month_end is not None
+    assert month_end.likely == 8 + 2 * 26
+    assert round(month_end.spread, 2) == round(Decimal(10 / 3 * 26).sqrt(), 2)  # of 1, 3, 0, 4
+    page = factories.browser_of(alice).get("/usage/?period=month").content.decode()
+    assert "likely, ± $9.31" in page
+    today = first
+    assert usage_report.report(alice, periods.Span(first, first), by=["model"]).month_end is None
