@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -41,24 +42,34 @@ def spend(runs: list[Run], *, calls: int, seed: int, dies_after: int = 0) -> Any
     return subprocess.Popen([sys.executable, "-W", "ignore", str(SPENDER), *arguments], env=env)
 
 
-def nested(access: Access, runs: list[Run]) -> None:
+CAPS = (20, 12, 7, 9, 3, 3)  # dollars
+
+
+def nested(access: Access, runs: list[Run], caps: Sequence[int] = CAPS) -> None:
     """Budgets of every kind that the runs have something to do with."""
     pause: dict[str, Any] = {"action": "pause"}
-    definitions.set_budget(access, period="month", amount="20", **pause)
-    definitions.set_budget(access, period="day", amount="12", **pause)
-    definitions.set_budget(access, period="run", amount="3", **pause)
-    definitions.set_budget(access, period="total", amount="7", member=access.user, **pause)
+    month, day, total, week, run, thread = map(str, caps)
+    definitions.set_budget(access, period="month", amount=month, **pause)
+    definitions.set_budget(access, period="day", amount=day, **pause)
+    definitions.set_budget(access, period="run", amount=run, **pause)
+    definitions.set_budget(access, period="total", amount=total, member=access.user, **pause)
     teammate = default_teammate(access.organization)
-    definitions.set_budget(access, period="week", amount="9", teammate=teammate, **pause)
-    definitions.set_budget(access, period="month", amount="3", thread=runs[0].thread, **pause)
+    definitions.set_budget(access, period="week", amount=week, teammate=teammate, **pause)
+    definitions.set_budget(access, period="month", amount=thread, thread=runs[0].thread, **pause)
 
 
-def test_fifty_workers_in_five_processes_never_spend_a_cent_over_a_cap(alice: Access) -> None:
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 10**6), caps=st.permutations(CAPS))
+def test_fifty_workers_in_five_processes_never_spend_a_cent_over_a_cap(
+    alice: Access, seed: int, caps: list[int]
+) -> None:
+    for model in (Step, Budget, BudgetCount):
+        model._default_manager.all().delete()
     thread = make_thread(alice)
     runs = [make_run(alice, thread=thread if number % 5 == 1 else None) for number in range(50)]
-    nested(alice, runs[1:])
+    nested(alice, runs[1:], caps)
     workers = [
-        spend(runs[start::5], calls=8, seed=start, dies_after=1 if start == 0 else 0)
+        spend(runs[start::5], calls=8, seed=seed + start, dies_after=1 if start == 0 else 0)
         for start in range(5)
     ]
     codes = sorted(worker.wait(timeout=80) for worker in workers)
@@ -72,7 +83,7 @@ def test_fifty_workers_in_five_processes_never_spend_a_cent_over_a_cap(alice: Ac
     assert not BudgetCount.objects.exclude(reserved=0).exists()
     whole = BudgetCount.objects.get(budget__period="month", budget__thread=None)
     assert whole.spent == Step.objects.aggregate(cost=Sum("cost"))["cost"]
-    assert whole.used > 4  # it was worth a race
+    assert whole.used > 1  # it was worth a race
 
 
 def test_what_a_killed_process_reserved_stays_reserved_until_its_step_is_closed(
