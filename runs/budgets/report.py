@@ -45,13 +45,16 @@ class BudgetUse:
 
     @property
     def percent(self) -> int:
-        """Of the cap, 100 at most."""
-        amount = self.budget.amount
-        return min(100, int(self.used / amount * 100)) if amount else 100
+        return percent_of(self.budget.amount, self.used)
 
     @property
     def is_per_run(self) -> bool:
         return self.budget.period == BudgetPeriod.RUN
+
+
+def percent_of(cap: Decimal, used: Decimal) -> int:
+    """How much of a cap is used, 100 at most."""
+    return min(100, int(used / cap * 100)) if cap else 100
 
 
 def uses(access: Access, *, looks_back: bool = True) -> list[BudgetUse]:

@@ -1,12 +1,12 @@
 """How much of its cap each group of a page of usage has used."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from runs.budgets.definitions import COLUMNS
-from runs.budgets.report import BudgetUse
+from runs.budgets.report import BudgetUse, percent_of
 from runs.usage import limits, totals
 from runs.usage.report import UsageReport
 from teammates.access import Access
@@ -27,21 +27,21 @@ BUDGETED = {  # dimension → column of budgets
 class Cap:
     """`said` is in words: how much of what is used."""
 
-    used: Decimal
-    amount: Decimal
+    percent: int
     said: str
 
-    @property
-    def percent(self) -> int:
-        return min(100, int(self.used / self.amount * 100)) if self.amount else 100
+
+def column_of(by: Sequence[str]) -> str | None:
+    """The column of budgets that are for the groups of these dimensions, if any can be."""
+    return BUDGETED.get(by[0]) if len(by) == 1 else None
 
 
 def of_groups(access: Access, report: UsageReport, uses: Iterable[BudgetUse]) -> dict[Any, Cap]:
     """The fullest cap of each group by one dimension, by its id: budgets that are for it and
     nothing else, and what an end user may spend in a month. Two queries for end users, none for
     others."""
-    column = BUDGETED.get(report.by[0])
-    if column is None or len(report.by) > 1:
+    column = column_of(report.by)
+    if column is None:
         return {}
     keys = {group.key[0] for group in report.groups}
     capped = list(_of_budgets(column, uses))
@@ -62,8 +62,7 @@ def _of_budgets(column: str, uses: Iterable[BudgetUse]) -> Iterable[tuple[int, C
         whose = {name: getattr(budget, f"{name}_id") for name in COLUMNS}
         if use.is_per_run or [name for name, key in whose.items() if key] != [column]:
             continue
-        said = f"{money(use.used)} of {budget}"
-        yield whose[column], Cap(use.used, budget.amount, said)
+        yield whose[column], Cap(use.percent, f"{money(use.used)} of {budget}")
 
 
 def _of_end_users(access: Access, keys: Collection[Any]) -> Iterable[tuple[int, Cap]]:
@@ -74,4 +73,5 @@ def _of_end_users(access: Access, keys: Collection[Any]) -> Iterable[tuple[int, 
         cents = limits.limits_of(one).cost_cents
         if cents is not None:
             spent, amount = used.get(one.pk, {}).get("cost", Decimal(0)), Decimal(cents) / CENTS
-            yield one.pk, Cap(spent, amount, f"{money(spent)} of {money(amount)} this month")
+            said = f"{money(spent)} of {money(amount)} this month"
+            yield one.pk, Cap(percent_of(amount, spent), said)

@@ -1,20 +1,17 @@
 """Budgets: how much of each is spent, set and changed."""
 
-from urllib.parse import urlencode
-
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
-from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 
 from runs.budgets import credits, definitions, report
 from runs.budgets.counting import began_on
 from runs.models import CREDITS_PER_DOLLAR, Budget
-from runs.queries.query_language import Term, written
 from runs.usage.caps import BUDGETED
 from runs.usage.dimensions import DIMENSIONS
 from runs.views.forms.budgets import ACTIONS, BudgetChangeForm, BudgetForm
+from runs.views.run_links import list_url
 from teammates.errors import DomainError
 from teammates.web.pages import PageRequest, add_refusal
 
@@ -48,6 +45,8 @@ def budget_list(request: PageRequest) -> HttpResponse:
 
 def _runs_of(budget: Budget) -> str:
     """The list of the runs that count against it in this day, week or month, or in all."""
+    if budget.run is not None:
+        return budget.run.get_absolute_url()
     terms = [
         DIMENSIONS[name].term(row.pk, str(getattr(row, "name", "") or row))
         for name, column in BUDGETED.items()
@@ -55,12 +54,9 @@ def _runs_of(budget: Budget) -> str:
     ]
     if budget.thread_id is not None:
         terms.append(("thread", str(budget.thread_id)))
-    if budget.run is not None:
-        return budget.run.get_absolute_url()
     if since := began_on(budget.period):
         terms.append(("since", f"{since}"))
-    query = written([Term("", key, value) for key, value in [*terms, ("is", "any")]])
-    return f"{reverse('runs:run_list')}?{urlencode({'q': query})}"
+    return list_url(terms)
 
 
 @require_POST

@@ -21,7 +21,8 @@ from runs.usage.periods import FIRST_YEAR, Span
 from runs.usage.report import MEASURES, PERIODS, Sums, UsageGroup, UsageReport
 from runs.usage.totals import LONGEST_SERIES
 from runs.views import usage_chart
-from runs.views.usage_chart import Terms, days_term, label_of, runs_url
+from runs.views.run_links import Terms
+from runs.views.usage_chart import days_term, label_of, runs_url
 from teammates.access import Access
 from teammates.web.pages import PageRequest, count_export, csv_download
 
@@ -54,9 +55,11 @@ def usage_page(request: PageRequest) -> HttpResponse:
     if is_export:
         count_export(access)
         return _as_csv(report)
-    uses = budgets.uses(access, looks_back=False) if sees_all else []
     is_now = span.end >= periods.today(access.organization.zone)
-    capped = caps.of_groups(access, report, uses) if sees_all and is_now else {}
+    has_caps = sees_all and is_now and caps.column_of(by) is not None
+    shows_budgets = has_caps or (sees_all and not only)
+    uses = budgets.uses(access, looks_back=False) if shows_budgets else []
+    capped = caps.of_groups(access, report, uses) if has_caps else {}
     is_shared = bool(DIMENSIONS[by[0]].kind)
     narrowed = _names_of(only)
     terms = [DIMENSIONS[name].term(key, narrowed[name]) for name, key in only.items()]

@@ -5,12 +5,11 @@ from decimal import Decimal
 from urllib.parse import urlencode
 
 from django.http import QueryDict
-from django.urls import reverse
 
-from runs.queries.query_language import Term, written
 from runs.usage.dimensions import DIMENSIONS
 from runs.usage.periods import Span
 from runs.usage.report import MEASURES, UsageGroup, UsageReport
+from runs.views.run_links import Terms, list_url
 from teammates.templatetags.muster import money, short
 from teammates.web import charts
 
@@ -21,7 +20,6 @@ SAYING: dict[str, charts.Say] = {
 }
 SERIES = 7  # of a chart, besides the others together
 OTHER = "others"  # no key is called so
-Terms = list[tuple[str, str]]  # of the list of runs
 
 
 def chart(report: UsageReport, query: QueryDict, terms: Terms, zone: tzinfo) -> charts.Bars:
@@ -103,7 +101,4 @@ def _ended_in(bucket: date | datetime) -> str:
 
 def runs_url(ended: str, terms: Terms) -> str:
     """The list of the runs behind a number: those that ended then."""
-    query = written(
-        [Term("", key, value) for key, value in [*terms, ("ended", ended), ("is", "any")]]
-    )
-    return f"{reverse('runs:run_list')}?{urlencode({'q': query})}"
+    return list_url([*terms, ("ended", ended)])

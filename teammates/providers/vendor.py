@@ -55,6 +55,7 @@ from teammates.types import JSON
 
 REFUSED_AS_IT_STANDS = (400, 404, 422)
 MOST_KEPT = 500
+_NATIVE = {"stop": "stop_sequences"}  # sampling settings that pydantic-ai calls otherwise
 
 
 def make_http_client(*, may_be_private: bool) -> httpx2.AsyncClient:
@@ -70,9 +71,6 @@ async def _wait_less_from_now_on(response: httpx2.Response) -> None:
     """A server may take longer until it begins, to load a model, than between two bytes."""
     timeout = response.request.extensions.get("timeout", {})
     timeout["read"] = django_settings.MODEL_SILENCE_SECONDS
-
-
-_NATIVE = {"stop": "stop_sequences"}  # sampling settings that pydantic-ai calls otherwise
 
 
 class VendorClient:

@@ -41,6 +41,8 @@ async def read_result(
 
 def _without(stored: dict[str, str], structured: JSON) -> JSON:
     """What a server says in a form, without the files that it has in it once more."""
+    if not stored:
+        return structured
     text = json.dumps(structured)
     for data, said in stored.items():
         if len(data) >= SHORTEST_FILE:

@@ -47,9 +47,12 @@ class BudgetForm(BudgetChangeForm):
     def __init__(self, access: Access, *args: Any, about: str = "", **kwargs: Any) -> None:
         """`about` is a thread or a run ("run:12") that may be chosen, too."""
         super().__init__(*args, **kwargs)
-        self._rows = _rows(access) | _row_of(access, about)
-        self.about = next(iter(self._rows[about.partition(":")[0]][1])) if about else None
-        self.initial["whose"] = about
+        self._rows = _rows(access)
+        self.about = _row_of(access, about) if about else None
+        if self.about is not None:
+            kind = about.partition(":")[0]
+            self._rows[kind] = (f"This {kind}", [self.about])
+            self.initial["whose"] = about
         field = self.fields["whose"]
         assert isinstance(field, forms.ChoiceField)
         field.choices = [
@@ -69,19 +72,17 @@ class BudgetForm(BudgetChangeForm):
         return {kind: next(row for row in self._rows[kind][1] if str(row.pk) == key)}
 
 
-def _row_of(access: Access, about: str) -> dict[str, tuple[str, list[Any]]]:
+def _row_of(access: Access, about: str) -> Thread | Run:
     """Raises `NotFound` for what the asker does not see."""
     kind, _, text = about.partition(":")
-    if not kind:
-        return {}
     shown: dict[str, Any] = {"thread": Thread.objects, "run": Run.objects}
     key = number_of(text)
     if kind not in shown or key is None:
         raise NotFound("There is no such thread or run.")
-    row = shown[kind].visible_to(access).filter(pk=key).first()
+    row: Thread | Run | None = shown[kind].visible_to(access).filter(pk=key).first()
     if row is None:
         raise NotFound(f"There is no {kind} {key}.")
-    return {kind: (f"This {kind}", [row])}
+    return row
 
 
 def _rows(access: Access) -> dict[str, tuple[str, list[Any]]]:

@@ -81,7 +81,16 @@ def owing(
     *answers: Any,
     schema: dict[str, Any] = SCHEMA,
 ) -> Run:
+    """A run that owes a result, and gave it."""
     models.answers = list(answers)
+    run = finished(access, models, kind, model, schema)
+    assert run.output_data == {"total": 3}
+    return run
+
+
+def finished(
+    access: Access, models: FakeModels, kind: str, model: str, schema: dict[str, Any] = SCHEMA
+) -> Run:
     base = models.url if kind in ("anthropic", "google") else f"{models.url}/v1"
     provider = catalog.create_provider(
         access, name=kind, kind=kind, api_key="sk-0123456789", base_url=base
@@ -89,7 +98,6 @@ def owing(
     catalog.add_model(access, provider, alias="m", name=model)
     run = finish(make_run(access, options=Options(model="m", output_schema=schema)))
     assert run.status == RunStatus.COMPLETED, run.error_message
-    assert run.output_data == {"total": 3}
     return run
 
 
@@ -170,11 +178,7 @@ def test_a_refusal_is_not_asked_again(alice: Access, models: FakeModels) -> None
 def closed(access: Access, models: FakeModels, answer: Any) -> Run:
     """A run that owes a result, of a model that always answers so."""
     models.answer = answer
-    provider = catalog.create_provider(
-        access, name="o", kind="openai", api_key="sk-0123456789", base_url=f"{models.url}/v1"
-    )
-    catalog.add_model(access, provider, alias="m", name="gpt-4.1")
-    return finish(make_run(access, options=Options(model="m", output_schema=SCHEMA)))
+    return finished(access, models, "openai", "gpt-4.1")
 
 
 def test_a_schema_that_is_refused_says_nothing_about_the_next() -> None:
