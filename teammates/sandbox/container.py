@@ -10,6 +10,7 @@ import hashlib
 import io
 import subprocess
 import tarfile
+import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -109,7 +110,7 @@ class Container:
         state = await self._ask("inspect", "--format", "{{.State.Running}}", name, may_fail=True)
         if state.strip() == b"true":
             return
-        await self._ask("rm", "-f", name, may_fail=True)
+        await self._drop(name)
         limits = [
             *("--network", "none", "--read-only", "--cap-drop", "ALL"),
             *("--security-opt", "no-new-privileges", "--user", "65534:65534"),
@@ -143,7 +144,7 @@ class Container:
         except BaseException as error:
             # Its processes go with it: nobody else can be sure to have ended them all.
             try:
-                await asyncio.shield(self._ask("rm", "-f", name, may_fail=True))
+                await asyncio.shield(self._drop(name))
             finally:
                 await _end(process)
             if isinstance(error, TimeoutError):
@@ -165,7 +166,11 @@ class Container:
 
     async def _remove(self, run: str) -> None:
         self._known.pop(run, None)
-        await self._ask("rm", "-f", self._name(run), may_fail=True)
+        await self._drop(self._name(run))
+
+    async def _drop(self, name: str) -> None:
+        """Remove a container, if there is one of that name."""
+        await self._ask("rm", "-f", name, may_fail=True, seconds=START_SECONDS)
 
     def _name(self, run: str) -> str:
         return f"muster-{self._owner}-{run}"
@@ -212,6 +217,7 @@ class Container:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
                 start_new_session=True,  # Ctrl-C is for the server
+                cwd=tempfile.gettempdir(),  # podman leaves a note there of what ran out of memory
             )
         except OSError as error:
             raise SandboxBroke(f"{self._program} could not be started.") from error
