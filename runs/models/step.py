@@ -6,6 +6,7 @@ from django.db import models
 
 from runs.models.run import Run
 from teammates.models import PermissionPolicy
+from teammates.types import JSON
 
 
 class StepKind(models.TextChoices):
@@ -54,7 +55,7 @@ class Step(models.Model):
     cache_write_tokens = models.BigIntegerField(default=0)
     cost = models.DecimalField(null=True, max_digits=14, decimal_places=6)
     usage_estimated = models.BooleanField(default=False)
-    # What the provider told besides, under its own names: reasoning_tokens and such.
+    # Other numbers of it (reasoning_tokens and such); `raw`: the provider's words (`usage_told`).
     usage_details = models.JSONField(null=True)
     error = models.TextField(blank=True, default="")
 
@@ -82,8 +83,13 @@ class Step(models.Model):
     @property
     def reasoning_tokens(self) -> int:
         """Of the output, as far as the provider told."""
-        told = self.usage_details or {}
-        return int(told.get("reasoning_tokens") or told.get("thoughts_tokens") or 0)
+        numbers = self.usage_details or {}
+        return int(numbers.get("reasoning_tokens") or numbers.get("thoughts_tokens") or 0)
+
+    @property
+    def usage_told(self) -> JSON:
+        """What the provider sent of the call's usage, as it sent it; nothing if it sent none."""
+        return (self.usage_details or {}).get("raw") or {}
 
 
 class CallStatus(models.TextChoices):

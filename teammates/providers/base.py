@@ -231,15 +231,15 @@ class Delta:
 
 @dataclass(frozen=True)
 class TokenUsage:
-    """`input` counts cached tokens too, `output` reasoning. `details` is what the provider told
-    besides, under its own names."""
+    """`input` counts cached tokens too, `output` reasoning. `details`: other numbers that
+    the provider told, under the names that the library has for them, and `raw`, its own words."""
 
     input: int = 0
     output: int = 0
     cache_read: int = 0
     cache_write: int = 0
     estimated: bool = False
-    details: dict[str, int] = field(default_factory=dict)
+    details: JSON = field(default_factory=dict)
 
     @property
     def lanes(self) -> dict[str, int]:

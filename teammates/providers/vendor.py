@@ -40,6 +40,7 @@ from teammates.providers.base import (
     ToolSpec,
     Turn,
 )
+from teammates.providers.raw_usage import Told, watch
 from teammates.providers.vendor_errors import explained, said_by
 from teammates.providers.vendor_messages import (
     finish_reason_of,
@@ -115,7 +116,7 @@ class VendorClient:
         async with AsyncExitStack() as stack:
             with explained(self._label, request.model):
                 stream = await self._opened(request, stack)
-            yield VendorCall(stream, self._label, request.model)
+            yield VendorCall(stream, watch(stream), self._label, request.model)
 
     async def _opened(self, request: ModelRequest, stack: AsyncExitStack) -> StreamedResponse:
         """Open a stream; where the server refuses a word of the request, again without it. Each
@@ -206,8 +207,8 @@ class VendorClient:
 
 
 class VendorCall:
-    def __init__(self, stream: StreamedResponse, label: str, model: str) -> None:
-        self._stream = stream
+    def __init__(self, stream: StreamedResponse, told: Told, label: str, model: str) -> None:
+        self._stream, self._told = stream, told
         self._label, self._model = label, model
 
     async def __aiter__(self) -> AsyncIterator[Delta]:
@@ -294,7 +295,7 @@ class VendorCall:
             cache_write=used.cache_write_tokens,
             # What is said to be a part of something cannot be more than it: it was beside it.
             estimated=cached > used.input_tokens or reasoning > used.output_tokens,
-            details=dict(used.details),
+            details=used.details | ({"raw": told} if (told := self._told.usage) else {}),
         )
 
 

@@ -8,6 +8,7 @@ from pydantic_ai.usage import RequestUsage
 
 from runs.models import Run, RunStatus
 from teammates.access import Access
+from teammates.providers.raw_usage import Told
 from teammates.providers.vendor import VendorCall
 from tests.factories import browser_of
 from tests.fake_models import Answer, FakeModels, message
@@ -107,7 +108,7 @@ def test_a_part_of_the_input_is_never_more_than_it(
     stream = SimpleNamespace(
         usage=RequestUsage(input_tokens=told["input_tokens"] + read, cache_read_tokens=read)
     )
-    usage = VendorCall(cast(Any, stream), "x", "m").usage
+    usage = VendorCall(cast(Any, stream), Told([]), "x", "m").usage
     assert usage is not None
     assert (usage.input, usage.cache_read, usage.estimated) == kept
     assert sum(usage.lanes.values()) == usage.input + usage.output
@@ -115,7 +116,7 @@ def test_a_part_of_the_input_is_never_more_than_it(
 
 def test_reasoning_that_is_told_beside_the_output_is_added() -> None:
     used = RequestUsage(input_tokens=10, output_tokens=5, details={"reasoning_tokens": 90})
-    usage = VendorCall(cast(Any, SimpleNamespace(usage=used)), "x", "m").usage
+    usage = VendorCall(cast(Any, SimpleNamespace(usage=used)), Told([]), "x", "m").usage
     assert usage is not None
     assert (usage.output, usage.estimated) == (95, True)
 

@@ -6,11 +6,28 @@ import pytest
 
 from runs.models import RunStatus, Step
 from teammates.access import Access
-from tests.fake_models import CHUNK, FakeModels, chat, sse
+from tests.factories import browser_of
+from tests.fake_models import (
+    CHUNK,
+    USED_MESSAGE,
+    FakeModels,
+    chat,
+    gemini,
+    message,
+    response,
+    sse,
+)
 from tests.runs.execution.working import finish, run_on
 
 pytestmark = pytest.mark.django_db(transaction=True)
 CACHED = {"prompt_tokens_details": {"cached_tokens": 60}}
+SAID = {
+    "type": "message",
+    "id": "msg_1",
+    "role": "assistant",
+    "status": "completed",
+    "content": [{"type": "output_text", "text": "Hi.", "annotations": []}],
+}
 THOUGHT = {"completion_tokens_details": {"reasoning_tokens": 30}}
 PLAIN = {"prompt_tokens": 100, "completion_tokens": 40, "total_tokens": 140}
 # Kind, model, what it tells; uncached input, read from and written to the cache, output, reasoning.
@@ -59,3 +76,49 @@ def test_each_token_is_in_one_lane(
     found = step.input_tokens - read - written, read, written, step.output_tokens
     assert (*found, step.reasoning_tokens) == lanes
     assert sum(found) == told["total_tokens"]
+    assert step.usage_told == told
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "answer", "told"),
+    [
+        (
+            "anthropic",
+            "ok",
+            message(({"type": "text", "text": ""}, [{"type": "text_delta", "text": "Hi."}])),
+            USED_MESSAGE | {"output_tokens": 7},
+        ),
+        (
+            "google",
+            "gemini-2.5-pro",
+            gemini([{"text": "Hi."}], thoughtsTokenCount=5, totalTokenCount=112),
+            {
+                "promptTokenCount": 100,
+                "candidatesTokenCount": 7,
+                "totalTokenCount": 112,
+                "thoughtsTokenCount": 5,
+            },
+        ),
+        (
+            "openai",
+            "gpt-5",
+            response(SAID),
+            {
+                "input_tokens": 100,
+                "input_tokens_details": {"cached_tokens": 60},
+                "output_tokens": 7,
+                "output_tokens_details": {"reasoning_tokens": 3},
+                "total_tokens": 107,
+            },
+        ),
+    ],
+)
+def test_what_was_told_is_kept_word_for_word(
+    alice: Access, models: FakeModels, kind: str, model: str, answer: Any, told: dict[str, Any]
+) -> None:
+    models.answer = lambda body: answer
+    run = finish(run_on(alice, models, kind, model))
+    step = Step.objects.get(run=run)
+    assert step.usage_told == told
+    page = browser_of(alice).get(f"/runs/{run.pk}/steps/{step.number}/").content.decode()
+    assert "Usage, as the provider told it" in page
