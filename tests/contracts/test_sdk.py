@@ -1,7 +1,9 @@
 """The unmodified m8tes SDK against a real server: the six examples of the seed, and its errors."""
 
+from decimal import Decimal
 from typing import Any
 
+import psycopg
 import pytest
 
 m8tes = pytest.importorskip("m8tes", reason="the m8tes SDK needs Python 3.11.9 or newer")
@@ -577,3 +579,41 @@ def test_a_run_gives_its_result_in_the_form_that_was_asked_for(client: Any) -> N
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     run = client.runs.create_and_wait(message="x", output_schema=schema, poll_interval=0.05)
     assert run.output_data == {"n": 1}
+
+
+def test_a_run_that_stops_at_a_budget_is_answered_as_any_question(make_server: Any) -> None:
+    server = make_server()
+    with psycopg.connect(server.database_url) as connection:  # the demo model is no longer free
+        connection.execute(
+            "INSERT INTO teammates_modelprice "
+            "(model_id, valid_from, uncached_input, cache_read, cache_write, output) "
+            "SELECT id, now(), 3, 3, 3, 15 FROM teammates_model"
+        )
+    with server.client() as http:
+        capped = http.post("/api/v2/budgets", json={"amount_usd": "0.001", "period": "month"})
+        assert capped.status_code == 201
+        with m8tes.M8tes(api_key=server.key, base_url=f"{server.url}/api/v2") as client:
+            stopped = client.runs.create(message="plain words", stream=False)
+            wait_for(lambda: client.runs.get(stopped.id).status == "awaiting_approval")
+            (card,) = client.runs.permissions(stopped.id)
+            (question,) = card.tool_input["questions"]
+            labels = [option["label"] for option in question["options"]]
+            assert "$0.00 of $0.01 a month is spent or reserved" in question["question"]
+            assert labels[2:] == ["Finish with a summary", "Stop"]
+            with pytest.raises(m8tes.ValidationError, match="allow"):
+                client.runs.answer(stopped.id, answers={question["question"]: "perhaps"})
+            client.runs.answer(stopped.id, answers={question["question"]: "Stop"})
+            assert client.runs.poll(stopped.id, interval=0.05).status == "cancelled"
+
+            allowed = client.runs.create(message="plain words", stream=False)
+            done = client.runs.wait(
+                allowed.id,
+                on_question=lambda asked: {asked.tool_input["questions"][0]["question"]: labels[0]},
+                interval=0.05,
+                timeout=60,
+            )
+            assert (done.status, Decimal(done.usage.cost_usd) > 0) == ("completed", True)
+        (budget,) = http.get("/api/v2/budgets").json()["data"]
+        assert Decimal(budget["spent_usd"]) == Decimal(done.usage.cost_usd)
+        assert Decimal(budget["reserved_usd"]) == 0
+    server.stop()
