@@ -12,9 +12,10 @@ from tests.api import call
 from tests.factories import make_key
 from tests.fake_models import FakeModels
 from tests.runs.execution.working import finish, run_on
+from tests.runs.usage.spending import ended
 
 pytestmark = pytest.mark.django_db(transaction=True)
-SUMS = ["input_tokens", "output_tokens", "cost_usd", "record_count"]
+SUMS = ["input_tokens", "output_tokens", "cost_usd", "record_count", "unpriced_count"]
 
 
 def today() -> str:
@@ -47,6 +48,7 @@ def test_every_report_has_its_shape(alice: Access, used: Any, whose: str) -> Non
         "total_cached_tokens": 40,
         "total_cost_usd": float(used.cost),
         "record_count": 1,
+        "unpriced_count": 0,
     }
     [day] = call(key, "GET", f"{place}/daily{span()}").json()
     assert list(day) == ["date", *SUMS]
@@ -55,8 +57,34 @@ def test_every_report_has_its_shape(alice: Access, used: Any, whose: str) -> Non
     assert list(hour) == ["hour", *SUMS]
     assert hour["hour"].endswith(":00:00.000000Z")
     [model] = call(key, "GET", f"{place}/by-model").json()
-    assert (model["model"], model["input_tokens"], model["record_count"]) == ("ok", 100, 1)
-    assert model["cost_usd"] == float(used.cost)
+    assert model == {
+        "model": "ok",
+        "input_tokens": 100,
+        "output_tokens": 7,
+        "cache_creation_tokens": 0,
+        "cache_read_tokens": 40,
+        "cached_tokens": 40,
+        "cost_usd": float(used.cost),
+        "record_count": 1,
+        "unpriced_count": 0,
+    }
+
+
+def test_costs_that_nobody_knows_are_counted_and_not_as_nothing(
+    alice: Access, home: Access
+) -> None:
+    for cost in ("0.25", None):
+        ended(home, cost)
+    key = make_key(home)
+    for place in ("me/usage", f"orgs/{home.organization.uid}/usage", "admin/usage"):
+        months = "/summary" if place == "admin/usage" else ""
+        month = call(key, "GET", f"/v1/{place}{months}").json()
+        assert (month["total_cost_usd"], month["unpriced_count"]) == (0.25, 1)
+        (day,) = call(key, "GET", f"/v1/{place}/daily{span()}").json()
+        models = call(key, "GET", f"/v1/{place}/by-model").json()
+        for rows in ([day], models):
+            found = [sum(row[name] for row in rows) for name in SUMS[2:]]
+            assert found == [0.25, 2, 1]
 
 
 def test_days_without_anything_are_left_out_and_the_end_is_included(
@@ -88,10 +116,14 @@ def test_all_organizations_are_for_whoever_runs_the_installation(
     home: Access, eve: Access, models: FakeModels
 ) -> None:
     finish(run_on(eve, models, "openai_compatible", "ok"))
-    key = make_key(home)
-    assert call(key, "GET", "/v1/admin/usage/summary").json()["record_count"] == 1
-    assert len(call(key, "GET", f"/v1/admin/usage/daily{span()}").json()) == 1
-    assert call(key, "GET", "/v1/admin/usage/by-model").json()[0]["model"] == "ok"
+    key, hers = make_key(home), make_key(eve)
+    all_ = call(key, "GET", "/v1/admin/usage/summary").json()
+    own = {name: str(home.organization.uid) for name in ("org_id", "account_id")}
+    assert all_ == call(hers, "GET", "/v1/me/usage").json() | own
+    for place in (f"daily{span()}", "by-model"):
+        all_ = call(key, "GET", f"/v1/admin/usage/{place}").json()
+        assert all_ == call(hers, "GET", f"/v1/me/usage/{place}").json()
+        assert len(all_) == 1
     theirs = make_key(eve)
     for place in ("summary", "by-model", f"daily{span()}"):
         assert call(theirs, "GET", f"/v1/admin/usage/{place}").status_code == 403

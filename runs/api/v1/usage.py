@@ -2,7 +2,8 @@
 
 Each report is there three times: for whoever asks (`/me`), for an organization (`/orgs`, or
 `/accounts`), and for all of them (`/admin`), which is for the owners and admins of the
-installation's own organization.
+installation's own organization. Beyond the contract `unpriced_count` says how often a run used a
+model without a price: what that cost is in no sum.
 """
 
 from datetime import UTC, date, timedelta
@@ -10,7 +11,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
 
-from django.db.models import Count, QuerySet, Sum
+from django.db.models import Count, Q, QuerySet, Sum
 from django.db.models.functions import TruncHour
 from ninja import Router
 from pydantic import Field
@@ -152,6 +153,7 @@ def _month(access: Access, days: "QuerySet[UsageDay]", year: int | None, month: 
         "total_cached_tokens": sums["cache_read_tokens"],
         "total_cost_usd": float(sums["cost"]),
         "record_count": sums["runs"],
+        "unpriced_count": sums["unpriced"],
     }
 
 
@@ -159,7 +161,11 @@ def _daily(days: "QuerySet[UsageDay]", start: date, end: date) -> list[JSON]:
     _check_span(start, end, longest=LONGEST_SERIES)
     rows = days.filter(day__gte=start, day__lte=end).values("day")
     summed: Any = rows.annotate(
-        n=Sum("runs"), used=Sum("input_tokens"), made=Sum("output_tokens"), spent=Sum("cost")
+        n=Sum("runs"),
+        used=Sum("input_tokens"),
+        made=Sum("output_tokens"),
+        spent=Sum("cost"),
+        lacking=Sum("unpriced"),
     )
     return [
         {"date": row["day"].isoformat()} | _sums(row) for row in summed.order_by("day") if row["n"]
@@ -198,6 +204,7 @@ _SUMMED: dict[str, Any] = {
     "read": Sum("cache_read_tokens"),
     "written": Sum("cache_write_tokens"),
     "spent": Sum("cost", default=Decimal(0)),
+    "lacking": Count("pk", filter=Q(cost=None)),
 }
 
 
@@ -207,4 +214,5 @@ def _sums(row: JSON) -> JSON:
         "output_tokens": row["made"],
         "cost_usd": float(row["spent"]),
         "record_count": row["n"],
+        "unpriced_count": row["lacking"],
     }

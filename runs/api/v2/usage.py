@@ -1,4 +1,5 @@
-"""v2: what was consumed (contract v2 2.4, 2.7)."""
+"""v2: what was consumed (contract v2 2.4, 2.7). Beyond the contract `unpriced_count` says how often
+a run used a model without a price: what that cost is in no sum."""
 
 from datetime import date
 from typing import Literal
@@ -35,6 +36,7 @@ def get_usage(request: ApiRequest) -> JSON:
         "runs_used": month["runs"],
         "runs_limit": 0,
         "cost_used": money(month["cost"]),
+        "unpriced_count": month["unpriced"],
         "cost_limit": "0",
         "period_end": iso(periods.midnight(periods.period()[1])),
         "subscription_status": None,
@@ -94,6 +96,7 @@ def _sums(rows: list[UsageDay], *, by_model: bool) -> JSON:
     shown: JSON = tokens | {
         "total_tokens": tokens["input_tokens"] + tokens["output_tokens"],
         "cost_usd": money(sum(row.cost for row in rows)),
+        "unpriced_count": sum(row.unpriced for row in rows),
     }
     if by_model:
         named = sorted({row.model_name for row in rows if row.model_name})
@@ -130,6 +133,7 @@ def end_user_usage_out(end_user: EndUser, sums: JSON) -> JSON:
         "user_id": end_user.external_id,
         "runs_used": sums.get("runs", 0),
         "cost_used": money(sums.get("cost", 0)),
+        "unpriced_count": sums.get("unpriced", 0),
         "input_tokens": used_in,
         "output_tokens": used_out,
         "total_tokens": used_in + used_out,
