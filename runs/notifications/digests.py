@@ -111,7 +111,8 @@ def _said(access: Access, used: UsageReport) -> str:
     change = "" if used.change is None else f"{used.change:+.0%} against "
     lines = [
         f"Spent: {spent(used.sums)}, {change}{before}.",
-        f"Runs: {used.sums.runs:,}; failed ones cost {spent(used.failed)}.",
+        f"Runs: {used.sums.runs:,}; failed ones cost {spent(used.lost['failed'])}, cancelled ones "
+        f"{spent(used.lost['cancelled'])}.",
     ]
     if used.saved_share:
         saved = f"{money(used.saved_by_cache)}, {percent(used.saved_share)}"

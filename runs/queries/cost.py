@@ -2,7 +2,10 @@
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
+
+from django.utils import timezone
 
 from runs.models import Run, Step, StepKind, StepStatus
 from teammates.models import ModelPrice
@@ -27,7 +30,12 @@ class Lane:
 
 @dataclass
 class ModelCost:
-    """Of one model: what each lane took, and the steps' own cost in all."""
+    """Of one model: what each lane took, and the steps' own cost in all.
+
+    `stopped` is how many of its calls broke off (it was cancelled, failed, or was called again) and
+    `stopped_cost` what is known of their cost; `saved` what the cached input would have cost more,
+    at the prices of now.
+    """
 
     model: str
     lanes: dict[str, Lane] = field(
@@ -35,15 +43,20 @@ class ModelCost:
     )
     cost: Decimal = Decimal(0)
     is_known: bool = True
+    stopped: int = 0
+    stopped_cost: Decimal = Decimal(0)
+    saved: Decimal = Decimal(0)
 
 
 def _price_of(step: Step, prices: list[ModelPrice]) -> ModelPrice | None:
-    """The one that was valid when the call began, of prices that are ordered, the newest first; if
-    there was none yet, when it ended."""
-    for at in (step.started_at, step.finished_at or step.started_at):
-        if price := next((one for one in prices if one.valid_from <= at), None):
-            return price
-    return None
+    """The one that was valid when the call began; if there was none yet, when it ended."""
+    began, ended = step.started_at, step.finished_at or step.started_at
+    return _valid_at(began, prices) or _valid_at(ended, prices)
+
+
+def _valid_at(at: datetime, prices: list[ModelPrice]) -> ModelPrice | None:
+    """Of prices that are ordered, the newest first."""
+    return next((one for one in prices if one.valid_from <= at), None)
 
 
 def cost_of(run: Run) -> list[ModelCost]:
@@ -79,6 +92,11 @@ def cost_of(run: Run) -> list[ModelCost]:
                 lane.cost = None
             elif lane.cost is not None:
                 lane.cost += costs[name]
+        if price_now := _valid_at(timezone.now(), prices[step.model_alias]):
+            of_model.saved += price_now.saved_by_cache(usage.cache_read)
+        if step.status == StepStatus.STOPPED:
+            of_model.stopped += 1
+            of_model.stopped_cost += step.cost or 0
         if step.cost is None:
             of_model.is_known = False
         else:

@@ -44,6 +44,8 @@ SAID = {
     "has:file": "Has files",
     "has:tool": "Used a tool",
     "has:error": "Has an error",
+    "has:cache": "Read from a cache",
+    "has:retry": "Has a model call that broke off",
     "channel:app": "From a page",
     "channel:api": "From a program",
 }

@@ -19,7 +19,17 @@ from django.db.models import (
 from django.db.models.functions import Cast
 from django.utils import timezone
 
-from runs.models import Channel, Gate, RunFile, RunStatus, ToolCall, Usage
+from runs.models import (
+    CALLS_A_MODEL,
+    Channel,
+    Gate,
+    RunFile,
+    RunStatus,
+    Step,
+    StepStatus,
+    ToolCall,
+    Usage,
+)
 from runs.models.run_query import RunQuerySet
 from runs.usage.dimensions import NONE
 from teammates.errors import Invalid
@@ -123,7 +133,12 @@ def _has(runs: RunQuerySet, value: str) -> RunQuerySet:
             return runs.filter(Exists(ToolCall.objects.filter(**mine)))
         case "error":
             return runs.exclude(error_class="")
-    raise Invalid("it is one of approval, file, tool, error.")
+        case "cache":
+            return runs.filter(cache_read_tokens__gt=0)
+        case "retry":
+            broke_off = Step.objects.filter(kind__in=CALLS_A_MODEL, status=StepStatus.STOPPED)
+            return runs.filter(Exists(broke_off.filter(**mine)))
+    raise Invalid("it is one of approval, file, tool, error, cache, retry.")
 
 
 def _tool(runs: RunQuerySet, value: str) -> RunQuerySet:

@@ -1,7 +1,7 @@
 """What a schedule may cost, going by the last runs of its task."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from math import sqrt
@@ -20,20 +20,24 @@ OFTEN = 24  # times a day; from there on a month is counted by a week
 
 @dataclass(frozen=True)
 class Forecast:
-    """Dollars in 30 days, from `low` to `high`, of so many `times`; it goes by `known` runs."""
+    """Dollars in 30 days, from `low` to `high`, of so many `times`; it goes by `known` of the last
+    runs, and of `unknown` ones nobody knows what they cost."""
 
     low: Decimal
     high: Decimal
     times: int
     known: int
+    unknown: int = 0
 
 
 def forecast(trigger: Trigger, task: Task) -> Forecast | None:
-    """None: no run of the task has ended whose cost is known."""
-    runs = Run.objects.filter(task=task, status__in=FINISHED, cost__isnull=False)
+    """None: of no run of the task that ended lately the cost is known."""
+    runs = Run.objects.filter(task=task, status__in=FINISHED)
     newest = runs.order_by("-created_at").values_list("cost", flat=True)[:GOES_BY]
     costs = [cost for cost in newest if cost is not None]
-    return _of(costs, times_a_month(trigger)) if costs else None
+    if not costs:
+        return None
+    return replace(_of(costs, times_a_month(trigger)), unknown=len(newest) - len(costs))
 
 
 def times_a_month(trigger: Trigger) -> int:

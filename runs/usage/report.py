@@ -6,21 +6,18 @@ All of it comes from the daily sums (`UsageDay`); the number of queries does not
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from decimal import Decimal
 from statistics import mean, stdev
 from typing import Any
 
-from django.db.models import Count, Q, Sum
-from django.db.models.functions import Coalesce
+from django.db.models import Q, Sum
 
-from runs.models import Run, RunStatus, Usage
-from runs.usage import hours, periods, totals
+from runs.usage import hours, periods, tiles, totals
 from runs.usage.dimensions import DIMENSIONS, Dimension
 from runs.usage.periods import Span
 from runs.usage.totals import LANES
 from teammates.access import Access
-from teammates.models import Model
 from teammates.types import JSON
 
 PERIODS = {
@@ -97,7 +94,7 @@ class UsageReport:
     buckets: list[date] | list[datetime]  # its days, or the hours of a day or two
     values: list[Decimal]  # of all runs, in each bucket
     saved_by_cache: Decimal
-    failed: JSON | None  # `cost` of failed runs, and how many of them are `unpriced`
+    lost: dict[str, JSON]  # `cost` and `unpriced` of failed and of cancelled runs
     unpriced: list[JSON] = field(default_factory=list)
     month_end: "MonthEnd | None" = None
 
@@ -185,10 +182,10 @@ def report(
         before,
         buckets,
         [_measured(of_all.get(one), measure) for one in buckets],
-        _saved(access, span, days),
+        tiles.saved(access, span, days),
         # Of all runs, or not said.
-        None if only else _failed(access, span),
-        [] if only else _unpriced(access, span),
+        {} if only else tiles.lost(access, span),
+        [] if only else tiles.unpriced(access, span),
         None if only else _likely(access, span),
     )
 
@@ -270,56 +267,14 @@ def _measured(row: JSON | None, measure: str) -> Decimal:
     return Decimal(row[measure])
 
 
-def _saved(access: Access, span: Span, days: Any) -> Decimal:
-    """What cached input would have cost more, at the prices of now."""
-    rows = totals.within(days, span).values("model_name")
-    read = {
-        row["model_name"]: row["n"]
-        for row in rows.annotate(n=Sum("cache_read_tokens")).order_by()
-        if row["n"]
-    }
-    if not read:
-        return Decimal(0)
-    models = Model.objects.filter(organization=access.organization, name__in=read)
-    saved, counted = Decimal(0), set()
-    for model in models.prefetch_related("prices"):
-        price = model.shown_price
-        if price is not None and model.name not in counted:
-            counted.add(model.name)
-            saved += read[model.name] * (price.uncached_input - price.cache_read) / 1_000_000
-    return saved
-
-
-def _failed(access: Access, span: Span) -> JSON:
-    failed = Run.objects.visible_to(access).filter(status=RunStatus.FAILED)
-    return failed.ended_within(span.start, span.end).aggregate(
-        unpriced=Count("pk", filter=Q(cost=None)), cost=Coalesce(Sum("cost"), Decimal(0))
-    )
-
-
-def _unpriced(access: Access, span: Span) -> list[JSON]:
-    """Models that were used while they had no price: their cost is in no sum."""
-    if not access.is_admin:
-        return []
-    zone = access.organization.zone
-    rows = Usage.objects.filter(
-        organization=access.organization,
-        cost=None,
-        recorded_at__gte=periods.midnight(span.start, zone),
-        recorded_at__lt=periods.midnight(span.end + timedelta(days=1), zone),
-    ).exclude(model_name="")
-    found = rows.values("model_name").annotate(
-        runs=Sum(1), tokens=Sum("input_tokens") + Sum("output_tokens")
-    )
-    return [dict(row) for row in found.order_by("model_name")]
-
-
 @dataclass(frozen=True)
 class MonthEnd:
-    """What a month may cost in all, in dollars, more or less by `spread`."""
+    """What a month may cost in all, in dollars, more or less by `spread`, and what had no price so
+    far."""
 
     likely: Decimal
     spread: Decimal
+    unpriced: int
 
 
 def _likely(access: Access, span: Span) -> MonthEnd | None:
@@ -333,7 +288,11 @@ def _likely(access: Access, span: Span) -> MonthEnd | None:
     found = _by_day(totals.days_of(access), so_far)
     costs = [_measured(found.get(day), "cost") for day in so_far.days]
     left = (following - first).days - so_far.length
-    return MonthEnd(sum(costs) + mean(costs) * left, stdev(costs) * Decimal(left).sqrt())
+    return MonthEnd(
+        sum(costs) + mean(costs) * left,
+        stdev(costs) * Decimal(left).sqrt(),
+        sum(row["unpriced"] for row in found.values()),
+    )
 
 
 def _change(now: Decimal, before: Decimal) -> float | None:

@@ -89,7 +89,12 @@ def usage_page(request: PageRequest) -> HttpResponse:
             "by_label": label_of(report),
             "is_shared": is_shared,
             "chart": usage_chart.chart(report, query, terms, access.organization.zone),
-            "failed_runs": runs_url(days_term(report.span), [("status", "failed")]),
+            "lost": [
+                (how, sums, runs_url(days_term(span), [("status", how)]))
+                for how, sums in report.lost.items()
+            ],
+            "runs_before": runs_url(days_term(span.before), terms),
+            "cached_runs": runs_url(days_term(span), [*terms, ("has", "cache")]),
             "unpriced": [
                 one | {"url": runs_url(days_term(span), [("model", one["model_name"]), UNKNOWN])}
                 for one in report.unpriced

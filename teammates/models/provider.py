@@ -160,6 +160,10 @@ class ModelPrice(models.Model):
         million = Decimal(1_000_000)
         return {lane: n * getattr(self, lane) / million for lane, n in usage.lanes.items()}
 
+    def saved_by_cache(self, tokens: int) -> Decimal:
+        """Dollars that input which was read from a cache would have cost more."""
+        return tokens * (self.uncached_input - self.cache_read) / 1_000_000
+
     def most(self, input_tokens: int, output_tokens: int) -> Decimal:
         """Dollars that one call costs at most, whatever a cache reads or writes."""
         dearest = max(self.uncached_input, self.cache_read, self.cache_write)

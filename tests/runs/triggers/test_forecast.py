@@ -39,6 +39,7 @@ def test_it_is_a_range_that_spreads_as_the_runs_do(
     assert told is not None
     assert told.times == 30
     assert told.known == len([cost for cost in costs if cost])
+    assert told.unknown == costs.count(None)
     assert (round(told.low, 2), round(told.high, 2)) == (Decimal(low), Decimal(high))
 
 

@@ -189,9 +189,12 @@ def test_what_failed_and_what_has_no_price_lead_to_their_runs(alice: Access) -> 
     unknown = ended(alice, None)
     ended(alice, "0.25")
     page = factories.browser_of(alice).get("/usage/")
-    assert page.context["report"].failed == {"cost": 0, "unpriced": 0}
+    assert [(how, sums) for how, sums, _ in page.context["lost"]] == [
+        ("failed", {"cost": 0, "unpriced": 0}),
+        ("cancelled", {"cost": 0, "unpriced": 0}),
+    ]
     [of_model] = page.context["unpriced"]
-    for url, run in ((page.context["failed_runs"], failed), (of_model["url"], unknown)):
+    for url, run in ((page.context["lost"][0][2], failed), (of_model["url"], unknown)):
         listed = factories.browser_of(alice).get(url).context["runs"]
         assert [one.pk for one in listed] == [run.pk]
 
@@ -210,6 +213,11 @@ def test_the_end_of_the_month_is_a_range(alice: Access, monkeypatch: pytest.Monk
     assert month_end.likely == 8 + 2 * 26
     assert round(month_end.spread, 2) == round(Decimal(10 / 3 * 26).sqrt(), 2)  # of 1, 3, 0, 4
     page = factories.browser_of(alice).get("/usage/?period=month").content.decode()
-    assert "likely, ± $9.31" in page
+    assert "likely, ± $9.31</small>" in page
+    ended(alice, None)
+    Run.objects.filter(cost=None).update(finished_at=datetime(2026, 11, 2, 12, tzinfo=UTC))
+    remake_days(alice.organization)
+    page = factories.browser_of(alice).get("/usage/?period=month").content.decode()
+    assert "and what has no price" in page
     today = first
     assert usage_report.report(alice, periods.Span(first, first), by=["model"]).month_end is None

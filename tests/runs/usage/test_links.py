@@ -1,0 +1,116 @@
+"""The numbers of *Usage & cost* can be added up by hand from the runs that they lead to."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from runs.lifecycle import endings
+from runs.lifecycle.endings import Outcome
+from runs.models import Run, RunStatus, Step, StepKind, StepStatus
+from runs.queries.cost import cost_of
+from runs.usage.days import remake_days
+from teammates.access import Access
+from teammates.llm import catalog
+from teammates.models import Model
+from tests.factories import browser_of, claim, make_run
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def model(alice: Access) -> Model:
+    provider = catalog.create_provider(alice, name="P", kind="openai", api_key="k")
+    prices = {"uncached_input": "10", "cache_read": "1", "cache_write": "12", "output": "50"}
+    return catalog.add_model(alice, provider, alias="m", name="m", prices=prices)
+
+
+def spent(
+    access: Access,
+    cost: str,
+    *,
+    cached: int = 0,
+    status: RunStatus = RunStatus.COMPLETED,
+    days_ago: int = 0,
+    is_tried_again: bool = False,
+) -> Run:
+    """A run whose calls cost that in all."""
+    run = make_run(access)
+    lease = claim(run)
+    calls = [StepStatus.STOPPED, StepStatus.DONE] if is_tried_again else [StepStatus.DONE]
+    for number, call in enumerate(calls, start=1):
+        Step.objects.create(
+            run=run,
+            number=number,
+            kind=StepKind.MODEL,
+            status=call,
+            attempt=1,
+            first_seq=1,
+            started_at=timezone.now(),
+            finished_at=timezone.now(),
+            model_name="m",
+            model_alias="m",
+            input_tokens=cached + 10,
+            cache_read_tokens=cached,
+            cost=Decimal(cost) / len(calls),
+        )
+    failed = (
+        {"error_class": "x", "error_message": "It broke."} if status == RunStatus.FAILED else {}
+    )
+    endings.finish_run(lease, [], Outcome(status, **failed))
+    ended = timezone.now() - timedelta(days=days_ago)
+    Run.objects.filter(pk=run.pk).update(finished_at=ended)
+    return run
+
+
+def listed(browser: Client, url: str) -> list[Run]:
+    runs: list[Run] = list(browser.get(url).context["runs"])
+    return runs
+
+
+def cost(runs: Iterable[Run]) -> Decimal:
+    return sum((run.cost or Decimal(0) for run in runs), Decimal(0))
+
+
+def test_every_tile_adds_up(alice: Access, model: Model) -> None:
+    done = spent(alice, "0.5", cached=1_000)
+    again = spent(alice, "0.2", cached=500, is_tried_again=True)
+    failed = spent(alice, "0.1", status=RunStatus.FAILED)
+    cancelled = spent(alice, "0.05", status=RunStatus.CANCELLED)
+    before = spent(alice, "0.3", days_ago=8, cached=900)
+    remake_days(alice.organization)
+    browser = browser_of(alice)
+    shown: Any = browser.get("/usage/?period=7d").context
+    report = shown["report"]
+    assert {run.pk for run in listed(browser, shown["all_runs"])} == {
+        one.pk for one in (done, again, failed, cancelled)
+    }
+    assert cost(listed(browser, shown["all_runs"])) == report.sums.cost == Decimal("0.85")
+    assert [run.pk for run in listed(browser, shown["runs_before"])] == [before.pk]
+    assert cost(listed(browser, shown["runs_before"])) == report.before.cost == Decimal("0.3")
+    for (how, sums, url), run in zip(shown["lost"], (failed, cancelled), strict=True):
+        assert [one.pk for one in listed(browser, url)] == [run.pk], how
+        assert cost(listed(browser, url)) == sums["cost"]
+    cached = listed(browser, shown["cached_runs"])
+    assert {run.pk for run in cached} == {done.pk, again.pk}
+    saved = sum(of_model.saved for run in cached for of_model in cost_of(run))
+    assert saved == report.saved_by_cache == Decimal("0.018")
+
+
+def test_calls_that_broke_off_are_counted_and_marked(alice: Access, model: Model) -> None:
+    run = spent(alice, "0.2", is_tried_again=True)
+    spent(alice, "0.2")
+    browser = browser_of(alice)
+    assert [one.pk for one in listed(browser, "/runs/?q=has:retry")] == [run.pk]
+    [of_model] = cost_of(run)
+    assert (of_model.stopped, of_model.stopped_cost, of_model.cost) == (
+        1,
+        Decimal("0.1"),
+        Decimal("0.2"),
+    )
+    page = browser.get(f"/runs/{run.pk}/cost/").content.decode()
+    assert "Of it in 1 call that broke off" in page
