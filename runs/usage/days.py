@@ -3,7 +3,7 @@
 Both go by the same two statements, so that a sum is that of its runs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -45,27 +45,8 @@ def _group_by(key: tuple[str, ...]) -> str:
     return f"GROUP BY {places} ORDER BY {places}"
 
 
-# Of a run that used several models, the first one counts the run.
-_MADE = f"""
-SELECT r.organization_id, {{when}}, r.end_user_id, r.teammate_id, r.teammate_version_id,
-    CASE WHEN NOT t.is_ad_hoc THEN r.task_id END, r.created_by_id, r.api_key_id, r.channel,
-    coalesce(u.model_name, ''), count(*) FILTER (WHERE coalesce(u.place, 1) = 1) AS runs,
-    {_summed("u")}, count(u.id) FILTER (WHERE u.cost IS NULL), max(r.finished_at) AS last_at
-FROM runs_run r
-JOIN teammates_organization o ON o.id = r.organization_id
-JOIN runs_task t ON t.id = r.task_id
-LEFT JOIN LATERAL (
-    SELECT *, row_number() OVER (ORDER BY id) AS place FROM runs_usage WHERE run_id = r.id
-) u ON true
-WHERE r.finished_at IS NOT NULL AND {{which}}
-{_group_by(_KEY)}
-"""
-_MADE_LABELS = f"""
-SELECT r.organization_id, l.kind, {{when}}, r.created_by_id, l.label, count(*) AS runs,
-    {_summed("u")}, count(*) FILTER (WHERE u.lacks_price), max(r.finished_at) AS last_at
-FROM runs_run r
-JOIN teammates_organization o ON o.id = r.organization_id
-CROSS JOIN LATERAL (
+# The labels of run `r`: each tool that it called, and the tags of its metadata.
+_LABELS_OF_RUN = f"""(
     SELECT DISTINCT '{LabelKind.TOOL}' AS kind, name AS label FROM runs_toolcall c
     WHERE c.run_id = r.id
     UNION ALL (
@@ -78,7 +59,38 @@ CROSS JOIN LATERAL (
             AND jsonb_typeof(r.metadata -> m.key) IN ('string', 'number', 'boolean')
         ORDER BY m.key LIMIT {MOST_TAGS}
     )
-) l
+)"""
+
+
+def _made_with(kinds: Sequence[LabelKind]) -> str:
+    """The sums of runs, each of which counts with each of its labels of these kinds. Of a run that
+    used several models, the first one counts the run."""
+    labels = "".join(f"{kind}.label, " for kind in kinds)
+    joins = "".join(
+        f"JOIN LATERAL {_LABELS_OF_RUN} {kind} ON {kind}.kind = '{kind}'\n" for kind in kinds
+    )
+    return f"""
+SELECT r.organization_id, {{when}}, r.end_user_id, r.teammate_id, r.teammate_version_id,
+    CASE WHEN NOT t.is_ad_hoc THEN r.task_id END, r.created_by_id, r.api_key_id, r.channel,
+    coalesce(u.model_name, ''), {labels}count(*) FILTER (WHERE coalesce(u.place, 1) = 1) AS runs,
+    {_summed("u")}, count(u.id) FILTER (WHERE u.cost IS NULL), max(r.finished_at) AS last_at
+FROM runs_run r
+JOIN teammates_organization o ON o.id = r.organization_id
+JOIN runs_task t ON t.id = r.task_id
+LEFT JOIN LATERAL (
+    SELECT *, row_number() OVER (ORDER BY id) AS place FROM runs_usage WHERE run_id = r.id
+) u ON true
+{joins}WHERE r.finished_at IS NOT NULL AND {{which}}
+{_group_by((*_KEY, *kinds))}
+"""
+
+
+_MADE_LABELS = f"""
+SELECT r.organization_id, l.kind, {{when}}, r.created_by_id, l.label, count(*) AS runs,
+    {_summed("u")}, count(*) FILTER (WHERE u.lacks_price), max(r.finished_at) AS last_at
+FROM runs_run r
+JOIN teammates_organization o ON o.id = r.organization_id
+CROSS JOIN LATERAL {_LABELS_OF_RUN} l
 CROSS JOIN LATERAL (
     SELECT {", ".join(f"sum({name}) AS {name}" for name in (*LANES, "cost"))},
         bool_or(cost IS NULL) AS lacks_price
@@ -120,9 +132,16 @@ class DayTable:
             last_at = greatest({self.name}.last_at, excluded.last_at)"""
 
 
-DAYS = DayTable("runs_usageday", _KEY, _MADE)
+DAYS = DayTable("runs_usageday", _KEY, _made_with(()))
 LABELS = DayTable("runs_usagelabel", _LABEL_KEY, _MADE_LABELS)
 TABLES = (DAYS, LABELS)
+
+
+def with_labels(kinds: Sequence[LabelKind]) -> DayTable:
+    """Sums of runs as `DAYS` has them, by labels of these kinds, too. They are not kept."""
+    return DayTable("", (*_KEY, *kinds), _made_with(kinds))
+
+
 # The days are locked before the labels, in every transaction.
 _ADD = f"""WITH days AS ({DAYS.add} RETURNING 1), booked AS (SELECT count(*) FROM days)
 {LABELS.add.replace("FROM runs_run r", "FROM booked, runs_run r", 1)}"""

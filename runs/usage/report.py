@@ -1,21 +1,19 @@
 """What the page *Usage & cost* shows: sums of a span of days by model, teammate, person and more.
 
-All of it comes from the daily sums (`UsageDay`); the number of queries does not depend on them.
+The number of queries does not depend on what was used.
 """
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from statistics import mean, stdev
 from typing import Any
 
-from django.db.models import Q, Sum
-
-from runs.usage import hours, periods, tiles, totals
+from runs.usage import from_runs, periods, tiles
 from runs.usage.dimensions import DIMENSIONS, Dimension
 from runs.usage.periods import Span
+from runs.usage.sources import Group, source_of
 from runs.usage.totals import LANES
 from teammates.access import Access
 from teammates.types import JSON
@@ -30,7 +28,6 @@ PERIODS = {
 DEFAULT_PERIOD = "30d"
 MEASURES = {"cost": "Cost", "runs": "Runs", "tokens": "Tokens"}
 MOST_GROUPS = 200
-Key = tuple[Any, ...]  # of a group: what each of its columns has
 
 
 @dataclass
@@ -133,27 +130,25 @@ def report(
     """Sums of `span` by one of `DIMENSIONS`, or by two of them; `only` narrows them to a key of
     some. The `most` that cost most are named. Without a measure, by cost if there was any: a chart
     of nothing but zeros says nothing.
-    Tools and tags stand alone: a run has any number of them."""
+    A run counts with each of its tools and tags. By them and something else its runs are read,
+    which are to be few (`from_runs.are_few`)."""
+    only = only or {}
     dimensions = [DIMENSIONS[name] for name in by]
-    days = totals.days_of(access)
-    if only:
-        days = days.filter(**{DIMENSIONS[name].column: key for name, key in only.items()})
-    kind = next((one.kind for one in dimensions if one.kind), None)
-    source = totals.labels_of(access, kind) if kind else days
-    of_days, of_days_before = (_by_day(days, one) for one in (span, span.before))
+    source = source_of(access, by, only)
+    of_days, of_days_before = (source.of_days(one) for one in (span, span.before))
     total, before = Sums.of(of_days.values()), Sums.of(of_days_before.values())
-    shown = _largest(source, span, dimensions, most)
+    shown = source.largest(span, most)
     has_cost = any(row["cost"] for row in shown.values())
     measure = measure or ("cost" if has_cost else "runs")
-    within = source if len(shown) < most else _of_groups(source, dimensions, shown)
-    was = _by_group(within, span.before, dimensions)
+    named = None if len(shown) < most else shown
+    was = source.of_groups(span.before, named)
     buckets: list[Any] = span.days
     of_all: Mapping[Any, JSON] = of_days
-    of_groups: Mapping[Key, Mapping[Any, JSON]]
+    of_groups: Mapping[Group, Mapping[Any, JSON]]
     if by_hour := _by_hour(access, span, dimensions, only, {(): vars(total), **shown}):
         buckets, of_all, of_groups = by_hour
     else:
-        of_groups = _by_group(within, span, dimensions)
+        of_groups = source.of_groups(span, named)
     known = [one.names({key[at] for key in shown}) for at, one in enumerate(dimensions)]
     whole = _measured(vars(total), measure) or Decimal(1)
     groups = []
@@ -182,7 +177,7 @@ def report(
         before,
         buckets,
         [_measured(of_all.get(one), measure) for one in buckets],
-        tiles.saved(access, span, days),
+        tiles.saved(access, source.read_from_cache(span)),
         # Of all runs, or not said.
         {} if only else tiles.lost(access, span),
         [] if only else tiles.unpriced(access, span),
@@ -195,68 +190,20 @@ def _by_hour(
     span: Span,
     dimensions: Sequence[Dimension],
     only: Mapping[str, Any] | None,
-    sums: Mapping[Key, JSON],
-) -> tuple[list[datetime], Mapping[datetime, JSON], Mapping[Key, Mapping[datetime, JSON]]] | None:
+    sums: Mapping[Group, JSON],
+) -> tuple[list[datetime], Mapping[datetime, JSON], Mapping[Group, Mapping[datetime, JSON]]] | None:
     """The hours, what was used in each of them, and by whom; nothing unless these days are few, and
     their hours add up to the `sums` of each group and of all."""
-    if not hours.are_few(access, span):
+    if span.length > from_runs.MOST_HOURLY or not from_runs.are_few(access, span):
         return None
     buckets = span.hours(access.organization.zone)
-    of_groups = hours.by_group(access, span, dimensions, only)
-    found = {**of_groups, **hours.by_group(access, span, (), only)}
+    of_groups = from_runs.by_group(access, span, dimensions, only)
+    found = {**of_groups, **from_runs.by_group(access, span, (), only)}
     for key, wanted in sums.items():
         of_key = found.get(key, {})
         if Sums.of(of_key[one] for one in buckets if one in of_key) != Sums.of([wanted]):
             return None
-    return buckets, found[()], of_groups
-
-
-_SUMMED = {
-    "n": Sum("runs"),
-    "spent": Sum("cost"),
-    "lacking": Sum("unpriced"),
-    **{f"sum_{lane}": Sum(lane) for lane in LANES},
-}
-
-
-def _largest(rows: Any, span: Span, dimensions: Sequence[Dimension], most: int) -> dict[Key, JSON]:
-    """The groups that cost most, with their sums. One query."""
-    columns = [one.column for one in dimensions]
-    summed = totals.within(rows, span).values(*columns).annotate(**_SUMMED)
-    largest = summed.order_by("-spent", "-n", *columns)[:most]
-    return {tuple(row[column] for column in columns): _sums(row) for row in largest}
-
-
-def _of_groups(rows: Any, dimensions: Sequence[Dimension], keys: Collection[Key]) -> Any:
-    """The rows of these groups, and perhaps of some others of the same columns."""
-    for at, one in enumerate(dimensions):
-        values = {key[at] for key in keys}
-        wanted = Q(**{f"{one.column}__in": values - {None}})
-        rows = rows.filter(wanted | Q(**{one.column: None}) if None in values else wanted)
-    return rows
-
-
-def _by_group(
-    rows: Any, span: Span, dimensions: Sequence[Dimension]
-) -> dict[Key, dict[date, JSON]]:
-    """Group → day → sums. One query."""
-    columns = [one.column for one in dimensions]
-    summed = totals.within(rows, span).values(*columns, "local_day").annotate(**_SUMMED)
-    found: dict[Key, dict[date, JSON]] = defaultdict(dict)
-    for row in summed.order_by():
-        found[tuple(row[column] for column in columns)][row["local_day"]] = _sums(row)
-    return found
-
-
-def _by_day(days: Any, span: Span) -> dict[date, JSON]:
-    rows = totals.within(days, span).values("local_day").annotate(**_SUMMED)
-    return {row["local_day"]: _sums(row) for row in rows.order_by()}
-
-
-def _sums(row: JSON) -> JSON:
-    lanes = {lane: row[f"sum_{lane}"] or 0 for lane in LANES}
-    known = {"cost": row["spent"] or Decimal(0), "unpriced": row["lacking"] or 0}
-    return lanes | known | {"runs": row["n"] or 0}
+    return buckets, found.get((), {}), of_groups
 
 
 def _measured(row: JSON | None, measure: str) -> Decimal:
@@ -285,7 +232,7 @@ def _likely(access: Access, span: Span) -> MonthEnd | None:
     if span.end < first or today == first:
         return None
     so_far = Span(first, today)
-    found = _by_day(totals.days_of(access), so_far)
+    found = source_of(access, (), {}).of_days(so_far)
     costs = [_measured(found.get(day), "cost") for day in so_far.days]
     left = (following - first).days - so_far.length
     return MonthEnd(

@@ -1,29 +1,24 @@
 """What the page *Usage & cost* says beside its sums: what was lost, what a cache saved, and what
 has no price."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
 
 from django.db.models import Count, Q, Sum
 from django.db.models.functions import Coalesce
 
 from runs.models import Run, RunStatus, Usage
-from runs.usage import periods, totals
+from runs.usage import periods
 from runs.usage.periods import Span
 from teammates.access import Access
 from teammates.models import Model
 from teammates.types import JSON
 
 
-def saved(access: Access, span: Span, days: Any) -> Decimal:
-    """What cached input would have cost more, at the prices of now."""
-    rows = totals.within(days, span).values("model_name")
-    read = {
-        row["model_name"]: row["n"]
-        for row in rows.annotate(n=Sum("cache_read_tokens")).order_by()
-        if row["n"]
-    }
+def saved(access: Access, read: Mapping[str, int]) -> Decimal:
+    """What tokens of models that were `read` from a cache would have cost more, at the prices of
+    now."""
     if not read:
         return Decimal(0)
     models = Model.objects.filter(organization=access.organization, name__in=read)

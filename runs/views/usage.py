@@ -13,7 +13,7 @@ from runs.budgets import definitions
 from runs.budgets import report as budgets
 from runs.budgets.report import BudgetUse
 from runs.models import ACTIVE, BudgetPeriod, Run
-from runs.usage import caps, periods
+from runs.usage import caps, from_runs, periods
 from runs.usage import report as usage_report
 from runs.usage.caps import Cap
 from runs.usage.dimensions import DIMENSIONS
@@ -28,6 +28,10 @@ from teammates.web.pages import PageRequest, count_export, csv_download
 
 LAST_YEAR = 2200
 UNKNOWN = ("cost", "unknown")
+TOO_MANY = (
+    f"With their days before, these days have more than {from_runs.MOST_RUNS:,} runs: tools and "
+    "tags stand alone. Choose fewer days to see them beside something else."
+)
 MOST_ROWS, MOST_EXPORTED = 200, 5_000  # groups that are named
 
 
@@ -38,10 +42,11 @@ def usage_page(request: PageRequest) -> HttpResponse:
     span, period, problem = _span(access, query)
     sees_all = access.may("data.usage.read")
     choices = {name: one.label for name, one in DIMENSIONS.items() if sees_all or name != "member"}
-    only = _only(query, choices)
-    if only:
-        choices = {name: label for name, label in choices.items() if not DIMENSIONS[name].kind}
-    by = _by(query, choices)
+    only, by = _only(query, choices), _by(query, choices)
+    note = ""
+    if from_runs.are_needed(by, only) and not _may_be_read(access, span):
+        by, note = by[:1], TOO_MANY
+        only = {} if DIMENSIONS[by[0]].kind else _without_labels(only)
     measure = measure if measure in MEASURES else ""
     is_export = query.get("format") == "csv"
     report = usage_report.report(
@@ -55,12 +60,8 @@ def usage_page(request: PageRequest) -> HttpResponse:
     if is_export:
         count_export(access)
         return _as_csv(report)
-    is_now = span.end >= periods.today(access.organization.zone)
-    has_caps = sees_all and is_now and caps.column_of(by) is not None
-    shows_budgets = has_caps or (sees_all and not only)
-    uses = budgets.uses(access, looks_back=False) if shows_budgets else []
-    capped = caps.of_groups(access, report, uses) if has_caps else {}
-    is_shared = bool(DIMENSIONS[by[0]].kind)
+    capped, budget = _budgets(access, report, only) if sees_all else ({}, None)
+    shared = [DIMENSIONS[name].label.lower() for name in by if DIMENSIONS[name].kind]
     narrowed = _names_of(only)
     terms = [DIMENSIONS[name].term(key, narrowed[name]) for name, key in only.items()]
     return render(
@@ -72,11 +73,7 @@ def usage_page(request: PageRequest) -> HttpResponse:
             "periods": PERIODS.items(),
             "problem": problem,
             "choices": choices.items(),
-            "seconds": [
-                (name, label)
-                for name, label in choices.items()
-                if name != by[0] and not DIMENSIONS[name].kind
-            ],
+            "seconds": [one for one in choices.items() if one[0] != by[0]],
             "measures": MEASURES.items(),
             "sees_all": sees_all,
             "zone": access.organization.timezone,
@@ -84,22 +81,13 @@ def usage_page(request: PageRequest) -> HttpResponse:
             "has_caps": bool(capped),
             "chips": _chips(query, only, narrowed),
             "under_way": Run.objects.visible_to(access).filter(status__in=ACTIVE).count(),
-            "budget": None if only else _budget_of_the_month(uses),
-            "others": None if is_shared else _others(report),
+            "budget": budget,
+            "others": None if shared else _others(report),
             "by_label": label_of(report),
-            "is_shared": is_shared,
+            "shared": " and ".join(shared),
+            "note": note,
             "chart": usage_chart.chart(report, query, terms, access.organization.zone),
-            "lost": [
-                (how, sums, runs_url(days_term(span), [("status", how)]))
-                for how, sums in report.lost.items()
-            ],
-            "runs_before": runs_url(days_term(span.before), terms),
-            "cached_runs": runs_url(days_term(span), [*terms, ("has", "cache")]),
-            "unpriced": [
-                one | {"url": runs_url(days_term(span), [("model", one["model_name"]), UNKNOWN])}
-                for one in report.unpriced
-            ],
-            "all_runs": runs_url(days_term(report.span), terms),
+            **_led_to(report, terms),
             "keep": {
                 name: query[name]
                 for name in ("period", "by", "and", "measure", "start", "end")
@@ -111,13 +99,28 @@ def usage_page(request: PageRequest) -> HttpResponse:
     )
 
 
+def _led_to(report: UsageReport, terms: Terms) -> dict[str, Any]:
+    """Where the numbers above the table lead; `terms` are what the sums are narrowed to."""
+    days = days_term(report.span)
+    return {
+        "all_runs": runs_url(days, terms),
+        "runs_before": runs_url(days_term(report.span.before), terms),
+        "cached_runs": runs_url(days, [*terms, ("has", "cache")]),
+        "lost": [
+            (how, sums, runs_url(days, [("status", how)])) for how, sums in report.lost.items()
+        ],
+        "unpriced": [
+            one | {"url": runs_url(days, [("model", one["model_name"]), UNKNOWN])}
+            for one in report.unpriced
+        ],
+    }
+
+
 def _by(query: Any, choices: dict[str, str]) -> list[str]:
-    """One or two of `choices`; tools and tags go with no other."""
+    """One or two of `choices`."""
     first, second = query.get("by", ""), query.get("and", "")
     first = first if first in choices else "model"
-    if second not in choices or second == first:
-        return [first]
-    return [first] if DIMENSIONS[first].kind or DIMENSIONS[second].kind else [first, second]
+    return [first] if second not in choices or second == first else [first, second]
 
 
 def _only(query: Any, choices: dict[str, str]) -> dict[str, Any]:
@@ -125,10 +128,19 @@ def _only(query: Any, choices: dict[str, str]) -> dict[str, Any]:
     only: dict[str, Any] = {}
     for text in query.getlist("only")[: len(DIMENSIONS)]:
         name, _, key = text.partition(":")
-        if name in choices and not DIMENSIONS[name].kind:
+        if name in choices:
             with suppress(ValueError):
                 only[name] = DIMENSIONS[name].key_of(key)
     return only
+
+
+def _may_be_read(access: Access, span: Span) -> bool:
+    """Whether the runs of these days and of those before them are few enough."""
+    return from_runs.are_few(access, Span(span.before.start, span.end))
+
+
+def _without_labels(only: dict[str, Any]) -> dict[str, Any]:
+    return {name: key for name, key in only.items() if not DIMENSIONS[name].kind}
 
 
 def _written(only: dict[str, Any]) -> list[str]:
@@ -162,13 +174,24 @@ def _row(
 ) -> tuple[UsageGroup, str, list[str], Cap | None]:
     """A group, where its runs are, what the page narrows to that goes into it, and its cap."""
     narrower = only | dict(zip(report.by, group.key, strict=True))
-    is_narrowing = not any(DIMENSIONS[name].kind for name in report.by)
     return (
         group,
         runs_url(days_term(report.span), [*group.terms, *terms]),
-        _written(narrower) if is_narrowing and narrower != only else [],
+        _written(narrower) if narrower != only else [],
         capped.get(group.key[0]),
     )
+
+
+def _budgets(
+    access: Access, report: UsageReport, only: dict[str, Any]
+) -> tuple[dict[Any, Cap], BudgetUse | None]:
+    """The caps of the groups, if the days are up to now, and the budget of this month that stands
+    above sums of all runs."""
+    is_now = report.span.end >= periods.today(access.organization.zone)
+    has_caps = is_now and caps.column_of(report.by) is not None
+    uses = budgets.uses(access, looks_back=False) if has_caps or not only else []
+    capped = caps.of_groups(access, report, uses) if has_caps else {}
+    return capped, None if only else _budget_of_the_month(uses)
 
 
 def _budget_of_the_month(uses: list[BudgetUse]) -> BudgetUse | None:

@@ -54,7 +54,7 @@ def _largest(report: UsageReport) -> list[tuple[str, str, list[Decimal]]]:
     """Name, key and values of each series; what is not named comes last, as one."""
     shown, rest = report.groups[:SERIES], report.groups[SERIES:]
     series = [(group.name, _key(report, group), group.values) for group in shown]
-    if rest and DIMENSIONS[report.by[0]].kind:
+    if rest and any(DIMENSIONS[name].kind for name in report.by):
         others = [sum(values, Decimal(0)) for values in zip(*(g.values for g in rest), strict=True)]
     elif rest:
         named = [sum(values) for values in zip(*(g.values for g in shown), strict=True)]

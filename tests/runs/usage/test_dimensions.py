@@ -25,8 +25,8 @@ from tests.runs.usage.spending import spend
 
 pytestmark = pytest.mark.django_db
 SPAN = Span.last(7)
-ALONE = [name for name, one in DIMENSIONS.items() if one.kind]
-PAIRS = list(combinations([name for name in DIMENSIONS if name not in ALONE], 2))
+LABELS = [name for name, one in DIMENSIONS.items() if one.kind]
+PAIRS = list(combinations(DIMENSIONS, 2))
 
 
 @pytest.fixture
@@ -83,10 +83,47 @@ def test_each_sum_is_that_of_the_runs_behind_it(
         else:  # a run of two models is behind both, and counted once
             assert len(found) >= group.sums.runs
             assert cost_of(found, models[0]) == group.sums.cost
-    if by[0] not in ALONE:
+    if not {*by} & {*LABELS}:
         assert sum(group.sums.runs for group in report.groups) == report.sums.runs == len(runs)
         assert sum(group.sums.cost for group in report.groups) == report.sums.cost
     assert report.sums.cost == cost_of(runs)
+
+
+def test_sums_are_narrowed_to_a_tool_and_a_tag(alice: Access, runs: list[Run]) -> None:
+    browser = browser_of(alice)
+    page = browser.get("/usage/?period=7d&by=teammate&only=tool:web_fetch&only=tag:customer=acme")
+    assert "Tag: customer=acme" in page.content.decode()
+    report = page.context["report"]
+    listed = browser.get(page.context["all_runs"]).context["runs"]
+    assert len(listed) == report.sums.runs > 0
+    assert cost_of(listed) == report.sums.cost == sum(group.sums.cost for group in report.groups)
+
+
+def test_labels_stand_alone_where_there_are_too_many_runs(
+    alice: Access, runs: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runs.usage.from_runs.MOST_RUNS", 3)
+    for path, title in (
+        ("by=tool&and=teammate", "<h2>By tool</h2>"),
+        ("by=teammate&and=tool", "<h2>By teammate</h2>"),
+        ("by=model&only=tag:customer=acme", "<h2>By model</h2>"),
+        ("by=tool&only=teammate:1", "<h2>By tool</h2>"),
+    ):
+        page = browser_of(alice).get(f"/usage/?{path}").content.decode()
+        assert title in page
+        assert "tools and tags stand alone" in page
+        assert "Narrowed to" not in page
+    assert "stand alone" not in browser_of(alice).get("/usage/?by=tool").content.decode()
+
+
+def test_members_see_labels_of_their_own_runs(alice: Access, bob: Access, runs: list[Run]) -> None:
+    for by in (["tool", "teammate"], ["trigger", "tag"]):
+        report = usage_report.report(bob, SPAN, by=by)
+        assert len(report.groups) > 0
+        for group in report.groups:
+            found = behind(bob, group)
+            assert cost_of(found) == group.sums.cost
+            assert all(run.created_by_id == bob.user.pk for run in found)
 
 
 def test_what_is_gone_keeps_its_sums(alice: Access, runs: list[Run]) -> None:
@@ -102,9 +139,9 @@ def test_the_page_shows_two_dimensions(alice: Access, runs: list[Run]) -> None:
     assert "<h2>By teammate and trigger</h2>" in page
     name = factories.default_teammate(alice.organization).name
     assert f"{name} · A schedule" in page
-    alone = browser_of(alice).get("/usage/?by=tag&and=trigger").content.decode()
-    assert "<h2>By tag</h2>" in alone
-    assert "A run counts with each of its tags" in alone
+    tags = browser_of(alice).get("/usage/?by=trigger&and=tag").content.decode()
+    assert "<h2>By trigger and tag</h2>" in tags
+    assert "A run counts with each tag of its own" in tags
     again = browser_of(alice).get("/usage/?by=tool&period=custom&start=2020-01-01&end=2020-01-02")
     assert "Nothing was used in these days" in again.content.decode()
 

@@ -10,7 +10,7 @@ import pytest
 
 from runs.models import Run, RunStatus, Task, Usage
 from runs.queries import query_language
-from runs.usage import days, hours
+from runs.usage import days, from_runs
 from runs.usage import report as usage_report
 from runs.usage.dimensions import DIMENSIONS
 from runs.usage.periods import Span
@@ -98,7 +98,7 @@ def test_a_member_sees_the_hours_of_own_runs(bob: Access, runs: list[Run]) -> No
 def test_where_runs_are_gone_or_many_it_is_drawn_day_by_day(
     alice: Access, runs: list[Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hours, "MOST_RUNS", 3)
+    monkeypatch.setattr(from_runs, "MOST_RUNS", 3)
     assert not usage_report.report(alice, TWO_DAYS, by=["model"]).is_hourly
     monkeypatch.undo()
     assert not usage_report.report(alice, Span.last(3), by=["model"]).is_hourly
