@@ -41,13 +41,13 @@ class Source(Protocol):
 def source_of(access: Access, by: Sequence[str], only: Mapping[str, Any]) -> Source:
     """Sums by some of `DIMENSIONS`, `only` of a key of some."""
     dimensions = [DIMENSIONS[name] for name in by]
-    if from_runs.are_needed(by, only):
+    if any(DIMENSIONS[name].kind for name in only):
         return FromRuns(access, dimensions, only)
     days = totals.days_of(access)
-    if only:
-        days = days.filter(**{DIMENSIONS[name].column: key for name, key in only.items()})
+    days = days.filter(**{DIMENSIONS[name].column: key for name, key in only.items()})
     kind = next((one.kind for one in dimensions if one.kind), None)
-    return Kept(days, totals.labels_of(access, kind) if kind else days, dimensions)
+    kept = Kept(days, totals.labels_of(access, kind) if kind else days, dimensions)
+    return FromRuns(access, dimensions, only, kept) if from_runs.are_needed(by, only) else kept
 
 
 _SUMMED = {
@@ -104,17 +104,24 @@ def _sums(row: JSON) -> JSON:
 
 
 class FromRuns:
-    """Made of the runs of these days, which `from_runs.are_few`."""
+    """Made of the runs of these days, which `from_runs.are_few`; but what is `kept` is of runs that
+    were deleted, too."""
 
     def __init__(
-        self, access: Access, dimensions: Sequence[Dimension], only: Mapping[str, Any]
+        self,
+        access: Access,
+        dimensions: Sequence[Dimension],
+        only: Mapping[str, Any],
+        kept: Kept | None = None,
     ) -> None:
         def made(span: Span, dimensions: tuple[Dimension, ...]) -> Any:
             return from_runs.by_group(access, span, dimensions, only, bucket="local_day")
 
-        self._made, self._dimensions = cache(made), tuple(dimensions)
+        self._made, self._dimensions, self._kept = cache(made), tuple(dimensions), kept
 
     def of_days(self, span: Span) -> Mapping[date, JSON]:
+        if self._kept:
+            return self._kept.of_days(span)
         found: Mapping[date, JSON] = self._made(span, ()).get((), {})
         return found
 
@@ -131,6 +138,8 @@ class FromRuns:
         return found
 
     def read_from_cache(self, span: Span) -> dict[str, int]:
+        if self._kept:
+            return self._kept.read_from_cache(span)
         found = self._made(span, (DIMENSIONS["model"],))
         read = {
             model: _added(days.values())["cache_read_tokens"] for (model,), days in found.items()

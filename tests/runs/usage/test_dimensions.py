@@ -99,6 +99,13 @@ def test_sums_are_narrowed_to_a_tool_and_a_tag(alice: Access, runs: list[Run]) -
     assert cost_of(listed) == report.sums.cost == sum(group.sums.cost for group in report.groups)
 
 
+def test_the_sum_of_all_has_runs_that_are_gone(alice: Access, runs: list[Run]) -> None:
+    before = usage_report.report(alice, SPAN, by=["tool"])
+    Run.objects.filter(pk__in=[run.pk for run in runs[::2]]).delete()
+    report = usage_report.report(alice, SPAN, by=["tool", "teammate"])
+    assert (report.sums, report.saved_by_cache) == (before.sums, before.saved_by_cache)
+
+
 def test_labels_stand_alone_where_there_are_too_many_runs(
     alice: Access, runs: list[Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
