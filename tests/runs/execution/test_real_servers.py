@@ -5,11 +5,13 @@ The model's packages are large and not among the test tools. To have it tested t
 """
 
 import asyncio
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
@@ -24,7 +26,7 @@ from teammates.access import Access
 from teammates.integrations import servers
 from teammates.llm import catalog
 from teammates.providers.listing import list_models
-from tests.conftest import free_port
+from tests.conftest import free_port, wait_for
 from tests.factories import check_server, make_run
 from tests.runs.execution.calling import call_of, run_with
 from tests.runs.execution.working import finish, types
@@ -76,6 +78,43 @@ def test_an_mcp_server_of_the_index_tells_the_time(home: Access) -> None:
     run = finish(run_with(home, f"use clock__convert_time {wrong}"))
     call = call_of(run, "clock__convert_time")
     assert call.status == CallStatus.FAILED or "nvalid" in str(call.result)
+
+
+@contextmanager
+def served(made_by: str) -> Iterator[str]:
+    """The address of an MCP server that is made by this piece of Python."""
+    port = free_port()
+    program = f"{made_by}.run('streamable-http', host='127.0.0.1', port={port})"
+    process = subprocess.Popen([sys.executable, "-c", program])
+    try:
+        wait_for(lambda: _listens(port))
+        yield f"http://127.0.0.1:{port}/mcp"
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_servers_of_the_index_work_over_http(home: Access, lamps: str) -> None:
+    pytest.importorskip("mcp_server_fetch", reason="it needs Python 3.11.5 or newer")
+    clock = "from mcp_server_time.server import create_server; create_server('UTC')"
+    reader = (
+        "from mcp_server_fetch.server import create_server; "
+        "create_server(ignore_robots_txt=True, allow_private_ips=True)"
+    )
+    asked = '{"source_timezone": "Europe/Berlin", "time": "12:00", "target_timezone": "Asia/Tokyo"}'
+    with served(clock) as clock_url, served(reader) as reader_url:
+        for name, url in (("Clock", clock_url), ("Reader", reader_url)):
+            new = servers.NewServer(name=name, kind="mcp_http", url=url, auto_approve=True)
+            check_server(servers.add_server(home, new))
+        run = finish(run_with(home, f"use clock__convert_time {asked}"))
+        assert "Asia/Tokyo" in str(call_of(run, "clock__convert_time").result)
+        run = finish(run_with(home, f'use reader__fetch {{"url": "{lamps}"}}'))
+        assert "All are sold out." in str(call_of(run, "reader__fetch").result)
 
 
 @pytest.fixture
