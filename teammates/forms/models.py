@@ -37,8 +37,9 @@ class ProviderForm(forms.Form):
         label="Address",
         required=False,
         max_length=500,
-        help_text="Only for servers of your own, such as http://127.0.0.1:11434/v1, and Azure: "
-        "https://NAME.openai.azure.com/openai/v1.",
+        help_text="Only for servers of your own, such as http://127.0.0.1:11434/v1, for Azure: "
+        "https://NAME.openai.azure.com/openai/v1, and for Amazon Bedrock: "
+        "https://bedrock-mantle.REGION.api.aws/v1.",
     )
     model = forms.CharField(
         label="First model",

@@ -1,8 +1,9 @@
-"""Anthropic's models."""
+"""Anthropic's models, at its own address."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
-from anthropic import AsyncAnthropic
+from anthropic import AsyncAnthropic, AsyncAnthropicBedrockMantle
 from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
 
@@ -22,9 +23,16 @@ def make_client(connection: Connection) -> VendorClient:
         http_client=http,
         max_retries=0,  # the loop retries, visibly and within its budget
     )
+    return VendorClient(models_of(client), "Anthropic", http, has_output_format=True)
+
+
+def models_of(
+    client: AsyncAnthropic | AsyncAnthropicBedrockMantle,
+) -> Callable[[str, Profile], AnthropicModel]:
+    """What makes a model of a name and what is known of it."""
     provider = AnthropicProvider(anthropic_client=client)
 
     def make_model(name: str, profile: Profile) -> AnthropicModel:
         return AnthropicModel(name, provider=provider, profile=cast(Any, _OURS | native(profile)))
 
-    return VendorClient(make_model, "Anthropic", http, has_output_format=True)
+    return make_model

@@ -34,7 +34,7 @@ KINDS = {
     "mistral": Kind("Mistral", _CHAT, "https://api.mistral.ai/v1", has_embeddings=True),
     "groq": Kind("Groq", _CHAT, "https://api.groq.com/openai/v1"),
     "azure": Kind("Azure OpenAI", _CHAT, has_own_address=True, has_embeddings=True),
-    "bedrock": Kind("Amazon Bedrock", _CHAT, has_own_address=True),
+    "bedrock": Kind("Amazon Bedrock", "teammates.providers.bedrock", has_own_address=True),
     "openai_compatible": Kind(
         "OpenAI-compatible server",
         _CHAT,

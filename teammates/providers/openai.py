@@ -5,7 +5,7 @@ back with each step, encrypted, and nothing is kept at the provider.
 """
 
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -61,6 +61,20 @@ _NO_SUCH_ADDRESS = (
 
 def make_client(connection: Connection) -> VendorClient:
     http = make_http_client(may_be_private=connection.may_be_private)
+    has_responses = connection.kind in WITH_RESPONSES
+    return VendorClient(
+        models_of(connection, http),
+        _label(connection.kind),
+        http,
+        adapts=_adapt if has_responses else None,
+        has_output_format=has_responses,
+    )
+
+
+def models_of(
+    connection: Connection, http: httpx2.AsyncClient
+) -> Callable[[str, Profile], OpenAIChatModel | OpenAIResponsesModel]:
+    """What makes a model of a name and what is known of it."""
     provider = _provider(connection.kind, _client(connection, http))
     of_kind = _OF_KIND.get(connection.kind, _OF_OTHERS)
     has_responses = connection.kind in WITH_RESPONSES
@@ -80,13 +94,7 @@ def make_client(connection: Connection) -> VendorClient:
             return model
         return ChatModel(name, provider=provider, profile=known)
 
-    return VendorClient(
-        make_model,
-        _label(connection.kind),
-        http,
-        adapts=_adapt if has_responses else None,
-        has_output_format=has_responses,
-    )
+    return make_model
 
 
 def make_embedding_model(

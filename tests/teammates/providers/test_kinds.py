@@ -13,17 +13,17 @@ from teammates import providers
 from teammates.access import Access
 from teammates.errors import Invalid
 from teammates.llm import catalog
-from teammates.providers import Connection
+from teammates.providers import Connection, bedrock
 from teammates.providers.base import ProviderError
 from teammates.providers.kinds import KINDS
 from tests import fake_models
 from tests.factories import browser_of, make_run
-from tests.fake_models import chat
+from tests.fake_models import chat, message
 from tests.runs.execution.working import finish, run_on
 
 pytestmark = pytest.mark.django_db(transaction=True)
 MODEL = "vendor/m"  # as OpenRouter names them
-CHAT = [name for name, kind in KINDS.items() if kind.module.endswith(".openai")]
+CHAT = [name for name, kind in KINDS.items() if kind.module.endswith((".openai", ".bedrock"))]
 
 
 @pytest.mark.parametrize("name", [n for n in KINDS if KINDS[n].address and n != "google"])
@@ -182,3 +182,40 @@ def test_openrouter_is_asked_to_cache_and_given_back_what_was_thought(alice: Acc
     assert json.dumps(first).count("cache_control") >= 2
     assistant = next(m for m in second["messages"] if m["role"] == "assistant")
     assert assistant["reasoning_details"][0]["data"] == "c2VhbGVk"
+
+
+def test_claude_on_bedrock_speaks_as_anthropic_and_reads_its_cache(alice: Access) -> None:
+    thought = {"type": "thinking", "thinking": "", "signature": ""}
+    signed = {"type": "signature_delta", "signature": "sig=="}
+    thinking = (thought, [{"type": "thinking_delta", "thinking": "Hm."}, signed])
+    call = {"type": "tool_use", "id": "c1", "name": "list_files", "input": {}}
+    arguments = [{"type": "input_json_delta", "partial_json": "{}"}]
+    said = ({"type": "text", "text": ""}, [{"type": "text_delta", "text": "None."}])
+    with fake_models.serve() as models:
+        models.answers = [message(thinking, (call, arguments), stop="tool_use"), message(said)]
+        run = finish(run_on(alice, models, "bedrock", "anthropic.claude-opus-5-5"))
+        assert run.status == RunStatus.COMPLETED, run.error_message
+        first, second = models.requests
+    assert run.answer is not None
+    assert run.answer.content == "None."
+    assert (run.cache_read_tokens, run.cache_write_tokens) == (80, 20)
+    assert first["path"].startswith("/anthropic/v1/messages")
+    assert first["headers"]["Authorization"] == "Bearer sk-test-0123456789"
+    assert "cache_control" in str(first["body"])
+    turn = next(one for one in second["body"]["messages"] if one["role"] == "assistant")
+    assert turn["content"][0] == {"type": "thinking", "thinking": "Hm.", "signature": "sig=="}
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("https://bedrock-mantle.eu-west-1.api.aws/v1", "https://bedrock-mantle.eu-west-1.api.aws"),
+        (
+            "https://bedrock-runtime.us-east-1.amazonaws.com/openai/v1",
+            "https://bedrock-mantle.us-east-1.api.aws",
+        ),
+        ("http://127.0.0.1:8080/v1", "http://127.0.0.1:8080"),
+    ],
+)
+def test_claude_is_beside_the_chat_completions_of_its_region(address: str, found: str) -> None:
+    assert bedrock.messages_address(address) == f"{found}/anthropic"
