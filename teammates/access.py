@@ -121,6 +121,14 @@ class Access:
             if not self._reaches(row):
                 raise NotFound(f"There is no such {row._meta.verbose_name}.")
 
+    def require_installation(self) -> None:
+        """Raise `Forbidden` for whoever does not run the installation."""
+        if not self.runs_the_installation:
+            raise Forbidden(
+                "This is for owners and admins of the installation's own organization.",
+                code="auth.forbidden",
+            )
+
     def _refusal(self, permission: str) -> Forbidden:
         if self.origin:
             return Forbidden("Words from outside do not reach this; a person has to do it.")

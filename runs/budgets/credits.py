@@ -26,7 +26,7 @@ from runs.models import (
 )
 from runs.usage.periods import midnight
 from teammates.access import Access
-from teammates.errors import Conflict, Forbidden, Invalid
+from teammates.errors import Conflict, Invalid
 from teammates.models import Organization
 from teammates.trust import audit
 
@@ -129,11 +129,7 @@ def take(runs: Iterable[Run]) -> None:
 
 def _require(access: Access) -> None:
     access.require("data.budgets.manage")
-    if not access.runs_the_installation:
-        raise Forbidden(
-            "Credits are given by owners and admins of the installation's own organization.",
-            code="auth.forbidden",
-        )
+    access.require_installation()
 
 
 def _locked(organization: Organization) -> Budget | None:

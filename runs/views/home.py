@@ -12,7 +12,6 @@ from runs.queries import home as queries
 from runs.usage import totals
 from runs.usage.periods import Span
 from runs.views.threads import composer_of
-from teammates.errors import Forbidden
 from teammates.people import users
 from teammates.providers import demo
 from teammates.types import Context
@@ -69,8 +68,7 @@ def demo_words(request: PageRequest) -> HttpResponse:
 @require_GET
 def status(request: PageRequest) -> HttpResponse:
     """Version, workers, queue and database of the whole installation: for those who run it."""
-    if not request.access.runs_the_installation:
-        raise Forbidden("How the installation is doing is for the admins of its own organization.")
+    request.access.require_installation()
     context = {
         "health": health.health(),
         "silent_before": timezone.now() - WorkerBeat.silent_after(),

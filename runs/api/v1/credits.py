@@ -101,11 +101,7 @@ def reset_credits_of_all(request: ApiRequest, payload: Reset) -> JSON:
 
 def _organization(access: Access, org_id: UUID) -> Organization:
     """Raises `Forbidden` for who does not run the installation, `NotFound`."""
-    if not access.runs_the_installation:
-        raise Forbidden(
-            "This is for owners and admins of the installation's own organization.",
-            code="auth.forbidden",
-        )
+    access.require_installation()
     found = Organization.objects.filter(uid=org_id).first()
     if found is None:
         raise NotFound(f"There is no organization {org_id}.", code="orgs.not_found")

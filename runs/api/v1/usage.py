@@ -119,11 +119,7 @@ def _of_organization(access: Access, org_id: UUID) -> Access:
 
 def _require_installation(access: Access) -> None:
     access.require("data.usage.read")
-    if not access.runs_the_installation:
-        raise Forbidden(
-            "This is for owners and admins of the installation's own organization.",
-            code="auth.forbidden",
-        )
+    access.require_installation()
 
 
 def _first_and_next(year: int | None, month: int | None) -> tuple[date, date]:
