@@ -11,13 +11,22 @@ from runs.usage.periods import midnight, month_of, today
 
 # Runs, each with the first of those that started each other.
 RUNS = "(runs_run r JOIN runs_run root ON root.id = coalesce(r.root_id, r.id))"
-# That run `r` counts against budget `b`: it fits all of its columns, or the run does that started
-# it, whose budgets it draws from.
+# Of the runs that started run `r`, one through another: a column.
+_ABOVE = """(
+    WITH RECURSIVE above AS (
+        SELECT a.* FROM runs_run a WHERE a.id = r.started_by_id
+        UNION ALL
+        SELECT a.* FROM runs_run a JOIN above ON a.id = above.started_by_id
+    ) SELECT {column} FROM above
+)"""
+# That run `r` counts against budget `b`: it fits all of its columns, or one of the runs does that
+# started it, whose budgets it draws from.
 COUNTS_AGAINST = " AND ".join(
     [
         "b.organization_id = r.organization_id",
         *(
-            f"(b.{column} IS NULL OR b.{column} IN (r.{of_run}, root.{of_run}))"
+            f"(b.{column} IS NULL OR b.{column} IN (r.{of_run}, root.{of_run}) OR "
+            f"r.started_by_id <> root.id AND b.{column} IN {_ABOVE.format(column=of_run)})"
             for column, of_run in {
                 "teammate_id": "teammate_id",
                 "task_id": "task_id",

@@ -21,6 +21,8 @@ from runs.budgets.counting import (
 )
 from runs.models import BudgetAction, BudgetCount, Run
 
+# No budget is made from here on that does not count the step which comes next.
+_HOLD_UP_NEW_BUDGETS = "LOCK TABLE runs_step IN ROW EXCLUSIVE MODE"
 # The counts of all budgets that a run counts against, made where they are missing, and locked.
 _LOCK = f"""
 WITH hits AS (
@@ -94,9 +96,10 @@ def reserve(run: Run, worst: Decimal | None, *, now: datetime) -> list[Hold] | B
     """Reserve what a model call may cost at most against every budget that its run counts against;
     or nothing, where one of them does not allow it. `worst` None: the model has no price.
 
-    The caller holds the run's row; the counts are held from here on.
+    The caller holds the run's row; no budget is made, and the counts are held, from here on.
     """
     with connection.cursor() as cursor:
+        cursor.execute(_HOLD_UP_NEW_BUDGETS)
         cursor.execute(_LOCK, {"run": run.pk, **days_of(now.astimezone(UTC).date())})
         hits = rows_of(cursor)
     counts = [_Count(hit["id"], hit["amount"], hit["used"], hit["reserved"]) for hit in hits]

@@ -9,8 +9,9 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from runs.budgets import definitions
+from runs.budgets import definitions, reserving
 from runs.budgets.counting import begins_again, days_of
+from runs.budgets.reserving import Breach
 from runs.execution import step_journal
 from runs.execution.step_journal import BeginModelStep
 from runs.lifecycle import leases
@@ -19,6 +20,7 @@ from teammates.access import Access
 from teammates.errors import Conflict, Forbidden, Invalid, NotFound
 from teammates.llm import catalog
 from teammates.providers.base import ModelRequest, UserMessage
+from teammates.roster import editing
 from tests.factories import claim, default_teammate, make_run, make_thread
 from tests.fake_models import FakeModels
 from tests.runs.execution.working import finish, run_on, work_until
@@ -92,6 +94,49 @@ def test_no_call_begins_or_ends_unseen_while_a_budget_is_made(
     finish(run)
     thread.join()
     assert BudgetCount.objects.get().spent == Run.objects.get(pk=run.pk).cost
+
+
+def test_no_call_begins_unseen_between_its_reservation_and_its_step(
+    alice: Access, models: FakeModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A budget that is made then waits, and finds the call."""
+    definitions.set_budget(alice, period="total", amount="100", action="pause")
+    makers: list[threading.Thread] = []
+
+    def make() -> None:
+        try:
+            definitions.set_budget(alice, **MONTH)
+        finally:
+            connection.close()
+
+    def reserve_slowly(*args: Any, **options: Any) -> Any:
+        holds = reserve(*args, **options)
+        if not makers:
+            makers.append(threading.Thread(target=make))
+            makers[0].start()
+            makers[0].join(1)
+        return holds
+
+    reserve = reserving.reserve
+    monkeypatch.setattr(reserving, "reserve", reserve_slowly)
+    run = finish(run_on(alice, models, "openai_compatible", "ok"))
+    makers[0].join()
+    cost = Run.objects.get(pk=run.pk).cost
+    assert [count.used for count in BudgetCount.objects.all()] == [cost, cost]
+
+
+def test_a_run_draws_from_the_budgets_of_each_run_above_it(alice: Access) -> None:
+    """Also from those of one between it and the first."""
+    middle = editing.create_teammate(alice, name="Middle", instructions="x")
+    first, second, third = (make_run(alice) for _ in range(3))
+    Run.objects.filter(pk=second.pk).update(teammate=middle, started_by=first, root=first, depth=1)
+    Run.objects.filter(pk=third.pk).update(started_by=second, root=first, depth=2)
+    definitions.set_budget(alice, period="total", amount="0.01", action="stop", teammate=middle)
+    for run, is_capped in ((first, False), (second, True), (third, True)):
+        run.refresh_from_db()
+        with transaction.atomic():
+            found = reserving.reserve(run, Decimal(5), now=timezone.now())
+        assert isinstance(found, Breach) == is_capped
 
 
 @pytest.mark.parametrize(
