@@ -24,7 +24,7 @@ from runs.models import (
     CreditKind,
     Run,
 )
-from runs.usage.periods import midnight
+from runs.usage.periods import LAST_YEAR, midnight
 from teammates.access import Access
 from teammates.errors import Conflict, Invalid
 from teammates.models import Organization
@@ -32,7 +32,6 @@ from teammates.trust import audit
 
 MOST = 10**10
 LARGEST = Decimal(10**8)  # dollars that a budget holds
-LAST_YEAR = 2200
 LONGEST_NOTE = 500
 # That the organization of run `r` has been given credits.
 IS_METERED = f"""EXISTS (

@@ -42,6 +42,8 @@ class Dimension:
         """Raises `ValueError` for what cannot be one."""
         if text == NONE:
             return None if self.is_by_id else ""
+        if self.column == "channel" and text not in Channel.values:
+            raise ValueError(text)
         if not self.is_by_id:
             return text
         number = number_of(text)

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 from django.utils import timezone
 
-FIRST_YEAR = 2000
+FIRST_YEAR, LAST_YEAR = 2000, 2200  # of days that can be asked for
 
 
 def today(zone: tzinfo = UTC) -> date:

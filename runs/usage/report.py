@@ -5,7 +5,7 @@ The number of queries does not depend on what was used.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from statistics import mean, stdev
 from typing import Any
@@ -216,8 +216,8 @@ def _measured(row: JSON | None, measure: str) -> Decimal:
 
 @dataclass(frozen=True)
 class MonthEnd:
-    """What a month may cost in all, in dollars, more or less by `spread`, and what had no price so
-    far."""
+    """What a month may cost in all, in dollars, more or less by `spread`; `unpriced`: how often a
+    run used a model without a price so far."""
 
     likely: Decimal
     spread: Decimal
@@ -225,19 +225,21 @@ class MonthEnd:
 
 
 def _likely(access: Access, span: Span) -> MonthEnd | None:
-    """If it goes on as in its days so far, and varies as they do; None on its first day."""
+    """If it goes on as in its days that are over, and varies as they do; None until two are."""
     zone = access.organization.zone
     first, following = periods.period(zone)
     today = periods.today(zone)
-    if span.end < first or today == first:
+    over = Span(first, today - timedelta(days=1))
+    if span.end < first or over.length < 2:
         return None
     so_far = Span(first, today)
     found = source_of(access, (), {}).of_days(so_far)
-    costs = [_measured(found.get(day), "cost") for day in so_far.days]
+    costs = [_measured(found.get(day), "cost") for day in over.days]
     left = (following - first).days - so_far.length
+    of_today = max(_measured(found.get(today), "cost"), mean(costs))
     return MonthEnd(
-        sum(costs) + mean(costs) * left,
-        stdev(costs) * Decimal(left).sqrt(),
+        sum(costs) + of_today + mean(costs) * left,
+        stdev(costs) * Decimal(left + 1).sqrt(),
         sum(row["unpriced"] for row in found.values()),
     )
 

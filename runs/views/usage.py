@@ -17,7 +17,7 @@ from runs.usage import caps, from_runs, periods
 from runs.usage import report as usage_report
 from runs.usage.caps import Cap
 from runs.usage.dimensions import DIMENSIONS
-from runs.usage.periods import FIRST_YEAR, Span
+from runs.usage.periods import FIRST_YEAR, LAST_YEAR, Span
 from runs.usage.report import MEASURES, PERIODS, Sums, UsageGroup, UsageReport
 from runs.usage.totals import LONGEST_SERIES
 from runs.views import usage_chart
@@ -26,7 +26,6 @@ from runs.views.usage_chart import days_term, label_of, runs_url
 from teammates.access import Access
 from teammates.web.pages import PageRequest, count_export, csv_download
 
-LAST_YEAR = 2200
 UNKNOWN = ("cost", "unknown")
 TOO_MANY = (
     f"With their days before, these days have more than {from_runs.MOST_RUNS:,} runs: tools and "

@@ -139,6 +139,8 @@ def test_all_organizations_are_for_whoever_runs_the_installation(
         "/daily?start=2026-02-01&end=2026-01-01",
         "/daily?start=2020-01-01&end=2026-01-01",
         "/hourly?start=2026-01-01&end=2026-03-01",
+        "/hourly?start=9999-12-31&end=9999-12-31",
+        "/daily?start=0001-01-01&end=0001-01-01",
         "/by-model?month=0",
     ],
 )

@@ -21,6 +21,7 @@ from teammates.types import JSON
 
 router = Router(tags=["credits"])
 MOST_SHOWN = 50
+MOST_SKIPPED = 1_000_000_000
 Limit = Annotated[int, Field(ge=1, le=MOST_SHOWN)]
 From: Any = Query(None, alias="from")
 To: Any = Query(None, alias="to")
@@ -67,7 +68,7 @@ def credits_of_one(
     first: date | None = From,
     last: date | None = To,
     limit: Limit = MOST_SHOWN,
-    offset: Annotated[int, Field(ge=0)] = 0,
+    offset: Annotated[int, Field(ge=0, le=MOST_SKIPPED)] = 0,
 ) -> JSON:
     """Those of an organization; one's own, if none is said."""
     access = request.auth

@@ -17,7 +17,7 @@ from ninja import Router
 from pydantic import Field
 
 from runs.models import Usage, UsageDay
-from runs.usage.periods import midnight, month_of, today
+from runs.usage.periods import FIRST_YEAR, LAST_YEAR, midnight, month_of, today
 from runs.usage.totals import LONGEST_SERIES, days_of, totals, usage_of
 from teammates.access import Access
 from teammates.api.schemas import ApiRequest, iso
@@ -130,6 +130,8 @@ def _first_and_next(year: int | None, month: int | None) -> tuple[date, date]:
 def _check_span(start: date, end: date, *, longest: int) -> None:
     if start > end:
         raise Invalid("start must not be after end.")
+    if start.year < FIRST_YEAR or end.year > LAST_YEAR:
+        raise Invalid(f"start and end: from {FIRST_YEAR} to {LAST_YEAR}.")
     if (end - start).days >= longest:
         raise Invalid(f"start: at most {longest} days are shown at once.")
 

@@ -167,8 +167,9 @@ def test_sums_are_narrowed_and_lead_to_the_runs_of_both(alice: Access, runs: lis
     assert narrowed.sums.cost == cost_of([run for run in runs if run.channel == "schedule"])
     of_nobody = usage_report.report(alice, SPAN, by=["model"], only={"key": None})
     assert of_nobody.sums.runs == len([run for run in runs if run.api_key_id is None])
-    for odd in ("only=x:1", "only=teammate:x", "only=tool:x", "only=", "only=teammate:" + "9" * 30):
-        assert browser.get(f"/usage/?{odd}").status_code == 200
+    odd = ["x:1", "trigger:foo", "trigger:none", "teammate:x", "tool:x", "", "teammate:" + "9" * 30]
+    for one in odd:
+        assert browser.get(f"/usage/?only={one}").status_code == 200
 
 
 def test_a_narrowed_page_asks_as_often_for_one_row_as_for_many(
