@@ -45,6 +45,15 @@ STARTS_ON = (
     "CASE b.period WHEN 'day' THEN %(day)s::date WHEN 'week' THEN %(week)s::date"
     " WHEN 'month' THEN %(month)s::date END"
 )
+# The ids of the runs that spent what counts against a budget, from some instant on or ever.
+COUNTED = f"""
+SELECT r.id FROM {RUNS} JOIN runs_budget b ON {COUNTS_AGAINST}
+CROSS JOIN (SELECT %s::bigint AS budget, %s::timestamptz AS since) asked
+WHERE b.id = asked.budget AND EXISTS (
+    SELECT FROM runs_step s WHERE s.run_id = r.id AND s.kind IN ('model', 'compaction')
+        AND (asked.since IS NULL OR s.started_at >= asked.since)
+)
+"""
 # Common table expressions that settle what was reserved for the steps in `closed` (id, cost,
 # usage_estimated). What a call cost that nobody told is kept as reserved.
 SETTLING = """freed AS (

@@ -1,15 +1,19 @@
 """What a run cost, lane by lane: tokens read, read from a cache, written into it, and written."""
 
 from collections import defaultdict
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
+from django.db.models import Count, Q, Sum
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from runs.models import Run, Step, StepKind, StepStatus
+from runs.models import Run, Step, StepKind, StepStatus, Usage
 from teammates.models import ModelPrice
 from teammates.providers.base import TokenUsage
+from teammates.types import JSON
 
 LANES = (  # of `ModelPrice`, with what people call them
     ("uncached_input", "In"),
@@ -46,6 +50,21 @@ class ModelCost:
     stopped: int = 0
     stopped_cost: Decimal = Decimal(0)
     saved: Decimal = Decimal(0)
+
+
+def known_costs(runs: Iterable[Run], models: Collection[str] = ()) -> dict[int, JSON]:
+    """By run: `cost`, what is known of it, and `unpriced`, how many of its models lack a price.
+    Where `models` are named, of them alone and of every run; else of runs whose cost is unknown. At
+    most one query."""
+    wanted = [run.pk for run in runs if models or (run.is_finished and run.cost is None)]
+    if not wanted:
+        return {}
+    used = Usage.objects.filter(run__in=wanted)
+    rows = (used.filter(model_name__in=models) if models else used).values("run").order_by()
+    summed = rows.annotate(
+        known=Coalesce(Sum("cost"), Decimal(0)), unpriced=Count("pk", filter=Q(cost=None))
+    )
+    return {row["run"]: {"cost": row["known"], "unpriced": row["unpriced"]} for row in summed}
 
 
 def _price_of(step: Step, prices: list[ModelPrice]) -> ModelPrice | None:

@@ -16,11 +16,14 @@ from django.db.models import (
     TextField,
     Value,
 )
+from django.db.models.expressions import RawSQL
 from django.db.models.functions import Cast
 from django.utils import timezone
 
+from runs.budgets.counting import COUNTED, began_on
 from runs.models import (
     CALLS_A_MODEL,
+    Budget,
     Channel,
     Gate,
     RunFile,
@@ -32,6 +35,7 @@ from runs.models import (
 )
 from runs.models.run_query import RunQuerySet
 from runs.usage.dimensions import NONE
+from runs.usage.periods import midnight
 from teammates.errors import Invalid
 from teammates.web.pages import number_of
 
@@ -91,12 +95,33 @@ def _version(runs: RunQuerySet, value: str) -> RunQuerySet:
 
 
 def _model(runs: RunQuerySet, value: str) -> RunQuerySet:
-    """Runs that used it, also beside others."""
+    """Runs that used it, also beside others, or are to use it; by its name or its alias."""
+    if value == NONE:
+        return _used(runs, value)
+    is_used = Exists(Usage.objects.filter(run=OuterRef("pk"), model_name=value))
+    return runs.filter(Q(model_name=value) | Q(route__alias=value) | is_used)
+
+
+def _used(runs: RunQuerySet, value: str) -> RunQuerySet:
+    """Runs that ended and called the model of exactly this name, also beside others; or none."""
     used = Usage.objects.filter(run=OuterRef("pk"))
     if value == NONE:
         return runs.filter(~Exists(used)).exclude(finished_at=None)
-    is_used = Exists(used.filter(model_name=value))
-    return runs.filter(Q(model_name=value) | Q(route__alias=value) | is_used)
+    return runs.filter(Exists(used.filter(model_name=value)))
+
+
+def _budget(runs: RunQuerySet, value: str) -> RunQuerySet:
+    """Runs that spent what counts against a budget now: in its day, week or month, or ever."""
+    number = number_of(value)
+    if number is None:
+        raise Invalid("a number must follow.")
+    budget = Budget.objects.filter(pk=number).first()
+    since = began_on(budget.period) if budget else None
+    if since is not None:
+        still = Q(finished_at=None) | Q(finished_at__gte=midnight(since))
+        runs = runs.filter(still)
+    about = [number, None if since is None else midnight(since)]
+    return runs.filter(pk__in=RawSQL(COUNTED, about))
 
 
 def _channel(runs: RunQuerySet, value: str) -> RunQuerySet:
@@ -262,6 +287,8 @@ FILTERS: dict[str, Filter] = {
     "user": _named("end_user", "external_id", "name"),
     "key": _named("api_key", "name"),
     "model": _model,
+    "used": _used,
+    "budget": _budget,
     "channel": _channel,
     "is": _is,
     "has": _has,

@@ -95,7 +95,7 @@ def _by_value(word: str) -> Callable[[Key, str], tuple[str, str]]:
 
 DIMENSIONS = {
     "model": Dimension(
-        "Model", "model_name", _as_they_are, _by_value("model"), "No model was called"
+        "Model", "model_name", _as_they_are, _by_value("used"), "No model was called"
     ),
     "teammate": Dimension("Teammate", "teammate", _teammates, _by_id("teammate")),
     "version": Dimension("Version", "version", _versions, _by_id("version")),

@@ -32,7 +32,7 @@ def saved(access: Access, read: Mapping[str, int]) -> Decimal:
 
 
 def lost(access: Access, span: Span) -> dict[str, JSON]:
-    """What runs cost that ended without a result, by how. One query."""
+    """What runs cost that ended without a result, by how, as far as that is known. One query."""
     runs = Run.objects.visible_to(access).exclude(status=RunStatus.COMPLETED)
     failed = Q(status=RunStatus.FAILED)
     sums = runs.ended_within(span.start, span.end).aggregate(
@@ -40,8 +40,8 @@ def lost(access: Access, span: Span) -> dict[str, JSON]:
             f"{how}_{name}": of
             for how, which in (("failed", failed), ("cancelled", ~failed))
             for name, of in (
-                ("cost", Coalesce(Sum("cost", filter=which), Decimal(0))),
-                ("unpriced", Count("pk", filter=which & Q(cost=None))),
+                ("cost", Coalesce(Sum("usage__cost", filter=which), Decimal(0))),
+                ("unpriced", Count("usage", filter=which & Q(usage__cost=None))),
             )
         }
     )

@@ -6,10 +6,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
 from runs.budgets import credits, definitions, report
-from runs.budgets.counting import began_on
 from runs.models import CREDITS_PER_DOLLAR, Budget
-from runs.usage.caps import BUDGETED
-from runs.usage.dimensions import DIMENSIONS
 from runs.views.forms.budgets import ACTIONS, BudgetChangeForm, BudgetForm
 from runs.views.run_links import list_url
 from teammates.errors import DomainError
@@ -44,19 +41,10 @@ def budget_list(request: PageRequest) -> HttpResponse:
 
 
 def _runs_of(budget: Budget) -> str:
-    """The list of the runs that count against it in this day, week or month, or in all."""
+    """The runs that spent what counts against it in this day, week or month, or in all."""
     if budget.run is not None:
         return budget.run.get_absolute_url()
-    terms = [
-        DIMENSIONS[name].term(row.pk, str(getattr(row, "name", "") or row))
-        for name, column in BUDGETED.items()
-        if (row := getattr(budget, column)) is not None
-    ]
-    if budget.thread_id is not None:
-        terms.append(("thread", str(budget.thread_id)))
-    if since := began_on(budget.period):
-        terms.append(("since", f"{since}"))
-    return list_url(terms)
+    return list_url([("budget", str(budget.pk))])
 
 
 @require_POST

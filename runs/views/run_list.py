@@ -18,8 +18,10 @@ from runs.lifecycle import endings, flags
 from runs.models import Channel, Run, RunStatus
 from runs.models.run_query import RunQuerySet
 from runs.queries import lookup, query_language, saved_views
+from runs.queries.cost import known_costs
 from runs.queries.histogram import SERIES, errors, survey
 from runs.queries.query_language import Term, with_term
+from runs.usage.dimensions import NONE
 from teammates.access import Access
 from teammates.errors import DomainError, Invalid
 from teammates.roster.lookup import teammate_names
@@ -104,6 +106,7 @@ def run_list(request: PageRequest) -> HttpResponse:
     begins, ends = query_language.span_of(terms)
     with query_language.planned(terms):
         rows = [] if by_error else _behind(access, filtered, request.GET.get("after", ""))
+        _say_known_costs(rows, terms)
         whole = survey(filtered, begins=begins, ends=ends or timezone.now())
         failures = errors(filtered) if by_error else []
     return render(
@@ -137,6 +140,15 @@ def run_list(request: PageRequest) -> HttpResponse:
             "shows_archived": query_language.asks_for_archived(terms),
         },
     )
+
+
+def _say_known_costs(runs: list[Any], terms: list[Term]) -> None:
+    """Set `known_cost` of runs whose own cost is not the one to show: of the models that are asked
+    for, or of those that have a price."""
+    models = [term.value for term in terms if term.key == "used" and term.value != NONE]
+    known = known_costs(runs, models)
+    for run in runs:
+        run.known_cost = known.get(run.pk)
 
 
 def _behind(access: Access, runs: RunQuerySet, after: str) -> list[Run]:

@@ -109,7 +109,7 @@ def _led_to(report: UsageReport, terms: Terms) -> dict[str, Any]:
             (how, sums, runs_url(days, [("status", how)])) for how, sums in report.lost.items()
         ],
         "unpriced": [
-            one | {"url": runs_url(days, [("model", one["model_name"]), UNKNOWN])}
+            one | {"url": runs_url(days, [("used", one["model_name"]), UNKNOWN])}
             for one in report.unpriced
         ],
     }

@@ -76,7 +76,7 @@ def test_each_sum_is_that_of_the_runs_behind_it(
     assert len(report.groups) > 0
     for group in report.groups:
         found = behind(alice, group)
-        models = [value for key, value in group.terms if key == "model"]
+        models = [value for key, value in group.terms if key == "used"]
         if not models:
             assert len(found) == group.sums.runs
             assert cost_of(found) == group.sums.cost

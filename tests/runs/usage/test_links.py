@@ -9,6 +9,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from runs.budgets import definitions
 from runs.lifecycle import endings
 from runs.lifecycle.endings import Outcome
 from runs.models import Run, RunStatus, Step, StepKind, StepStatus
@@ -17,7 +18,8 @@ from runs.usage.days import remake_days
 from teammates.access import Access
 from teammates.llm import catalog
 from teammates.models import Model
-from tests.factories import browser_of, claim, make_run
+from teammates.roster import editing
+from tests.factories import browser_of, claim, default_teammate, make_run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -84,18 +86,18 @@ def test_every_tile_adds_up(alice: Access, model: Model) -> None:
     before = spent(alice, "0.3", days_ago=8, cached=900)
     remake_days(alice.organization)
     browser = browser_of(alice)
-    shown: Any = browser.get("/usage/?period=7d").context
-    report = shown["report"]
-    assert {run.pk for run in listed(browser, shown["all_runs"])} == {
+    page: Any = browser.get("/usage/?period=7d").context
+    report = page["report"]
+    assert {run.pk for run in listed(browser, page["all_runs"])} == {
         one.pk for one in (done, again, failed, cancelled)
     }
-    assert cost(listed(browser, shown["all_runs"])) == report.sums.cost == Decimal("0.85")
-    assert [run.pk for run in listed(browser, shown["runs_before"])] == [before.pk]
-    assert cost(listed(browser, shown["runs_before"])) == report.before.cost == Decimal("0.3")
-    for (how, sums, url), run in zip(shown["lost"], (failed, cancelled), strict=True):
+    assert cost(listed(browser, page["all_runs"])) == report.sums.cost == Decimal("0.85")
+    assert [run.pk for run in listed(browser, page["runs_before"])] == [before.pk]
+    assert cost(listed(browser, page["runs_before"])) == report.before.cost == Decimal("0.3")
+    for (how, sums, url), run in zip(page["lost"], (failed, cancelled), strict=True):
         assert [one.pk for one in listed(browser, url)] == [run.pk], how
         assert cost(listed(browser, url)) == sums["cost"]
-    cached = listed(browser, shown["cached_runs"])
+    cached = listed(browser, page["cached_runs"])
     assert {run.pk for run in cached} == {done.pk, again.pk}
     saved = sum(of_model.saved for run in cached for of_model in cost_of(run))
     assert saved == report.saved_by_cache == Decimal("0.018")
@@ -114,3 +116,87 @@ def test_calls_that_broke_off_are_counted_and_marked(alice: Access, model: Model
     )
     page = browser.get(f"/runs/{run.pk}/cost/").content.decode()
     assert "Of it in 1 call that broke off" in page
+
+
+def ended_with(access: Access, *calls: tuple[str, str | None], **fields: Any) -> Run:
+    """A run that called these models, each for that many dollars or for nobody knows how many."""
+    run = make_run(access)
+    lease = claim(run)
+    for number, (model, cost) in enumerate(calls, start=1):
+        Step.objects.create(
+            run=run,
+            number=number,
+            kind=StepKind.MODEL,
+            status=StepStatus.DONE,
+            attempt=1,
+            first_seq=1,
+            started_at=timezone.now(),
+            model_name=model,
+            input_tokens=10,
+            cost=cost,
+        )
+    failed = Outcome(RunStatus.FAILED, error_class="x", error_message="It broke.")
+    return endings.finish_run(lease, [], failed)
+
+
+def shown(browser: Client, url: str) -> Decimal:
+    """What the costs of a list add up to, as far as they are known."""
+    return sum(
+        (run.known_cost["cost"] if run.known_cost else run.cost for run in listed(browser, url)),
+        Decimal(0),
+    )
+
+
+def test_runs_of_several_models_add_up_too(alice: Access) -> None:
+    ended_with(alice, ("priced", "0.25"), ("other", "0.5"))
+    ended_with(alice, ("priced", "0.125"), ("unpriced", None))
+    ended_with(alice, ("other", "1"))
+    browser = browser_of(alice)
+    page: Any = browser.get("/usage/?period=7d").context
+    report = page["report"]
+    assert shown(browser, page["all_runs"]) == report.sums.cost == Decimal("1.875")
+    (_, failed, url), _ = page["lost"]
+    assert shown(browser, url) == failed["cost"] == Decimal("1.875")
+    assert len(page["rows"]) == 3
+    for group, url, _, _ in page["rows"]:
+        assert shown(browser, url) == group.sums.cost
+    assert "over $0.1" in browser.get(page["all_runs"]).content.decode()
+    [unpriced] = page["unpriced"]
+    assert len(listed(browser, unpriced["url"])) == 1
+
+
+def test_the_row_of_a_model_has_no_run_that_never_called_it(alice: Access, model: Model) -> None:
+    called = spent(alice, "0.5")
+    cancelled = make_run(alice)
+    Run.objects.filter(pk=cancelled.pk).update(route=model)
+    endings.finish_run(claim(cancelled), [], Outcome(RunStatus.CANCELLED))
+    browser = browser_of(alice)
+    rows = browser.get("/usage/?period=7d").context["rows"]
+    behind = {group.name: listed(browser, url) for group, url, _, _ in rows}
+    assert behind["m"] == [called]
+    assert behind["No model was called"] == [cancelled]
+
+
+def test_a_budget_leads_to_the_runs_that_spent_it(alice: Access) -> None:
+    """Also to one that began before its day, and to those that its runs started."""
+    budget = definitions.set_budget(
+        alice,
+        period="day",
+        amount="5",
+        action="pause",
+        teammate=default_teammate(alice.organization),
+    )
+    other = editing.create_teammate(alice, name="Other", instructions="x")
+    early, started, elsewhere = (spent(alice, "0.5") for _ in range(3))
+    long_ago = timezone.now() - timedelta(days=3)
+    Run.objects.filter(pk=early.pk).update(created_at=long_ago)
+    Run.objects.filter(pk=started.pk).update(teammate=other, started_by=early, root=early, depth=1)
+    Run.objects.filter(pk=elsewhere.pk).update(teammate=other)
+    over = spent(alice, "0.5")
+    over.steps.update(started_at=long_ago)
+    page = browser_of(alice).get("/settings/budgets/")
+    [(use, url)] = page.context["uses"]
+    assert use.budget == budget
+    assert {run.pk for run in listed(browser_of(alice), url)} == {early.pk, started.pk}
+    refused = browser_of(alice).get("/runs/?q=budget:x").context["problems"]
+    assert refused

@@ -13,6 +13,7 @@ from teammates.access import Access
 from teammates.people import api_keys
 from tests.api import call
 from tests.factories import browser_of, default_teammate, make_key, make_run
+from tests.runs.usage.spending import ended
 
 pytestmark = pytest.mark.django_db(transaction=True)
 URL = "/settings/budgets/"
@@ -61,7 +62,8 @@ def test_a_thread_and_a_run_are_capped_from_their_pages(
 
 
 def test_a_budget_leads_to_the_runs_that_count(alice: Access, bob: Access) -> None:
-    mine, others = make_run(alice), make_run(bob)
+    mine, others = ended(alice, "0.1"), ended(bob, "0.1")
+    make_run(alice)  # has spent nothing
     teammate = default_teammate(alice.organization)
     for whose, runs in (
         ({}, {mine.pk, others.pk}),
