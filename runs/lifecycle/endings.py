@@ -28,6 +28,9 @@ from teammates.providers.base import REFUSALS, TokenUsage, estimate_tokens
 from teammates.text import clean, clean_text
 from teammates.types import JSON
 
+# How a call ends that a model was at work on, and nothing was heard of; empty: its worker died.
+UNHEARD = ("", "provider.silent", "provider.too_slow")
+
 
 def stop_unfinished_step(
     run: Run, *, error: str = "", error_class: str = "", used: TokenUsage | None = None
@@ -42,7 +45,7 @@ def stop_unfinished_step(
         finished_at=timezone.now(),
         last_seq=run.last_seq,
         error=error,
-        **_booked(run, step, used or _estimate_unfinished(run, step)),
+        **_booked(run, step, used or _estimate_unfinished(run, step, error_class)),
     )
     # A provider that refused wants nothing; what one did that was never heard again, nobody knows.
     reserving.settle(step.pk, is_unknown=used is None and error_class not in REFUSALS)
@@ -71,8 +74,9 @@ def _booked(run: Run, step: Step, used: TokenUsage | None) -> JSON:
     }
 
 
-def _estimate_unfinished(run: Run, step: Step) -> TokenUsage | None:
-    """What a model call used whose provider never told: nothing, if it never said anything."""
+def _estimate_unfinished(run: Run, step: Step, error_class: str) -> TokenUsage | None:
+    """What a model call used whose provider never told. One that said nothing has read what it was
+    sent, unless it said no, failed, or was not there."""
     deltas = run.events.filter(
         seq__gte=step.first_seq, type__in=["message.delta", "tool.call.delta"]
     )
@@ -80,7 +84,7 @@ def _estimate_unfinished(run: Run, step: Step) -> TokenUsage | None:
         len((event.data.get("content_delta") or event.data.get("arguments_delta", "")).encode())
         for event in deltas
     )
-    if not answered:
+    if not answered and error_class not in UNHEARD:
         return None
     sent = estimate_tokens(json.dumps(step.request, ensure_ascii=False))
     sent += (step.request or {}).get("media_tokens", 0)

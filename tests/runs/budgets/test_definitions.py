@@ -114,7 +114,7 @@ def test_no_call_begins_unseen_between_its_reservation_and_its_step(
         if not makers:
             makers.append(threading.Thread(target=make))
             makers[0].start()
-            makers[0].join(1)
+            makers[0].join(0.3)
         return holds
 
     reserve = reserving.reserve

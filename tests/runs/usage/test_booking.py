@@ -10,8 +10,9 @@ from django.utils import timezone
 
 from runs.lifecycle import endings
 from runs.lifecycle.endings import Outcome
-from runs.models import RunStatus, Step, StepKind, StepStatus, Usage
+from runs.models import Run, RunStatus, Step, StepKind, StepStatus, Usage
 from teammates.access import Access
+from teammates.llm import catalog
 from tests.factories import claim, make_run
 
 pytestmark = pytest.mark.django_db
@@ -70,3 +71,39 @@ def test_adding_up_numbers_reads_no_conversation(alice: Access) -> None:
         end_with_steps(alice, "1")
     reads = [one["sql"] for one in queries if one["sql"].lstrip().startswith("SELECT")]
     assert not [sql for sql in reads if '"request"' in sql or "s.*" in sql]
+
+
+@pytest.mark.parametrize(
+    ("error_class", "is_asked"),
+    [
+        ("", True),  # its worker died
+        ("provider.silent", True),
+        ("provider.too_slow", True),
+        ("provider.unreachable", False),
+        ("provider.rate_limited", False),
+    ],
+)
+def test_a_call_of_which_nothing_was_heard_has_read_what_it_was_sent(
+    alice: Access, error_class: str, is_asked: bool
+) -> None:
+    provider = catalog.create_provider(alice, name="P", kind="openai", api_key="k")
+    prices = {"uncached_input": "10", "cache_read": "1", "cache_write": "12", "output": "50"}
+    model = catalog.add_model(alice, provider, alias="m", name="m", prices=prices)
+    run = make_run(alice)
+    Run.objects.filter(pk=run.pk).update(route=model)
+    run.refresh_from_db()
+    step = Step.objects.create(
+        run=run,
+        number=1,
+        kind=StepKind.MODEL,
+        attempt=1,
+        first_seq=1,
+        started_at=timezone.now(),
+        model_name="m",
+        request={"conversation": ["x" * 4_000]},
+    )
+    endings.stop_unfinished_step(run, error_class=error_class)
+    step.refresh_from_db()
+    assert step.usage_estimated == is_asked
+    assert (step.input_tokens > 1_000) == is_asked
+    assert step.cost == Decimal(step.input_tokens) / 100_000
