@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_ai.models import StreamedResponse
 
+from teammates.text import clean
 from teammates.types import JSON
 
 LONGEST = 10_000  # characters; what is longer is no usage
@@ -36,7 +37,7 @@ class Told:
 
     def _take(self, told: JSON) -> None:
         if len(json.dumps(told)) <= LONGEST:
-            self.usage |= told
+            self.usage |= clean(told)  # it is stored with the answer, and must not take it along
 
 
 def watch(stream: StreamedResponse) -> Told:

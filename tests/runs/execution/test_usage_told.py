@@ -122,3 +122,17 @@ def test_what_was_told_is_kept_word_for_word(
     assert step.usage_told == told
     page = browser_of(alice).get(f"/runs/{run.pk}/steps/{step.number}/").content.decode()
     assert "Usage, as the provider told it" in page
+
+
+def test_usage_that_cannot_be_stored_takes_no_answer_along(
+    alice: Access, models: FakeModels
+) -> None:
+    status, headers, pieces = chat({"content": "Hello"}, usage=False, done=False)
+    told = PLAIN | {"tier": "a\x00b\ud800", "share": float("nan")}
+    last = sse(CHUNK | {"choices": [], "usage": told})
+    models.answer = lambda body: (status, headers, [*pieces, last, sse("[DONE]")])
+    run = finish(run_on(alice, models, "openai_compatible", "llama"))
+    assert run.status == RunStatus.COMPLETED, run.error_message
+    step = Step.objects.get(run=run)
+    assert step.usage_told["tier"] == "a\ufffdb\ufffd"
+    assert (step.input_tokens, step.output_tokens) == (100, 40)
