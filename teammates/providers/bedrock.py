@@ -11,7 +11,9 @@ from teammates.providers import Connection, anthropic, openai
 from teammates.providers.adapting import Profile
 from teammates.providers.vendor import VendorClient, make_http_client
 
-_RUNTIME = re.compile(r"bedrock-runtime\.([\w-]+)\.amazonaws\.com")
+# As the Messages API calls it, whatever region and version another API of Bedrock's wants.
+_CLAUDE = re.compile(r"(?:(?:[a-z]{2,6}|us-gov)\.)?(anthropic\..+?)(?:-v\d+(?::\d+)?)?")
+_RUNTIME = re.compile(r"bedrock-runtime(?:-fips)?\.([\w-]+)\.amazonaws\.com")
 
 
 def make_client(connection: Connection) -> VendorClient:
@@ -25,7 +27,8 @@ def make_client(connection: Connection) -> VendorClient:
     claude, others = anthropic.models_of(client), openai.models_of(connection, http)
 
     def make_model(name: str, profile: Profile) -> Model:
-        return (claude if name.startswith("anthropic.") else others)(name, profile)
+        found = _CLAUDE.fullmatch(name)
+        return claude(found[1], profile) if found else others(name, profile)
 
     return VendorClient(make_model, "Amazon Bedrock", http)
 

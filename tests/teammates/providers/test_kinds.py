@@ -184,7 +184,17 @@ def test_openrouter_is_asked_to_cache_and_given_back_what_was_thought(alice: Acc
     assert assistant["reasoning_details"][0]["data"] == "c2VhbGVk"
 
 
-def test_claude_on_bedrock_speaks_as_anthropic_and_reads_its_cache(alice: Access) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "anthropic.claude-opus-5-5",
+        "us.anthropic.claude-opus-5-5-v1:0",
+        "global.anthropic.claude-opus-5-5-v1",
+    ],
+)
+def test_claude_on_bedrock_speaks_as_anthropic_and_reads_its_cache(
+    alice: Access, name: str
+) -> None:
     thought = {"type": "thinking", "thinking": "", "signature": ""}
     signed = {"type": "signature_delta", "signature": "sig=="}
     thinking = (thought, [{"type": "thinking_delta", "thinking": "Hm."}, signed])
@@ -193,7 +203,7 @@ def test_claude_on_bedrock_speaks_as_anthropic_and_reads_its_cache(alice: Access
     said = ({"type": "text", "text": ""}, [{"type": "text_delta", "text": "None."}])
     with fake_models.serve() as models:
         models.answers = [message(thinking, (call, arguments), stop="tool_use"), message(said)]
-        run = finish(run_on(alice, models, "bedrock", "anthropic.claude-opus-5-5"))
+        run = finish(run_on(alice, models, "bedrock", name))
         assert run.status == RunStatus.COMPLETED, run.error_message
         first, second = models.requests
     assert run.answer is not None
@@ -201,6 +211,7 @@ def test_claude_on_bedrock_speaks_as_anthropic_and_reads_its_cache(alice: Access
     assert (run.cache_read_tokens, run.cache_write_tokens) == (80, 20)
     assert first["path"].startswith("/anthropic/v1/messages")
     assert first["headers"]["Authorization"] == "Bearer sk-test-0123456789"
+    assert first["body"]["model"] == "anthropic.claude-opus-5-5"
     assert "cache_control" in str(first["body"])
     turn = next(one for one in second["body"]["messages"] if one["role"] == "assistant")
     assert turn["content"][0] == {"type": "thinking", "thinking": "Hm.", "signature": "sig=="}
