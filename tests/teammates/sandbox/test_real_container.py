@@ -54,7 +54,7 @@ plt.savefig('chart.png')
         ("import socket\nsocket.create_connection(('1.1.1.1', 53), 2)", "unreachable"),
         ("open('/etc/passwd', 'a')", "Permission denied"),
         ("import os\nos.setuid(0)", "Operation not permitted"),
-        ("import os\nos.mkdir('/home/me')", "File"),
+        ("import os\nos.mkdir('/home/me')", "Error: [Errno"),
         ("open('big', 'wb').write(bytes(200_000_000))", "No space left"),
         ("import os, time\nwhile True:\n    os.fork() or time.sleep(60)", "Resource temporarily"),
     ],
