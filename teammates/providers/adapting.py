@@ -15,6 +15,7 @@ NO_SYSTEM_ROLE = f"{OURS}no_system_role"  # instructions are part of the first m
 NO_RESPONSES = f"{OURS}no_responses"  # it is asked through chat completions
 NO_SUMMARIES = f"{OURS}no_summaries"  # of what a model that reasons thought
 NO_OUTPUT_FORMAT = f"{OURS}no_output_format"  # its result is a tool's call
+NO_TOOLS = f"{OURS}no_tools"  # it is offered none
 REFUSES = f"{OURS}refuses_"  # a sampling setting, which is left out
 
 _SYSTEM_ROLE = r"system\W{1,3}(role|message|prompt|instruction)|role\W{1,4}system|developer instr"
@@ -26,6 +27,12 @@ _TAKES_NO = (
     r"|not? support\w*\W.{{0,40}}\b{0}\b|support {0} input|(unknown variant|invalid value)\W+{0}"
 )
 _TAKES_TEXT_ALONE = r"at most 0 image|content must be a string|required for image input"
+_TAKES_NO_TOOLS = (
+    r"not? support\w*\W.{0,20}\b(tool|function)s?\b|\bsupports? tool use"
+    r"|\b(tool|function)s?\b.{0,30}(not supported|unsupported|n't supported)"
+    r"|tool choice requires"
+)
+_OF_ONE_TOOL = r"schema|propert(y|ies)|parameters?\b|strict|format"
 # Another picture or file, or one that is sent in another way, would be taken.
 _OF_THIS_ONE = (
     r"\b(webp|gif|png|jpe?g|base64|urls?|password|schema|function|propert(y|ies))\b"
@@ -54,10 +61,12 @@ def adapt(
     *,
     sampling: Collection[str] = (),
     media: Collection[MediaKind] = ("picture", "pdf"),
+    has_tools: bool = False,
     sent: Profile | None = None,
 ) -> Profile:
     """What a server wants that refused a request so; empty if that is no matter of the profile.
-    The request had these sampling settings and showed these kinds of files; it was `sent` so."""
+    The request had these sampling settings, showed these kinds of files and perhaps offered tools;
+    it was `sent` so."""
 
     def says(pattern: str) -> bool:
         return re.search(pattern, said, re.IGNORECASE) is not None
@@ -72,6 +81,8 @@ def adapt(
             return {"supports_image_input": False}
         if "pdf" in media and says(_TAKES_NO.format(_PDFS)):
             return {"supports_document_input": False}
+    if has_tools and says(_TAKES_NO_TOOLS) and not says(_OF_ONE_TOOL):
+        return {NO_TOOLS: True}
     if says(_SYSTEM_ROLE) and says(_IS_REFUSED):
         return {NO_SYSTEM_ROLE: True}
     if says(r"reasoning[._ ]?effort"):

@@ -23,6 +23,7 @@ from pydantic_ai.tools import ToolDefinition
 from teammates.providers.adapting import (
     NO_OUTPUT_FORMAT,
     NO_SYSTEM_ROLE,
+    NO_TOOLS,
     REFUSES,
     Profile,
     adapt,
@@ -50,6 +51,7 @@ from teammates.providers.vendor_messages import (
     to_native,
     with_own_id,
     without_system_role,
+    without_tools,
 )
 from teammates.public_http import outside_client
 from teammates.types import JSON
@@ -132,7 +134,13 @@ class VendorClient:
                 wanted = (
                     (self._adapts(error, request) if self._adapts else {})
                     or self._less_exact(said, request, sent)
-                    or adapt(said, sampling=request.sampling, media=_shown(request), sent=sent)
+                    or adapt(
+                        said,
+                        sampling=request.sampling,
+                        media=_shown(request),
+                        has_tools=bool(request.tools),
+                        sent=sent,
+                    )
                 )
                 is_tried = wanted.keys() & (learned.keys() | passing.keys())
                 if not wanted or is_tried or wanted.items() <= sent.items():
@@ -149,6 +157,8 @@ class VendorClient:
     def _opening(
         self, request: ModelRequest, profile: Profile
     ) -> AbstractAsyncContextManager[StreamedResponse]:
+        if profile.get(NO_TOOLS):
+            request = without_tools(request)
         if profile.get(NO_SYSTEM_ROLE):
             request = without_system_role(request)
         model = self._model(request.model, profile)

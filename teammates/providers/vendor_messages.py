@@ -129,6 +129,18 @@ def _native_turn(turn: Turn) -> list[messages.ModelMessage]:
     return [messages.ModelResponse(parts=parts)] if parts else []
 
 
+NO_TOOLS_HERE = (
+    "You cannot call tools here: this model takes none. If the work needs one, say which, and that "
+    "another model is to be chosen for it."
+)
+
+
+def without_tools(request: ModelRequest) -> ModelRequest:
+    """For a model that takes none; it is told, so that it does not pretend."""
+    instructions = f"{request.instructions}\n\n{NO_TOOLS_HERE}"
+    return replace(request, instructions=instructions, tools=[])
+
+
 def without_system_role(request: ModelRequest) -> ModelRequest:
     first, *rest = request.conversation
     assert isinstance(first, UserMessage)

@@ -500,6 +500,33 @@ def test_instructions_go_along_where_there_is_no_system_role(
     assert second[0]["content"] == f"{first[0]['content']}\n\n{first[1]['content']}"
 
 
+@pytest.mark.parametrize(
+    ("words", "wants"),
+    [
+        ("registry.ollama.ai/library/gemma3:4b does not support tools", True),
+        ("No endpoints found that support tool use. Try another model.", True),
+        ("`tool calling` is not supported with this model", True),
+        ("This model does not support function calling", True),
+        ('"auto" tool choice requires --enable-auto-tool-choice to be set', True),
+        ("tools[3].function.parameters: this schema is not supported", False),
+        ("Invalid role: 'tool'", False),
+    ],
+)
+def test_who_takes_no_tools(words: str, wants: bool) -> None:
+    assert bool(adapt(words, has_tools=True)) == wants
+    assert not adapt(words)
+
+
+def test_a_model_that_takes_no_tools_answers_without(alice: Access, models: FakeModels) -> None:
+    no = refused(400, "registry.ollama.ai/library/gemma3:4b does not support tools")
+    run = answered(alice, models, no)
+    assert said(run) == "Hello wörld"
+    first, second = (request["body"] for request in models.requests)
+    assert first["tools"]
+    assert "tools" not in second
+    assert "You cannot call tools here" in second["messages"][0]["content"]
+
+
 def test_a_server_that_falls_silent_is_given_up(
     alice: Access, models: FakeModels, settings: Any
 ) -> None:
