@@ -4,6 +4,7 @@ A compaction is a step like a model call, with its cost. The request itself and 
 stay as they are. A summary that is no shorter than what it stands for is not used.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.db.models import Count
@@ -19,8 +20,10 @@ from teammates.providers.base import (
     UserMessage,
     estimate_tokens,
 )
+from teammates.tools.base import Tool
 
 TRIGGER = 0.8  # of the window, estimated
+SMALL_WINDOW = 32_768  # tokens
 KEPT = 0.3  # of the window, for the newest steps
 LONGEST_QUOTE = 6_000  # characters of one thing that was said, in what is summarised
 SUMMARY_TOKENS = 2_048
@@ -45,9 +48,19 @@ def size_of(instructions: str, conversation: list[ChatMessage]) -> int:
     return estimate_tokens(instructions) + sum(map(_tokens, conversation))
 
 
-def is_near(route: Model, instructions: str, conversation: list[ChatMessage]) -> bool:
-    """Whether the conversation nears the model's window."""
-    return size_of(instructions, conversation) > route.context_window * TRIGGER
+def size_of_request(
+    route: Model, instructions: str, conversation: list[ChatMessage], tools: Iterable[Tool]
+) -> int:
+    """Estimated tokens of what is sent; tools count where they are much of what a model reads."""
+    size = size_of(instructions, conversation)
+    if route.context_window <= SMALL_WINDOW:
+        size += sum(estimate_tokens(f"{tool.description}{tool.schema}") for tool in tools)
+    return size
+
+
+def is_near(route: Model, size: int) -> bool:
+    """Whether a request of so many tokens nears the model's window."""
+    return size > route.context_window * TRIGGER
 
 
 def plan(

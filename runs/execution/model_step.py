@@ -188,8 +188,10 @@ async def _compact(attempt: Attempt, loaded: LoadedRun) -> bool:
     route = loaded.route
     window = attempt.window
     must_compact = window is not None
-    is_near = compaction.is_near(route, loaded.instructions, loaded.conversation)
-    if not is_near and not must_compact:
+    size = compaction.size_of_request(
+        route, loaded.instructions, loaded.conversation, loaded.toolbox.tools.values()
+    )
+    if not compaction.is_near(route, size) and not must_compact:
         return False
     about = loaded.run, route, loaded.conversation
     plan = await in_db(compaction.plan, *about, window=window)
@@ -202,6 +204,7 @@ async def _compact(attempt: Attempt, loaded: LoadedRun) -> bool:
             "Start a new thread or use a larger model.",
         )
     if plan is None:
+        _refuse_what_is_dropped(route, size)
         return False
     attempt.loaded = None  # the conversation begins anew
     step = await _begin(
@@ -225,6 +228,18 @@ async def _compact(attempt: Attempt, loaded: LoadedRun) -> bool:
         after=after,
     )
     return True
+
+
+def _refuse_what_is_dropped(route: Model, size: int) -> None:
+    """Ollama leaves out the beginning of what is too long, with the instructions, and says nothing.
+    Raises `ProviderError`."""
+    if route.provider.kind == "ollama" and size > route.context_window:
+        raise ProviderError(
+            "provider.context_too_long",
+            f"This needs about {size:,} tokens, and {route.name} reads {route.context_window:,} at "
+            "once. Start Ollama with OLLAMA_CONTEXT_LENGTH=32768 or more, and say so in Models & "
+            "prices; or switch off tools of the teammate that the work does not need.",
+        )
 
 
 async def _stream(attempt: Attempt, call: ModelCall, streamed: StreamedTurn) -> None:

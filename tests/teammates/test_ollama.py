@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
+from runs.creation.options import Options
+from runs.models import RunStatus
 from teammates.access import Access
 from teammates.integrations import checks
 from teammates.llm import catalog
 from teammates.models import Model
-from tests.factories import browser_of
+from tests.factories import browser_of, make_run
 from tests.fake_models import FakeModels, chat, refused
-from tests.runs.execution.working import work_until
+from tests.runs.execution.working import finish, work_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NAME = "qwen3:8b"
@@ -213,3 +215,20 @@ def test_the_page_offers_to_pull_one_where_there_is_none() -> None:
     page = render_to_string("settings/_local_servers.html", {"found": [server]})
     assert ">Pull</button>" in page
     assert 'name="model"' in page
+
+
+@pytest.mark.parametrize(("words", "is_too_much"), [(20, False), (2_600, True)])
+def test_what_ollama_would_silently_drop_is_not_sent(
+    alice: Access, models: FakeModels, ollama: Ollama, words: int, is_too_much: bool
+) -> None:
+    ollama.has.add(NAME)
+    model = add(alice, models)
+    Model.objects.filter(pk=model.pk).update(context_window=5_000, max_output_tokens=1_000)
+    models.requests.clear()
+    run = finish(make_run(alice, message="word " * words, options=Options(model=NAME)))
+    if is_too_much:
+        assert (run.status, run.error_class) == (RunStatus.FAILED, "provider.context_too_long")
+        assert "OLLAMA_CONTEXT_LENGTH" in run.error_message
+        assert models.requests == []
+    else:
+        assert run.status == RunStatus.COMPLETED, run.error_message
