@@ -27,13 +27,18 @@ class Told:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._chunks, name)
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        async for chunk in self._chunks:
-            for place in (chunk, getattr(chunk, "message", None), getattr(chunk, "response", None)):
-                told = getattr(place, "usage", None) or getattr(place, "usage_metadata", None)
-                if isinstance(told, BaseModel):
-                    self._take(told.model_dump(mode="json", by_alias=True, exclude_unset=True))
-            yield chunk
+    def __aiter__(self) -> AsyncIterator[Any]:
+        # No generator: a stream that breaks off would leave one more behind, to be closed some day.
+        self._iterator = aiter(self._chunks)
+        return self
+
+    async def __anext__(self) -> Any:
+        chunk = await anext(self._iterator)
+        for place in (chunk, getattr(chunk, "message", None), getattr(chunk, "response", None)):
+            told = getattr(place, "usage", None) or getattr(place, "usage_metadata", None)
+            if isinstance(told, BaseModel):
+                self._take(told.model_dump(mode="json", by_alias=True, exclude_unset=True))
+        return chunk
 
     def _take(self, told: JSON) -> None:
         if len(json.dumps(told)) <= LONGEST:
