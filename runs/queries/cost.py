@@ -1,16 +1,18 @@
 """What a run cost, lane by lane: tokens read, read from a cache, written into it, and written."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from typing import Any, cast
 
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from runs.models import Run, Step, StepKind, StepStatus, Usage
+from runs.models.run_query import RunQuerySet
 from teammates.models import ModelPrice
 from teammates.providers.base import TokenUsage
 from teammates.types import JSON
@@ -52,19 +54,35 @@ class ModelCost:
     saved: Decimal = Decimal(0)
 
 
-def known_costs(runs: Iterable[Run], models: Collection[str] = ()) -> dict[int, JSON]:
-    """By run: `cost`, what is known of it, and `unpriced`, how many of its models lack a price.
-    Where `models` are named, of them alone and of every run; else of runs whose cost is unknown. At
-    most one query."""
-    wanted = [run.pk for run in runs if models or (run.is_finished and run.cost is None)]
-    if not wanted:
-        return {}
-    used = Usage.objects.filter(run__in=wanted)
-    rows = (used.filter(model_name__in=models) if models else used).values("run").order_by()
-    summed = rows.annotate(
-        known=Coalesce(Sum("cost"), Decimal(0)), unpriced=Count("pk", filter=Q(cost=None))
-    )
-    return {row["run"]: {"cost": row["known"], "unpriced": row["unpriced"]} for row in summed}
+_KNOWN: Any = {
+    "known": Coalesce(Sum("cost"), Decimal(0)),
+    "unpriced": Count("pk", filter=Q(cost=None)),
+}
+
+
+def say_known_costs(runs: Collection[Run], models: Collection[str] = ()) -> None:
+    """Set `known_cost` of runs whose own cost is not the one to show: `cost`, what is known of it,
+    and `unpriced`, how often they used a model without a price. Where `models` are named, of them
+    alone and of every run; else of runs whose cost is unknown. At most one query."""
+    wanted = [run for run in runs if models or (run.is_finished and run.cost is None)]
+    used: Any = _used(models).filter(run__in=wanted).values("run")
+    rows = used.annotate(**_KNOWN).order_by()
+    found = {row["run"]: _shown(row) for row in rows} if wanted else {}
+    for run in runs:
+        cast(Any, run).known_cost = found.get(run.pk)
+
+
+def known_cost(runs: RunQuerySet, models: Collection[str] = ()) -> JSON:
+    """What `say_known_costs` says, of many runs together. One query."""
+    return _shown(_used(models).filter(run__in=runs.order_by()).aggregate(**_KNOWN))
+
+
+def _used(models: Collection[str]) -> "QuerySet[Usage]":
+    return Usage.objects.filter(model_name__in=models) if models else Usage.objects.all()
+
+
+def _shown(row: JSON) -> JSON:
+    return {"cost": row["known"], "unpriced": row["unpriced"]}
 
 
 def _price_of(step: Step, prices: list[ModelPrice]) -> ModelPrice | None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -18,7 +19,7 @@ from runs.lifecycle import endings, flags
 from runs.models import Channel, Run, RunStatus
 from runs.models.run_query import RunQuerySet
 from runs.queries import lookup, query_language, saved_views
-from runs.queries.cost import known_costs
+from runs.queries.cost import known_cost, say_known_costs
 from runs.queries.histogram import SERIES, errors, survey
 from runs.queries.query_language import Term, with_term
 from runs.usage.dimensions import NONE
@@ -95,19 +96,21 @@ def run_list(request: PageRequest) -> HttpResponse:
     sought = request.GET.get("q", query_language.DEFAULT)
     terms = query_language.parse(sought)
     filtered = query_language.apply(Run.objects.visible_to(access), terms)
-    problems = [term.problem for term in terms if term.problem]
-    if problems:  # what was meant is not known: nothing is shown that could be acted on
-        filtered = filtered.none()
+    if problems := [term.problem for term in terms if term.problem]:
+        filtered = filtered.none()  # what was meant is not known: nothing can be acted on
     if kind := request.GET.get("format"):
         _refuse_problems(terms)
         count_export(request.access)
         return _export(filtered, kind)
     by_error = request.GET.get("group") == "error"
     begins, ends = query_language.span_of(terms)
+    models = [one.value for one in terms if one.key == "used" and one.value != NONE]
     with query_language.planned(terms):
         rows = [] if by_error else _behind(access, filtered, request.GET.get("after", ""))
-        _say_known_costs(rows, terms)
+        say_known_costs(rows, models)
         whole = survey(filtered, begins=begins, ends=ends or timezone.now())
+        if not whole.is_cut and (models or whole.unpriced):
+            whole = replace(whole, **known_cost(filtered, models))
         failures = errors(filtered) if by_error else []
     return render(
         request,
@@ -140,15 +143,6 @@ def run_list(request: PageRequest) -> HttpResponse:
             "shows_archived": query_language.asks_for_archived(terms),
         },
     )
-
-
-def _say_known_costs(runs: list[Any], terms: list[Term]) -> None:
-    """Set `known_cost` of runs whose own cost is not the one to show: of the models that are asked
-    for, or of those that have a price."""
-    models = [term.value for term in terms if term.key == "used" and term.value != NONE]
-    known = known_costs(runs, models)
-    for run in runs:
-        run.known_cost = known.get(run.pk)
 
 
 def _behind(access: Access, runs: RunQuerySet, after: str) -> list[Run]:

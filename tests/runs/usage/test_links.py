@@ -160,6 +160,8 @@ def test_runs_of_several_models_add_up_too(alice: Access) -> None:
     assert len(page["rows"]) == 3
     for group, url, _, _ in page["rows"]:
         assert shown(browser, url) == group.sums.cost
+        assert browser.get(url).context["whole"].cost == group.sums.cost
+    assert browser.get(page["all_runs"]).context["whole"].cost == report.sums.cost
     assert "over $0.1" in browser.get(page["all_runs"]).content.decode()
     [unpriced] = page["unpriced"]
     assert len(listed(browser, unpriced["url"])) == 1
