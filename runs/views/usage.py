@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET
 
 from runs.budgets import definitions
 from runs.budgets import report as budgets
-from runs.budgets.report import BudgetUse
+from runs.budgets.report import BudgetUse, percent_of
 from runs.models import ACTIVE, BudgetPeriod, Run
 from runs.usage import caps, from_runs, periods
 from runs.usage import report as usage_report
@@ -81,6 +81,9 @@ def usage_page(request: PageRequest) -> HttpResponse:
             "chips": _chips(query, only, narrowed),
             "under_way": Run.objects.visible_to(access).filter(status__in=ACTIVE).count(),
             "budget": budget,
+            "likely": percent_of(budget.budget.amount, report.month_end.likely)
+            if budget and report.month_end
+            else None,
             "others": None if shared else _others(report),
             "by_label": label_of(report),
             "shared": " and ".join(shared),

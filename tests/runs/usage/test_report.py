@@ -1,6 +1,7 @@
 """Daily sums and the limits of end users."""
 
 import csv
+import re
 import threading
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -10,6 +11,7 @@ import pytest
 from django.db import close_old_connections, transaction
 from django.utils import timezone
 
+from runs.budgets import definitions
 from runs.creation import options, requests
 from runs.lifecycle import endings
 from runs.lifecycle.endings import Outcome
@@ -215,6 +217,10 @@ def test_the_end_of_the_month_is_a_range(alice: Access, monkeypatch: pytest.Monk
     assert round(month_end.spread, 2) == round(Decimal(7 / 3 * 27).sqrt(), 2)
     page = factories.browser_of(alice).get("/usage/?period=month").content.decode()
     assert "likely, ± $7.94</small>" in page
+    definitions.set_budget(alice, period="month", amount="100", action="pause")
+    page = factories.browser_of(alice).get("/usage/?period=month").content.decode()
+    [(spent, likely)] = re.findall(r'<line x1="(\d+)" x2="(\d+)"', page)
+    assert (int(spent), int(likely)) == (8, 42)
     ended(alice, None)
     Run.objects.filter(cost=None).update(finished_at=datetime(2026, 11, 2, 12, tzinfo=UTC))
     remake_days(alice.organization)
