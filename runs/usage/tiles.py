@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
 
-from django.db.models import Count, Q, Sum
-from django.db.models.functions import Coalesce
+from django.db.models import Count, Sum
 
 from runs.models import Run, RunStatus, Usage
 from runs.usage import periods
@@ -31,24 +30,26 @@ def saved(access: Access, read: Mapping[str, int]) -> Decimal:
     return saved
 
 
+LOST = {"failed": (RunStatus.FAILED,), "cancelled": (RunStatus.CANCELLED, RunStatus.CLOSED)}
+
+
 def lost(access: Access, span: Span) -> dict[str, JSON]:
-    """What runs cost that ended without a result, by how, as far as that is known. One query."""
-    runs = Run.objects.visible_to(access).exclude(status=RunStatus.COMPLETED)
-    failed = Q(status=RunStatus.FAILED)
-    sums = runs.ended_within(span.start, span.end).aggregate(
-        **{
-            f"{how}_{name}": of
-            for how, which in (("failed", failed), ("cancelled", ~failed))
-            for name, of in (
-                ("cost", Coalesce(Sum("usage__cost", filter=which), Decimal(0))),
-                ("unpriced", Count("usage", filter=which & Q(usage__cost=None))),
-            )
-        }
-    )
-    return {
-        how: {name: sums[f"{how}_{name}"] for name in ("cost", "unpriced")}
-        for how in ("failed", "cancelled")
-    }
+    """What runs cost that ended without a result, by how, as far as that is known. One query, and
+    another where the cost of some is not."""
+    runs = Run.objects.visible_to(access).ended_within(span.start, span.end)
+    runs = runs.filter(status__in=[one for statuses in LOST.values() for one in statuses])
+    rows = runs.values("status").order_by()
+    rows = rows.annotate(known=Sum("cost"), n=Count("pk"), priced=Count("cost"))
+    found = {row["status"]: row for row in rows}
+    sums: dict[str, JSON] = {how: {"cost": Decimal(0), "unpriced": 0} for how in LOST}
+    for how, statuses in LOST.items():
+        for row in (found[status] for status in statuses if status in found):
+            sums[how]["cost"] += row["known"] or 0
+            sums[how]["unpriced"] += row["n"] - row["priced"]
+        if sums[how]["unpriced"]:  # a part of it may be known
+            used = Usage.objects.filter(run__in=runs.filter(cost=None, status__in=statuses))
+            sums[how]["cost"] += used.aggregate(known=Sum("cost"))["known"] or 0
+    return sums
 
 
 def unpriced(access: Access, span: Span) -> list[JSON]:
