@@ -6,9 +6,10 @@ Locks are taken in one order: rows of runs, then counts by budget, time and run.
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from runs.models import BudgetPeriod
+from runs.models import CALLS_A_MODEL, BudgetPeriod
 from runs.usage.periods import midnight, month_of, today
 
+CALLS = ", ".join(f"'{kind}'" for kind in CALLS_A_MODEL)  # kinds of steps
 # Runs, each with the first of those that started each other.
 RUNS = "(runs_run r JOIN runs_run root ON root.id = coalesce(r.root_id, r.id))"
 # Of the runs that started run `r`, one through another: a column.
@@ -50,7 +51,7 @@ COUNTED = f"""
 SELECT r.id FROM {RUNS} JOIN runs_budget b ON {COUNTS_AGAINST}
 CROSS JOIN (SELECT %s::bigint AS budget, %s::timestamptz AS since) asked
 WHERE b.id = asked.budget AND EXISTS (
-    SELECT FROM runs_step s WHERE s.run_id = r.id AND s.kind IN ('model', 'compaction')
+    SELECT FROM runs_step s WHERE s.run_id = r.id AND s.kind IN ({CALLS})
         AND (asked.since IS NULL OR s.started_at >= asked.since)
 )
 """

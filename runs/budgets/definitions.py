@@ -7,9 +7,16 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from runs.budgets.counting import COUNTS_AGAINST, KEY_RUN, RUNS, STARTS_ON, began_on, days_of
+from runs.budgets.counting import (
+    CALLS,
+    COUNTS_AGAINST,
+    KEY_RUN,
+    RUNS,
+    STARTS_ON,
+    began_on,
+    days_of,
+)
 from runs.models import (
-    CALLS_A_MODEL,
     PERIODS,
     Budget,
     BudgetAction,
@@ -28,14 +35,13 @@ from teammates.trust import audit, limits
 COLUMNS = ("teammate", "task", "member", "api_key", "end_user", "thread", "run")
 LARGEST = Decimal(10_000_000)  # dollars
 LONGEST_WAIT = "3s"
-_CALLS = ", ".join(f"'{kind}'" for kind in CALLS_A_MODEL)
 # What the runs of a new budget have spent so far in what is going on: this day, week or month, all
 # time, or runs that are not over.
 _COUNT = f"""
 INSERT INTO runs_budgetcount (budget_id, starts_on, run_id, spent, kept, reserved, granted, told)
 SELECT b.id, {STARTS_ON}, {KEY_RUN}, coalesce(sum(s.cost), 0), 0, 0, 0, 0
 FROM runs_budget b JOIN {RUNS} ON {COUNTS_AGAINST}
-JOIN runs_step s ON s.run_id = r.id AND s.kind IN ({_CALLS})
+JOIN runs_step s ON s.run_id = r.id AND s.kind IN ({CALLS})
 WHERE b.id = %(budget)s AND CASE b.period WHEN 'total' THEN true
     WHEN 'credits' THEN r.finished_at IS NULL
     WHEN 'run' THEN EXISTS (
@@ -59,7 +65,7 @@ _HOLD = f"""
 INSERT INTO runs_budgethold (step_id, count_id, amount)
 SELECT s.id, c.id, coalesce(({_WORST}), 0)
 FROM runs_budget b JOIN {RUNS} ON {COUNTS_AGAINST}
-JOIN runs_step s ON s.run_id = r.id AND s.kind IN ({_CALLS}) AND s.status = 'running'
+JOIN runs_step s ON s.run_id = r.id AND s.kind IN ({CALLS}) AND s.status = 'running'
 JOIN runs_budgetcount c ON c.budget_id = b.id AND c.starts_on IS NOT DISTINCT FROM {STARTS_ON}
     AND c.run_id IS NOT DISTINCT FROM {KEY_RUN}
 WHERE b.id = %(budget)s

@@ -13,8 +13,7 @@ from typing import Any
 from runs.usage import from_runs, periods, tiles
 from runs.usage.dimensions import DIMENSIONS, Dimension
 from runs.usage.periods import Span
-from runs.usage.sources import Group, source_of
-from runs.usage.totals import LANES
+from runs.usage.sources import Group, added, source_of
 from teammates.access import Access
 from teammates.types import JSON
 
@@ -54,11 +53,7 @@ class Sums:
 
     @classmethod
     def of(cls, rows: Iterable[JSON]) -> "Sums":
-        sums = cls()
-        for row in rows:
-            for name in ("runs", "cost", "unpriced", *LANES):
-                setattr(sums, name, getattr(sums, name) + row[name])
-        return sums
+        return cls(**added(rows))
 
 
 @dataclass

@@ -2,7 +2,7 @@
 none by what is asked for, the runs themselves."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from functools import cache
@@ -127,7 +127,7 @@ class FromRuns:
 
     def largest(self, span: Span, most: int) -> dict[Group, JSON]:
         found = self._made(span, self._dimensions)
-        sums = {group: _added(days.values()) for group, days in found.items()}
+        sums = {group: added(days.values()) for group, days in found.items()}
         order = sorted(sums, key=lambda group: (-sums[group]["cost"], -sums[group]["runs"]))
         return {group: sums[group] for group in order[:most]}
 
@@ -142,10 +142,13 @@ class FromRuns:
             return self._kept.read_from_cache(span)
         found = self._made(span, (DIMENSIONS["model"],))
         read = {
-            model: _added(days.values())["cache_read_tokens"] for (model,), days in found.items()
+            model: added(days.values())["cache_read_tokens"] for (model,), days in found.items()
         }
         return {model: tokens for model, tokens in read.items() if tokens}
 
 
-def _added(rows: Collection[JSON]) -> JSON:
-    return {name: sum(row[name] for row in rows) for name in ("runs", "cost", "unpriced", *LANES)}
+def added(rows: Iterable[JSON]) -> JSON:
+    """The sums of sums."""
+    rows = list(rows)
+    counts = {name: sum(row[name] for row in rows) for name in ("runs", "unpriced", *LANES)}
+    return counts | {"cost": sum((row["cost"] for row in rows), Decimal(0))}

@@ -50,22 +50,24 @@ def spend(run: Run, chance: random.Random, **fields: Any) -> None:
             )
 
 
+def add_call(run: Run, number: int = 1, **fields: Any) -> Step:
+    """A step of a run: one call of a model, which is over."""
+    told = {
+        "status": StepStatus.DONE,
+        "started_at": timezone.now(),
+        "model_name": "m",
+        "input_tokens": 10,
+    }
+    return Step.objects.create(
+        run=run, number=number, kind=StepKind.MODEL, attempt=1, first_seq=1, **(told | fields)
+    )
+
+
 def ended(access: Access, cost: str | None, like: Run | None = None) -> Run:
     """A run of one call, of the same task as `like`."""
     run = make_run(access)
     if like is not None:
         Run.objects.filter(pk=run.pk).update(task=like.task_id)
     lease = claim(run)
-    Step.objects.create(
-        run=run,
-        number=1,
-        kind=StepKind.MODEL,
-        status=StepStatus.DONE,
-        attempt=1,
-        first_seq=1,
-        started_at=timezone.now(),
-        model_name="m",
-        input_tokens=10,
-        cost=cost,
-    )
+    add_call(run, cost=cost)
     return endings.finish_run(lease, [], Outcome(RunStatus.COMPLETED))

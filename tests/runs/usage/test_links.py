@@ -12,7 +12,7 @@ from django.utils import timezone
 from runs.budgets import definitions
 from runs.lifecycle import endings
 from runs.lifecycle.endings import Outcome
-from runs.models import Run, RunStatus, Step, StepKind, StepStatus
+from runs.models import Run, RunStatus, StepStatus
 from runs.queries.cost import cost_of
 from runs.usage.days import remake_days
 from teammates.access import Access
@@ -20,6 +20,7 @@ from teammates.llm import catalog
 from teammates.models import Model
 from teammates.roster import editing
 from tests.factories import browser_of, claim, default_teammate, make_run
+from tests.runs.usage.spending import add_call
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -45,16 +46,11 @@ def spent(
     lease = claim(run)
     calls = [StepStatus.STOPPED, StepStatus.DONE] if is_tried_again else [StepStatus.DONE]
     for number, call in enumerate(calls, start=1):
-        Step.objects.create(
-            run=run,
-            number=number,
-            kind=StepKind.MODEL,
+        add_call(
+            run,
+            number,
             status=call,
-            attempt=1,
-            first_seq=1,
-            started_at=timezone.now(),
             finished_at=timezone.now(),
-            model_name="m",
             model_alias="m",
             input_tokens=cached + 10,
             cache_read_tokens=cached,
@@ -118,23 +114,12 @@ def test_calls_that_broke_off_are_counted_and_marked(alice: Access, model: Model
     assert "Of it in 1 call that broke off" in page
 
 
-def ended_with(access: Access, *calls: tuple[str, str | None], **fields: Any) -> Run:
+def ended_with(access: Access, *calls: tuple[str, str | None]) -> Run:
     """A run that called these models, each for that many dollars or for nobody knows how many."""
     run = make_run(access)
     lease = claim(run)
     for number, (model, cost) in enumerate(calls, start=1):
-        Step.objects.create(
-            run=run,
-            number=number,
-            kind=StepKind.MODEL,
-            status=StepStatus.DONE,
-            attempt=1,
-            first_seq=1,
-            started_at=timezone.now(),
-            model_name=model,
-            input_tokens=10,
-            cost=cost,
-        )
+        add_call(run, number, model_name=model, cost=cost)
     failed = Outcome(RunStatus.FAILED, error_class="x", error_message="It broke.")
     return endings.finish_run(lease, [], failed)
 

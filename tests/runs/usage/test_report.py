@@ -15,7 +15,7 @@ from runs.budgets import definitions
 from runs.creation import options, requests
 from runs.lifecycle import endings
 from runs.lifecycle.endings import Outcome
-from runs.models import Run, RunStatus, Step, StepKind, StepStatus, UsageDay
+from runs.models import Run, RunStatus, UsageDay
 from runs.usage import limits, periods, totals
 from runs.usage import report as usage_report
 from runs.usage.days import remake_days
@@ -24,7 +24,7 @@ from teammates.errors import PaymentRequired, TooMany
 from teammates.people import end_users
 from tests import factories
 from tests.factories import claim, make_run, make_thread
-from tests.runs.usage.spending import ended
+from tests.runs.usage.spending import add_call, ended
 
 
 def finished(access: Access, *, models: tuple[str, ...] = ("a",), **fields: Any) -> Run:
@@ -32,19 +32,7 @@ def finished(access: Access, *, models: tuple[str, ...] = ("a",), **fields: Any)
     run = make_run(access, **fields)
     lease = claim(run)
     for number, model in enumerate(models):
-        Step.objects.create(
-            run=run,
-            number=number + 1,
-            kind=StepKind.MODEL,
-            status=StepStatus.DONE,
-            attempt=1,
-            first_seq=1,
-            started_at=timezone.now(),
-            model_name=model,
-            input_tokens=10,
-            output_tokens=5,
-            cost=Decimal("0.25"),
-        )
+        add_call(run, number + 1, model_name=model, output_tokens=5, cost=Decimal("0.25"))
     return endings.finish_run(lease, [], Outcome(RunStatus.COMPLETED, text="Done."))
 
 
