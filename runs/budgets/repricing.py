@@ -72,8 +72,8 @@ SELECT DISTINCT r.id FROM corrected c JOIN runs_run r ON r.id = c.run_id
 WHERE r.finished_at IS NOT NULL
 """
 _USAGE = f"""
-UPDATE runs_usage u SET cost = s.cost FROM (
-    SELECT run_id, model_name, CASE WHEN count(*) = count(cost) THEN sum(cost) END AS cost
+UPDATE runs_usage u SET cost = s.known, unpriced_calls = s.unpriced FROM (
+    SELECT run_id, model_name, coalesce(sum(cost), 0) AS known, count(*) - count(cost) AS unpriced
     FROM runs_step WHERE run_id = ANY(%(runs)s)
         AND kind IN ({", ".join(f"'{kind}'" for kind in CALLS_A_MODEL)})
     GROUP BY 1, 2
@@ -81,7 +81,7 @@ UPDATE runs_usage u SET cost = s.cost FROM (
 """
 _RUNS = """
 UPDATE runs_run r SET cost = u.cost FROM (
-    SELECT run_id, CASE WHEN count(*) = count(cost) THEN sum(cost) END AS cost
+    SELECT run_id, CASE WHEN sum(unpriced_calls) = 0 THEN sum(cost) END AS cost
     FROM runs_usage WHERE run_id = ANY(%(runs)s) GROUP BY 1
 ) u WHERE r.id = u.run_id
 """

@@ -131,12 +131,14 @@ _END = log.statement(
         {", ".join(f"{name} = e.{name}" for name in _USED)}""",
     behind=f""", booked AS (
     INSERT INTO runs_usage (run_id, organization_id, model_name, recorded_at, {", ".join(_USED)},
-        estimated)
+        unpriced_calls, estimated)
     SELECT u.run_id, u.organization_id, u.model_name, u.recorded_at,
-        {", ".join(f"u.{name}" for name in _USED)}, u.estimated
+        {", ".join(f"u.{name}" for name in _USED)},
+        u.unpriced_calls, u.estimated
     FROM jsonb_to_recordset(%(used)s::jsonb) u(run_id bigint, organization_id bigint,
         model_name text, recorded_at timestamptz,
-        {", ".join(f"{lane} bigint" for lane in LANES)}, cost numeric, estimated boolean)
+        {", ".join(f"{lane} bigint" for lane in LANES)}, cost numeric,
+        unpriced_calls int, estimated boolean)
     JOIN up ON up.id = u.run_id
 ), made AS (
     SELECT e.run_id, ARRAY[said.id] AS ids FROM ends e JOIN said ON said.uid = e.answer_uid
@@ -189,7 +191,9 @@ def _ending(end: End) -> JSON:
 
 
 def _booked(end: End, row: Usage) -> JSON:
-    numbers = {name: getattr(row, name) for name in (*_USED, "estimated", "model_name")}
+    numbers = {
+        name: getattr(row, name) for name in (*_USED, "unpriced_calls", "estimated", "model_name")
+    }
     return {
         "run_id": end.run.pk,
         "organization_id": end.run.organization_id,

@@ -19,7 +19,10 @@ class Usage(models.Model):
     output_tokens = models.BigIntegerField()
     cache_read_tokens = models.BigIntegerField()
     cache_write_tokens = models.BigIntegerField()
-    cost = models.DecimalField(null=True, max_digits=14, decimal_places=6)
+    cost = models.DecimalField(  # what is known of it
+        max_digits=14, decimal_places=6, default=0
+    )
+    unpriced_calls = models.PositiveIntegerField(default=0)
     estimated = models.BooleanField(default=False)
 
     class Meta:
@@ -47,12 +50,13 @@ class DaySums(models.Model):
         User, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+"
     )
     runs = models.PositiveIntegerField()
+    records = models.PositiveIntegerField(default=0)  # of `Usage`: a run has one for each model
     input_tokens = models.BigIntegerField()
     output_tokens = models.BigIntegerField()
     cache_read_tokens = models.BigIntegerField()
     cache_write_tokens = models.BigIntegerField()
     cost = models.DecimalField(max_digits=14, decimal_places=6)  # what is known of it
-    unpriced = models.PositiveIntegerField()  # how many runs lacked a price
+    unpriced = models.PositiveIntegerField()  # how many runs had calls without a price
     last_at = models.DateTimeField()
 
     class Meta:

@@ -56,7 +56,7 @@ class ModelCost:
 
 _KNOWN: Any = {
     "known": Coalesce(Sum("cost"), Decimal(0)),
-    "unpriced": Count("pk", filter=Q(cost=None)),
+    "unpriced": Count("pk", filter=Q(unpriced_calls__gt=0)),
 }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 
+from django.contrib.postgres.fields import ArrayField
 from django.db.models import (
     DurationField,
     Exists,
@@ -34,6 +35,7 @@ from runs.models import (
     Usage,
 )
 from runs.models.run_query import RunQuerySet
+from runs.usage.days import tags_of
 from runs.usage.dimensions import NONE
 from runs.usage.periods import midnight
 from teammates.errors import Invalid
@@ -110,6 +112,13 @@ def _used(runs: RunQuerySet, value: str) -> RunQuerySet:
     return runs.filter(Exists(used.filter(model_name=value)))
 
 
+def _unpriced(runs: RunQuerySet, value: str) -> RunQuerySet:
+    """Runs that ended and called the model of exactly this name while it had no price."""
+    return runs.filter(
+        Exists(Usage.objects.filter(run=OuterRef("pk"), model_name=value, unpriced_calls__gt=0))
+    )
+
+
 def _budget(runs: RunQuerySet, value: str) -> RunQuerySet:
     """Runs that spent what counts against a budget now: in its day, week or month, or ever."""
     number = number_of(value)
@@ -184,6 +193,16 @@ def _tag(runs: RunQuerySet, value: str) -> RunQuerySet:
         output_field=TextField(),
     )
     return runs.alias(tag=found).filter(tag=wanted)
+
+
+def _counted(runs: RunQuerySet, value: str) -> RunQuerySet:
+    """Runs that sums of usage count with a tag: one of many tags may be beyond those."""
+    tags = Func(
+        F("metadata"),
+        template=f"ARRAY({tags_of('%(expressions)s')})",
+        output_field=ArrayField(TextField()),
+    )
+    return _tag(runs, value).alias(tags=tags).filter(Q(tags__contains=[value]))
 
 
 def _number_of(field: str) -> Filter:
@@ -288,12 +307,14 @@ FILTERS: dict[str, Filter] = {
     "key": _named("api_key", "name"),
     "model": _model,
     "used": _used,
+    "unpriced": _unpriced,
     "budget": _budget,
     "channel": _channel,
     "is": _is,
     "has": _has,
     "tool": _tool,
     "tag": _tag,
+    "counted": _counted,
     "error": _error,
     "thread": _number_of("thread_id"),
     "version": _version,

@@ -9,12 +9,12 @@ from runs.usage.totals import LANES
 from teammates.types import JSON
 
 _LANES = ", ".join(LANES)
-# What run `r` used of each model, the first one first; a step without a price makes the cost of its
-# model unknown rather than wrong.
+# What run `r` used of each model, the first one first: what is known of its cost, and how many
+# calls had no price.
 USED = f"""(
     SELECT jsonb_agg(used ORDER BY used.first) FROM (
         SELECT model_name, min(number) AS first, {", ".join(f"sum({n}) AS {n}" for n in LANES)},
-               CASE WHEN count(*) = count(cost) THEN sum(cost)::text END AS cost,
+               coalesce(sum(cost), 0)::text AS cost, count(*) - count(cost) AS unpriced_calls,
                bool_or(usage_estimated) AS estimated
         FROM runs_step s
         WHERE s.run_id = r.id AND s.kind IN ({", ".join(f"'{kind}'" for kind in CALLS_A_MODEL)})
@@ -31,7 +31,8 @@ def usage_of(run: Run, used: str | None) -> list[Usage]:
             organization_id=run.organization_id,
             model_name=one["model_name"],
             **{lane: one[lane] for lane in LANES},
-            cost=None if one["cost"] is None else Decimal(one["cost"]),
+            cost=Decimal(one["cost"]),
+            unpriced_calls=one["unpriced_calls"],
             estimated=one["estimated"],
         )
         for one in json.loads(used or "[]")
@@ -41,9 +42,9 @@ def usage_of(run: Run, used: str | None) -> list[Usage]:
 def totals_of(rows: Iterable[Usage]) -> JSON:
     """The columns of a run that say what it used; one unknown cost makes the sum unknown."""
     rows = list(rows)
-    costs = [row.cost for row in rows if row.cost is not None]
+    is_known = not any(row.unpriced_calls for row in rows)
     return {
         **{lane: sum(getattr(row, lane) for row in rows) for lane in LANES},
-        "cost": sum(costs, Decimal(0)) if len(costs) == len(rows) else None,
+        "cost": sum((row.cost for row in rows), Decimal(0)) if is_known else None,
         "usage_estimated": any(row.estimated for row in rows),
     }

@@ -14,7 +14,7 @@ from runs.models import LabelKind
 from runs.usage.totals import LANES
 from teammates.models import Organization
 
-SUMMED = ("runs", *LANES, "cost", "unpriced")
+SUMMED = ("runs", "records", *LANES, "cost", "unpriced")
 _KEY = (
     "organization_id",
     "day",
@@ -45,20 +45,23 @@ def _group_by(key: tuple[str, ...]) -> str:
     return f"GROUP BY {places} ORDER BY {places}"
 
 
-# The labels of run `r`: each tool that it called, and the tags of its metadata.
+def tags_of(metadata: str) -> str:
+    """The SELECT of the tags that a run is counted with, as `label`, from its column of
+    metadata."""
+    return f"""SELECT m.key || '=' || m.value AS label
+        FROM jsonb_each_text(CASE jsonb_typeof({metadata}) WHEN 'object' THEN {metadata}
+            ELSE jsonb_build_object() END) m
+        WHERE length(m.key) + length(m.value) < {LONGEST_LABEL}
+            AND position('=' in m.key) = 0 AND position('"' in m.key || m.value) = 0
+            AND jsonb_typeof({metadata} -> m.key) IN ('string', 'number', 'boolean')
+        ORDER BY m.key LIMIT {MOST_TAGS}"""
+
+
+# The labels of run `r`: each tool that it called, and its tags.
 _LABELS_OF_RUN = f"""(
     SELECT DISTINCT '{LabelKind.TOOL}' AS kind, name AS label FROM runs_toolcall c
     WHERE c.run_id = r.id
-    UNION ALL (
-        SELECT '{LabelKind.TAG}', m.key || '=' || m.value
-        FROM jsonb_each_text(
-            CASE jsonb_typeof(r.metadata) WHEN 'object' THEN r.metadata ELSE '{{{{}}}}' END
-        ) m
-        WHERE length(m.key) + length(m.value) < {LONGEST_LABEL}
-            AND position('=' in m.key) = 0 AND position('"' in m.key || m.value) = 0
-            AND jsonb_typeof(r.metadata -> m.key) IN ('string', 'number', 'boolean')
-        ORDER BY m.key LIMIT {MOST_TAGS}
-    )
+    UNION ALL SELECT '{LabelKind.TAG}', tags.label FROM ({tags_of("r.metadata")}) tags
 )"""
 
 
@@ -73,7 +76,8 @@ def _made_with(kinds: Sequence[LabelKind]) -> str:
 SELECT r.organization_id, {{when}}, r.end_user_id, r.teammate_id, r.teammate_version_id,
     CASE WHEN NOT t.is_ad_hoc THEN r.task_id END, r.created_by_id, r.api_key_id, r.channel,
     coalesce(u.model_name, ''), {labels}count(*) FILTER (WHERE coalesce(u.place, 1) = 1) AS runs,
-    {_summed("u")}, count(u.id) FILTER (WHERE u.cost IS NULL), max(r.finished_at) AS last_at
+    count(u.id) AS records, {_summed("u")}, count(u.id) FILTER (WHERE u.unpriced_calls > 0),
+    max(r.finished_at) AS last_at
 FROM runs_run r
 JOIN teammates_organization o ON o.id = r.organization_id
 JOIN runs_task t ON t.id = r.task_id
@@ -87,13 +91,14 @@ LEFT JOIN LATERAL (
 
 _MADE_LABELS = f"""
 SELECT r.organization_id, l.kind, {{when}}, r.created_by_id, l.label, count(*) AS runs,
-    {_summed("u")}, count(*) FILTER (WHERE u.lacks_price), max(r.finished_at) AS last_at
+    sum(u.records) AS records, {_summed("u")}, count(*) FILTER (WHERE u.lacks_price),
+    max(r.finished_at) AS last_at
 FROM runs_run r
 JOIN teammates_organization o ON o.id = r.organization_id
 CROSS JOIN LATERAL {_LABELS_OF_RUN} l
 CROSS JOIN LATERAL (
-    SELECT {", ".join(f"sum({name}) AS {name}" for name in (*LANES, "cost"))},
-        bool_or(cost IS NULL) AS lacks_price
+    SELECT count(*) AS records, {", ".join(f"sum({n}) AS {n}" for n in (*LANES, "cost"))},
+        bool_or(unpriced_calls > 0) AS lacks_price
     FROM runs_usage WHERE run_id = r.id
 ) u
 WHERE r.finished_at IS NOT NULL AND {{which}}

@@ -105,5 +105,5 @@ DIMENSIONS = {
     "end_user": Dimension("End user", "end_user", _end_users, _by_id("user"), "No end user"),
     "key": Dimension("Key", "api_key", _api_keys, _by_id("key"), "No key"),
     "tool": Dimension("Tool", "label", _as_they_are, _by_value("tool"), kind=LabelKind.TOOL),
-    "tag": Dimension("Tag", "label", _as_they_are, _by_value("tag"), kind=LabelKind.TAG),
+    "tag": Dimension("Tag", "label", _as_they_are, _by_value("counted"), kind=LabelKind.TAG),
 }

@@ -53,17 +53,15 @@ def lost(access: Access, span: Span) -> dict[str, JSON]:
 
 
 def unpriced(access: Access, span: Span) -> list[JSON]:
-    """Models that were used while they had no price: their cost is in no sum."""
+    """Models that were used while they had no price: what that cost is in no sum."""
     if not access.is_admin:
         return []
     zone = access.organization.zone
     rows = Usage.objects.filter(
         organization=access.organization,
-        cost=None,
+        unpriced_calls__gt=0,
         recorded_at__gte=periods.midnight(span.start, zone),
         recorded_at__lt=periods.midnight(span.end + timedelta(days=1), zone),
     ).exclude(model_name="")
-    found = rows.values("model_name").annotate(
-        runs=Sum(1), tokens=Sum("input_tokens") + Sum("output_tokens")
-    )
+    found = rows.values("model_name").annotate(runs=Count("pk"), calls=Sum("unpriced_calls"))
     return [dict(row) for row in found.order_by("model_name")]

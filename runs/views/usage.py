@@ -26,7 +26,6 @@ from runs.views.usage_chart import days_term, label_of, runs_url
 from teammates.access import Access
 from teammates.web.pages import PageRequest, count_export, csv_download
 
-UNKNOWN = ("cost", "unknown")
 TOO_MANY = (
     f"With their days before, these days have more than {from_runs.MOST_RUNS:,} runs: tools and "
     "tags stand alone. Choose fewer days to see them beside something else."
@@ -112,7 +111,7 @@ def _led_to(report: UsageReport, terms: Terms) -> dict[str, Any]:
             (how, sums, runs_url(days, [("status", how)])) for how, sums in report.lost.items()
         ],
         "unpriced": [
-            one | {"url": runs_url(days, [("used", one["model_name"]), UNKNOWN])}
+            one | {"url": runs_url(days, [("unpriced", one["model_name"])])}
             for one in report.unpriced
         ],
     }

@@ -7,7 +7,6 @@ model without a price: what that cost is in no sum.
 """
 
 from datetime import UTC, date, timedelta
-from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -51,7 +50,7 @@ def my_hourly_usage(request: ApiRequest, start: date, end: date) -> list[JSON]:
 
 @router.get("/me/usage/by-model")
 def my_usage_by_model(request: ApiRequest, year: Year = None, month: Month = None) -> list[JSON]:
-    return _by_model(usage_of(_asker(request)), year, month)
+    return _by_model(days_of(_asker(request)), year, month)
 
 
 @router.get("/orgs/{org_id}/usage")
@@ -79,7 +78,7 @@ def hourly_usage(request: ApiRequest, org_id: UUID, start: date, end: date) -> l
 def usage_by_model(
     request: ApiRequest, org_id: UUID, year: Year = None, month: Month = None
 ) -> list[JSON]:
-    return _by_model(usage_of(_of_organization(request.auth, org_id)), year, month)
+    return _by_model(days_of(_of_organization(request.auth, org_id)), year, month)
 
 
 @router.get("/admin/usage/summary")
@@ -100,7 +99,7 @@ def usage_of_all_by_model(
     request: ApiRequest, year: Year = None, month: Month = None
 ) -> list[JSON]:
     _require_installation(request.auth)
-    return _by_model(Usage.objects.all(), year, month)
+    return _by_model(UsageDay.objects.all(), year, month)
 
 
 def _asker(request: ApiRequest) -> Access:
@@ -158,13 +157,7 @@ def _month(access: Access, days: "QuerySet[UsageDay]", year: int | None, month: 
 def _daily(days: "QuerySet[UsageDay]", start: date, end: date) -> list[JSON]:
     _check_span(start, end, longest=LONGEST_SERIES)
     rows = days.filter(day__gte=start, day__lte=end).values("day")
-    summed: Any = rows.annotate(
-        n=Sum("runs"),
-        used=Sum("input_tokens"),
-        made=Sum("output_tokens"),
-        spent=Sum("cost"),
-        lacking=Sum("unpriced"),
-    )
+    summed: Any = rows.annotate(n=Sum("runs"), lacking=Sum("unpriced"), **_USED)
     return [
         {"date": row["day"].isoformat()} | _sums(row) for row in summed.order_by("day") if row["n"]
     ]
@@ -175,14 +168,22 @@ def _hourly(rows: "QuerySet[Usage]", start: date, end: date) -> list[JSON]:
     within = rows.filter(
         recorded_at__gte=midnight(start), recorded_at__lt=midnight(end + timedelta(days=1))
     )
-    hours: Any = within.values(hour=TruncHour("recorded_at", tzinfo=UTC)).annotate(**_SUMMED)
+    hours: Any = within.values(hour=TruncHour("recorded_at", tzinfo=UTC)).annotate(
+        n=Count("run", distinct=True), lacking=Count("pk", filter=Q(unpriced_calls__gt=0)), **_USED
+    )
     return [{"hour": iso(row["hour"])} | _sums(row) for row in hours.order_by("hour")]
 
 
-def _by_model(rows: "QuerySet[Usage]", year: int | None, month: int | None) -> list[JSON]:
+def _by_model(days: "QuerySet[UsageDay]", year: int | None, month: int | None) -> list[JSON]:
     first, following = _first_and_next(year, month)
-    within = rows.filter(recorded_at__gte=midnight(first), recorded_at__lt=midnight(following))
-    models: Any = within.exclude(model_name="").values("model_name").annotate(**_SUMMED)
+    within = days.filter(day__gte=first, day__lt=following).exclude(model_name="")
+    models: Any = within.values("model_name").annotate(
+        n=Sum("records"),
+        lacking=Sum("unpriced"),
+        read=Sum("cache_read_tokens"),
+        written=Sum("cache_write_tokens"),
+        **_USED,
+    )
     return [
         {
             "model": row["model_name"],
@@ -195,14 +196,10 @@ def _by_model(rows: "QuerySet[Usage]", year: int | None, month: int | None) -> l
     ]
 
 
-_SUMMED: dict[str, Any] = {
-    "n": Count("run", distinct=True),
+_USED: dict[str, Any] = {
     "used": Sum("input_tokens"),
     "made": Sum("output_tokens"),
-    "read": Sum("cache_read_tokens"),
-    "written": Sum("cache_write_tokens"),
-    "spent": Sum("cost", default=Decimal(0)),
-    "lacking": Count("pk", filter=Q(cost=None)),
+    "spent": Sum("cost"),
 }
 
 

@@ -60,10 +60,8 @@ def test_a_row_for_each_model_and_their_sums_on_the_run(alice: Access) -> None:
 def test_one_unknown_cost_makes_the_sum_unknown(alice: Access) -> None:
     run = end_with_steps(alice, "0.25", None)
     assert run.cost is None
-    assert list(Usage.objects.filter(run=run).order_by("id").values_list("cost", flat=True)) == [
-        None,
-        Decimal(0),
-    ]
+    rows = Usage.objects.filter(run=run).order_by("id").values_list("cost", "unpriced_calls")
+    assert list(rows) == [(Decimal("0.25"), 1), (Decimal(0), 0)]
 
 
 def test_adding_up_numbers_reads_no_conversation(alice: Access) -> None:

@@ -20,7 +20,7 @@ from teammates.llm import catalog
 from teammates.models import Model
 from teammates.roster import editing
 from tests.factories import browser_of, claim, default_teammate, make_run
-from tests.runs.usage.spending import add_call
+from tests.runs.usage.spending import add_call, ended
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -136,20 +136,36 @@ def test_runs_of_several_models_add_up_too(alice: Access) -> None:
     ended_with(alice, ("priced", "0.25"), ("other", "0.5"))
     ended_with(alice, ("priced", "0.125"), ("unpriced", None))
     ended_with(alice, ("other", "1"))
+    ended_with(alice, ("priced", "0.0625"), ("priced", None))  # its price was set between them
     browser = browser_of(alice)
     page: Any = browser.get("/usage/?period=7d").context
     report = page["report"]
-    assert shown(browser, page["all_runs"]) == report.sums.cost == Decimal("1.875")
+    assert shown(browser, page["all_runs"]) == report.sums.cost == Decimal("1.9375")
     (_, failed, url), _ = page["lost"]
-    assert shown(browser, url) == failed["cost"] == Decimal("1.875")
+    assert shown(browser, url) == failed["cost"] == Decimal("1.9375")
     assert len(page["rows"]) == 3
     for group, url, _, _ in page["rows"]:
         assert shown(browser, url) == group.sums.cost
         assert browser.get(url).context["whole"].cost == group.sums.cost
     assert browser.get(page["all_runs"]).context["whole"].cost == report.sums.cost
     assert "over $0.1" in browser.get(page["all_runs"]).content.decode()
-    [unpriced] = page["unpriced"]
-    assert len(listed(browser, unpriced["url"])) == 1
+    assert [one["runs"] for one in page["unpriced"]] == [1, 1]
+    for one in page["unpriced"]:
+        assert len(listed(browser, one["url"])) == 1
+
+
+def test_the_row_of_a_tag_has_the_runs_that_are_counted_with_it(alice: Access) -> None:
+    many = {f"k{n:02}": "x" for n in range(30)}
+    for metadata in (many, {"k25": "x"}):
+        Run.objects.filter(pk=ended(alice, "0.5").pk).update(metadata=metadata)
+    remake_days(alice.organization)
+    browser = browser_of(alice)
+    rows = browser.get("/usage/?period=7d&by=tag").context["rows"]
+    behind = {group.name: len(listed(browser, url)) for group, url, _, _ in rows if url}
+    assert (behind["k25=x"], behind["k01=x"]) == (1, 1)
+    for group, url, _, _ in rows:
+        assert not url or cost(listed(browser, url)) == group.sums.cost
+    assert len(listed(browser, "/runs/?q=tag:k25=x")) == 2
 
 
 def test_the_row_of_a_model_has_no_run_that_never_called_it(alice: Access, model: Model) -> None:
