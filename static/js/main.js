@@ -5,4 +5,5 @@ import "./board.js";
 import "./composer.js";
 import "./review.js";
 import "./list.js";
+import "./choices.js";
 import "./keys.js";

@@ -81,7 +81,7 @@ class EmbeddingForm(forms.Form):
         label="Embedding model",
         max_length=200,
         help_text="As the provider calls it: text-embedding-3-small, nomic-embed-text.",
-        widget=forms.TextInput(attrs={"list": "names-embedding", "autocomplete": "off"}),
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
 
     def __init__(self, providers: "QuerySet[Provider]", *args: Any, **kwargs: Any) -> None:

@@ -46,7 +46,7 @@ class ProviderForm(forms.Form):
         max_length=200,
         help_text="As the provider calls it: once there is a key or an address, its models are "
         "listed here.",
-        widget=forms.TextInput(attrs={"list": "names-new", "autocomplete": "off"}),
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
 
 

@@ -41,7 +41,9 @@ async def _ask(
         answer = (await client.get(f"http://{host}:{port}{path}")).json()
     except (httpx2.HTTPError, ValueError):
         return None
-    listed = answer.get("models") or answer.get("data") if isinstance(answer, dict) else None
+    if not isinstance(answer, dict) or not {"models", "data"} & set(answer):
+        return None
+    listed = answer.get("models") or answer.get("data") or []  # null where there is none
     if not isinstance(listed, list):
         return None
     names = [str(one.get("name") or one.get("id") or "") for one in listed if isinstance(one, dict)]

@@ -14,6 +14,12 @@ SECONDS = 20.0  # for an answer
 SILENCE_SECONDS = 120.0  # in the middle of a pull
 LARGEST_PULL = 64 * 1024 * 1024  # bytes of what it says about a pull
 LONGEST_SAID = 200  # characters
+WORTH_PULLING = (  # to begin with, and what each is good for
+    ("qwen3:4b", "small, calls tools"),
+    ("qwen3:8b", "calls tools"),
+    ("qwen3-vl:4b", "small, calls tools, looks at pictures"),
+    ("llama3.2:3b", "small and fast"),
+)
 
 
 async def pull(connection: Connection, model: str, tell: Callable[[int, int], None]) -> None:

@@ -69,6 +69,4 @@ def embedding_names(request: PageRequest) -> HttpResponseBase:
     provider = catalog.providers_with_embeddings(request.access).filter(pk=chosen).first()
     if provider is None:
         return HttpResponse("")
-    return listed_names(
-        provider.connection, set(), provider.name, "names-embedding", embeddings=True
-    )
+    return listed_names(provider.connection, set(), provider.name, "id_name", embeddings=True)

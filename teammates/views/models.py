@@ -23,6 +23,7 @@ from teammates.providers import Connection
 from teammates.providers.base import ProviderError
 from teammates.providers.kinds import KINDS
 from teammates.providers.local import find_servers
+from teammates.providers.ollama import WORTH_PULLING
 from teammates.public_http import check_url
 from teammates.web.pages import PageRequest, add_refusal
 
@@ -130,7 +131,7 @@ def local_servers(request: PageRequest) -> HttpResponseBase:
 
     async def answer() -> AsyncIterator[str]:  # on the event loop: no thread waits for servers
         found = [one for one in await find_servers() if one.base_url not in connected]
-        context = {"found": found, "csrf_token": token}
+        context = {"found": found, "to_pull": WORTH_PULLING, "csrf_token": token}
         yield render_to_string("settings/_local_servers.html", context)
 
     return StreamingHttpResponse(answer())
@@ -159,7 +160,7 @@ def model_names(request: PageRequest, provider_id: int) -> HttpResponseBase:
     request.access.require("data.llm_credentials.manage")
     provider = _provider(request.access, provider_id)
     offered = set(provider.models.values_list("name", flat=True))
-    return listed_names(provider.connection, offered, provider.name, f"names-{provider.pk}")
+    return listed_names(provider.connection, offered, provider.name, f"n-{provider.pk}")
 
 
 @require_POST
@@ -173,19 +174,19 @@ def provider_names(request: PageRequest) -> HttpResponseBase:
         return HttpResponse("")
     if provider.base_url:
         check_url(provider.base_url, may_be_private=provider.connection.may_be_private)
-    return listed_names(provider.connection, set(), kind.label, "names-new")
+    return listed_names(provider.connection, set(), kind.label, "id_model")
 
 
 def listed_names(
     connection: Connection,
     offered: set[str],
     label: str,
-    list_id: str,
+    field_id: str,
     *,
     embeddings: bool = False,
 ) -> StreamingHttpResponse:
-    """A list of what a provider has that is not `offered` yet, once it says so; `embeddings`: of
-    what makes vectors."""
+    """A list of what a provider has that is not `offered` yet, once it says so, to choose from for
+    a field; `embeddings`: of what makes vectors."""
 
     async def answer() -> AsyncIterator[str]:  # on the event loop: no thread waits for providers
         try:
@@ -195,7 +196,7 @@ def listed_names(
             return
         context = {
             "label": label,
-            "list_id": list_id,
+            "field_id": field_id,
             "offers": [one for one in offers if one.name not in offered],
             "has_more": bool(offered),
         }

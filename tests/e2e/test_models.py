@@ -3,15 +3,18 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.conftest import Server
 from tests.e2e.conftest import OpenPage
-from tests.fake_models import FakeModels, chat
+from tests.fake_models import FakeModels, chat, message
 from tests.pictures import picture
 from tests.teammates.test_file_text import pdf
+from tests.teammates.test_ollama import NAME, Ollama
 
 CODE = """
 import charts
@@ -32,11 +35,11 @@ def connect(page: Page, site: Server, models: FakeModels) -> None:
     dialog.get_by_label("Address").fill(f"{models.url}/v1")
     dialog.get_by_label("First model").focus()
     expect(dialog.get_by_text("OpenAI-compatible server offers 2")).to_be_visible(timeout=PATIENCE)
-    listed = dialog.locator("datalist option[value=looker]")
-    expect(listed).to_have_text(
-        re.compile(r"32,768 tokens\s+takes text, pictures"), timeout=PATIENCE
+    looker = dialog.get_by_role("option", name="looker")
+    expect(looker).to_have_text(
+        re.compile(r"32,768 tokens\s+·\s+takes text, pictures"), timeout=PATIENCE
     )
-    dialog.get_by_label("First model").fill("looker")
+    choose_by_keyboard(page, dialog)
     dialog.get_by_role("button", name="Connect").click()
     card = page.locator("section.card").filter(has_text="Ours")
     expect(card.get_by_text("Answered in")).to_be_visible(timeout=PATIENCE)
@@ -51,6 +54,24 @@ def connect(page: Page, site: Server, models: FakeModels) -> None:
     expect(card.get_by_text("Default")).to_be_visible(timeout=PATIENCE)
 
 
+def choose_by_keyboard(page: Page, dialog: Locator) -> None:
+    """What is typed narrows the list, by what models take, too."""
+    field, options = (
+        dialog.get_by_label("First model"),
+        dialog.locator("[data-fills] [role=option]:visible"),
+    )
+    expect(options).to_have_count(2)
+    field.fill("tiny")
+    expect(options).to_have_count(0)
+    expect(dialog.get_by_text("None of these.")).to_be_visible()
+    field.fill("pictures")
+    expect(options).to_have_count(1)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(field).to_have_value("looker")
+    expect(options.first).to_have_attribute("aria-selected", "true")
+
+
 LISTED = {
     "data": [
         {"id": "looker", "max_model_len": 32768, "input_modalities": ["text", "image"]},
@@ -59,21 +80,8 @@ LISTED = {
 }
 
 
-def test_a_newcomer_with_a_model_server_has_a_table_computed_and_its_chart_drawn(
-    open_page: OpenPage, site: Server, models: FakeModels
-) -> None:
-    models.listed = 200, LISTED
-    page = open_page()
-    connect(page, site, models)
-    models.requests.clear()
-    call = {"name": "run_python", "arguments": json.dumps({"code": CODE})}
-    models.answers = [
-        chat(
-            {"tool_calls": [{"index": 0, "id": "c1", "type": "function", "function": call}]},
-            finish="tool_calls",
-        ),
-        chat({"content": TABLE}),
-    ]
+def ask(page: Page, site: Server) -> None:
+    """Send a picture and a PDF with a question, and look at the table and the chart that come."""
     page.goto(f"{site.url}/threads/new/")
     page.locator("input[type=file]").set_input_files(
         [
@@ -88,15 +96,111 @@ def test_a_newcomer_with_a_model_server_has_a_table_computed_and_its_chart_drawn
     expect(thread.get_by_role("cell", name="Feb")).to_be_visible(timeout=PATIENCE)
     expect(thread.locator("img[src^='/files/'][alt*='chart']")).to_be_visible(timeout=PATIENCE)
     expect(thread.get_by_text("in all 65")).to_have_count(1, timeout=PATIENCE)
-    expect(thread.locator("footer").get_by_text("$0.0")).to_be_visible(timeout=PATIENCE)
-    first, second = (json.dumps(request["body"]) for request in models.requests[:2])
-    assert "data:image/png" in first
-    assert "No lamps left" in first
-    assert "in all 65" in second
+
+
+def look_at_the_cost(page: Page, dollars: str) -> None:
+    thread = page.locator("#messages")
+    expect(thread.locator("footer").get_by_text(dollars)).to_be_visible(timeout=PATIENCE)
     thread.get_by_role("link", name="Details").click()
     page.get_by_text("Tokens and cost").click()
     for lane in ("In", "In, from the cache", "In, into the cache", "Out"):
         expect(page.get_by_role("cell", name=lane, exact=True)).to_be_visible(timeout=PATIENCE)
+
+
+def computes_then_says() -> list[Any]:
+    """What a model of OpenAI's dialect answers."""
+    call = {"name": "run_python", "arguments": json.dumps({"code": CODE})}
+    calls = [{"index": 0, "id": "c1", "type": "function", "function": call}]
+    return [chat({"tool_calls": calls}, finish="tool_calls"), chat({"content": TABLE})]
+
+
+def test_a_newcomer_with_a_model_server_has_a_table_computed_and_its_chart_drawn(
+    open_page: OpenPage, site: Server, models: FakeModels
+) -> None:
+    models.listed = 200, LISTED
+    page = open_page()
+    connect(page, site, models)
+    models.requests.clear()
+    models.answers = computes_then_says()
+    ask(page, site)
+    first, second = (json.dumps(request["body"]) for request in models.requests[:2])
+    assert "data:image/png" in first
+    assert "No lamps left" in first
+    assert "in all 65" in second
+    look_at_the_cost(page, "$0.0")
+
+
+def test_a_newcomer_with_only_a_key_has_it_too(
+    open_page: OpenPage, site: Server, models: FakeModels
+) -> None:
+    can = {f"{kind}_input": {"supported": True} for kind in ("image", "pdf")}
+    listed = {"id": "claude-sonnet-4-5", "max_input_tokens": 200_000, "capabilities": can}
+    models.listed = 200, {"data": [listed, {"id": "claude-new"}]}
+    with psycopg.connect(site.database_url, autocommit=True) as connection:
+        connection.execute(
+            "UPDATE teammates_provider SET base_url = %s WHERE kind = 'anthropic'", [models.url]
+        )
+    page = open_page()
+    page.goto(f"{site.url}/settings/models/")
+    page.get_by_label("API key of Anthropic").fill("sk-ant-1")
+    card = page.locator("section.card").filter(has_text="Anthropic")
+    card.get_by_role("button", name="Save key").click()
+    card.get_by_label("More about Anthropic").click()
+    card.get_by_role("button", name="Add a model").click()
+    dialog = page.get_by_role("dialog", name="Another model of Anthropic")
+    offered = dialog.locator("[role=option]").filter(has_text="claude-sonnet-4-5")
+    expect(offered).to_contain_text("takes text, pictures, PDFs", timeout=PATIENCE)
+    expect(offered).to_contain_text("$3.00 in, $15.00 out")
+    offered.click()
+    dialog.get_by_role("button", name="Add model").click()
+    models.answers = [message(({"type": "text", "text": "OK"}, []))]
+    row = card.get_by_role("row").filter(has_text="claude-sonnet-4-5")
+    row.get_by_role("button", name="Test").click()
+    expect(card.get_by_text("Answered in")).to_be_visible(timeout=PATIENCE)
+    card.get_by_label("More about claude-sonnet-4-5").click()
+    card.get_by_role("button", name="Make default").click()
+    call = {"type": "tool_use", "id": "c1", "name": "run_python", "input": {}}
+    arguments = {"type": "input_json_delta", "partial_json": json.dumps({"code": CODE})}
+    said = {"type": "text_delta", "text": TABLE}
+    models.requests.clear()
+    models.answers = [
+        message((call, [arguments]), stop="tool_use"),
+        message(({"type": "text", "text": ""}, [said])),
+    ]
+    ask(page, site)
+    first, second = (json.dumps(request["body"]) for request in models.requests[:2])
+    assert '"type": "image"' in first
+    assert '"type": "document"' in first  # the PDF as it is
+    assert "in all 65" in second
+    look_at_the_cost(page, "$0.00061")  # 2 * (50 * 3 + 40 * 0.3 + 10 * 3.75 + 7 * 15) / 1 000 000
+
+
+def test_a_newcomer_with_only_ollama_has_it_too(
+    open_page: OpenPage, site: Server, models: FakeModels
+) -> None:
+    ollama = Ollama(models)
+    page = open_page()
+    page.goto(f"{site.url}/settings/models/")
+    page.get_by_role("button", name="Connect a provider").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Provider").select_option("ollama")
+    dialog.get_by_label("Name").fill("This machine")
+    dialog.get_by_label("Address").fill(f"{models.url}/v1")
+    dialog.get_by_label("First model").fill(NAME)
+    dialog.get_by_role("button", name="Connect").click()
+    card = page.locator("section.card").filter(has_text="This machine")
+    expect(card.get_by_text("Answered in")).to_be_visible(timeout=PATIENCE)
+    assert ollama.pulled == 1
+    card.get_by_label(f"More about {NAME}").click()
+    card.get_by_role("button", name="Make default").click()
+    models.answer = None
+    models.answers = computes_then_says()
+    models.requests.clear()
+    ask(page, site)
+    asked = [request["body"] for request in models.requests if "body" in request]
+    assert "data:image/png" in json.dumps(asked[0])
+    assert "No lamps left" in json.dumps(asked[0])
+    look_at_the_cost(page, "cost unknown")  # nobody said what it costs
 
 
 @pytest.mark.sdk

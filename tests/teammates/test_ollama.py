@@ -1,11 +1,13 @@
 """Ollama: its models are pulled where they are wanted, and are told as much as they read."""
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.template.loader import render_to_string
 
 from runs.creation.options import Options
 from runs.models import RunStatus
@@ -13,6 +15,8 @@ from teammates.access import Access
 from teammates.integrations import checks
 from teammates.llm import catalog
 from teammates.models import Model
+from teammates.providers.local import find_servers
+from teammates.providers.ollama import WORTH_PULLING
 from tests.factories import browser_of, make_run
 from tests.fake_models import FakeModels, chat, refused
 from tests.runs.execution.working import finish, work_until
@@ -206,13 +210,15 @@ def test_a_model_that_is_deleted_is_pulled_no_further(
     assert time.monotonic() - deleted[0] < 30
 
 
-def test_the_page_offers_to_pull_one_where_there_is_none() -> None:
-    from django.template.loader import render_to_string
-
-    from teammates.providers.local import LocalServer
-
-    server = LocalServer("Ollama", "ollama", "http://127.0.0.1:11434/v1", [])
-    page = render_to_string("settings/_local_servers.html", {"found": [server]})
+@pytest.mark.parametrize("has", [[], None])
+def test_the_page_offers_to_pull_one_where_there_is_none(models: FakeModels, has: Any) -> None:
+    models.listed = 200, {"models": has}
+    known = [("Ollama", "ollama", models.server_port, "/api/tags")]
+    [server] = asyncio.run(find_servers(known=known))
+    page = render_to_string(
+        "settings/_local_servers.html", {"found": [server], "to_pull": WORTH_PULLING}
+    )
+    assert f'data-value="{WORTH_PULLING[0][0]}"' in page
     assert ">Pull</button>" in page
     assert 'name="model"' in page
 
