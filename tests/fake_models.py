@@ -132,14 +132,17 @@ def _chunk(delta: dict[str, Any], finish: str | None = None, model: str = "m") -
 
 
 def chat(
-    *deltas: dict[str, Any], finish: str | None = "stop", usage: bool = True, done: bool = True
+    *deltas: dict[str, Any],
+    finish: str | None = "stop",
+    usage: bool | dict[str, int] = True,
+    done: bool = True,
 ) -> Answer:
     """A chat completion of these deltas."""
     pieces = [_chunk({"role": "assistant"}), *map(_chunk, deltas)]
     if finish:
         pieces.append(_chunk({}, finish))
     if usage:
-        pieces.append(sse(CHUNK | {"choices": [], "usage": USED}))
+        pieces.append(sse(CHUNK | {"choices": [], "usage": USED if usage is True else usage}))
     return 200, STREAM, [*pieces, *([sse("[DONE]")] if done else [])]
 
 

@@ -157,14 +157,15 @@ class StreamedTurn:
         return ModelResult(turn, self._usage(), self.first_token_ms)
 
     @property
-    def usage_told(self) -> TokenUsage | None:
-        """What the provider told of a call that is over."""
-        return self.call.usage if self.call and self.is_finished else None
+    def used(self) -> TokenUsage | None:
+        """What the call used, also of an answer that broke off; None if nothing was heard of it."""
+        is_heard = self._answered or (self.call is not None and self.call.usage is not None)
+        return self._usage() if is_heard else None
 
     def _usage(self) -> TokenUsage:
-        if self.usage_told is not None:
-            return self.usage_told
         told = self.call.usage if self.call else None
+        if told is not None and self.is_finished and (told.output or not self._answered):
+            return told
         # The provider never told the whole (a cancelled call): estimated, and marked so.
         sent = json.dumps(self.request.to_json(), ensure_ascii=False, default=str)
         return TokenUsage(

@@ -232,19 +232,25 @@ def switch_model(
 
 
 def ask_again(
-    lease: Lease, pending: list[NewEvent], *, route: Model, learned: dict[str, int], why: JSON
+    lease: Lease,
+    pending: list[NewEvent],
+    *,
+    route: Model,
+    learned: dict[str, int],
+    why: JSON,
+    used: TokenUsage | None = None,
 ) -> None:
     """Go on with the same model within limits that its provider named. They are remembered."""
     with transitions.holding(lease, pending) as run:
         if endings.stop_if_cancelled(run):
             return
-        void = _stop_failed(run, why)
+        void = _stop_failed(run, why, used)
         data = why | void | learned | {"model": route.alias}
         transitions.write(run, lease.fence, [NewEvent("run.llm.adjusted", data)])
         catalog.learn_limits(route, **learned)
 
 
-def _stop_failed(run: Run, why: JSON, used: TokenUsage | None = None) -> JSON:
+def _stop_failed(run: Run, why: JSON, used: TokenUsage | None) -> JSON:
     message, error_class = str(why["message"]), str(why["error_class"])
     return endings.stop_unfinished_step(run, error=message, error_class=error_class, used=used)
 

@@ -36,7 +36,7 @@ def stop_unfinished_step(
     run: Run, *, error: str = "", error_class: str = "", used: TokenUsage | None = None
 ) -> JSON:
     """Close the model step that an attempt left open; return what is void of it, for the event.
-    `used` is what the provider told of it, if it did."""
+    `used` is what it used as far as that was heard."""
     step = Step.objects.filter(run=run, status=StepStatus.RUNNING).first()
     if step is None or step.kind == StepKind.TOOLS:
         return {}  # tools are resumed where they stand: their calls are journaled one by one

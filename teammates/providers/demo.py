@@ -110,6 +110,8 @@ class DemoCall:
 
     @property
     def usage(self) -> TokenUsage | None:
+        if not self._said and not self._finished:
+            return None
         sent = "".join(
             said.text if isinstance(said, UserMessage | Turn) else said.content
             for said in self._request.conversation

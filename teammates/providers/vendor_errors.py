@@ -31,7 +31,7 @@ _TOO_LONG = (
     r".{0,40}token|token count.{0,40}exceed"
 )
 _OUTPUT_NAMES = ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens")
-_SLOW = (408, 425)
+_SLOW = (408, 425, 504)
 LONGEST_SAID = 4_000  # characters of an error that are looked at
 
 
@@ -107,6 +107,13 @@ def _explain_answer(error: Exception, label: str, model: str) -> ProviderError |
         )
     if isinstance(error, exceptions.ModelContextWindowExceededError):
         return _too_long(model, said_by(error))
+    if isinstance(error, exceptions.ModelHTTPError) and error.status_code in _SLOW:
+        return ProviderError(
+            "provider.too_slow",
+            f"{label} gave up on the request ({error.status_code}). Try again in a minute.",
+            is_transient=True,
+            retry_after=error.retry_after,
+        )
     if isinstance(error, exceptions.ModelUnavailableError | exceptions.ModelServerError):
         return ProviderError(
             "provider.overloaded",
@@ -151,13 +158,6 @@ def _explain_status(error: exceptions.ModelHTTPError, label: str) -> ProviderErr
         return ProviderError(
             "provider.too_large",
             f"The request is too large for {label}. Attach less, or start a new thread.",
-        )
-    if error.status_code in _SLOW:
-        return ProviderError(
-            "provider.overloaded",
-            f"{label} gave up on the request ({error.status_code}). Try again in a minute.",
-            is_transient=True,
-            retry_after=error.retry_after,
         )
     return ProviderError("provider.rejected", f"{label} answered {error.status_code}: {said}")
 
