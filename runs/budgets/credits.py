@@ -11,10 +11,11 @@ from datetime import date, timedelta
 from decimal import Decimal
 
 from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 
 from runs.budgets import definitions
 from runs.models import (
+    CALLS_A_MODEL,
     CREDITS_PER_DOLLAR,
     Budget,
     BudgetAction,
@@ -23,6 +24,8 @@ from runs.models import (
     CreditEntry,
     CreditKind,
     Run,
+    Step,
+    StepStatus,
 )
 from runs.usage.periods import LAST_YEAR, midnight
 from teammates.access import Access
@@ -122,8 +125,18 @@ def take(runs: Iterable[Run]) -> None:
                     run=run,
                 )
             rounded = Decimal(used) / CREDITS_PER_DOLLAR - (run.cost or 0)
-            # What nobody told of a call that was lost is not taken, and held no longer.
-            counts.update(spent=F("spent") + rounded, kept=0)
+            counts.update(spent=F("spent") + rounded)
+        if not _lost_calls(account.organization).exists():
+            counts.update(kept=0)  # what nobody told of calls that were lost is not taken
+
+
+def _lost_calls(organization: Organization) -> "QuerySet[Step]":
+    """Calls of runs under way whose whole cost nobody told."""
+    calls = Step.objects.filter(
+        run__in=Run.objects.filter(organization=organization, finished_at=None),
+        kind__in=CALLS_A_MODEL,
+    ).exclude(status=StepStatus.RUNNING)
+    return calls.filter(Q(cost=None) | Q(usage_estimated=True) | Q(status=StepStatus.STOPPED))
 
 
 def _require(access: Access) -> None:

@@ -58,8 +58,12 @@ WITH due AS (
     -- Credits of runs that are over were taken.
     WHERE b.period <> 'credits' OR r.finished_at IS NULL
     GROUP BY 1, 2, 3
+    UNION ALL -- what a run is allowed besides: nobody knows by which of its calls it was used
+    SELECT NULL, NULL, root.id, sum(c.more) FROM corrected c JOIN {RUNS} ON r.id = c.run_id
+    GROUP BY root.id HAVING sum(c.more) > 0
 ), counts AS (
-    SELECT n.id, due.more FROM runs_budgetcount n JOIN due ON n.budget_id = due.budget_id
+    SELECT n.id, due.more FROM runs_budgetcount n
+    JOIN due ON n.budget_id IS NOT DISTINCT FROM due.budget_id
         AND n.starts_on IS NOT DISTINCT FROM due.starts_on
         AND n.run_id IS NOT DISTINCT FROM due.run_id
     ORDER BY n.budget_id, n.starts_on, n.run_id FOR NO KEY UPDATE OF n

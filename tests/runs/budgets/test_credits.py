@@ -174,6 +174,19 @@ def test_what_a_lost_call_held_is_free_once_its_run_is_over(home: Access) -> Non
     assert begin(other.pk, 1, Decimal("0.99")) is not None
 
 
+def test_what_a_lost_call_may_have_cost_is_held_while_its_run_goes_on(home: Access) -> None:
+    credits.adjust(home, home.organization, 1000)
+    going_on, other = make_run(home), make_run(home)
+    claim(going_on)
+    lease = claim(other)
+    step = begin(going_on.pk, 1, Decimal("0.9"))
+    assert step is not None
+    end(step, None)
+    endings.finish_run(lease, [], DONE)
+    assert count_of(home).kept == Decimal("0.9")
+    assert begin(going_on.pk, 2, Decimal("0.9")) is None
+
+
 def test_more_than_a_budget_holds_is_refused(home: Access) -> None:
     for _ in range(9):
         credits.adjust(home, home.organization, 10**10)

@@ -18,7 +18,8 @@ from teammates.access import Access
 from teammates.errors import Forbidden, Invalid, NotFound
 from teammates.llm import catalog
 from teammates.models import Model, ModelPrice
-from tests.factories import bring_to, browser_of, make_run
+from tests.factories import bring_to, browser_of, claim, make_run
+from tests.runs.budgets.spending import begin, end
 from tests.runs.usage.spending import spend
 
 pytestmark = pytest.mark.django_db
@@ -103,6 +104,22 @@ def test_what_changed_since_the_runs_ended_is_counted_once(
     repricing.correct_price(alice, small, since, **LANES)
     assert rebuild_days().changed == 0
     assert sum(UsageDay.objects.values_list("runs", flat=True)) == 2
+
+
+def test_a_dearer_price_uses_up_what_a_run_was_allowed(alice: Access, small: Model) -> None:
+    run = make_run(alice)
+    claim(run)
+    definitions.set_budget(alice, period="run", amount="0", action="pause")
+    definitions.grant(run, Decimal("5"))
+    step = begin(run.pk, 1, Decimal("3"))
+    assert step is not None
+    called = {"model_alias": "ours", "model_name": "small", "input_tokens": 1_000_000}
+    Step.objects.filter(pk=step.pk).update(**called)
+    end(step, Decimal("1.50"))
+    repricing.correct_price(alice, small, today(), **LANES)  # twice as dear
+    assert BudgetCount.objects.get(budget=None).spent == Decimal("3")
+    assert begin(run.pk, 2, Decimal("2.10")) is None
+    assert begin(run.pk, 2, Decimal("2")) is not None
 
 
 def test_credits_that_were_taken_stay_as_they_are(home: Access, small: Model) -> None:
