@@ -6,7 +6,7 @@ Locks are taken in one order: rows of runs, then counts by budget, time and run.
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from runs.models import CALLS_A_MODEL, BudgetPeriod
+from runs.models import CALLS_A_MODEL, Budget, BudgetPeriod
 from runs.usage.periods import midnight, month_of, today
 
 CALLS = ", ".join(f"'{kind}'" for kind in CALLS_A_MODEL)  # kinds of steps
@@ -83,6 +83,14 @@ def days_of(day: date) -> dict[str, date]:
 def began_on(period: str) -> date | None:
     """When the day, week or month that is going on began; None for what has no such beginning."""
     return days_of(today()).get(period)
+
+
+def began_at(budget_id: int) -> datetime | None:
+    """From when on calls count against a budget now; None for all, and where there is no such
+    budget."""
+    budget = Budget.objects.filter(pk=budget_id).first()
+    day = began_on(budget.period) if budget else None
+    return None if day is None else midnight(day)
 
 
 def begins_again(period: str, starts_on: date | None) -> datetime | None:

@@ -15,13 +15,20 @@ from runs.models import Budget, BudgetCount, BudgetPeriod
 from runs.usage.periods import midnight, month_of, today
 from teammates.access import Access
 
-# What ended last month, by budget and day: what it cost, and how many runs were above the cap.
+# What ended last month, by budget and day: what it cost, and how many runs, with those that they
+# started, were above the cap.
 _LAST_MONTH = f"""
-SELECT b.id, (r.finished_at AT TIME ZONE 'UTC')::date AS day, sum(r.cost) AS cost,
-    count(*) FILTER (WHERE r.cost > b.amount) AS above
-FROM runs_budget b JOIN {RUNS} ON {COUNTS_AGAINST}
-WHERE b.organization_id = %(organization)s AND r.created_at >= %(first)s - interval '1 day'
-    AND r.finished_at >= %(first)s AND r.finished_at < %(next)s AND r.cost > 0
+SELECT id, day, sum(cost) AS cost, count(*) FILTER (WHERE is_last AND whole > amount) AS above
+FROM (
+    SELECT b.id, b.amount, (r.finished_at AT TIME ZONE 'UTC')::date AS day, sum(u.cost) AS cost,
+        sum(sum(u.cost)) OVER chain AS whole,
+        max(max(r.finished_at)) OVER chain = max(r.finished_at) AS is_last
+    FROM runs_budget b JOIN {RUNS} ON {COUNTS_AGAINST} JOIN runs_usage u ON u.run_id = r.id
+    WHERE b.organization_id = %(organization)s AND r.organization_id = %(organization)s
+        AND r.finished_at >= %(first)s AND r.finished_at < %(next)s AND u.cost > 0
+    GROUP BY b.id, b.amount, day, root.id
+    WINDOW chain AS (PARTITION BY b.id, root.id)
+) ended
 GROUP BY 1, 2 ORDER BY 1, 2
 """
 

@@ -56,7 +56,7 @@ class DaySums(models.Model):
     cache_read_tokens = models.BigIntegerField()
     cache_write_tokens = models.BigIntegerField()
     cost = models.DecimalField(max_digits=14, decimal_places=6)  # what is known of it
-    unpriced = models.PositiveIntegerField()  # how many runs had calls without a price
+    unpriced = models.PositiveIntegerField()  # records (of labels: runs) with calls without a price
     last_at = models.DateTimeField()
 
     class Meta:

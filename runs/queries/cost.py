@@ -11,7 +11,7 @@ from django.db.models import Count, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from runs.models import Run, Step, StepKind, StepStatus, Usage
+from runs.models import CALLS_A_MODEL, Run, Step, StepKind, StepStatus, Usage
 from runs.models.run_query import RunQuerySet
 from teammates.models import ModelPrice
 from teammates.providers.base import TokenUsage
@@ -75,6 +75,32 @@ def say_known_costs(runs: Collection[Run], models: Collection[str] = ()) -> None
 def known_cost(runs: RunQuerySet, models: Collection[str] = ()) -> JSON:
     """What `say_known_costs` says, of many runs together. One query."""
     return _shown(_used(models).filter(run__in=runs.order_by()).aggregate(**_KNOWN))
+
+
+def say_costs_since(runs: Collection[Run], since: datetime | None) -> None:
+    """Set `known_cost` of runs to that of their calls from some instant on, or of all, as budgets
+    count them: `cost` and `unpriced`. One query."""
+    rows: Any = _calls_since(since).filter(run__in=runs).values("run")
+    found = {row["run"]: _shown(row) for row in rows.annotate(**_KNOWN_OF_CALLS).order_by()}
+    for run in runs:
+        cast(Any, run).known_cost = found.get(run.pk)
+
+
+def cost_since(runs: RunQuerySet, since: datetime | None) -> JSON:
+    """What `say_costs_since` says, of many runs together. One query."""
+    calls = _calls_since(since).filter(run__in=runs.order_by())
+    return _shown(calls.aggregate(**_KNOWN_OF_CALLS))
+
+
+_KNOWN_OF_CALLS: Any = {
+    "known": Coalesce(Sum("cost"), Decimal(0)),
+    "unpriced": Count("pk", filter=Q(cost=None, input_tokens__gt=0)),
+}
+
+
+def _calls_since(since: datetime | None) -> "QuerySet[Step]":
+    calls = Step.objects.filter(kind__in=CALLS_A_MODEL).exclude(status=StepStatus.RUNNING)
+    return calls if since is None else calls.filter(started_at__gte=since)
 
 
 def _used(models: Collection[str]) -> "QuerySet[Usage]":

@@ -103,15 +103,16 @@ def under_way(thread: Thread) -> JSON | None:
 
 
 def _so_far(of_runs: Q) -> JSON:
+    is_under_way = Q(status=StepStatus.RUNNING)
     used = Step.objects.filter(of_runs).aggregate(
         # Before the sums, which are called as what they are of.
-        unpriced=Count("pk", filter=Q(cost=None, input_tokens__gt=0, finished_at__isnull=False)),
+        unpriced=Count("pk", filter=Q(cost=None, input_tokens__gt=0) & ~is_under_way),
         cost=Coalesce(Sum("cost"), Decimal(0)),
         input_tokens=Coalesce(Sum("input_tokens"), 0),
         output_tokens=Coalesce(Sum("output_tokens"), 0),
     )
     # Each budget holds as much for a call.
-    calls = Step.objects.filter(of_runs, status=StepStatus.RUNNING)
+    calls = Step.objects.filter(of_runs, is_under_way)
     held = BudgetHold.objects.filter(step__in=calls).values("step").annotate(most=Max("amount"))
     return used | {"reserved": held.aggregate(all=Sum("most"))["all"]}
 

@@ -21,10 +21,9 @@ from django.db.models.expressions import RawSQL
 from django.db.models.functions import Cast
 from django.utils import timezone
 
-from runs.budgets.counting import COUNTED, began_on
+from runs.budgets.counting import COUNTED, began_at
 from runs.models import (
     CALLS_A_MODEL,
-    Budget,
     Channel,
     Gate,
     RunFile,
@@ -37,7 +36,6 @@ from runs.models import (
 from runs.models.run_query import RunQuerySet
 from runs.usage.days import tags_of
 from runs.usage.dimensions import NONE
-from runs.usage.periods import midnight
 from teammates.errors import Invalid
 from teammates.web.pages import number_of
 
@@ -124,13 +122,10 @@ def _budget(runs: RunQuerySet, value: str) -> RunQuerySet:
     number = number_of(value)
     if number is None:
         raise Invalid("a number must follow.")
-    budget = Budget.objects.filter(pk=number).first()
-    since = began_on(budget.period) if budget else None
+    since = began_at(number)
     if since is not None:
-        still = Q(finished_at=None) | Q(finished_at__gte=midnight(since))
-        runs = runs.filter(still)
-    about = [number, None if since is None else midnight(since)]
-    return runs.filter(pk__in=RawSQL(COUNTED, about))
+        runs = runs.filter(Q(finished_at=None) | Q(finished_at__gte=since))
+    return runs.filter(pk__in=RawSQL(COUNTED, [number, since]))
 
 
 def _channel(runs: RunQuerySet, value: str) -> RunQuerySet:

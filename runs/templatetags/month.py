@@ -3,6 +3,7 @@
 from django import template
 
 from runs.usage import totals
+from runs.usage.periods import Span, period, today
 from teammates.access import Access
 from teammates.types import JSON
 
@@ -11,9 +12,13 @@ register = template.Library()
 
 @register.simple_tag
 def sums_of_month(access: Access, column: str) -> dict[int, JSON] | None:
-    """By the ids of a column of the daily sums, as of members (`created_by`) or keys; None for
-    those who do not see what others spend. One query."""
-    return totals.this_month_by(access, column) if access.may("data.usage.read") else None
+    """By the ids of a column of the daily sums, as of members (`created_by`) or keys, of the
+    organization's own days; None for those who do not see what others spend. One query."""
+    if not access.may("data.usage.read"):
+        return None
+    zone = access.organization.zone
+    month = Span(period(zone)[0], today(zone))
+    return totals.by_id(totals.within(totals.days_of(access), month), column)
 
 
 @register.filter

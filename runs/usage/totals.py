@@ -104,23 +104,18 @@ def by_teammate(access: Access, span: Span, **filters: Any) -> dict[int, JSON]:
 
 def by_end_user(access: Access, end_users: list[EndUser]) -> dict[int, JSON]:
     """This month's sums of each, in one query."""
-    return this_month_by(access, "end_user", end_user__in=end_users)
+    return by_id(days_of(access).filter(day__gte=period()[0], end_user__in=end_users), "end_user")
 
 
-def this_month_by(access: Access, column: str, **filters: Any) -> dict[int, JSON]:
-    """This month's sums by the ids of a column, in one query."""
-    rows = (
-        days_of(access)
-        .filter(day__gte=period()[0], **filters)
-        .values(column)
-        .annotate(
-            runs=Sum("runs"),
-            cost=Sum("cost"),
-            unpriced=Sum("unpriced"),
-            last_at=Max("last_at"),
-            input_tokens=Sum("input_tokens"),
-            output_tokens=Sum("output_tokens"),
-        )
+def by_id(days: Any, column: str) -> dict[int, JSON]:
+    """Sums of `days` by the ids of a column, in one query."""
+    rows = days.values(column).annotate(
+        runs=Sum("runs"),
+        cost=Sum("cost"),
+        unpriced=Sum("unpriced"),
+        last_at=Max("last_at"),
+        input_tokens=Sum("input_tokens"),
+        output_tokens=Sum("output_tokens"),
     )
     return {row[column]: row for row in rows.order_by()}
 

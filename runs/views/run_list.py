@@ -14,12 +14,13 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
+from runs.budgets.counting import began_at
 from runs.creation import retries
 from runs.lifecycle import endings, flags
 from runs.models import Channel, Run, RunStatus
 from runs.models.run_query import RunQuerySet
 from runs.queries import lookup, query_language, saved_views
-from runs.queries.cost import known_cost, say_known_costs
+from runs.queries.cost import cost_since, known_cost, say_costs_since, say_known_costs
 from runs.queries.histogram import SERIES, errors, survey
 from runs.queries.query_language import Term, with_term
 from runs.usage.dimensions import NONE
@@ -104,13 +105,19 @@ def run_list(request: PageRequest) -> HttpResponse:
         return _export(filtered, kind)
     by_error = request.GET.get("group") == "error"
     begins, ends = query_language.span_of(terms)
+    budget = next((number_of(one.value) for one in terms if one.key == "budget"), None)
     models = [one.value for one in terms if one.key == "used" and one.value != NONE]
     with query_language.planned(terms):
         rows = [] if by_error else _behind(access, filtered, request.GET.get("after", ""))
-        say_known_costs(rows, models)
         whole = survey(filtered, begins=begins, ends=ends or timezone.now())
-        if not whole.is_cut and (models or whole.unpriced):
-            whole = replace(whole, **known_cost(filtered, models))
+        if budget is not None:
+            since = began_at(budget)
+            say_costs_since(rows, since)
+            whole = whole if whole.is_cut else replace(whole, **cost_since(filtered, since))
+        else:
+            say_known_costs(rows, models)
+            if not whole.is_cut and (models or whole.unpriced):
+                whole = replace(whole, **known_cost(filtered, models))
         failures = errors(filtered) if by_error else []
     return render(
         request,

@@ -180,6 +180,24 @@ def test_the_row_of_a_model_has_no_run_that_never_called_it(alice: Access, model
     assert behind["No model was called"] == [cancelled]
 
 
+def test_the_runs_of_a_budget_add_up_to_it(alice: Access) -> None:
+    """With the calls that count, also of a run under way."""
+    run = make_run(alice)
+    lease = claim(run)
+    add_call(run, 1, cost=Decimal("1"), started_at=timezone.now() - timedelta(days=2))
+    add_call(run, 2, cost=Decimal("0.5"))
+    endings.finish_run(lease, [], Outcome(RunStatus.COMPLETED))
+    going_on = make_run(alice)
+    claim(going_on)
+    add_call(going_on, 1, cost=Decimal("0.25"))
+    definitions.set_budget(alice, period="day", amount="5", action="pause")
+    browser = browser_of(alice)
+    [(use, url)] = browser.get("/settings/budgets/").context["uses"]
+    page = browser.get(url).context
+    assert sum(one.known_cost["cost"] for one in page["runs"]) == use.used == Decimal("0.75")
+    assert page["whole"].cost == use.used
+
+
 def test_a_budget_leads_to_the_runs_that_spent_it(alice: Access) -> None:
     """Also to one that began before its day, and to those that its runs started."""
     budget = definitions.set_budget(

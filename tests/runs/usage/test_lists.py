@@ -1,6 +1,9 @@
 """What things cost stands beside them, whatever list they are in."""
 
+from datetime import timedelta
+
 import pytest
+from django.utils import timezone
 
 from runs.models import Run
 from runs.usage import days
@@ -30,6 +33,20 @@ def test_members_and_keys_show_what_they_spent_this_month(alice: Access, bob: Ac
     assert "$0.25" in row
     assert f"only=key:{key.pk}" in row
     assert "This month" not in browser_of(bob).get("/settings/members/").content.decode()
+
+
+def test_this_month_is_the_organizations(alice: Access) -> None:
+    first = timezone.now().replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    run = ended(alice, "0.50")
+    Run.objects.filter(pk=run.pk).update(finished_at=first - timedelta(hours=4))
+    alice.organization.timezone = "Asia/Tokyo"
+    alice.organization.save()
+    days.remake_days(alice.organization)
+    row = row_of(alice, "/settings/members/", "alice@example.com")
+    assert "$0.50" in row
+    url = f"/usage/?period=month&only=member:{alice.user and alice.user.pk}"
+    assert url in row
+    assert f"{browser_of(alice).get(url).context['report'].sums.cost}" == "0.500000"
 
 
 def test_threads_show_what_their_runs_cost(alice: Access) -> None:

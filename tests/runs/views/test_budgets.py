@@ -1,6 +1,6 @@
 """The page of budgets, and the same over v2."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from runs.budgets import definitions, report
-from runs.models import Budget, BudgetCount, Run
+from runs.models import Budget, BudgetCount, Run, Usage
 from teammates.access import Access
 from teammates.people import api_keys
 from tests.api import call
@@ -121,7 +121,7 @@ def test_it_says_what_it_would_have_stopped_last_month(
     for day, cost in ((18, "3"), (20, "5")):
         at = first.replace(day=day)
         run = make_run(alice, status="completed")
-        Run.objects.filter(pk=run.pk).update(created_at=at, finished_at=at, cost=Decimal(cost))
+        ended_at(run, at, cost)
     definitions.set_budget(alice, period=period, amount=amount, action="pause")
     [use] = report.uses(alice)
     if (
@@ -130,6 +130,34 @@ def test_it_says_what_it_would_have_stopped_last_month(
     ):
         says = "not reached: $8.00 were spent"
     assert use.before == says
+
+
+def test_it_counts_runs_with_those_that_they_started_whenever_they_began(alice: Access) -> None:
+    at = (timezone.now().replace(day=1) - timedelta(days=2)).replace(day=18, hour=12)
+    first, *others = [make_run(alice, status="completed") for _ in range(3)]
+    for run in (first, *others):
+        ended_at(run, at, "2")
+    Run.objects.update(created_at=at - timedelta(days=25))
+    Run.objects.filter(pk__in=[run.pk for run in others]).update(
+        started_by=first, root=first, depth=1
+    )
+    definitions.set_budget(alice, period="run", amount="3", action="pause")
+    definitions.set_budget(alice, period="month", amount="7", action="pause")
+    assert [use.before for use in report.uses(alice)] == [
+        "1 run above it",
+        "not reached: $6.00 were spent",
+    ]
+
+
+def ended_at(run: Run, at: datetime, cost: str) -> None:
+    Run.objects.filter(pk=run.pk).update(created_at=at, finished_at=at)
+    sums = dict.fromkeys(("input_tokens", "output_tokens", *CACHE), 0)
+    Usage.objects.create(
+        run=run, organization_id=run.organization_id, cost=Decimal(cost), model_name="m", **sums
+    )
+
+
+CACHE = ("cache_read_tokens", "cache_write_tokens")
 
 
 def test_the_page_takes_the_same_number_of_queries_whatever_there_is(

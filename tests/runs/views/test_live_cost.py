@@ -9,6 +9,7 @@ from runs.models import RunStatus
 from teammates.access import Access
 from tests.factories import bring_to, browser_of, make_run
 from tests.runs.budgets.spending import begin, end
+from tests.runs.usage.spending import add_call
 
 pytestmark = pytest.mark.django_db
 
@@ -31,6 +32,17 @@ def test_the_thread_and_the_run_tell_what_is_spent_and_reserved(alice: Access) -
     end(step, Decimal("0.05"))
     assert "$0.05 so far <" in told(thread)
     assert "reserved" not in told(head)
+
+
+def test_a_call_without_a_price_is_not_said_to_cost_nothing(alice: Access) -> None:
+    run = make_run(alice, status=RunStatus.RUNNING)
+    browser = browser_of(alice)
+    add_call(run, 1, cost=None)
+    for path in (f"/threads/{run.thread_id}/panel/", f"/runs/{run.pk}/?part=head"):
+        assert "unknown so far" in " ".join(browser.get(path).content.decode().split())
+    add_call(run, 2, cost=Decimal("0.25"))
+    for path in (f"/threads/{run.thread_id}/panel/", f"/runs/{run.pk}/?part=head"):
+        assert "over $0.25 so far" in " ".join(browser.get(path).content.decode().split())
 
 
 def test_once_it_is_over_nothing_is_under_way(alice: Access) -> None:
