@@ -14,7 +14,7 @@ from runs.execution.tool_context import RunToolContext
 from runs.gates import loop_gates, opening, policy
 from runs.models import CallStatus, GateKind, Run, ToolCall
 from teammates.errors import DomainError
-from teammates.providers.base import ProviderError
+from teammates.providers.base import ProviderError, Turn
 from teammates.text import clean, read_json
 from teammates.tools import ask
 from teammates.tools.base import Means, Tool, ToolError, UnknownEffect
@@ -75,9 +75,10 @@ async def _one_call(attempt: Attempt, loaded: LoadedRun, call: ToolCall) -> None
             error=loaded.toolbox.missing[call.name],
         )
         return
-    arguments, wrong = await _read_arguments(tool, call)
+    limit = loaded.route.max_output_tokens if _was_cut_off(loaded) else None
+    arguments, wrong = await _read_arguments(tool, call, limit)
     if tool is None or wrong:
-        await _refuse_bad_call(attempt, loaded, call, wrong)
+        await _refuse_bad_call(attempt, loaded, call, wrong, limit)
         return
     loaded.bad_calls = 0
     if tool.asks_a_person:
@@ -128,8 +129,18 @@ def _as_it_was(call: ToolCall) -> Tool:
     )
 
 
-async def _read_arguments(tool: Tool | None, call: ToolCall) -> tuple[Any, str]:
-    """The arguments as an object, and what is wrong with them."""
+def _was_cut_off(loaded: LoadedRun) -> bool:
+    """Whether the answer that made the calls reached its model's output limit."""
+    turns = (said for said in reversed(loaded.conversation) if isinstance(said, Turn))
+    last = next(turns, None)
+    return last is not None and last.finish_reason == "length"
+
+
+async def _read_arguments(
+    tool: Tool | None, call: ToolCall, limit: int | None = None
+) -> tuple[Any, str]:
+    """The arguments as an object, and what is wrong with them; `limit` is that of an answer that
+    was cut off, in tokens."""
     if tool is None:
         return None, f"there is no tool {call.name!r}"
     arguments = call.arguments or {}
@@ -137,17 +148,31 @@ async def _read_arguments(tool: Tool | None, call: ToolCall) -> tuple[Any, str]:
         try:
             arguments = read_json(arguments["raw"] or "{}")
         except ValueError as error:
+            if limit is not None:
+                return None, (
+                    f"the answer reached its limit of {limit} tokens in the middle of this call: "
+                    "write less at once, in several calls"
+                )
             return None, f"the arguments are not JSON ({error})"
     if tool.has_strangers_schema:
         return arguments, await asyncio.to_thread(tool.check, arguments)
     return arguments, tool.check(arguments)
 
 
-async def _refuse_bad_call(attempt: Attempt, loaded: LoadedRun, call: ToolCall, wrong: str) -> None:
+async def _refuse_bad_call(
+    attempt: Attempt, loaded: LoadedRun, call: ToolCall, wrong: str, limit: int | None
+) -> None:
     loaded.bad_calls += 1
     await attempt.events.commit(
         call_journal.finish_call, call=call, status=CallStatus.FAILED, error=BAD_CALL + wrong + "."
     )
+    if loaded.bad_calls >= MAXBAD_CALLS and limit is not None:
+        raise ProviderError(
+            "provider.output_limit",
+            f"{loaded.route.name} reached its limit of {limit} tokens in the middle of a tool "
+            "call, again and again. Raise its output limit in Models & prices, or ask for less "
+            "at once.",
+        )
     if loaded.bad_calls >= MAXBAD_CALLS:
         raise ProviderError(
             "model.bad_tool_calls",

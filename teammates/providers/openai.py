@@ -33,6 +33,7 @@ from pydantic_ai.usage import RequestUsage
 from teammates.providers import Connection
 from teammates.providers.adapting import NO_RESPONSES, NO_SUMMARIES, Profile, native
 from teammates.providers.base import ModelRequest
+from teammates.providers.call_numbers import CallNumbers
 from teammates.providers.kinds import KINDS
 from teammates.providers.think_tags import ThinkTags
 from teammates.providers.vendor import VendorClient, make_http_client
@@ -164,6 +165,7 @@ class ChatStream(OpenAIStreamedResponse):
     """Chat completions as other servers stream them too."""
 
     _tags: ThinkTags = field(default_factory=ThinkTags, init=False)
+    _numbers: CallNumbers = field(default_factory=CallNumbers, init=False)
 
     @property
     def has_ended(self) -> bool:
@@ -200,6 +202,8 @@ class ChatStream(OpenAIStreamedResponse):
 
     def _map_tool_call_delta(self, choice: Choice) -> Iterable[ModelResponseStreamEvent]:
         """`function_call` is what `tool_calls` was called when there was one at most."""
+        for piece in choice.delta.tool_calls or []:
+            self._numbers.tell_apart(piece)
         yield from super()._map_tool_call_delta(choice)
         if called := choice.delta.function_call:
             yield from self._parts_manager.handle_tool_call_delta_events(

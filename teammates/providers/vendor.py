@@ -58,6 +58,15 @@ from teammates.types import JSON
 
 REFUSED_AS_IT_STANDS = (400, 404, 422)
 MOST_KEPT = 500
+# How servers end an answer that they could not finish, in small letters.
+_FAILED = (
+    "error",
+    "incomplete",
+    "insufficient_system_resource",
+    "malformed_function_call",
+    "other",
+    "too_many_tool_calls",
+)
 _NATIVE = {"stop": "stop_sequences"}  # sampling settings that pydantic-ai calls otherwise
 
 
@@ -259,7 +268,9 @@ class VendorCall:
         """A connection that closed cleanly in mid-stream looks like success (traps 5.1)."""
         refused = self._refusal and getattr(self._stream, "has_ended", True)
         is_blocked = "block_reason" in self._details  # Google's, of what was asked
-        if not self._details.get("finish_reason") and not refused and not is_blocked:
+        reason = str(self._details.get("finish_reason") or "").lower()
+        has_failed = reason in _FAILED or self._stream.finish_reason == "error"
+        if has_failed or (not reason and not refused and not is_blocked):
             raise ProviderError(
                 "incomplete_stream",
                 "The model's answer broke off in the middle. Try again.",

@@ -33,18 +33,21 @@ def finish_reason_of(response: messages.ModelResponse) -> str:
 
 
 def with_own_id(call: messages.ToolCallPart, taken: set[str]) -> messages.ToolCallPart:
-    """Some servers give two calls of an answer one id, and others refuse to be sent that."""
+    """A call as it is kept and sent back: some servers give two calls of an answer one id, or null
+    for no arguments, and others refuse to be sent that."""
     own = call.tool_call_id
     while own in taken:
         own += "_2"
     taken.add(own)
+    if isinstance(call.args, str) and call.args.strip() == "null":
+        return replace(call, tool_call_id=own, args="{}")
     return replace(call, tool_call_id=own)
 
 
 def raw_arguments(part: messages.ToolCallPart) -> str:
     """The arguments as the model wrote them: malformed JSON must stay malformed (traps 5.4)."""
     if isinstance(part.args, str):
-        return "{}" if part.args.strip() == "null" else part.args
+        return part.args
     return json.dumps(part.args or {})
 
 

@@ -576,5 +576,69 @@ def test_a_server_that_only_keeps_alive_is_given_up_too(
     pings = (200, STREAM, [b": ping\n\n"] * 400)
     run = answered(alice, models, pings)
     assert said(run) == "Hello wörld"
-    retry = Event.objects.get(run=run, type="run.llm.retry").data
-    assert retry["error_class"] == "provider.silent"
+    retries = Event.objects.filter(run=run, type="run.llm.retry")  # a busy machine is silent, too
+    assert {retry.data["error_class"] for retry in retries} == {"provider.silent"}
+
+
+def piece(id: str | None, name: str | None, arguments: str, index: int = 0) -> dict[str, Any]:
+    function = {"name": name, "arguments": arguments}
+    return {"tool_calls": [{"index": index, "id": id, "type": "function", "function": function}]}
+
+
+WHOLE = '{"name": "a.txt", "content": "x"}'
+BOTH = [("list_files", "done"), ("write_file", "done")]
+
+
+@pytest.mark.parametrize(
+    ("deltas", "made"),
+    [
+        ([piece("a", "list_files", "{}"), piece("b", "write_file", WHOLE)], BOTH),  # Ollama's
+        ([piece("a", "list_files", ""), piece("b", "write_file", WHOLE)], BOTH),
+        ([piece(None, "list_files", "{}"), piece(None, "write_file", WHOLE)], BOTH),
+        (
+            [piece("a", "write_file", WHOLE[:9]), piece("a", "write_file", WHOLE[9:])],
+            [("write_file", "done")],
+        ),
+        (
+            [piece("a", "write_file", WHOLE[:9]), piece("b", "write_file", WHOLE[9:])],
+            [("write_file", "done")],
+        ),
+        (
+            [
+                piece("a", "write_", ""),
+                piece(None, "file", WHOLE[:9]),
+                piece(None, None, WHOLE[9:]),
+            ],
+            [("write_file", "done")],
+        ),
+    ],
+)
+def test_calls_are_told_apart_however_their_pieces_are_numbered_and_named(
+    alice: Access, models: FakeModels, deltas: list[dict[str, Any]], made: list[tuple[str, str]]
+) -> None:
+    run = answered(alice, models, chat(*deltas, finish="tool_calls"))
+    assert said(run) == "Hello wörld"
+    calls = ToolCall.objects.filter(run=run).order_by("pk")
+    assert list(calls.values_list("name", "status")) == made
+
+
+def test_a_call_that_the_output_limit_cut_off_is_called_that(
+    alice: Access, models: FakeModels
+) -> None:
+    cut = chat(piece("a", "write_file", WHOLE[:-5]), finish="length")
+    answered(alice, models, cut)
+    told = models.requests[1]["body"]["messages"][-1]["content"]
+    assert "reached its limit of" in told
+    assert "write less at once" in told
+    run = answered(alice, models, *[cut] * 9, model="again")
+    assert (run.status, run.error_class) == (RunStatus.FAILED, "provider.output_limit")
+    assert "Raise its output limit" in run.error_message
+
+
+@pytest.mark.parametrize("reason", ["error", "insufficient_system_resource"])
+def test_an_answer_that_its_server_could_not_finish_is_asked_for_again(
+    alice: Access, models: FakeModels, reason: str
+) -> None:
+    run = answered(alice, models, chat({"content": "Half of"}, finish=reason))
+    assert said(run) == "Hello wörld"
+    assert types(run).count("run.llm.retry") == 1

@@ -75,6 +75,12 @@ def test_calls_side_by_side_with_arguments_in_pieces(alice: Access, models: Fake
     assert not any(result.get("is_error") for result in results)
 
 
+def test_null_is_sent_back_as_no_arguments(alice: Access, models: FakeModels) -> None:
+    answered(alice, models, message(call("a", "null"), stop="tool_use"))
+    [used] = [one for one in said_before(models) if one["type"] == "tool_use"]
+    assert used["input"] == {}
+
+
 @pytest.mark.parametrize(
     ("stop", "reason", "goes_on"),
     [
