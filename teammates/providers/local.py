@@ -38,12 +38,14 @@ async def _ask(
     client: httpx2.AsyncClient, host: str, name: str, kind: str, port: int, path: str
 ) -> LocalServer | None:
     try:
-        answer = (await client.get(f"http://{host}:{port}{path}")).json()
+        asked = await client.get(f"http://{host}:{port}{path}")
+        answer = asked.raise_for_status().json()
     except (httpx2.HTTPError, ValueError):
         return None
-    if not isinstance(answer, dict) or not {"models", "data"} & set(answer):
-        return None
-    listed = answer.get("models") or answer.get("data") or []  # null where there is none
+    is_ollama = kind == "ollama"
+    listed = answer.get("models" if is_ollama else "data", "") if isinstance(answer, dict) else ""
+    if is_ollama and listed is None:
+        listed = []
     if not isinstance(listed, list):
         return None
     names = [str(one.get("name") or one.get("id") or "") for one in listed if isinstance(one, dict)]

@@ -66,10 +66,14 @@ def choose_by_keyboard(page: Page, dialog: Locator) -> None:
     expect(dialog.get_by_text("None of these.")).to_be_visible()
     field.fill("pictures")
     expect(options).to_have_count(1)
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("Enter")
+    expect(dialog.get_by_text("1 of 2")).to_be_visible()
+    page.keyboard.press("Enter")  # chooses, and does not send the words that were searched
     expect(field).to_have_value("looker")
     expect(options.first).to_have_attribute("aria-selected", "true")
+    for key in ("ArrowDown", "ArrowUp", "ArrowDown"):
+        page.keyboard.press(key)
+    expect(field).to_be_focused()
+    expect(field).to_have_attribute("aria-activedescendant", "id_model-choices-0")
 
 
 LISTED = {

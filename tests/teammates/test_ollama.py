@@ -238,3 +238,21 @@ def test_what_ollama_would_silently_drop_is_not_sent(
         assert models.requests == []
     else:
         assert run.status == RunStatus.COMPLETED, run.error_message
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (404, {"success": False, "data": None}),
+        (401, {"data": ""}),
+        (200, {"models": 0, "data": 0}),
+        (200, {"data": None}),
+        (200, ["data"]),
+    ],
+)
+def test_another_service_on_a_usual_port_is_no_model_server(
+    models: FakeModels, answer: Any
+) -> None:
+    models.listed = answer
+    known = [("llama.cpp", "openai_compatible", models.server_port, "/v1/models")]
+    assert asyncio.run(find_servers(known=known)) == []
