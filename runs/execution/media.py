@@ -42,6 +42,7 @@ async def show(attempt: Attempt, loaded: LoadedRun) -> None:
         # Half of it goes at once: with each that went alone, a provider's cache would be lost.
         looked = _within(looked, MOST_SHOWN // 2, MOST_BYTES // 2, room // 2) or looked[-1:]
         loaded.not_shown = len(every) - len(looked)
+        loaded.counted = None  # of a request that had more
     attempt.looked_at = {(one.file_id, takes): one for one in looked}
     gone = [
         replace(one, content=b"", text=NO_LONGER.format(one.name), tokens=0)

@@ -51,7 +51,7 @@ def tags_of(metadata: str) -> str:
     return f"""SELECT m.key || '=' || m.value AS label
         FROM jsonb_each_text(CASE jsonb_typeof({metadata}) WHEN 'object' THEN {metadata}
             ELSE jsonb_build_object() END) m
-        WHERE length(m.key) + length(m.value) < {LONGEST_LABEL}
+        WHERE m.key <> '' AND length(m.key) + length(m.value) < {LONGEST_LABEL}
             AND position('=' in m.key) = 0 AND position('"' in m.key || m.value) = 0
             AND jsonb_typeof({metadata} -> m.key) IN ('string', 'number', 'boolean')
         ORDER BY m.key LIMIT {MOST_TAGS}"""

@@ -49,6 +49,7 @@ def totals(days: Any) -> JSON:
     """Sums of `days`; zeros where there are none."""
     sums = days.aggregate(
         runs=Sum("runs"),
+        records=Sum("records"),
         cost=Sum("cost"),
         unpriced=Sum("unpriced"),
         last_at=Max("last_at"),

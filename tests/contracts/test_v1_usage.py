@@ -6,13 +6,15 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from runs.models import Usage, UsageDay
+from runs.lifecycle import endings
+from runs.lifecycle.endings import Outcome
+from runs.models import RunStatus, Usage, UsageDay
 from teammates.access import Access
 from tests.api import call
-from tests.factories import make_key
+from tests.factories import claim, make_key, make_run
 from tests.fake_models import FakeModels
 from tests.runs.execution.working import finish, run_on
-from tests.runs.usage.spending import ended
+from tests.runs.usage.spending import add_call, ended
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SUMS = ["input_tokens", "output_tokens", "cost_usd", "record_count", "unpriced_count"]
@@ -85,6 +87,22 @@ def test_costs_that_nobody_knows_are_counted_and_not_as_nothing(
         for rows in ([day], models):
             found = [sum(row[name] for row in rows) for name in SUMS[2:]]
             assert found == [0.25, 2, 1]
+
+
+def test_records_are_counted_alike_in_every_report(home: Access) -> None:
+    run = make_run(home)
+    lease = claim(run)
+    for number, (model, cost) in enumerate([("a", "0.25"), ("b", None), ("c", None)], start=1):
+        add_call(run, number, model_name=model, cost=cost)
+    endings.finish_run(lease, [], Outcome(RunStatus.COMPLETED))
+    endings.finish_run(claim(make_run(home)), [], Outcome(RunStatus.CANCELLED))  # called none
+    key = make_key(home)
+    month = call(key, "GET", "/v1/me/usage").json()
+    assert (month["record_count"], month["unpriced_count"]) == (3, 2)
+    for report in (f"daily{span()}", f"hourly{span()}", "by-model"):
+        rows = call(key, "GET", f"/v1/me/usage/{report}").json()
+        sums = [sum(row[name] for row in rows) for name in SUMS[2:]]
+        assert sums == [0.25, 3, 2], report
 
 
 def test_days_without_anything_are_left_out_and_the_end_is_included(

@@ -2,8 +2,8 @@
 
 Each report is there three times: for whoever asks (`/me`), for an organization (`/orgs`, or
 `/accounts`), and for all of them (`/admin`), which is for the owners and admins of the
-installation's own organization. Beyond the contract `unpriced_count` says how often a run used a
-model without a price: what that cost is in no sum.
+installation's own organization. A record is what a run used of one model. Beyond the contract
+`unpriced_count` says how many of them lack a price: what that cost is in no sum.
 """
 
 from datetime import UTC, date, timedelta
@@ -149,7 +149,7 @@ def _month(access: Access, days: "QuerySet[UsageDay]", year: int | None, month: 
         "total_cache_read_tokens": sums["cache_read_tokens"],
         "total_cached_tokens": sums["cache_read_tokens"],
         "total_cost_usd": float(sums["cost"]),
-        "record_count": sums["runs"],
+        "record_count": sums["records"],
         "unpriced_count": sums["unpriced"],
     }
 
@@ -157,7 +157,7 @@ def _month(access: Access, days: "QuerySet[UsageDay]", year: int | None, month: 
 def _daily(days: "QuerySet[UsageDay]", start: date, end: date) -> list[JSON]:
     _check_span(start, end, longest=LONGEST_SERIES)
     rows = days.filter(day__gte=start, day__lte=end).values("day")
-    summed: Any = rows.annotate(n=Sum("runs"), lacking=Sum("unpriced"), **_USED)
+    summed: Any = rows.annotate(n=Sum("records"), lacking=Sum("unpriced"), **_USED)
     return [
         {"date": row["day"].isoformat()} | _sums(row) for row in summed.order_by("day") if row["n"]
     ]
@@ -169,7 +169,7 @@ def _hourly(rows: "QuerySet[Usage]", start: date, end: date) -> list[JSON]:
         recorded_at__gte=midnight(start), recorded_at__lt=midnight(end + timedelta(days=1))
     )
     hours: Any = within.values(hour=TruncHour("recorded_at", tzinfo=UTC)).annotate(
-        n=Count("run", distinct=True), lacking=Count("pk", filter=Q(unpriced_calls__gt=0)), **_USED
+        n=Count("pk"), lacking=Count("pk", filter=Q(unpriced_calls__gt=0)), **_USED
     )
     return [{"hour": iso(row["hour"])} | _sums(row) for row in hours.order_by("hour")]
 

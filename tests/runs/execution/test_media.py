@@ -1,9 +1,10 @@
 """Pictures and PDFs of a conversation, as models are shown them on the wire."""
 
+import asyncio
 import base64
 import json
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -17,7 +18,7 @@ from teammates.access import Access
 from teammates.models import Model
 from teammates.providers import Connection
 from teammates.providers.adapting import adapt
-from teammates.providers.base import Media, Takes
+from teammates.providers.base import Media, Takes, UserMessage
 from teammates.providers.openai import make_client
 from tests.factories import browser_of, check_server, make_run
 from tests.fake_models import Answer, FakeModels, chat, message, refused
@@ -343,3 +344,28 @@ def test_a_thread_shows_the_pictures_that_came_with_a_message(alice: Access) -> 
     chart = File.objects.get(name="chart.png")
     assert f'<img src="/files/{chart.uid}' in page
     assert page.count('class="thumbnail"') == 1
+
+
+def test_what_was_counted_of_a_request_with_more_files_bounds_no_smaller_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A budget would hold too little for it."""
+    shown = [Media(f"{n}.png", "picture", n, b"x", "image/png", 1500) for n in range(3)]
+
+    async def newest(*args: Any, **limits: Any) -> list[Media]:
+        return shown[1:]
+
+    async def takes(route: Any) -> Takes:
+        return Takes()
+
+    monkeypatch.setattr(shown_media, "_newest", newest)
+    monkeypatch.setattr(shown_media, "_takes", takes)
+    loaded: Any = SimpleNamespace(
+        conversation=[UserMessage("Look", shown)],
+        not_shown=0,
+        counted=("m", 5_000),
+        request=None,
+        route=SimpleNamespace(context_window=100_000),
+    )
+    asyncio.run(shown_media.show(cast(Any, SimpleNamespace(looked_at={})), loaded))
+    assert (loaded.not_shown, loaded.counted) == (1, None)
