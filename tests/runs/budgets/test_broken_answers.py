@@ -7,6 +7,7 @@ import pytest
 from runs.budgets import definitions
 from runs.models import RunStatus, StepStatus
 from teammates.access import Access
+from teammates.llm import catalog
 from teammates.models import Model
 from tests.fake_models import STREAM, Answer, FakeModels, chat, event, refused
 from tests.runs.execution.working import finish, run_on
@@ -72,3 +73,19 @@ def test_nothing_told_of_a_long_answer_is_not_taken_at_its_word(
     assert run.status == RunStatus.COMPLETED
     step = run.steps.get()
     assert (step.output_tokens, step.usage_estimated) == (10_000, True)
+
+
+def test_a_fallback_is_reserved_for_at_its_own_price(alice: Access, models: FakeModels) -> None:
+    run = run_on(alice, models, "openai_compatible", "404")
+    dear = catalog.add_model(
+        alice,
+        run.route.provider,
+        alias="dear",
+        name="ok",
+        prices=dict.fromkeys(catalog.LANES, "10000"),
+    )
+    Model.objects.filter(pk=run.route_id).update(fallback=dear)
+    definitions.set_budget(alice, period="month", amount="2", action="stop")
+    ended = finish(run)
+    assert (ended.status, ended.error_class) == (RunStatus.FAILED, "budget.exceeded")
+    assert [request["body"]["model"] for request in models.requests] == ["404"]
