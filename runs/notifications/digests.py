@@ -105,9 +105,9 @@ def _day(day: date) -> str:
 
 
 def _said(access: Access, used: UsageReport) -> str:
-    before = f"{money(used.before.cost)} in the {used.span.length} days before"
+    before = f"{spent(used.before)} in the {used.span.length} days before"
     if used.span.length == 1:
-        before = f"{money(used.before.cost)} the day before"
+        before = f"{spent(used.before)} the day before"
     change = "" if used.change is None else f"{used.change:+.0%} against "
     lines = [
         f"Spent: {spent(used.sums)}, {change}{before}.",
@@ -123,7 +123,11 @@ def _said(access: Access, used: UsageReport) -> str:
         for group in used.groups[:MOST_GROUPS]
     ]
     if more := used.groups[MOST_GROUPS:]:
-        lines.append(f"- {len(more)} others: {money(sum(group.sums.cost for group in more))}")
+        others = {
+            "cost": sum(group.sums.cost for group in more),
+            "unpriced": sum(group.sums.unpriced for group in more),
+        }
+        lines.append(f"- {len(more)} others: {spent(others)}")
     return "\n".join(lines + _budgets(access))
 
 

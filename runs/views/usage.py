@@ -250,6 +250,7 @@ def _lines(report: UsageReport) -> Iterator[list[Any]]:
         "Cost USD",
         "Without a price",
         "Cost USD before",
+        "Without a price before",
     ]
     for group in report.groups:
         sums = group.sums
@@ -263,4 +264,5 @@ def _lines(report: UsageReport) -> Iterator[list[Any]]:
             sums.cost,
             sums.unpriced,
             group.before.cost,
+            group.before.unpriced,
         ]

@@ -33,7 +33,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.undo()
 
 
-def used_on(access: Access, cost: str, *, before: datetime) -> None:
+def used_on(access: Access, cost: str | None, *, before: datetime) -> None:
     """A run that ended on the day before."""
     run = ended(access, cost)
     Run.objects.filter(pk=run.pk).update(finished_at=before - timedelta(days=1))
@@ -61,6 +61,16 @@ def test_a_day_is_mailed_once_to_whoever_wants_it(alice: Access, bob: Access, cl
     clock(MONDAY + timedelta(days=1))
     digests.write_due()  # nothing was used on Monday
     assert len(titles(alice)) == 1
+
+
+def test_what_has_no_price_is_nowhere_said_to_cost_nothing(alice: Access, clock: Any) -> None:
+    used_on(alice, "1.50", before=MONDAY)
+    for cost in ("0.50", None):
+        used_on(alice, cost, before=MONDAY - timedelta(days=1))
+    members.choose_mails(alice, not_mailed=[], digest="daily")
+    clock(MONDAY)
+    assert digests.write_due() == 1
+    assert "over $0.50 the day before" in Notice.objects.get().text
 
 
 def test_a_week_is_mailed_on_mondays(alice: Access, clock: Any) -> None:
