@@ -42,7 +42,7 @@ from teammates.providers.base import (
     Turn,
 )
 from teammates.providers.raw_usage import Told, watch
-from teammates.providers.vendor_errors import explained, said_by
+from teammates.providers.vendor_errors import explained, give_errors_a_status, said_by
 from teammates.providers.vendor_messages import (
     finish_reason_of,
     from_native,
@@ -75,7 +75,7 @@ def make_http_client(*, may_be_private: bool) -> httpx2.AsyncClient:
     return outside_client(
         may_be_private=may_be_private,
         timeout=httpx2.Timeout(connect=10, read=first, write=60, pool=10),
-        event_hooks={"response": [_wait_less_from_now_on]},
+        event_hooks={"response": [_wait_less_from_now_on, give_errors_a_status]},
     )
 
 

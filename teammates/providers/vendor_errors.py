@@ -10,6 +10,7 @@ from pydantic_ai import exceptions
 
 from teammates.providers.base import ProviderError
 from teammates.public_http import BlockedAddress
+from teammates.text import read_json
 
 # The number of tokens in what providers say about a limit. The first that fits counts.
 _NUMBER = r"(\d[\d,]*)"
@@ -33,6 +34,19 @@ _TOO_LONG = (
 _OUTPUT_NAMES = ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens")
 _SLOW = (408, 425, 504)
 LONGEST_SAID = 4_000  # characters of an error that are looked at
+
+
+async def give_errors_a_status(response: httpx2.Response) -> None:
+    """Of an answer that is an error with status 200: the one that it names, or 500."""
+    if response.status_code != 200 or "json" not in response.headers.get("content-type", ""):
+        return
+    try:
+        said = read_json(await response.aread())
+    except ValueError:
+        return
+    if error := said.get("error") if isinstance(said, dict) else None:
+        code = error.get("code") if isinstance(error, dict) else None
+        response.status_code = code if type(code) is int and 400 <= code < 600 else 500
 
 
 @contextmanager

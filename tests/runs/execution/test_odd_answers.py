@@ -336,6 +336,8 @@ def test_refusals_are_plain_sentences(
             {"Content-Type": "text/event-stream"},
             [b'data: {"error":{"message":"x","code":500}}\n\n'],
         ),
+        (200, {"Content-Type": "application/json"}, [b'{"error":{"message":"x","code":503}}']),
+        (200, {"Content-Type": "application/json"}, [b'{"error":"x"}']),
         chat({"content": "Hal"}, finish=None),
     ],
 )
