@@ -40,4 +40,12 @@ class Migration(migrations.Migration):
             name="cost",
             field=models.DecimalField(decimal_places=6, default=0, max_digits=14),
         ),
+        migrations.AddIndex(
+            model_name="usage",
+            index=models.Index(
+                condition=models.Q(("unpriced_calls__gt", 0)),
+                fields=["organization", "recorded_at"],
+                name="usage_unpriced",
+            ),
+        ),
     ]

@@ -31,6 +31,11 @@ class Usage(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["organization", "recorded_at"], name="usage_by_time"),
+            models.Index(
+                fields=["organization", "recorded_at"],
+                name="usage_unpriced",
+                condition=models.Q(unpriced_calls__gt=0),
+            ),
         ]
 
     def __str__(self) -> str:

@@ -60,7 +60,7 @@ def tags_of(metadata: str) -> str:
 # The labels of run `r`: each tool that it called, and its tags.
 _LABELS_OF_RUN = f"""(
     SELECT DISTINCT '{LabelKind.TOOL}' AS kind, name AS label FROM runs_toolcall c
-    WHERE c.run_id = r.id
+    WHERE c.run_id = r.id AND name <> '' AND position('"' in name) = 0 -- models make names up
     UNION ALL SELECT '{LabelKind.TAG}', tags.label FROM ({tags_of("r.metadata")}) tags
 )"""
 

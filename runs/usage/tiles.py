@@ -2,13 +2,13 @@
 has no price."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from decimal import Decimal
 
 from django.db.models import Count, Sum
 
 from runs.models import Run, RunStatus, Usage
-from runs.usage import totals
-from runs.usage.periods import Span
+from runs.usage.periods import Span, midnight
 from teammates.access import Access
 from teammates.models import Model
 from teammates.types import JSON
@@ -52,9 +52,18 @@ def lost(access: Access, span: Span) -> dict[str, JSON]:
 
 
 def unpriced(access: Access, span: Span) -> list[JSON]:
-    """Models that were used while they had no price, by how many `runs`: what those calls cost is
-    in no sum."""
+    """Models that were used while they had no price, by how many `runs`, and their `tokens`: what
+    those calls cost is in no sum."""
     if not access.is_admin:
         return []
-    days = totals.within(totals.days_of(access), span).filter(unpriced__gt=0)
-    return list(days.values("model_name").annotate(runs=Sum("unpriced")).order_by("model_name"))
+    zone = access.organization.zone
+    rows = Usage.objects.filter(
+        organization=access.organization,
+        unpriced_calls__gt=0,
+        recorded_at__gte=midnight(span.start, zone),
+        recorded_at__lt=midnight(span.end + timedelta(days=1), zone),
+    )
+    found = rows.values("model_name").annotate(
+        runs=Count("pk"), tokens=Sum("input_tokens") + Sum("output_tokens")
+    )
+    return [dict(row) for row in found.order_by("model_name")]

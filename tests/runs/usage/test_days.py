@@ -14,7 +14,17 @@ from runs.budgets import repricing
 from runs.creation import retries
 from runs.lifecycle import endings
 from runs.lifecycle.endings import Outcome
-from runs.models import Channel, LabelKind, Run, RunStatus, Step, Usage, UsageDay, UsageLabel
+from runs.models import (
+    Channel,
+    LabelKind,
+    Run,
+    RunStatus,
+    Step,
+    ToolCall,
+    Usage,
+    UsageDay,
+    UsageLabel,
+)
 from runs.usage import totals
 from runs.usage.days import follow_timezones, rebuild_days
 from runs.usage.periods import Span, today
@@ -25,7 +35,7 @@ from teammates.web.timezones import TIMEZONES
 from tests.factories import bring_to, claim, make_run
 from tests.fake_models import FakeModels
 from tests.runs.execution.working import finish, run_on, work_until
-from tests.runs.usage.spending import spend
+from tests.runs.usage.spending import add_call, spend
 
 pytestmark = pytest.mark.django_db(transaction=True)
 RUNS = int(os.environ.get("MUSTER_TEST_RUNS", "60"))  # at random
@@ -126,6 +136,15 @@ def test_tags_are_the_plain_values_of_metadata(alice: Access) -> None:
         bring_to(run, RunStatus.COMPLETED)
     tags = UsageLabel.objects.filter(kind=LabelKind.TAG).values_list("label", "runs")
     assert dict(tags) == {"customer=acme": 2, "n=7": 1, "on=true": 1}
+
+
+def test_names_of_tools_that_no_list_could_be_asked_for_are_left_out(alice: Access) -> None:
+    run = make_run(alice)
+    step = add_call(run)
+    for number, name in enumerate(("web_fetch", 'a"b', ""), start=1):
+        ToolCall.objects.create(run=run, step=step, number=number, call_id=f"{number}", name=name)
+    bring_to(run, RunStatus.COMPLETED)
+    assert [row.label for row in UsageLabel.objects.all()] == ["web_fetch"]
 
 
 def test_wrong_sums_are_mended_and_counted(alice: Access, capsys: Any) -> None:
