@@ -144,9 +144,13 @@ async def _connected(connection: ServerConnection) -> AsyncIterator[Client]:
     if connection.refused:
         raise ServerError(connection.refused)
     if connection.kind == "mcp_stdio":
-        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints:
+        with (
+            tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints,
+            tempfile.TemporaryDirectory(prefix="muster-mcp-", ignore_cleanup_errors=True) as folder,
+        ):
+            program = _program(connection, folder)
             try:
-                async with _opened(stdio_client(_program(connection), errlog=complaints)) as client:
+                async with _opened(stdio_client(program, errlog=complaints)) as client:
                     yield client
             except ServerError as error:
                 complaints.seek(max(0, complaints.seek(0, os.SEEK_END) - 2000))
@@ -191,14 +195,15 @@ async def _opened(transport: Any) -> AsyncIterator[Client]:
         await client.__aexit__(None, None, None)
 
 
-def _program(connection: ServerConnection) -> StdioServerParameters:
+def _program(connection: ServerConnection, folder: str) -> StdioServerParameters:
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     return StdioServerParameters(
         command=connection.command[0],
         args=list(connection.command[1:]),
         # Nothing else of this process: its environment has keys and the database's address.
         env=kept | dict(connection.environment),
-        cwd=tempfile.gettempdir(),
+        # Its own: in one that others write to, `python -m` would load what they put there.
+        cwd=folder,
     )
 
 

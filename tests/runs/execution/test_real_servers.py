@@ -8,6 +8,7 @@ import asyncio
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -78,6 +79,18 @@ def test_an_mcp_server_of_the_index_tells_the_time(home: Access) -> None:
     run = finish(run_with(home, f"use clock__convert_time {wrong}"))
     call = call_of(run, "clock__convert_time")
     assert call.status == CallStatus.FAILED or "nvalid" in str(call.result)
+
+
+def test_a_program_loads_nothing_that_others_left_in_the_temporary_folder(
+    home: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`python -m` looks for modules where it is started."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "mcp_server_time.py").write_text("raise SystemExit('planted')")
+    command = [sys.executable, "-m", "mcp_server_time", "--local-timezone", "UTC"]
+    new = servers.NewServer(name="Clock", kind="mcp_stdio", command=command)
+    checked = check_server(servers.add_server(home, new))
+    assert "convert_time" in {one.name for one in checked.operations}
 
 
 @contextmanager
