@@ -111,7 +111,7 @@ def take(runs: Iterable[Run]) -> None:
     ).select_related("organization")
     for account in accounts.order_by("pk"):
         counts = BudgetCount.objects.filter(budget=account)
-        list(counts.select_for_update(no_key=True))
+        held = list(counts.select_for_update(no_key=True))
         left = balance_of(account.organization) or 0
         for run in by_organization[account.organization_id]:
             used = min(run.credits_used or 0, left)
@@ -126,7 +126,8 @@ def take(runs: Iterable[Run]) -> None:
                 )
             rounded = Decimal(used) / CREDITS_PER_DOLLAR - (run.cost or 0)
             counts.update(spent=F("spent") + rounded)
-        if not _lost_calls(account.organization).exists():
+        is_kept = any(count.kept for count in held)
+        if is_kept and not _lost_calls(account.organization).exists():
             counts.update(kept=0)  # what nobody told of calls that were lost is not taken
 
 

@@ -9,8 +9,7 @@ from decimal import Decimal
 
 from django.db import connection, transaction
 
-from runs.budgets.counting import COUNTS_AGAINST, KEY_RUN, RUNS
-from runs.models import CALLS_A_MODEL
+from runs.budgets.counting import CALLS, COUNTS_AGAINST, KEY_RUN, RUNS
 from runs.usage.days import hold_days, remake_days
 from runs.usage.periods import FIRST_YEAR, midnight, today
 from teammates.access import Access
@@ -21,7 +20,7 @@ from teammates.trust import audit
 
 _CALLED = f"""
 r.organization_id = %(organization)s AND (r.finished_at IS NULL OR r.finished_at >= %(since)s)
-AND s.kind IN ({", ".join(f"'{kind}'" for kind in CALLS_A_MODEL)}) AND s.status <> 'running'
+AND s.kind IN ({CALLS}) AND s.status <> 'running'
 AND s.model_alias = %(alias)s AND s.model_name = %(name)s AND s.started_at >= %(since)s
 AND s.input_tokens + s.output_tokens > 0
 """
@@ -79,7 +78,7 @@ _USAGE = f"""
 UPDATE runs_usage u SET cost = s.known, unpriced_calls = s.unpriced FROM (
     SELECT run_id, model_name, coalesce(sum(cost), 0) AS known, count(*) - count(cost) AS unpriced
     FROM runs_step WHERE run_id = ANY(%(runs)s)
-        AND kind IN ({", ".join(f"'{kind}'" for kind in CALLS_A_MODEL)})
+        AND kind IN ({CALLS})
     GROUP BY 1, 2
 ) s WHERE u.run_id = s.run_id AND u.model_name = s.model_name
 """

@@ -56,9 +56,9 @@ async def recover(
 ) -> None:
     """After an error of the model: queue the run again, go on with its fallback, or let it fail
     with what was used booked. Raises `Stopped` unless the run goes on at once."""
-    if loaded.retries < MAX_RETRIES and await _adjust(attempt, loaded, streamed, error):
-        return
     used = streamed.used
+    if loaded.retries < MAX_RETRIES and await _adjust(attempt, loaded, error, used):
+        return
     if await _is_worth_a_retry(streamed.step, error, loaded.retries):
         delay = error.retry_after or settings.RETRY_SECONDS * 2**loaded.retries
         await _retry_later(attempt, loaded, error, min(delay, LONGEST_DELAY), used)
@@ -102,7 +102,7 @@ def _happened_just_before(step: Step, error: str) -> bool:
 
 
 async def _adjust(
-    attempt: Attempt, loaded: LoadedRun, streamed: StreamedTurn, error: ProviderError
+    attempt: Attempt, loaded: LoadedRun, error: ProviderError, used: TokenUsage | None
 ) -> bool:
     """Ask again at once within the limit that the provider named, which is remembered; False where
     that is no way out."""
@@ -119,7 +119,7 @@ async def _adjust(
         step_journal.ask_again,
         route=route,
         learned=learned,
-        used=streamed.used,
+        used=used,
         why={"error_class": error.error_class, "message": str(error)},
     )
     return True

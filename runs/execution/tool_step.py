@@ -166,19 +166,20 @@ async def _refuse_bad_call(
     await attempt.events.commit(
         call_journal.finish_call, call=call, status=CallStatus.FAILED, error=BAD_CALL + wrong + "."
     )
-    if loaded.bad_calls >= MAXBAD_CALLS and limit is not None:
+    if loaded.bad_calls < MAXBAD_CALLS:
+        return
+    if limit is not None:
         raise ProviderError(
             "provider.output_limit",
             f"{loaded.route.name} reached its limit of {limit} tokens in the middle of a tool "
             "call, again and again. Raise its output limit in Models & prices, or ask for less "
             "at once.",
         )
-    if loaded.bad_calls >= MAXBAD_CALLS:
-        raise ProviderError(
-            "model.bad_tool_calls",
-            f"The model made {loaded.bad_calls} tool calls in a row that do not fit ({wrong}). "
-            "Try again, or choose a stronger model.",
-        )
+    raise ProviderError(
+        "model.bad_tool_calls",
+        f"The model made {loaded.bad_calls} tool calls in a row that do not fit ({wrong}). "
+        "Try again, or choose a stronger model.",
+    )
 
 
 async def _wait(

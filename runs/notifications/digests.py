@@ -20,7 +20,7 @@ from runs.budgets import report as budgets
 from runs.models import Notice, NoticeKind, Run
 from runs.models.run_query import LocalDay
 from runs.usage.periods import Span
-from runs.usage.report import UsageReport, report
+from runs.usage.report import Sums, UsageReport, report
 from teammates.access import Access
 from teammates.models import Digest, Membership
 from teammates.templatetags.muster import money, percent, spent
@@ -123,10 +123,7 @@ def _said(access: Access, used: UsageReport) -> str:
         for group in used.groups[:MOST_GROUPS]
     ]
     if more := used.groups[MOST_GROUPS:]:
-        others = {
-            "cost": sum(group.sums.cost for group in more),
-            "unpriced": sum(group.sums.unpriced for group in more),
-        }
+        others = Sums.of(vars(group.sums) for group in more)
         lines.append(f"- {len(more)} others: {spent(others)}")
     return "\n".join(lines + _budgets(access))
 

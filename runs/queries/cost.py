@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, cast
 
-from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models import Count, Q, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -54,61 +54,50 @@ class ModelCost:
     saved: Decimal = Decimal(0)
 
 
-_KNOWN: Any = {
-    "known": Coalesce(Sum("cost"), Decimal(0)),
-    "unpriced": Count("pk", filter=Q(unpriced_calls__gt=0)),
-}
+@dataclass(frozen=True)
+class KnownCosts:
+    """What is known of the costs of runs, as `cost`, and how often they were `unpriced`: of
+    `rows`, which have a run and a cost; those that are `lacking` had no price."""
+
+    rows: Any
+    lacking: Q
+
+    def say(self, runs: Collection[Run], *, of: Collection[Run]) -> None:
+        """Set `known_cost` of runs: None, but for those `of` them that have such rows. At most one
+        query."""
+        rows = self.rows.filter(run__in=of).values("run").annotate(**self._sums).order_by()
+        found = {row["run"]: _shown(row) for row in rows} if of else {}
+        for run in runs:
+            cast(Any, run).known_cost = found.get(run.pk)
+
+    def of(self, runs: RunQuerySet) -> JSON:
+        """Of many together. One query."""
+        return _shown(self.rows.filter(run__in=runs.order_by()).aggregate(**self._sums))
+
+    @property
+    def _sums(self) -> JSON:
+        return {
+            "known": Coalesce(Sum("cost"), Decimal(0)),
+            "lacked": Count("pk", filter=self.lacking),
+        }
 
 
-def say_known_costs(runs: Collection[Run], models: Collection[str] = ()) -> None:
-    """Set `known_cost` of runs whose own cost is not the one to show: `cost`, what is known of it,
-    and `unpriced`, how often they used a model without a price. Where `models` are named, of them
-    alone and of every run; else of runs whose cost is unknown. At most one query."""
-    wanted = [run for run in runs if models or (run.is_finished and run.cost is None)]
-    used: Any = _used(models).filter(run__in=wanted).values("run")
-    rows = used.annotate(**_KNOWN).order_by()
-    found = {row["run"]: _shown(row) for row in rows} if wanted else {}
-    for run in runs:
-        cast(Any, run).known_cost = found.get(run.pk)
+def costs_of_models(models: Collection[str] = ()) -> KnownCosts:
+    """Of runs that ended; where `models` are named, of those alone."""
+    used = Usage.objects.filter(model_name__in=models) if models else Usage.objects.all()
+    return KnownCosts(used, Q(unpriced_calls__gt=0))
 
 
-def known_cost(runs: RunQuerySet, models: Collection[str] = ()) -> JSON:
-    """What `say_known_costs` says, of many runs together. One query."""
-    return _shown(_used(models).filter(run__in=runs.order_by()).aggregate(**_KNOWN))
-
-
-def say_costs_since(runs: Collection[Run], since: datetime | None) -> None:
-    """Set `known_cost` of runs to that of their calls from some instant on, or of all, as budgets
-    count them: `cost` and `unpriced`. One query."""
-    rows: Any = _calls_since(since).filter(run__in=runs).values("run")
-    found = {row["run"]: _shown(row) for row in rows.annotate(**_KNOWN_OF_CALLS).order_by()}
-    for run in runs:
-        cast(Any, run).known_cost = found.get(run.pk)
-
-
-def cost_since(runs: RunQuerySet, since: datetime | None) -> JSON:
-    """What `say_costs_since` says, of many runs together. One query."""
-    calls = _calls_since(since).filter(run__in=runs.order_by())
-    return _shown(calls.aggregate(**_KNOWN_OF_CALLS))
-
-
-_KNOWN_OF_CALLS: Any = {
-    "known": Coalesce(Sum("cost"), Decimal(0)),
-    "unpriced": Count("pk", filter=Q(cost=None, input_tokens__gt=0)),
-}
-
-
-def _calls_since(since: datetime | None) -> "QuerySet[Step]":
+def costs_since(since: datetime | None) -> KnownCosts:
+    """Of calls from some instant on, or of all, as budgets count them; also of runs under way."""
     calls = Step.objects.filter(kind__in=CALLS_A_MODEL).exclude(status=StepStatus.RUNNING)
-    return calls if since is None else calls.filter(started_at__gte=since)
-
-
-def _used(models: Collection[str]) -> "QuerySet[Usage]":
-    return Usage.objects.filter(model_name__in=models) if models else Usage.objects.all()
+    if since is not None:
+        calls = calls.filter(started_at__gte=since)
+    return KnownCosts(calls, Q(cost=None, input_tokens__gt=0))
 
 
 def _shown(row: JSON) -> JSON:
-    return {"cost": row["known"], "unpriced": row["unpriced"]}
+    return {"cost": row["known"], "unpriced": row["lacked"]}
 
 
 def _price_of(step: Step, prices: list[ModelPrice]) -> ModelPrice | None:

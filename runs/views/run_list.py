@@ -20,7 +20,7 @@ from runs.lifecycle import endings, flags
 from runs.models import Channel, Run, RunStatus
 from runs.models.run_query import RunQuerySet
 from runs.queries import lookup, query_language, saved_views
-from runs.queries.cost import cost_since, known_cost, say_costs_since, say_known_costs
+from runs.queries.cost import costs_of_models, costs_since
 from runs.queries.histogram import SERIES, errors, survey
 from runs.queries.query_language import Term, with_term
 from runs.usage.dimensions import NONE
@@ -110,14 +110,12 @@ def run_list(request: PageRequest) -> HttpResponse:
     with query_language.planned(terms):
         rows = [] if by_error else _behind(access, filtered, request.GET.get("after", ""))
         whole = survey(filtered, begins=begins, ends=ends or timezone.now())
-        if budget is not None:
-            since = began_at(budget)
-            say_costs_since(rows, since)
-            whole = whole if whole.is_cut else replace(whole, **cost_since(filtered, since))
-        else:
-            say_known_costs(rows, models)
-            if not whole.is_cut and (models or whole.unpriced):
-                whole = replace(whole, **known_cost(filtered, models))
+        is_part = budget is not None or bool(models)  # of the costs of these runs
+        costs = costs_of_models(models) if budget is None else costs_since(began_at(budget))
+        unknown = [run for run in rows if run.is_finished and run.cost is None]
+        costs.say(rows, of=rows if is_part else unknown)
+        if not whole.is_cut and (is_part or whole.unpriced):
+            whole = replace(whole, **costs.of(filtered))
         failures = errors(filtered) if by_error else []
     return render(
         request,

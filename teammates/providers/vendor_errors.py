@@ -33,6 +33,7 @@ _TOO_LONG = (
 )
 _OUTPUT_NAMES = ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens")
 _SLOW = (408, 425, 504)
+LARGEST_ERROR = 64 * 1024  # bytes; vectors of documents are more, and no errors
 LONGEST_SAID = 4_000  # characters of an error that are looked at
 
 
@@ -40,8 +41,9 @@ async def give_errors_a_status(response: httpx2.Response) -> None:
     """Of an answer that is an error with status 200: the one that it names, or 500."""
     if response.status_code != 200 or "json" not in response.headers.get("content-type", ""):
         return
+    content = await response.aread()
     try:
-        said = read_json(await response.aread())
+        said = read_json(content) if len(content) <= LARGEST_ERROR else None
     except ValueError:
         return
     if error := said.get("error") if isinstance(said, dict) else None:

@@ -25,14 +25,20 @@ PATIENCE = 60_000  # ms: the first one who asks waits for a vendor's package to 
 TABLE = "The lamp is sold out.\n\n| Month | Sold |\n|---|---|\n| Jan | 23 |\n| Feb | 42 |"
 
 
-def connect(page: Page, site: Server, models: FakeModels) -> None:
-    """Choose a model from the server's own list, price it, and make it the default."""
+def open_dialog(page: Page, site: Server, models: FakeModels, kind: str, name: str) -> Locator:
+    """The one that connects a provider, with what it is and where."""
     page.goto(f"{site.url}/settings/models/")
     page.get_by_role("button", name="Connect a provider").click()
     dialog = page.get_by_role("dialog")
-    dialog.get_by_label("Provider").select_option("openai_compatible")
-    dialog.get_by_label("Name").fill("Ours")
+    dialog.get_by_label("Provider").select_option(kind)
+    dialog.get_by_label("Name").fill(name)
     dialog.get_by_label("Address").fill(f"{models.url}/v1")
+    return dialog
+
+
+def connect(page: Page, site: Server, models: FakeModels) -> None:
+    """Choose a model from the server's own list, price it, and make it the default."""
+    dialog = open_dialog(page, site, models, "openai_compatible", "Ours")
     dialog.get_by_label("First model").focus()
     expect(dialog.get_by_text("OpenAI-compatible server offers 2")).to_be_visible(timeout=PATIENCE)
     looker = dialog.get_by_role("option", name="looker")
@@ -184,12 +190,7 @@ def test_a_newcomer_with_only_ollama_has_it_too(
 ) -> None:
     ollama = Ollama(models)
     page = open_page()
-    page.goto(f"{site.url}/settings/models/")
-    page.get_by_role("button", name="Connect a provider").click()
-    dialog = page.get_by_role("dialog")
-    dialog.get_by_label("Provider").select_option("ollama")
-    dialog.get_by_label("Name").fill("This machine")
-    dialog.get_by_label("Address").fill(f"{models.url}/v1")
+    dialog = open_dialog(page, site, models, "ollama", "This machine")
     dialog.get_by_label("First model").fill(NAME)
     dialog.get_by_role("button", name="Connect").click()
     card = page.locator("section.card").filter(has_text="This machine")
